@@ -1,0 +1,118 @@
+"""Speech for the demo: Debian's Asterisk prompts, split into two manifests.
+
+    python recipes/prepare_demo.py --output build/demo
+    python recipes/prepare_demo.py --output build/demo --folder /any/folder/of/english/audio
+
+Fetches two Debian packages with `apt-get download` (568 prompts in G.722, read by one voice, with their text; needs no
+root), unpacks them, and writes `train.jsonl` and `test.jsonl`: one prompt in ten, chosen by a hash of its name, is kept
+for the test. Run again, it does nothing.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-g722")
+SOUNDS = Path("usr/share/asterisk/sounds")
+TEST_SHARE = 10
+ELSEWHERE = (
+    "name any folder of English audio instead: make demo SPEECH=/folder/of/audio (transcripts beside it as .txt)"
+)
+
+
+def main() -> int:
+    """Fetches, unpacks, splits."""
+    parser = argparse.ArgumentParser(description="speech for the demo")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=None)
+    settings = parser.parse_args()
+    manifests = [settings.output / name for name in ("train.jsonl", "test.jsonl")]
+    source = settings.output / "source.txt"
+    wanted = str(settings.folder or "asterisk")
+    if all(path.is_file() for path in manifests) and source.is_file() and source.read_text() == wanted:
+        return 0
+    settings.output.mkdir(parents=True, exist_ok=True)
+    folder, layout = settings.folder, "auto"
+    if folder is None:
+        folder, layout = fetch(settings.output), "asterisk"
+    if not folder.is_dir():
+        return fail(f"expected a folder of audio, got {folder}")
+    counts = split(folder, layout, *manifests)
+    source.write_text(wanted)
+    print(f"demo: {counts[0]} clips to train on, {counts[1]} to test with")
+    return 0
+
+
+def fetch(output: Path) -> Path:
+    """The prompts' folder, fetched where it is missing."""
+    place = output / "asterisk"
+    if any(place.rglob("*.g722")):
+        return place
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        raise SystemExit(
+            fail(f"the demo's speech comes from Debian packages, and there is no apt-get here; {ELSEWHERE}")
+        )
+    unpacked = output / "asterisk.part"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir(parents=True)
+    if not download(unpacked):
+        if os.geteuid() == 0:
+            print("demo: the package lists are missing or old: apt-get update")
+            subprocess.run(["apt-get", "update", "-qq"], check=False)
+        if os.geteuid() != 0 or not download(unpacked):
+            raise SystemExit(
+                fail(
+                    f"apt-get cannot download {' and '.join(PACKAGES)}: `sudo apt-get update` may help, or {ELSEWHERE}"
+                )
+            )
+    for package in unpacked.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package.name, "."], cwd=unpacked, check=True)
+        package.unlink()
+    unpacked.rename(place)
+    return place
+
+
+def download(folder: Path) -> bool:
+    """Whether the packages could be downloaded."""
+    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *PACKAGES]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode == 0
+
+
+def split(folder: Path, layout: str, train: Path, test: Path) -> tuple[int, int]:
+    """Writes the two manifests; gives how many clips each has. Only clips with a transcript are tested with."""
+    from whisperstill.corpus import read_corpus
+
+    corpus = read_corpus(folder, layout=layout, language="en")
+    rows: tuple[list[str], list[str]] = ([], [])
+    for utterance in corpus.utterances:
+        chosen = int(hashlib.sha256(utterance.id.encode()).hexdigest(), 16) % TEST_SHARE == 0 and bool(utterance.text)
+        audio = os.path.relpath(utterance.audio.path, train.parent)
+        row = {
+            "id": utterance.id,
+            "audio": audio,
+            "text": utterance.text,
+            "duration_s": round(utterance.audio.duration, 3),
+            "language": "en",
+            "speaker": utterance.speaker,
+        }
+        rows[chosen].append(json.dumps(row, ensure_ascii=False) + "\n")
+    for path, lines in zip((train, test), rows, strict=True):
+        temporary = path.with_suffix(".part")
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(path)
+    return len(rows[0]), len(rows[1])
+
+
+def fail(message: str) -> int:
+    """One line on standard error."""
+    print(f"demo: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Distil Whisper: a teacher, a pile of audio, and at the end a small fast student with its figures.
+
+Everything public is here and is loaded when it is first used, so that `import whisperstill` loads no torch:
+
+    import whisperstill as ws
+    print(ws.load("tiny.en").transcribe("speech.flac").text)
+    report = ws.carry_out(ws.InitSettings(teacher="tiny.en", decoder_layers=2, output=Path("student")))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from whisperstill._version import __version__
+
+if TYPE_CHECKING:
+    from whisperstill.decode.transcriber import load as load
+    from whisperstill.errors import AudioError as AudioError
+    from whisperstill.errors import CheckpointError as CheckpointError
+    from whisperstill.errors import CorpusError as CorpusError
+    from whisperstill.errors import MissingExtraError as MissingExtraError
+    from whisperstill.errors import NotFoundError as NotFoundError
+    from whisperstill.errors import SettingsError as SettingsError
+    from whisperstill.errors import StoreError as StoreError
+    from whisperstill.errors import TrainingError as TrainingError
+    from whisperstill.errors import WhisperstillError as WhisperstillError
+    from whisperstill.stages import carry_out as carry_out
+    from whisperstill.stages.console import Silent as Silent
+    from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
+    from whisperstill.stages.evaluate import EvaluateSettings as EvaluateSettings
+    from whisperstill.stages.filter import FilterSettings as FilterSettings
+    from whisperstill.stages.init import InitSettings as InitSettings
+    from whisperstill.stages.label import LabelSettings as LabelSettings
+    from whisperstill.stages.run import RunSettings as RunSettings
+    from whisperstill.stages.train import TrainSettings as TrainSettings
+    from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
+
+_HOME = {
+    "AudioError": "whisperstill.errors",
+    "CheckpointError": "whisperstill.errors",
+    "CorpusError": "whisperstill.errors",
+    "DoctorSettings": "whisperstill.stages.doctor",
+    "EvaluateSettings": "whisperstill.stages.evaluate",
+    "FilterSettings": "whisperstill.stages.filter",
+    "InitSettings": "whisperstill.stages.init",
+    "LabelSettings": "whisperstill.stages.label",
+    "MissingExtraError": "whisperstill.errors",
+    "NotFoundError": "whisperstill.errors",
+    "RunSettings": "whisperstill.stages.run",
+    "SettingsError": "whisperstill.errors",
+    "Silent": "whisperstill.stages.console",
+    "StoreError": "whisperstill.errors",
+    "TrainSettings": "whisperstill.stages.train",
+    "TrainingError": "whisperstill.errors",
+    "TranscribeSettings": "whisperstill.stages.transcribe",
+    "WhisperstillError": "whisperstill.errors",
+    "carry_out": "whisperstill.stages",
+    "load": "whisperstill.decode.transcriber",
+}
+"""Where each public name lives."""
+
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "CorpusError",
+    "DoctorSettings",
+    "EvaluateSettings",
+    "FilterSettings",
+    "InitSettings",
+    "LabelSettings",
+    "MissingExtraError",
+    "NotFoundError",
+    "RunSettings",
+    "SettingsError",
+    "Silent",
+    "StoreError",
+    "TrainSettings",
+    "TrainingError",
+    "TranscribeSettings",
+    "WhisperstillError",
+    "__version__",
+    "carry_out",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'whisperstill' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

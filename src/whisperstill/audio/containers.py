@@ -1,0 +1,109 @@
+"""What PyAV (FFmpeg) decodes: m4a, mp4, webm, mkv, amr, g722, A-law, and whatever libsndfile refuses.
+
+The trap: counting samples and reading timestamps are two clocks. A recording with a pause in it (a browser's webm)
+has fewer samples than its timestamps say, so that a slice found by seeking and a position found by counting would
+drift apart. Pauses are therefore filled with zeros: both clocks agree.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from jaxtyping import Float32
+
+from whisperstill.errors import AudioError
+
+RAW_FORMATS = {
+    ".al": ("alaw", 8000),
+    ".alaw": ("alaw", 8000),
+    ".ul": ("mulaw", 8000),
+    ".ulaw": ("mulaw", 8000),
+}
+"""Files without any header: their demuxer, and the rate that telephony uses."""
+EXACT_DURATION = ("mov", "matroska", "g722")
+"""Demuxers whose duration is no estimate from the bit rate."""
+PREROLL_SECONDS = 1.0  # decoded before the wanted place, so that a codec's memory has settled
+PAUSE_SECONDS = 0.1  # timestamps that jump by more than this are a pause
+LONGEST_PAUSE_SECONDS = 3600.0
+
+
+def container_blocks(
+    path: Path, begin: float, end: float | None
+) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+    """Mono blocks of the first audio stream from `begin` to `end` (seconds; None: its end), each with its rate in Hz.
+
+    Channels are averaged. Raises `AudioError` when the file cannot be decoded.
+    """
+    try:
+        with _open(path) as container:
+            yield from _decode(container, path, begin, end)
+    except av.FFmpegError as error:
+        raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
+
+
+def container_seconds(path: Path) -> float | None:
+    """Duration as the container states it; None where that is missing or an estimate."""
+    try:
+        with _open(path) as container:
+            stream = _audio_stream(container, path)
+            if not container.format.name.startswith(EXACT_DURATION):
+                return None
+            if stream.duration:
+                return float(stream.duration * stream.time_base)
+            return container.duration / av.time_base if container.duration else None
+    except av.FFmpegError as error:
+        raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> Any:
+    format_, rate = RAW_FORMATS.get(path.suffix.lower(), (None, None))
+    return av.open(str(path), format=format_, options={"sample_rate": str(rate)} if rate else {})
+
+
+def _audio_stream(container: Any, path: Path) -> Any:
+    if not container.streams.audio:
+        raise AudioError(f"expected sound in {path}, found no audio stream")
+    return container.streams.audio[0]
+
+
+def _decode(
+    container: Any, path: Path, begin: float, end: float | None
+) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+    stream = _audio_stream(container, path)
+    origin = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
+    sought = begin > 2 * PREROLL_SECONDS
+    if sought:
+        container.seek(int((origin + begin - PREROLL_SECONDS) * av.time_base))
+    resampler = None
+    at: int | None = None  # position of the next sample, counted from the start of the stream
+    for frame in container.decode(stream):
+        if resampler is None:
+            rate = frame.sample_rate
+            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+            first, last = round(begin * rate), None if end is None else round(end * rate)
+        stamp = None if frame.time is None else round((frame.time - origin) * rate)
+        if at is None:
+            at = (stamp or 0) if sought else 0
+        elif stamp is not None and stamp - at > PAUSE_SECONDS * rate:
+            if stamp - at > LONGEST_PAUSE_SECONDS * rate:
+                raise AudioError(f"{path} is damaged: its timestamps jump by {(stamp - at) / rate:.0f} s")
+            yield from _within(np.zeros(stamp - at, np.float32), at, first, last, rate)
+            at = stamp
+        for part in resampler.resample(frame):
+            block = part.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield from _within(block, at, first, last, rate)
+            at += len(block)
+        if last is not None and at >= last:
+            return
+
+
+def _within(
+    block: Float32[np.ndarray, "samples"], at: int, first: int, last: int | None, rate: int
+) -> Iterator[tuple[int, Float32[np.ndarray, "wanted"]]]:
+    """The part of a block that starts at `at` which lies in `first .. last`."""
+    stop = len(block) if last is None else last - at
+    wanted = block[max(0, first - at) : max(0, stop)]
+    if len(wanted):
+        yield rate, wanted

@@ -1,0 +1,86 @@
+"""`whisperstill VERB ...`: from arguments to a stage, and from what happened to an exit code.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done (files that had to be skipped were listed) |
+| 1 | with `--strict`: something was skipped |
+| 2 | something the user can mend: one line on standard error says what and how |
+| 130 | interrupted |
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from whisperstill._version import __version__
+from whisperstill.cli.verbs import VERBS, Verb, overview
+from whisperstill.errors import SettingsError, WhisperstillError
+
+INTERRUPTED = 130
+MENDABLE = 2
+STRICT = 1
+
+
+def program() -> None:
+    """Entry point of the installed command: reads `sys.argv`, may restart itself once, exits."""
+    arguments = sys.argv[1:]
+    verb = VERBS.get(arguments[0]) if arguments else None
+    if verb is not None and verb.heavy and not {"-h", "--help"} & set(arguments):
+        from whisperstill.cli.allocator import restart_with_huge_pages
+
+        restart_with_huge_pages()
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one call and gives its exit code."""
+    try:
+        return dispatch(arguments)
+    except WhisperstillError as error:
+        message = " ".join(str(error).split())
+        sys.stderr.write(f"whisperstill: error: {message}\n")
+        return MENDABLE
+    except KeyboardInterrupt:
+        sys.stderr.write("whisperstill: interrupted; the same command goes on where it stopped\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (nobody reads any more: keep the exit quiet)
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """The verb's stage, or the overview."""
+    if not arguments:
+        raise SettingsError(f"expected one of {', '.join(VERBS)}, got nothing; see whisperstill --help")
+    first = arguments[0]
+    if first in ("-h", "--help", "help"):
+        sys.stdout.write(overview() + "\n")
+        return 0
+    if first in ("-V", "--version"):
+        sys.stdout.write(f"whisperstill {__version__}\n")
+        return 0
+    if first not in VERBS:
+        raise SettingsError(f"expected one of {', '.join(VERBS)}, got {first!r}; see whisperstill --help")
+    return run_verb(VERBS[first], arguments[1:])
+
+
+def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
+    """Reads the verb's options and runs its stage."""
+    from whisperstill.cli.options import parse
+
+    invocation = parse(verb, arguments)
+    from whisperstill.cli.console import Terminal
+
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    report = verb.load()[1](invocation.settings, Terminal())
+    return STRICT if invocation.strict and was_incomplete(report) else 0
+
+
+def was_incomplete(report: object) -> bool:
+    """Whether a stage had to leave something out: its report has a non-empty `problems`, `skipped` or `failed`."""
+    return any(bool(getattr(report, name, None)) for name in ("problems", "skipped", "failed"))

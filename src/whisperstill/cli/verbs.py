@@ -1,0 +1,105 @@
+"""The verbs of the command line, and where each one's settings and `run` live.
+
+Only the module of the chosen verb is imported, so that every `--help` answers at once.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb."""
+
+    name: str
+    settings: str
+    """Name of the settings dataclass in `whisperstill.stages.<name>`."""
+    summary: str
+    usage: str
+    positional: str = ""
+    """Field that is given without a flag."""
+    heavy: bool = True
+    """Whether it computes enough for the allocator to matter (see `cli.allocator`)."""
+    underscores: bool = False
+    """Whether its options are written with underscores, as in openai/whisper's command line."""
+
+    def load(self) -> tuple[Any, Any]:
+        """The settings dataclass and `run`."""
+        module = import_module(f"whisperstill.stages.{self.name}")
+        return getattr(module, self.settings), module.run
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "label",
+            "LabelSettings",
+            "let the teacher hear every window once and keep what it says",
+            "--teacher NAME_OR_DIR --manifest FILE... --output DIR",
+        ),
+        Verb(
+            "filter",
+            "FilterSettings",
+            "decide which labels may teach, with reasons",
+            "--labels DIR --max-wer 10 --output DIR",
+            heavy=False,
+        ),
+        Verb(
+            "init",
+            "InitSettings",
+            "make a student from the teacher's own layers",
+            "--teacher NAME_OR_DIR --decoder-layers 2 --output DIR",
+            heavy=False,
+        ),
+        Verb(
+            "train",
+            "TrainSettings",
+            "teach the student what the teacher said",
+            "--student DIR --labels DIR --output DIR",
+        ),
+        Verb(
+            "evaluate",
+            "EvaluateSettings",
+            "word error rate, size and speed of one or more models",
+            "--model NAME_OR_DIR... --manifest FILE... --output DIR",
+        ),
+        Verb(
+            "transcribe",
+            "TranscribeSettings",
+            "audio files to txt, srt, vtt, json",
+            "AUDIO... --model NAME_OR_DIR --output_dir DIR --output_format {txt,srt,vtt,json,all}",
+            positional="audio",
+            underscores=True,
+        ),
+        Verb("run", "RunSettings", "all stages of a recipe; again: only what is missing", "RECIPE.toml", "recipe"),
+        Verb(
+            "doctor",
+            "DoctorSettings",
+            "what this machine can do, and how long a recipe would take",
+            "[RECIPE.toml]",
+            "recipe",
+            heavy=False,
+        ),
+    )
+}
+
+
+def overview() -> str:
+    """The text of `whisperstill --help`."""
+    lines = [
+        "usage: whisperstill VERB [OPTIONS]",
+        "",
+        "Distil Whisper: a teacher, a pile of audio, and at the end a small fast student with its figures.",
+        "",
+    ]
+    for verb in VERBS.values():
+        lines += [f"  {verb.name:<11}{verb.summary}", f"  {'':<11}  whisperstill {verb.name} {verb.usage}"]
+    lines += [
+        "",
+        "`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` says which version this is.",
+        "A model is a directory or a name such as tiny.en or base. Exit codes: 0 done, 1 with --strict when something",
+        "was skipped, 2 when you can mend it (one line on standard error says how).",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""Asterisk's prompts: a folder of .g722 files, and core-sounds-LANGUAGE.txt (or .txt.gz) with lines `name: text`.
+
+A line may begin with `;` for a comment. A text with a remark in brackets does not say what is heard (`[tones]`,
+`<beep>`, `(10 seconds of silence)`): such prompts are left out. As Debian installs it, the text lies in
+share/doc/asterisk-core-sounds-en/ and the audio in share/asterisk/sounds/en_US_f_Allison/, in packages of their own;
+both the unpacked tree and the folder of the audio are found.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from whisperstill.corpus.corpus import Entry
+from whisperstill.errors import CorpusError
+from whisperstill.records import Skipped
+
+TEXT_FILES = ("core-sounds-*.txt", "core-sounds-*.txt.gz")
+REMARK = re.compile(r"[\[<(]")
+DOC_LEVELS = 4  # share/asterisk/sounds/en_US_f_Allison -> share
+
+
+def recognises(source: Path) -> bool:
+    """A folder with .g722 files and a text of that name in it, or where Debian puts it."""
+    return source.is_dir() and next(source.rglob("*.g722"), None) is not None and _text_file(source) is not None
+
+
+def entries(source: Path) -> Iterator[Entry | Skipped]:
+    """One entry per line of the text."""
+    text_file = _text_file(source)
+    audio = sorted(source.rglob("*.g722"), key=lambda path: (len(path.parts), path))
+    if text_file is None or not audio:
+        raise CorpusError(f"expected .g722 files and core-sounds-*.txt in {source}, found them not")
+    folder = audio[0].parent  # the shallowest: names such as letters/at lie below it
+    language = text_file.name.removeprefix("core-sounds-").split(".")[0]
+    raw = text_file.read_bytes()
+    try:
+        lines = (gzip.decompress(raw) if text_file.suffix == ".gz" else raw).splitlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"cannot unpack {text_file}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{text_file.name}:{number}"
+        name, colon, text = (part.strip() for part in line.decode("utf-8", errors="replace").partition(":"))
+        if not name or name.startswith(";"):
+            continue
+        if not colon or not text:
+            yield Skipped(where, "expected `name: text`")
+        elif REMARK.search(text):
+            yield Skipped(where, f"{name} is no plain speech: {text}")
+        else:
+            yield Entry(where, name, folder / f"{name}.g722", text, language, folder.name)
+
+
+def _text_file(source: Path) -> Path | None:
+    within = (path for pattern in TEXT_FILES for path in sorted(source.rglob(pattern)))
+    installed = (
+        path
+        for parent in source.resolve().parents[:DOC_LEVELS]
+        for pattern in TEXT_FILES
+        for path in sorted(parent.glob(f"doc/asterisk-core-sounds-*/{pattern}"))
+    )
+    return next(within, None) or next(installed, None)

@@ -1,0 +1,54 @@
+"""Common Voice's layout: a folder of one language with clips/ and tables such as validated.tsv.
+
+Source: Ardila et al. 2020. The tables are tab-separated without any quoting, so a quotation mark is part of the
+sentence. A folder means its validated.tsv; any other table (train.tsv, test.tsv) is named itself. Newer releases state
+the clips' lengths in clip_durations.tsv, in milliseconds; they are used where that file is there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from whisperstill.corpus import table
+from whisperstill.corpus.corpus import Entry
+from whisperstill.errors import CorpusError
+from whisperstill.records import Skipped
+
+PREFERRED = ("validated.tsv", "train.tsv", "other.tsv")
+DURATIONS = "clip_durations.tsv"
+
+
+def recognises(source: Path) -> bool:
+    """A table beside clips/ whose header has `path` and `sentence`, or a folder with one."""
+    found = _table_in(source)
+    return found is not None and (found.parent / "clips").is_dir() and {"path", "sentence"} <= set(table.header(found))
+
+
+def entries(source: Path) -> Iterator[Entry | Skipped]:
+    """One entry per row."""
+    found = _table_in(source)
+    if found is None:
+        raise CorpusError(f"expected a table of Common Voice at {source} (one of {', '.join(PREFERRED)}), found none")
+    seconds = _durations(found.parent / DURATIONS)
+    for entry in table.rows(found, found.parent / "clips", quoted=False):
+        if isinstance(entry, Entry) and entry.duration is None:
+            yield replace(entry, duration=seconds.get(entry.path.name))
+        else:
+            yield entry
+
+
+def _table_in(source: Path) -> Path | None:
+    if source.is_file():
+        return source if source.suffix.lower() == ".tsv" else None
+    return next((source / name for name in PREFERRED if (source / name).is_file()), None)
+
+
+def _durations(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        return {}
+    seconds = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+        name, _, milliseconds = line.partition("\t")
+        if milliseconds.strip().isdigit() and int(milliseconds) > 0:
+            seconds[name] = int(milliseconds) / 1000
+    return seconds

@@ -1,0 +1,124 @@
+"""What was read from one source, and the one place where it is checked.
+
+A layout only says what its files state (`Entry`); whether there is such a file, whether it is audio, how long it is
+and whether an id stands twice is asked here, the same for every layout. What is wrong is left out and listed.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisperstill.audio import probe
+from whisperstill.audio.files import recognisable
+from whisperstill.errors import AudioError, CorpusError
+from whisperstill.records import AudioSpan, Skipped, Utterance
+
+SHOWN_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Utterances in corpus order, and what was left out."""
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Length of all utterances."""
+        return math.fsum(utterance.audio.duration for utterance in self.utterances)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One utterance as a layout states it, unchecked."""
+
+    source: str
+    """Where it is stated: `manifest.jsonl:17`, or the audio file's name."""
+    id: str
+    path: Path
+    text: str | None = None
+    language: str | None = None
+    speaker: str | None = None
+    session: str | None = None
+    start: float = 0.0
+    duration: float | None = None
+    """Seconds, trusted; None: to be measured, up to the end of the file."""
+
+
+def gather(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:
+    """The corpus made of all entries that hold; `language` is taken where an entry has none.
+
+    Raises `CorpusError` when no usable utterance is left.
+    """
+    utterances: list[Utterance] = []
+    skipped: list[Skipped] = []
+    ids: set[str] = set()
+    files = _Files()
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+            continue
+        try:
+            if entry.id in ids:
+                raise CorpusError(f"id {entry.id} stands twice; the first is kept")
+            utterance = Utterance(
+                id=entry.id,
+                corpus=name,
+                audio=AudioSpan(str(entry.path), entry.start, files.duration(entry)),
+                text=entry.text,
+                language=language_code(entry.language or language),
+                speaker=entry.speaker,
+                session=entry.session,
+            )
+        except (AudioError, CorpusError) as error:
+            skipped.append(Skipped(entry.source, str(error)))
+            continue
+        ids.add(entry.id)
+        utterances.append(utterance)
+    if not utterances:
+        shown = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:SHOWN_REASONS])
+        found = f"{len(skipped)} left out ({shown})" if skipped else "nothing"
+        raise CorpusError(f"expected at least one usable utterance in {name}, found {found}")
+    return Corpus(name, tuple(utterances), tuple(skipped))
+
+
+def language_code(language: str | None) -> str | None:
+    """`en` for `EN`, `en-US` and `en_GB`; None for an empty string."""
+    return (language or "").strip().lower().replace("_", "-").split("-")[0] or None
+
+
+class _Files:
+    """Looks at every file once, however many segments lie in it."""
+
+    def __init__(self) -> None:
+        self._problem: dict[Path, str | None] = {}
+        self._seconds: dict[Path, float] = {}
+
+    def duration(self, entry: Entry) -> float:
+        if not (math.isfinite(entry.start) and entry.start >= 0):
+            raise CorpusError(f"expected a start of at least 0 s, got {entry.start:g}")
+        if entry.duration is not None and not (math.isfinite(entry.duration) and entry.duration > 0):
+            raise CorpusError(f"expected a duration greater than 0 s, got {entry.duration:g}")
+        self._check(entry.path)
+        if entry.duration is not None:
+            return entry.duration
+        if entry.path not in self._seconds:
+            self._seconds[entry.path] = probe(entry.path)
+        rest = self._seconds[entry.path] - entry.start
+        if rest <= 0:
+            raise CorpusError(f"starts at {entry.start:g} s, but its file is {self._seconds[entry.path]:g} s long")
+        return rest
+
+    def _check(self, path: Path) -> None:
+        if path not in self._problem:
+            self._problem[path] = None
+            try:
+                if not recognisable(path):
+                    self._seconds[path] = probe(path)
+            except AudioError as error:
+                self._problem[path] = str(error)
+        if problem := self._problem[path]:
+            raise AudioError(problem)

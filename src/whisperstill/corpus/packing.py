@@ -1,0 +1,100 @@
+"""Utterances of one speaker, in recording order, into windows of at most 30 s.
+
+A window never mixes speakers, languages, corpora, or utterances with and without a reference. Whose speaker is unknown
+is packed with its session; where that is unknown too, it stays alone.
+
+Packing 0 is the order of the corpus. Packing k > 0 is another view of the same audio: the order inside each group is
+drawn anew from (seed, k, group), so that utterances meet other neighbours at other places of the window. The draw sorts
+by a hash of the names: the same on any machine and with any version of any library.
+"""
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+
+from whisperstill.errors import CorpusError, SettingsError
+from whisperstill.records import Utterance, Window
+from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
+
+ID_CHARACTERS = 16
+MICROSECONDS = 1_000_000
+
+
+def pack(
+    utterances: Iterable[Utterance], *, max_seconds: float = WINDOW_SECONDS, packing: int = 0, seed: int = 0
+) -> list[Window]:
+    """Windows that hold every utterance exactly once, each filled in order for as long as the next one fits.
+
+    A window of exactly `max_seconds` is allowed. Raises `CorpusError` that names an utterance longer than that, and
+    `SettingsError` for a `max_seconds` that no window has.
+    """
+    if not 0 < max_seconds <= WINDOW_SECONDS:
+        raise SettingsError(f"max_seconds must be more than 0 and at most {WINDOW_SECONDS}, got {max_seconds:g}")
+    groups: dict[tuple[object, ...], list[Utterance]] = {}
+    for number, utterance in enumerate(utterances):
+        if not fits(utterance, max_seconds):
+            raise CorpusError(
+                f"expected utterances of at most {max_seconds:g} s, got {utterance.id} of corpus {utterance.corpus} "
+                f"with {utterance.audio.duration:.3f} s; cut it with split_long first"
+            )
+        groups.setdefault(_group(utterance, number), []).append(utterance)
+    windows: list[Window] = []
+    for group, members in groups.items():
+        if packing:
+            members = sorted(members, key=lambda member: _digest([seed, packing, list(group), _key(member)]))
+        windows += _fill(members, max_seconds, packing)
+    return windows
+
+
+def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
+    """Whether a window of `max_seconds` can hold it."""
+    return all(size <= limit for size, limit in zip(_sizes(utterance), _limits(max_seconds), strict=True))
+
+
+def window_id(packing: int, utterances: Iterable[Utterance]) -> str:
+    """The same for the same audio in the same order, wherever the files lie."""
+    return _digest([packing, [_key(utterance) for utterance in utterances]])[:ID_CHARACTERS]
+
+
+def _fill(members: list[Utterance], max_seconds: float, packing: int) -> list[Window]:
+    limits = _limits(max_seconds)
+    bins: list[list[Utterance]] = []
+    used = limits
+    for member in members:
+        sizes = _sizes(member)
+        together = (used[0] + sizes[0], used[1] + sizes[1])
+        if bins and together[0] <= limits[0] and together[1] <= limits[1]:
+            bins[-1].append(member)
+            used = together
+        else:
+            bins.append([member])
+            used = sizes
+    return [Window(window_id(packing, content), tuple(content), packing) for content in bins]
+
+
+def _sizes(utterance: Utterance) -> tuple[int, int]:
+    """Microseconds and samples: whole numbers, whose sums have no rounding. Samples, because that is what a window
+    holds, each utterance rounded by itself; microseconds, because rounding down must not let 30.0001 s pass."""
+    return _limits(utterance.audio.duration)
+
+
+def _limits(seconds: float) -> tuple[int, int]:
+    return round(seconds * MICROSECONDS), round(seconds * SAMPLE_RATE)
+
+
+def _group(utterance: Utterance, number: int) -> tuple[object, ...]:
+    if utterance.speaker is not None:
+        whose: tuple[object, ...] = ("speaker", utterance.speaker)
+    elif utterance.session is not None:
+        whose = ("session", utterance.session)
+    else:
+        whose = ("alone", number)
+    return (utterance.corpus, utterance.language, utterance.text is not None, *whose)
+
+
+def _key(utterance: Utterance) -> list[object]:
+    return [utterance.corpus, utterance.id, utterance.audio.start, utterance.audio.duration]
+
+
+def _digest(value: object) -> str:
+    return sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()

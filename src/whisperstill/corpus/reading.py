@@ -1,0 +1,78 @@
+"""From a source to a corpus: which layout it has, and what to call it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from whisperstill.corpus import (
+    asterisk,
+    commonvoice,
+    folder,
+    huggingface,
+    jsonl,
+    librispeech,
+    ljspeech,
+    table,
+)
+from whisperstill.corpus.corpus import Corpus, Entry, gather
+from whisperstill.errors import CorpusError, SettingsError
+from whisperstill.records import Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a corpus may lie on the disk."""
+
+    recognises: Callable[[Path], bool]
+    entries: Callable[[Path], Iterator[Entry | Skipped]]
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        "jsonl": Layout(jsonl.recognises, jsonl.entries),
+        "huggingface": Layout(huggingface.recognises, huggingface.entries),
+        "ljspeech": Layout(ljspeech.recognises, ljspeech.entries),
+        "commonvoice": Layout(commonvoice.recognises, commonvoice.entries),
+        "csv": Layout(table.recognises, table.entries),
+        "librispeech": Layout(librispeech.recognises, librispeech.entries),
+        "asterisk": Layout(asterisk.recognises, asterisk.entries),
+        "folder": Layout(folder.recognises, folder.entries),
+    }
+)
+"""In the order in which they are tried: what can be told by a name first, what needs a search of the folder last."""
+
+
+def read_corpus(source: str | Path, *, layout: str = "auto", language: str | None = None) -> Corpus:
+    """The utterances of a manifest, a folder or `hf:name/config/split`; what is wrong in it is listed, never fatal.
+
+    `layout` is a key of `LAYOUTS`; `auto` finds out. `language` (`en`) is taken where the corpus states none. The
+    corpus is named after its folder; a manifest that is not called manifest.* adds its own name. Raises `CorpusError`
+    when the source does not exist, has none of the layouts, or holds no usable utterance; `SettingsError` for a layout
+    that does not exist; `MissingExtraError` when the hub is asked for without the extra.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
+    if huggingface.is_hub(source) and layout in ("auto", "huggingface"):
+        return gather(huggingface.hub_name(str(source)), huggingface.hub_entries(str(source)), language)
+    path = Path(source)
+    try:
+        if not path.exists() and not huggingface.recognises(path):
+            raise CorpusError(f"expected a manifest, a folder or hf:name/config/split, found nothing at {source}")
+        if layout == "auto":
+            layout = next((name for name, known in LAYOUTS.items() if known.recognises(path)), "")
+        if not layout:
+            raise CorpusError(f"expected one of the layouts {', '.join(LAYOUTS)} at {source}, found none of them")
+        return gather(corpus_name(path), LAYOUTS[layout].entries(path), language)
+    except OSError as error:
+        raise CorpusError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def corpus_name(source: Path) -> str:
+    """Name of the folder; `folder-name` for a file that is not called manifest.* or metadata.*."""
+    source = source.resolve()
+    if not source.is_file():
+        return source.name
+    if source.stem in ("manifest", "metadata"):
+        return source.parent.name
+    return f"{source.parent.name}-{source.stem}"

@@ -1,0 +1,100 @@
+"""Whisper's logit rules, vectorised over rows that may be at different positions.
+
+As openai/whisper defines them: suppression, suppression at the beginning, and with timestamps: pairs (a segment's
+end is followed by the next one's start), monotone, a largest first timestamp, and a timestamp whenever all
+timestamps together are more probable than any single text token.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from whisperstill.model.generation import Generation
+from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import TIMESTAMP_SECONDS
+
+MAX_INITIAL_TIMESTAMP = 1.0
+"""Seconds: a transcript may not begin later than this (openai/whisper's default)."""
+
+
+@dataclass
+class History:
+    """What the rules need to know of each row's output so far."""
+
+    count: Int[Tensor, "rows"]
+    last: Int[Tensor, "rows"]
+    penultimate: Int[Tensor, "rows"]
+    timestamp: Int[Tensor, "rows"]
+    """Last timestamp token of the row; 0 when there was none."""
+
+    @classmethod
+    def empty(cls, rows: int, device: torch.device) -> "History":
+        """Nothing yet."""
+        return cls(*(torch.zeros(rows, dtype=torch.long, device=device) for _ in range(4)))
+
+    def add(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
+        """Note one more token a row."""
+        self.timestamp = torch.where(tokens >= timestamp_begin, tokens, self.timestamp)
+        self.penultimate, self.last = self.last, tokens
+        self.count = self.count + 1
+
+    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+        """Drop all rows but these."""
+        self.count, self.last = self.count[rows], self.last[rows]
+        self.penultimate, self.timestamp = self.penultimate[rows], self.timestamp[rows]
+
+
+class Rules:
+    """Which tokens may come next."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        generation: Generation,
+        timestamps: bool,
+        device: torch.device | str = "cpu",
+        max_initial_timestamp: float = MAX_INITIAL_TIMESTAMP,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.timestamps = timestamps
+        size = vocabulary.size
+        self._suppress: Bool[Tensor, "vocab"] = torch.zeros(size, dtype=torch.bool, device=device)
+        self._suppress[[token for token in generation.suppress if token < size]] = True
+        if timestamps:
+            self._suppress[vocabulary.no_timestamps] = True
+        self._begin = self._suppress.clone()
+        self._begin[list(generation.begin_suppress)] = True
+        self._ids = torch.arange(size, device=device)
+        self._last_initial = vocabulary.timestamp_begin + round(max_initial_timestamp / TIMESTAMP_SECONDS)
+
+    def apply(self, logits: Float[Tensor, "rows vocab"], history: History) -> Float[Tensor, "rows vocab"]:
+        """Logits with what may not come set to minus infinity; the input is left as it is."""
+        first = (history.count == 0)[:, None]
+        barred = torch.where(first, self._begin, self._suppress)
+        if self.timestamps:
+            barred = barred | self._barred_by_timestamps(history)
+        logits = logits.masked_fill(barred, -torch.inf)
+        if self.timestamps:
+            begin = self.vocabulary.timestamp_begin
+            together = logits[:, begin:].logsumexp(-1)
+            best_text = logits[:, :begin].amax(-1)
+            text_barred = (together > best_text)[:, None] & (self._ids < begin)
+            logits = logits.masked_fill(text_barred, -torch.inf)
+        return logits
+
+    def _barred_by_timestamps(self, history: History) -> Bool[Tensor, "rows vocab"]:
+        begin, end_of_text = self.vocabulary.timestamp_begin, self.vocabulary.end_of_text
+        first = history.count == 0
+        last_is_time = ~first & (history.last >= begin)
+        pair_is_open = last_is_time & (history.count > 1) & (history.penultimate < begin)
+        pair_is_closed = last_is_time & ~pair_is_open
+        is_time = self._ids >= begin
+        barred = pair_is_closed[:, None] & is_time
+        barred = barred | (pair_is_open[:, None] & (self._ids < end_of_text))
+        # A segment's end may be repeated as the next one's start; otherwise time must move on.
+        least = torch.where(pair_is_open, history.timestamp, history.timestamp + 1)
+        barred = barred | (is_time & (history.timestamp > 0)[:, None] & (self._ids < least[:, None]))
+        barred = barred | (first[:, None] & (~is_time | (self._ids > self._last_initial)))
+        return barred

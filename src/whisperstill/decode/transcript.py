@@ -1,0 +1,128 @@
+"""A transcript with its segments, and how a window's tokens become segments."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whisperstill.decode.recogniser import Recognised
+from whisperstill.text.languages import UNSPACED
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.text.vocabulary import Vocabulary
+
+NO_SPEECH = 0.6
+"""Probability of <|nospeech|> above which a window that the network is unsure of counts as silent."""
+UNSURE = -1.0
+"""Mean log-probability up to which the network is unsure (both as in openai/whisper)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a recording that was transcribed as one."""
+
+    id: int
+    """0, 1, ... within the transcript."""
+    seek: int
+    """Frames of 10 ms from the beginning of the recording to that of the window."""
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    """With the space in front that Whisper gives it."""
+    tokens: tuple[int, ...]
+    """Timestamps included, where they were decoded; those count from the window's beginning."""
+    avg_logprob: float
+    """Mean natural-log probability of the window's tokens."""
+    compression_ratio: float
+    """UTF-8 bytes of the window's text over its zlib bytes."""
+    no_speech_prob: float
+    """Of the window."""
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """All that was heard in a recording."""
+
+    text: str
+    """The segments' texts joined (see `joined`)."""
+    segments: tuple[Segment, ...]
+    language: str
+    """ISO 639-1 code."""
+    language_probability: float
+    """1 where the language was given."""
+    duration: float
+    """Seconds of audio."""
+
+
+def compression_ratio(text: str) -> float:
+    """UTF-8 bytes over zlib-compressed bytes, as openai/whisper defines it; 0 for an empty text."""
+    content = text.encode("utf-8")
+    return len(content) / len(zlib.compress(content))
+
+
+def joined(segments: Sequence[Segment], language: str) -> str:
+    """The text of segments that follow each other, without space at the ends.
+
+    Whisper's texts bring their space; where one forgot it, words of two segments are kept apart.
+    """
+    text = ""
+    for segment in segments:
+        apart = text and language not in UNSPACED and not segment.text[:1].isspace()
+        text += f" {segment.text}" if apart else segment.text
+    return text.strip()
+
+
+def is_silent(heard: Recognised) -> bool:
+    """Whether a window holds no speech: probably none, and the network is unsure of what it said (openai's rule)."""
+    return heard.decoded.no_speech > NO_SPEECH and heard.mean_logprob <= UNSURE
+
+
+def segments_of(
+    heard: Recognised, start: float, duration: float, first_id: int, tokenizer: Tokenizer, timestamps: bool
+) -> list[Segment]:
+    """The segments of one window that begins at `start` and holds `duration` seconds of audio.
+
+    With timestamps the tokens are cut where two timestamps stand side by side, as in openai/whisper; a last segment
+    without an end goes to the end of the window (openai/whisper decodes it anew from there; here windows end in
+    silence). Without timestamps the window is one segment. Segments without text, without duration and silent
+    windows give none.
+    """
+    if is_silent(heard):
+        return []
+    vocabulary, ratio = tokenizer.vocabulary, compression_ratio(heard.text)
+    tokens = heard.decoded.tokens
+    slices = _slices(tokens, vocabulary) if timestamps else [tokens]
+    segments: list[Segment] = []
+    for part in slices:
+        begin, end = 0.0, duration
+        if part and vocabulary.is_timestamp(part[0]):
+            begin = vocabulary.timestamp_seconds(part[0])
+        if len(part) > 1 and vocabulary.is_timestamp(part[-1]):
+            end = vocabulary.timestamp_seconds(part[-1])
+        begin, end = min(begin, duration), min(end, duration)  # the padding behind the audio holds nothing
+        text = tokenizer.decode(part)
+        if text.strip() and end > begin:
+            segments.append(
+                Segment(
+                    id=first_id + len(segments),
+                    seek=round(start * 100),
+                    start=round(start + begin, 3),
+                    end=round(start + end, 3),
+                    text=text,
+                    tokens=tuple(part),
+                    avg_logprob=heard.mean_logprob,
+                    compression_ratio=ratio,
+                    no_speech_prob=heard.decoded.no_speech,
+                )
+            )
+    return segments
+
+
+def _slices(tokens: Sequence[int], vocabulary: Vocabulary) -> list[Sequence[int]]:
+    """Cut between every two timestamps that stand side by side."""
+    cuts = [
+        at
+        for at in range(1, len(tokens))
+        if vocabulary.is_timestamp(tokens[at]) and vocabulary.is_timestamp(tokens[at - 1])
+    ]
+    return [tokens[low:high] for low, high in zip([0, *cuts], [*cuts, len(tokens)], strict=True) if high > low]

@@ -1,0 +1,1 @@
+"""Everything with a gradient: objectives, batches, step, schedule, trainer, checkpoints."""

@@ -1,0 +1,137 @@
+"""Training checkpoints: what a run needs to go on as if it had never stopped.
+
+    checkpoints/manifest.json                names, steps and SHA-256 of the checkpoints that exist
+    checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the run's state as JSON
+    checkpoints/best.safetensors             trained weights with the lowest validation WER so far
+
+Each file is written aside, flushed and renamed, then named in the manifest; the one before is kept until then.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from whisperstill.errors import StoreError
+from whisperstill.label.store import file_sha256, publish, write_atomically
+from whisperstill.model.whisper import Whisper
+
+KEEP = 2
+
+
+@dataclass
+class Progress:
+    """Where a run stands. All that is not weights."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    best_wer: float | None = None
+    best_step: int = 0
+    windows_encoded: int = 0
+    """Windows the encoder has read in training so far."""
+    hours_of_audio: float = 0.0
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What decides the run: settings, student, labels. A resume must find the same."""
+
+
+def trained(network: Whisper) -> dict[str, torch.nn.Parameter]:
+    """The weights that are trained, by name."""
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, output: Path) -> None:
+        self.directory = output / "checkpoints"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._manifest_path = self.directory / "manifest.json"
+        for leftover in self.directory.glob(".*.part"):
+            leftover.unlink()
+
+    def save(self, network: Whisper, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write a checkpoint of this moment; older ones than the last `KEEP` are removed after it exists."""
+        tensors: dict[str, Tensor] = {}
+        for name, weight in trained(network).items():
+            tensors[f"weight/{name}"] = weight.detach().contiguous()
+            for key, value in optimiser.state[weight].items():
+                tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
+        entry = self._write(f"step-{progress.step:08d}.safetensors", tensors, {"progress": json.dumps(asdict(progress))})
+        entries = [old for old in self._entries() if old["step"] < progress.step]
+        entries.append({"step": progress.step, **entry})
+        write_atomically(self._manifest_path, json.dumps(entries[-KEEP:], indent=1).encode())
+        for old in entries[:-KEEP]:
+            (self.directory / old["file"]).unlink(missing_ok=True)
+
+    def save_best(self, network: Whisper, step: int) -> None:
+        """Keep these weights as the best so far."""
+        tensors = {name: weight.detach().contiguous() for name, weight in trained(network).items()}
+        self._write("best.safetensors", tensors, {"step": str(step)})
+
+    def restore(
+        self, network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+    ) -> Progress | None:
+        """Bring network and optimiser to the newest checkpoint; None when there is none yet.
+
+        Raises `StoreError` when the checkpoints belong to another run, or none of them is whole.
+        """
+        entries = self._entries()
+        for entry in reversed(entries):
+            path = self.directory / entry["file"]
+            if not path.exists() or file_sha256(path) != entry["sha256"]:
+                continue
+            with safe_open(str(path), framework="pt") as file:
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+                self._check(progress.identity, json.loads(json.dumps(identity)))
+                weights = trained(network)
+                names = set(file.keys())
+                for name, weight in weights.items():
+                    with torch.no_grad():
+                        weight.copy_(file.get_tensor(f"weight/{name}"))
+                    state = {
+                        key: file.get_tensor(f"{key}/{name}").to(weight.device if key != "step" else "cpu")
+                        for key in ("step", "exp_avg", "exp_avg_sq")
+                        if f"{key}/{name}" in names
+                    }
+                    if state:
+                        optimiser.state[weight] = state
+            return progress
+        if entries:
+            raise StoreError(f"no checkpoint in {self.directory} is whole: delete that folder and train anew")
+        return None
+
+    def load_best(self, network: Whisper) -> bool:
+        """Put the best weights into the network; False when none were kept."""
+        path = self.directory / "best.safetensors"
+        if not path.exists():
+            return False
+        with safe_open(str(path), framework="pt") as file, torch.no_grad():
+            for name, weight in trained(network).items():
+                weight.copy_(file.get_tensor(name))
+        return True
+
+    def _check(self, had: dict[str, Any], wanted: dict[str, Any]) -> None:
+        differing = [
+            f"{key} was {had.get(key)}, is {wanted.get(key)}" for key in wanted if had.get(key) != wanted.get(key)
+        ]
+        if differing:
+            raise StoreError(
+                f"{self.directory} belongs to another run ({'; '.join(differing)}): name another --output, "
+                "or delete that folder"
+            )
+
+    def _write(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, str]:
+        path = self.directory / name
+        temporary = path.with_name(f".{name}.part")
+        save_file(tensors, temporary, metadata)
+        return {"file": name, "sha256": publish(temporary, path)}
+
+    def _entries(self) -> list[dict[str, Any]]:
+        if not self._manifest_path.exists():
+            return []
+        return json.loads(self._manifest_path.read_text())  # type: ignore[no-any-return]

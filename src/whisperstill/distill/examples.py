@@ -1,0 +1,140 @@
+"""From labelled windows and the filter's verdicts to what a step reads.
+
+Timestamps and previous-text prompts are drawn per (seed, epoch, window): each epoch sees another view, and neither
+the number of workers nor a resume changes any of them. A prompt comes from the window before in the same session of
+the same speaker, never merely from the previous row.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from whisperstill.errors import SettingsError
+from whisperstill.records import Labelled, Verdict
+from whisperstill.records.random import rng
+from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import MAX_PROMPT_TOKENS, TEXT_POSITIONS
+
+VerdictKey = tuple[str, str, str]
+"""Window, corpus, utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A window that may teach."""
+
+    labelled: Labelled
+    kept: tuple[bool, ...]
+    """Per utterance: whether the loss looks at its tokens."""
+    previous: tuple[int, ...]
+    """Text tokens of the window before it in the same session; empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Which views of an example are drawn."""
+
+    seed: int = 0
+    timestamp_probability: float = 0.0
+    prompt_probability: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An example as token lists, all of one length."""
+
+    decoder_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    scored: tuple[bool, ...]
+    steps: tuple[int, ...]
+    """Index of each target among the teacher's own steps; -1 for what the teacher did not produce."""
+    as_labelled: bool
+    """Whether the teacher saw exactly these decoder tokens when it labelled."""
+
+
+def examples(labelled: Iterable[Labelled], verdicts: Mapping[VerdictKey, Verdict] | None, end: int) -> list[Example]:
+    """Windows with at least one utterance that may teach. Without verdicts all may.
+
+    `end` is the first id that is no text token (<|endoftext|>): prompts hold text only.
+    """
+    found: list[Example] = []
+    before: Labelled | None = None
+    for one in labelled:
+        kept = tuple(
+            verdicts is None or verdicts[one.window.id, seen.utterance.corpus, seen.utterance.id].kept
+            for seen in one.evidence
+        )
+        if any(kept):
+            previous: tuple[int, ...] = ()
+            if before is not None and _follows(before, one):
+                previous = tuple(token for token in before.tokens if token < end)
+            found.append(Example(one, kept, previous))
+        before = one
+    return found
+
+
+def _follows(before: Labelled, one: Labelled) -> bool:
+    """Whether a window continues the one before: same session and speaker, recording order."""
+    last, first = before.window.utterances[-1], one.window.utterances[0]
+    return (
+        before.window.packing == one.window.packing == 0
+        and (last.corpus, last.speaker, last.session) == (first.corpus, first.speaker, first.session)
+        and (first.session is not None or first.speaker is not None)
+    )
+
+
+def compose(example: Example, vocabulary: Vocabulary, drawing: Drawing, epoch: int) -> View:
+    """The view of an example that this epoch reads.
+
+    Raises `SettingsError` when timestamps are asked for and the labels have none.
+    """
+    labelled = example.labelled
+    key = (drawing.seed, epoch, labelled.window.id)
+    timestamps = rng(*key, "timestamps").random() < drawing.timestamp_probability
+    if drawing.timestamp_probability > 0 and not labelled.timestamps:
+        raise SettingsError("timestamp_probability needs labels with timestamps: label with --timestamps, or set it to 0")
+    prompted = bool(example.previous) and rng(*key, "prompt").random() < drawing.prompt_probability
+
+    tokens, steps, kept = [], [], []
+    for step, token in enumerate(labelled.tokens):
+        if timestamps or not vocabulary.is_timestamp(token):
+            tokens.append(token)
+            steps.append(step)
+            kept.append(_kept_at(example, step))
+    if labelled.ended:
+        tokens.append(vocabulary.end_of_text)
+        steps.append(len(labelled.tokens))
+        kept.append(example.kept[-1])
+    start = vocabulary.start(labelled.language, "transcribe", timestamps)
+    prompt: tuple[int, ...] = ()
+    if prompted:
+        room = TEXT_POSITIONS - len(start) - len(tokens)
+        most = min(MAX_PROMPT_TOKENS, room)
+        if most > 0:
+            prompt = (vocabulary.start_of_previous, *example.previous[-most:])
+    sequence = (*prompt, *start, *tokens)
+    lead = len(prompt) + len(start) - 1
+    return View(
+        decoder_ids=sequence[:-1],
+        target_ids=sequence[1:],
+        scored=(False,) * lead + tuple(kept),
+        steps=(-1,) * lead + tuple(steps),
+        as_labelled=not prompt and timestamps == labelled.timestamps,
+    )
+
+
+def _kept_at(example: Example, step: int) -> bool:
+    for seen, kept in zip(example.labelled.evidence, example.kept, strict=True):
+        if seen.first_token <= step < seen.last_token:
+            return kept
+    return False
+
+
+def batches(found: Sequence[Example], batch_size: int, seed: int, epoch: int) -> list[list[Example]]:
+    """An epoch's batches: shuffled, windows of like length together (little padding), then shuffled again."""
+    order = [found[index] for index in rng(seed, epoch, "order").permutation(len(found))]
+    pool = batch_size * 8
+    grouped: list[list[Example]] = []
+    for start in range(0, len(order), pool):
+        alike = sorted(order[start : start + pool], key=lambda example: len(example.labelled.tokens))
+        grouped += [alike[at : at + batch_size] for at in range(0, len(alike), batch_size)]
+    return [grouped[index] for index in rng(seed, epoch, "batches").permutation(len(grouped))]

@@ -1,0 +1,79 @@
+"""One optimiser step over one or more micro-batches."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from whisperstill.distill.objective import Weights, objective
+from whisperstill.distill.source import Loaded, TeacherDecoder
+from whisperstill.model.whisper import Whisper
+from whisperstill.records.batch import HiddenTargets
+from whisperstill.records.losses import LossSums
+
+
+def accumulate(
+    student: Whisper,
+    teacher: TeacherDecoder,
+    micro_batches: Sequence[Loaded],
+    weights: Weights,
+    alpha_hidden: float,
+    dtype: torch.dtype,
+) -> tuple[LossSums, float]:
+    """Gradients of the loss over all micro-batches, added to the student's; the sums and the loss.
+
+    Every token weighs the same whatever micro-batch it stands in: k micro-batches give the gradient of one batch.
+    """
+    total_scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches)
+    total_taught = sum(int(loaded.batch.taught.sum()) for loaded in micro_batches)
+    sums, loss_value = LossSums(), 0.0
+    for loaded in micro_batches:
+        batch = loaded.batch.to(student.device)
+        targets = teacher.targets(loaded)
+        hidden = _student_hidden(student, batch.states, batch.decoder_ids, dtype)
+        rows = batch.scored
+        flat = hidden[rows]
+        taught = batch.taught[rows]
+        loss = flat.sum() * 0.0
+        parts = torch.zeros(3, dtype=torch.float64)
+        if weights.alpha_pl or weights.alpha_kl:
+            loss, parts = objective(
+                flat.to(dtype),
+                student.decoder.embedding.weight.to(dtype),
+                batch.target_ids[rows],
+                rows[rows],
+                taught,
+                targets,
+                weights,
+                total_scored,
+                total_taught,
+            )
+        distance = 0.0
+        if alpha_hidden and isinstance(targets, HiddenTargets) and bool(taught.any()):
+            squared = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
+            loss = loss + alpha_hidden / total_taught * squared
+            distance = float(squared.detach())
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        loss_value += float(loss.detach())
+        sums = sums + LossSums(
+            cross_entropy=float(parts[0]),
+            kl=float(parts[1]),
+            hidden=distance,
+            correct=int(parts[2]),
+            scored=int(rows.sum()),
+            taught=int(taught.sum()),
+        )
+    return sums, loss_value
+
+
+def _student_hidden(student: Whisper, states: Tensor, decoder_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """The student's last hidden states, teacher-forced; in bf16 under autocast, with float32 weights."""
+    device = student.device.type
+    mixed = torch.autocast(device, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
+    with mixed:
+        decoder = student.decoder
+        position = torch.zeros(len(states), dtype=torch.long, device=student.device)
+        hidden = decoder(decoder_ids, position, decoder.forced(states.to(student.dtype)))
+    return hidden.float()  # type: ignore[no-any-return]

@@ -1,0 +1,26 @@
+"""Metrics to TensorBoard, where it is installed (extra `tensorboard`)."""
+
+from pathlib import Path
+
+
+class Board:
+    """Scalars for TensorBoard; silently nothing when the library is not there."""
+
+    def __init__(self, directory: Path, resume_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._writer = None
+        else:
+            self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Scalars of a step."""
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush."""
+        if self._writer is not None:
+            self._writer.close()  # type: ignore[no-untyped-call]

@@ -1,0 +1,260 @@
+"""The label store: shards on disk and the manifest that is the only truth about them.
+
+    manifest.json              settings, teacher, the plan's hash, finished shards with a SHA-256 per file
+    labels-00000.parquet       windows, utterances, evidence, tokens      (see `label.schema`)
+    top-00000.parquet          top-k logits and log-sum-exps
+    states-00000.safetensors   encoder states `<window>`, last hidden states `<window>/hidden`
+    skipped.jsonl              what was left out, and why
+
+A shard's files are written to temporary names, flushed to disk and renamed; then the manifest names them. A shard
+the manifest does not name does not exist: killed at any moment, a run leaves nothing half done.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from whisperstill.errors import NotFoundError, StoreError
+from whisperstill.label.schema import labelled_from
+from whisperstill.records import Labelled
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def publish(temporary: Path, path: Path) -> str:
+    """Flush a finished temporary file, move it to its name and give its SHA-256."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    digest = file_sha256(temporary)
+    temporary.replace(path)
+    return digest
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A finished shard."""
+
+    name: str
+    windows: int
+    hours: float
+    files: dict[str, str]
+    """File name -> SHA-256."""
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """What the store knows of the teacher's distribution at a window's tokens."""
+
+    tokens: Tensor
+    """Targets `[steps]`, the end token included."""
+    ids: Tensor
+    """`[steps, k]`."""
+    logits: Tensor
+    """`[steps, k]`, float32."""
+    lse1: Tensor
+    lse2: Tensor
+
+
+class LabelStore:
+    """A label store, open for reading."""
+
+    def __init__(self, directory: Path, manifest: dict[str, object]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.shards = [Shard(**shard) for shard in manifest["shards"]]  # type: ignore[attr-defined]
+        self._open: dict[str, object] = {}
+        self._top: dict[str, dict[str, TopK]] = {}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Settings it was made with."""
+        return self.manifest["settings"]  # type: ignore[return-value]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every window of the plan has been visited."""
+        return len(self.shards) == self.manifest["planned_shards"]
+
+    @property
+    def sha256(self) -> str:
+        """Identity of all its content."""
+        digest = hashlib.sha256()
+        for shard in self.shards:
+            digest.update(json.dumps(shard.files, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def verify(self) -> None:
+        """Compare every file with its hash. Raises `StoreError` naming the first that differs."""
+        for shard in self.shards:
+            for name, expected in shard.files.items():
+                path = self.directory / name
+                if not path.exists() or file_sha256(path) != expected:
+                    raise StoreError(f"{path} is missing or damaged: delete the folder's {MANIFEST} and label again")
+
+    def labelled(self) -> Iterator[Labelled]:
+        """All windows, in the order of the plan."""
+        for shard in self.shards:
+            for row in self._table(f"labels-{shard.name}.parquet").to_pylist():
+                yield labelled_from(row, shard.name)
+
+    def top(self, labelled: Labelled) -> TopK:
+        """Top-k of a window. Raises `StoreError` when the store was made without."""
+        name = labelled.shard
+        if name not in self._top:
+            self._top[name] = self._read_top(name)
+        return self._top[name][labelled.window.id]
+
+    def states(self, labelled: Labelled) -> Tensor:
+        """Encoder states `[positions, width]` of a window, in the type they were kept in or float32 from int8."""
+        states = self._tensor(labelled.shard, labelled.window.id)
+        if states.dtype == torch.int8:
+            return states.float() * self._tensor(labelled.shard, f"{labelled.window.id}/scale").float()
+        return states
+
+    def hidden(self, labelled: Labelled) -> Tensor:
+        """The teacher's last hidden states `[steps, width]` at a window's tokens."""
+        return self._tensor(labelled.shard, f"{labelled.window.id}/hidden")
+
+    def _tensor(self, shard: str, key: str) -> Tensor:
+        if shard not in self._open:
+            path = self.directory / f"states-{shard}.safetensors"
+            if not path.exists():
+                raise StoreError(f"{self.directory} holds no encoder states: label with --states bf16 (or int8)")
+            self._open[shard] = safe_open(str(path), framework="pt")
+        handle = self._open[shard]
+        try:
+            return handle.get_tensor(key)  # type: ignore[attr-defined,no-any-return]
+        except Exception as error:
+            raise StoreError(f"states-{shard}.safetensors has no {key}: label again with --states") from error
+
+    def _table(self, name: str):  # type: ignore[no-untyped-def]
+        path = self.directory / name
+        try:
+            return pq.read_table(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read ({error}): label again") from error
+
+    def _read_top(self, shard: str) -> dict[str, TopK]:
+        if not (self.directory / f"top-{shard}.parquet").exists():
+            raise StoreError(f"{self.directory} holds no top-k: label with --top 32")
+        table = self._table(f"top-{shard}.parquet")
+        read = {}
+        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+
+        def array(name: str, row: int, dtype: torch.dtype) -> Tensor:
+            values = columns[name][row].values.to_numpy(zero_copy_only=False)
+            return torch.from_numpy(values.copy()).to(dtype)
+
+        for row, window in enumerate(columns["window"].to_pylist()):
+            k = columns["k"][row].as_py()
+            read[window] = TopK(
+                tokens=array("tokens", row, torch.long),
+                ids=array("top_ids", row, torch.long).view(-1, k),
+                logits=array("top_logits", row, torch.float32).view(-1, k),
+                lse1=array("lse1", row, torch.float32),
+                lse2=array("lse2", row, torch.float32),
+            )
+        return read
+
+
+def open_labels(directory: Path) -> LabelStore:
+    """Open a label store.
+
+    Raises `NotFoundError` when there is none, `StoreError` when it is of another format.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        raise NotFoundError(f"no labels in {directory} (no {MANIFEST}): run `whisperstill label` first")
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise StoreError(f"{path} is no JSON ({error}): delete it and label again") from error
+    if manifest.get("kind") != "labels" or manifest.get("format") != FORMAT:
+        raise StoreError(f"{path} is not a label store of format {FORMAT}")
+    return LabelStore(directory, manifest)
+
+
+class StoreWriter:
+    """A label store, open for adding the shards that are missing."""
+
+    def __init__(self, directory: Path, header: dict[str, object]) -> None:
+        """Begin or resume. `header` holds all that decides the content: settings, teacher, plan.
+
+        Raises `StoreError` when the folder holds labels made from another header.
+        """
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        header = json.loads(json.dumps({"kind": "labels", "format": FORMAT, **header}))
+        path = directory / MANIFEST
+        if path.exists():
+            old = open_labels(directory).manifest
+            differing = [key for key in header if old.get(key) != header[key]]
+            if differing:
+                raise StoreError(
+                    f"{directory} holds labels made with other {' and '.join(differing)}: "
+                    "name another --output, or delete that folder"
+                )
+            self._manifest: dict[str, object] = old
+        else:
+            self._manifest = {**header, "shards": []}
+        for leftover in directory.glob(".*.part"):
+            leftover.unlink()
+
+    @property
+    def finished(self) -> dict[str, Shard]:
+        """Finished shards by name."""
+        return {shard["name"]: Shard(**shard) for shard in self._manifest["shards"]}  # type: ignore[attr-defined]
+
+    def add(
+        self,
+        name: str,
+        hours: float,
+        tables: dict[str, object],
+        tensors: dict[str, Tensor],
+        skipped: list[dict[str, str]],
+        windows: int,
+    ) -> None:
+        """Write a shard's files (`tables`: prefix -> Arrow table), then name it in the manifest."""
+        files = {}
+        for prefix, table in tables.items():
+            path = self.directory / f"{prefix}-{name}.parquet"
+            temporary = path.with_name(f".{path.name}.part")
+            pq.write_table(table, temporary, compression="zstd")
+            files[path.name] = publish(temporary, path)
+        if tensors:
+            path = self.directory / f"states-{name}.safetensors"
+            temporary = path.with_name(f".{path.name}.part")
+            save_file(tensors, temporary)
+            files[path.name] = publish(temporary, path)
+        shard = {"name": name, "windows": windows, "hours": hours, "files": files, "skipped": skipped}
+        shards = [old for old in self._manifest["shards"] if old["name"] != name] + [shard]  # type: ignore[attr-defined]
+        self._manifest["shards"] = sorted(shards, key=lambda entry: entry["name"])
+        content = json.dumps(self._manifest, indent=1, sort_keys=True, ensure_ascii=False)
+        write_atomically(self.directory / MANIFEST, content.encode())

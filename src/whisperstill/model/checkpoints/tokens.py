@@ -1,0 +1,150 @@
+"""What `tokenizer.json` says about the special tokens, and what follows from it when a format leaves it out."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from whisperstill.errors import CheckpointError
+from whisperstill.model.dims import Dims
+from whisperstill.model.generation import Generation, default_alignment_heads
+from whisperstill.units import TIMESTAMP_SECONDS, TIMESTAMP_TOKENS
+
+# Symbols that annotate instead of being spoken; openai/whisper suppresses those that are a single token.
+_SYMBOLS = (
+    *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
+    *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"),
+    *("♪♪", "♪♪♪"),
+)
+_MUSIC = "♩♪♫♬♭♮♯"  # always written as several bytes: their first token is suppressed even so
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokens that steer Whisper."""
+
+    end: int
+    start: int
+    translate: int
+    transcribe: int
+    start_of_lm: int
+    previous: int
+    no_speech: int
+    no_timestamps: int
+    languages: dict[str, int]
+    """Language code -> id; an English vocabulary has them too, unused."""
+    names: dict[str, int]
+    """Every special token as written -> id, in order of the ids."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Size of the vocabulary: the timestamps follow `<|notimestamps|>` and are the last."""
+        return self.no_timestamps + 1 + TIMESTAMP_TOKENS
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """Task -> id."""
+        return {"transcribe": self.transcribe, "translate": self.translate}
+
+
+@lru_cache(maxsize=4)
+def special_tokens(tokenizer_json: bytes) -> SpecialTokens:
+    """Read the special tokens; `CheckpointError` when this is no Whisper tokenizer."""
+    try:
+        content = json.loads(tokenizer_json)
+        ids = {token: int(number) for token, number in content["model"]["vocab"].items() if token.startswith("<|")}
+        ids |= {token["content"]: int(token["id"]) for token in content["added_tokens"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError("tokenizer.json is damaged or no tokenizer of Whisper; fetch it again") from error
+    try:
+        start, translate, no_timestamps = ids["<|startoftranscript|>"], ids["<|translate|>"], ids["<|notimestamps|>"]
+        no_speech = ids["<|nospeech|>"] if "<|nospeech|>" in ids else ids["<|nocaptions|>"]
+        names = {name: number for name, number in ids.items() if number <= no_timestamps}
+        return SpecialTokens(
+            end=ids["<|endoftext|>"],
+            start=start,
+            translate=translate,
+            transcribe=ids["<|transcribe|>"],
+            start_of_lm=ids["<|startoflm|>"],
+            previous=ids["<|startofprev|>"],
+            no_speech=no_speech,
+            no_timestamps=no_timestamps,
+            languages={name.strip("<|>"): number for name, number in names.items() if start < number < translate},
+            names=dict(sorted(names.items(), key=lambda pair: pair[1])),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"tokenizer.json has no {error.args[0]}: expected a tokenizer of Whisper") from error
+
+
+def check_vocabulary(tokenizer_json: bytes, dims: Dims, label: str) -> None:
+    """`CheckpointError` unless the tokenizer has as many tokens as the weights."""
+    size = special_tokens(tokenizer_json).vocabulary
+    if size != dims.vocab:
+        raise CheckpointError(
+            f"{label}: expected a tokenizer of {dims.vocab} tokens for these weights, got one of {size};"
+            " put the tokenizer.json of this very model beside them"
+        )
+
+
+def default_generation(tokenizer_json: bytes, dims: Dims) -> Generation:
+    """What openai/whisper suppresses, derived from the tokenizer, and the default alignment heads."""
+    tokens, tokenizer = special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    suppress = {encode(" -")[0], encode(" '")[0]}
+    for text in (variant for symbol in _SYMBOLS for variant in (symbol, " " + symbol)):
+        ids = encode(text)
+        if len(ids) == 1:
+            suppress.add(ids[0])
+    suppress |= {encode(variant)[0] for note in _MUSIC for variant in (note, " " + note)}
+    suppress |= {tokens.start, tokens.translate, tokens.transcribe}
+    suppress |= {tokens.start_of_lm, tokens.previous, tokens.no_speech}
+    return Generation(
+        suppress=tuple(sorted(suppress)),
+        begin_suppress=(encode(" ")[0], tokens.end),
+        alignment_heads=default_alignment_heads(dims),
+    )
+
+
+@lru_cache(maxsize=2)
+def with_timestamps(tokenizer_json: bytes) -> bytes:
+    """The same tokenizer with `<|0.00|>` ... `<|30.00|>` as ordinary added tokens, as the authors publish it."""
+    content: dict[str, Any] = json.loads(tokenizer_json)
+    known = {token["id"] for token in content["added_tokens"]}
+    first = special_tokens(tokenizer_json).no_timestamps + 1
+    for index in range(TIMESTAMP_TOKENS):
+        if first + index not in known:
+            text = f"<|{index * TIMESTAMP_SECONDS:.2f}|>"
+            flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+            content["added_tokens"].append({"id": first + index, "content": text, **flags})
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def from_vocabulary_files(directory: Path) -> bytes:
+    """`tokenizer.json` built from `vocab.json`, `merges.txt` and, where it stands, `added_tokens.json`."""
+    try:
+        vocab: dict[str, int] = json.loads((directory / "vocab.json").read_text("utf-8"))
+        lines = (directory / "merges.txt").read_text("utf-8").split("\n")
+        merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines if line) if right]
+        if merges and merges[0][0] == "#version:":
+            del merges[0]
+        added_file = directory / "added_tokens.json"
+        added: dict[str, int] = json.loads(added_file.read_text("utf-8")) if added_file.exists() else {}
+        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        last_special = added.get("<|notimestamps|>", vocab.get("<|notimestamps|>", -1))
+        for text, number in sorted({**added, "<|endoftext|>": vocab["<|endoftext|>"]}.items(), key=lambda it: it[1]):
+            special = number <= last_special
+            token = AddedToken(text, normalized=False, special=special)
+            tokenizer.add_special_tokens([token]) if special else tokenizer.add_tokens([token])
+            if tokenizer.token_to_id(text) != number:
+                raise CheckpointError(f"{text} should have id {number}: vocab.json and added_tokens.json do not fit")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError("vocab.json and merges.txt are not a tokenizer of Whisper; fetch them again") from error
+    return tokenizer.to_str().encode()

@@ -1,0 +1,81 @@
+"""Whisper's decoder: one call for prefill, greedy steps, verification of a block and teacher forcing."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
+from whisperstill.model.cache import Forced, Memory, Slots
+from whisperstill.model.dims import Dims
+
+FEW_ROWS = 64
+"""Up to this many rows the output layer is a product of the vocabulary with the rows, not of the rows with it:
+BLAS libraries block for tall left factors, and the transposed product is up to twice as fast on CPUs."""
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the window, MLP."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dims.width)
+        self.attention = SelfAttention(dims.width, dims.decoder_heads)
+        self.cross_norm = nn.LayerNorm(dims.width)
+        self.cross = CrossAttention(dims.width, dims.decoder_heads)
+        self.mlp_norm = nn.LayerNorm(dims.width)
+        self.mlp = Mlp(dims.width)
+
+
+class Decoder(nn.Module):
+    """Token embedding (tied to the output layer), learned positions, layers, a final norm."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(dims.vocab, dims.width)
+        self.positions = nn.Parameter(torch.zeros(dims.tokens, dims.width))
+        self.layers = nn.ModuleList(DecoderLayer(dims) for _ in range(dims.decoder_layers))
+        self.norm = nn.LayerNorm(dims.width)
+        self.dropout = 0.0
+        """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
+
+    def project(self, states: Float[Tensor, "batch positions width"]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of a window for every layer, `[batch, heads, positions, head_dim]` each."""
+        return [layer.cross.project(states) for layer in self.layers]
+
+    def forced(self, states: Float[Tensor, "batch positions width"]) -> Forced:
+        """Memory for teacher forcing."""
+        return Forced(self.project(states))
+
+    def slots(self, states: Float[Tensor, "batch positions width"], capacity: int) -> Slots:
+        """Static slots for `capacity` tokens a row."""
+        return Slots(self.project(states), capacity)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch block"], position: Int[Tensor, "batch"], memory: Memory
+    ) -> Float[Tensor, "batch block width"]:
+        """Normalised last hidden states of a block of tokens per row, the first at `position[row]`.
+
+        Multiply with the embedding (`logits`) for the distribution of the token that follows each.
+        """
+        block = tokens.shape[1]
+        mask, causal = memory.begin(position, block)
+        at = position[:, None] + torch.arange(block, device=position.device)
+        x = self.embedding(tokens) + self.positions[at]
+        for index, layer in enumerate(self.layers):
+            query, key, value = layer.attention.project(layer.attention_norm(x))
+            key, value = memory.extend(index, key, value)
+            x = x + self._drop(layer.attention.attend(query, key, value, mask, causal))
+            x = x + self._drop(layer.cross.attend(layer.cross_norm(x), *memory.cross(index)))
+            x = x + self._drop(layer.mlp(layer.mlp_norm(x)))
+        return self.norm(x)
+
+    def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
+        """Float32 logits of hidden states."""
+        weight = self.embedding.weight
+        if hidden.shape[0] <= FEW_ROWS and not hidden.requires_grad and hidden.device.type == "cpu":
+            return (weight @ hidden.t()).t().contiguous().float()
+        return F.linear(hidden, weight).float()
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout else x

@@ -1,0 +1,49 @@
+"""The sizes of a Whisper network."""
+
+from dataclasses import dataclass
+
+from whisperstill.errors import CheckpointError
+from whisperstill.units import TEXT_POSITIONS, WINDOW_POSITIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Sizes of a Whisper network, from tiny to large-v3 and any depth."""
+
+    mels: int
+    """Mel bands the encoder reads: 80, or 128 from large-v3 on."""
+    vocab: int
+    """51864 English, 51865 multilingual, 51866 from large-v3 on."""
+    width: int
+    encoder_heads: int
+    encoder_layers: int
+    decoder_heads: int
+    decoder_layers: int
+    positions: int = WINDOW_POSITIONS
+    """Encoder positions of a window."""
+    tokens: int = TEXT_POSITIONS
+    """Decoder positions."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be at least 1, got {getattr(self, name)}"
+            for name in self.__dataclass_fields__
+            if getattr(self, name) < 1
+        ]
+        problems += [
+            f"width {self.width} is no multiple of {name} {heads}"
+            for name, heads in (("encoder_heads", self.encoder_heads), ("decoder_heads", self.decoder_heads))
+            if heads > 0 and self.width % heads
+        ]
+        if problems:
+            raise CheckpointError("these are not the sizes of a Whisper network: " + "; ".join(problems))
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the vocabulary has language tokens."""
+        return self.vocab >= 51865
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one decoder head."""
+        return self.width // self.decoder_heads

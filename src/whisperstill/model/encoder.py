@@ -1,0 +1,46 @@
+"""Whisper's encoder: log-mel frames to states, one per 20 ms."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from whisperstill.model.attention import Mlp, SelfAttention
+from whisperstill.model.dims import Dims
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each behind a norm and around a residual."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dims.width)
+        self.attention = SelfAttention(dims.width, dims.encoder_heads)
+        self.mlp_norm = nn.LayerNorm(dims.width)
+        self.mlp = Mlp(dims.width)
+
+    def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
+        """One layer."""
+        x = x + self.attention.attend(*self.attention.project(self.attention_norm(x)))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Encoder(nn.Module):
+    """Two convolutions (the second halves the frames), sinusoidal positions, layers, a final norm."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(dims.mels, dims.width, 3, padding=1)
+        self.conv2 = nn.Conv1d(dims.width, dims.width, 3, stride=2, padding=1)
+        self.positions = nn.Parameter(torch.zeros(dims.positions, dims.width))
+        self.layers = nn.ModuleList(EncoderLayer(dims) for _ in range(dims.encoder_layers))
+        self.norm = nn.LayerNorm(dims.width)
+
+    def forward(self, mel: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch positions width"]:
+        """States of a batch of 30-second windows, in the network's dtype."""
+        x = F.gelu(self.conv1(mel.to(self.positions.dtype)))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x.contiguous() + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)

@@ -1,0 +1,72 @@
+"""A student from a teacher: the whole encoder, some of the decoder's layers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from whisperstill.errors import SettingsError
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.generation import remap_alignment_heads
+
+
+def choose_layers(teacher_layers: int, count: int) -> tuple[int, ...]:
+    """`count` layers of `teacher_layers`, as far apart as can be: 0, ..., last, rounded down.
+
+    Source: Distil-Whisper (arXiv 2311.00430), section 3.1; 32 -> 2 gives (0, 31), 32 -> 4 gives (0, 10, 20, 31).
+    A single layer, of which the paper says nothing, is the first: it is the one that reads the embeddings.
+    Raises `SettingsError` when there are not so many layers.
+    """
+    if not 1 <= count <= teacher_layers:
+        raise SettingsError(f"decoder_layers must be 1 to {teacher_layers} (the teacher's), got {count}")
+    if count == 1:
+        return (0,)
+    return tuple(index * (teacher_layers - 1) // (count - 1) for index in range(count))
+
+
+def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
+    """An explicit list of layers, as a tuple. `SettingsError` unless ascending, without repeats and the teacher's."""
+    if not layers:
+        raise SettingsError("layers must name at least one decoder layer, got none")
+    wrong = [layer for layer in layers if not 0 <= layer < teacher_layers]
+    if wrong:
+        raise SettingsError(
+            f"layers must be 0 to {teacher_layers - 1} (the teacher has {teacher_layers}), got {wrong[0]}"
+        )
+    if list(layers) != sorted(set(layers)):
+        raise SettingsError(f"layers must ascend without repeats, got {', '.join(map(str, layers))}")
+    return tuple(layers)
+
+
+def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | None = None) -> Checkpoint:
+    """The teacher with only these decoder layers, renumbered from 0.
+
+    Encoder, embeddings, positions and norms are the teacher's. Alignment heads follow their layers; `language` is
+    what the student is used with when none is named (None: as the teacher). Nothing in the result shares memory
+    with the teacher. Raises `SettingsError` for layers the teacher does not have.
+    """
+    kept = check_layers(teacher.dims.decoder_layers, layers)
+    dims = replace(teacher.dims, decoder_layers=len(kept))
+    new_index = {old: new for new, old in enumerate(kept)}
+    state = dict[str, Tensor]()
+    for name, tensor in teacher.state.items():
+        if name.startswith("decoder.layers."):
+            old, _, inside = name.removeprefix("decoder.layers.").partition(".")
+            if int(old) not in new_index:
+                continue
+            name = f"decoder.layers.{new_index[int(old)]}.{inside}"
+        state[name] = tensor.detach().clone()
+    generation = replace(
+        teacher.generation,
+        alignment_heads=remap_alignment_heads(teacher.generation.alignment_heads, kept, dims),
+        language=language or teacher.generation.language,
+    )
+    metadata = {
+        "teacher": teacher.source,
+        "teacher_sha256": teacher.sha256,
+        "teacher_encoder_sha256": teacher.encoder_sha256,
+        "teacher_decoder_layers": teacher.dims.decoder_layers,
+        "layers": list(kept),
+    }
+    shown = ",".join(map(str, kept))
+    return Checkpoint(dims, state, generation, teacher.tokenizer_json, f"{teacher.source}, layers {shown}", metadata)

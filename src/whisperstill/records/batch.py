@@ -1,0 +1,53 @@
+"""What the student is trained on. Teacher and student read the very same batch."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of windows, padded to its longest sequence."""
+
+    windows: tuple[str, ...]
+    """Ids of the windows."""
+    states: Float[Tensor, "batch positions width"]
+    """Encoder states: the student's encoder is the teacher's, frozen, so both decoders read these."""
+    decoder_ids: Int[Tensor, "batch tokens"]
+    """Prompt (if drawn), start tokens, transcript; padded on the right, where nothing looks."""
+    target_ids: Int[Tensor, "batch tokens"]
+    """The token that follows each decoder token."""
+    scored: Bool[Tensor, "batch tokens"]
+    """Where the loss looks: at transcript and end token of utterances the filter kept."""
+    taught: Bool[Tensor, "batch tokens"]
+    """Where the teacher's distribution is known for exactly these decoder tokens; within `scored`."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(
+            self.windows,
+            *(
+                tensor.to(device)
+                for tensor in (self.states, self.decoder_ids, self.target_ids, self.scored, self.taught)
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopTargets:
+    """The teacher's distribution at the taught tokens of a batch, in the order of `taught.nonzero()`."""
+
+    ids: Int[Tensor, "taught k"]
+    logits: Float[Tensor, "taught k"]
+    lse: Float[Tensor, "taught"]
+    """Log-sum-exp at the temperature of the loss (of the logits divided by it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenTargets:
+    """The teacher's last hidden states at the taught tokens; with its embedding they are its distribution."""
+
+    hidden: Float[Tensor, "taught width"]
+    embedding: Float[Tensor, "vocab width"]

@@ -1,0 +1,69 @@
+"""What the teacher left behind about a window, and what the filter made of it."""
+
+from dataclasses import dataclass
+
+from whisperstill.records.edits import EditCounts
+from whisperstill.records.utterance import Utterance, Window
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceEvidence:
+    """How the teacher did on one utterance of a window: what a filter rule may look at."""
+
+    utterance: Utterance
+    first_token: int
+    last_token: int
+    """`labelled.tokens[first_token:last_token]` are this utterance's."""
+    text: str
+    """What the teacher heard."""
+    mean_logprob: float
+    """Mean natural-log probability of its tokens; 0 where it has none."""
+    min_logprob: float
+    entropy: float
+    """Mean entropy (nats) of the teacher's distribution at its tokens."""
+    no_speech: float
+    """Probability of <|nospeech|> for the whole window."""
+    compression_ratio: float
+    """UTF-8 bytes over zlib-compressed bytes, as openai/whisper defines it."""
+    longest_repeat: int
+    """Most times in a row that one group of 1 to 8 words stands; 1 when nothing repeats, 0 when empty."""
+    tokens_per_second: float
+    edits: EditCounts | None
+    """Word edits against the reference after normalisation; None where there is no reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A window after the one visit of the teacher."""
+
+    window: Window
+    language: str
+    tokens: tuple[int, ...]
+    """The teacher's greedy output: no start tokens, no end token; timestamps where they were asked for."""
+    text: str
+    ended: bool
+    """Whether the teacher ended by itself (False: cut at the most tokens a window may have)."""
+    timestamps: bool
+    """Whether the teacher decoded with timestamps."""
+    evidence: tuple[UtteranceEvidence, ...]
+    shard: str
+    """Shard of the store that holds its top-k and states."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an utterance may teach the student."""
+
+    kept: bool
+    rule: str
+    """Name of the first rule that dropped it; empty when kept."""
+    value: float
+    """The measured figure that the rule looked at; 0 when kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A labelled window with a verdict per utterance."""
+
+    labelled: Labelled
+    verdicts: tuple[Verdict, ...]

@@ -1,0 +1,32 @@
+"""Sums and counts of a loss. Sums add over micro-batches, ranks and the last short batch; means are for display."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """Sums over tokens, with their counts."""
+
+    cross_entropy: float = 0.0
+    """Sum of the pseudo-label loss, nats."""
+    kl: float = 0.0
+    """Sum of T^2 KL(teacher || student) at temperature T, nats."""
+    hidden: float = 0.0
+    """Sum over tokens of the mean squared error between last hidden states."""
+    correct: int = 0
+    """Scored tokens where the student's most probable token is the target."""
+    scored: int = 0
+    taught: int = 0
+
+    def __add__(self, other: "LossSums") -> "LossSums":
+        return LossSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def means(self) -> dict[str, float]:
+        """Means per token, for display."""
+        scored, taught = max(1, self.scored), max(1, self.taught)
+        return {
+            "cross_entropy": self.cross_entropy / scored,
+            "kl": self.kl / taught,
+            "hidden": self.hidden / taught,
+            "agreement": self.correct / scored,
+        }

@@ -1,0 +1,139 @@
+"""filter: which labels may teach. Verdicts with reasons are written beside the labels; nothing is deleted."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from whisperstill._version import __version__
+from whisperstill.errors import MissingExtraError, SettingsError
+from whisperstill.label.rules import RULES, RuleSettings, judge
+from whisperstill.label.sweep import COLUMNS, LIMITS, Sweep, cells, markdown
+from whisperstill.label.tally import Tally
+from whisperstill.stages.console import Console
+from whisperstill.stages.fingerprint import jsonable
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSettings(RuleSettings):
+    """Judge labels, utterance by utterance: a bad one does not take the good ones of its window with it."""
+
+    labels: Path
+    """Folder of labels, as `label` left it."""
+    output: Path
+    """Folder for the verdicts."""
+    sweep: bool = False
+    """Also show, write and plot what would be left for a range of limits on the word error rate."""
+    sweep_wer: tuple[float, ...] = LIMITS
+    """The limits of the sweep, per cent; those of the paper."""
+
+    @property
+    def rules(self) -> RuleSettings:
+        """The rules alone."""
+        return RuleSettings(**{field.name: getattr(self, field.name) for field in fields(RuleSettings)})
+
+
+@dataclass(frozen=True, slots=True)
+class FilterReport:
+    """What the filter decided."""
+
+    output: str
+    utterances: int
+    kept: int
+    hours: float
+    hours_kept: float
+    words: int
+    words_kept: int
+    wer: float | None
+    """Word error rate of all labels against their references, per cent; None without references."""
+    wer_kept: float | None
+    dropped: dict[str, int]
+    """Utterances by the rule that dropped them."""
+
+
+def run(settings: FilterSettings, console: Console) -> FilterReport:
+    """Judge all labels and write `verdicts.parquet` and `filter.json`; with `sweep` also `sweep.{json,md,png}`.
+
+    Raises `NotFoundError` or `StoreError` when the labels cannot be read, `SettingsError` for a sweep without limits.
+    """
+    from whisperstill.label.store import open_labels
+    from whisperstill.label.verdicts import Row, rows, write_verdicts
+
+    if settings.sweep and not all(limit >= 0 for limit in settings.sweep_wer or (-1,)):
+        raise SettingsError(f"sweep_wer must name limits of 0 or more per cent, got {list(settings.sweep_wer)}")
+    store = open_labels(settings.labels)
+    if not store.finished:
+        console.warn(f"the labels in {settings.labels} are not finished; filter again once they are")
+    rules = settings.rules
+    sweep = Sweep(rules, settings.sweep_wer)
+    everything = Tally()
+    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES))}
+    written: list[Row] = []
+    for labelled in store.labelled():
+        judged = judge(labelled, rules)
+        written += rows(judged)
+        for seen, verdict in zip(labelled.evidence, judged.verdicts, strict=True):
+            everything.add(seen)
+            by_reason[verdict.rule].add(seen)
+        if settings.sweep:
+            sweep.add(labelled.evidence)
+
+    kept = by_reason.pop("")
+    dropped = {rule: tally for rule, tally in by_reason.items() if tally.utterances}
+    report = FilterReport(
+        output=str(settings.output),
+        utterances=everything.utterances,
+        kept=kept.utterances,
+        hours=everything.seconds / 3600,
+        hours_kept=kept.seconds / 3600,
+        words=everything.words,
+        words_kept=kept.words,
+        wer=everything.wer,
+        wer_kept=kept.wer,
+        dropped={rule: tally.utterances for rule, tally in dropped.items()},
+    )
+    figures = {name: value for name, value in asdict(report).items() if name != "output"}
+    hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
+    summary = {"whisperstill": __version__, "settings": jsonable(rules), **figures, "dropped_hours": hours}
+    write_verdicts(settings.output, settings.labels, written, summary)
+    _show(everything, {"kept": kept, **{f"dropped: {rule}": tally for rule, tally in dropped.items()}}, console)
+    if report.wer is not None and report.wer_kept is not None:
+        console.info(f"WER of the labels: {report.wer:.1f} % of all, {report.wer_kept:.1f} % of the kept")
+    if settings.sweep:
+        _write_sweep(settings.output, sweep, console)
+    if not report.kept:
+        console.warn("nothing is left to learn from: loosen the rules (the table says which one dropped what)")
+    return report
+
+
+def _show(everything: Tally, parts: dict[str, Tally], console: Console) -> None:
+    table = [
+        [
+            name,
+            str(tally.utterances),
+            f"{tally.seconds / 3600:.2f}",
+            f"{100 * tally.seconds / everything.seconds if everything.seconds else 0:.1f}",
+            str(tally.words),
+            "-" if tally.wer is None else f"{tally.wer:.1f}",
+        ]
+        for name, tally in {**parts, "all": everything}.items()
+    ]
+    console.table("what may teach", ["verdict", "utterances", "hours", "% of hours", "words", "WER %"], table)
+
+
+def _write_sweep(directory: Path, sweep: Sweep, console: Console) -> None:
+    from whisperstill.label.sweep_plot import plot
+    from whisperstill.label.verdicts import write_text
+
+    points = sweep.points()
+    console.table("what would be left", COLUMNS, cells(points))
+    content = {
+        "whisperstill": __version__,
+        "settings": jsonable(sweep.settings),
+        "points": [jsonable(point) for point in points],
+    }
+    write_text(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
+    write_text(directory / "sweep.md", markdown(points))
+    try:
+        plot(points, directory / "sweep.png")
+    except MissingExtraError as error:
+        console.warn(str(error))

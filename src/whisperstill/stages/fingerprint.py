@@ -1,0 +1,105 @@
+"""What a stage's output depends on, as one hash.
+
+The hash covers the settings (paths as seen from the recipe, so that a moved project keeps its work), the content of
+every file that a setting names, and the hash of the stage that made an input. It does not cover whisperstill's
+version: an upgrade must not throw hours of labelling away; the version is written beside the output instead.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from whisperstill.stages.recipe import Planned
+
+WHOLE_FILE_BYTES = 64 * 2**20
+"""Larger files (weights) are known by their size and their time of change."""
+
+WITHOUT_EFFECT = ("strict", "device")
+"""Settings that decide neither what is made nor from what."""
+
+
+def fingerprint(stage: Planned, folder: Path, made: Mapping[Path, str]) -> str:
+    """Hash of all that the output of `stage` depends on.
+
+    `folder` is where the recipe lies; `made` holds the hash of what earlier stages left, by the place they left it.
+    """
+    seen = {
+        "verb": stage.verb,
+        "settings": {
+            name: value for name, value in jsonable(stage.settings, folder).items() if name not in WITHOUT_EFFECT
+        },
+        "inputs": {
+            relative(path, folder): contents(path, made) for path in named_paths(stage.settings) if path != stage.place
+        },
+    }
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+
+
+def named_paths(value: Any) -> Iterator[Path]:
+    """Every existing path that a setting names (a model may be a name or a folder, so strings count too)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from named_paths(getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from named_paths(each)
+    elif isinstance(value, Path | str) and str(value):
+        try:
+            exists = os.path.lexists(value)
+        except ValueError:  # a string that no file can be named by
+            return
+        if exists:
+            yield Path(value)
+
+
+def contents(path: Path, made: Mapping[Path, str]) -> str:
+    """Hash of a file's or a folder's content; of an earlier stage's output, the hash it was made under."""
+    for place in (path, *path.parents):
+        if place in made:
+            return f"{made[place]}/{path.relative_to(place)}"
+    if path.is_file():
+        return of_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            status = file.stat()
+            digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file; of size and time for a very large one."""
+    status = path.stat()
+    if status.st_size > WHOLE_FILE_BYTES:
+        return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as seen from the recipe's folder."""
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def jsonable(value: Any, folder: Path | None = None) -> Any:
+    """`value` in terms of JSON: dataclasses as objects, numbers that are not finite as null.
+
+    With `folder`, paths are written as seen from there.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name), folder) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(each, folder) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(each, folder) for each in value]
+    if isinstance(value, Path):
+        return relative(value, folder) if folder else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

@@ -1,0 +1,195 @@
+"""`whisperstill label`: the teacher visits every window of a corpus once and leaves all that a student needs."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from whisperstill.errors import SettingsError
+from whisperstill.records import Skipped
+from whisperstill.stages.console import Console
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Label audio with a teacher."""
+
+    teacher: str
+    """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
+    manifest: tuple[str, ...]
+    """Corpora: JSONL manifests, or folders in any layout that is known."""
+    output: Path
+    """Folder of the label store; run again after an interruption, it resumes."""
+    layout: str = "auto"
+    """Layout of the corpora; `auto` looks at the files."""
+    language: str | None = None
+    """Language of all audio (ISO 639-1); default: the corpus's, else detected window by window."""
+    timestamps: bool = False
+    """Let the teacher decode with timestamps."""
+    top: int = 32
+    """Largest logits kept per token, for the KL loss; 0 keeps none."""
+    states: Literal["none", "fp32", "bf16", "int8"] = "none"
+    """Keep the encoder's states (and the decoder's last hidden states), so that training needs no encoder."""
+    packings: int = 1
+    """Ways of packing the same utterances into windows: 1 is recording order, more are reshuffled views."""
+    max_window: float = 30.0
+    """Most seconds of audio packed into a window."""
+    batch_size: int = 16
+    """Windows decoded at a time."""
+    shard_windows: int = 64
+    """Windows per shard of the store: what an interruption may cost."""
+    max_new_tokens: int = 224
+    """Most tokens of one window."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of computation; `auto` takes bf16 where the hardware multiplies it fast."""
+    seed: int = 0
+    """Seed of the reshuffled packings."""
+    strict: bool = False
+    """Exit with status 1 if anything was skipped."""
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What labelling did."""
+
+    output: str
+    windows: int
+    hours: float
+    encoder_windows: int
+    """Windows that the teacher's encoder read in this run."""
+    resumed_windows: int
+    """Windows found finished."""
+    seconds: float
+    speed: float
+    """Hours of audio per hour, in this run; 0 when nothing was left to do."""
+    wer: float | None
+    """Word error rate of the labels against the references, per cent."""
+    problems: tuple[Skipped, ...]
+
+
+def run(settings: LabelSettings, console: Console) -> LabelReport:
+    """Label a corpus, or finish labelling it.
+
+    Raises `SettingsError`, `CorpusError`, `CheckpointError`, `NotFoundError`, `StoreError`.
+    """
+    from whisperstill.corpus import read_corpus
+    from whisperstill.corpus.long import split_long
+    from whisperstill.corpus.packing import pack
+    from whisperstill.label.shards import label_shard
+    from whisperstill.label.store import StoreWriter, open_labels, write_atomically
+    from whisperstill.label.teacher import Teacher
+    from whisperstill.model.checkpoints import load_checkpoint
+    from whisperstill.model.device import choose_device, choose_dtype
+    from whisperstill.records.edits import NO_EDITS
+
+    _check(settings)
+    problems: list[Skipped] = []
+    windows = []
+    for source in settings.manifest:
+        corpus = read_corpus(source, layout=settings.layout, language=settings.language)
+        problems += corpus.skipped
+        utterances, notes = split_long(corpus.utterances, settings.max_window)
+        problems += notes
+        for packing in range(settings.packings):
+            windows += pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
+    hours = sum(window.duration for window in windows) / 3600
+    console.info(f"{len(windows)} windows, {hours:.2f} h of audio, {len(problems)} skipped")
+
+    device = choose_device(settings.device)
+    checkpoint = load_checkpoint(settings.teacher)
+    teacher = Teacher(
+        checkpoint, device=device, dtype=choose_dtype(settings.dtype, device), timestamps=settings.timestamps
+    )
+    shards = [windows[at : at + settings.shard_windows] for at in range(0, len(windows), settings.shard_windows)]
+    plan = hashlib.sha256("\n".join(window.id for window in windows).encode()).hexdigest()
+    decisive = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in ("output", "manifest", "teacher", "device", "strict", "dtype")
+    }
+    header = {
+        "settings": {**decisive, "dtype": str(teacher.network.dtype).removeprefix("torch.")},
+        "teacher": {
+            "source": checkpoint.source,
+            "sha256": checkpoint.sha256,
+            "encoder_sha256": checkpoint.encoder_sha256,
+            "vocab": checkpoint.dims.vocab,
+            "width": checkpoint.dims.width,
+        },
+        "plan_sha256": plan,
+        "planned_shards": len(shards),
+        "planned_windows": len(windows),
+    }
+    writer = StoreWriter(settings.output, header)
+    skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
+    write_atomically(settings.output / "skipped.jsonl", skipped.encode())
+
+    done = writer.finished
+    todo = [(f"{index:05d}", shard) for index, shard in enumerate(shards) if f"{index:05d}" not in done]
+    begun = time.monotonic()
+    seconds = 0.0
+    with console.progress("labelling", sum(w.duration for _, s in todo for w in s) / 3600, "h") as bar:
+        for name, shard in todo:
+            content = label_shard(
+                teacher,
+                name,
+                shard,
+                batch_size=settings.batch_size,
+                top=settings.top,
+                states=settings.states,
+                max_new_tokens=settings.max_new_tokens,
+                advance=lambda done_seconds: bar.advance(done_seconds / 3600),
+            )
+            writer.add(
+                name, content.seconds / 3600, dict(content.tables), content.tensors, content.skipped, content.windows
+            )
+            seconds += content.seconds
+    took = time.monotonic() - begun
+
+    store = open_labels(settings.output)
+    problems += [Skipped(**entry) for shard in store.shards for entry in shard.skipped]
+    edits = NO_EDITS
+    for labelled in store.labelled():
+        for seen in labelled.evidence:
+            edits = edits + (seen.edits or NO_EDITS)
+    report = LabelReport(
+        output=str(settings.output),
+        windows=sum(shard.windows for shard in store.shards),
+        hours=sum(shard.hours for shard in store.shards),
+        encoder_windows=teacher.windows_encoded,
+        resumed_windows=sum(shard.windows for shard in done.values()),
+        seconds=took,
+        speed=seconds / took if todo else 0.0,
+        wer=100 * edits.rate if edits.reference else None,
+        problems=tuple(problems),
+    )
+    write_atomically(settings.output / "report.json", json.dumps(asdict(report), indent=1).encode())
+    against = "" if report.wer is None else f", WER against the references {report.wer:.1f} %"
+    console.info(
+        f"labelled {report.windows} windows, {report.hours:.2f} h ({report.resumed_windows} were finished before, "
+        f"{report.speed:.0f}x real time){against}"
+    )
+    if problems:
+        console.warn(f"{len(problems)} skipped, listed in {settings.output / 'skipped.jsonl'}")
+        skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
+        write_atomically(settings.output / "skipped.jsonl", skipped.encode())
+    return report
+
+
+def _check(settings: LabelSettings) -> None:
+    problems = []
+    if not settings.manifest:
+        problems.append("manifest must name at least one corpus")
+    if not 0 < settings.max_window <= 30:
+        problems.append(f"max_window must be above 0 and at most 30 seconds, got {settings.max_window:g}")
+    if settings.top < 0:
+        problems.append(f"top must be at least 0, got {settings.top}")
+    for name in ("packings", "batch_size", "shard_windows", "max_new_tokens"):
+        if getattr(settings, name) < 1:
+            problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
+    if problems:
+        raise SettingsError("; ".join(problems))

@@ -1,0 +1,231 @@
+"""run: all stages of a recipe; run again, it does only what is missing.
+
+Beside a stage's output lies `<output>.done.json`: the hash of what the output depends on (`stages.fingerprint`), and
+whether the stage finished. A stage is left out when it finished under the same hash and its output is still there.
+When settings or inputs changed, the old output is moved aside (`labels.old-1`), never deleted. A stage that was
+interrupted is called again and goes on from what it has.
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whisperstill._version import __version__
+from whisperstill.errors import SettingsError
+from whisperstill.stages import carry_out
+from whisperstill.stages.console import Console
+from whisperstill.stages.fingerprint import fingerprint, jsonable
+from whisperstill.stages.recipe import Planned, read_recipe
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Carries out a recipe."""
+
+    recipe: Path
+    """The recipe, a TOML file."""
+    only: tuple[str, ...] = ()
+    """Stages to carry out (default: all that the recipe has); the others are taken as they are."""
+    again: tuple[str, ...] = ()
+    """Stages to carry out even if they are done; their old output is moved aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What became of one stage."""
+
+    verb: str
+    place: Path
+    ran: bool
+    """False: it was done already."""
+    seconds: float
+    """How long it took when it ran."""
+    report: Any
+    """The stage's own report, as JSON."""
+    finished: bool = True
+    """False: it was asked to stop (training on SIGTERM) and goes on next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What became of a recipe."""
+
+    name: str
+    output: Path
+    stages: tuple[StageOutcome, ...]
+    finished: bool
+    """Whether every stage of the recipe is done."""
+    problems: tuple[Any, ...] = field(default=())
+    """Everything that a stage of this run skipped."""
+
+
+def run(settings: RunSettings, console: Console) -> RunReport:
+    """Carries out what is missing of a recipe and shows teacher and student side by side.
+
+    Writes `report.json` under the recipe's output. Raises `SettingsError` for a recipe that cannot be, and whatever a
+    stage raises; what was finished before stays finished.
+    """
+    recipe = read_recipe(settings.recipe)
+    verbs = [stage.verb for stage in recipe.stages]
+    unknown = [verb for verb in (*settings.only, *settings.again) if verb not in verbs]
+    if unknown:
+        raise SettingsError(f"expected stages of the recipe ({', '.join(verbs)}), got {', '.join(unknown)}")
+    made: dict[Path, str] = {}
+    outcomes: list[StageOutcome] = []
+    problems: list[Any] = []
+    for number, stage in enumerate(recipe.stages, 1):
+        key = fingerprint(stage, recipe.folder, made)
+        made[stage.place] = key
+        earlier = read_json(marker(stage.place))
+        done = earlier.get("key") == key and earlier.get("state") == "finished" and stage.place.exists()
+        left_out = bool(settings.only) and stage.verb not in settings.only
+        title = f"[{number}/{len(recipe.stages)}] {stage.verb}"
+        if (done or left_out) and stage.verb not in settings.again:
+            console.info(f"{title}: {'done already' if done else 'left out'} ({stage.place})")
+            outcomes.append(
+                StageOutcome(stage.verb, stage.place, False, earlier.get("seconds", 0.0), earlier.get("report"))
+            )
+            continue
+        console.info(f"{title} -> {stage.place}")
+        stale = bool(earlier) and earlier.get("key") != key
+        outcome, skipped = carry_out_one(stage, key, stale or stage.verb in settings.again, console)
+        outcomes.append(outcome)
+        problems += skipped
+        if not outcome.finished:
+            console.warn(f"{stage.verb} was stopped before its end; the same command goes on from there")
+            break
+    finished = len(outcomes) == len(recipe.stages) and all(each.finished for each in outcomes)
+    report = RunReport(recipe.name, recipe.output, tuple(outcomes), finished, tuple(problems))
+    write_json(recipe.output / "report.json", jsonable(report) | {"made_with": made_with()})
+    summarise(report, console)
+    return report
+
+
+def carry_out_one(stage: Planned, key: str, fresh: bool, console: Console) -> tuple[StageOutcome, list[Any]]:
+    """Runs one stage between its two marks, `started` and `finished`."""
+    if fresh and stage.place.exists():
+        console.info(f"settings or inputs changed: the earlier output is now {move_aside(stage.place)}")
+    note: dict[str, Any] = {"key": key, "verb": stage.verb, "state": "started", "settings": jsonable(stage.settings)}
+    write_json(marker(stage.place), note)
+    begun = time.monotonic()
+    report = carry_out(stage.settings, console)
+    seconds = round(time.monotonic() - begun, 2)
+    written = jsonable(report)
+    finished = bool(getattr(report, "finished", True))
+    state = "finished" if finished else "started"
+    note |= {"state": state, "seconds": seconds, "report": written, "made_with": made_with()}
+    write_json(marker(stage.place), note)
+    skipped = [each for name in ("problems", "skipped", "failed") for each in as_list(getattr(report, name, None))]
+    return StageOutcome(stage.verb, stage.place, True, seconds, written, finished), skipped
+
+
+def summarise(report: RunReport, console: Console) -> None:
+    """The tables at the end: what was measured, what the student wrote, how long it all took."""
+    for outcome in report.stages:
+        if outcome.verb == "evaluate" and not outcome.ran:
+            results = read_results(outcome.place / "results.json")
+            if results:
+                columns, rows = results_table(results)
+                console.table(f"{report.name}: teacher and student", columns, rows)
+        if outcome.verb == "transcribe":
+            rows = [
+                [file.stem, " ".join(file.read_text(encoding="utf-8").split())]
+                for file in sorted(outcome.place.glob("*.txt"))[:5]
+            ]
+            if rows:
+                console.table("what the student heard", ["audio", "transcript"], rows)
+    spent = ", ".join(
+        f"{each.verb} {each.seconds:.0f} s" if each.ran else f"{each.verb} done" for each in report.stages
+    )
+    console.info(f"{report.name}: {spent}; everything is in {report.output}")
+
+
+RESULT_COLUMNS = {
+    "model": "model",
+    "manifest": "set",
+    "wer": "WER %",
+    "parameters": "parameters, M",
+    "encoder_ms": "encoder, ms",
+    "decoder_ms": "decoder, ms a token",
+    "rtf": "real-time factor",
+}
+
+
+def results_table(results: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of what `evaluate` left."""
+    keys = [key for key in RESULT_COLUMNS if any(key in result for result in results)]
+    rows = []
+    for result in results:
+        cells = {key: result.get(key, "-") for key in keys}
+        if isinstance(cells.get("wer"), int | float):
+            cells["wer"] = f"{result['wer']:.1f} ({result.get('wer_low', 0):.1f} to {result.get('wer_high', 0):.1f})"
+        if isinstance(cells.get("parameters"), int | float):
+            cells["parameters"] = f"{cells['parameters'] / 1e6:.1f}"
+        rows.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells.values()])
+    return [RESULT_COLUMNS[key] for key in keys], rows
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The list in `results.json`; empty when there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+
+
+def marker(place: Path) -> Path:
+    """Where the mark of a stage's output lies."""
+    return place.with_name(f"{place.name}.done.json")
+
+
+def move_aside(place: Path) -> Path:
+    """Renames an output to the first free `<name>.old-N`."""
+    number = 1
+    while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
+        number += 1
+    place.rename(aside)
+    return aside
+
+
+def as_list(value: Any) -> list[Any]:
+    """A sequence as a list; a count or nothing as none of it that could be listed."""
+    return list(value) if isinstance(value, list | tuple) else [value] if value else []
+
+
+def made_with() -> dict[str, str]:
+    """The versions an artefact was made with."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"whisperstill": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "tokenizers", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file; empty when there is none, or half of one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes to a temporary name, flushes, renames: a reader sees the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

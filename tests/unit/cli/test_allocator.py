@@ -1,0 +1,52 @@
+"""The second start happens once, and only where it can help."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whisperstill.cli.allocator import SETTING, glibc_version, wants_restart
+
+SOURCE = Path(__file__).resolve().parents[3] / "src"
+
+
+@pytest.mark.parametrize(
+    ("environment", "platform", "glibc", "expected"),
+    [
+        ({}, "linux", (2, 36), True),
+        ({}, "linux", (2, 35), True),
+        ({"WHISPERSTILL_NO_REEXEC": "0"}, "linux", (2, 36), True),
+        ({}, "linux", (2, 31), False),
+        ({}, "linux", None, False),
+        ({}, "darwin", None, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=1"}, "linux", (2, 36), False),
+        ({"WHISPERSTILL_NO_REEXEC": "1"}, "linux", (2, 36), False),
+    ],
+)
+def test_when_it_is_wanted(
+    environment: dict[str, str], platform: str, glibc: tuple[int, int] | None, expected: bool
+) -> None:
+    assert wants_restart(environment, platform, glibc) is expected
+
+
+def test_the_process_gets_the_setting_and_keeps_its_arguments(tmp_path: Path) -> None:
+    if not wants_restart({}, sys.platform, glibc_version()):
+        pytest.skip("this machine's C library has no such setting")
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os, sys\nfrom whisperstill.cli.allocator import restart_with_huge_pages\n"
+        "restart_with_huge_pages()\nprint(os.environ.get('GLIBC_TUNABLES'), *sys.argv[1:])\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if key not in ("GLIBC_TUNABLES", "WHISPERSTILL_NO_REEXEC")}
+    for extra, expected in (({}, SETTING), ({"WHISPERSTILL_NO_REEXEC": "1"}, "None")):
+        done = subprocess.run(
+            [sys.executable, str(script), "a b", "--c"],
+            env={**clean, "PYTHONPATH": str(SOURCE), **extra},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == [expected, "a", "b", "--c"]

@@ -1,0 +1,110 @@
+"""Intervals against a slow twin, against theory, and against what they must cover."""
+
+import numpy as np
+import pytest
+
+from whisperstill.evaluate import intervals
+from whisperstill.evaluate.intervals import bootstrap, paired_bootstrap
+from whisperstill.records import EditCounts
+
+
+def counts(errors: int, words: int) -> EditCounts:
+    return EditCounts(words - errors, errors, 0, 0)
+
+
+def sample(random: np.random.Generator, utterances: int, rate: float) -> list[EditCounts]:
+    words = random.integers(5, 20, size=utterances)
+    return [counts(int(random.binomial(n, rate)), int(n)) for n in words]
+
+
+def slow(items: list[EditCounts], seed: int, resamples: int) -> tuple[float, float]:
+    """The slow twin: one draw at a time, in plain Python."""
+    draws = np.random.default_rng(seed).integers(len(items), size=(resamples, len(items)))
+    rates = []
+    for draw in draws:
+        chosen = [items[i] for i in draw]
+        rates.append(sum(c.errors for c in chosen) / sum(c.reference for c in chosen))
+    return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
+
+
+def test_equals_the_slow_twin() -> None:
+    items = sample(np.random.default_rng(1), 40, 0.2)
+    interval = bootstrap(items, seed=3, resamples=200)
+    assert (interval.low, interval.high) == pytest.approx(slow(items, 3, 200))
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = sample(np.random.default_rng(1), 40, 0.2)
+    whole = bootstrap(items, resamples=100)
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 120)
+    assert bootstrap(items, resamples=100) == whole
+
+
+def test_one_utterance_has_no_width() -> None:
+    interval = bootstrap([counts(1, 4)])
+    assert (interval.low, interval.high) == (0.25, 0.25)
+
+
+def test_draws_without_reference_are_left_out() -> None:
+    interval = bootstrap([counts(1, 4), EditCounts(0, 0, 0, 3)], resamples=50)
+    assert np.isfinite([interval.low, interval.high]).all()
+    with pytest.raises(ValueError, match="at least one reference word"):
+        bootstrap([EditCounts(0, 0, 0, 3)])
+    with pytest.raises(ValueError, match="at least one reference word"):
+        bootstrap([])
+
+
+def test_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for trial in range(150):
+        interval = bootstrap(sample(random, 100, 0.1), seed=trial, resamples=300)
+        covered += interval.low <= 0.1 <= interval.high
+    assert 0.88 <= covered / 150 <= 0.99
+
+
+def test_width_is_that_of_theory() -> None:
+    items = [counts(int(e), 10) for e in np.random.default_rng(0).binomial(10, 0.3, size=400)]
+    interval = bootstrap(items, resamples=2000)
+    theory = 2 * 1.96 * np.sqrt(0.3 * 0.7 / 4000)
+    assert interval.high - interval.low == pytest.approx(theory, rel=0.15)
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    items = sample(np.random.default_rng(0), 50, 0.2)
+    result = paired_bootstrap(items, items)
+    assert (result.difference, result.low, result.high, result.p) == (0, 0, 0, 1)
+
+
+def test_pairs_see_what_single_intervals_do_not() -> None:
+    """Utterances of very different difficulty; `a` makes one error more on a third of them."""
+    random = np.random.default_rng(0)
+    base = random.integers(0, 15, size=120)
+    b = [counts(int(e), 20) for e in base]
+    a = [counts(int(e) + (i % 3 == 0), 20) for i, e in enumerate(base)]
+    assert bootstrap(b).high > bootstrap(a).low  # the intervals overlap
+    result = paired_bootstrap(a, b)
+    assert result.difference == pytest.approx(40 / 2400)
+    assert 0 < result.low < result.difference < result.high
+    assert result.p < 0.01
+    back = paired_bootstrap(b, a)
+    assert (back.difference, back.p) == pytest.approx((-result.difference, result.p))
+
+
+def test_p_is_not_small_without_a_difference() -> None:
+    """Negative control: two listeners of equal quality, many times over."""
+    random = np.random.default_rng(5)
+    small = sum(
+        paired_bootstrap(sample_like(random, 80), sample_like(random, 80), seed=i, resamples=300).p < 0.05
+        for i in range(60)
+    )
+    assert small <= 9
+
+
+def sample_like(random: np.random.Generator, utterances: int) -> list[EditCounts]:
+    return [counts(int(e), 12) for e in random.binomial(12, 0.2, size=utterances)]
+
+
+def test_pairs_must_be_pairs() -> None:
+    with pytest.raises(ValueError, match="same utterances, got 1 and 2"):
+        paired_bootstrap([counts(0, 1)], [counts(0, 1)] * 2)

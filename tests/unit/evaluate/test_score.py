@@ -1,0 +1,94 @@
+"""Scores against jiwer on whole sets."""
+
+import json
+import random
+from pathlib import Path
+
+import jiwer
+import pytest
+
+from whisperstill.errors import CorpusError, SettingsError
+from whisperstill.evaluate.score import score, utterance_edits
+from whisperstill.records import EditCounts
+from whisperstill.text.normalise import normaliser
+
+
+@pytest.fixture(scope="module")
+def pairs(speech: Path) -> tuple[list[str], list[str]]:
+    """Real references and what a bad listener made of them."""
+    lines = (speech / "ljspeech-ood" / "manifest.jsonl").read_text().splitlines()
+    references = [json.loads(line)["text"] for line in lines]
+    random_ = random.Random(0)
+    heard = []
+    for text in references:
+        words = [word for word in text.split() if random_.random() > 0.1]
+        heard.append(" ".join(word + " so" * (random_.random() < 0.05) for word in words))
+    return references, heard
+
+
+def test_corpus_rates_are_those_of_jiwer(pairs: tuple[list[str], list[str]]) -> None:
+    result = score(*pairs, normaliser="english")
+    clean = [[normaliser("english")(text) for text in side] for side in pairs]
+    words, letters = jiwer.process_words(*clean), jiwer.process_characters(*clean)
+    assert result.wer == pytest.approx(100 * words.wer)
+    assert result.cer == pytest.approx(100 * letters.cer)
+    assert result.edits == EditCounts(words.hits, words.substitutions, words.deletions, words.insertions)
+    assert result.words == words.hits + words.substitutions + words.deletions
+    assert result.utterances == 186
+    assert result.wer_low < result.wer < result.wer_high
+    assert result.cer_low < result.cer < result.cer_high
+    assert (result.normaliser, result.unit, result.empty_references) == ("english", "word", 0)
+
+
+def test_it_is_no_mean_of_rates() -> None:
+    result = score(["a", "b c d e f g h i j"], ["x", "b c d e f g h i j"], normaliser="basic")
+    assert result.wer == pytest.approx(10)  # a mean of the two rates would be 50
+
+
+def test_empty_references_count_as_in_jiwer() -> None:
+    references, heard = ["a b", "[noise]", "c"], ["a b", "thank you", "c"]
+    result = score(references, heard, normaliser="english")
+    oracle = jiwer.process_words(["a b", "", "c"], heard)
+    assert result.wer == pytest.approx(100 * oracle.wer) == pytest.approx(200 / 3)
+    assert result.empty_references == 1
+    assert result.utterances == 3
+    assert result.words == 3
+
+
+def test_perfect_and_deaf() -> None:
+    assert score(["a b"], ["A, b!"], normaliser="basic").wer == 0
+    deaf = score(["a b", "c"], ["", ""], normaliser="basic")
+    assert (deaf.wer, deaf.wer_low, deaf.wer_high, deaf.cer) == (100, 100, 100, 100)
+
+
+def test_languages_without_spaces_are_scored_by_character() -> None:
+    result = score(["今天 天气。"], ["今天天汽"], normaliser="basic", unit="character")
+    assert result.edits == EditCounts(3, 1, 0, 0)
+    assert result.wer == 25
+    assert score(["今天 天气。"], ["今天天汽"], normaliser="basic").wer == 100  # by word: two, both wrong
+
+
+def test_utterances_add_up(pairs: tuple[list[str], list[str]]) -> None:
+    each = utterance_edits(*pairs, normaliser="english")
+    whole = score(*pairs, normaliser="english").edits
+    assert sum(counts.errors for counts in each) == whole.errors
+
+
+def test_same_seed_same_interval(pairs: tuple[list[str], list[str]]) -> None:
+    first, again, other = (score(*pairs, normaliser="english", seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.wer == other.wer
+    assert first.wer_low != other.wer_low
+
+
+def test_what_cannot_be_is_said() -> None:
+    with pytest.raises(CorpusError, match="references with words"):
+        score(["[noise]", ""], ["a", "b"], normaliser="english")
+    with pytest.raises(CorpusError, match="references with words"):
+        score([], [], normaliser="english")
+    with pytest.raises(SettingsError, match="normaliser"):
+        score(["a"], ["a"], normaliser="german")
+    with pytest.raises(SettingsError, match="unit"):
+        score(["a"], ["a"], normaliser="basic", unit="syllable")
+    with pytest.raises(ValueError, match="1 references but 2"):
+        score(["a"], ["a", "b"], normaliser="basic")

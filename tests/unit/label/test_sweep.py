@@ -1,0 +1,56 @@
+"""The sweep against filtering anew for each limit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from unit.label.builders import evidence
+from whisperstill.label.rules import RuleSettings, verdict
+from whisperstill.label.sweep import Sweep, cells, markdown
+from whisperstill.label.sweep_plot import plot
+from whisperstill.records import EditCounts, UtteranceEvidence
+
+
+def seen() -> list[UtteranceEvidence]:
+    wrong = [evidence(f"u{n}", duration=1.0 + n, edits=EditCounts(50 - n, n, 0, n)) for n in range(25)]
+    return [*wrong, evidence("free", edits=None), evidence("empty", text="")]
+
+
+def test_every_point_is_what_the_filter_keeps() -> None:
+    everything = seen()
+    sweep = Sweep(RuleSettings(), (5, 40, 20, 20))
+    sweep.add(everything)
+    points = sweep.points()
+    assert [point.max_wer for point in points] == [None, 40, 20, 5]
+    total = sum(each.utterance.audio.duration for each in everything)
+    for point in points:
+        kept = [each for each in everything if verdict(each, replace(RuleSettings(), max_wer=point.max_wer)).kept]
+        hours = sum(each.utterance.audio.duration for each in kept)
+        assert point.utterances == len(kept)
+        assert point.hours == pytest.approx(hours / 3600)
+        assert point.hours_dropped == pytest.approx(100 - 100 * hours / total)
+        edits = [each.edits for each in kept if each.edits is not None]
+        words = sum(each.reference for each in edits)
+        assert point.wer == pytest.approx(100 * sum(each.errors for each in edits) / words)
+        assert point.words == words + 3
+    assert all(a.hours >= b.hours and a.words >= b.words for a, b in zip(points, points[1:], strict=False))
+
+
+def test_nothing_to_sweep() -> None:
+    points = Sweep(RuleSettings()).points()
+    assert len(points) == 8
+    assert all(point.wer is None and point.hours_dropped == 0 for point in points)
+    assert cells(points)[0] == ["none", "0", "0.00", "0.0", "0", "-"]
+
+
+def test_table_and_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sweep = Sweep(RuleSettings())
+    sweep.add(seen())
+    lines = markdown(sweep.points()).splitlines()
+    assert len(lines) == 10
+    assert all(line.count("|") == 7 for line in lines)
+    plot(sweep.points(), tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1

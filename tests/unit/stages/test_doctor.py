@@ -1,0 +1,83 @@
+"""doctor counts work as the table of the paper's networks says, and its estimates hang together."""
+
+from pathlib import Path
+
+import pytest
+
+from whisperstill.stages.console import Silent
+from whisperstill.stages.doctor import DoctorSettings, run, spoken
+from whisperstill.stages.estimate import (
+    KNOWN,
+    Speeds,
+    cross_operations,
+    decode_seconds,
+    encoder_operations,
+    sizes_of,
+    token_operations,
+    train_seconds,
+)
+
+SPEEDS = Speeds(products=50e9, memory=10e9)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "cross", "token", "student_cross", "student_token"),
+    [
+        ("large-v2", 2273, 315, 1.857, 19.7, 0.241),
+        ("small", 344, 42.5, 0.336, 7.1, 0.122),
+        ("base", 87.4, 9.4, 0.116, 3.15, 0.074),
+        ("tiny", 36.9, 3.5, 0.066, 1.77, 0.053),
+    ],
+)
+def test_operations_are_those_of_the_networks(
+    name: str, encoder: float, cross: float, token: float, student_cross: float, student_token: float
+) -> None:
+    teacher = KNOWN[name]
+    student = teacher.with_decoder(2)
+    assert encoder_operations(teacher) / 1e9 == pytest.approx(encoder, rel=0.01)
+    assert cross_operations(teacher) / 1e9 == pytest.approx(cross, rel=0.02)
+    assert token_operations(teacher) / 1e9 == pytest.approx(token, rel=0.02)
+    assert cross_operations(student) / 1e9 == pytest.approx(student_cross, rel=0.02)
+    assert token_operations(student) / 1e9 == pytest.approx(student_token, rel=0.02)
+
+
+def test_more_work_takes_longer() -> None:
+    base, tiny = KNOWN["base"], KNOWN["tiny"]
+    assert decode_seconds(base, 100, 100, SPEEDS) > decode_seconds(tiny, 100, 100, SPEEDS)
+    assert decode_seconds(base, 200, 100, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, 100, SPEEDS))
+    student = base.with_decoder(2)
+    stored = train_seconds(student, 600, 100, 12, SPEEDS, encoder_each_time=False)
+    assert train_seconds(student, 600, 100, 12, SPEEDS, encoder_each_time=True) > 2 * stored
+
+
+def test_sizes_come_from_a_name_or_a_configuration(tmp_path: Path) -> None:
+    assert sizes_of("openai/whisper-tiny.en") == sizes_of("tiny") == KNOWN["tiny"]
+    assert sizes_of("nothing-of-the-kind") is None
+    (tmp_path / "config.json").write_text(
+        '{"num_mel_bins": 80, "vocab_size": 51865, "d_model": 512, "encoder_layers": 6, "decoder_layers": 2}'
+    )
+    assert sizes_of(str(tmp_path)) == KNOWN["base"].with_decoder(2)
+
+
+def test_the_machine_is_described() -> None:
+    findings = dict(run(DoctorSettings(), Silent()).findings)
+    assert int(findings["cores"]) >= 1
+    assert {"memory", "disk free here", "CUDA", "bf16", "models here"} <= findings.keys()
+
+
+def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    manifest = speech / "librispeech-mini-val" / "manifest.jsonl"
+    recipe.write_text(
+        f'[label]\nteacher = "base"\nmanifest = ["{manifest}"]\n[filter]\n[init]\n[train]\n'
+        f'[evaluate]\nmanifest = ["{manifest}"]\n'
+    )
+    report = run(DoctorSettings(recipe), Silent())
+    assert [each.verb for each in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
+    assert all(each.seconds is not None and each.seconds > 0 for each in report.estimates)
+    assert report.total_seconds == pytest.approx(sum(each.seconds or 0 for each in report.estimates))
+
+
+def test_times_are_spoken() -> None:
+    assert [spoken(each) for each in (20, 300, 4800)] == ["under a minute", "5 min", "80 min"]
+    assert spoken(7200) == "2 h 0 min"

@@ -1,0 +1,168 @@
+"""run does what is missing, and only that."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whisperstill.errors import SettingsError, StoreError
+from whisperstill.records import Skipped
+from whisperstill.stages import carry_out
+from whisperstill.stages import recipe as recipes
+from whisperstill.stages import run as running
+from whisperstill.stages.console import Silent
+from whisperstill.stages.run import RunReport, RunSettings, results_table
+
+
+@dataclass(frozen=True)
+class First:
+    manifest: tuple[str, ...]
+    output: Path
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Second:
+    labels: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class Made:
+    value: float
+    problems: tuple[Skipped, ...] = ()
+    finished: bool = True
+
+
+class Kitchen:
+    """A recipe of two stages that count how often they are carried out."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.calls: list[str] = []
+        self.breaks: set[str] = set()
+        self.stops: set[str] = set()
+        (folder / "speech.jsonl").write_text("one", encoding="utf-8")
+        self.write(size=1)
+        monkeypatch.setattr(recipes, "settings_of", {"label": First, "filter": Second}.__getitem__)
+        monkeypatch.setattr(running, "carry_out", self.carry_out)
+        monkeypatch.chdir(folder)
+
+    def write(self, size: int) -> None:
+        text = f'output = "out"\n[label]\nmanifest = ["./speech.jsonl"]\nsize = {size}\n[filter]\n'
+        (self.folder / "r.toml").write_text(text, encoding="utf-8")
+
+    def carry_out(self, settings: Any, console: object) -> Made:
+        self.calls.append(type(settings).__name__)
+        settings.output.mkdir(parents=True, exist_ok=True)
+        (settings.output / "content").write_text(str(settings), encoding="utf-8")
+        if type(settings).__name__ in self.breaks:
+            raise StoreError("broken")
+        return Made(float("inf"), (Skipped("a.wav", "empty"),), finished=type(settings).__name__ not in self.stops)
+
+    def run(self, **settings: Any) -> RunReport:
+        self.calls.clear()
+        return running.run(RunSettings(Path("r.toml"), **settings), Silent())
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kitchen:
+    return Kitchen(tmp_path, monkeypatch)
+
+
+def test_the_second_time_nothing_is_done(kitchen: Kitchen) -> None:
+    report = kitchen.run()
+    assert kitchen.calls == ["First", "Second"]
+    assert [outcome.ran for outcome in report.stages] == [True, True]
+    assert len(report.problems) == 2
+    again = kitchen.run()
+    assert kitchen.calls == []
+    assert [outcome.ran for outcome in again.stages] == [False, False]
+    assert again.stages[0].report == {
+        "value": None,
+        "problems": [{"source": "a.wav", "reason": "empty"}],
+        "finished": True,
+    }
+    assert again.problems == ()
+    assert json.loads(Path("out/report.json").read_text())["stages"][0]["verb"] == "label"
+
+
+def test_a_change_of_settings_makes_what_depends_on_it_anew(kitchen: Kitchen) -> None:
+    kitchen.run()
+    kitchen.write(size=2)
+    kitchen.run()
+    assert kitchen.calls == ["First", "Second"]
+    assert "size=1" in Path("out/labels.old-1/content").read_text()
+    assert "size=2" in Path("out/labels/content").read_text()
+
+
+def test_a_change_of_the_manifest_is_seen_and_a_touch_is_not(kitchen: Kitchen) -> None:
+    kitchen.run()
+    Path("speech.jsonl").write_text("one", encoding="utf-8")
+    kitchen.run()
+    assert kitchen.calls == []
+    Path("speech.jsonl").write_text("two", encoding="utf-8")
+    kitchen.run()
+    assert kitchen.calls == ["First", "Second"]
+
+
+def test_a_stage_that_broke_is_called_again_on_what_it_left(kitchen: Kitchen) -> None:
+    kitchen.breaks = {"Second"}
+    with pytest.raises(StoreError):
+        kitchen.run()
+    kitchen.breaks = set()
+    kitchen.run()
+    assert kitchen.calls == ["Second"]
+    assert not Path("out/filtered.old-1").exists()
+
+
+def test_a_stage_that_was_stopped_stops_the_recipe_and_goes_on_next_time(kitchen: Kitchen) -> None:
+    kitchen.stops = {"First"}
+    assert not kitchen.run().finished
+    assert kitchen.calls == ["First"]
+    kitchen.stops = set()
+    assert kitchen.run().finished
+    assert kitchen.calls == ["First", "Second"]
+
+
+def test_an_output_that_was_removed_is_made_again(kitchen: Kitchen) -> None:
+    kitchen.run()
+    Path("out/filtered/content").unlink()
+    Path("out/filtered").rmdir()
+    kitchen.run()
+    assert kitchen.calls == ["Second"]
+
+
+def test_only_and_again(kitchen: Kitchen) -> None:
+    kitchen.run(only=("label",))
+    assert kitchen.calls == ["First"]
+    kitchen.run()
+    assert kitchen.calls == ["Second"]
+    kitchen.run(again=("filter",))
+    assert kitchen.calls == ["Second"]
+    with pytest.raises(SettingsError, match="expected stages of the recipe"):
+        kitchen.run(only=("bake",))
+
+
+def test_results_become_a_table() -> None:
+    columns, rows = results_table(
+        [
+            {
+                "model": "tiny.en",
+                "manifest": "test",
+                "wer": 5.04,
+                "wer_low": 4.0,
+                "wer_high": 6.26,
+                "parameters": 37_000_000,
+            }
+        ]
+    )
+    assert columns == ["model", "set", "WER %", "parameters, M"]
+    assert rows == [["tiny.en", "test", "5.0 (4.0 to 6.3)", "37.0"]]
+
+
+def test_only_settings_of_a_stage_can_be_carried_out() -> None:
+    with pytest.raises(SettingsError, match="expected the settings of a stage"):
+        carry_out(3)

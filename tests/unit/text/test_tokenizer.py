@@ -1,0 +1,183 @@
+"""Tokens against the tokenizers library with all its special tokens, words against transformers' grouping."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from whisperstill.errors import CheckpointError, NotFoundError
+from whisperstill.text.tokenizer import Tokenizer
+
+MIXED = [
+    " Hello, world.",
+    " ¿Qué pasó? Nothing – naïve café…",
+    " 今天天气很好，我们去公园吧。",
+    " こんにちは、世界。",
+    " สวัสดีครับ",
+    " Straße 🤦🏽‍♀️ and 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+    "\n two  spaces\tand a tab",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def base(base_tokenizer: Path) -> Tokenizer:
+    return Tokenizer.from_file(base_tokenizer, 51865)
+
+
+@pytest.fixture(scope="module")
+def oracle(base_tokenizer: Path) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_file(str(base_tokenizer))
+
+
+@pytest.mark.parametrize("text", MIXED)
+def test_encode_and_decode_as_the_library(base: Tokenizer, oracle: tokenizers.Tokenizer, text: str) -> None:
+    ids = base.encode(text)
+    assert ids == oracle.encode(text, add_special_tokens=False).ids
+    assert base.decode(ids) == oracle.decode(ids) == text
+
+
+def test_real_references_survive(base: Tokenizer, oracle: tokenizers.Tokenizer, references: list[str]) -> None:
+    for text in references[::7]:
+        ids = base.encode(" " + text)
+        assert ids == oracle.encode(" " + text, add_special_tokens=False).ids
+        assert base.decode(ids) == " " + text
+
+
+def test_a_text_cannot_hold_special_tokens(base: Tokenizer, oracle: tokenizers.Tokenizer) -> None:
+    text = " say <|endoftext|> or <|en|> or <|0.00|>"
+    assert all(base.vocabulary.is_text(token) for token in base.encode(text))
+    assert base.decode(base.encode(text)) == text
+    assert base.vocabulary.end_of_text in oracle.encode(text, add_special_tokens=False).ids  # the trap
+
+
+def test_special_tokens_are_dropped(base: Tokenizer) -> None:
+    vocabulary = base.vocabulary
+    ids = [*vocabulary.start("en", timestamps=True), vocabulary.timestamp(0.0), *base.encode(" One two.")]
+    ids += [vocabulary.timestamp(1.2), vocabulary.end_of_text]
+    assert base.decode(ids) == " One two."
+    assert base.decode_with_timestamps(ids) == "<|0.00|> One two.<|1.20|>"
+
+
+def test_half_a_character_is_replaced(base: Tokenizer) -> None:
+    ids = base.encode("🤦")
+    assert len(ids) > 1
+    assert base.decode(ids[:-1]) == "�"
+    assert [word.text for word in base.words(ids[:-1], "en")] == ["�"]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        (" Hello, world.", "en", [" Hello,", " world."]),
+        (' He said: "It\'s 10:30 in the U.S. (I think)."', "en", None),
+        (" ¿Qué pasó?", "es", [" ¿Qué", " pasó?"]),
+        (" ...", "en", [" ..."]),
+        (" 今天天气很好，我们去公园吧。", "zh", None),
+        ("", "en", []),
+    ],
+)
+def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | None) -> None:
+    ids = base.encode(text)
+    words = base.words(ids, language)
+    assert "".join(word.text for word in words) == text
+    if expected is not None:
+        assert [word.text for word in words] == expected
+    elif language == "en":
+        assert [word.text.strip() for word in words] == text.split()
+    else:
+        assert len(words) > 6
+        assert [word.text[-1] for word in words if not word.text.strip()[-1].isalnum()] == ["，", "。"]
+        assert all(any(c.isalnum() for c in word.text) for word in words)
+
+
+def test_punctuation_sticks(base: Tokenizer) -> None:
+    ids = base.encode(' Wait — " now " , he (she) said . . .')
+    assert [word.text for word in base.words(ids, "en")] == [" Wait —", ' " now', ' " , he', " (she)", " said . . ."]
+
+
+def test_timestamps_belong_to_no_word(base: Tokenizer) -> None:
+    vocabulary = base.vocabulary
+    hello, there = base.encode(" Hello"), base.encode(" there")
+    ids = [vocabulary.timestamp(0), *hello, vocabulary.timestamp(1), vocabulary.timestamp(1), *there]
+    words = base.words(ids, "en")
+    assert [word.text for word in words] == [" Hello", " there"]
+    assert [ids[word.first : word.last] for word in words] == [hello, there]
+
+
+def test_words_of_real_references_are_those_of_split(base: Tokenizer, references: list[str]) -> None:
+    for text in references[::5]:
+        if any("぀" <= c for c in text):  # east Asian
+            continue
+        mine = [word.text.strip() for word in base.words(base.encode(" " + text), "en")]
+        spoken = [word for word in text.split() if any(c.isalnum() for c in word)]
+        assert [word for word in " ".join(mine).split() if any(c.isalnum() for c in word)] == spoken
+        assert len(mine) == len(spoken)
+
+
+def test_characters_are_grouped_as_transformers_does(base: Tokenizer, base_tokenizer: Path) -> None:
+    """Languages without spaces: same groups as the authors' split, before punctuation is glued."""
+    module = pytest.importorskip("transformers.models.whisper.tokenization_whisper")
+
+    class Oracle:
+        def decode(self, ids: list[int], decode_with_timestamps: bool = False) -> str:
+            return base.decode(ids)
+
+    for text in (" 今天天气很好我们去公园吧", " สวัสดีครับ", "こんにちは世界"):
+        ids = base.encode(text)
+        groups = module._split_tokens_on_unicode(Oracle(), ids)[1]
+        mine = list(base._characters(ids, range(len(ids))))
+        assert [ids[unit.first : unit.last] for unit in mine] == groups
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=40), language=st.sampled_from(["en", "zh", None]))
+@example(text='"', language="en")
+@example(text=" ( a ) - b", language="en")
+def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str | None) -> None:
+    tokenizer = cached(base_tokenizer)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    words = tokenizer.words(ids, language)
+    assert "".join(word.text for word in words) == text
+    assert [word.first for word in words] == [0, *(word.last for word in words)][: len(words)]
+    assert (words[-1].last if words else 0) == len(ids)
+    assert all(tokenizer.decode(ids[word.first : word.last]) == word.text for word in words)
+    if any(c.isalnum() for c in text):
+        assert all(any(c.isalnum() for c in word.text) for word in words)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ids=st.lists(st.integers(0, 51864), max_size=12))
+def test_any_ids_can_be_decoded_and_grouped(base_tokenizer: Path, ids: list[int]) -> None:
+    tokenizer = cached(base_tokenizer)
+    words = tokenizer.words(ids, "en")
+    covered = {at for word in words for at in range(word.first, word.last)}
+    assert covered == {at for at, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
+    tokenizer.decode(ids)
+
+
+_CACHE: dict[Path, Tokenizer] = {}
+
+
+def cached(path: Path) -> Tokenizer:
+    if path not in _CACHE:
+        _CACHE[path] = Tokenizer.from_file(path, 51865)
+    return _CACHE[path]
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path, base_tokenizer: Path, tiny_en_dir: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"tokenizer\.json"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json", 51865)
+    with pytest.raises(CheckpointError, match="readable"):
+        Tokenizer.from_bytes(b"{", 51865)
+    with pytest.raises(CheckpointError, match="readable"):
+        Tokenizer.from_bytes(json.dumps({"model": {"vocab": {}}}).encode(), 51865)
+    with pytest.raises(CheckpointError, match=r"<\|endoftext\|> to be token 50257"):
+        Tokenizer.from_file(tiny_en_dir / "tokenizer.json", 51865)
+    with pytest.raises(CheckpointError, match=r"<\|transcribe\|> to be token 50360"):
+        Tokenizer.from_file(base_tokenizer, 51866)
+    assert Tokenizer.from_file(tiny_en_dir / "tokenizer.json", 51864).decode([31373]) == "hello"
