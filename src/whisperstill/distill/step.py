@@ -9,7 +9,6 @@ from torch import Tensor
 from whisperstill.distill.objective import Weights, objective
 from whisperstill.distill.source import Loaded, TeacherDecoder
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.batch import HiddenTargets
 from whisperstill.records.losses import LossSums
 
 
@@ -44,13 +43,13 @@ def accumulate(
                 batch.target_ids[rows],
                 rows[rows],
                 taught,
-                targets,
+                targets.distribution,
                 weights,
                 total_scored,
                 total_taught,
             )
         distance = 0.0
-        if alpha_hidden and isinstance(targets, HiddenTargets) and bool(taught.any()):
+        if alpha_hidden and targets.hidden is not None:
             squared = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
             loss = loss + alpha_hidden / total_taught * squared
             distance = float(squared.detach())

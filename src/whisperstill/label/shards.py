@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from whisperstill.corpus.packing import window_of
+from whisperstill.corpus.packing import window_id
 from whisperstill.corpus.waveform import utterance_waveform, window_waveform
 from whisperstill.errors import AudioError
 from whisperstill.label.evidence import labelled
@@ -118,7 +118,7 @@ def _load(
                     bad.append({"source": f"{utterance.corpus}/{utterance.id}", "reason": str(error)})
             if not good:
                 continue
-            window = window_of(good, window.packing)
+            window = Window(window_id(window.packing, good), tuple(good), window.packing)
             waveform = window_waveform(window)
         kept.append((place, window))
         waveforms.append(waveform)

@@ -13,7 +13,7 @@ the manifest does not name does not exist: killed at any moment, a run leaves no
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,11 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plan_hash(windows: Iterable[str]) -> str:
+    """Hash of a shard's planned windows, by their ids."""
+    return hashlib.sha256("\n".join(windows).encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -66,6 +71,8 @@ class Shard:
     files: dict[str, str]
     """File name -> SHA-256."""
     skipped: list[dict[str, str]] = field(default_factory=list)
+    plan: str = ""
+    """Hash of the windows it was planned to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +211,12 @@ def open_labels(directory: Path) -> LabelStore:
 class StoreWriter:
     """A label store, open for adding the shards that are missing."""
 
-    def __init__(self, directory: Path, header: dict[str, object]) -> None:
-        """Begin or resume. `header` holds all that decides the content: settings, teacher, plan.
+    def __init__(self, directory: Path, header: dict[str, object], plan: dict[str, str]) -> None:
+        """Begin, resume or extend.
 
-        Raises `StoreError` when the folder holds labels made from another header.
+        `header` holds all that decides the content, settings and teacher; `plan` gives the hash of every shard's
+        windows. A plan that keeps the shards that are finished may grow: more corpora, more packings.
+        Raises `StoreError` when the folder holds labels made from another header or of other audio.
         """
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -221,9 +230,18 @@ class StoreWriter:
                     f"{directory} holds labels made with other {' and '.join(differing)}: "
                     "name another --output, or delete that folder"
                 )
+            changed = [shard["name"] for shard in old["shards"] if plan.get(shard["name"]) != shard["plan"]]  # type: ignore[attr-defined]
+            if changed:
+                raise StoreError(
+                    f"{directory} holds labels of other audio (shard {changed[0]}): name another --output, put new "
+                    "corpora after the old ones, or delete that folder"
+                )
             self._manifest: dict[str, object] = old
         else:
             self._manifest = {**header, "shards": []}
+        self._plan = plan
+        self._manifest["planned_shards"] = len(plan)
+        self.save()
         for leftover in directory.glob(".*.part"):
             leftover.unlink()
 
@@ -253,8 +271,13 @@ class StoreWriter:
             temporary = path.with_name(f".{path.name}.part")
             save_file(tensors, temporary)
             files[path.name] = publish(temporary, path)
-        shard = {"name": name, "windows": windows, "hours": hours, "files": files, "skipped": skipped}
+        shard = {"name": name, "windows": windows, "hours": hours, "files": files}
+        shard |= {"skipped": skipped, "plan": self._plan[name]}
         shards = [old for old in self._manifest["shards"] if old["name"] != name] + [shard]  # type: ignore[attr-defined]
         self._manifest["shards"] = sorted(shards, key=lambda entry: entry["name"])
+        self.save()
+
+    def save(self) -> None:
+        """Write the manifest."""
         content = json.dumps(self._manifest, indent=1, sort_keys=True, ensure_ascii=False)
         write_atomically(self.directory / MANIFEST, content.encode())

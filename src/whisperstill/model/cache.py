@@ -7,15 +7,17 @@ not advance, and the next block overwrites it.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Keys = Float[Tensor, "batch heads keys head_dim"]
+Block = Float[Tensor, "batch heads block head_dim"]
 
 
+@runtime_checkable
 class Memory(Protocol):
     """What `Decoder` needs to know about the past."""
 
@@ -23,7 +25,7 @@ class Memory(Protocol):
         """Keys and values of the window, `[batch, heads, positions, head_dim]`."""
         ...
 
-    def extend(self, layer: int, key: Keys, value: Keys) -> tuple[Keys, Keys]:
+    def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
         """Take a block's keys and values; give all that the block may attend to."""
         ...
 
@@ -42,7 +44,7 @@ class Forced:
         """See `Memory`."""
         return self._cross[layer]
 
-    def extend(self, layer: int, key: Keys, value: Keys) -> tuple[Keys, Keys]:
+    def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
         """See `Memory`."""
         return key, value
 
@@ -98,7 +100,7 @@ class Slots:
         keys = torch.arange(self._end, device=position.device)
         return (keys <= queries[:, :, None])[:, None], False
 
-    def extend(self, layer: int, key: Keys, value: Keys) -> tuple[Keys, Keys]:
+    def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
         """See `Memory`."""
         keys, values = self._keys[layer], self._values[layer]
         if isinstance(self._at, int):

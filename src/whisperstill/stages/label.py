@@ -1,6 +1,5 @@
 """`whisperstill label`: the teacher visits every window of a corpus once and leaves all that a student needs."""
 
-import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from whisperstill.errors import SettingsError
-from whisperstill.records import Skipped
+from whisperstill.records import Skipped, Window
 from whisperstill.stages.console import Console
 
 
@@ -80,7 +79,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     from whisperstill.corpus.long import split_long
     from whisperstill.corpus.packing import pack
     from whisperstill.label.shards import label_shard
-    from whisperstill.label.store import StoreWriter, open_labels, write_atomically
+    from whisperstill.label.store import StoreWriter, open_labels, plan_hash, write_atomically
     from whisperstill.label.teacher import Teacher
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
@@ -88,28 +87,29 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
 
     _check(settings)
     problems: list[Skipped] = []
-    windows = []
+    shards: list[list[Window]] = []
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
         utterances, notes = split_long(corpus.utterances, settings.max_window)
         problems += notes
         for packing in range(settings.packings):
-            windows += pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
-    hours = sum(window.duration for window in windows) / 3600
-    console.info(f"{len(windows)} windows, {hours:.2f} h of audio, {len(problems)} skipped")
+            windows = pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
+            size = settings.shard_windows
+            shards += [windows[at : at + size] for at in range(0, len(windows), size)]
+    planned = sum(len(shard) for shard in shards)
+    hours = sum(window.duration for shard in shards for window in shard) / 3600
+    console.info(f"{planned} windows, {hours:.2f} h of audio, {len(problems)} skipped")
 
     device = choose_device(settings.device)
     checkpoint = load_checkpoint(settings.teacher)
     teacher = Teacher(
         checkpoint, device=device, dtype=choose_dtype(settings.dtype, device), timestamps=settings.timestamps
     )
-    shards = [windows[at : at + settings.shard_windows] for at in range(0, len(windows), settings.shard_windows)]
-    plan = hashlib.sha256("\n".join(window.id for window in windows).encode()).hexdigest()
     decisive = {
         name: value
         for name, value in asdict(settings).items()
-        if name not in ("output", "manifest", "teacher", "device", "strict", "dtype")
+        if name not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings")
     }
     header = {
         "settings": {**decisive, "dtype": str(teacher.network.dtype).removeprefix("torch.")},
@@ -120,11 +120,9 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
             "vocab": checkpoint.dims.vocab,
             "width": checkpoint.dims.width,
         },
-        "plan_sha256": plan,
-        "planned_shards": len(shards),
-        "planned_windows": len(windows),
     }
-    writer = StoreWriter(settings.output, header)
+    plan = {f"{index:05d}": plan_hash(window.id for window in shard) for index, shard in enumerate(shards)}
+    writer = StoreWriter(settings.output, header, plan)
     skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
     write_atomically(settings.output / "skipped.jsonl", skipped.encode())
 

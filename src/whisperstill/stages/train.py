@@ -27,7 +27,7 @@ class TrainSettings:
     validation_limit: int = 200
     """Most utterances validated on."""
     targets: Literal["top", "hidden", "live"] = "top"
-    """Teacher's distribution: stored top-k, stored last hidden states (exact), or its decoder run live (exact)."""
+    """Teacher's distribution: stored top-k (a lower bound of the KL), stored last hidden states, or its decoder live."""
     states: Literal["auto", "store", "live"] = "auto"
     """Encoder states: from the store, or computed (auto: from the store where it has them)."""
     teacher: str | None = None
@@ -170,10 +170,11 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     kept_states = store.settings["states"] != "none"
     if settings.states == "store" and not kept_states:
         raise SettingsError(f"{labels} holds no encoder states: label with --states bf16, or train with --states live")
-    if settings.targets == "hidden" and not kept_states:
+    needs_hidden = settings.targets == "hidden" or (settings.targets == "top" and settings.alpha_hidden > 0)
+    if needs_hidden and not kept_states:
         raise SettingsError(f"{labels} holds no hidden states: label with --states bf16 (or fp32, int8)")
-    if settings.alpha_hidden and settings.targets == "top":
-        raise SettingsError("alpha_hidden needs the teacher's hidden states: --targets hidden or live")
+    if settings.targets == "top" and settings.alpha_kl and not store.settings["top"]:
+        raise SettingsError(f"{labels} holds no top-k: label with --top 32, or train with --targets hidden or live")
 
     found = examples(store.labelled(), verdicts, vocabulary.end_of_text)
     if not found:
@@ -187,6 +188,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         settings.targets,
         settings.temperature,
         kept_states and settings.states != "live",
+        settings.alpha_hidden > 0,
     )
     validation = None
     if settings.validation:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from unit.label.builders import evidence, labelled
 from whisperstill.errors import SettingsError
 from whisperstill.label.rules import KEPT, RULES, RuleSettings, judge, verdict
 from whisperstill.records import EditCounts
+
+from unit.label.builders import evidence, labelled
 
 DEFAULT = RuleSettings()
 OFF = RuleSettings(

@@ -1,15 +1,17 @@
 """The sweep against filtering anew for each limit."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from unit.label.builders import evidence
 from whisperstill.label.rules import RuleSettings, verdict
 from whisperstill.label.sweep import Sweep, cells, markdown
 from whisperstill.label.sweep_plot import plot
 from whisperstill.records import EditCounts, UtteranceEvidence
+
+from unit.label.builders import evidence
 
 
 def seen() -> list[UtteranceEvidence]:
@@ -34,7 +36,7 @@ def test_every_point_is_what_the_filter_keeps() -> None:
         words = sum(each.reference for each in edits)
         assert point.wer == pytest.approx(100 * sum(each.errors for each in edits) / words)
         assert point.words == words + 3
-    assert all(a.hours >= b.hours and a.words >= b.words for a, b in zip(points, points[1:], strict=False))
+    assert all(a.hours >= b.hours and a.words >= b.words for a, b in pairwise(points))
 
 
 def test_nothing_to_sweep() -> None:

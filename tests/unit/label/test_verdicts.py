@@ -6,11 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from unit.label.builders import evidence, labelled
 from whisperstill.errors import NotFoundError, StoreError
 from whisperstill.label.rules import RuleSettings, judge
 from whisperstill.label.verdicts import read_verdicts, rows, write_verdicts
 from whisperstill.records import EditCounts
+
+from unit.label.builders import evidence, labelled
 
 JUDGED = judge(
     labelled(

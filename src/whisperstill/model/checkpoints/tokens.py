@@ -139,12 +139,17 @@ def from_vocabulary_files(directory: Path) -> bytes:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         last_special = added.get("<|notimestamps|>", vocab.get("<|notimestamps|>", -1))
-        for text, number in sorted({**added, "<|endoftext|>": vocab["<|endoftext|>"]}.items(), key=lambda it: it[1]):
-            special = number <= last_special
-            token = AddedToken(text, normalized=False, special=special)
-            tokenizer.add_special_tokens([token]) if special else tokenizer.add_tokens([token])
-            if tokenizer.token_to_id(text) != number:
-                raise CheckpointError(f"{text} should have id {number}: vocab.json and added_tokens.json do not fit")
+        added = {**added, "<|endoftext|>": vocab["<|endoftext|>"]}
+        ordered = sorted(added, key=lambda text: added[text])
+        special = [text for text in ordered if added[text] <= last_special]
+        tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ordered[len(special) :]])
+        wrong = [text for text in ordered if tokenizer.token_to_id(text) != added[text]]
+        if wrong:
+            raise CheckpointError(
+                f"vocab.json and added_tokens.json do not fit: expected id {added[wrong[0]]} for {wrong[0]},"
+                f" got {tokenizer.token_to_id(wrong[0])}; fetch them again"
+            )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError("vocab.json and merges.txt are not a tokenizer of Whisper; fetch them again") from error
     return tokenizer.to_str().encode()

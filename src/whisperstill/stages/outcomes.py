@@ -1,0 +1,82 @@
+"""What `evaluate` has finished, each pair of model and corpus under a hash of all that it depends on."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whisperstill.records import Utterance
+
+
+class Outcomes:
+    """Finished work in `folder/finished`, one file each, and the hypotheses beside the results."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written: dict[str, tuple[str, str]] = {}
+
+    @staticmethod
+    def digest(content: bytes) -> str:
+        """SHA-256."""
+        return hashlib.sha256(content).hexdigest()
+
+    def key(self, **depends_on: Any) -> str:
+        """The hash of all that an outcome depends on."""
+        return self.digest(json.dumps(depends_on, sort_keys=True).encode())
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """What was kept under a key; None when it is not there, or not whole."""
+        try:
+            content = json.loads((self._folder / "finished" / f"{key}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
+        """Keep an outcome."""
+        write_text(self._folder / "finished" / f"{key}.json", json.dumps(outcome, ensure_ascii=False))
+
+    def write_hypotheses(self, model: str, corpus: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """`hypotheses-<model>-<corpus>.jsonl`; a number goes before the ending where two pairs would share a name."""
+        stem = f"hypotheses-{_slug(model)}-{_slug(corpus)}"
+        name, number = stem, 1
+        while self._written.setdefault(name, (model, corpus)) != (model, corpus):
+            number += 1
+            name = f"{stem}-{number}"
+        path = self._folder / f"{name}.jsonl"
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return path
+
+
+def corpus_digest(utterances: Sequence[Utterance]) -> str:
+    """Hash of a corpus's utterances: what is said, where in which file, and the files' sizes."""
+    digest = hashlib.sha256()
+    for one in utterances:
+        path = Path(one.audio.path)
+        size = path.stat().st_size if path.is_file() else -1
+        seen = [one.id, path.name, size, one.audio.start, one.audio.duration, one.text, one.language]
+        digest.update(json.dumps(seen).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _slug(name: str) -> str:
+    """The last part of a path or name, in letters that every file system takes."""
+    last = [part for part in re.split(r"[/\\]", name) if part and part != "."]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", last[-1] if last else name).strip(".") or "model"

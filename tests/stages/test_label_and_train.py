@@ -1,0 +1,311 @@
+"""The main job in small: one visit of the teacher, a store that resumes, training that is the same from it and live."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from whisperstill.distill.metrics import read_metrics
+from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.label.store import file_sha256, open_labels
+from whisperstill.stages import label, train
+from whisperstill.stages.console import Silent
+from whisperstill.stages.label import LabelSettings
+from whisperstill.stages.train import TrainSettings
+
+
+@pytest.fixture(scope="module")
+def settings(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelSettings:
+    return LabelSettings(
+        teacher=str(small_teacher),
+        manifest=(str(small_corpus),),
+        output=tmp_path_factory.mktemp("store") / "labels",
+        states="fp32",
+        batch_size=2,
+        shard_windows=2,
+        max_new_tokens=12,
+        top=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def labels(settings: LabelSettings) -> Path:
+    label.run(settings, Silent())
+    return settings.output
+
+
+@pytest.fixture
+def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings:
+    return TrainSettings(
+        student=small_student,
+        labels=labels,
+        output=tmp_path / "trained",
+        epochs=3,
+        batch_size=2,
+        warmup_steps=1,
+        learning_rate=1e-3,
+        log_every=1,
+        checkpoint_every=2,
+        targets="hidden",
+    )
+
+
+def losses(output: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(output / "metrics.jsonl") if "loss" in line]
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in sorted(directory.iterdir()) if path.name != "report.json"}
+
+
+def test_the_teacher_visits_every_window_once(settings: LabelSettings, labels: Path) -> None:
+    report = label.run(settings, Silent())
+    assert report.encoder_windows == 0
+    assert report.resumed_windows == report.windows == sum(shard.windows for shard in open_labels(labels).shards)
+    fresh = json.loads((labels / "manifest.json").read_text())
+    assert sum(shard["windows"] for shard in fresh["shards"]) == report.windows
+
+
+def test_the_store_holds_what_was_seen(labels: Path) -> None:
+    store = open_labels(labels)
+    store.verify()
+    windows = list(store.labelled())
+    assert sum(len(one.evidence) for one in windows) == 14
+    for one in windows:
+        top, states, hidden = store.top(one), store.states(one), store.hidden(one)
+        targets = one.tokens + ((50257,) if one.ended else ())
+        assert tuple(top.tokens.tolist()) == targets
+        assert top.ids.shape == top.logits.shape == (len(targets), 8)
+        assert states.shape == (1500, 32)
+        assert hidden.shape == (len(targets), 32)
+        assert one.evidence[0].first_token == 0
+        assert one.evidence[-1].last_token == len(one.tokens)
+        log_p = top.logits - top.lse1[:, None]
+        assert (log_p.exp().sum(-1) <= 1 + 1e-5).all()
+
+
+def test_parquet_is_readable_by_others(labels: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(labels / "labels-00000.parquet")
+    assert list(frame.utterances[0][0])[:2] == ["id", "corpus"]
+    top = pandas.read_parquet(labels / "top-00000.parquet")
+    assert len(top.top_ids[0]) == top.k[0] * len(top.tokens[0])
+
+
+def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels: Path, tmp_path: Path) -> None:
+    """Stopped after each shard in turn; the last time with a half-written shard lying about."""
+
+    class Stop(Exception):
+        pass
+
+    class Interrupts(Silent):
+        def progress(self, name: str, total: float, unit: str):  # type: ignore[no-untyped-def]
+            shards = 0
+
+            class Bar:
+                def __enter__(self) -> "Bar":
+                    return self
+
+                def __exit__(self, *_: object) -> None:
+                    pass
+
+                def advance(self, amount: float, **fields: str) -> None:
+                    nonlocal shards
+                    shards += 1
+                    if shards == 2:
+                        raise Stop
+
+            return Bar()
+
+    again = replace(settings, output=tmp_path / "labels")
+    for _ in range(10):
+        try:
+            label.run(again, Interrupts())
+            break
+        except Stop:
+            (again.output / ".states-00009.safetensors.part").write_bytes(b"half")
+    assert hashes(again.output) == hashes(labels)
+
+
+def test_other_settings_are_refused(settings: LabelSettings, labels: Path) -> None:
+    with pytest.raises(StoreError, match="other settings"):
+        label.run(replace(settings, top=4), Silent())
+
+
+def test_a_growing_corpus_labels_only_what_is_new(
+    settings: LabelSettings, labels: Path, tmp_path: Path, small_corpus: Path
+) -> None:
+    directory = tmp_path / "labels"
+    shutil.copytree(labels, directory)
+    report = label.run(replace(settings, output=directory, packings=2), Silent())
+    assert report.encoder_windows == report.windows - report.resumed_windows > 0
+    assert {one.window.packing for one in open_labels(directory).labelled()} == {0, 1}
+
+
+def test_bad_audio_is_left_out_and_listed(
+    settings: LabelSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file that is seen to be no audio, an empty one, and one that breaks only when it is decoded."""
+    from whisperstill.corpus import waveform
+    from whisperstill.errors import AudioError
+
+    corpus = tmp_path / "corpus"
+    shutil.copytree(small_corpus.parent, corpus)
+    (corpus / "03.wav").write_bytes(b"not audio at all")
+    (corpus / "13.wav").write_bytes(b"")
+    original = waveform.load_audio
+
+    def breaks(path: str, start: float, duration: float) -> object:
+        if path.endswith("05.wav"):
+            raise AudioError("broken in the middle")
+        return original(path, start, duration)
+
+    monkeypatch.setattr(waveform, "load_audio", breaks)
+    report = label.run(
+        replace(settings, manifest=(str(corpus / "manifest.jsonl"),), output=tmp_path / "labels"), Silent()
+    )
+    assert len(report.problems) == 3
+    assert any("broken in the middle" in problem.reason for problem in report.problems)
+    found = [seen.utterance.id for one in open_labels(tmp_path / "labels").labelled() for seen in one.evidence]
+    assert sorted(found) == sorted(f"u{index:02d}" for index in range(14) if index not in (3, 5, 13))
+    assert len((tmp_path / "labels" / "skipped.jsonl").read_text().splitlines()) == 3
+
+
+def test_training_from_the_store_equals_live(
+    training: TrainSettings, small_teacher: Path, tmp_path: Path
+) -> None:
+    """States, hidden states or both from the store; the teacher's encoder is then not run at all."""
+    stored = train.run(training, Silent())
+    live = train.run(
+        replace(training, output=tmp_path / "live", targets="live", states="live", teacher=str(small_teacher)),
+        Silent(),
+    )
+    assert stored.encoder_windows == 0
+    assert live.encoder_windows == live.windows * 3
+    assert losses(tmp_path / "live") == pytest.approx(losses(training.output), rel=1e-4)
+    assert losses(training.output)[-1] < losses(training.output)[0]
+
+
+def test_bf16_states_give_the_same_losses_within_a_thousandth(
+    training: TrainSettings, settings: LabelSettings, tmp_path: Path
+) -> None:
+    kept = replace(settings, states="bf16", output=tmp_path / "bf16")
+    label.run(kept, Silent())
+    train.run(training, Silent())
+    train.run(replace(training, labels=kept.output, output=tmp_path / "other"), Silent())
+    assert losses(tmp_path / "other") == pytest.approx(losses(training.output), rel=1e-3)
+    assert losses(tmp_path / "other") != losses(training.output)
+
+
+def test_top_k_loss_is_below_the_whole(training: TrainSettings, tmp_path: Path) -> None:
+    train.run(training, Silent())
+    train.run(replace(training, targets="top", output=tmp_path / "top"), Silent())
+    whole = [line["kl"] for line in read_metrics(training.output / "metrics.jsonl") if "kl" in line]
+    bound = [line["kl"] for line in read_metrics(tmp_path / "top" / "metrics.jsonl") if "kl" in line]
+    assert bound[0] < whole[0]
+
+
+def test_kl_to_oneself_is_zero_with_prompts(
+    training: TrainSettings, small_teacher: Path, labels: Path, tmp_path: Path
+) -> None:
+    """Teacher and student read the very same batch, prompts included; a student that is the teacher has no KL."""
+    from whisperstill.stages import init
+
+    same = tmp_path / "same"
+    init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), Silent())
+    train.run(
+        replace(
+            training, student=same, targets="live", teacher=str(small_teacher), alpha_pl=0.0, prompt_probability=1.0,
+            learning_rate=1e-12, epochs=1,
+        ),  # fmt: skip
+        Silent(),
+    )
+    for line in read_metrics(training.output / "metrics.jsonl"):
+        assert abs(line["kl"]) < 1e-5
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Let a run be asked to stop after so many steps, as SIGTERM does."""
+    from whisperstill.distill.trainer import Trainer
+
+    original = Trainer.run
+
+    def run(self: Trainer, stop: Callable[[], bool], *rest: object) -> object:
+        steps = iter(range(1, 1000))
+        return original(self, lambda: next(steps) >= after, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "run", run)
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_a_resumed_run_ends_with_the_same_bits(
+    training: TrainSettings, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(training, dropout=0.1, accumulation=2, batch_size=1)
+    train.run(whole, Silent())
+    parts = replace(whole, output=tmp_path / "parts")
+    with monkeypatch.context() as patch:
+        stopping(patch, after)
+        assert not train.run(parts, Silent()).finished
+    report = train.run(parts, Silent())
+    assert report.finished and report.resumed_from == after
+    assert file_sha256(parts.output / "model.safetensors") == file_sha256(whole.output / "model.safetensors")
+    assert (parts.output / "metrics.jsonl").read_text() == (whole.output / "metrics.jsonl").read_text()
+    # negative control: another seed gives other bits
+    train.run(replace(whole, output=tmp_path / "seed", seed=1), Silent())
+    assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(whole.output / "model.safetensors")
+
+
+def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:
+    first = train.run(training, Silent())
+    before = file_sha256(training.output / "model.safetensors")
+    again = train.run(training, Silent())
+    assert again.resumed_from == again.steps == first.steps
+    assert file_sha256(training.output / "model.safetensors") == before
+
+
+def test_another_run_is_not_resumed(training: TrainSettings) -> None:
+    train.run(training, Silent())
+    with pytest.raises(StoreError, match="learning_rate was 0.001, is 0.01"):
+        train.run(replace(training, learning_rate=1e-2), Silent())
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettings, tmp_path: Path) -> None:
+    train.run(training, Silent())
+    good = file_sha256(training.output / "model.safetensors")
+    newest = sorted((training.output / "checkpoints").glob("step-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (training.output / "model.safetensors").unlink()
+    (training.output / "whisperstill.json").unlink(missing_ok=True)
+    report = train.run(training, Silent())
+    assert report.resumed_from < report.steps
+    assert file_sha256(training.output / "model.safetensors") == good
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(
+    training: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whisperstill.distill.source import BatchSource
+
+    original = BatchSource._states
+    calls = iter(range(1000))
+
+    def poisoned(self: BatchSource, examples: object) -> torch.Tensor:
+        states = original(self, examples)  # type: ignore[arg-type]
+        return states * torch.nan if next(calls) == 4 else states
+
+    monkeypatch.setattr(BatchSource, "_states", poisoned)
+    with pytest.raises(TrainingError, match="at step 5, batch"):
+        train.run(training, Silent())
+    monkeypatch.undo()
+    report = train.run(training, Silent())
+    assert report.resumed_from == 4 and report.finished
+
+
+def test_problems_are_named_together(training: TrainSettings) -> None:
+    with pytest.raises(SettingsError, match="epochs must be at least 1, got 0; learning_rate must be above 0"):
+        train.run(replace(training, epochs=0, learning_rate=0.0), Silent())

@@ -1,0 +1,125 @@
+"""Views of an example: masks, timestamps, prompts, and draws that depend on nothing but their key."""
+
+import pytest
+
+from whisperstill.distill.examples import Drawing, batches, compose, examples
+from whisperstill.errors import SettingsError
+from whisperstill.records import AudioSpan, Labelled, Utterance, UtteranceEvidence, Verdict, Window
+from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import TEXT_POSITIONS
+
+VOCABULARY = Vocabulary.of(51865)
+TIME = VOCABULARY.timestamp_begin
+EOT = VOCABULARY.end_of_text
+
+
+def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **changes: object) -> Labelled:
+    """A window with an utterance per cut."""
+    ends = (*cuts, len(tokens))
+    utterances = tuple(
+        Utterance(f"{name}-{i}", "c", AudioSpan("x.wav", 0.0, 2.0), "text", "en", "s1", str(changes.get("session", "a")))
+        for i in range(len(ends))
+    )
+    evidence = tuple(
+        UtteranceEvidence(u, start, stop, "text", -0.1, -0.2, 0.1, 0.0, 1.0, 1, 2.0, None)
+        for u, start, stop in zip(utterances, (0, *cuts), ends, strict=True)
+    )
+    return Labelled(
+        window=Window(name, utterances, int(changes.get("packing", 0))),
+        language="en",
+        tokens=tokens,
+        text="text",
+        ended=bool(changes.get("ended", True)),
+        timestamps=bool(changes.get("timestamps", False)),
+        evidence=evidence,
+        shard="00000",
+    )
+
+
+def verdicts(one: Labelled, *kept: bool) -> dict[tuple[str, str, str], Verdict]:
+    return {
+        (one.window.id, seen.utterance.corpus, seen.utterance.id): Verdict(keep, "" if keep else "wer", 0.0)
+        for seen, keep in zip(one.evidence, kept, strict=True)
+    }
+
+
+def test_a_bad_utterance_is_masked_and_its_neighbours_stay() -> None:
+    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
+    (example,) = examples([one], verdicts(one, True, False, True), EOT)
+    view = compose(example, VOCABULARY, Drawing(), 0)
+    assert view.decoder_ids == (*VOCABULARY.start("en"), 11, 12, 13, 14, 15)
+    assert view.target_ids[-6:] == (11, 12, 13, 14, 15, EOT)
+    assert view.scored == (False,) * 3 + (True, True, False, True, True, True)
+    assert view.steps == (-1,) * 3 + (0, 1, 2, 3, 4, 5)
+    assert view.as_labelled
+
+
+def test_the_end_belongs_to_the_last_utterance() -> None:
+    one = labelled("w", (11, 12), (1,))
+    (example,) = examples([one], verdicts(one, True, False), EOT)
+    assert compose(example, VOCABULARY, Drawing(), 0).scored[-2:] == (False, False)
+
+
+def test_no_end_is_taught_where_the_teacher_did_not_end() -> None:
+    one = labelled("w", (11, 12), (), ended=False)
+    (example,) = examples([one], None, EOT)
+    assert EOT not in compose(example, VOCABULARY, Drawing(), 0).target_ids
+
+
+def test_a_window_without_a_good_utterance_is_left_out() -> None:
+    one = labelled("w", (11, 12), (1,))
+    assert examples([one], verdicts(one, False, False), EOT) == []
+
+
+def test_prompts_come_from_the_window_before_in_the_same_session() -> None:
+    first = labelled("a", (TIME, 1, 2, TIME + 9), (), session="x", timestamps=True)
+    second = labelled("b", (3, 4), (), session="x")
+    third = labelled("c", (5, 6), (), session="y")
+    found = examples([first, second, third], None, EOT)
+    assert [example.previous for example in found] == [(), (1, 2), ()]
+    view = compose(found[1], VOCABULARY, Drawing(prompt_probability=1.0), 0)
+    assert view.decoder_ids[:3] == (VOCABULARY.start_of_previous, 1, 2)
+    assert view.decoder_ids.count(VOCABULARY.start_of_previous) == 1
+    assert view.scored == (False,) * 6 + (True, True, True)
+    assert not view.as_labelled
+    # a reshuffled view has no neighbour
+    assert examples([first, labelled("d", (3,), (), session="x", packing=1)], None, EOT)[1].previous == ()
+
+
+def test_a_long_prompt_leaves_room() -> None:
+    first = labelled("a", tuple(range(300)), (), session="x")
+    second = labelled("b", tuple(range(1000, 1224)), (), session="x")
+    view = compose(examples([first, second], None, EOT)[1], VOCABULARY, Drawing(prompt_probability=1.0), 0)
+    assert len(view.decoder_ids) <= TEXT_POSITIONS
+    assert view.target_ids[-1] == EOT
+    assert view.decoder_ids[: view.decoder_ids.index(VOCABULARY.start_of_transcript)][-1] == 299
+
+
+def test_timestamps_are_drawn_anew_in_each_epoch() -> None:
+    one = labelled("w", (TIME, 11, TIME + 50), (), timestamps=True)
+    (example,) = examples([one], None, EOT)
+    drawing = Drawing(timestamp_probability=0.5)
+    views = [compose(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
+    with_times = [view for view in views if TIME in view.decoder_ids]
+    assert 5 < len(with_times) < 35
+    for view in views:
+        assert (VOCABULARY.no_timestamps in view.decoder_ids) == (view not in with_times)
+        assert view.as_labelled == (view in with_times)
+    assert views == [compose(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
+    assert views != [compose(example, VOCABULARY, Drawing(1, 0.5), epoch) for epoch in range(40)]
+
+
+def test_timestamps_need_labels_with_timestamps() -> None:
+    (example,) = examples([labelled("w", (11,), ())], None, EOT)
+    with pytest.raises(SettingsError, match="label with --timestamps"):
+        compose(example, VOCABULARY, Drawing(timestamp_probability=0.5), 0)
+
+
+def test_batches_hold_every_example_once_in_another_order_each_epoch() -> None:
+    found = examples([labelled(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
+    first, second = (batches(found, 4, 0, epoch) for epoch in (0, 1))
+    for epoch in (first, second):
+        assert sorted(e.labelled.window.id for b in epoch for e in b) == sorted(e.labelled.window.id for e in found)
+        assert max(map(len, epoch)) == 4
+    assert first != second
+    assert first == batches(found, 4, 0, 0)

@@ -1,0 +1,18 @@
+"""Learning-rate schedules."""
+
+import pytest
+
+from whisperstill.distill.schedule import learning_rate_factor
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])
+def test_warms_up_then_decays(shape) -> None:
+    factors = [learning_rate_factor(step, warmup=10, total=100, shape=shape) for step in range(100)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[10] == pytest.approx(1.0)
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert factors[-1] == pytest.approx(1.0) if shape == "constant" else factors[-1] < 0.02
+
+
+def test_linear_is_a_line() -> None:
+    assert learning_rate_factor(55, warmup=10, total=100, shape="linear") == pytest.approx(0.5)
