@@ -1,14 +1,21 @@
-"""A tokenizer with Whisper's special tokens and random weights: checkpoints of a few hundred kilobytes."""
+"""A small world: random checkpoints of a few megabytes with Whisper's vocabulary, and noise with words."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 import torch
 
-from whisperstill.model.checkpoints import Checkpoint, expected_shapes
+from whisperstill.model.checkpoints import Checkpoint, expected_shapes, write_huggingface
 from whisperstill.model.checkpoints.shapes import key_rows
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import Generation
+from whisperstill.stages import init
+from whisperstill.stages.console import Silent
+
+WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet".split()
 
 
 def make_tokenizer(texts: int, languages: int) -> bytes:
@@ -49,3 +56,46 @@ def make_checkpoint(dims: Dims, tokenizer_json: bytes, seed: int = 0) -> Checkpo
             state[name][rows] = 0.0
     heads = ((0, 1), (2, 0), (2, 1)) if dims.decoder_layers > 2 else ((0, 0),)
     return Checkpoint(dims, state, Generation((1, 2, 7), (220, 50257), heads), tokenizer_json, "random")
+
+
+def make_teacher(directory: Path) -> Path:
+    """Two encoder and three decoder layers of width 32, as a Hugging Face directory."""
+    dims = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3)
+    write_huggingface(make_checkpoint(dims, make_tokenizer(50257, 99)), directory)
+    return directory
+
+
+def make_student_of(teacher: Path, directory: Path) -> Path:
+    """Two of its decoder layers."""
+    init.run(init.InitSettings(teacher=str(teacher), output=directory), Silent())
+    return directory
+
+
+def make_corpus(directory: Path) -> Path:
+    """A manifest of 14 stretches of noise by two speakers in two sessions each, 3 to 9 s."""
+    directory.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    lines = []
+    for index in range(14):
+        seconds = 3 + index % 7
+        sound = generator.normal(0, 0.1, seconds * 16_000).astype(np.float32)
+        soundfile.write(directory / f"{index:02d}.wav", sound, 16_000)
+        line = {
+            "id": f"u{index:02d}",
+            "audio": f"{index:02d}.wav",
+            "text": " ".join(WORDS[: 2 + index % 5]),
+            "duration_s": float(seconds),
+            "speaker": f"s{index // 7}",
+            "session": f"c{index // 4}",
+            "language": "en",
+        }
+        lines.append(json.dumps(line))
+    manifest = directory / "manifest.jsonl"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def small_world(directory: Path) -> tuple[Path, Path, Path]:
+    """Teacher, student and manifest under a directory."""
+    teacher = make_teacher(directory / "teacher")
+    return teacher, make_student_of(teacher, directory / "student-init"), make_corpus(directory / "corpus")

@@ -47,14 +47,14 @@ def at_import(tree: ast.Module) -> set[str]:
 def loaded_after(code: str) -> set[str]:
     """First names of the modules that a fresh interpreter has after running `code`."""
     script = f"import sys\nsys.path.insert(0, {str(SOURCE)!r})\n{code}\nprint(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
 def test_layers_point_downward() -> None:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-logo", "--no-cache"]
-    done = subprocess.run(command, cwd=SOURCE.parent, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=SOURCE.parent, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -21,6 +21,9 @@ from whisperstill.stages.console import Console
 from whisperstill.stages.fingerprint import fingerprint, jsonable
 from whisperstill.stages.recipe import Planned, read_recipe
 
+SORTS_ITSELF = ("evaluate",)
+"""Stages that know themselves what of an earlier output still holds."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -107,7 +110,7 @@ def run(settings: RunSettings, console: Console) -> RunReport:
 
 def carry_out_one(stage: Planned, key: str, fresh: bool, console: Console) -> tuple[StageOutcome, list[Any]]:
     """Runs one stage between its two marks, `started` and `finished`."""
-    if fresh and stage.place.exists():
+    if fresh and stage.place.exists() and stage.verb not in SORTS_ITSELF:
         console.info(f"settings or inputs changed: the earlier output is now {move_aside(stage.place)}")
     note: dict[str, Any] = {"key": key, "verb": stage.verb, "state": "started", "settings": jsonable(stage.settings)}
     write_json(marker(stage.place), note)
@@ -129,8 +132,9 @@ def summarise(report: RunReport, console: Console) -> None:
         if outcome.verb == "evaluate" and not outcome.ran:
             results = read_results(outcome.place / "results.json")
             if results:
-                columns, rows = results_table(results)
-                console.table(f"{report.name}: teacher and student", columns, rows)
+                from whisperstill.evaluate.tables import COLUMNS, rows_of
+
+                console.table(f"{report.name}: teacher and student", COLUMNS, rows_of(results))
         if outcome.verb == "transcribe":
             rows = [
                 [file.stem, " ".join(file.read_text(encoding="utf-8").split())]
@@ -142,31 +146,6 @@ def summarise(report: RunReport, console: Console) -> None:
         f"{each.verb} {each.seconds:.0f} s" if each.ran else f"{each.verb} done" for each in report.stages
     )
     console.info(f"{report.name}: {spent}; everything is in {report.output}")
-
-
-RESULT_COLUMNS = {
-    "model": "model",
-    "manifest": "set",
-    "wer": "WER %",
-    "parameters": "parameters, M",
-    "encoder_ms": "encoder, ms",
-    "decoder_ms": "decoder, ms a token",
-    "rtf": "real-time factor",
-}
-
-
-def results_table(results: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of what `evaluate` left."""
-    keys = [key for key in RESULT_COLUMNS if any(key in result for result in results)]
-    rows = []
-    for result in results:
-        cells = {key: result.get(key, "-") for key in keys}
-        if isinstance(cells.get("wer"), int | float):
-            cells["wer"] = f"{result['wer']:.1f} ({result.get('wer_low', 0):.1f} to {result.get('wer_high', 0):.1f})"
-        if isinstance(cells.get("parameters"), int | float):
-            cells["parameters"] = f"{cells['parameters'] / 1e6:.1f}"
-        rows.append([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells.values()])
-    return [RESULT_COLUMNS[key] for key in keys], rows
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

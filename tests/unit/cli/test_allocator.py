@@ -47,6 +47,6 @@ def test_the_process_gets_the_setting_and_keeps_its_arguments(tmp_path: Path) ->
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.stdout.split() == [expected, "a", "b", "--c"]

@@ -1,9 +1,9 @@
 """Exit codes, messages and the speed of --help."""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_help_loads_no_torch() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     assert all(verb in done.stdout for verb in VERBS)
     assert "whisperstill.cli" in done.stderr
@@ -43,13 +43,15 @@ def test_help_loads_no_torch() -> None:
 
 
 def test_help_answers_at_once() -> None:
+    """Processor time, so that a busy machine changes nothing; without a shortage it is the time one waits."""
     command = [sys.executable, "-m", "whisperstill", "--help"]
     spent = []
     for _ in range(3):
-        begun = time.perf_counter()
-        subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
-        spent.append(time.perf_counter() - begun)
-    assert min(spent) < 0.5
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True, timeout=300)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.3
 
 
 @pytest.mark.parametrize("verb", VERBS)

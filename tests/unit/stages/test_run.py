@@ -13,7 +13,7 @@ from whisperstill.stages import carry_out
 from whisperstill.stages import recipe as recipes
 from whisperstill.stages import run as running
 from whisperstill.stages.console import Silent
-from whisperstill.stages.run import RunReport, RunSettings, results_table
+from whisperstill.stages.run import RunReport, RunSettings
 
 
 @dataclass(frozen=True)
@@ -144,23 +144,6 @@ def test_only_and_again(kitchen: Kitchen) -> None:
     assert kitchen.calls == ["Second"]
     with pytest.raises(SettingsError, match="expected stages of the recipe"):
         kitchen.run(only=("bake",))
-
-
-def test_results_become_a_table() -> None:
-    columns, rows = results_table(
-        [
-            {
-                "model": "tiny.en",
-                "manifest": "test",
-                "wer": 5.04,
-                "wer_low": 4.0,
-                "wer_high": 6.26,
-                "parameters": 37_000_000,
-            }
-        ]
-    )
-    assert columns == ["model", "set", "WER %", "parameters, M"]
-    assert rows == [["tiny.en", "test", "5.0 (4.0 to 6.3)", "37.0"]]
 
 
 def test_only_settings_of_a_stage_can_be_carried_out() -> None:

@@ -1,0 +1,120 @@
+"""Kill `label` and `train` with SIGKILL at random moments, go on, and compare with an undisturbed run bit for bit.
+
+    python tests/kill_resume.py --kills 20
+
+Each stage is started as the command line starts it, in a process of its own. The moments are drawn over the time an
+undisturbed run takes from the first sign of its output, so that they fall on loading, computing and writing alike.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """`python -m whisperstill ...` in a process of its own."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        "WHISPERSTILL_NO_REEXEC": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "whisperstill", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(arguments: list[str]) -> None:
+    """Run to the end; fail loudly."""
+    process = start(arguments)
+    _, errors = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.decode()}")
+
+
+def begun(process: subprocess.Popen[bytes], directory: Path) -> None:
+    """Wait until the stage works on its output, or has ended."""
+    while process.poll() is None and not directory.exists():
+        time.sleep(0.01)
+
+
+def kill_at_random(arguments: list[str], output: Path, kills: int, seed: int) -> int:
+    """Run with `kills` kills at random moments, then to the end. Gives how many fell on a running process."""
+    rng = random.Random(seed)
+    process = start(arguments)
+    begun(process, output)
+    at = time.monotonic()
+    process.wait()
+    length = time.monotonic() - at + 0.5
+    subprocess.run(["rm", "-rf", str(output)], check=True)
+    hit = 0
+    for _ in range(kills):
+        process = start(arguments)
+        begun(process, output)
+        try:
+            # A resumed run has less to do: draw over the whole length, begin anew when it ended by itself.
+            process.wait(timeout=rng.uniform(0, length))
+            subprocess.run(["rm", "-rf", str(output)], check=True)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            hit += 1
+    finish(arguments)
+    return hit
+
+
+def content(directory: Path, patterns: tuple[str, ...]) -> dict[str, str]:
+    """SHA-256 of the files that must be equal."""
+    found = [path for pattern in patterns for path in directory.glob(pattern)]
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+
+
+LABEL_FILES = ("*.parquet", "*.safetensors", "manifest.json", "skipped.jsonl")
+TRAIN_FILES = ("model.safetensors", "metrics.jsonl", "checkpoints/step-*.safetensors", "config.json")
+
+
+def check(work: Path, teacher: Path, student: Path, manifest: Path, kills: int, seed: int) -> dict[str, int]:
+    """The whole comparison; raises `AssertionError` when anything differs."""
+    label = ["label", "--teacher", str(teacher), "--manifest", str(manifest), "--states", "bf16"]
+    label += ["--batch-size", "1", "--shard-windows", "1", "--max-new-tokens", "24", "--output"]
+    finish([*label, str(work / "labels")])
+    hits = {"label": kill_at_random([*label, str(work / "labels-killed")], work / "labels-killed", kills, seed)}
+    expected = content(work / "labels", LABEL_FILES)
+    assert expected, "nothing was labelled"
+    assert content(work / "labels-killed", LABEL_FILES) == expected, "labels differ after kills"
+
+    train = ["train", "--student", str(student), "--labels", str(work / "labels"), "--epochs", "4"]
+    train += ["--batch-size", "1", "--checkpoint-every", "2", "--log-every", "1", "--dropout", "0.1", "--output"]
+    finish([*train, str(work / "student")])
+    hits["train"] = kill_at_random([*train, str(work / "student-killed")], work / "student-killed", kills, seed)
+    expected = content(work / "student", TRAIN_FILES)
+    assert "model.safetensors" in expected, "nothing was trained"
+    assert content(work / "student-killed", TRAIN_FILES) == expected, "students differ after kills"
+    return hits
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sys.path[:0] = [str(SOURCE), str(Path(__file__).parent)]
+    from small_models import small_world
+
+    with tempfile.TemporaryDirectory() as directory:
+        teacher, student, manifest = small_world(Path(directory))
+        hits = check(Path(directory), teacher, student, manifest, options.kills, options.seed)
+    print(f"equal bit for bit after {hits['label']} kills in label and {hits['train']} in train")
+
+
+if __name__ == "__main__":
+    main()
