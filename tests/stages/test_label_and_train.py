@@ -175,9 +175,7 @@ def test_bad_audio_is_left_out_and_listed(
     assert len((tmp_path / "labels" / "skipped.jsonl").read_text().splitlines()) == 3
 
 
-def test_training_from_the_store_equals_live(
-    training: TrainSettings, small_teacher: Path, tmp_path: Path
-) -> None:
+def test_training_from_the_store_equals_live(training: TrainSettings, small_teacher: Path, tmp_path: Path) -> None:
     """States, hidden states or both from the store; the teacher's encoder is then not run at all."""
     stored = train.run(training, Silent())
     live = train.run(
@@ -219,9 +217,15 @@ def test_kl_to_oneself_is_zero_with_prompts(
     init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), Silent())
     train.run(
         replace(
-            training, student=same, targets="live", teacher=str(small_teacher), alpha_pl=0.0, prompt_probability=1.0,
-            learning_rate=1e-12, epochs=1,
-        ),  # fmt: skip
+            training,
+            student=same,
+            targets="live",
+            teacher=str(small_teacher),
+            alpha_pl=0.0,
+            prompt_probability=1.0,
+            learning_rate=1e-12,
+            epochs=1,
+        ),
         Silent(),
     )
     for line in read_metrics(training.output / "metrics.jsonl"):
@@ -270,7 +274,7 @@ def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:
 
 def test_another_run_is_not_resumed(training: TrainSettings) -> None:
     train.run(training, Silent())
-    with pytest.raises(StoreError, match="learning_rate was 0.001, is 0.01"):
+    with pytest.raises(StoreError, match=r"learning_rate was 0\.001, is 0\.01"):
         train.run(replace(training, learning_rate=1e-2), Silent())
 
 

@@ -81,8 +81,15 @@ class _Record:
         return Observed(
             *(
                 field[row, :steps].cpu()
-                for field in (self.logprob, self.entropy, self.lse1, self.lse2)
-                + (self.top_ids, self.top_logits, self.hidden)
+                for field in (
+                    self.logprob,
+                    self.entropy,
+                    self.lse1,
+                    self.lse2,
+                    self.top_ids,
+                    self.top_logits,
+                    self.hidden,
+                )
             )
         )
 

@@ -96,5 +96,4 @@ class Rules:
         # A segment's end may be repeated as the next one's start; otherwise time must move on.
         least = torch.where(pair_is_open, history.timestamp, history.timestamp + 1)
         barred = barred | (is_time & (history.timestamp > 0)[:, None] & (self._ids < least[:, None]))
-        barred = barred | (first[:, None] & (~is_time | (self._ids > self._last_initial)))
-        return barred
+        return barred | (first[:, None] & (~is_time | (self._ids > self._last_initial)))

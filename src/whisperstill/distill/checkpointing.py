@@ -61,7 +61,9 @@ class Checkpoints:
             tensors[f"weight/{name}"] = weight.detach().contiguous()
             for key, value in optimiser.state[weight].items():
                 tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
-        entry = self._write(f"step-{progress.step:08d}.safetensors", tensors, {"progress": json.dumps(asdict(progress))})
+        entry = self._write(
+            f"step-{progress.step:08d}.safetensors", tensors, {"progress": json.dumps(asdict(progress))}
+        )
         entries = [old for old in self._entries() if old["step"] < progress.step]
         entries.append({"step": progress.step, **entry})
         write_atomically(self._manifest_path, json.dumps(entries[-KEEP:], indent=1).encode())
@@ -73,9 +75,7 @@ class Checkpoints:
         tensors = {name: weight.detach().contiguous() for name, weight in trained(network).items()}
         self._write("best.safetensors", tensors, {"step": str(step)})
 
-    def restore(
-        self, network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
-    ) -> Progress | None:
+    def restore(self, network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> Progress | None:
         """Bring network and optimiser to the newest checkpoint; None when there is none yet.
 
         Raises `StoreError` when the checkpoints belong to another run, or none of them is whole.

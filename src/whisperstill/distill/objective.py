@@ -12,6 +12,7 @@ outside, where p_t and q_t are the tail masses of teacher and student.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,8 +43,8 @@ class _Chunked(torch.autograd.Function):
     """Loss sums and the gradient of their weighted sum, chunk by chunk."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx,
+    def forward(
+        ctx: Any,
         hidden: Tensor,
         embedding: Tensor,
         target_ids: Tensor,
@@ -91,7 +92,7 @@ class _Chunked(torch.autograd.Function):
         return total.float(), sums
 
     @staticmethod
-    def backward(ctx, grad_total: Tensor, _: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> Any:
         grad_hidden, grad_embedding = ctx.saved_tensors
         return (
             None if grad_hidden is None else grad_hidden * grad_total,

@@ -12,15 +12,15 @@ class Board:
         except ImportError:
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
 
     def add(self, step: int, figures: dict[str, float]) -> None:
         """Scalars of a step."""
         if self._writer is not None:
             for name, value in figures.items():
-                self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush."""
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()

@@ -1,5 +1,7 @@
 """From a visit to a `Labelled` window: which tokens belong to which utterance, and how sure the teacher was."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from whisperstill.decode.greedy import Observed
@@ -25,7 +27,7 @@ def labelled(
     ranges = _word_ranges(window, words, tokens, visit.language, vocabulary)
     cuts = _token_cuts(words, ranges, len(tokens))
     evidence = []
-    for utterance, (first, last), (start, stop) in zip(window.utterances, ranges, zip(cuts, cuts[1:]), strict=True):
+    for utterance, (first, last), (start, stop) in zip(window.utterances, ranges, pairwise(cuts), strict=True):
         text = "".join(word.text for word in words[first:last]).strip()
         evidence.append(_evidence(utterance, text, start, stop, visit, vocabulary))
     return Labelled(

@@ -43,6 +43,11 @@ UTTERANCE = pa.struct(
         ("insertions", pa.int32()),
     ]
 )
+FIGURES = ("first_token", "last_token", "mean_logprob", "min_logprob", "entropy", "no_speech") + (
+    "compression_ratio",
+    "longest_repeat",
+    "tokens_per_second",
+)
 LABELS = pa.schema(
     [
         ("window", pa.string()),
@@ -132,11 +137,7 @@ def labelled_from(row: dict[str, object], shard: str) -> Labelled:
         edits = None
         if raw["hits"] is not None:
             edits = EditCounts(raw["hits"], raw["substitutions"], raw["deletions"], raw["insertions"])
-        figures = {
-            name: raw[name]
-            for name in ("first_token", "last_token", "mean_logprob", "min_logprob", "entropy", "no_speech")
-            + ("compression_ratio", "longest_repeat", "tokens_per_second")
-        }
+        figures = {name: raw[name] for name in FIGURES}
         evidence.append(UtteranceEvidence(utterance=utterance, text=raw["label"], edits=edits, **figures))
     return Labelled(
         window=Window(str(row["window"]), tuple(seen.utterance for seen in evidence), int(row["packing"])),  # type: ignore[call-overload]

@@ -135,9 +135,7 @@ def _gather(
     top: int,
     states: str,
 ) -> None:
-    found = labelled(
-        window, visit, teacher.tokenizer, teacher.vocabulary, timestamps=teacher.timestamps, shard=shard
-    )
+    found = labelled(window, visit, teacher.tokenizer, teacher.vocabulary, timestamps=teacher.timestamps, shard=shard)
     gathered.labels[place] = label_row(found)
     targets = found.tokens + ((teacher.vocabulary.end_of_text,) if found.ended else ())
     if top:

@@ -60,7 +60,8 @@ class Teacher:
         # One window after the other: a batch gains nothing on a CPU, and its temporaries would not fit the caches.
         if self.network.device.type == "cpu":
             return torch.cat([self.network.encoder(one[None]) for one in mel])
-        return self.network.encoder(mel)
+        states: Tensor = self.network.encoder(mel)
+        return states
 
     def visit(
         self,
@@ -93,13 +94,16 @@ class Teacher:
             foreign = sorted({code for code in languages if code not in (None, "en")} - {None})
             if foreign:
                 raise SettingsError(
-                    f"teacher {self.checkpoint.source} knows English only, the corpus has {', '.join(map(str, foreign))}: "
+                    f"teacher {self.checkpoint.source} knows English only, the corpus has "
+                    f"{', '.join(map(str, foreign))}: "
                     "use a multilingual teacher"
                 )
             return ["en"] * len(languages)
         unknown = [row for row, code in enumerate(languages) if code is None]
         codes = [code or "" for code in languages]
         if unknown:
-            for row, (code, _) in zip(unknown, detect_languages(self.network, states[unknown], self.rules), strict=True):
+            for row, (code, _) in zip(
+                unknown, detect_languages(self.network, states[unknown], self.rules), strict=True
+            ):
                 codes[row] = code
         return codes

@@ -24,7 +24,7 @@ class FusedLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """`input @ weight.T + bias`, the keys' bias cut off from the gradient."""
-        bias = self.bias
+        bias: Tensor = self.bias
         if bias.requires_grad and torch.is_grad_enabled():
             start, stop = self._keys
             bias = torch.cat((bias[:start], bias[start:stop].detach(), bias[stop:]))
@@ -66,7 +66,10 @@ class SelfAttention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "batch tokens width"]:
         """Scaled dot-product attention and the output projection."""
-        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)))
+        attended: Tensor = self.out(
+            merge_heads(F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal))
+        )
+        return attended
 
 
 class CrossAttention(nn.Module):
@@ -94,7 +97,8 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         """Attend from a block to a window's keys and values."""
         query = split_heads(self.query(x), self.heads)
-        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
+        attended: Tensor = self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
+        return attended
 
 
 class Mlp(nn.Module):
@@ -107,4 +111,5 @@ class Mlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """`down(gelu(up(x)))`."""
-        return self.down(F.gelu(self.up(x)))
+        y: Tensor = self.down(F.gelu(self.up(x)))
+        return y

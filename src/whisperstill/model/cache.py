@@ -29,7 +29,9 @@ class Memory(Protocol):
         """Take a block's keys and values; give all that the block may attend to."""
         ...
 
-    def begin(self, position: Int[Tensor, "batch"], block: int) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
+    def begin(
+        self, position: Int[Tensor, "batch"], block: int
+    ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
         """Prepare for a block at these positions; give the mask, and whether plain causal attention serves."""
         ...
 

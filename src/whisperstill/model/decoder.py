@@ -1,5 +1,7 @@
 """Whisper's decoder: one call for prefill, greedy steps, verification of a block and teacher forcing."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -39,9 +41,13 @@ class Decoder(nn.Module):
         self.dropout = 0.0
         """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
 
+    @property
+    def _stack(self) -> list[DecoderLayer]:
+        return cast(list[DecoderLayer], list(self.layers))
+
     def project(self, states: Float[Tensor, "batch positions width"]) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a window for every layer, `[batch, heads, positions, head_dim]` each."""
-        return [layer.cross.project(states) for layer in self.layers]
+        return [layer.cross.project(states) for layer in self._stack]
 
     def forced(self, states: Float[Tensor, "batch positions width"]) -> Forced:
         """Memory for teacher forcing."""
@@ -62,13 +68,14 @@ class Decoder(nn.Module):
         mask, causal = memory.begin(position, block)
         at = position[:, None] + torch.arange(block, device=position.device)
         x = self.embedding(tokens) + self.positions[at]
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._stack):
             query, key, value = layer.attention.project(layer.attention_norm(x))
             key, value = memory.extend(index, key, value)
             x = x + self._drop(layer.attention.attend(query, key, value, mask, causal))
             x = x + self._drop(layer.cross.attend(layer.cross_norm(x), *memory.cross(index)))
             x = x + self._drop(layer.mlp(layer.mlp_norm(x)))
-        return self.norm(x)
+        hidden: Tensor = self.norm(x)
+        return hidden
 
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Float32 logits of hidden states."""

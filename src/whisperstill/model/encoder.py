@@ -22,7 +22,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
         """One layer."""
         x = x + self.attention.attend(*self.attention.project(self.attention_norm(x)))
-        return x + self.mlp(self.mlp_norm(x))
+        y: Tensor = x + self.mlp(self.mlp_norm(x))
+        return y
 
 
 class Encoder(nn.Module):
@@ -43,4 +44,5 @@ class Encoder(nn.Module):
         x = x.contiguous() + self.positions
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states

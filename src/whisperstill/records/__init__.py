@@ -1,6 +1,6 @@
 """The typed records that travel. One record, by wrapping:
 
-    Utterance -> Window -> Labelled -> Judged -> Example -> Batch -> LossSums -> Report
+Utterance -> Window -> Labelled -> Judged -> Example -> Batch -> LossSums -> Report
 """
 
 from whisperstill.records.edits import EditCounts

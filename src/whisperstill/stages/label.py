@@ -111,7 +111,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         for name, value in asdict(settings).items()
         if name not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings")
     }
-    header = {
+    header: dict[str, object] = {
         "settings": {**decisive, "dtype": str(teacher.network.dtype).removeprefix("torch.")},
         "teacher": {
             "source": checkpoint.source,

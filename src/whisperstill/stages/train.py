@@ -27,7 +27,7 @@ class TrainSettings:
     validation_limit: int = 200
     """Most utterances validated on."""
     targets: Literal["top", "hidden", "live"] = "top"
-    """Teacher's distribution: stored top-k (a lower bound of the KL), stored last hidden states, or its decoder live."""
+    """Teacher's distribution: stored top-k (bounds the KL from below), stored hidden states, or its decoder live."""
     states: Literal["auto", "store", "live"] = "auto"
     """Encoder states: from the store, or computed (auto: from the store where it has them)."""
     teacher: str | None = None

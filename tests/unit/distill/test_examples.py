@@ -17,7 +17,9 @@ def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **change
     """A window with an utterance per cut."""
     ends = (*cuts, len(tokens))
     utterances = tuple(
-        Utterance(f"{name}-{i}", "c", AudioSpan("x.wav", 0.0, 2.0), "text", "en", "s1", str(changes.get("session", "a")))
+        Utterance(
+            f"{name}-{i}", "c", AudioSpan("x.wav", 0.0, 2.0), "text", "en", "s1", str(changes.get("session", "a"))
+        )
         for i in range(len(ends))
     )
     evidence = tuple(

@@ -83,7 +83,14 @@ def test_chunked_equals_whole(problem, weights, bucketed, chunk, monkeypatch) ->
 def test_the_wrong_temperature_is_noticed(problem) -> None:
     """Negative control: a KL at another temperature is another loss."""
     targets = HiddenTargets(problem["teacher"][problem["taught"]], problem["embedding"])
-    arguments = (problem["hidden"], problem["embedding"], problem["target"], problem["scored"], problem["taught"], targets)
+    arguments = (
+        problem["hidden"],
+        problem["embedding"],
+        problem["target"],
+        problem["scored"],
+        problem["taught"],
+        targets,
+    )
     loss, _ = objective(*arguments, Weights(temperature=1.0), 10, 10)
     other, _ = objective(*arguments, Weights(temperature=2.0), 10, 10)
     assert abs(float(loss) - float(other)) > 1e-2

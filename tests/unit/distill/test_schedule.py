@@ -1,5 +1,7 @@
 """Learning-rate schedules."""
 
+import itertools
+
 import pytest
 
 from whisperstill.distill.schedule import learning_rate_factor
@@ -10,7 +12,7 @@ def test_warms_up_then_decays(shape) -> None:
     factors = [learning_rate_factor(step, warmup=10, total=100, shape=shape) for step in range(100)]
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert factors[10] == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     assert factors[-1] == pytest.approx(1.0) if shape == "constant" else factors[-1] < 0.02
 
 
