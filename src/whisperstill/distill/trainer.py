@@ -110,8 +110,6 @@ class Trainer:
         board = Board(self.output / "tensorboard", progress.step)
         advance(progress.step, {})
         encoded_before = progress.windows_encoded - self.source.windows_encoded
-        if progress.step == 0 and self.validation is not None and self.settings.eval_every:
-            self._validate(progress, metrics, board, say)
         self.student.train()
         stopped = False
         for micro_batches in self._steps(progress.step):

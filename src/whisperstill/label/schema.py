@@ -43,11 +43,18 @@ UTTERANCE = pa.struct(
         ("insertions", pa.int32()),
     ]
 )
-FIGURES = ("first_token", "last_token", "mean_logprob", "min_logprob", "entropy", "no_speech") + (
+FIGURES = (
+    "first_token",
+    "last_token",
+    "mean_logprob",
+    "min_logprob",
+    "entropy",
+    "no_speech",
     "compression_ratio",
     "longest_repeat",
     "tokens_per_second",
 )
+"""Columns of an utterance that are fields of `UtteranceEvidence` as they are."""
 LABELS = pa.schema(
     [
         ("window", pa.string()),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from whisperstill.errors import SettingsError
-from whisperstill.records import Skipped, Window
+from whisperstill.records import Skipped, Utterance, Window
 from whisperstill.stages.console import Console
 
 
@@ -88,13 +88,17 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     _check(settings)
     problems: list[Skipped] = []
     shards: list[list[Window]] = []
+    seen: set[tuple[Utterance, ...]] = set()
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
         utterances, notes = split_long(corpus.utterances, settings.max_window)
         problems += notes
         for packing in range(settings.packings):
-            windows = pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
+            packed = pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
+            # A reshuffled view that happens to be one of the views before would only be heard twice.
+            windows = [window for window in packed if window.utterances not in seen]
+            seen.update(window.utterances for window in windows)
             size = settings.shard_windows
             shards += [windows[at : at + size] for at in range(0, len(windows), size)]
     planned = sum(len(shard) for shard in shards)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from whisperstill.errors import SettingsError, StoreError
+from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.stages.console import Console
 
 
@@ -118,6 +118,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.corpus import read_corpus
     from whisperstill.decode.rules import Rules
     from whisperstill.distill.checkpointing import trained
+    from whisperstill.distill.curve_plot import plot
     from whisperstill.distill.examples import Drawing, examples
     from whisperstill.distill.objective import Weights
     from whisperstill.distill.result import write_result
@@ -251,7 +252,18 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         )
     progress = outcome.progress
     if outcome.finished:
-        write_result(trainer, checkpoint, settings.output, timestamps=settings.timestamp_probability > 0)
+        spoken = {example.labelled.language for example in found}
+        write_result(
+            trainer,
+            checkpoint,
+            settings.output,
+            timestamps=settings.timestamp_probability > 0,
+            language=spoken.pop() if vocabulary.multilingual and len(spoken) == 1 else None,
+        )
+        try:
+            plot(settings.output / "metrics.jsonl", settings.output / "training.png")
+        except MissingExtraError as error:
+            console.warn(str(error))
     else:
         console.warn(f"stopped at step {progress.step} of {trainer.total_steps}: run the same command to go on")
     report = TrainReport(
