@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
 from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import pad_or_trim
@@ -34,8 +35,10 @@ def decode_utterances(
     *,
     batch_size: int,
     advance: Callable[[float], None] = lambda seconds: None,
+    encode: Callable[[Sequence[Utterance], Tensor], Tensor] | None = None,
 ) -> Hypotheses:
-    """Greedy hypotheses without timestamps. `advance` is told the seconds of audio that are done.
+    """Greedy hypotheses without timestamps. `advance` is told the seconds of audio that are done; `encode` (default:
+    the recogniser's own) gives the states of a batch.
 
     Batches hold utterances of like length, longest first. Raises `SettingsError` for a language that the model does
     not know.
@@ -54,7 +57,9 @@ def decode_utterances(
                 pending.append(reader.submit(_load, batches[index + 1]))
             skipped += bad
             if loaded:
-                heard = recogniser.recognise(torch.from_numpy(waveforms), [one.language for one in loaded])
+                batch_waveforms = torch.from_numpy(waveforms)
+                states = encode(loaded, batch_waveforms) if encode else recogniser.encode(batch_waveforms)
+                heard = recogniser.decode(states, recogniser.languages(states, [one.language for one in loaded]))
                 for utterance, one in zip(loaded, heard, strict=True):
                     texts[utterance.id] = one.text
                     tokens += len(one.decoded.tokens)

@@ -17,6 +17,7 @@ from whisperstill.stages.console import Console
 
 if TYPE_CHECKING:
     from whisperstill.decode.recogniser import Recogniser
+    from whisperstill.evaluate.shelf import Shelf
     from whisperstill.model.checkpoints import Checkpoint
 
 
@@ -90,6 +91,7 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     sets = _read_sets(settings, problems, console)
 
     from whisperstill.decode.recogniser import Recogniser
+    from whisperstill.evaluate.shelf import Shelf
     from whisperstill.evaluate.tables import COLUMNS, markdown, rows_of
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
@@ -99,12 +101,14 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     dtype = choose_dtype(settings.dtype, device)
     outcomes = Outcomes(settings.output)
     results: list[dict[str, Any]] = []
-    checkpoints: dict[str, Checkpoint] = {}
     decoded = 0
-    for model in dict.fromkeys(settings.model):
-        checkpoint = checkpoints[model] = load_checkpoint(model)
-        recogniser: Recogniser | None = None
-        for one in sets:
+    models = list(dict.fromkeys(settings.model))
+    checkpoints = {model: load_checkpoint(model) for model in models}
+    encoders = Counter(checkpoint.encoder_sha256 for checkpoint in checkpoints.values())
+    recognisers: dict[str, Recogniser] = {}
+    for one in sets:
+        shelf = Shelf(shared=max(encoders.values()) > 1)
+        for model, checkpoint in checkpoints.items():
             key = outcomes.key(
                 weights=checkpoint.sha256,
                 tokenizer=outcomes.digest(checkpoint.tokenizer_json),
@@ -119,9 +123,10 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
             )
             outcome = outcomes.find(key)
             if outcome is None:
-                recogniser = recogniser or Recogniser(checkpoint, device=device, dtype=dtype)
+                if model not in recognisers:
+                    recognisers[model] = Recogniser(checkpoint, device=device, dtype=dtype)
                 try:
-                    outcome = _evaluate(recogniser, checkpoint, one, settings, console)
+                    outcome = _evaluate(recognisers[model], checkpoint, one, shelf, settings, console)
                 except (SettingsError, CorpusError) as error:
                     problems.append(Skipped(f"{model} on {one.name}", str(error)))
                     continue
@@ -130,6 +135,7 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
             problems += [Skipped(**skipped) for skipped in outcome["skipped"]]
             results.append({"model": model, "manifest": one.manifest, "set": one.name, **outcome["figures"]})
             outcomes.write_hypotheses(model, one.name, outcome["hypotheses"])
+    results.sort(key=lambda result: models.index(result["model"]))
     if not results:
         raise SettingsError(f"nothing could be evaluated: {problems[0].reason}")
     if settings.measure_speed:
@@ -188,7 +194,12 @@ def _how_to_score(
 
 
 def _evaluate(
-    recogniser: "Recogniser", checkpoint: "Checkpoint", one: _Set, settings: EvaluateSettings, console: Console
+    recogniser: "Recogniser",
+    checkpoint: "Checkpoint",
+    one: _Set,
+    shelf: "Shelf",
+    settings: EvaluateSettings,
+    console: Console,
 ) -> dict[str, Any]:
     """Decode a corpus and score it: figures, hypotheses, and what was skipped."""
     import time
@@ -200,6 +211,7 @@ def _evaluate(
     for language in {utterance.language for utterance in one.utterances}:
         recogniser.known_language(language)
     hours = sum(utterance.audio.duration for utterance in one.utterances) / 3600
+    shelf.credited = 0.0
     begun = time.perf_counter()
     with console.progress(f"{checkpoint.source} on {one.name}", hours, "h") as bar:
         heard = decode_utterances(
@@ -207,8 +219,9 @@ def _evaluate(
             one.utterances,
             batch_size=settings.batch_size,
             advance=lambda seconds: bar.advance(seconds / 3600),
+            encode=lambda batch, waveforms: shelf.encode(recogniser, checkpoint.encoder_sha256, batch, waveforms),
         )
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - begun + shelf.credited
     kept = [utterance for utterance in one.utterances if utterance.id in heard.texts]
     if not kept:
         raise SettingsError(f"no utterance of {one.name} could be read: {heard.skipped[0].reason}")

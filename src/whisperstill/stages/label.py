@@ -88,7 +88,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     _check(settings)
     problems: list[Skipped] = []
     shards: list[list[Window]] = []
-    seen: set[tuple[Utterance, ...]] = set()
+    views: set[tuple[Utterance, ...]] = set()
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
@@ -97,8 +97,8 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         for packing in range(settings.packings):
             packed = pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
             # A reshuffled view that happens to be one of the views before would only be heard twice.
-            windows = [window for window in packed if window.utterances not in seen]
-            seen.update(window.utterances for window in windows)
+            windows = [window for window in packed if window.utterances not in views]
+            views.update(window.utterances for window in windows)
             size = settings.shard_windows
             shards += [windows[at : at + size] for at in range(0, len(windows), size)]
     planned = sum(len(shard) for shard in shards)

@@ -1,0 +1,26 @@
+"""A tokenizer of bytes and a random network."""
+
+import pytest
+from small_models import make_checkpoint, make_tokenizer
+from unit.decode.scripted import DIMS
+
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> bytes:
+    """Of 51865 tokens, multilingual."""
+    return make_tokenizer(50257, 99)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_json: bytes) -> Tokenizer:
+    """The same, read."""
+    return Tokenizer.from_bytes(tokenizer_json, 51865)
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tokenizer_json: bytes) -> Checkpoint:
+    """One encoder and two decoder layers of width 32."""
+    return make_checkpoint(DIMS, tokenizer_json)

@@ -1,0 +1,102 @@
+"""Greedy decoding with slots = the whole sequence computed anew for every token."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from whisperstill.decode.greedy import detect_languages, greedy
+from whisperstill.decode.rules import History, Rules
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.generation import Generation
+from whisperstill.model.whisper import Whisper
+from whisperstill.text.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.of(51865)
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def network(random_checkpoint: Checkpoint) -> Whisper:
+    state = {name: value.clone() for name, value in random_checkpoint.state.items()}
+    state["decoder.norm.weight"] = torch.ones(32)
+    state["decoder.norm.bias"] = torch.zeros(32)
+    state["decoder.embedding.weight"] *= 20  # logits far enough apart that rounding decides nothing
+    return Whisper.from_state(random_checkpoint.dims, state)
+
+
+@pytest.fixture(scope="module")
+def states() -> Tensor:
+    return torch.randn(5, 1500, 32, generator=torch.Generator().manual_seed(3))
+
+
+def slowly(network: Whisper, state: Tensor, start: tuple[int, ...], rules: Rules, steps: int) -> tuple[list[int], list[float]]:
+    """One row, teacher-forced from the start for every token."""
+    said: list[int] = []
+    logprobs: list[float] = []
+    history = History.empty(1, torch.device("cpu"))
+    with torch.inference_mode():
+        memory = network.decoder.forced(state[None])
+        for _ in range(steps):
+            tokens = torch.tensor([[*start, *said]])
+            hidden = network.decoder(tokens, torch.zeros(1, dtype=torch.long), memory)[:, -1]
+            logits = network.decoder.logits(hidden)
+            token = int(rules.apply(logits, history).argmax())
+            logprobs.append(float(logits.log_softmax(-1)[0, token]))
+            history.add(torch.tensor([token]), VOCABULARY.timestamp_begin)
+            said.append(token)
+            if token == VOCABULARY.end_of_text:
+                break
+    return said, logprobs
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+@pytest.mark.parametrize("prompt", [(), (50361, 100, 101)])
+def test_cached_is_recomputed(network: Whisper, states: Tensor, timestamps: bool, prompt: tuple[int, ...]) -> None:
+    rules = Rules(VOCABULARY, Generation((1, 2), (220, 50257), ()), timestamps)
+    start = (*prompt, *VOCABULARY.start("en", "transcribe", timestamps))
+    found = greedy(network, states, torch.tensor([start] * len(states)), rules, max_new_tokens=STEPS, top=3)
+    for state, one in zip(states, found, strict=True):
+        said, logprobs = slowly(network, state, start, rules, STEPS)
+        assert list(one.tokens) == [token for token in said if token != VOCABULARY.end_of_text]
+        assert one.observed.logprob.tolist() == pytest.approx(logprobs, abs=1e-3)
+    assert len({one.tokens for one in found}) > 1  # the windows are heard, not only the prompt
+
+
+def test_finished_rows_leave_and_the_others_go_on(network: Whisper, states: Tensor) -> None:
+    """Rows that end at different steps: the batch's rows are those decoded alone, and the slots shrink."""
+    rules = Rules(VOCABULARY, Generation((), (), ()), False)
+    start = torch.tensor([VOCABULARY.start("en")] * len(states))
+    plain = greedy(network, states, start, rules, max_new_tokens=STEPS)
+    enders = {one.tokens[2 + row] for row, one in enumerate(plain[:3])}  # tokens that shall end a row
+    ending = Rules(VOCABULARY, Generation((), (), ()), False)
+    apply = ending.apply
+
+    def ends(logits: Tensor, history: History) -> Tensor:
+        logits = apply(logits, history).clone()
+        hit = torch.isin(logits.argmax(-1), torch.tensor(sorted(enders)))
+        logits[hit, VOCABULARY.end_of_text] = 1e4
+        return logits
+
+    ending.apply = ends  # type: ignore[method-assign]
+    together = greedy(network, states, start, ending, max_new_tokens=STEPS)
+    alone = [greedy(network, states[row : row + 1], start[:1], ending, max_new_tokens=STEPS)[0] for row in range(5)]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    assert sum(one.ended for one in together) >= 3
+    assert len({len(one.tokens) for one in together}) > 1
+
+
+def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor) -> None:
+    rules = Rules(VOCABULARY, Generation((), (), ()), False)
+    start = torch.tensor([VOCABULARY.start("en")])
+    one = greedy(network, states[:1], start, rules, max_new_tokens=4, top=5)[0].observed
+    logits = network.decoder.logits(one.hidden)
+    assert torch.allclose(one.lse1, logits.logsumexp(-1), atol=1e-4)
+    assert torch.allclose(one.lse2, (logits / 2).logsumexp(-1), atol=1e-4)
+    assert torch.allclose(one.top_logits, logits.topk(5).values, atol=1e-4)
+    distribution = torch.distributions.Categorical(logits=logits)
+    assert torch.allclose(one.entropy, distribution.entropy(), atol=1e-3)
+
+
+def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:
+    found = detect_languages(network, states, Rules(VOCABULARY, Generation((), (), ()), False))
+    assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in found)

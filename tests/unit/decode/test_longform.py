@@ -1,0 +1,168 @@
+"""Recordings of any length, many at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from unit.decode.scripted import Scripted, decoded, tone
+
+from whisperstill.audio.activity import cut_file
+from whisperstill.decode import longform
+from whisperstill.decode.greedy import Decoded
+from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_recordings
+from whisperstill.decode.transcript import Transcript
+from whisperstill.errors import AudioError
+from whisperstill.text.tokenizer import Tokenizer
+
+
+def write(path: Path, seconds: float, first: float = 0.5) -> str:
+    soundfile.write(path, tone(seconds, first), 16_000, subtype="FLOAT")
+    return str(path)
+
+
+@pytest.fixture
+def scripted(tokenizer: Tokenizer) -> Scripted:
+    """Says the first sample and the language, from 0.1 s on to 0.9 s."""
+
+    def script(first: float, language: str) -> Decoded:
+        begin, end = tokenizer.vocabulary.timestamp(0.1), tokenizer.vocabulary.timestamp(0.9)
+        return decoded([begin, *tokenizer.encode(f" {round(first, 2)} {language}"), end])
+
+    return Scripted(tokenizer, script)
+
+
+def test_results_come_in_order_and_bad_files_do_not_stop_the_others(scripted: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"no audio at all")
+    sources = [write(tmp_path / "a.wav", 1, 0.25), str(tmp_path / "bad.wav"), str(tmp_path / "none.wav")]
+    sources += [write(tmp_path / "b.wav", 2, -0.25), write(tmp_path / "c.wav", 3, 0.75)]
+    told: list[float] = []
+    recordings = [Recording(source) for source in sources]
+    results = list(transcribe_recordings(scripted, recordings, DecodingOptions(batch_size=2), told.append))
+    assert [recording.path for recording, _ in results] == sources
+    texts = [result.text if isinstance(result, Transcript) else None for _, result in results]
+    assert texts == ["0.25 en", None, None, "-0.25 de", "0.75 en"]
+    assert all(isinstance(result, AudioError) for _, result in results[1:3])
+    assert scripted.batches == [2, 1]  # over files
+    assert sum(told) == pytest.approx(6)
+    last = results[-1][1]
+    assert isinstance(last, Transcript)
+    assert (last.language, last.language_probability, last.duration) == ("en", 0.75, 3.0)
+    assert (last.segments[0].start, last.segments[0].end) == (0.1, 0.9)
+
+
+def test_a_long_file_is_cut_and_its_segments_lie_where_they_were_said(scripted: Scripted, tmp_path: Path) -> None:
+    path = write(tmp_path / "long.wav", 95, -0.5)
+    pieces = cut_file(path, 30)
+    [(_, result)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(batch_size=3))
+    assert isinstance(result, Transcript)
+    assert [s.start for s in result.segments] == pytest.approx([start + 0.1 for start, _ in pieces], abs=2e-3)
+    assert [s.id for s in result.segments] == list(range(len(pieces)))
+    assert result.duration == pytest.approx(95)
+    assert scripted.detected == pytest.approx([-0.5])  # the first piece decides
+    assert result.language == "de"
+    assert all(segment.text.endswith("de") for segment in result.segments)
+
+
+def test_a_named_language_is_not_detected(scripted: Scripted, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 1, -0.5)
+    [(_, result)] = transcribe_recordings(scripted, [Recording(path, language="German")])
+    assert isinstance(result, Transcript)
+    assert (result.language, result.language_probability) == ("de", 1.0)
+    assert scripted.detected == []
+
+
+def test_a_stretch_of_a_file_counts_from_its_beginning(scripted: Scripted, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 70)
+    [(_, whole)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=10.0)])
+    [(_, long)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=50.0)])
+    assert isinstance(whole, Transcript) and isinstance(long, Transcript)
+    assert whole.duration == 10.0 and whole.segments[0].start == 0.1
+    assert long.duration == pytest.approx(50.0) and len(long.segments) == 2
+
+
+def test_without_timestamps_a_piece_is_a_segment(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" word")))
+    path = write(tmp_path / "long.wav", 70)
+    [(_, given)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(without_timestamps=True))
+    scripted.metadata = {"trained_with_timestamps": False}
+    [(_, by_training)] = transcribe_recordings(scripted, [Recording(path)])
+    assert isinstance(given, Transcript) and isinstance(by_training, Transcript)
+    assert given.segments == by_training.segments
+    pieces = cut_file(path, 30)
+    assert [(s.start, s.end) for s in given.segments] == pytest.approx([(a, a + d) for a, d in pieces], abs=1e-3)
+    assert given.text == "word word word"
+
+
+def test_what_is_left_of_a_window_is_heard_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The network opens a segment at 4 s and stops: the audio from there on is a window of its own."""
+    vocabulary = tokenizer.vocabulary
+    wave = tone(10, 0.5)
+    wave[4 * 16_000] = 0.25
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
+
+    def script(first: float, language: str) -> Decoded:
+        if first == 0.5:
+            times = (0.0, 3.5, 4.0)
+            begin, end, again = (vocabulary.timestamp(time) for time in times)
+            return decoded([begin, *tokenizer.encode(" one"), end, again])
+        assert first == 0.25
+        return decoded([vocabulary.timestamp(0.0), *tokenizer.encode(" two"), vocabulary.timestamp(6.0)])
+
+    [(_, result)] = transcribe_recordings(Scripted(tokenizer, script), [Recording(str(tmp_path / "a.wav"))])
+    assert isinstance(result, Transcript)
+    assert [(s.start, s.end, s.text) for s in result.segments] == [(0.0, 3.5, " one"), (4.0, 10.0, " two")]
+    assert result.duration == 10.0
+
+
+def test_a_file_that_breaks_off_is_an_error_and_the_next_one_goes_on(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = write(tmp_path / "long.wav", 100), write(tmp_path / "short.wav", 1)
+    load = longform.load_audio
+
+    def breaks(path: str, start: float, duration: float) -> np.ndarray:
+        if path == long and start > 30:
+            raise AudioError("it breaks off")
+        return load(path, start, duration)
+
+    monkeypatch.setattr(longform, "load_audio", breaks)
+    results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], DecodingOptions(batch_size=1)))
+    assert isinstance(results[0][1], AudioError)
+    assert isinstance(results[1][1], Transcript)
+
+
+def test_memory_holds_two_batches_however_long_the_file(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 minutes: no piece is loaded before the batch before the last has been decoded."""
+    pieces = [(30.0 * index, 30.0) for index in range(40)]
+    monkeypatch.setattr(longform, "_cuts", lambda recording: pieces)
+    loaded = 0
+
+    def load(path: str, start: float, duration: float) -> np.ndarray:
+        nonlocal loaded
+        loaded += 1
+        assert loaded <= sum(scripted.batches) + 2 * 4
+        return tone(30, 0.5)
+
+    monkeypatch.setattr(longform, "load_audio", load)
+    [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], DecodingOptions(batch_size=4))
+    assert isinstance(result, Transcript) and len(result.segments) == 40
+    assert scripted.batches == [4] * 10
+
+
+def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 1)
+
+    def endless() -> Iterator[Recording]:
+        while True:
+            yield Recording(path)
+
+    results = transcribe_recordings(scripted, endless(), DecodingOptions(batch_size=1))
+    assert isinstance(next(results)[1], Transcript)
+
+
+def test_nothing_gives_nothing(scripted: Scripted) -> None:
+    assert list(transcribe_recordings(scripted, [])) == []

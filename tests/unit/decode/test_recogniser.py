@@ -1,0 +1,91 @@
+"""A checkpoint ready to hear."""
+
+import pytest
+import torch
+from small_models import make_checkpoint, make_tokenizer
+from torch import Tensor
+from unit.decode.scripted import DIMS
+
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.errors import SettingsError
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.dims import Dims
+from whisperstill.model.generation import Generation
+from whisperstill.units import WINDOW_SAMPLES
+
+
+@pytest.fixture(scope="module")
+def recogniser(random_checkpoint: Checkpoint) -> Recogniser:
+    return Recogniser(random_checkpoint, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def english() -> Recogniser:
+    dims = Dims(mels=80, vocab=51864, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1)
+    return Recogniser(make_checkpoint(dims, make_tokenizer(50256, 99)), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def states(recogniser: Recogniser) -> Tensor:
+    noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
+    return recogniser.encode(noise)
+
+
+def test_states_of_a_window_do_not_depend_on_the_batch(recogniser: Recogniser, states: Tensor) -> None:
+    noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
+    assert states.shape == (3, 1500, 32)
+    assert torch.equal(recogniser.encode(noise[1:2])[0], states[1])
+
+
+def test_languages_of_a_batch_may_differ(recogniser: Recogniser, states: Tensor) -> None:
+    together = recogniser.decode(states, ["de", "en", "de"], max_new_tokens=5)
+    assert [one.language for one in together] == ["de", "en", "de"]
+    alone = [recogniser.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))]
+    assert [one.decoded.tokens for one in together] == [one.decoded.tokens for one in alone]
+
+
+def test_unknown_languages_are_detected(recogniser: Recogniser, states: Tensor) -> None:
+    detected = [code for code, _ in recogniser.detect(states)]
+    assert recogniser.languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
+
+
+def test_a_checkpoint_may_have_a_language_of_its_own(random_checkpoint: Checkpoint) -> None:
+    generation = Generation((), (), (), language="de")
+    own = Checkpoint(DIMS, random_checkpoint.state, generation, random_checkpoint.tokenizer_json, "own")
+    recogniser = Recogniser(own, dtype=torch.float32)
+    assert recogniser.known_language(None) == "de"
+    assert recogniser.known_language("en") == "en"
+
+
+def test_an_english_model_says_that_it_is_one(english: Recogniser) -> None:
+    assert english.known_language(None) == english.known_language("en-GB") == "en"
+    with pytest.raises(SettingsError, match="knows English only, got German"):
+        english.known_language("German")
+
+
+def test_a_language_nobody_knows(recogniser: Recogniser) -> None:
+    with pytest.raises(SettingsError, match="expected a language"):
+        recogniser.known_language("Klingon")
+
+
+def test_the_prompt_is_the_last_words(recogniser: Recogniser) -> None:
+    assert recogniser.prompt(None) == recogniser.prompt("  ") == ()
+    prompt = recogniser.prompt("word " * 300)
+    assert len(prompt) == 224
+    assert prompt[0] == recogniser.vocabulary.start_of_previous
+    assert recogniser.tokenizer.decode(prompt[-4:]) == "word"
+
+
+def test_a_prompt_changes_what_is_heard_and_fits(recogniser: Recogniser, states: Tensor) -> None:
+    prompt = recogniser.prompt("word " * 300)
+    with_prompt = recogniser.decode(states, ["en"] * 3, prompt=prompt)
+    plain = recogniser.decode(states, ["en"] * 3)
+    assert [one.decoded.tokens for one in with_prompt] != [one.decoded.tokens for one in plain]
+
+
+def test_only_a_student_without_timestamps_is_decoded_without(random_checkpoint: Checkpoint) -> None:
+    parts = (DIMS, random_checkpoint.state, random_checkpoint.generation, random_checkpoint.tokenizer_json, "student")
+    for value, expected in ((False, True), (True, False)):
+        student = Checkpoint(*parts, {"trained_with_timestamps": value})
+        assert Recogniser(student, dtype=torch.float32).without_timestamps is expected
+    assert Recogniser(random_checkpoint, dtype=torch.float32).without_timestamps is False

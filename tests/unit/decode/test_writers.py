@@ -1,0 +1,90 @@
+"""Transcripts as files, in openai/whisper's formats."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whisperstill.decode.transcript import Segment, Transcript
+from whisperstill.decode.writers import WRITERS, formats_of, timestamp, write_transcript
+from whisperstill.errors import SettingsError
+from whisperstill.stages.transcribe import FORMATS
+
+
+def segment(number: int, start: float, end: float, text: str) -> Segment:
+    return Segment(number, 0, start, end, text, (1, 2), -0.25, 0.5, 0.125)
+
+
+TRANSCRIPT = Transcript(
+    "Good  day. a --> b é",
+    (segment(0, 0.0, 1.5, " Good  day."), segment(1, 3661.25, 3662.0, " a --> b\té\n")),
+    "en",
+    1.0,
+    3700.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "plain", "srt"),
+    [
+        (0.0, "00:00.000", "00:00:00,000"),
+        (59.9996, "01:00.000", "00:01:00,000"),
+        (3661.25, "01:01:01.250", "01:01:01,250"),
+        (-0.01, "00:00.000", "00:00:00,000"),
+        (360_000.0, "100:00:00.000", "100:00:00,000"),
+    ],
+)
+def test_timestamps(seconds: float, plain: str, srt: str) -> None:
+    assert timestamp(seconds) == plain
+    assert timestamp(seconds, ",", True) == srt
+
+
+def test_txt() -> None:
+    assert WRITERS["txt"](TRANSCRIPT) == "Good  day.\na --> b\té\n"
+
+
+def test_srt() -> None:
+    assert WRITERS["srt"](TRANSCRIPT) == (
+        "1\n00:00:00,000 --> 00:00:01,500\nGood day.\n\n2\n01:01:01,250 --> 01:01:02,000\na -> b é\n\n"
+    )
+
+
+def test_vtt() -> None:
+    assert WRITERS["vtt"](TRANSCRIPT) == (
+        "WEBVTT\n\n00:00.000 --> 00:01.500\nGood day.\n\n01:01:01.250 --> 01:01:02.000\na -> b é\n\n"
+    )
+
+
+def test_tsv() -> None:
+    assert WRITERS["tsv"](TRANSCRIPT) == "start\tend\ttext\n0\t1500\tGood day.\n3661250\t3662000\ta --> b é\n"
+
+
+def test_json_has_the_keys_of_openai() -> None:
+    content = json.loads(WRITERS["json"](TRANSCRIPT))
+    assert {"text", "segments", "language"} <= content.keys()
+    assert set(content["segments"][0]) == {
+        *("id", "seek", "start", "end", "text", "tokens"),
+        *("temperature", "avg_logprob", "compression_ratio", "no_speech_prob"),
+    }
+    assert content["segments"][1]["text"] == " a --> b\té\n"
+
+
+def test_all_formats_are_written_whole(tmp_path: Path) -> None:
+    paths = write_transcript(TRANSCRIPT, tmp_path / "new", "talk")
+    assert {path.name for path in paths} == {f"talk.{name}" for name in FORMATS}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
+    for path in paths:
+        assert path.read_text("utf-8") == WRITERS[path.suffix[1:]](TRANSCRIPT)
+
+
+def test_nothing_said_gives_readable_files(tmp_path: Path) -> None:
+    nothing = Transcript("", (), "en", 1.0, 3.0)
+    texts = {path.suffix[1:]: path.read_text() for path in write_transcript(nothing, tmp_path, "quiet")}
+    assert texts["txt"] == texts["srt"] == ""
+    assert texts["vtt"] == "WEBVTT\n\n"
+
+
+def test_the_verb_knows_the_same_formats() -> None:
+    assert set(FORMATS) == set(WRITERS) == set(formats_of("all"))
+    with pytest.raises(SettingsError, match="expected an output format"):
+        formats_of("docx")
