@@ -17,9 +17,7 @@ from whisperstill.text.vocabulary import Vocabulary
 DIMS = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
 
 
-def decoded(
-    tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True
-) -> Decoded:
+def decoded(tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True) -> Decoded:
     """Tokens as if a network had said them, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.decode.scripted import Scripted, decoded, tone
 
 from whisperstill.audio.activity import cut_file
 from whisperstill.decode import longform
@@ -15,6 +14,8 @@ from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_
 from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import AudioError
 from whisperstill.text.tokenizer import Tokenizer
+
+from unit.decode.scripted import Scripted, decoded, tone
 
 
 def write(path: Path, seconds: float, first: float = 0.5) -> str:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
-from unit.decode.scripted import DIMS
 
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.errors import SettingsError
@@ -12,6 +11,8 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import Generation
 from whisperstill.units import WINDOW_SAMPLES
+
+from unit.decode.scripted import DIMS
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def test_states_of_a_window_do_not_depend_on_the_batch(recogniser: Recogniser, s
 def test_languages_of_a_batch_may_differ(recogniser: Recogniser, states: Tensor) -> None:
     together = recogniser.decode(states, ["de", "en", "de"], max_new_tokens=5)
     assert [one.language for one in together] == ["de", "en", "de"]
-    alone = [recogniser.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))]
+    alone = [
+        recogniser.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))
+    ]
     assert [one.decoded.tokens for one in together] == [one.decoded.tokens for one in alone]
 
 

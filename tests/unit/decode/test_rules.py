@@ -64,7 +64,9 @@ def test_vectorised_is_row_by_row(said: list[list[int]], seed: int, timestamps: 
         for token in row:
             one.add(torch.tensor([token]), BEGIN)
         parts.append(one)
-    history = History(*(torch.cat([getattr(p, f) for p in parts]) for f in ("count", "last", "penultimate", "timestamp")))
+    history = History(
+        *(torch.cat([getattr(p, f) for p in parts]) for f in ("count", "last", "penultimate", "timestamp"))
+    )
     before = logits.clone()
     result = rules.apply(logits, history)
     assert torch.equal(logits, before)

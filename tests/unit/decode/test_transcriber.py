@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from unit.decode.scripted import tone
 
 import whisperstill
 from whisperstill.decode.transcriber import Transcriber, load
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.model.checkpoints import Checkpoint, write_huggingface
+
+from unit.decode.scripted import tone
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import pytest
-from unit.decode.scripted import decoded
 
 from whisperstill.decode.recogniser import Recognised
 from whisperstill.decode.transcript import Segment, compression_ratio, is_silent, joined, segments_of, stopped_at
 from whisperstill.text.tokenizer import Tokenizer
+
+from unit.decode.scripted import decoded
 
 
 def window(tokenizer: Tokenizer, *parts: float | str, ended: bool = True, **figures: float) -> Recognised:
