@@ -42,8 +42,7 @@ WINDOWS = (
 
 
 def make_store(directory: Path, planned: int = 2) -> Path:
-    header = {"settings": {}, "planned_shards": planned}
-    writer = StoreWriter(directory, header)
+    writer = StoreWriter(directory, {"settings": {}}, {f"{number:05}": "" for number in range(planned)})
     for number, windows in enumerate((WINDOWS[:2], WINDOWS[2:])):
         table = pa.Table.from_pylist([label_row(window) for window in windows], schema=LABELS)
         writer.add(f"{number:05}", 0.1, {"labels": table}, {}, [], len(windows))

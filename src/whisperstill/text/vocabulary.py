@@ -125,6 +125,7 @@ class Vocabulary:
         return 0 <= token < self.end_of_text
 
     def is_timestamp(self, token: int) -> bool:
+        """Whether a token says a time."""
         return token >= self.timestamp_begin
 
     def timestamp_seconds(self, token: int) -> float:

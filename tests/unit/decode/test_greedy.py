@@ -83,6 +83,7 @@ def test_finished_rows_leave_and_the_others_go_on(network: Whisper, states: Tens
     assert len({len(one.tokens) for one in together}) > 1
 
 
+@torch.inference_mode()
 def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor) -> None:
     rules = Rules(VOCABULARY, Generation((), (), ()), False)
     start = torch.tensor([VOCABULARY.start("en")])
