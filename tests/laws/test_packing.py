@@ -158,3 +158,24 @@ def test_shorter_windows() -> None:
     assert len(pack([make("a", 5.0), make("b", 5.0), make("c", 5.0)], max_seconds=10.0)) == 2
     with pytest.raises(CorpusError, match="at most 4 s"):
         pack([make("a", 5.0)], max_seconds=4.0)
+
+
+@given(corpora(), st.integers(0, 3), st.floats(0.0, 30.0))
+@settings(max_examples=60, deadline=None)
+def test_windows_of_drawn_lengths_lose_nothing(utterances: list[Utterance], packing: int, least: float) -> None:
+    windows = pack(utterances, packing=packing, min_seconds=least)
+    assert Counter(u for window in windows for u in window.utterances) == Counter(utterances)
+    assert all(samples(window) <= WINDOW_SAMPLES for window in windows)
+    if packing == 0:
+        assert windows == pack(utterances)
+
+
+def test_lengths_are_drawn_between_the_two() -> None:
+    utterances = [make(str(number), 1.0) for number in range(2000)]
+    lengths = [window.duration for window in pack(utterances, packing=1, min_seconds=5.0)][:-1]
+    assert min(lengths) >= 4.0 and max(lengths) <= 30.0
+    assert 14 < sum(lengths) / len(lengths) < 20
+    assert len({round(length) for length in lengths}) > 15
+    assert {window.duration for window in pack(utterances, packing=1)} == {30.0, 20.0}, "without it all are full"
+    with pytest.raises(SettingsError, match="min_seconds must be"):
+        pack(utterances, min_seconds=31.0)

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from whisperstill.errors import NotFoundError, SettingsError
+from whisperstill.files import file_sha256
 from whisperstill.label.rules import judge
 from whisperstill.label.schema import LABELS, label_row
-from whisperstill.label.store import StoreWriter, file_sha256, open_labels
+from whisperstill.label.store import StoreWriter, open_labels
 from whisperstill.label.verdicts import read_verdicts
 from whisperstill.records import EditCounts
 from whisperstill.stages.console import Silent

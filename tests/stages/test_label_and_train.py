@@ -11,7 +11,8 @@ import torch
 
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.label.store import file_sha256, open_labels
+from whisperstill.files import file_sha256
+from whisperstill.label.store import open_labels
 from whisperstill.stages import label, train
 from whisperstill.stages.console import Silent
 from whisperstill.stages.label import LabelSettings

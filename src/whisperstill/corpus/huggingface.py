@@ -16,6 +16,7 @@ from typing import Any
 from whisperstill.corpus.columns import meanings, word
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError, MissingExtraError
+from whisperstill.files import write_whole
 from whisperstill.records import Skipped
 
 PREFIX = "hf:"
@@ -154,10 +155,7 @@ def _audio_file(audio: Any, cache: Path, folder: Path) -> Path:
 def _kept(content: bytes, cache: Path, suffix: str) -> Path:
     path = cache / f"{sha256(content).hexdigest()[:32]}{suffix.lower()}"
     if not path.is_file() or path.stat().st_size != len(content):
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        write_whole(path, content)
     return path
 
 

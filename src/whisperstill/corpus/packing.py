@@ -5,7 +5,9 @@ is packed with its session; where that is unknown too, it stays alone.
 
 Packing 0 is the order of the corpus. Packing k > 0 is another view of the same audio: the order inside each group is
 drawn anew from (seed, k, group), so that utterances meet other neighbours at other places of the window. The draw sorts
-by a hash of the names: the same on any machine and with any version of any library.
+by a hash of the names: the same on any machine and with any version of any library. With `min_seconds` the length that
+each window of such a view is filled to is drawn as well: a student that only ever saw full windows does badly on the
+short clips it will be handed.
 """
 
 import json
@@ -21,15 +23,23 @@ MICROSECONDS = 1_000_000
 
 
 def pack(
-    utterances: Iterable[Utterance], *, max_seconds: float = WINDOW_SECONDS, packing: int = 0, seed: int = 0
+    utterances: Iterable[Utterance],
+    *,
+    max_seconds: float = WINDOW_SECONDS,
+    min_seconds: float | None = None,
+    packing: int = 0,
+    seed: int = 0,
 ) -> list[Window]:
     """Windows that hold every utterance exactly once, each filled in order for as long as the next one fits.
 
-    A window of exactly `max_seconds` is allowed. Raises `CorpusError` that names an utterance longer than that, and
-    `SettingsError` for a `max_seconds` that no window has.
+    A window of exactly `max_seconds` is allowed. With `min_seconds` each window of a packing other than 0 is filled to
+    a length drawn between the two; an utterance longer than that is a window of its own. Raises `CorpusError` that
+    names an utterance longer than `max_seconds`, and `SettingsError` for lengths that no window has.
     """
     if not 0 < max_seconds <= WINDOW_SECONDS:
         raise SettingsError(f"max_seconds must be more than 0 and at most {WINDOW_SECONDS}, got {max_seconds:g}")
+    if min_seconds is not None and not 0 <= min_seconds <= max_seconds:
+        raise SettingsError(f"min_seconds must be 0 to max_seconds ({max_seconds:g}), got {min_seconds:g}")
     groups: dict[tuple[object, ...], list[Utterance]] = {}
     for number, utterance in enumerate(utterances):
         if not fits(utterance, max_seconds):
@@ -40,9 +50,11 @@ def pack(
         groups.setdefault(_group(utterance, number), []).append(utterance)
     windows: list[Window] = []
     for group, members in groups.items():
+        least = None
         if packing:
             members = sorted(members, key=lambda member: _digest([seed, packing, list(group), _key(member)]))
-        windows += _fill(members, max_seconds, packing)
+            least = min_seconds
+        windows += _fill(members, max_seconds, least, packing, seed)
     return windows
 
 
@@ -56,7 +68,9 @@ def window_id(packing: int, utterances: Iterable[Utterance]) -> str:
     return _digest([packing, [_key(utterance) for utterance in utterances]])[:ID_CHARACTERS]
 
 
-def _fill(members: list[Utterance], max_seconds: float, packing: int) -> list[Window]:
+def _fill(
+    members: list[Utterance], max_seconds: float, min_seconds: float | None, packing: int, seed: int
+) -> list[Window]:
     limits = _limits(max_seconds)
     bins: list[list[Utterance]] = []
     used = limits
@@ -69,6 +83,9 @@ def _fill(members: list[Utterance], max_seconds: float, packing: int) -> list[Wi
         else:
             bins.append([member])
             used = sizes
+            if min_seconds is not None:
+                drawn = int(_digest([seed, packing, "length", _key(member)])[:8], 16) / 16**8
+                limits = _limits(min_seconds + drawn * (max_seconds - min_seconds))
     return [Window(window_id(packing, content), tuple(content), packing) for content in bins]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import SettingsError
+from whisperstill.files import write_whole
 
 
 def timestamp(seconds: float, mark: str = ".", always_hours: bool = False) -> str:
@@ -82,14 +83,12 @@ def formats_of(name: str) -> tuple[str, ...]:
 
 
 def write_transcript(transcript: Transcript, directory: Path, stem: str, output_format: str = "all") -> list[Path]:
-    """Write `directory/stem.<format>`, each whole or not at all (a temporary file is renamed). Gives the paths."""
+    """Write `directory/stem.<format>`, each whole or not at all. Gives the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in formats_of(output_format):
         path = directory / f"{stem}.{name}"
-        temporary = directory / f".{stem}.{name}.tmp"
-        temporary.write_text(WRITERS[name](transcript), encoding="utf-8", newline="\n")
-        temporary.replace(path)
+        write_whole(path, WRITERS[name](transcript))
         paths.append(path)
     return paths
 

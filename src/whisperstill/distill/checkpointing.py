@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from whisperstill.errors import StoreError
-from whisperstill.label.store import file_sha256, publish, write_atomically
+from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
 from whisperstill.model.whisper import Whisper
 
 KEEP = 2
@@ -51,8 +51,7 @@ class Checkpoints:
         self.directory = output / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manifest_path = self.directory / "manifest.json"
-        for leftover in self.directory.glob(".*.part"):
-            leftover.unlink()
+        remove_left_over(self.directory)
 
     def save(self, network: Whisper, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
         """Write a checkpoint of this moment; older ones than the last `KEEP` are removed after it exists."""
@@ -66,7 +65,7 @@ class Checkpoints:
         )
         entries = [old for old in self._entries() if old["step"] < progress.step]
         entries.append({"step": progress.step, **entry})
-        write_atomically(self._manifest_path, json.dumps(entries[-KEEP:], indent=1).encode())
+        write_whole(self._manifest_path, json.dumps(entries[-KEEP:], indent=1))
         for old in entries[:-KEEP]:
             (self.directory / old["file"]).unlink(missing_ok=True)
 
@@ -127,9 +126,9 @@ class Checkpoints:
 
     def _write(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, str]:
         path = self.directory / name
-        temporary = path.with_name(f".{name}.part")
-        save_file(tensors, temporary, metadata)
-        return {"file": name, "sha256": publish(temporary, path)}
+        with whole(path) as temporary:
+            save_file(tensors, temporary, metadata)
+        return {"file": name, "sha256": file_sha256(path)}
 
     def _entries(self) -> list[dict[str, Any]]:
         if not self._manifest_path.exists():

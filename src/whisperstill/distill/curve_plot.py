@@ -4,6 +4,7 @@ from pathlib import Path
 
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import MissingExtraError
+from whisperstill.files import whole
 
 SERIES = (
     ("cross_entropy", "pseudo-label loss", "#3182bd"),
@@ -53,6 +54,5 @@ def plot(metrics: Path, picture: Path) -> None:
     agreement.set_ylabel("%")
     if agreement.get_legend_handles_labels()[0]:
         agreement.legend(loc="center right", frameon=False)
-    temporary = picture.with_name(f".{picture.name}.part")
-    figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
-    temporary.replace(picture)
+    with whole(picture) as temporary:
+        figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})

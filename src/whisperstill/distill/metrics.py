@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from whisperstill.label.store import write_atomically
+from whisperstill.files import write_whole
 
 
 class Metrics:
@@ -13,7 +13,7 @@ class Metrics:
     def __init__(self, path: Path, resume_step: int) -> None:
         self.path = path
         kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **figures: Any) -> None:
         """Append a line."""

@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 
 from whisperstill.decode.greedy import Observed
+from whisperstill.decode.transcript import compression_ratio
 from whisperstill.label.alignment import split_hypothesis, split_without_reference
-from whisperstill.label.quality import compression_ratio, longest_repeat
+from whisperstill.label.repeats import longest_repeat
 from whisperstill.label.teacher import Visit
 from whisperstill.records import EditCounts, Labelled, Utterance, UtteranceEvidence, Window
 from whisperstill.text.edits import count_edits

@@ -12,7 +12,6 @@ the manifest does not name does not exist: killed at any moment, a run leaves no
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from whisperstill.errors import NotFoundError, StoreError
+from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
 from whisperstill.label.schema import labelled_from
 from whisperstill.records import Labelled
 
@@ -31,34 +31,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def plan_hash(windows: Iterable[str]) -> str:
     """Hash of a shard's planned windows, by their ids."""
     return hashlib.sha256("\n".join(windows).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def publish(temporary: Path, path: Path) -> str:
-    """Flush a finished temporary file, move it to its name and give its SHA-256."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    digest = file_sha256(temporary)
-    temporary.replace(path)
-    return digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +217,7 @@ class StoreWriter:
         self._plan = plan
         self._manifest["planned_shards"] = len(plan)
         self.save()
-        for leftover in directory.glob(".*.part"):
-            leftover.unlink()
+        remove_left_over(directory)
 
     @property
     def finished(self) -> dict[str, Shard]:
@@ -263,14 +237,14 @@ class StoreWriter:
         files = {}
         for prefix, table in tables.items():
             path = self.directory / f"{prefix}-{name}.parquet"
-            temporary = path.with_name(f".{path.name}.part")
-            pq.write_table(table, temporary, compression="zstd")
-            files[path.name] = publish(temporary, path)
+            with whole(path) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
+            files[path.name] = file_sha256(path)
         if tensors:
             path = self.directory / f"states-{name}.safetensors"
-            temporary = path.with_name(f".{path.name}.part")
-            save_file(tensors, temporary)
-            files[path.name] = publish(temporary, path)
+            with whole(path) as temporary:
+                save_file(tensors, temporary)
+            files[path.name] = file_sha256(path)
         shard = {"name": name, "windows": windows, "hours": hours, "files": files}
         shard |= {"skipped": skipped, "plan": self._plan[name]}
         shards = [old for old in self._manifest["shards"] if old["name"] != name] + [shard]  # type: ignore[attr-defined]
@@ -280,4 +254,4 @@ class StoreWriter:
     def save(self) -> None:
         """Write the manifest."""
         content = json.dumps(self._manifest, indent=1, sort_keys=True, ensure_ascii=False)
-        write_atomically(self.directory / MANIFEST, content.encode())
+        write_whole(self.directory / MANIFEST, content)

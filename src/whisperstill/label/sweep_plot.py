@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisperstill.errors import MissingExtraError
+from whisperstill.files import whole
 from whisperstill.label.sweep import SweepPoint
 
 
@@ -32,6 +33,5 @@ def plot(points: Sequence[SweepPoint], path: Path) -> None:
     rates.plot([place for place, _ in known], [wer for _, wer in known], color="#a63603", marker="o")
     rates.set_ylim(bottom=0)
     rates.set_ylabel("WER of the kept labels, %", color="#a63603")
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
-    temporary.replace(path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})

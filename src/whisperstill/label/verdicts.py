@@ -7,7 +7,6 @@
 refused.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whisperstill.errors import NotFoundError, StoreError
+from whisperstill.files import file_sha256, whole, write_whole
 from whisperstill.label.rules import wer_percent
 from whisperstill.label.tally import spoken_words
 from whisperstill.records.labelled import Judged, Verdict
@@ -85,18 +85,17 @@ def write_verdicts(directory: Path, labels: Path, verdicts: Sequence[Row], summa
     """
     directory.mkdir(parents=True, exist_ok=True)
     table = pa.table({name: [getattr(row, name) for row in verdicts] for name in SCHEMA.names}, schema=SCHEMA)
-    temporary = directory / f".{VERDICTS}.part"
-    pq.write_table(table, temporary, compression="zstd")
-    digest = _publish(temporary, directory / VERDICTS)
+    with whole(directory / VERDICTS) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     content = {
         "kind": "verdicts",
         "format": FORMAT,
         "labels": os.path.relpath(labels.resolve(), directory.resolve()),
         "labels_sha256": _sha256(labels / LABELS_MANIFEST),
-        "verdicts_sha256": digest,
+        "verdicts_sha256": _sha256(directory / VERDICTS),
         **summary,
     }
-    write_text(directory / SUMMARY, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(directory / SUMMARY, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_verdicts(directory: Path) -> tuple[Path, dict[Key, Verdict]]:
@@ -128,24 +127,7 @@ def read_verdicts(directory: Path) -> tuple[Path, dict[Key, Verdict]]:
     }
 
 
-def write_text(path: Path, content: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(content, encoding="utf-8")
-    _publish(temporary, path)
-
-
-def _publish(temporary: Path, path: Path) -> str:
-    """Flush a finished file to disk, move it to its name and give its SHA-256."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    digest = _sha256(temporary)
-    temporary.replace(path)
-    return digest
-
-
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise NotFoundError(f"expected a file {path}, there is none: run `whisperstill label` and `filter` again")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

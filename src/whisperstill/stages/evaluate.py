@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from whisperstill.errors import CorpusError, SettingsError
+from whisperstill.files import write_whole
 from whisperstill.records import Skipped, Utterance
 from whisperstill.stages.console import Console
 
@@ -95,7 +96,7 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     from whisperstill.evaluate.tables import COLUMNS, markdown, rows_of
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
-    from whisperstill.stages.outcomes import Outcomes, write_text
+    from whisperstill.stages.outcomes import Outcomes
 
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -141,8 +142,8 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     if settings.measure_speed:
         _add_speed(results, checkpoints, device, dtype, outcomes, console)
 
-    write_text(settings.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_text(settings.output / "results.md", markdown(results))
+    write_whole(settings.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_whole(settings.output / "results.md", markdown(results))
     console.table("results", COLUMNS, rows_of(results))
     for problem in problems[:20]:
         console.warn(f"{problem.source} was left out: {problem.reason}")

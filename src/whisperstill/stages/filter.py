@@ -6,6 +6,7 @@ from pathlib import Path
 
 from whisperstill._version import __version__
 from whisperstill.errors import MissingExtraError, SettingsError
+from whisperstill.files import write_whole
 from whisperstill.label.rules import RULES, RuleSettings, judge
 from whisperstill.label.sweep import COLUMNS, LIMITS, Sweep, cells, markdown
 from whisperstill.label.tally import Tally
@@ -122,7 +123,6 @@ def _show(everything: Tally, parts: dict[str, Tally], console: Console) -> None:
 
 def _write_sweep(directory: Path, sweep: Sweep, console: Console) -> None:
     from whisperstill.label.sweep_plot import plot
-    from whisperstill.label.verdicts import write_text
 
     points = sweep.points()
     console.table("what would be left", COLUMNS, cells(points))
@@ -131,8 +131,8 @@ def _write_sweep(directory: Path, sweep: Sweep, console: Console) -> None:
         "settings": jsonable(sweep.settings),
         "points": [jsonable(point) for point in points],
     }
-    write_text(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
-    write_text(directory / "sweep.md", markdown(points))
+    write_whole(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
+    write_whole(directory / "sweep.md", markdown(points))
     try:
         plot(points, directory / "sweep.png")
     except MissingExtraError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from whisperstill.errors import SettingsError
+from whisperstill.files import write_whole
 from whisperstill.records import Skipped, Utterance, Window
 from whisperstill.stages.console import Console
 
@@ -35,6 +36,9 @@ class LabelSettings:
     """Ways of packing the same utterances into windows: 1 is recording order, more are reshuffled views."""
     max_window: float = 30.0
     """Most seconds of audio packed into a window."""
+    min_window: float | None = None
+    """Reshuffled views fill each window to a length drawn between this and `max_window` seconds: short clips occur
+    too. Default: all windows are filled as far as they can be."""
     batch_size: int = 16
     """Windows decoded at a time."""
     shard_windows: int = 64
@@ -79,7 +83,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     from whisperstill.corpus.long import split_long
     from whisperstill.corpus.packing import pack
     from whisperstill.label.shards import label_shard
-    from whisperstill.label.store import StoreWriter, open_labels, plan_hash, write_atomically
+    from whisperstill.label.store import StoreWriter, open_labels, plan_hash
     from whisperstill.label.teacher import Teacher
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
@@ -95,7 +99,13 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         utterances, notes = split_long(corpus.utterances, settings.max_window)
         problems += notes
         for packing in range(settings.packings):
-            packed = pack(utterances, max_seconds=settings.max_window, packing=packing, seed=settings.seed)
+            packed = pack(
+                utterances,
+                max_seconds=settings.max_window,
+                min_seconds=settings.min_window,
+                packing=packing,
+                seed=settings.seed,
+            )
             # A reshuffled view that happens to be one of the views before would only be heard twice.
             windows = [window for window in packed if window.utterances not in views]
             views.update(window.utterances for window in windows)
@@ -128,7 +138,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     plan = {f"{index:05d}": plan_hash(window.id for window in shard) for index, shard in enumerate(shards)}
     writer = StoreWriter(settings.output, header, plan)
     skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
-    write_atomically(settings.output / "skipped.jsonl", skipped.encode())
+    write_whole(settings.output / "skipped.jsonl", skipped)
 
     done = writer.finished
     todo = [(f"{index:05d}", shard) for index, shard in enumerate(shards) if f"{index:05d}" not in done]
@@ -169,7 +179,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         wer=100 * edits.rate if edits.reference else None,
         problems=tuple(problems),
     )
-    write_atomically(settings.output / "report.json", json.dumps(asdict(report), indent=1).encode())
+    write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
     against = "" if report.wer is None else f", WER against the references {report.wer:.1f} %"
     console.info(
         f"labelled {report.windows} windows, {report.hours:.2f} h ({report.resumed_windows} were finished before, "
@@ -178,7 +188,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     if problems:
         console.warn(f"{len(problems)} skipped, listed in {settings.output / 'skipped.jsonl'}")
         skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
-        write_atomically(settings.output / "skipped.jsonl", skipped.encode())
+        write_whole(settings.output / "skipped.jsonl", skipped)
     return report
 
 
@@ -188,6 +198,8 @@ def _check(settings: LabelSettings) -> None:
         problems.append("manifest must name at least one corpus")
     if not 0 < settings.max_window <= 30:
         problems.append(f"max_window must be above 0 and at most 30 seconds, got {settings.max_window:g}")
+    if settings.min_window is not None and not 0 <= settings.min_window <= settings.max_window:
+        problems.append(f"min_window must be 0 to max_window ({settings.max_window:g}), got {settings.min_window:g}")
     if settings.top < 0:
         problems.append(f"top must be at least 0, got {settings.top}")
     for name in ("packings", "batch_size", "shard_windows", "max_new_tokens"):

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from whisperstill.files import write_whole
 from whisperstill.records import Utterance
 
 
@@ -37,7 +37,7 @@ class Outcomes:
 
     def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
         """Keep an outcome."""
-        write_text(self._folder / "finished" / f"{key}.json", json.dumps(outcome, ensure_ascii=False))
+        write_whole(self._folder / "finished" / f"{key}.json", json.dumps(outcome, ensure_ascii=False))
 
     def write_hypotheses(self, model: str, corpus: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """`hypotheses-<model>-<corpus>.jsonl`; a number goes before the ending where two pairs would share a name."""
@@ -47,7 +47,7 @@ class Outcomes:
             number += 1
             name = f"{stem}-{number}"
         path = self._folder / f"{name}.jsonl"
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return path
 
 
@@ -60,20 +60,6 @@ def corpus_digest(utterances: Sequence[Utterance]) -> str:
         seen = [one.id, path.name, size, one.audio.start, one.audio.duration, one.text, one.language]
         digest.update(json.dumps(seen).encode() + b"\n")
     return digest.hexdigest()
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _slug(name: str) -> str:

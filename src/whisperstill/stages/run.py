@@ -7,7 +7,6 @@ interrupted is called again and goes on from what it has.
 """
 
 import json
-import os
 import platform
 import time
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from whisperstill._version import __version__
 from whisperstill.errors import SettingsError
+from whisperstill.files import write_whole
 from whisperstill.stages import carry_out
 from whisperstill.stages.console import Console
 from whisperstill.stages.fingerprint import fingerprint, jsonable
@@ -199,12 +199,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes to a temporary name, flushes, renames: a reader sees the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Writes JSON, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

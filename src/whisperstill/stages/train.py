@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Literal
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
+from whisperstill.files import write_whole
 from whisperstill.stages.console import Console
 
 
@@ -125,7 +126,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.source import BatchSource, TeacherDecoder
     from whisperstill.distill.trainer import Trainer, TrainerSettings
     from whisperstill.distill.validation import Validation
-    from whisperstill.label.store import open_labels, write_atomically
+    from whisperstill.label.store import open_labels
     from whisperstill.label.verdicts import read_verdicts
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
@@ -279,7 +280,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         parameters_trained=count,
         seconds=outcome.seconds,
     )
-    write_atomically(settings.output / "report.json", json.dumps(asdict(report), indent=1).encode())
+    write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
     if outcome.finished:
         best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
         console.info(f"student written to {settings.output}{best}")

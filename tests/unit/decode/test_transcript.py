@@ -97,4 +97,5 @@ def test_words_of_two_segments_stay_apart(tokenizer: Tokenizer) -> None:
 
 def test_a_repeating_text_compresses() -> None:
     assert compression_ratio("") == 0
+    assert compression_ratio("é" * 50) > compression_ratio("e" * 50)  # bytes, not characters
     assert compression_ratio("a b " * 100) > 2.4 > compression_ratio("the quick brown fox jumps over the lazy dog")

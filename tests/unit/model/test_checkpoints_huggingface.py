@@ -40,7 +40,7 @@ def test_round_trip_is_exact(checkpoint: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_every_file_is_written_once_and_no_temporary_is_left(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    left_over = tmp_path / ".model.safetensors.1.tmp"
+    left_over = tmp_path / ".model.safetensors.1.part"
     left_over.write_bytes(b"of a process that was killed")
     write_huggingface(checkpoint, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from whisperstill.model.checkpoints.atomic import write_atomically
+from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import MANIFEST, NAMING
 from whisperstill.model.checkpoints.tokens import SpecialTokens, special_tokens, with_timestamps
@@ -35,24 +35,23 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     contents = {name: _bytes(content) for name, content in _contents(checkpoint).items()}
-    for name in (WEIGHTS, MANIFEST, *contents):
-        for left_over in directory.glob(f".{name}.*.tmp"):  # of a process that was killed
-            left_over.unlink(missing_ok=True)
+    remove_left_over(directory)
     if not all(_same(directory / name, contents[name]) for name in ("config.json", "tokenizer.json")):
-        _write(directory / MANIFEST, _bytes({"format": 1, "unfinished": True}))
+        write_whole(directory / MANIFEST, _bytes({"format": 1, "unfinished": True}))
     state = to_huggingface(checkpoint.state)
-    write_atomically(directory / WEIGHTS, lambda path: save_file(state, path, metadata={"format": "pt"}))
+    with whole(directory / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
     for name, content in contents.items():
         if not _same(directory / name, content):
-            _write(directory / name, content)
+            write_whole(directory / name, content)
     manifest = {
         "format": 1,
         "version": _version(),
         **_identity(checkpoint),
         "encoder_sha256": checkpoint.encoder_sha256,
-        "weights_file_sha256": _file_sha256(directory / WEIGHTS),
+        "weights_file_sha256": file_sha256(directory / WEIGHTS),
     }
-    _write(directory / MANIFEST, _bytes(manifest))
+    write_whole(directory / MANIFEST, _bytes(manifest))
     return directory
 
 
@@ -63,7 +62,7 @@ def holds(directory: Path, checkpoint: Checkpoint) -> bool:
         identity = json.loads(_bytes(_identity(checkpoint)))
         if any(manifest[key] != value for key, value in identity.items()):
             return False
-        return bool(manifest["weights_file_sha256"] == _file_sha256(directory / WEIGHTS))
+        return bool(manifest["weights_file_sha256"] == file_sha256(directory / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -226,15 +225,6 @@ def _bytes(content: object) -> bytes:
 
 def _same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version() -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.atomic import write_atomically
+from whisperstill.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _verify(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"file": file.path, "sha256": found}).encode()
-        write_atomically(marker, lambda temporary: temporary.write_bytes(content))
+        write_whole(marker, content)
     except OSError:
         pass  # a home that cannot be written to costs a second hash next time, no more
 

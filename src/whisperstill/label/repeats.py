@@ -1,21 +1,11 @@
-"""Figures that betray a bad transcript without a reference."""
+"""Loops betray a bad transcript without a reference."""
 
-import zlib
 from collections.abc import Sequence
 
 from whisperstill.text.normalise import simple_word
 
 LONGEST_GROUP = 8
 """Most words of a group that `longest_repeat` looks for."""
-
-
-def compression_ratio(text: str) -> float:
-    """UTF-8 bytes over zlib-compressed bytes, as openai/whisper defines it; above 2.4 a text mostly repeats itself.
-
-    0 for an empty text. Short texts lie below 1, since zlib adds a header.
-    """
-    content = text.encode("utf-8")
-    return len(content) / len(zlib.compress(content))
 
 
 def longest_repeat(words: Sequence[str]) -> int:
@@ -33,8 +23,3 @@ def longest_repeat(words: Sequence[str]) -> int:
             same = same + 1 if word == before else 0
             longest = max(longest, same // size + 1)
     return longest
-
-
-def tokens_per_second(tokens: int, seconds: float) -> float:
-    """Text tokens for each second of audio; 0 where there is no audio."""
-    return tokens / seconds if seconds > 0 else 0.0

@@ -1,11 +1,9 @@
-"""Figures without reference, against slow twins."""
-
-import zlib
+"""Repeats, against a slow twin."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperstill.label.quality import compression_ratio, longest_repeat, tokens_per_second
+from whisperstill.label.repeats import longest_repeat
 
 
 def slow_repeat(words: list[str]) -> int:
@@ -39,17 +37,3 @@ def test_longest_repeat() -> None:
     assert longest_repeat("Thank you. thank you! THANK YOU".split()) == 3
     nine = list("abcdefghi")
     assert longest_repeat(nine * 3) == 1  # groups of more than 8 words are not looked for
-
-
-def test_compression_ratio() -> None:
-    text = "Thank you for watching. " * 20
-    assert compression_ratio(text) == len(text.encode()) / len(zlib.compress(text.encode()))
-    assert compression_ratio(text) > 2.4
-    assert compression_ratio("The quick brown fox jumps over the lazy dog.") < 1.2
-    assert compression_ratio("") == 0
-    assert compression_ratio("é" * 50) > compression_ratio("e" * 50)  # bytes, not characters
-
-
-def test_tokens_per_second() -> None:
-    assert tokens_per_second(30, 10.0) == 3
-    assert tokens_per_second(30, 0.0) == 0
