@@ -4,7 +4,7 @@ Everything public is here and is loaded when it is first used, so that `import w
 
     import whisperstill as ws
     print(ws.load("tiny.en").transcribe("speech.flac").text)
-    report = ws.carry_out(ws.InitSettings(teacher="tiny.en", decoder_layers=2, output=Path("student")))
+    report = ws.carry_out(ws.InitSettings(teacher="tiny.en", decoder_layers=2, output=Path("tiny-student")))
 """
 
 from importlib import import_module

@@ -203,6 +203,19 @@ def test_bf16_states_give_the_same_losses_within_a_thousandth(
     assert found[1] != found[0]
 
 
+def test_training_on_some_of_the_packings(training: TrainSettings, settings: LabelSettings, tmp_path: Path) -> None:
+    views = replace(settings, packings=2, min_window=5.0, output=tmp_path / "views")
+    report = label.run(views, Silent())
+    short = replace(training, labels=views.output, max_steps=1)
+    everything = train.run(replace(short, output=tmp_path / "all"), Silent())
+    first = train.run(replace(short, packings=1, output=tmp_path / "first"), Silent())
+    assert first.windows < everything.windows == report.windows
+    with pytest.raises(SettingsError, match="packings must be at least 1"):
+        train.run(replace(short, packings=0), Silent())
+    with pytest.raises(SettingsError, match="min_window must be"):
+        label.run(replace(views, min_window=31.0), Silent())
+
+
 def test_top_k_loss_is_below_the_whole(training: TrainSettings, tmp_path: Path) -> None:
     train.run(training, Silent())
     train.run(replace(training, targets="top", output=tmp_path / "top"), Silent())

@@ -90,7 +90,7 @@ def run(settings: RunSettings, console: Console) -> RunReport:
         if (done or left_out) and stage.verb not in settings.again:
             console.info(f"{title}: {'done already' if done else 'left out'} ({stage.place})")
             outcomes.append(
-                StageOutcome(stage.verb, stage.place, False, earlier.get("seconds", 0.0), earlier.get("report"))
+                StageOutcome(stage.verb, stage.place, False, earlier.get("seconds", 0.0), earlier.get("report"), done)
             )
             continue
         console.info(f"{title} -> {stage.place}")
@@ -143,7 +143,8 @@ def summarise(report: RunReport, console: Console) -> None:
             if rows:
                 console.table("what the student heard", ["audio", "transcript"], rows)
     spent = ", ".join(
-        f"{each.verb} {each.seconds:.0f} s" if each.ran else f"{each.verb} done" for each in report.stages
+        f"{each.verb} " + (f"{each.seconds:.0f} s" if each.ran else "done" if each.finished else "left out")
+        for each in report.stages
     )
     console.info(f"{report.name}: {spent}; everything is in {report.output}")
 

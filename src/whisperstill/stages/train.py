@@ -33,6 +33,8 @@ class TrainSettings:
     """Encoder states: from the store, or computed (auto: from the store where it has them)."""
     teacher: str | None = None
     """Teacher for `targets live`."""
+    packings: int | None = None
+    """Train only on the labels' first so many ways of packing (default: all)."""
     epochs: int = 10
     """Passes over all windows."""
     max_steps: int | None = None
@@ -179,6 +181,8 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         raise SettingsError(f"{labels} holds no top-k: label with --top 32, or train with --targets hidden or live")
 
     found = examples(store.labelled(), verdicts, vocabulary.end_of_text)
+    if settings.packings is not None:
+        found = [example for example in found if example.labelled.window.packing < settings.packings]
     if not found:
         raise StoreError(f"no window of {settings.labels} may teach: every utterance was dropped; filter less strictly")
     hours = sum(example.labelled.window.duration for example in found) / 3600
@@ -320,6 +324,8 @@ def _check(settings: TrainSettings) -> None:
     for name in ("timestamp_probability", "prompt_probability"):
         if not 0 <= getattr(settings, name) <= 1:
             problems.append(f"{name} must be 0 to 1, got {getattr(settings, name)}")
+    if settings.packings is not None and settings.packings < 1:
+        problems.append(f"packings must be at least 1, got {settings.packings}")
     if not 0 <= settings.dropout < 1:
         problems.append(f"dropout must be 0 to below 1, got {settings.dropout}")
     if not settings.alpha_kl + settings.alpha_pl + settings.alpha_hidden > 0:

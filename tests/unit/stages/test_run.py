@@ -136,7 +136,7 @@ def test_an_output_that_was_removed_is_made_again(kitchen: Kitchen) -> None:
 
 
 def test_only_and_again(kitchen: Kitchen) -> None:
-    kitchen.run(only=("label",))
+    assert not kitchen.run(only=("label",)).finished
     assert kitchen.calls == ["First"]
     kitchen.run()
     assert kitchen.calls == ["Second"]

@@ -1,0 +1,121 @@
+"""What makes a 2-layer student learn more from four hours?
+
+Hypothesis: a plain student spends its data on the token embedding (three quarters of its trained weights) and on
+what the words are; told what the teacher's last layer says, it needs less of both.
+Method: one label store, one number of steps, one change at a time; the word error rate on held-out speakers after a
+schedule that ends at 0, so that every row is a finished run, if a short one.
+Limit: the teacher's own word error rate on the same utterances.
+
+    whisperstill run recipes/mini-librispeech.toml --only label filter
+    python bench/ingredients.py --labels runs/mini-librispeech/filtered \\
+        --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
+
+Each row is an ordinary run of `train`: stopped, the bench goes on where it was.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from whisperstill import InitSettings, Silent, TrainSettings, carry_out
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: a change to another row."""
+
+    name: str
+    against: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[int, ...] | None = None
+
+
+PLAIN = "plain: the paper's losses, all of the decoder trained"
+FROZEN = "token embedding frozen"
+HIDDEN = "+ last hidden states, weight 1"
+ROWS = (
+    Row(PLAIN),
+    Row(FROZEN, PLAIN, {"freeze_embedding": True}),
+    Row("+ last hidden states, weight 0.2", FROZEN, {"alpha_hidden": 0.2}),
+    Row(HIDDEN, FROZEN, {"alpha_hidden": 1.0}),
+    Row("last hidden states alone", HIDDEN, {"alpha_kl": 0.0, "alpha_pl": 0.0}),
+    Row("learning rate 3e-4", HIDDEN, {"learning_rate": 3e-4}),
+    Row("learning rate 1e-3", HIDDEN, {"learning_rate": 1e-3}),
+    Row("dropout 0.1", HIDDEN, {"dropout": 0.1}),
+    Row("one packing, seen again", HIDDEN, {"packings": 1}),
+    Row("layers 0, 4", HIDDEN, layers=(0, 4)),
+    Row("layers 1, 5", HIDDEN, layers=(1, 5)),
+    Row("layers 4, 5", HIDDEN, layers=(4, 5)),
+)
+
+
+def changes_of(row: Row) -> tuple[dict[str, Any], tuple[int, ...] | None]:
+    """All changes from the plain run, those of the rows it builds on included."""
+    if row.against is None:
+        return dict(row.changes), row.layers
+    before, layers = changes_of(next(other for other in ROWS if other.name == row.against))
+    return before | row.changes, row.layers or layers
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="base")
+    parser.add_argument("--labels", type=Path, required=True, help="labels, or a filter's output")
+    parser.add_argument("--validation", required=True)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the rows to run")
+    parser.add_argument("--work", type=Path, default=Path("build/ingredients"))
+    parser.add_argument("--output", type=Path, default=Path("bench/results/ingredients.json"))
+    options = parser.parse_args()
+
+    plain = TrainSettings(
+        student=Path(),
+        labels=options.labels,
+        output=Path(),
+        validation=(options.validation,),
+        targets="hidden",
+        epochs=100,
+        learning_rate=5e-4,
+        max_steps=options.steps,
+        eval_every=options.steps,
+        warmup_steps=min(50, options.steps // 4),
+    )
+    found = {}
+    if options.output.exists():
+        known = json.loads(options.output.read_text())
+        found = {row["name"]: row for row in known["rows"]} if known["steps"] == options.steps else {}
+    for row in ROWS:
+        if options.only and not any(part in row.name for part in options.only):
+            continue
+        changes, layers = changes_of(row)
+        student = options.work / ("init-" + "-".join(map(str, layers or ("rule",))))
+        if not (student / "whisperstill.json").exists():
+            carry_out(
+                InitSettings(teacher=options.teacher, decoder_layers=2, layers=layers, language="en", output=student)
+            )
+        slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
+        settings = replace(plain, student=student, output=options.work / f"{options.steps}-{slug}", **changes)
+        report = carry_out(settings, Silent())
+        found[row.name] = {
+            "name": row.name,
+            "against": row.against,
+            "validation_wer": round(report.best_wer, 2),
+            "weights_trained": report.parameters_trained,
+            "seconds": round(report.seconds),
+        }
+        print(json.dumps(found[row.name]), flush=True)
+        rows = [found[other.name] for other in ROWS if other.name in found]
+        result = {"question": "what helps a small student", "teacher": options.teacher, "steps": options.steps}
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps({**result, "batch_size": plain.batch_size, "rows": rows}, indent=1) + "\n")
+    print("| run | one change from | validation WER % | weights trained, M |\n| --- | --- | ---: | ---: |")
+    for one in found.values():
+        trained = one["weights_trained"] / 1e6
+        print(f"| {one['name']} | {one['against'] or '-'} | {one['validation_wer']:.1f} | {trained:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

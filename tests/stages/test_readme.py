@@ -1,0 +1,61 @@
+"""The README's commands as they stand, on real weights and a handful of real clips."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from whisperstill.audio.files import load_audio
+from whisperstill.cli.main import main
+
+CLIPS = 10
+
+
+def block(root: Path, heading: str) -> str:
+    """The first block of code under a heading of the README."""
+    section = (root / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
+    found = re.search(r"```\w+\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def folder(speech: Path, tiny_en_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the README supposes it, tiny.en standing in for base."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "base").symlink_to(tiny_en_dir, target_is_directory=True)
+    corpus = speech / "asterisk-en-prompts"
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["audio"] = str(corpus / row["audio"])
+    for name, part in (("train", rows[:CLIPS]), ("test", rows[CLIPS : CLIPS + 4])):
+        (place / name).mkdir()
+        (place / name / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    soundfile.write(place / "speech.flac", load_audio(rows[0]["audio"]), 16_000)
+    return place
+
+
+def test_six_lines_of_shell(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    lines = block(root, "Six lines of shell").strip().splitlines()
+    assert [shlex.split(line)[0] for line in lines] == ["whisperstill"] * 6
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, line
+    results = json.loads((folder / "results" / "results.json").read_text())
+    assert [result["model"] for result in results] == ["base", "student"]
+    assert (folder / "speech.srt").read_text().startswith("1\n00:00:00,")
+
+
+def test_six_lines_of_python(
+    root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    lines = block(root, "Six lines of Python")
+    assert len([line for line in lines.splitlines() if line]) == 6 - 1  # one is blank
+    exec(compile(lines, "README.md", "exec"), {})
+    heard, parameters = capsys.readouterr().out.strip().splitlines()
+    assert len(heard) > 3
+    assert int(parameters) > 1_000_000
