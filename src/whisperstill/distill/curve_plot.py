@@ -1,6 +1,7 @@
-"""The picture of a training run, with matplotlib: losses above, validation word error rate below."""
+"""The picture of a training run, with matplotlib: losses above, agreement and word error rate below."""
 
 from pathlib import Path
+from typing import Any
 
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import MissingExtraError
@@ -23,36 +24,48 @@ def plot(metrics: Path, picture: Path) -> None:
     lines = read_metrics(metrics)
     steps = [line for line in lines if "loss" in line]
     checks = [line for line in lines if "validation_wer" in line]
-    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    at = [line["step"] for line in steps]
+    with_hidden = any(line["hidden"] for line in steps)
+    figure = Figure(figsize=(6.4, 6.4 if with_hidden else 5.0), layout="constrained")
     FigureCanvasAgg(figure)
-    losses, agreement = figure.subplots(2, sharex=True)
+    panels = figure.subplots(2 + with_hidden, sharex=True)
+    losses, rates = panels[0], panels[-1]
     for key, name, colour in SERIES:
         if any(line[key] for line in steps):
-            losses.plot([line["step"] for line in steps], [line[key] for line in steps], color=colour, label=name)
-    losses.set_yscale("log")
-    losses.set_ylabel("nats a token")
-    if any(line["hidden"] for line in steps):
-        distance = losses.twinx()
-        distance.plot([line["step"] for line in steps], [line["hidden"] for line in steps], color="#756bb1", ls="--")
-        distance.set_yscale("log")
-        distance.set_ylabel("squared error of hidden states (dashed)", color="#756bb1")
-    if losses.get_legend_handles_labels()[0]:
-        losses.legend(loc="upper right", frameon=False)
+            losses.plot(at, [line[key] for line in steps], color=colour, label=name)
+    _logarithmic(losses, "nats a token")
+    if with_hidden:
+        panels[1].plot(
+            at, [line["hidden"] for line in steps], color="#756bb1", label="squared error of last hidden states"
+        )
+        _logarithmic(panels[1], "mean square")
     if any(line["agreement"] for line in steps):
-        share = [100 * line["agreement"] for line in steps]
-        agreement.plot([line["step"] for line in steps], share, color="#31a354", label="agreement with labels, %")
+        rates.plot(at, [100 * line["agreement"] for line in steps], color="#31a354", label="agreement with labels, %")
     if checks:
-        agreement.plot(
+        rates.plot(
             [line["step"] for line in checks],
             [line["validation_wer"] for line in checks],
             color="#a63603",
             marker="o",
             label="validation WER, %",
         )
-    agreement.set_ylim(0, 100)
-    agreement.set_xlabel("step")
-    agreement.set_ylabel("%")
-    if agreement.get_legend_handles_labels()[0]:
-        agreement.legend(loc="center right", frameon=False)
+    rates.set_ylim(0, 100)
+    rates.set_xlabel("step")
+    rates.set_ylabel("%")
+    for panel in panels:
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(loc="center right" if panel is rates else "upper right", frameon=False)
+        panel.grid(alpha=0.25)
     with whole(picture) as temporary:
         figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
+
+
+def _logarithmic(panel: Any, unit: str) -> None:
+    """A logarithmic axis with plain numbers (0.5, 1, 2, 5, 10) on it."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set_ylabel(unit)
