@@ -6,7 +6,7 @@ is packed with its session; where that is unknown too, it stays alone.
 Packing 0 is the order of the corpus. Packing k > 0 is another view of the same audio: the order inside each group is
 drawn anew from (seed, k, group), so that utterances meet other neighbours at other places of the window. The draw sorts
 by a hash of the names: the same on any machine and with any version of any library. With `min_seconds` the length that
-each window of such a view is filled to is drawn as well, so that a student meets short clips and not full windows alone.
+each window of such a view is filled to is drawn as well: a student then meets short clips, not full windows alone.
 """
 
 import json
