@@ -60,12 +60,13 @@ def run(settings: DoctorSettings, console: Console) -> DoctorReport:
     if recipe is None:
         return DoctorReport(tuple(findings), (), None)
     speeds = measure()
-    findings.append(("measured", f"{speeds.products / 1e9:.0f} GFLOP/s, {speeds.memory / 1e9:.1f} GB/s"))
+    measured = f"{speeds.products / 1e9:.0f} GFLOP/s, {speeds.memory / 1e9:.1f} GB/s"
+    findings.append(("measured", measured))
     estimates = estimate(recipe.stages, speeds)
     total = sum(each.seconds or 0.0 for each in estimates)
     rows = [[each.verb, "?" if each.seconds is None else spoken(each.seconds), each.why] for each in estimates]
     console.table(f"{recipe.name} here, roughly", ["stage", "time", "because"], [*rows, ["all", spoken(total), ""]])
-    console.info(f"measured: {speeds.products / 1e9:.0f} GFLOP/s, {speeds.memory / 1e9:.1f} GB/s (fp32, this moment)")
+    console.info(f"measured: {measured} ({8 * speeds.value_bytes} bits a value, this moment)")
     return DoctorReport(tuple(findings), tuple(estimates), total)
 
 
@@ -146,9 +147,13 @@ def measure() -> Speeds:
 
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = torch.randn(3000, 512, device=device), torch.randn(512, 2048, device=device)
-    table, row = torch.randn(30000, 512, device=device), torch.randn(512, 1, device=device)
+    from whisperstill.model.device import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    dtype = choose_dtype("auto", device)
+    left, right, table, row = (
+        torch.randn(*shape, device=device).to(dtype) for shape in ((3000, 512), (512, 2048), (30000, 512), (512, 1))
+    )
 
     def rate(product: Any, seconds: float = 0.4) -> float:
         """Products a second."""
@@ -168,8 +173,8 @@ def measure() -> Speeds:
 
     with torch.inference_mode():
         products = rate(lambda: left @ right) * 2.0 * 3000 * 512 * 2048
-        reads = rate(lambda: table @ row) * 4.0 * table.numel()
-    return Speeds(products=products, memory=reads)
+        reads = rate(lambda: table @ row) * table.element_size() * table.numel()
+    return Speeds(products=products, memory=reads, value_bytes=table.element_size())
 
 
 def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:

@@ -42,6 +42,8 @@ class Speeds:
     """Operations a second in large matrix products."""
     memory: float
     """Bytes a second when a matrix is read once for few rows."""
+    value_bytes: int = 4
+    """Size of a value of the type that both were measured in: the one that the stages compute in."""
 
 
 def encoder_operations(sizes: Sizes) -> float:
@@ -63,17 +65,19 @@ def token_operations(sizes: Sizes) -> float:
     return sizes.decoder_layers * layer + 2.0 * sizes.vocab * sizes.width
 
 
-def step_bytes(sizes: Sizes, rows: int) -> float:
-    """Bytes that one decoding step of `rows` windows reads, in fp32: weights once, keys and values per row."""
+def step_values(sizes: Sizes, rows: int) -> float:
+    """Values that one decoding step of `rows` windows reads: weights once, keys and values per row."""
     weights = 14.0 * sizes.decoder_layers * sizes.width**2 + sizes.vocab * sizes.width
     keys_and_values = 2.0 * sizes.decoder_layers * WINDOW_POSITIONS * sizes.width
-    return 4.0 * (weights + rows * keys_and_values)
+    return weights + rows * keys_and_values
 
 
 def decode_seconds(sizes: Sizes, windows: float, tokens: float, speeds: Speeds, rows: int = 16) -> float:
     """Seconds to hear `windows` windows and write `tokens` tokens each, `rows` windows at a time."""
     hearing = windows * (encoder_operations(sizes) + cross_operations(sizes)) / speeds.products
-    step = max(step_bytes(sizes, rows) / speeds.memory, rows * token_operations(sizes) / speeds.products)
+    step = max(
+        step_values(sizes, rows) * speeds.value_bytes / speeds.memory, rows * token_operations(sizes) / speeds.products
+    )
     return OVERHEAD * (hearing + windows / rows * tokens * step)
 
 
