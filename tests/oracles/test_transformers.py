@@ -1,0 +1,218 @@
+"""Our network equals transformers' on the same weights, number for number.
+
+The oracle is `WhisperForConditionalGeneration`, loaded from the directory that `write_huggingface` wrote, so that the
+writer and the network are proven together. Both hear the same log-mel features; those have tests of their own.
+Logits are compared where both are forced along the same tokens, greedy tokens where each follows its own. A check that
+cannot fail proves nothing: each is also shown a network with one wrong weight.
+
+The trap: where a network says two timestamps side by side though it was told not to, transformers' `generate` cuts
+there, hears the rest of the window once more and joins both outputs. Students do so before they are trained (that of
+base here); `force_unique_generate_call` makes it one pass a window, as ours.
+
+`bench/parity.py` asks the same of some hundred clips.
+"""
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_models import make_checkpoint, make_tokenizer
+from torch import Tensor
+
+from whisperstill.audio.mel import log_mel, pad_or_trim
+from whisperstill.corpus import read_corpus, utterance_waveform
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
+from whisperstill.model.dims import Dims
+from whisperstill.model.whisper import Whisper
+from whisperstill.stages import init
+from whisperstill.stages.console import Silent
+from whisperstill.units import WINDOW_SAMPLES
+
+transformers = pytest.importorskip("transformers")
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit or a state in float32. Logits of trained networks reach 80, their states 24.
+
+For scale: transformers' own two ways of attention, sdpa and eager, part by as much in base's logits."""
+
+REAL = {"tiny.en": "tiny_en_dir", "base": "base_installed"}
+"""Model -> the fixture that says where it is, or skips."""
+
+
+class Pair:
+    """One checkpoint in both implementations, float32, and the windows they hear."""
+
+    def __init__(self, directory: Path, waveforms: Tensor, max_new_tokens: int) -> None:
+        """`directory` holds what `write_huggingface` wrote; both read it."""
+        self.checkpoint = load_checkpoint(directory)
+        self.ours = Recogniser(self.checkpoint, dtype=torch.float32)
+        self.directory = directory
+        self.features = log_mel(waveforms, self.checkpoint.dims.mels)
+        self.waveforms = waveforms
+        self.max_new_tokens = max_new_tokens
+
+    @cached_property
+    def theirs(self) -> Any:
+        """transformers' network."""
+        kind = transformers.WhisperForConditionalGeneration
+        return kind.from_pretrained(self.directory, attn_implementation="sdpa").eval()
+
+    @cached_property
+    def states(self) -> Tensor:
+        """Our encoder's."""
+        return self.ours.encode(self.waveforms)
+
+    @cached_property
+    def their_tokens(self) -> list[list[int]]:
+        """Greedy, start and end tokens included; language and task are what the directory says."""
+        rows = self.theirs.generate(
+            self.features,
+            max_new_tokens=self.max_new_tokens,
+            num_beams=1,
+            do_sample=False,
+            force_unique_generate_call=True,
+        ).tolist()
+        end = self.ours.vocabulary.end_of_text
+        return [row[: row.index(end) + 1] if end in row else row for row in rows]
+
+    @cached_property
+    def their_states(self) -> Tensor:
+        """Their encoder's, of the first window."""
+        with torch.inference_mode():
+            states: Tensor = self.theirs.model.encoder(self.features[:1]).last_hidden_state
+        return states
+
+    @cached_property
+    def their_logits(self) -> Tensor:
+        """At every token of the first window's transcript, start and end included, as they wrote it."""
+        with torch.inference_mode():
+            tokens = torch.tensor(self.their_tokens[:1])
+            logits: Tensor = self.theirs(input_features=self.features[:1], decoder_input_ids=tokens).logits[0]
+        return logits
+
+    def changed(self, weight: str, by: float) -> Recogniser:
+        """Ours, but for one weight."""
+        state = {**self.checkpoint.state, weight: self.checkpoint.state[weight] + by}
+        other = copy(self.ours)
+        other.network = Whisper.from_state(self.checkpoint.dims, state)
+        return other
+
+
+Check = Callable[[Pair, Recogniser], None]
+
+
+@torch.inference_mode()
+def check_states(pair: Pair, ours: Recogniser) -> None:
+    """The encoder's states of the first window."""
+    assert (ours.encode(pair.waveforms[:1]) - pair.their_states).abs().max() <= TOLERANCE
+
+
+@torch.inference_mode()
+def check_logits(pair: Pair, ours: Recogniser) -> None:
+    """The logits where both are forced along the first window's transcript, start and end included."""
+    tokens, decoder = torch.tensor(pair.their_tokens[:1]), ours.network.decoder
+    assert tokens.shape[1] > 20
+    hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.forced(pair.states[:1]))
+    logits = decoder.logits(hidden[0])
+    assert logits.shape == pair.their_logits.shape
+    assert (logits - pair.their_logits).abs().max() <= TOLERANCE
+
+
+def check_tokens(pair: Pair, ours: Recogniser) -> None:
+    """Every window's greedy tokens, start and end included."""
+    start, end = ours.vocabulary.start("en"), ours.vocabulary.end_of_text
+    heard = ours.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
+    tokens = [[*start, *one.decoded.tokens, *[end] * one.decoded.ended] for one in heard]
+    assert tokens == pair.their_tokens
+
+
+def random_checkpoint() -> Checkpoint:
+    """large-v3's mels and vocabulary, narrow and shallow; its logits reach 20.
+
+    The layers are so strong that the logits follow what is heard and what was said; weak ones would hide a mistake.
+    """
+    dims = Dims(mels=128, vocab=51866, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3)
+    checkpoint = make_checkpoint(dims, make_tokenizer(50257, 100))
+    strong = {"decoder.embedding.weight": 10, "decoder.positions": 20}
+    for name, tensor in checkpoint.state.items():
+        if name.endswith("norm.weight"):
+            tensor.fill_(1.0)
+        elif name in strong:
+            tensor *= strong[name]
+        elif "layers" in name:
+            tensor *= 6 if ".cross." in name else 8
+    return checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on a busy machine of two cores wait for each other at every small product: minutes, not seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def clips(speech: Path) -> Tensor:
+    """Three clips of 15 s, padded to windows."""
+    utterances = read_corpus(speech / "librispeech-mini-val" / "manifest.jsonl").utterances[:3]
+    return torch.stack([torch.from_numpy(pad_or_trim(utterance_waveform(one))) for one in utterances])
+
+
+@pytest.fixture(scope="module", params=[*REAL, "random"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Each model with real speech, the random one with noise."""
+    directory = tmp_path_factory.mktemp("written")
+    if request.param in REAL:
+        checkpoint = load_checkpoint(request.getfixturevalue(REAL[request.param]))
+        waveforms, most = request.getfixturevalue("clips"), 224
+    else:
+        checkpoint = random_checkpoint()
+        waveforms, most = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1, 40
+    return Pair(write_huggingface(in_english(checkpoint), directory), waveforms, most)
+
+
+def in_english(checkpoint: Checkpoint) -> Checkpoint:
+    """With English as the language that is written into a multilingual model's settings."""
+    if not checkpoint.dims.multilingual:
+        return checkpoint
+    return replace(checkpoint, generation=replace(checkpoint.generation, language="en"))
+
+
+@pytest.mark.parametrize("check", [check_states, check_logits, check_tokens])
+def test_ours_is_theirs(pair: Pair, check: Check) -> None:
+    check(pair, pair.ours)
+
+
+@pytest.mark.parametrize(
+    ("check", "weight", "by"),
+    [
+        (check_states, "encoder.conv1.bias", 0.1),
+        (check_logits, "decoder.layers.1.cross.query.bias", 0.1),
+        (check_logits, "decoder.norm.bias", 0.1),
+        (check_tokens, "decoder.layers.1.cross.query.bias", 2.0),  # after less a trained network may say the same
+    ],
+)
+def test_control_one_wrong_weight_is_noticed(pair: Pair, check: Check, weight: str, by: float) -> None:
+    with pytest.raises(AssertionError):
+        check(pair, pair.changed(weight, by))
+
+
+@pytest.mark.parametrize("teacher", REAL)
+def test_transformers_opens_a_student(
+    teacher: str, request: pytest.FixtureRequest, clips: Tensor, tmp_path: Path
+) -> None:
+    """It is told nothing but the directory. An untrained student rambles: 40 tokens are enough."""
+    name, language = str(request.getfixturevalue(REAL[teacher])), None if teacher.endswith(".en") else "en"
+    init.run(init.InitSettings(teacher=name, output=tmp_path, decoder_layers=2, language=language), Silent())
+    student = Pair(tmp_path, clips[[1, 0]], 40)  # the longer transcript first
+    assert student.theirs.config.decoder_layers == student.ours.dims.decoder_layers == 2
+    check_logits(student, student.ours)
+    check_tokens(student, student.ours)
