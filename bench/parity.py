@@ -138,7 +138,6 @@ def compare_tokens(
 ) -> dict[str, Any]:
     """Counts and differences of one set."""
     differences: dict[str, list[dict[str, Any]]] = {name: [] for name in others}
-    seconds = dict.fromkeys(("ours", *others), 0.0)
     said, capped, timed = 0, 0, 0
     mine = ours(recogniser)
     for at in range(0, len(utterances), batch_size):
@@ -146,9 +145,7 @@ def compare_tokens(
         waveforms, language = torch.stack([window_of(one) for one in batch]), batch[0].language or "en"
         outputs = {}
         for name, engine in {"ours": mine, **others}.items():
-            begun = time.perf_counter()
             outputs[name] = engine(waveforms, language)
-            seconds[name] += time.perf_counter() - begun
         said += sum(len(tokens) for tokens in outputs["ours"])
         capped += sum(len(tokens) >= MAX_NEW_TOKENS for tokens in outputs["ours"])
         timed += sum(any(map(recogniser.vocabulary.is_timestamp, tokens)) for tokens in outputs["ours"])
@@ -164,7 +161,6 @@ def compare_tokens(
         "with_timestamps": timed,
         "identical": {name: len(utterances) - len(found) for name, found in differences.items()},
         "differences": differences,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 
 
@@ -346,7 +342,6 @@ def main() -> None:
             else:
                 result["tokens"].setdefault(name, {})[what] = found
             print(f"{time.perf_counter() - begun:7.0f} s  {name}, {what}: {json.dumps(found)}", file=sys.stderr)
-    result["seconds"] = round(time.perf_counter() - begun)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(tables(result))
