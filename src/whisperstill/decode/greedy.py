@@ -50,32 +50,51 @@ class Decoded:
     observed: Observed
 
 
+def observe(
+    logits: Float[Tensor, "rows vocab"], room: Float[Tensor, "rows vocab"]
+) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+    """Log-sum-exp at T = 1 and at T = 2, and entropy, by one exponential: exp(l / 2) squared is exp(l).
+
+    `room` is overwritten.
+    """
+    largest = logits.amax(-1, keepdim=True)
+    half = torch.sub(logits, largest, out=room).mul_(0.5).exp_()
+    sum2 = half.sum(-1)
+    whole = half.mul_(half)
+    sum1 = whole.sum(-1)
+    lse1 = largest[:, 0] + sum1.log()
+    return lse1, largest[:, 0] / 2 + sum2.log(), lse1 - torch.linalg.vecdot(whole, logits) / sum1
+
+
 class _Record:
     """Per row and step, what is observed."""
 
-    def __init__(self, batch: int, steps: int, top: int, width: int, device: torch.device) -> None:
+    def __init__(self, batch: int, steps: int, top: int, network: Whisper) -> None:
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(batch, steps, *shape, dtype=dtype, device=device)
+            return torch.zeros(batch, steps, *shape, dtype=dtype, device=network.device)
 
         self.tokens = empty(dtype=torch.long)
         self.logprob, self.entropy, self.lse1, self.lse2 = (empty() for _ in range(4))
         self.top_ids, self.top_logits = empty(top, dtype=torch.long), empty(top)
-        self.hidden = empty(width)
+        self.hidden = empty(network.dims.width)
         self.top = top
+        self._room = torch.empty(batch, network.dims.vocab, device=network.device)
 
-    def add(self, rows: Tensor, step: int, tokens: Tensor, logits: Tensor, hidden: Tensor) -> None:
-        lse1 = logits.logsumexp(-1)
-        self.tokens[rows, step] = tokens
-        self.lse1[rows, step] = lse1
-        self.logprob[rows, step] = logits.gather(1, tokens[:, None])[:, 0] - lse1
+    def distribution(self, rows: Tensor, step: int, logits: Tensor, hidden: Tensor) -> None:
+        """Before any rule."""
+        room = self._room[: len(rows)]
         if self.top:
-            self.lse2[rows, step] = (logits / 2).logsumexp(-1)
-            probability = (logits - lse1[:, None]).exp_()
-            self.entropy[rows, step] = lse1 - torch.linalg.vecdot(probability, logits)
-            values, ids = logits.topk(self.top, dim=-1)
-            self.top_ids[rows, step] = ids
-            self.top_logits[rows, step] = values
+            self.lse1[rows, step], self.lse2[rows, step], self.entropy[rows, step] = observe(logits, room)
+            self.top_logits[rows, step], self.top_ids[rows, step] = logits.topk(self.top, dim=-1)
             self.hidden[rows, step] = hidden.float()
+        else:
+            largest = logits.amax(-1, keepdim=True)
+            self.lse1[rows, step] = torch.sub(logits, largest, out=room).exp_().sum(-1).log() + largest[:, 0]
+
+    def choice(self, rows: Tensor, step: int, logits: Tensor, tokens: Tensor) -> None:
+        """After all rules, which leave the logit of what they let through as it was."""
+        self.tokens[rows, step] = tokens
+        self.logprob[rows, step] = logits.gather(1, tokens[:, None])[:, 0] - self.lse1[rows, step]
 
     def row(self, row: int, steps: int) -> Observed:
         return Observed(
@@ -120,7 +139,8 @@ def greedy(
     silence = network.decoder.logits(hidden[:, begin]).softmax(-1)[:, vocabulary.no_speech]
     last = hidden[:, -1]
 
-    record = _Record(batch, limit, top, network.dims.width, network.device)
+    record = _Record(batch, limit, top, network)
+    output = network.decoder.output(batch)
     length = torch.full((batch,), limit, dtype=torch.long)
     ended = torch.zeros(batch, dtype=torch.bool)
     history = History.empty(batch, network.device)
@@ -128,9 +148,11 @@ def greedy(
     running = torch.ones(batch, dtype=torch.bool, device=network.device)
     position += prompt
     for step in range(limit):
-        logits = network.decoder.logits(last)
+        logits = output(last)
+        # Rows that are over and not yet dropped are noted, too: beyond their length, where nobody looks.
+        record.distribution(rows, step, logits, last)
         tokens = rules.apply(logits, history).argmax(-1)
-        record.add(rows[running], step, tokens[running], logits[running], last[running])
+        record.choice(rows, step, logits, tokens)
         history.add(tokens, vocabulary.timestamp_begin)
         over = running & (tokens == vocabulary.end_of_text)
         if over.any():
@@ -141,8 +163,7 @@ def greedy(
             if left == 0:
                 break
             if left <= COMPACT_BELOW * len(rows):
-                kept = running.nonzero()[:, 0]
-                slots.keep(kept)
+                kept = slots.keep(running.nonzero()[:, 0])
                 history.keep(kept)
                 rows, tokens, position, running = rows[kept], tokens[kept], position[kept], running[kept]
         if step + 1 < limit:
@@ -152,10 +173,10 @@ def greedy(
     results = []
     for row in range(batch):
         steps = int(length[row])
-        output = record.tokens[row, :steps].tolist()
+        said = record.tokens[row, :steps].tolist()
         if ended[row]:
-            output.pop()
-        results.append(Decoded(tuple(output), bool(ended[row]), float(silence[row]), record.row(row, steps)))
+            said.pop()
+        results.append(Decoded(tuple(said), bool(ended[row]), float(silence[row]), record.row(row, steps)))
     return results
 
 

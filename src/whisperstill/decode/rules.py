@@ -60,28 +60,26 @@ class Rules:
         self.vocabulary = vocabulary
         self.timestamps = timestamps
         size = vocabulary.size
-        self._suppress: Bool[Tensor, "vocab"] = torch.zeros(size, dtype=torch.bool, device=device)
-        self._suppress[[token for token in generation.suppress if token < size]] = True
+        suppress = [token for token in generation.suppress if token < size]
         if timestamps:
-            self._suppress[vocabulary.no_timestamps] = True
-        self._begin = self._suppress.clone()
-        self._begin[list(generation.begin_suppress)] = True
+            suppress.append(vocabulary.no_timestamps)
+        self._suppress: Int[Tensor, "suppressed"] = torch.tensor(suppress, dtype=torch.long, device=device)
+        begin = [token for token in generation.begin_suppress if token < size]
+        self._begin: Int[Tensor, "suppressed"] = torch.tensor(begin, dtype=torch.long, device=device)
         self._ids = torch.arange(size, device=device)
         self._last_initial = vocabulary.timestamp_begin + round(max_initial_timestamp / TIMESTAMP_SECONDS)
 
     def apply(self, logits: Float[Tensor, "rows vocab"], history: History) -> Float[Tensor, "rows vocab"]:
-        """Logits with what may not come set to minus infinity; the input is left as it is."""
+        """Set the logits of what may not come to minus infinity, in place."""
+        logits.index_fill_(1, self._suppress, -torch.inf)
         first = (history.count == 0)[:, None]
-        barred = torch.where(first, self._begin, self._suppress)
+        logits[:, self._begin] = logits[:, self._begin].masked_fill(first, -torch.inf)
         if self.timestamps:
-            barred = barred | self._barred_by_timestamps(history)
-        logits = logits.masked_fill(barred, -torch.inf)
-        if self.timestamps:
+            logits.masked_fill_(self._barred_by_timestamps(history), -torch.inf)
             begin = self.vocabulary.timestamp_begin
             together = logits[:, begin:].logsumexp(-1)
             best_text = logits[:, :begin].amax(-1)
-            text_barred = (together > best_text)[:, None] & (self._ids < begin)
-            logits = logits.masked_fill(text_barred, -torch.inf)
+            logits[:, :begin].masked_fill_((together > best_text)[:, None], -torch.inf)
         return logits
 
     def _barred_by_timestamps(self, history: History) -> Bool[Tensor, "rows vocab"]:

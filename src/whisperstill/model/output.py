@@ -1,0 +1,35 @@
+"""The output layer of step after step, in memory that is kept.
+
+A step's logits are some megabytes. Allocated anew for every step, their pages are handed out, cleared and given back
+each time, which can cost more than the product itself.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+FEW_ROWS = 64
+"""Up to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS libraries block for
+tall left factors, and the transposed product is up to twice as fast."""
+
+
+class OutputLayer:
+    """Float32 logits of at most `rows` hidden states at a time."""
+
+    def __init__(self, weight: Float[Tensor, "vocab width"], rows: int) -> None:
+        self._weight = weight
+        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS
+        if self._tall:
+            vocab = weight.shape[0]
+            self._product = weight.new_empty(vocab * rows)
+            self._logits = torch.empty(rows, vocab, device=weight.device)
+
+    def __call__(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
+        """Logits; the next call overwrites them."""
+        if not self._tall:
+            return F.linear(hidden, self._weight).float()
+        rows, vocab = len(hidden), self._weight.shape[0]
+        product = self._product[: vocab * rows].view(vocab, rows)
+        torch.mm(self._weight, hidden.t(), out=product)
+        return self._logits[:rows].copy_(product.t())
