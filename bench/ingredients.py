@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperstill import InitSettings, Silent, TrainSettings, carry_out
+from whisperstill.cli.allocator import restart_with_allocator
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_allocator()
     main()

@@ -8,7 +8,6 @@ threads and batches of the same size; it gives the tokens alone, or does the sam
 log-sum-exps at T = 1 and 2, entropy and the top 32 from them.
 Limit: the encoder. 87.4 GFLOP a window for whisper-base at the machine's measured matrix speed.
 
-    export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
     python bench/label.py --manifest ../shared/speech/librispeech-mini-train/manifest.jsonl
 """
 
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import pack, read_corpus, window_waveform
 from whisperstill.label.evidence import labelled
 from whisperstill.label.schema import label_row, top_row
@@ -172,4 +172,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_allocator()
     main()

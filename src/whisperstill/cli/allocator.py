@@ -1,7 +1,8 @@
 """Starts the program once more with an allocator setting that cannot be changed later.
 
-Training and labelling on a CPU map and unmap large temporaries all the time; on small virtual machines half of a
-step can be page faults. glibc reads `GLIBC_TUNABLES` only when a process starts, hence a second start: the same
+Training and labelling on a CPU make and drop large temporaries all the time. By default glibc maps each anew and gives
+it back, and on small virtual machines up to half of a step can be page faults; here it keeps what it has, in huge pages
+where the kernel gives them. glibc reads `GLIBC_TUNABLES` only when a process starts, hence a second start: the same
 interpreter with the same arguments, before anything heavy is imported (some milliseconds). It is left out where it
 cannot help (no Linux, glibc older than 2.35), where `GLIBC_TUNABLES` is set already (the user knows better), and
 where `WHISPERSTILL_NO_REEXEC=1` forbids it.
@@ -11,7 +12,9 @@ import os
 import sys
 from collections.abc import Mapping
 
-SETTING = "glibc.malloc.hugetlb=1"
+NEVER = 2**40
+"""Bytes: a threshold that is not reached."""
+SETTING = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={NEVER}:glibc.malloc.trim_threshold={NEVER}"
 
 
 def glibc_version() -> tuple[int, int] | None:
@@ -35,7 +38,7 @@ def wants_restart(environment: Mapping[str, str], platform: str, glibc: tuple[in
     )
 
 
-def restart_with_huge_pages() -> None:
+def restart_with_allocator() -> None:
     """Replaces this process by itself with `GLIBC_TUNABLES` set; returns if that is not wanted or not possible."""
     if not wants_restart(os.environ, sys.platform, glibc_version()) or not sys.executable:
         return

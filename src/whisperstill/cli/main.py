@@ -27,9 +27,9 @@ def program() -> None:
     arguments = sys.argv[1:]
     verb = VERBS.get(arguments[0]) if arguments else None
     if verb is not None and verb.heavy and not {"-h", "--help"} & set(arguments):
-        from whisperstill.cli.allocator import restart_with_huge_pages
+        from whisperstill.cli.allocator import restart_with_allocator
 
-        restart_with_huge_pages()
+        restart_with_allocator()
     code = main(arguments)
     sys.stdout.flush()
     sys.exit(code)

@@ -36,8 +36,8 @@ def test_the_process_gets_the_setting_and_keeps_its_arguments(tmp_path: Path) ->
         pytest.skip("this machine's C library has no such setting")
     script = tmp_path / "program.py"
     script.write_text(
-        "import os, sys\nfrom whisperstill.cli.allocator import restart_with_huge_pages\n"
-        "restart_with_huge_pages()\nprint(os.environ.get('GLIBC_TUNABLES'), *sys.argv[1:])\n"
+        "import os, sys\nfrom whisperstill.cli.allocator import restart_with_allocator\n"
+        "restart_with_allocator()\nprint(os.environ.get('GLIBC_TUNABLES'), *sys.argv[1:])\n"
     )
     clean = {key: value for key, value in os.environ.items() if key not in ("GLIBC_TUNABLES", "WHISPERSTILL_NO_REEXEC")}
     for extra, expected in (({}, SETTING), ({"WHISPERSTILL_NO_REEXEC": "1"}, "None")):

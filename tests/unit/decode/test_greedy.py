@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.greedy import detect_languages, greedy
+from whisperstill.decode.greedy import detect_languages, greedy, observe
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation
@@ -94,6 +94,16 @@ def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor)
     assert torch.allclose(one.top_logits, logits.topk(5).values.float(), atol=1e-4)
     distribution = torch.distributions.Categorical(logits=logits)
     assert torch.allclose(one.entropy.double(), distribution.entropy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
+def test_one_exponential_observes_as_three(scale: float) -> None:
+    logits = scale * torch.randn(4, 2001, generator=torch.Generator().manual_seed(1)) - 7
+    lse1, lse2, entropy = observe(logits, torch.empty_like(logits))
+    exact = logits.double()
+    assert torch.allclose(lse1.double(), exact.logsumexp(-1), atol=2e-5, rtol=1e-6)
+    assert torch.allclose(lse2.double(), (exact / 2).logsumexp(-1), atol=2e-5, rtol=1e-6)
+    assert torch.allclose(entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), atol=1e-4)
 
 
 def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:
