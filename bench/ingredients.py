@@ -39,16 +39,17 @@ HIDDEN = "+ last hidden states, weight 1"
 ROWS = (
     Row(PLAIN),
     Row(FROZEN, PLAIN, {"freeze_embedding": True}),
+    Row("+ last hidden states, weight 0.05", FROZEN, {"alpha_hidden": 0.05}),
     Row("+ last hidden states, weight 0.2", FROZEN, {"alpha_hidden": 0.2}),
     Row(HIDDEN, FROZEN, {"alpha_hidden": 1.0}),
     Row("last hidden states alone", HIDDEN, {"alpha_kl": 0.0, "alpha_pl": 0.0}),
-    Row("learning rate 3e-4", HIDDEN, {"learning_rate": 3e-4}),
-    Row("learning rate 1e-3", HIDDEN, {"learning_rate": 1e-3}),
-    Row("dropout 0.1", HIDDEN, {"dropout": 0.1}),
-    Row("one packing, seen again", HIDDEN, {"packings": 1}),
-    Row("layers 0, 4", HIDDEN, layers=(0, 4)),
-    Row("layers 1, 5", HIDDEN, layers=(1, 5)),
-    Row("layers 4, 5", HIDDEN, layers=(4, 5)),
+    Row("learning rate 2e-4", FROZEN, {"learning_rate": 2e-4}),
+    Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
+    Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
+    Row("one packing, seen again", FROZEN, {"packings": 1}),
+    Row("layers 0, 4", FROZEN, layers=(0, 4)),
+    Row("layers 1, 5", FROZEN, layers=(1, 5)),
+    Row("layers 4, 5", FROZEN, layers=(4, 5)),
 )
 
 

@@ -1,14 +1,15 @@
 """The objective: alpha_KL KL(teacher || student) + alpha_PL cross-entropy on the pseudo-label (paper eq. 6).
 
-Computed over chunks of tokens with the gradient of each chunk taken at once, so that logits of more than `CHUNK`
-tokens never exist. KL is at temperature T and times T^2, in one of two forms:
+Computed over chunks of tokens with the gradient of each chunk taken at once, in memory that is kept, so that logits of
+more than `CHUNK` tokens never exist. KL is at temperature T and times T^2, in one of two forms:
 
 * from the teacher's last hidden states: over the whole vocabulary;
 * from the stored top-k and log-sum-exp: all tokens outside the k share one bucket. By the data-processing inequality
   this is a lower bound; the gap is exactly `tail mass x KL(teacher's tail || student's tail)`, each renormalised.
 
 With u = logits / T and q = softmax(u), the gradient of the bucketed KL is q - p inside the k, and q (1 - p_t / q_t)
-outside, where p_t and q_t are the tail masses of teacher and student.
+outside, where p_t and q_t are the tail masses of teacher and student. One exponential of the student's logits serves
+both losses: exp(u) to the power of T is exp(logits).
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,18 @@ class _Scales:
     kl: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Softmax:
+    """Row sums of exp(x - largest), and what follows from them."""
+
+    total: Float[Tensor, "rows"]
+    largest: Float[Tensor, "rows"]
+
+    @property
+    def lse(self) -> Float[Tensor, "rows"]:
+        return self.total.log() + self.largest
+
+
 class _Chunked(torch.autograd.Function):
     """Loss sums and the gradient of their weighted sum, chunk by chunk."""
 
@@ -58,34 +71,40 @@ class _Chunked(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
         grad_embedding = torch.zeros_like(embedding, dtype=torch.float32) if wants_embedding else None
         sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)
-        # Row i of the teacher's targets belongs to the i-th taught token.
-        place = taught.long().cumsum(0) - 1
+        rooms = torch.empty(3, min(CHUNK, len(hidden)), len(embedding), device=hidden.device)
+        # Row i of the teacher's targets belongs to the i-th taught token; a row not taught has weight 0.
+        place = (taught.long().cumsum(0) - 1).clamp_min(0)
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            z = (hidden[part] @ embedding.t()).float()
-            want = scored[part]
-            lse = z.logsumexp(-1)
-            target = z.gather(1, target_ids[part, None])[:, 0]
-            sums[0] += ((lse - target) * want).sum(dtype=torch.float64)
-            sums[2] += ((z.argmax(-1) == target_ids[part]) & want).sum()
-            grad = torch.zeros_like(z)
-            if scales.cross_entropy and want.any():
-                grad += (z - lse[:, None]).exp_()
-                grad.scatter_add_(1, target_ids[part, None], -torch.ones_like(target)[:, None])
-                grad *= (scales.cross_entropy * want)[:, None]
-            rows = taught[part].nonzero()[:, 0]
-            if teacher is not None and scales.kl and len(rows):
-                chosen = z if len(rows) == len(z) else z[rows]
-                at = place[part][rows]
-                kl, kl_grad = _kl(chosen / temperature, teacher, at, temperature)
-                sums[1] += kl.sum(dtype=torch.float64) * temperature**2
+            z, room, grad = rooms[:, : len(hidden[part])]
+            _product(hidden[part], embedding, z)
+            largest, best = z.max(-1)
+            soft = torch.sub(z, largest[:, None], out=room).div_(temperature).exp_()
+            student = _Softmax(soft.sum(-1), largest / temperature)
+
+            torch.pow(soft, temperature, out=grad)
+            whole = _Softmax(grad.sum(-1), largest)
+            target, want = target_ids[part, None], scored[part]
+            sums[0] += ((whole.lse - z.gather(1, target)[:, 0]) * want).sum(dtype=torch.float64)
+            sums[2] += ((best == target[:, 0]) & want).sum()
+            weight = scales.cross_entropy * want
+            grad.mul_((weight / whole.total)[:, None])
+            grad.scatter_add_(1, target, -weight[:, None])
+
+            if teacher is not None and scales.kl and taught[part].any():
+                at = place[part]
                 # d(T^2 KL)/dz = T^2 / T * d KL / du
-                grad.index_add_(0, rows, kl_grad, alpha=scales.kl * temperature)
-            grad = grad.to(hidden.dtype)
+                weight = scales.kl * temperature * taught[part]
+                if isinstance(teacher, TopTargets):
+                    kl = _kl_of_top(z, soft, student, teacher, at, temperature, weight, grad)
+                else:
+                    kl = _kl_of_hidden(z, soft, student, teacher, at, temperature, weight, grad)
+                sums[1] += (kl * taught[part]).sum(dtype=torch.float64) * temperature**2
+            sloped = grad.to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = grad @ embedding
+                grad_hidden[part] = sloped @ embedding
             if grad_embedding is not None:
-                grad_embedding += (grad.t() @ hidden[part]).float()
+                grad_embedding += (sloped.t() @ hidden[part]).float()
         ctx.save_for_backward(grad_hidden, grad_embedding)
         total = scales.cross_entropy * sums[0] + scales.kl * sums[1]
         ctx.mark_non_differentiable(sums)
@@ -101,30 +120,59 @@ class _Chunked(torch.autograd.Function):
         )
 
 
-def _kl(
-    u: Float[Tensor, "rows vocab"], teacher: TopTargets | HiddenTargets, at: Int[Tensor, "rows"], temperature: float
-) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows vocab"]]:
-    """KL per row and its gradient with respect to u; u is used up."""
-    log_q = u - u.logsumexp(-1, keepdim=True)
-    if isinstance(teacher, HiddenTargets):
-        teacher_logits = (teacher.hidden[at].to(teacher.embedding.dtype) @ teacher.embedding.t()).float()
-        log_p = (teacher_logits / temperature).log_softmax(-1)
-        p = log_p.exp()
-        kl = torch.where(p > 0, p * (log_p - log_q), 0).sum(-1)
-        return kl, log_q.exp_() - p
+def _product(hidden: Tensor, embedding: Tensor, room: Tensor) -> Tensor:
+    """Float32 logits, in `room`."""
+    if hidden.dtype == room.dtype:
+        torch.mm(hidden, embedding.t(), out=room)
+    else:
+        room.copy_(hidden @ embedding.t())
+    return room
+
+
+def _kl_of_hidden(
+    z: Float[Tensor, "rows vocab"],
+    soft: Float[Tensor, "rows vocab"],
+    student: _Softmax,
+    teacher: HiddenTargets,
+    at: Int[Tensor, "rows"],
+    temperature: float,
+    weight: Float[Tensor, "rows"],
+    grad: Float[Tensor, "rows vocab"],
+) -> Float[Tensor, "rows"]:
+    """KL per row; its gradient times `weight` is added to `grad`. `z` and `soft` are used up."""
+    grad.addcmul_(soft, (weight / student.total)[:, None])
+    theirs = _product(teacher.hidden[at].to(teacher.embedding.dtype), teacher.embedding, soft)
+    difference = torch.sub(theirs, z, out=z)
+    largest = theirs.amax(-1)
+    probability = theirs.sub_(largest[:, None]).div_(temperature).exp_()
+    sharp = _Softmax(probability.sum(-1), largest / temperature)
+    grad.addcmul_(probability, -(weight / sharp.total)[:, None])
+    mean: Tensor = torch.linalg.vecdot(probability, difference) / (temperature * sharp.total)
+    return mean + student.lse - sharp.lse
+
+
+def _kl_of_top(
+    z: Float[Tensor, "rows vocab"],
+    soft: Float[Tensor, "rows vocab"],
+    student: _Softmax,
+    teacher: TopTargets,
+    at: Int[Tensor, "rows"],
+    temperature: float,
+    weight: Float[Tensor, "rows"],
+    grad: Float[Tensor, "rows vocab"],
+) -> Float[Tensor, "rows"]:
+    """KL per row with one bucket for all outside the k; its gradient times `weight` is added to `grad`."""
     ids = teacher.ids[at]
     log_p = teacher.logits[at] / temperature - teacher.lse[at, None]
-    p = log_p.exp()
-    top_q = log_q.gather(1, ids)
+    log_q = z.gather(1, ids) / temperature - student.lse[:, None]
+    p, q = log_p.exp(), log_q.exp()
     tail_p = (1 - p.sum(-1)).clamp_min(0)
-    tail_q = (1 - top_q.exp().sum(-1)).clamp_min(torch.finfo(torch.float32).tiny)
+    tail_q = (1 - q.sum(-1)).clamp_min(torch.finfo(torch.float32).tiny)
+    outside = (1 - tail_p / tail_q).clamp(-1e4, 1)
+    grad.addcmul_(soft, (weight * outside / student.total)[:, None])
+    grad.scatter_add_(1, ids, weight[:, None] * (q * (1 - outside[:, None]) - p))
     tail = torch.where(tail_p > 0, tail_p * (tail_p.clamp_min(1e-30).log() - tail_q.log()), 0)
-    kl = (p * (log_p - top_q)).sum(-1) + tail
-    grad = log_q.exp_()
-    inside = grad.gather(1, ids) - p
-    grad *= (1 - tail_p / tail_q).clamp(-1e4, 1)[:, None]
-    grad.scatter_(1, ids, inside)
-    return kl, grad
+    return (p * (log_p - log_q)).sum(-1) + tail
 
 
 def objective(
