@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
-from whisperstill.decode.greedy import Decoded, detect_languages, greedy
+from whisperstill.decode.greedy import detect_languages, greedy
+from whisperstill.decode.observed import Decoded
 from whisperstill.decode.rules import Rules
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint

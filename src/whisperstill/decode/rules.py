@@ -5,6 +5,7 @@ end is followed by the next one's start), monotone, a largest first timestamp, a
 timestamps together are more probable than any single text token.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,11 +35,21 @@ class History:
         """Nothing yet."""
         return cls(*(torch.zeros(rows, dtype=torch.long, device=device) for _ in range(4)))
 
+    @classmethod
+    def at(cls, steps: Sequence["History"], index: Int[Tensor, "rows"]) -> "History":
+        """Of each row what was known after `index[row]` of these steps."""
+        fields = ("count", "last", "penultimate", "timestamp")
+        return cls(*(torch.stack([getattr(one, name) for one in steps]).gather(0, index[None])[0] for name in fields))
+
     def add(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
         """Note one more token a row."""
         self.timestamp = torch.where(tokens >= timestamp_begin, tokens, self.timestamp)
         self.penultimate, self.last = self.last, tokens
         self.count = self.count + 1
+
+    def copy(self) -> "History":
+        """Another one that knows the same (`add` and `keep` put new tensors in place of the old)."""
+        return History(self.count, self.last, self.penultimate, self.timestamp)
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Drop all rows but these."""

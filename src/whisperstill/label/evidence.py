@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from whisperstill.decode.greedy import Observed
+from whisperstill.decode.observed import Observed
 from whisperstill.decode.transcript import compression_ratio
 from whisperstill.label.alignment import split_hypothesis, split_without_reference
 from whisperstill.label.repeats import longest_repeat

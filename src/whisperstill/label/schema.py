@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from whisperstill.decode.greedy import Observed
+from whisperstill.decode.observed import Observed
 from whisperstill.records import AudioSpan, EditCounts, Labelled, Utterance, UtteranceEvidence, Window
 
 UTTERANCE = pa.struct(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whisperstill.decode.greedy import Decoded
+from whisperstill.decode.observed import Decoded
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.model.checkpoints import Checkpoint
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whisperstill.decode.greedy import Decoded, Observed
+from whisperstill.decode.observed import Decoded, Observed
 from whisperstill.decode.recogniser import Recognised, Recogniser
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import Generation

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.greedy import detect_languages, greedy, observe
+from whisperstill.decode.greedy import detect_languages, greedy
+from whisperstill.decode.observed import observe
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation

@@ -9,8 +9,8 @@ import soundfile
 
 from whisperstill.audio.activity import cut_file
 from whisperstill.decode import longform
-from whisperstill.decode.greedy import Decoded
 from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_recordings
+from whisperstill.decode.observed import Decoded
 from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import AudioError
 from whisperstill.text.tokenizer import Tokenizer
