@@ -155,8 +155,8 @@ def _hear(
     options: DecodingOptions,
 ) -> list[Recognised]:
     """Decode a batch; notes the language of recordings that begin in it."""
-    waveforms = np.stack([pad_or_trim(piece.waveform) for piece in pieces])
-    states = recogniser.encode(torch.from_numpy(waveforms))
+    waveforms = torch.from_numpy(np.stack([pad_or_trim(piece.waveform) for piece in pieces]))
+    states = recogniser.encode(waveforms)
     for piece in pieces:
         if piece.recording not in parts:
             parts[piece.recording] = _Open(recogniser.known_language(known[piece.recording].language))
@@ -170,6 +170,7 @@ def _hear(
         task=options.task,
         timestamps=with_timestamps(recogniser, options),
         prompt=recogniser.prompt(options.initial_prompt),
+        draft_states=recogniser.draft_states(waveforms, states),
     )
 
 

@@ -29,7 +29,7 @@ BLOCK = 8
 """Tokens a verification reads: float32 products of 8 rows cost twice a single one, those of 3 three times."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Speculation:
     """What was proposed and what became of it, over all rows."""
 
@@ -39,6 +39,14 @@ class Speculation:
     accepted: int = 0
     tokens: int = 0
     """Decoded, end tokens included."""
+
+    def __add__(self, other: "Speculation") -> "Speculation":
+        return Speculation(
+            self.verifications + other.verifications,
+            self.proposed + other.proposed,
+            self.accepted + other.accepted,
+            self.tokens + other.tokens,
+        )
 
     @property
     def acceptance(self) -> float:

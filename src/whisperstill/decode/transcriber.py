@@ -59,13 +59,23 @@ class Transcriber:
             yield Path(recording.path), result
 
 
-def load(name_or_dir: str | Path, device: str = "auto", dtype: str = "auto") -> Transcriber:
+def load(
+    name_or_dir: str | Path, device: str = "auto", dtype: str = "auto", assistant: str | Path | None = None
+) -> Transcriber:
     """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
 
-    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32` or `bf16`. Raises `NotFoundError`,
-    `CheckpointError` or `SettingsError`.
+    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32` or `bf16`. An `assistant`, a smaller model with the
+    same vocabulary, makes it faster and changes nothing else. Raises `NotFoundError`, `CheckpointError` or
+    `SettingsError`.
     """
     if dtype not in ("auto", "fp32", "bf16"):
         raise SettingsError(f"expected dtype auto, fp32 or bf16, got {dtype!r}")
     chosen = choose_device(device)
-    return Transcriber(Recogniser(load_checkpoint(name_or_dir), device=chosen, dtype=choose_dtype(dtype, chosen)))
+    return Transcriber(
+        Recogniser(
+            load_checkpoint(name_or_dir),
+            device=chosen,
+            dtype=choose_dtype(dtype, chosen),
+            assistant=None if assistant is None else load_checkpoint(assistant),
+        )
+    )

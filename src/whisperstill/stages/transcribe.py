@@ -21,6 +21,9 @@ class TranscribeSettings:
     """Audio files, or folders that are searched for them."""
     model: str
     """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
+    assistant: str | None = None
+    """A smaller checkpoint with the same vocabulary, best a student of the model: it proposes, the model verifies. The
+    transcripts are the model's own."""
     output_dir: Path = Path()
     """Folder for the transcripts."""
     output_format: Literal["txt", "vtt", "srt", "tsv", "json", "all"] = "all"
@@ -64,6 +67,10 @@ class TranscribeReport:
     """Time it took, without loading the model."""
     speed: float
     """Hours of audio per hour."""
+    acceptance: float | None
+    """Share of the assistant's tokens that the model accepted; None without an assistant."""
+    tokens_per_verification: float | None
+    """Tokens that each look of the model gave; 1 without an assistant's help."""
     problems: tuple[Skipped, ...]
 
 
@@ -83,7 +90,7 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
         raise NotFoundError(problems[0].reason if problems else "expected audio files, found none")
     if not todo:
         _list(problems, console)
-        return TranscribeReport((), 0, existing, 0.0, 0.0, 0.0, tuple(problems))
+        return TranscribeReport((), 0, existing, 0.0, 0.0, 0.0, None, None, tuple(problems))
 
     import time
 
@@ -97,8 +104,9 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
         torch.set_num_threads(settings.threads)
     written: list[str] = []
     files, seconds, begun = 0, 0.0, 0.0
+    helped = None
     if readable:
-        transcriber = load(settings.model, settings.device, settings.dtype)
+        transcriber = load(settings.model, settings.device, settings.dtype, settings.assistant)
         begun = time.monotonic()
         results = transcriber.transcribe_many(
             readable,
@@ -120,6 +128,8 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
                 made = write_transcript(result, settings.output_dir, names[path], settings.output_format)
                 written += map(str, made)
                 files, seconds = files + 1, seconds + result.duration
+        if settings.assistant:
+            helped = transcriber.recogniser.speculation
     took = time.monotonic() - begun if readable else 0.0
     _list(problems, console)
     if not files and not existing:
@@ -130,7 +140,22 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
         f"transcribed {files} files, {seconds / 3600:.2f} h, {speed:.1f}x real time; {len(written)} files written to "
         f"{settings.output_dir}"
     )
-    return TranscribeReport(tuple(written), files, existing, seconds / 3600, took, speed, tuple(problems))
+    if helped:
+        console.info(
+            f"{100 * helped.acceptance:.0f} % of the assistant's tokens accepted, "
+            f"{helped.tokens_per_verification:.1f} tokens per verification"
+        )
+    return TranscribeReport(
+        tuple(written),
+        files,
+        existing,
+        seconds / 3600,
+        took,
+        speed,
+        helped.acceptance if helped else None,
+        helped.tokens_per_verification if helped else None,
+        tuple(problems),
+    )
 
 
 def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:

@@ -40,6 +40,7 @@ class Scripted(Recogniser):
         self.tokenizer = tokenizer
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
+        self.assistant = None
         self.batches: list[int] = []
         self.detected: list[float] = []
 

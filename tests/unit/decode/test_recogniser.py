@@ -10,6 +10,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import Generation
+from whisperstill.model.student import make_student
 from whisperstill.units import WINDOW_SAMPLES
 
 from unit.decode.scripted import DIMS
@@ -84,6 +85,42 @@ def test_a_prompt_changes_what_is_heard_and_fits(recogniser: Recogniser, states:
     with_prompt = recogniser.decode(states, ["en"] * 3, prompt=prompt)
     plain = recogniser.decode(states, ["en"] * 3)
     assert [one.decoded.tokens for one in with_prompt] != [one.decoded.tokens for one in plain]
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_an_assistant_changes_nothing_that_is_heard(
+    random_checkpoint: Checkpoint, recogniser: Recogniser, timestamps: bool
+) -> None:
+    noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
+    dims = Dims(mels=80, vocab=51865, width=16, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1)
+    stranger = make_checkpoint(dims, random_checkpoint.tokenizer_json, seed=5)
+    codes = ["en", "de", "en"]
+    states = recogniser.encode(noise)
+    expected = recogniser.decode(states, codes, timestamps=timestamps, max_new_tokens=12)
+    for checkpoint, shared in ((make_student(random_checkpoint, (1,)), True), (stranger, False)):
+        assisted = Recogniser(random_checkpoint, dtype=torch.float32, assistant=checkpoint)
+        assert assisted.assistant is not None
+        assert (assisted.assistant.network.encoder is assisted.network.encoder) is shared
+        found = assisted.decode(
+            states,
+            codes,
+            timestamps=timestamps,
+            max_new_tokens=12,
+            draft_states=assisted.draft_states(noise, states),
+        )
+        assert [(one.language, one.decoded.tokens) for one in found] == [
+            (one.language, one.decoded.tokens) for one in expected
+        ]
+        assert assisted.speculation.tokens == sum(len(one.decoded.tokens) + one.decoded.ended for one in found)
+        assert assisted.speculation.verifications > 0
+    assert recogniser.draft_states(noise, states) is None
+
+
+def test_an_assistant_of_another_vocabulary_is_refused(random_checkpoint: Checkpoint) -> None:
+    dims = Dims(mels=80, vocab=51864, width=16, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1)
+    english = make_checkpoint(dims, make_tokenizer(50256, 99))
+    with pytest.raises(SettingsError, match="random has 51864 tokens, random has 51865"):
+        Recogniser(random_checkpoint, assistant=english)
 
 
 def test_only_a_student_without_timestamps_is_decoded_without(random_checkpoint: Checkpoint) -> None:
