@@ -107,7 +107,9 @@ def main() -> None:
     if not options.only_ours:
         import tempfile
 
-        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, logging
+
+        logging.set_verbosity_error()
 
         with tempfile.TemporaryDirectory() as directory:
             write_huggingface(checkpoint, Path(directory))

@@ -1,0 +1,89 @@
+"""`transcribe`: many files, some of them broken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from whisperstill.cli.main import main
+from whisperstill.errors import AudioError, SettingsError
+from whisperstill.stages import transcribe
+from whisperstill.stages.console import Silent
+from whisperstill.stages.transcribe import FORMATS, TranscribeSettings, output_names
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sounds of one name, one in a folder of its own; an empty file, junk, and a text."""
+    place = tmp_path_factory.mktemp("audio")
+    (place / "monday").mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("talk.wav", "monday/talk.flac"):
+        soundfile.write(place / name, generator.normal(0, 0.1, 32_000), 16_000)
+    (place / "empty.wav").write_bytes(b"")
+    (place / "junk.mp3").write_bytes(b"not audio at all" * 50)
+    (place / "notes.txt").write_text("not audio")
+    return place
+
+
+def settings_for(folder: Path, teacher: Path, output: Path) -> TranscribeSettings:
+    return TranscribeSettings(audio=(str(folder),), model=str(teacher), output_dir=output, language="en")
+
+
+def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+    report = transcribe.run(settings_for(folder, small_teacher, tmp_path), Silent())
+    assert report.files == 2 and report.hours == pytest.approx(4 / 3600)
+    assert sorted(Path(problem.source).name for problem in report.problems) == ["empty.wav", "junk.mp3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{name}.{ending}" for name in ("talk.wav", "talk.flac") for ending in FORMATS
+    )
+    content = json.loads((tmp_path / "talk.wav.json").read_text())
+    assert content["language"] == "en"
+    assert all(0 <= part["start"] < part["end"] <= 2.0 for part in content["segments"])
+
+
+def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+    line = ["transcribe", str(folder), "--model", str(small_teacher), "--output_dir", str(tmp_path)]
+    line += ["--output_format", "txt", "--language", "en", "--skip-existing"]
+    assert main(line) == 0
+    (tmp_path / "talk.wav.txt").write_text("mine")
+    (tmp_path / "talk.flac.txt").unlink()
+    assert main(line) == 0
+    assert (tmp_path / "talk.wav.txt").read_text() == "mine"
+    assert (tmp_path / "talk.flac.txt").exists()
+    assert main([*line, "--strict"]) == 1  # two files are still broken
+
+
+def test_only_broken_files_are_an_error(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+    broken = TranscribeSettings(audio=(str(folder / "junk.mp3"),), model=str(small_teacher), output_dir=tmp_path)
+    with pytest.raises(AudioError, match="no file could be transcribed"):
+        transcribe.run(broken, Silent())
+
+
+def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    wrong = TranscribeSettings((), "base", output_dir=tmp_path / "file", batch_size=0, threads=-1, language="Klingon")
+    with pytest.raises(SettingsError) as caught:
+        transcribe.run(wrong, Silent())
+    for word in ("audio", "batch_size", "threads", "output_dir", "language"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/talk.wav"], ["talk"]),
+        (["a/talk.wav", "b/other.wav"], ["talk", "other"]),
+        (["a/talk.wav", "a/talk.mp3"], ["talk.wav", "talk.mp3"]),
+        (["a/talk.wav", "b/talk.wav"], ["a-talk", "b-talk"]),
+        (["a/talk.wav", "a/Talk.wav", "b/talk.wav"], None),
+    ],
+)
+def test_names_tell_files_apart(paths: list[str], names: list[str] | None) -> None:
+    files = [Path(path) for path in paths]
+    found = output_names(files)
+    assert len({name.casefold() for name in found.values()}) == len(files)
+    if names is not None:
+        assert [found[path] for path in files] == names
