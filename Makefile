@@ -1,4 +1,4 @@
-# make demo   the whole pipeline on real speech (about five minutes on two cores; the second time seconds)
+# make demo   the whole pipeline on real speech (five to eight minutes on two cores; the second time seconds)
 # make test   linters, types, import contracts, tests
 # Each sets up everything it needs in .venv.
 
