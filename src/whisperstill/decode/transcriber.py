@@ -65,8 +65,8 @@ def load(
     """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
 
     `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32` or `bf16`. An `assistant`, a smaller model with the
-    same vocabulary, makes it faster and changes nothing else. Raises `NotFoundError`, `CheckpointError` or
-    `SettingsError`.
+    same vocabulary, proposes and the model verifies: what is heard is the same. It pays where a token costs the model
+    many times what it costs the assistant. Raises `NotFoundError`, `CheckpointError` or `SettingsError`.
     """
     if dtype not in ("auto", "fp32", "bf16"):
         raise SettingsError(f"expected dtype auto, fp32 or bf16, got {dtype!r}")

@@ -23,7 +23,7 @@ class TranscribeSettings:
     """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
     assistant: str | None = None
     """A smaller checkpoint with the same vocabulary, best a student of the model: it proposes, the model verifies. The
-    transcripts are the model's own."""
+    transcripts are the model's own. It pays where the model is many times the assistant's size."""
     output_dir: Path = Path()
     """Folder for the transcripts."""
     output_format: Literal["txt", "vtt", "srt", "tsv", "json", "all"] = "all"
