@@ -1,6 +1,7 @@
 """`transcribe`: many files, some of them broken."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,21 @@ def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher:
     content = json.loads((tmp_path / "talk.wav.json").read_text())
     assert content["language"] == "en"
     assert all(0 <= part["start"] < part["end"] <= 2.0 for part in content["segments"])
+
+
+def test_an_assistant_writes_the_same(folder: Path, small_teacher: Path, small_student: Path, tmp_path: Path) -> None:
+    plain = replace(settings_for(folder, small_teacher, tmp_path / "plain"), dtype="fp32", output_format="json")
+    helped = replace(plain, output_dir=tmp_path / "helped", assistant=str(small_student))
+    assert transcribe.run(plain, Silent()).acceptance is None
+    report = transcribe.run(helped, Silent())
+    assert report.acceptance is not None and 0 <= report.acceptance <= 1
+    assert report.tokens_per_verification is not None and report.tokens_per_verification >= 1
+    texts = [
+        [[part["tokens"] for part in json.loads(path.read_text())["segments"]] for path in sorted(place.iterdir())]
+        for place in (tmp_path / "plain", tmp_path / "helped")
+    ]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 2 and all(texts[0])
 
 
 def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
