@@ -19,6 +19,31 @@ SHORTEST_REST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it was said."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    word: str
+    """With the space in front that Whisper gives it."""
+    probability: float
+    """Mean of its tokens' probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Text that the network said and that was not believed."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    text: str
+    """Empty where the network was not even asked."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a recording that was transcribed as one."""
 
@@ -40,6 +65,8 @@ class Segment:
     no_speech_prob: float
     """Of the window."""
     temperature: float = 0.0
+    words: tuple[Word, ...] | None = None
+    """None where word timestamps were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +82,8 @@ class Transcript:
     """1 where the language was given."""
     duration: float
     """Seconds of audio."""
+    suppressed: tuple[Suppressed, ...] = ()
+    """What was said on silence, noise or in a loop, and is not part of the text."""
 
 
 def compression_ratio(text: str) -> float:

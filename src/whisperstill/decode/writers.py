@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from whisperstill.decode.transcript import Transcript
+from whisperstill.decode.transcript import Segment, Transcript
 from whisperstill.errors import SettingsError
 from whisperstill.files import write_whole
 
@@ -56,7 +56,7 @@ def to_json(transcript: Transcript) -> str:
     """Text, segments and language under openai/whisper's keys, and the language's probability and the duration."""
     content = {
         "text": transcript.text,
-        "segments": [asdict(segment) for segment in transcript.segments],
+        "segments": [_told(segment) for segment in transcript.segments],
         "language": transcript.language,
         "language_probability": transcript.language_probability,
         "duration": transcript.duration,
@@ -91,6 +91,11 @@ def write_transcript(transcript: Transcript, directory: Path, stem: str, output_
         write_whole(path, WRITERS[name](transcript))
         paths.append(path)
     return paths
+
+
+def _told(segment: Segment) -> dict[str, object]:
+    """A segment under openai/whisper's keys: `words` only where they were asked for."""
+    return {name: value for name, value in asdict(segment).items() if name != "words" or value is not None}
 
 
 def _cue(text: str) -> str:
