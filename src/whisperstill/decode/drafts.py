@@ -1,5 +1,6 @@
 """Who proposes the tokens that a teacher verifies."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -7,76 +8,116 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisperstill.decode.rules import History, Rules
+from whisperstill.decode.sampling import Draw
 from whisperstill.model.cache import Slots
-from whisperstill.model.whisper import Whisper
+from whisperstill.model.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Sofar:
+    """What is known of each row when tokens are asked for."""
+
+    sequence: Int[Tensor, "rows capacity"]
+    """All tokens, what stands before the transcript included; behind `length` anything."""
+    length: Int[Tensor, "rows"]
+    history: History
+    draw: Draw
 
 
 class Draft(Protocol):
     """Proposes; nothing it says can change what is decoded, only how fast."""
 
-    def propose(
-        self, context: Int[Tensor, "rows known"], position: Int[Tensor, "rows"], history: History, count: int
-    ) -> Int[Tensor, "rows count"]:
-        """`count` tokens a row that may follow `context`, its last tokens so far: two, or one where there is but one.
-
-        The first of them stands at `position`. `history` is the proposer's to change.
-        """
+    def put(
+        self, rows: list[int], states: Float[Tensor, "new positions width"], start: Int[Tensor, "new prompt"]
+    ) -> None:
+        """These rows hold new windows now, with these tokens before the transcript."""
         ...
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
-        """Row i is from now on what row `rows[i]` was (in the order that `Slots.keep` gives)."""
+    def propose(self, sofar: Sofar, count: int) -> Int[Tensor, "rows count"]:
+        """`count` tokens a row that may follow the last one."""
+        ...
+
+    def keep(self, order: Int[Tensor, "kept"]) -> None:
+        """Row i is from now on what row `order[i]` was."""
         ...
 
 
 class Nobody:
     """Proposes the same token always: the teacher decodes greedily, in blocks."""
 
-    def propose(
-        self, context: Int[Tensor, "rows known"], position: Int[Tensor, "rows"], history: History, count: int
-    ) -> Int[Tensor, "rows count"]:
-        """See `Draft`."""
-        return context.new_zeros(len(context), count)
+    def put(
+        self, rows: list[int], states: Float[Tensor, "new positions width"], start: Int[Tensor, "new prompt"]
+    ) -> None:
+        """Nothing to note."""
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def propose(self, sofar: Sofar, count: int) -> Int[Tensor, "rows count"]:
+        """See `Draft`."""
+        return sofar.length.new_zeros(len(sofar.length), count)
+
+    def keep(self, order: Int[Tensor, "kept"]) -> None:
         """Nothing to drop."""
 
 
 class StudentDraft:
-    """A small network's own greedy tokens, under the teacher's rules.
+    """A small network's own tokens, taken as the teacher takes its own: same rules, same noise.
 
-    Its slots need no roll-back: it begins each round by reading the last two tokens that the teacher let stand. Two,
-    because where all it proposed was accepted, it has not yet read the last of its own.
+    Its slots need no roll-back. `_read` says how many tokens of a row it has read; where the teacher took another token
+    than proposed, or went on alone for a while, the student reads what it missed as one block.
     """
 
     def __init__(
         self,
-        network: Whisper,
-        states: Float[Tensor, "rows positions width"],
-        start: Int[Tensor, "rows prompt"],
-        rules: Rules,
+        decoder: Decoder,
+        size: int,
+        positions: int,
         capacity: int,
+        rules: Rules,
+        listed: Int[Tensor, "listed"] | None,
     ) -> None:
-        self._network, self._rules = network, rules
-        self._slots = Slots(network.decoder.project(states), capacity)
-        self._output = network.decoder.output(len(states))
-        network.decoder(start, torch.zeros(len(start), dtype=torch.long, device=start.device), self._slots)
+        """`size` rows of `capacity` tokens. `listed` are the tokens it may propose, ascending; None: all of them."""
+        self._decoder = decoder
+        self._slots: Slots = decoder.slots(size, positions, capacity)
+        self._rules = rules if listed is None else rules.among(listed)
+        self._output = decoder.output(size, listed)
+        self._read = torch.zeros(size, dtype=torch.long, device=rules.ids.device)
 
-    def propose(
-        self, context: Int[Tensor, "rows known"], position: Int[Tensor, "rows"], history: History, count: int
-    ) -> Int[Tensor, "rows count"]:
+    def put(
+        self, rows: list[int], states: Float[Tensor, "new positions width"], start: Int[Tensor, "new prompt"]
+    ) -> None:
         """See `Draft`."""
-        decoder, proposed = self._network.decoder, []
-        last = decoder(context, position, self._slots)[:, -1]
-        position = position + context.shape[1]
+        beginning = self._decoder.beginning(states.to(self._decoder.positions.dtype))
+        if start.shape[1] > 1:  # the last token is read when it is asked for what follows
+            self._decoder(start[:, :-1], start.new_zeros(len(start)), beginning)
+        else:
+            beginning.past = []
+        self._slots.put(rows, beginning)
+        self._read[rows] = start.shape[1] - 1
+
+    def propose(self, sofar: Sofar, count: int) -> Int[Tensor, "rows count"]:
+        """See `Draft`."""
+        rows, vocabulary = len(sofar.length), self._rules.vocabulary
+        self._slots.use(rows)
+        history = sofar.history.copy()
+        read = torch.minimum(self._read[:rows], sofar.length - 1)
+        missed = int((sofar.length - read).max())
+        begin = (sofar.length - missed).clamp(min=0)
+        block = sofar.sequence.gather(1, begin[:, None] + torch.arange(missed, device=begin.device))
+        hidden = self._decoder(block, begin, self._slots)
+        last = hidden[torch.arange(rows, device=begin.device), sofar.length - 1 - begin]
+        proposed: list[Tensor] = []
+        position = sofar.length
         for index in range(count):
-            tokens = self._rules.apply(self._output(last), history).argmax(-1)
-            history.add(tokens, self._rules.vocabulary.timestamp_begin)
+            logits = self._rules.apply(self._output(last), history)
+            tokens = sofar.draw.take(logits, position, self._rules.ids)
+            history.add(tokens, vocabulary.timestamp_begin)
             proposed.append(tokens)
             if index + 1 < count:
-                last = decoder(tokens[:, None], position, self._slots)[:, 0]
+                last = self._decoder(tokens[:, None], position, self._slots)[:, 0]
                 position = position + 1
+        self._read[:rows] = position
         return torch.stack(proposed, 1)
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def keep(self, order: Int[Tensor, "kept"]) -> None:
         """See `Draft`."""
-        self._slots.keep(rows)
+        self._slots.keep(order)
+        self._read[: len(order)] = self._read[order]

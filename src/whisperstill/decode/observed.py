@@ -7,7 +7,7 @@ recording it costs no further visit of the network.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisperstill.model.whisper import Whisper
@@ -29,11 +29,13 @@ class Observed:
     top_logits: Float[Tensor, "steps k"]
     hidden: Float[Tensor, "steps width"]
     """Normalised last hidden state, from which the logits are."""
+    allowed: Float[Tensor, "steps"]
+    """Natural-log probability of the token taken among those that the rules let through."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Greedy output for one window."""
+    """What was decoded of one window."""
 
     tokens: tuple[int, ...]
     """Without start and end tokens; timestamps where the rules ask for them."""
@@ -61,59 +63,49 @@ def observe(
 
 
 class Record:
-    """Per row and step, what is observed."""
+    """Per line (a window's) and step, what is observed."""
 
-    def __init__(self, batch: int, steps: int, top: int, network: Whisper) -> None:
-        """`steps` is the most tokens of a row; `top` = 0 leaves out all but log-probabilities."""
+    def __init__(self, lines: int, steps: int, rows: int, top: int, network: Whisper) -> None:
+        """`steps` is the most tokens of a line, `rows` the most that are noted at a time.
+
+        `top` = 0 leaves out all but log-probabilities.
+        """
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(batch, steps, *shape, dtype=dtype, device=network.device)
+            return torch.zeros(lines, steps, *shape, dtype=dtype, device=network.device)
 
         self.tokens = empty(dtype=torch.long)
-        self.logprob, self.entropy, self.lse1, self.lse2 = (empty() for _ in range(4))
+        self.logprob, self.allowed, self.entropy, self.lse1, self.lse2 = (empty() for _ in range(5))
         self.top_ids, self.top_logits = empty(top, dtype=torch.long), empty(top)
-        self.hidden = empty(network.dims.width)
+        self.hidden = empty(network.dims.width if top else 0)
         self.top = top
-        self._room = torch.empty(batch, network.dims.vocab, device=network.device)
+        self._room = torch.empty(rows, network.dims.vocab, device=network.device)
 
-    def distribution(self, rows: Tensor, step: Tensor | int, logits: Tensor, hidden: Tensor) -> None:
-        """Before any rule. What is noted again for a row's step replaces what was noted before."""
-        room = self._room[: len(rows)]
+    def distribution(self, lines: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
+        """Before any rule. What is noted again for a line's step replaces what was noted before."""
         if self.top:
-            self.lse1[rows, step], self.lse2[rows, step], self.entropy[rows, step] = observe(logits, room)
-            self.top_logits[rows, step], self.top_ids[rows, step] = logits.topk(self.top, dim=-1)
-            self.hidden[rows, step] = hidden.float()
+            room = self._room[: len(lines)]
+            self.lse1[lines, step], self.lse2[lines, step], self.entropy[lines, step] = observe(logits, room)
+            self.top_logits[lines, step], self.top_ids[lines, step] = logits.topk(self.top, dim=-1)
+            self.hidden[lines, step] = hidden.float()
         else:
-            largest = logits.amax(-1, keepdim=True)
-            self.lse1[rows, step] = torch.sub(logits, largest, out=room).exp_().sum(-1).log() + largest[:, 0]
+            self.lse1[lines, step] = self._logsumexp(logits)
 
-    def choice(self, rows: Tensor, step: Tensor | int, logits: Tensor, tokens: Tensor) -> None:
+    def choice(self, lines: Tensor, step: Tensor, logits: Tensor, tokens: Tensor) -> None:
         """After all rules, which leave the logit of what they let through as it was."""
-        self.tokens[rows, step] = tokens
-        self.logprob[rows, step] = logits.gather(1, tokens[:, None])[:, 0] - self.lse1[rows, step]
+        taken = logits.gather(1, tokens[:, None])[:, 0]
+        self.tokens[lines, step] = tokens
+        self.logprob[lines, step] = taken - self.lse1[lines, step]
+        self.allowed[lines, step] = taken - self._logsumexp(logits)
 
-    def decoded(
-        self, lengths: Int[Tensor, "batch"], ended: Bool[Tensor, "batch"], silence: Float[Tensor, "batch"]
-    ) -> list[Decoded]:
-        """What was decoded, cut to each row's length; the end token is observed, but not among the tokens."""
-        results = []
-        for row, steps in enumerate(lengths.tolist()):
-            tokens = tuple(self.tokens[row, : steps - bool(ended[row])].tolist())
-            results.append(Decoded(tokens, bool(ended[row]), float(silence[row]), self._row(row, steps)))
-        return results
+    def decoded(self, line: int, steps: int, ended: bool, silence: float) -> Decoded:
+        """What a line's first steps gave; the end token is observed, but not among the tokens."""
+        tokens = tuple(self.tokens[line, : steps - ended].tolist())
+        fields = (self.logprob, self.entropy, self.lse1, self.lse2, self.top_ids, self.top_logits)
+        observed = (field[line, :steps].cpu().clone() for field in (*fields, self.hidden, self.allowed))
+        return Decoded(tokens, ended, silence, Observed(*observed))
 
-    def _row(self, row: int, steps: int) -> Observed:
-        return Observed(
-            *(
-                field[row, :steps].cpu()
-                for field in (
-                    self.logprob,
-                    self.entropy,
-                    self.lse1,
-                    self.lse2,
-                    self.top_ids,
-                    self.top_logits,
-                    self.hidden,
-                )
-            )
-        )
+    def _logsumexp(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:
+        largest = logits.amax(-1, keepdim=True)
+        room = torch.sub(logits, largest, out=self._room[: len(logits)])
+        return room.exp_().sum(-1).log() + largest[:, 0]

@@ -1,30 +1,36 @@
 """A checkpoint ready to hear: network, vocabulary, tokenizer and rules, on a device.
 
 Three steps that can be taken apart: `encode` windows, `detect` the language of those whose language nobody knows,
-`decode` greedily, or speculatively with an assistant: the same tokens. Labelling, evaluation and transcription all go
-this way.
+`decode` them, speculatively where there is an assistant: the same tokens. Labelling and evaluation go this way;
+transcription feeds the same `pool` window by window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
-from whisperstill.decode.drafts import StudentDraft
-from whisperstill.decode.greedy import detect_languages, greedy
+from whisperstill.decode.drafts import Draft, Nobody, StudentDraft
+from whisperstill.decode.languages import detect_languages
 from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pace import BLOCKS, Pace
+from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.rules import Rules
-from whisperstill.decode.speculative import Speculation, speculative
+from whisperstill.decode.speculation import Speculation
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.int8 import int8_is_there, to_int8
 from whisperstill.model.whisper import Whisper, best_dtype
 from whisperstill.text.languages import language_code
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS
+
+EXACT_BLOCK = 8
+"""Tokens of the blocks of `exact` decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +44,18 @@ class Recognised:
 
     @property
     def mean_logprob(self) -> float:
-        """Mean natural-log probability of the tokens, the end token included (before any rule barred a token)."""
-        return float(self.decoded.observed.logprob.mean())
+        """Mean natural-log probability of the tokens among those the rules allow, the end token included (as
+        openai/whisper defines it)."""
+        return float(self.decoded.observed.allowed.mean())
 
 
 class Recogniser:
     """A Whisper checkpoint on a device. `dtype` None: bf16 where the hardware multiplies it fast, else fp32.
 
-    An `assistant`, a smaller checkpoint with the same vocabulary, proposes tokens for this one to verify; what is
-    heard stays this one's. Where both have the same encoder, as a student of this checkpoint has, it runs once.
-    Raises `SettingsError` for an assistant with another vocabulary.
+    `int8` decodes and encodes with products of 8-bit integers (CPU). An `assistant`, a smaller checkpoint with the same
+    vocabulary, proposes tokens for this one to verify; what is heard stays this one's. Where both have the same
+    encoder, as a student of this checkpoint has, it runs once. Raises `SettingsError` for an assistant with another
+    vocabulary, and for int8 where there is none.
     """
 
     def __init__(
@@ -56,28 +64,40 @@ class Recogniser:
         *,
         device: str = "cpu",
         dtype: torch.dtype | None = None,
+        int8: bool = False,
         assistant: Checkpoint | None = None,
     ) -> None:
         self.source = checkpoint.source
         self.dims = checkpoint.dims
         self.generation = checkpoint.generation
         self.metadata = checkpoint.metadata
+        if int8:
+            dtype = torch.float32
         self.network = Whisper.from_state(checkpoint.dims, checkpoint.state, dtype or best_dtype(device), device)
+        if int8:
+            to_int8(self.network)
         self.vocabulary = Vocabulary.of(checkpoint.dims.vocab)
         self.tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
         self._rules = {kind: Rules(self.vocabulary, self.generation, kind, device) for kind in (False, True)}
+        self._pool: Pool | None = None
         self.speculation = Speculation()
-        """What assistants did so far."""
+        """What was decoded so far, and what the assistant did for it."""
         self.assistant: Recogniser | None = None
         if assistant is not None:
-            if assistant.dims.vocab != self.dims.vocab:
-                raise SettingsError(
-                    f"the assistant must have the model's vocabulary: {assistant.source} has {assistant.dims.vocab} "
-                    f"tokens, {self.source} has {self.dims.vocab}"
-                )
-            self.assistant = Recogniser(assistant, device=device, dtype=self.network.dtype)
-            if assistant.encoder_sha256 == checkpoint.encoder_sha256:
-                self.assistant.network.encoder = self.network.encoder
+            self.assistant = self._assisted_by(assistant, checkpoint, device)
+
+    def _assisted_by(self, assistant: Checkpoint, checkpoint: Checkpoint, device: str) -> "Recogniser":
+        if assistant.dims.vocab != self.dims.vocab:
+            raise SettingsError(
+                f"the assistant must have the model's vocabulary: {assistant.source} has {assistant.dims.vocab} "
+                f"tokens, {self.source} has {self.dims.vocab}"
+            )
+        helper = Recogniser(assistant, device=device, dtype=self.network.dtype)
+        if assistant.encoder_sha256 == checkpoint.encoder_sha256:
+            helper.network.encoder = self.network.encoder
+        if device == "cpu" and int8_is_there():
+            to_int8(helper.network.decoder)  # what it proposes is verified: the fastest will do
+        return helper
 
     @property
     def without_timestamps(self) -> bool:
@@ -97,14 +117,14 @@ class Recogniser:
     def draft_states(
         self, waveforms: Float[Tensor, "batch samples"], states: Float[Tensor, "batch positions width"]
     ) -> Float[Tensor, "batch positions draft_width"] | None:
-        """What the assistant hears of windows, given what this network hears; None without an assistant."""
-        if self.assistant is None:
+        """What the assistant's own encoder hears of windows; None without one."""
+        if self.assistant is None or self.assistant.network.encoder is self.network.encoder:
             return None
-        return states if self.assistant.network.encoder is self.network.encoder else self.assistant.encode(waveforms)
+        return self.assistant.encode(waveforms)
 
     def detect(self, states: Float[Tensor, "batch positions width"]) -> list[tuple[str, float]]:
         """The most probable language of each window and its probability; ("en", 1) for an English-only network."""
-        return detect_languages(self.network, states, self._rules[False])
+        return detect_languages(self.network, states, self.vocabulary)
 
     def known_language(self, language: str | None) -> str | None:
         """The code of the language that will be decoded: the one asked for, else the checkpoint's own, else None.
@@ -136,6 +156,26 @@ class Recogniser:
             return ()
         return (self.vocabulary.start_of_previous, *self.tokenizer.encode(f" {text.strip()}")[-MAX_PROMPT_TOKENS:])
 
+    def pool(
+        self,
+        size: int,
+        *,
+        timestamps: bool,
+        top: int = 0,
+        exact: bool = False,
+        pace: Pace | None = None,
+        rules: Rules | None = None,
+    ) -> Pool:
+        """Slots for `size` windows, with the assistant as draft where there is one. See `Pool`."""
+        make: Callable[[int, int], Draft] | None = None
+        blocks: tuple[int, ...] = (1,)
+        if self.assistant is not None:
+            make, blocks = self._draft(timestamps, rules), BLOCKS
+        if exact:
+            blocks = (EXACT_BLOCK,)
+            make = make or (lambda size, capacity: Nobody())
+        return Pool(self.network, rules or self._rules[timestamps], size, top, make, blocks, exact, pace)
+
     def decode(
         self,
         states: Float[Tensor, "batch positions width"],
@@ -148,48 +188,48 @@ class Recogniser:
         top: int = 0,
         draft_states: Float[Tensor, "batch positions draft_width"] | None = None,
     ) -> list[Recognised]:
-        """Greedy transcripts of encoded windows, in order; windows of one language run as one batch.
+        """Greedy transcripts of encoded windows, in order.
 
-        With `draft_states` (see there) the assistant proposes, and the transcripts are the same.
-        `prompt` (see `prompt`) stands before every window's start tokens; `top` as in `greedy`. Raises
+        An assistant with an encoder of its own needs `draft_states` (see there).
+        `prompt` (see `prompt`) stands before every window's start tokens; `top` as in `Record`. Raises
         `SettingsError` for a language or a task that the network does not know.
         """
-        results: list[Recognised | None] = [None] * len(states)
-        for language in dict.fromkeys(languages):
-            rows = [row for row, code in enumerate(languages) if code == language]
-            start = (*prompt, *self.vocabulary.start(language, task, timestamps))
-            tokens = torch.tensor([start] * len(rows), device=self.network.device)
-            chosen, drafted = states, draft_states
-            if len(rows) < len(states):
-                chosen, drafted = states[rows], None if draft_states is None else draft_states[rows]
-            decoded = self._decode(chosen, drafted, tokens, self._rules[timestamps], max_new_tokens, top)
-            for row, one in zip(rows, decoded, strict=True):
-                results[row] = Recognised(language, self.tokenizer.decode(one.tokens).strip(), one)
-        return [one for one in results if one is not None]
+        jobs = [
+            Job(
+                state,
+                (*prompt, *self.vocabulary.start(language, task, timestamps)),
+                None if draft_states is None else draft_states[row],
+                max_new_tokens=max_new_tokens,
+                mark=row,
+            )
+            for row, (state, language) in enumerate(zip(states, languages, strict=True))
+        ]
+        if not jobs:
+            return []
+        pool = self._kept_pool(len(jobs), timestamps, top)
+        pool.put(jobs)
+        found: dict[object, Decoded] = {}
+        while pool.busy:
+            found |= {job.mark: decoded for job, decoded in pool.step()}
+        self.speculation += pool.counts
+        pool.counts = Speculation()
+        return [
+            Recognised(language, self.tokenizer.decode(found[row].tokens).strip(), found[row])
+            for row, language in enumerate(languages)
+        ]
 
-    def _decode(
-        self,
-        states: Float[Tensor, "batch positions width"],
-        draft_states: Float[Tensor, "batch positions draft_width"] | None,
-        start: Int[Tensor, "batch prompt"],
-        rules: Rules,
-        max_new_tokens: int,
-        top: int,
-    ) -> list[Decoded]:
-        if self.assistant is None or draft_states is None:
-            return greedy(self.network, states, start, rules, max_new_tokens=max_new_tokens, top=top)
-        helper, heard = self.assistant.network, draft_states
-        decoded, counts = speculative(
-            self.network,
-            states,
-            start,
-            rules,
-            lambda capacity: StudentDraft(helper, heard, start, rules, capacity),
-            max_new_tokens=max_new_tokens,
-            top=top,
-        )
-        self.speculation += counts
-        return decoded
+    def _kept_pool(self, size: int, timestamps: bool, top: int) -> Pool:
+        """The pool of the last batch, where it serves for this one: its memory is there already."""
+        kept = self._pool
+        if kept is None or kept.busy or kept.size < size or (kept.rules, kept.top) != (self._rules[timestamps], top):
+            kept = self._pool = self.pool(size, timestamps=timestamps, top=top)
+        return kept
+
+    def _draft(self, timestamps: bool, rules: Rules | None) -> Callable[[int, int], Draft]:
+        assert self.assistant is not None
+        decoder, positions = self.assistant.network.decoder, self.assistant.dims.positions
+        allowed = rules or self._rules[timestamps]
+        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, allowed, None)
 
     def recognise(
         self,

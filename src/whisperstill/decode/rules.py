@@ -6,6 +6,7 @@ timestamps together are more probable than any single text token.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,34 @@ class History:
         """Of each row what was known after `index[row]` of these steps."""
         fields = ("count", "last", "penultimate", "timestamp")
         return cls(*(torch.stack([getattr(one, name) for one in steps]).gather(0, index[None])[0] for name in fields))
+
+    def along(self, tokens: Int[Tensor, "rows more"], timestamp_begin: int) -> list["History"]:
+        """What is known now, and after each of these tokens."""
+        steps = [self]
+        for column in tokens.unbind(1):
+            steps.append(steps[-1].with_next(column, timestamp_begin))
+        return steps
+
+    @classmethod
+    def rows(cls, steps: Sequence["History"]) -> "History":
+        """Row by row all of these steps: row 0 at every step, row 1 at every step ..."""
+        fields = ("count", "last", "penultimate", "timestamp")
+        return cls(*(torch.stack([getattr(one, name) for one in steps], 1).flatten() for name in fields))
+
+    def with_next(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> "History":
+        """Another one that knows one more token a row."""
+        more = self.copy()
+        more.add(tokens, timestamp_begin)
+        return more
+
+    def put(self, rows: list[int], size: int) -> None:
+        """Rows that begin anew; there are `size` rows afterwards."""
+        for name in ("count", "last", "penultimate", "timestamp"):
+            old = getattr(self, name)
+            tensor = old.new_zeros(size)
+            tensor[: len(old)] = old
+            tensor[rows] = 0
+            setattr(self, name, tensor)
 
     def add(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
         """Note one more token a row."""
@@ -77,8 +106,23 @@ class Rules:
         self._suppress: Int[Tensor, "suppressed"] = torch.tensor(suppress, dtype=torch.long, device=device)
         begin = [token for token in generation.begin_suppress if token < size]
         self._begin: Int[Tensor, "suppressed"] = torch.tensor(begin, dtype=torch.long, device=device)
-        self._ids = torch.arange(size, device=device)
+        self.ids: Int[Tensor, "vocab"] = torch.arange(size, device=device)
+        """The token of each logit."""
+        self._texts = vocabulary.timestamp_begin  # the logits before are no timestamps
         self._last_initial = vocabulary.timestamp_begin + round(max_initial_timestamp / TIMESTAMP_SECONDS)
+
+    def among(self, ids: Int[Tensor, "listed"]) -> "Rules":
+        """The same rules for logits of some tokens only, in ascending order.
+
+        Raises `ValueError` where the end of text is not among them: nothing would end.
+        """
+        if not (ids == self.vocabulary.end_of_text).any():
+            raise ValueError(f"the end of text ({self.vocabulary.end_of_text}) must be among the tokens")
+        listed = copy(self)
+        listed.ids, listed._texts = ids, int((ids < self.vocabulary.timestamp_begin).sum())
+        listed._suppress = torch.isin(ids, self._suppress).nonzero()[:, 0]
+        listed._begin = torch.isin(ids, self._begin).nonzero()[:, 0]
+        return listed
 
     def apply(self, logits: Float[Tensor, "rows vocab"], history: History) -> Float[Tensor, "rows vocab"]:
         """Set the logits of what may not come to minus infinity, in place."""
@@ -87,10 +131,9 @@ class Rules:
         logits[:, self._begin] = logits[:, self._begin].masked_fill(first, -torch.inf)
         if self.timestamps:
             logits.masked_fill_(self._barred_by_timestamps(history), -torch.inf)
-            begin = self.vocabulary.timestamp_begin
-            together = logits[:, begin:].logsumexp(-1)
-            best_text = logits[:, :begin].amax(-1)
-            logits[:, :begin].masked_fill_((together > best_text)[:, None], -torch.inf)
+            together = logits[:, self._texts :].logsumexp(-1)
+            best_text = logits[:, : self._texts].amax(-1)
+            logits[:, : self._texts].masked_fill_((together > best_text)[:, None], -torch.inf)
         return logits
 
     def _barred_by_timestamps(self, history: History) -> Bool[Tensor, "rows vocab"]:
@@ -99,10 +142,10 @@ class Rules:
         last_is_time = ~first & (history.last >= begin)
         pair_is_open = last_is_time & (history.count > 1) & (history.penultimate < begin)
         pair_is_closed = last_is_time & ~pair_is_open
-        is_time = self._ids >= begin
+        is_time = self.ids >= begin
         barred = pair_is_closed[:, None] & is_time
-        barred = barred | (pair_is_open[:, None] & (self._ids < end_of_text))
+        barred = barred | (pair_is_open[:, None] & (self.ids < end_of_text))
         # A segment's end may be repeated as the next one's start; otherwise time must move on.
         least = torch.where(pair_is_open, history.timestamp, history.timestamp + 1)
-        barred = barred | (is_time & (history.timestamp > 0)[:, None] & (self._ids < least[:, None]))
-        return barred | (first[:, None] & (~is_time | (self._ids > self._last_initial)))
+        barred = barred | (is_time & (history.timestamp > 0)[:, None] & (self.ids < least[:, None]))
+        return barred | (first[:, None] & (~is_time | (self.ids > self._last_initial)))

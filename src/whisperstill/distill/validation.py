@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.decode.greedy import greedy
+from whisperstill.decode.batch import decode_batch
 from whisperstill.decode.rules import Rules
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.model.whisper import Whisper
@@ -62,9 +62,8 @@ class Validation:
                 [self.rules.vocabulary.start(language) for _, language, _ in items], device=self.network.device
             )
             states = torch.stack([state for _, _, state in items])
-            for (utterance, language, _), decoded in zip(
-                items, greedy(self.network, states, start, self.rules), strict=True
-            ):
+            found, _ = decode_batch(self.network, states, start, self.rules)
+            for (utterance, language, _), decoded in zip(items, found, strict=True):
                 clean = normaliser(normaliser_for(language))
                 heard = self.tokenizer.decode(list(decoded.tokens))
                 total = total + count_edits(clean(utterance.text or ""), clean(heard))

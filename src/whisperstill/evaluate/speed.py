@@ -51,10 +51,12 @@ def _turn(network: Whisper, steps: int) -> tuple[float, list[float]]:
     begun = _now(device)
     states = network.encoder(mel)
     encoder = _now(device) - begun
-    slots = network.decoder.slots(states, PROMPT_TOKENS + steps)
     position = torch.zeros(1, dtype=torch.long, device=device)
     tokens = torch.arange(PROMPT_TOKENS, device=device)[None]
-    network.decoder(tokens, position, slots)
+    beginning = network.decoder.beginning(states)
+    network.decoder(tokens, position, beginning)
+    slots = network.decoder.slots(1, dims.positions, PROMPT_TOKENS + steps)
+    slots.put([0], beginning)
     position = position + PROMPT_TOKENS
     times = []
     output = network.decoder.output(1)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
-from whisperstill.model.cache import Forced, Memory, Slots
+from whisperstill.model.cache import Beginning, Forced, Memory, Slots
 from whisperstill.model.dims import Dims
 from whisperstill.model.output import OutputLayer
 
@@ -37,6 +37,8 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(dims.width)
         self.dropout = 0.0
         """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
+        self.int8 = False
+        """Whether products are of 8-bit integers (see `model.int8`)."""
 
     @property
     def _stack(self) -> list[DecoderLayer]:
@@ -50,20 +52,27 @@ class Decoder(nn.Module):
         """Memory for teacher forcing."""
         return Forced(self.project(states))
 
-    def slots(self, states: Float[Tensor, "batch positions width"], capacity: int) -> Slots:
-        """Static slots for `capacity` tokens a row."""
-        return Slots(self.project(states), capacity)
+    def beginning(self, states: Float[Tensor, "batch positions width"]) -> Beginning:
+        """Memory for what stands before a transcript."""
+        return Beginning(self.project(states))
+
+    def slots(self, size: int, positions: int, capacity: int, whole: bool = False) -> Slots:
+        """Static slots for `size` windows of `positions` encoder states and `capacity` tokens each (see `Slots`)."""
+        heads, width = self._stack[0].attention.heads, self.positions.shape[1]
+        window = (size, heads, positions, width // heads)
+        return Slots(len(self._stack), window, capacity, self.positions.dtype, self.positions.device, whole)
 
     def forward(
         self, tokens: Int[Tensor, "batch block"], position: Int[Tensor, "batch"], memory: Memory
     ) -> Float[Tensor, "batch block width"]:
         """Normalised last hidden states of a block of tokens per row, the first at `position[row]`.
 
-        Multiply with the embedding (`logits`) for the distribution of the token that follows each.
+        Multiply with the embedding (`logits`) for the distribution of the token that follows each. Tokens beyond the
+        last position, which a block may hold and nobody will accept, stand at the last one.
         """
         block = tokens.shape[1]
         mask, causal = memory.begin(position, block)
-        at = position[:, None] + torch.arange(block, device=position.device)
+        at = (position[:, None] + torch.arange(block, device=position.device)).clamp(max=len(self.positions) - 1)
         x = self.embedding(tokens) + self.positions[at]
         for index, layer in enumerate(self._stack):
             query, key, value = layer.attention.project(layer.attention_norm(x))
@@ -78,9 +87,10 @@ class Decoder(nn.Module):
         """Float32 logits of hidden states."""
         return F.linear(hidden, self.embedding.weight).float()
 
-    def output(self, rows: int) -> OutputLayer:
-        """`logits` for the steps of at most `rows` rows, in memory that is kept."""
-        return OutputLayer(self.embedding.weight, rows)
+    def output(self, rows: int, listed: Int[Tensor, "listed"] | None = None) -> OutputLayer:
+        """`logits` for the steps of at most `rows` rows, in memory that is kept; of the `listed` tokens only."""
+        weight = self.embedding.weight if listed is None else self.embedding.weight[listed]
+        return OutputLayer(weight, rows, self.int8)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x

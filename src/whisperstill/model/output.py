@@ -9,17 +9,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-FEW_ROWS = 64
+from whisperstill.model.int8 import Int8Linear
+
+FEW_ROWS = 128
 """Up to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS libraries block for
 tall left factors, and the transposed product is up to twice as fast."""
 
 
 class OutputLayer:
-    """Float32 logits of at most `rows` hidden states at a time."""
+    """Float32 logits of at most `rows` hidden states at a time; with `int8` by products of 8-bit integers."""
 
-    def __init__(self, weight: Float[Tensor, "vocab width"], rows: int) -> None:
+    def __init__(self, weight: Float[Tensor, "vocab width"], rows: int, int8: bool = False) -> None:
         self._weight = weight
-        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS
+        self._int8 = Int8Linear(weight, None) if int8 else None
+        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS and not int8
         if self._tall:
             vocab = weight.shape[0]
             self._product = weight.new_empty(vocab * rows)
@@ -27,6 +30,9 @@ class OutputLayer:
 
     def __call__(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Logits; the next call overwrites them."""
+        if self._int8 is not None:
+            product: Tensor = self._int8(hidden)
+            return product.float()
         if not self._tall:
             return F.linear(hidden, self._weight).float()
         rows, vocab = len(hidden), self._weight.shape[0]

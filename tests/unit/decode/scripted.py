@@ -21,7 +21,8 @@ def decoded(tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -
     """Tokens as if a network had said them, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
-    observed = Observed(torch.full((steps,), logprob), plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4))
+    said = torch.full((steps,), logprob)
+    observed = Observed(said, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), said)
     return Decoded(tuple(tokens), ended, no_speech, observed)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.drafts import Draft, Nobody, StudentDraft
-from whisperstill.decode.greedy import greedy
+from whisperstill.decode.batch import decode_batch
+from whisperstill.decode.drafts import Draft, Nobody, Sofar, StudentDraft
 from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.rules import History, Rules
-from whisperstill.decode.speculative import speculative
 from whisperstill.model.cache import Slots
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation
@@ -31,18 +31,26 @@ class Script:
         self.prompt = prompt
         self.rows = torch.arange(len(lines))
 
-    def propose(self, context: Tensor, position: Tensor, history: History, count: int) -> Tensor:
+    def put(self, rows: list[int], states: Tensor, start: Tensor) -> None:
+        """Row i is line i."""
+        assert set(rows) <= set(self.rows.tolist()) and start.shape[1] == self.prompt
+
+    def propose(self, sofar: Sofar, count: int) -> Tensor:
         """The next tokens of the script; zeros behind its end."""
-        said = (position + context.shape[1] - self.prompt).tolist()
+        said = (sofar.length - self.prompt).clamp(min=0).tolist()
         found = []
         for row, at in zip(self.rows.tolist(), said, strict=True):
             rest = self.lines[row][at : at + count]
             found.append(rest + [0] * (count - len(rest)))
         return torch.tensor(found)
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, order: Tensor) -> None:
         """Follow the rows."""
-        self.rows = self.rows[rows]
+        self.rows = self.rows[order]
+
+
+def greedy(network: Whisper, states: Tensor, start: Tensor, rules: Rules, steps: int = 224) -> list[Decoded]:
+    return decode_batch(network, states, start, rules, max_new_tokens=steps)[0]
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +85,15 @@ def rules_for(timestamps: bool, kind: type[Rules] = Ending) -> Rules:
     return kind(VOCABULARY, Generation((1, 2), (220, 50257), ()), timestamps)
 
 
+def maker(student: Whisper, rules: Rules, listed: Tensor | None = None) -> Callable[[int, int], Draft]:
+    return lambda size, capacity: StudentDraft(student.decoder, size, 1500, capacity, rules, listed)
+
+
 def same(found: list[Decoded], expected: list[Decoded]) -> bool:
     return [(one.tokens, one.ended) for one in found] == [(one.tokens, one.ended) for one in expected]
 
 
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("block", [1, 3, 8])
 @pytest.mark.parametrize(("timestamps", "prompt"), [(False, ()), (True, ()), (True, (50361, 100, 101))])
 @pytest.mark.parametrize("who", ["student", "right", "wrong", "half", "ends", "nobody"])
@@ -92,18 +105,19 @@ def test_speculative_is_greedy(
     timestamps: bool,
     prompt: tuple[int, ...],
     who: str,
+    exact: bool,
 ) -> None:
     rules = rules_for(timestamps)
     line = (*prompt, *VOCABULARY.start("en", "transcribe", timestamps))
     start = torch.tensor([line] * BATCH)
-    expected = greedy(network, states, start, rules, max_new_tokens=STEPS)
+    expected = greedy(network, states, start, rules, STEPS)
     truth = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
     shuffled = torch.Generator().manual_seed(1)
 
-    def draft(capacity: int) -> Draft:
+    def draft(size: int, capacity: int) -> Draft:
         match who:
             case "student":
-                return StudentDraft(student, states, start, rules, capacity)
+                return StudentDraft(student.decoder, size, 1500, capacity, rules, None)
             case "right":
                 return Script(truth, len(line))
             case "wrong":
@@ -115,7 +129,9 @@ def test_speculative_is_greedy(
                 return Script(truth, len(line), lambda token: VOCABULARY.end_of_text)
         return Nobody()
 
-    found, counts = speculative(network, states, start, rules, draft, block=block, max_new_tokens=STEPS, top=3)
+    found, counts = decode_batch(
+        network, states, start, rules, max_new_tokens=STEPS, top=3, make_draft=draft, blocks=(block,), exact=exact
+    )
     assert same(found, expected)
     for one, other in zip(found, expected, strict=True):
         assert one.observed.logprob.tolist() == pytest.approx(other.observed.logprob.tolist(), abs=1e-4)
@@ -133,35 +149,137 @@ def test_speculative_is_greedy(
 def test_a_one_token_start_has_no_token_before(network: Whisper, student: Whisper, states: Tensor) -> None:
     start = torch.full((BATCH, 1), VOCABULARY.start_of_transcript)
     rules = rules_for(True)
-    found, _ = speculative(
-        network, states, start, rules, lambda capacity: StudentDraft(student, states, start, rules, capacity), block=4,
-        max_new_tokens=STEPS,
-    )  # fmt: skip
-    assert same(found, greedy(network, states, start, rules, max_new_tokens=STEPS))
+    found, _ = decode_batch(
+        network, states, start, rules, make_draft=maker(student, rules), blocks=(4,), max_new_tokens=STEPS
+    )
+    assert same(found, greedy(network, states, start, rules, STEPS))
 
 
 def test_the_end_of_the_positions(network: Whisper, student: Whisper, states: Tensor) -> None:
-    """Blocks grow shorter where the network's positions end."""
+    """Blocks reach beyond the network's last position, and nothing of that counts."""
     line = (50361, *range(100, 540 - 100), *VOCABULARY.start("en"))[-436:]
     line = (*line[:-4], *VOCABULARY.start("en"))
     start = torch.tensor([line] * 2)
     rules = rules_for(False, Rules)
-    found, _ = speculative(
-        network, states[:2], start, rules, lambda capacity: StudentDraft(student, states[:2], start, rules, capacity)
-    )
+    found, _ = decode_batch(network, states[:2], start, rules, make_draft=maker(student, rules), blocks=(8,))
     assert same(found, greedy(network, states[:2], start, rules))
     assert {len(one.tokens) for one in found} == {448 - len(line)}
 
 
-def test_a_block_of_nothing_is_refused(network: Whisper, states: Tensor) -> None:
+def test_blocks_that_change_all_the_time(network: Whisper, student: Whisper, states: Tensor) -> None:
+    """Whatever length the pace chooses, a student that was left out for a while catches up."""
+    start, rules = torch.tensor([VOCABULARY.start("en")] * BATCH), rules_for(False, Rules)
+    expected = greedy(network, states, start, rules, 40)
+    pool = Pool(network, rules, BATCH, 0, maker(student, rules), (1, 4, 8, 16))
+    chosen = iter([1, 1, 4, 1, 8, 16, 1, 1, 1, 4] * 100)
+    pool._pace.choose = lambda rows: next(chosen)  # type: ignore[method-assign]
+    pool.put([Job(state, VOCABULARY.start("en"), max_new_tokens=40, mark=row) for row, state in enumerate(states)])
+    found: dict[object, Decoded] = {}
+    while pool.busy:
+        found |= {job.mark: one for job, one in pool.step()}
+    assert same([found[row] for row in range(BATCH)], expected)
+
+
+def test_a_draft_may_know_a_part_of_the_vocabulary(network: Whisper, student: Whisper, states: Tensor) -> None:
+    start, rules = torch.tensor([VOCABULARY.start("en", "transcribe", True)] * BATCH), rules_for(True, Rules)
+    listed = torch.cat((torch.arange(0, 50257, 2), torch.arange(50257, VOCABULARY.size)))
+    expected = greedy(network, states, start, rules, STEPS)
+    found, _ = decode_batch(
+        network, states, start, rules, make_draft=maker(student, rules, listed), blocks=(4,), max_new_tokens=STEPS
+    )
+    assert same(found, expected)
+    with pytest.raises(ValueError, match="end of text"):
+        rules.among(torch.arange(10))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_slots_are_taken_by_the_next_window(
+    network: Whisper, student: Whisper, states: Tensor, size: int, exact: bool
+) -> None:
+    """Windows with prompts of different lengths, decoded in few slots, are those decoded alone."""
+    rules = rules_for(True)
+    starts = [
+        (*range(60, 60 + 3 * row), *VOCABULARY.start(language, "transcribe", True))
+        for row, language in enumerate(["en", "de", "en", "es", "zh"])
+    ]
+    alone = [
+        greedy(network, states[row : row + 1], torch.tensor([starts[row]]), rules, STEPS)[0] for row in range(BATCH)
+    ]
+    pool = Pool(network, rules, size, 0, maker(student, rules), (4,), exact)
+    waiting = [Job(states[row], starts[row], max_new_tokens=STEPS, mark=row) for row in range(BATCH)]
+    found: dict[object, Decoded] = {}
+    while waiting or pool.busy:
+        fresh, waiting = waiting[: pool.free], waiting[pool.free :]
+        pool.put(fresh)
+        found |= {job.mark: one for job, one in pool.step()}
+    assert same([found[row] for row in range(BATCH)], alone)
+    for row in range(BATCH):
+        observed, expected = found[row].observed, alone[row].observed
+        assert observed.allowed.tolist() == pytest.approx(expected.allowed.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_exact_blocks_are_equal_to_the_last_bit(
+    random_checkpoint: Checkpoint, student: Whisper, states: Tensor, dtype: torch.dtype
+) -> None:
+    """Same slots, more windows than slots: whatever is proposed, hidden states and log-probabilities are the same."""
+    network = Whisper.from_state(random_checkpoint.dims, random_checkpoint.state, dtype)
+    rules, heard = rules_for(True), states.to(dtype)
+
+    def decoded(make: Callable[[int, int], Draft]) -> list[Decoded]:
+        pool = Pool(network, rules, 3, 2, make, (4,), True)
+        waiting = [Job(heard[row], VOCABULARY.start("en", "transcribe", True), mark=row) for row in range(BATCH)]
+        found: dict[object, Decoded] = {}
+        while waiting or pool.busy:
+            fresh, waiting = waiting[: pool.free], waiting[pool.free :]
+            pool.put(fresh)
+            found |= {job.mark: one for job, one in pool.step()}
+        return [found[row] for row in range(BATCH)]
+
+    plain, drafted = decoded(lambda size, capacity: Nobody()), decoded(maker(student, rules))
+    assert same(plain, drafted)
+    for one, other in zip(plain, drafted, strict=True):
+        assert torch.equal(one.observed.hidden, other.observed.hidden)
+        assert torch.equal(one.observed.allowed, other.observed.allowed)
+
+
+def test_sampling_with_a_draft_is_sampling_without(network: Whisper, student: Whisper, states: Tensor) -> None:
+    """Same seed, same text, in whatever batch; another seed, another text."""
+    rules = rules_for(True)
+
+    def sampled(size: int, blocks: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
+        pool = Pool(network, rules, size, 0, maker(student, rules), blocks)
+        start = VOCABULARY.start("en", "transcribe", True)
+        waiting = [
+            Job(states[row], start, temperature=0.25 * row, key=seed + row, max_new_tokens=STEPS, mark=row)
+            for row in range(BATCH)
+        ]
+        found: dict[object, Decoded] = {}
+        while waiting or pool.busy:
+            fresh, waiting = waiting[: pool.free], waiting[pool.free :]
+            pool.put(fresh)
+            found |= {job.mark: one for job, one in pool.step()}
+        return [found[row].tokens for row in range(BATCH)]
+
+    alone = sampled(1, (1,), 7)
+    assert sampled(1, (8,), 7) == sampled(3, (4,), 7) == sampled(5, (1,), 7) == alone
+    other = sampled(5, (1,), 1007)
+    assert other[0] == alone[0]  # temperature 0
+    assert all(one != another for one, another in zip(other[1:], alone[1:], strict=True))
+
+
+def test_blocks_of_nothing_are_refused(network: Whisper, states: Tensor) -> None:
     start = torch.tensor([VOCABULARY.start("en")] * BATCH)
-    with pytest.raises(ValueError, match="block must be at least 1, got 0"):
-        speculative(network, states, start, rules_for(False), lambda capacity: Nobody(), block=0)
+    with pytest.raises(ValueError, match="blocks must be at least 1"):
+        decode_batch(network, states, start, rules_for(False), make_draft=lambda size, capacity: Nobody(), blocks=(0,))
+    with pytest.raises(ValueError, match="without a draft"):
+        decode_batch(network, states, start, rules_for(False), blocks=(4,))
 
 
 def test_control_a_spoiled_slot_is_noticed(network: Whisper, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     rules, start = rules_for(False), torch.tensor([VOCABULARY.start("en")] * BATCH)
-    expected = greedy(network, states, start, rules, max_new_tokens=STEPS)
+    expected = greedy(network, states, start, rules, STEPS)
     extend = Slots.extend
 
     def spoiled(self: Slots, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,5 +288,7 @@ def test_control_a_spoiled_slot_is_noticed(network: Whisper, states: Tensor, mon
         return keys, values
 
     monkeypatch.setattr(Slots, "extend", spoiled)
-    found, _ = speculative(network, states, start, rules, lambda capacity: Nobody(), max_new_tokens=STEPS)
+    found, _ = decode_batch(
+        network, states, start, rules, max_new_tokens=STEPS, make_draft=lambda size, capacity: Nobody(), blocks=(8,)
+    )
     assert not same(found, expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.model.cache import Slots
+from whisperstill.model.cache import Beginning, Slots
 
 ROWS, CAPACITY = 6, 5
 
@@ -15,10 +15,11 @@ def filled() -> Slots:
     def of_rows(*shape: int) -> Tensor:
         return torch.arange(float(ROWS))[:, None, None, None].expand(ROWS, *shape).contiguous()
 
-    slots = Slots([(of_rows(2, 7, 4), of_rows(2, 7, 4)) for _ in range(2)], CAPACITY)
-    slots.begin(torch.zeros(ROWS, dtype=torch.long), 3)
+    beginning = Beginning([(of_rows(2, 7, 4), of_rows(2, 7, 4)) for _ in range(2)])
     for layer in range(2):
-        slots.extend(layer, of_rows(2, 3, 4), of_rows(2, 3, 4))
+        beginning.extend(layer, of_rows(2, 3, 4), of_rows(2, 3, 4))
+    slots = Slots(2, (ROWS, 2, 7, 4), CAPACITY)
+    slots.put(list(range(ROWS)), beginning)
     return slots
 
 
@@ -37,7 +38,7 @@ def test_kept_rows_are_whole_and_named(kept: list[int], order: list[int]) -> Non
     slots = filled()
     found = slots.keep(torch.tensor(kept))
     assert found.tolist() == order
-    assert slots.batch == len(kept)
+    assert slots.rows == len(kept)
     position = torch.full((len(kept),), 3)
     slots.begin(position, 1)
     for layer in range(2):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.greedy import detect_languages, greedy
-from whisperstill.decode.observed import observe
+from whisperstill.decode.batch import decode_batch
+from whisperstill.decode.languages import detect_languages
+from whisperstill.decode.observed import Decoded, observe
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation
@@ -24,6 +25,10 @@ def network(random_checkpoint: Checkpoint) -> Whisper:
 @pytest.fixture(scope="module")
 def states() -> Tensor:
     return torch.randn(5, 1500, 32, generator=torch.Generator().manual_seed(3))
+
+
+def greedy(network: Whisper, states: Tensor, start: Tensor, rules: Rules, **options: int) -> list[Decoded]:
+    return decode_batch(network, states, start, rules, **options)[0]  # type: ignore[arg-type]
 
 
 def slowly(
@@ -108,5 +113,5 @@ def test_one_exponential_observes_as_three(scale: float) -> None:
 
 
 def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:
-    found = detect_languages(network, states, Rules(VOCABULARY, Generation((), (), ()), False))
+    found = detect_languages(network, states, VOCABULARY)
     assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in found)

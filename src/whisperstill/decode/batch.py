@@ -1,0 +1,43 @@
+"""A batch of windows decoded together, each row to its end."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whisperstill.decode.drafts import Draft
+from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pool import Job, Pool
+from whisperstill.decode.rules import Rules
+from whisperstill.decode.speculation import Speculation
+from whisperstill.model.whisper import Whisper
+from whisperstill.units import MAX_NEW_TOKENS
+
+
+def decode_batch(
+    network: Whisper,
+    states: Float[Tensor, "batch positions width"],
+    start: Int[Tensor, "batch prompt"],
+    rules: Rules,
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    top: int = 0,
+    make_draft: Callable[[int, int], Draft] | None = None,
+    blocks: tuple[int, ...] = (1,),
+    exact: bool = False,
+) -> tuple[list[Decoded], Speculation]:
+    """The most probable token at each step, until <|endoftext|> or `max_new_tokens`: greedy decoding.
+
+    Everything as in `Pool`; a draft changes nothing but the time it takes.
+    """
+    pool = Pool(network, rules, len(states), top, make_draft, blocks, exact)
+    pool.put(
+        [
+            Job(state, tuple(tokens), max_new_tokens=max_new_tokens, mark=row)
+            for row, (state, tokens) in enumerate(zip(states, start.tolist(), strict=True))
+        ]
+    )
+    found: dict[object, Decoded] = {}
+    while pool.busy:
+        found |= {job.mark: decoded for job, decoded in pool.step()}
+    return [found[row] for row in range(len(states))], pool.counts

@@ -1,0 +1,67 @@
+"""Which token is taken: the best one, or one drawn with noise that belongs to a place and not to a moment.
+
+The Gumbel trick: the token with the largest `logit / temperature + g`, where g = -log(-log(u)) with u uniform, is a
+draw from softmax(logits / temperature). Here u is a hash of (key, position, token): a window with a key draws the same
+tokens in whatever batch, at whatever speed, and whether a draft proposed them or not. A draft that hears the same noise
+proposes what will be drawn.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
+"""The constants of splitmix64 as signed 64-bit numbers (Steele, Lea, Flood 2014)."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How each row's tokens are taken."""
+
+    temperature: Float[Tensor, "rows"]
+    """0: the most probable one."""
+    key: Int[Tensor, "rows"]
+    """Whatever tells one draw from another: rows with the same key draw the same noise."""
+    greedy: bool
+    """Whether all temperatures are 0, known without asking the device."""
+
+    def repeat(self, times: int) -> "Draw":
+        """Each row that many times, one after the other."""
+        if self.greedy:
+            return self
+        return Draw(self.temperature.repeat_interleave(times), self.key.repeat_interleave(times), False)
+
+    def take(
+        self, logits: Float[Tensor, "rows vocab"], position: Int[Tensor, "rows"], ids: Int[Tensor, "vocab"]
+    ) -> Int[Tensor, "rows"]:
+        """A token a row for the place `position`; `ids` names the token of each logit."""
+        if self.greedy:
+            return ids[logits.argmax(-1)]
+        best = logits.argmax(-1)
+        drawn = (self.temperature > 0).nonzero()[:, 0]
+        noise = gumbel(self.key[drawn], position[drawn], ids)
+        best[drawn] = (logits[drawn] / self.temperature[drawn, None] + noise).argmax(-1)
+        return ids[best]
+
+
+def gumbel(
+    key: Int[Tensor, "rows"], position: Int[Tensor, "rows"], ids: Int[Tensor, "vocab"]
+) -> Float[Tensor, "rows vocab"]:
+    """Gumbel noise that depends on nothing but key, position and token."""
+    place = _mixed(_mixed(key) + position * _GOLDEN)
+    bits = _mixed(place[:, None] + ids * _GOLDEN) >> 12 & ((1 << 52) - 1)
+    uniform = (bits.double() + 0.5) * 2.0**-52
+    return -(-uniform.log()).log().float()
+
+
+def _mixed(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """The finaliser of splitmix64: every bit of the result depends on every bit of x."""
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
+    """Right shift that fills with zeros (PyTorch's fills with the sign)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
