@@ -6,7 +6,7 @@ transcription feeds the same `pool` window by window.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,9 @@ from whisperstill.audio.mel import log_mel
 from whisperstill.decode.drafts import Draft, Nobody, StudentDraft
 from whisperstill.decode.languages import detect_languages
 from whisperstill.decode.observed import Decoded
-from whisperstill.decode.pace import BLOCKS, Pace
+from whisperstill.decode.pace import BLOCKS
 from whisperstill.decode.pool import Job, Pool
-from whisperstill.decode.rules import Rules
+from whisperstill.decode.rules import MAX_INITIAL_TIMESTAMP, Rules
 from whisperstill.decode.speculation import Speculation
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
@@ -160,21 +160,34 @@ class Recogniser:
         self,
         size: int,
         *,
-        timestamps: bool,
+        rules: Rules,
         top: int = 0,
         exact: bool = False,
-        pace: Pace | None = None,
-        rules: Rules | None = None,
     ) -> Pool:
         """Slots for `size` windows, with the assistant as draft where there is one. See `Pool`."""
         make: Callable[[int, int], Draft] | None = None
         blocks: tuple[int, ...] = (1,)
         if self.assistant is not None:
-            make, blocks = self._draft(timestamps, rules), BLOCKS
+            make, blocks = self._draft(self.assistant, rules), BLOCKS
         if exact:
             blocks = (EXACT_BLOCK,)
             make = make or (lambda size, capacity: Nobody())
-        return Pool(self.network, rules or self._rules[timestamps], size, top, make, blocks, exact, pace)
+        return Pool(self.network, rules, size, top, make, blocks, exact)
+
+    def rules(
+        self, timestamps: bool, suppress: Sequence[int] = (-1,), max_initial_timestamp: float = MAX_INITIAL_TIMESTAMP
+    ) -> Rules:
+        """Which tokens may come next; -1 among `suppress` stands for those of the checkpoint's own settings.
+
+        Raises `SettingsError` for a token that is not in the vocabulary.
+        """
+        wrong = [token for token in suppress if not -1 <= token < self.dims.vocab]
+        if wrong:
+            raise SettingsError(f"suppress_tokens must be -1 to {self.dims.vocab - 1}, got {wrong[0]}")
+        own = self.generation.suppress if -1 in suppress else ()
+        barred = tuple(dict.fromkeys((*own, *(token for token in suppress if token >= 0))))
+        generation = replace(self.generation, suppress=barred)
+        return Rules(self.vocabulary, generation, timestamps, self.network.device, max_initial_timestamp)
 
     def decode(
         self,
@@ -220,16 +233,14 @@ class Recogniser:
 
     def _kept_pool(self, size: int, timestamps: bool, top: int) -> Pool:
         """The pool of the last batch, where it serves for this one: its memory is there already."""
-        kept = self._pool
-        if kept is None or kept.busy or kept.size < size or (kept.rules, kept.top) != (self._rules[timestamps], top):
-            kept = self._pool = self.pool(size, timestamps=timestamps, top=top)
+        kept, rules = self._pool, self._rules[timestamps]
+        if kept is None or kept.busy or kept.size < size or kept.rules is not rules or kept.top != top:
+            kept = self._pool = self.pool(size, rules=rules, top=top)
         return kept
 
-    def _draft(self, timestamps: bool, rules: Rules | None) -> Callable[[int, int], Draft]:
-        assert self.assistant is not None
-        decoder, positions = self.assistant.network.decoder, self.assistant.dims.positions
-        allowed = rules or self._rules[timestamps]
-        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, allowed, None)
+    def _draft(self, assistant: "Recogniser", rules: Rules) -> Callable[[int, int], Draft]:
+        decoder, positions = assistant.network.decoder, assistant.dims.positions
+        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, rules, None)
 
     def recognise(
         self,

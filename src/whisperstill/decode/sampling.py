@@ -7,6 +7,7 @@ proposes what will be drawn.
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -43,6 +44,12 @@ class Draw:
         noise = gumbel(self.key[drawn], position[drawn], ids)
         best[drawn] = (logits[drawn] / self.temperature[drawn, None] + noise).argmax(-1)
         return ids[best]
+
+
+def noise_key(*numbers: int) -> int:
+    """One key out of several numbers, the same on every machine."""
+    digest = blake2b(" ".join(map(str, numbers)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def gumbel(

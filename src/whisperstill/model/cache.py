@@ -172,6 +172,13 @@ class Slots:
                     slots[gaps] = slots[order[gaps]]
         return order
 
+    def reorder(self, order: Int[Tensor, "rows"]) -> None:
+        """Row i goes on with the past of row `order[i]`; both hear the same window. For the hypotheses of a beam."""
+        self.rows = len(order)
+        for layer in self._past:
+            for slots in layer:
+                slots[: self.rows, :, : self._end] = slots[order, :, : self._end]
+
     def use(self, rows: int) -> None:
         """Take the first `rows` slots into use, whatever they hold."""
         self.rows = rows

@@ -1,0 +1,83 @@
+"""How recordings are decoded. Names and defaults are openai/whisper's where it has them."""
+
+from dataclasses import dataclass
+
+from whisperstill.errors import SettingsError
+
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+STRATEGIES = ("auto", "chunked", "sequential", "vad", "quiet")
+MODES = ("free", "exact-block")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How recordings are decoded."""
+
+    task: str = "transcribe"
+    without_timestamps: bool | None = None
+    """None: with timestamps, unless the checkpoint is a student that never saw them."""
+    initial_prompt: str | None = None
+    """Text that stands before the first window as if it had been said, and before all others where they do not have
+    the text before them: names, spelling, style."""
+    prefix: str | None = None
+    """Text that the first window's transcript begins with."""
+    hotwords: str | None = None
+    """Words that stand before every window, in front of the text before it."""
+    temperature: tuple[float, ...] = TEMPERATURES
+    """0: the most probable token, otherwise sampled. The next one is tried where a result fails the thresholds."""
+    best_of: int = 5
+    """Samples drawn at a temperature above 0; the most probable one is taken."""
+    beam_size: int = 1
+    """Hypotheses followed at temperature 0; 1 is greedy decoding."""
+    patience: float = 1.0
+    """Beam search ends when `beam_size * patience` hypotheses have."""
+    length_penalty: float | None = None
+    """Alpha of ((5 + length) / 6) ** alpha, by which log-probabilities are divided; None: by the length."""
+    compression_ratio_threshold: float | None = 2.4
+    """A text that compresses better than this repeats itself: it failed."""
+    logprob_threshold: float | None = -1.0
+    """Mean log-probability below which a result failed."""
+    no_speech_threshold: float | None = 0.6
+    """Probability of silence above which a result of too low a log-probability is silence, and no failure."""
+    condition_on_previous_text: bool = True
+    """`sequential`: each window has the text before it as a prompt."""
+    prompt_reset_on_temperature: float = 0.5
+    """`sequential`: no text of a window that needed a temperature above this becomes a prompt."""
+    max_initial_timestamp: float = 1.0
+    """Seconds: a window's transcript may not begin later."""
+    suppress_tokens: tuple[int, ...] = (-1,)
+    """Tokens that are never said; -1 stands for those of the checkpoint's own settings."""
+    multilingual: bool = False
+    """Detect the language of every window anew."""
+    seed: int = 0
+    """Of sampling: the same one gives the same text whatever the batch."""
+    batch_size: int = 8
+    """Windows decoded at a time."""
+    mode: str = "free"
+    """`exact-block`: blocks of fixed shapes, equal to the last bit with and without an assistant; `free`: faster."""
+    strategy: str = "auto"
+    """How long recordings are taken apart, see `decode.longform`."""
+    chunk_length: float | None = None
+    """Seconds of a window; None: 30, and for `chunked` of a student 15."""
+    word_timestamps: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises `SettingsError`, naming all that is wrong."""
+        problems = []
+        if not self.temperature or min(self.temperature) < 0:
+            problems.append(f"temperature must be one or more numbers of at least 0, got {self.temperature}")
+        for name in ("best_of", "beam_size", "batch_size"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience <= 0:
+            problems.append(f"patience must be above 0, got {self.patience}")
+        if self.strategy not in STRATEGIES:
+            problems.append(f"strategy must be {', '.join(STRATEGIES)}, got {self.strategy!r}")
+        if self.mode not in MODES:
+            problems.append(f"mode must be {' or '.join(MODES)}, got {self.mode!r}")
+        if self.chunk_length is not None and not 5 <= self.chunk_length <= 30:
+            problems.append(f"chunk_length must be 5 to 30 s, got {self.chunk_length:g}")
+        if self.task not in ("transcribe", "translate"):
+            problems.append(f"task must be transcribe or translate, got {self.task!r}")
+        if problems:
+            raise SettingsError("; ".join(problems))

@@ -1,0 +1,47 @@
+"""A window on its way through the engine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from whisperstill.decode.recogniser import Recognised
+
+
+@dataclass(slots=True)
+class Spoken:
+    """The language of one or more windows: detected in the first that is heard, where nobody named it."""
+
+    code: str | None = None
+    """ISO 639-1."""
+    probability: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Up to 30 s of a recording, to be heard."""
+
+    start: float
+    """Seconds from the recording's beginning."""
+    waveform: Float32[np.ndarray, "samples"]
+    duration: float
+    """Seconds of audio in it."""
+    spoken: Spoken
+    prompt: tuple[int, ...] = ()
+    """Tokens of the text before (see `Recogniser.prompt`)."""
+    prefix: tuple[int, ...] = ()
+    """Tokens that the transcript begins with."""
+    owner: object = None
+    """Who asked for it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """A window and what was heard in it."""
+
+    window: Window
+    recognised: Recognised
+    temperature: float
+    states: Float[Tensor, "positions width"]
+    """What the encoder said of it."""
