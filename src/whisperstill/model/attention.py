@@ -5,6 +5,8 @@ added to every key shifts all scores of a query alike, so its true gradient is z
 that Adam would blow up to full-sized steps. `FusedLinear` therefore cuts that third off from the gradient.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -128,6 +130,20 @@ class CrossAttention(nn.Module):
         query = split_heads(self.query(x), self.heads)
         attended: Tensor = self.out(merge_heads(attention(query, key, value)))
         return attended
+
+    def scores(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        key: Float[Tensor, "batch heads positions head_dim"],
+        heads: Sequence[int],
+    ) -> Float[Tensor, "batch watched tokens positions"]:
+        """Scaled scores of some heads, float32, before the softmax over positions. `ValueError` for unknown heads."""
+        if not all(0 <= head < self.heads for head in heads):
+            raise ValueError(f"the decoder has heads 0 to {self.heads - 1}, got {max(heads)}")
+        chosen = list(heads)
+        query = split_heads(self.query(x), self.heads)[:, chosen].float() * key.shape[-1] ** -0.5
+        scores: Tensor = query @ key[:, chosen].float().transpose(2, 3)
+        return scores
 
 
 class Mlp(nn.Module):

@@ -1,14 +1,15 @@
 """Whisper's decoder: one call for prefill, greedy steps, verification of a block and teacher forcing."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
-from whisperstill.model.cache import Forced, Memory, Slots
+from whisperstill.model.cache import Forced, Keys, Memory, Slots
 from whisperstill.model.dims import Dims
 from whisperstill.model.output import OutputLayer
 
@@ -66,13 +67,59 @@ class Decoder(nn.Module):
         at = position[:, None] + torch.arange(block, device=position.device)
         x = self.embedding(tokens) + self.positions[at]
         for index, layer in enumerate(self._stack):
-            query, key, value = layer.attention.project(layer.attention_norm(x))
-            key, value = memory.extend(index, key, value)
-            x = x + self._drop(layer.attention.attend(query, key, value, mask, causal))
-            x = x + self._drop(layer.cross.attend(layer.cross_norm(x), *memory.cross(index)))
-            x = x + self._drop(layer.mlp(layer.mlp_norm(x)))
+            x = self._look_back(index, layer, x, memory, mask, causal)
+            x = self._look_at_window(layer, x, *memory.cross(index))
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def watch(
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        states: Float[Tensor, "batch positions width"],
+        heads: Sequence[tuple[int, int]],
+    ) -> Float[Tensor, "batch heads tokens positions"]:
+        """Cross-attention scores (logits, float32) of these (layer, head) pairs, in their order, along given tokens.
+
+        Row i of a head is where it looks while the token after `tokens[i]` is predicted. The layers run as in
+        `forward` with `Forced` memory, no further than to the last one watched. Raises `ValueError` for a layer or
+        a head that the network does not have.
+        """
+        found: dict[tuple[int, int], Tensor] = {}
+        last = max(layer for layer, _ in heads)
+        if last >= len(self.layers):
+            raise ValueError(f"the decoder has layers 0 to {len(self.layers) - 1}, got {last}")
+        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
+        memory = Forced([])
+        mask, causal = memory.begin(tokens.new_zeros(len(tokens)), tokens.shape[1])
+        for index, layer in enumerate(self._stack[: last + 1]):
+            x = self._look_back(index, layer, x, memory, mask, causal)
+            key, value = layer.cross.project(states)
+            wanted = sorted({head for at, head in heads if at == index})
+            if wanted:
+                scores = layer.cross.scores(layer.cross_norm(x), key, wanted)
+                found |= {(index, head): one for head, one in zip(wanted, scores.unbind(1), strict=True)}
+            if index < last:
+                x = self._look_at_window(layer, x, key, value)
+        return torch.stack([found[pair] for pair in heads], 1)
+
+    def _look_back(
+        self,
+        index: int,
+        layer: DecoderLayer,
+        x: Float[Tensor, "batch block width"],
+        memory: Memory,
+        mask: Bool[Tensor, "batch 1 block keys"] | None,
+        causal: bool,
+    ) -> Float[Tensor, "batch block width"]:
+        query, key, value = layer.attention.project(layer.attention_norm(x))
+        key, value = memory.extend(index, key, value)
+        return x + self._drop(layer.attention.attend(query, key, value, mask, causal))
+
+    def _look_at_window(
+        self, layer: DecoderLayer, x: Float[Tensor, "batch block width"], key: Keys, value: Keys
+    ) -> Float[Tensor, "batch block width"]:
+        x = x + self._drop(layer.cross.attend(layer.cross_norm(x), key, value))
+        return x + self._drop(layer.mlp(layer.mlp_norm(x)))
 
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Float32 logits of hidden states."""

@@ -1,0 +1,121 @@
+"""When each word was said, read from the network's cross-attention.
+
+The network reads its own transcript once more, all tokens at once, and its alignment heads are watched
+(`attention_path`). A word lasts from the beginning of its first token with a letter or digit to the end of its last
+one: what stands around it, a comma or a full stop, is where the speaker pauses, and is left out. That the waveform is
+held against the words (`pauses`) makes the difference at pauses.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whisperstill.decode.attention_path import attention_gain, token_starts
+from whisperstill.decode.pauses import fit_to_sound
+from whisperstill.decode.recogniser import Recognised, Recogniser
+from whisperstill.decode.transcript import Word
+from whisperstill.model.whisper import Whisper
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.units import SAMPLE_RATE, SAMPLES_PER_POSITION, TIMESTAMP_SECONDS, WINDOW_POSITIONS
+
+TOGETHER = 8
+"""Windows of similar length that go through the decoder at a time."""
+
+
+def align_words(
+    recogniser: Recogniser,
+    states: Float[Tensor, "batch positions width"],
+    heard: Sequence[Recognised],
+    durations: Sequence[float],
+    *,
+    waveforms: Float[Tensor, "batch samples"] | None = None,
+    task: str = "transcribe",
+) -> list[tuple[Word, ...]]:
+    """The words of each window, in order, with start and end in seconds from the window's beginning.
+
+    `heard` is what was decoded from `states`, with or without timestamps; `durations` are the seconds of audio that
+    the windows hold (at most 30), which no word exceeds. With the `waveforms` pauses are respected (`fit_to_sound`).
+    Times never fall from word to word. A word's probability is the mean of its tokens'. A window without text has no
+    words.
+    """
+    vocabulary = recogniser.vocabulary
+    texts = [[at for at, token in enumerate(one.decoded.tokens) if vocabulary.is_text(token)] for one in heard]
+    results: list[tuple[Word, ...]] = [()] * len(heard)
+    order = sorted((row for row, text in enumerate(texts) if text), key=lambda row: len(texts[row]))
+    for begin in range(0, len(order), TOGETHER):
+        rows = order[begin : begin + TOGETHER]
+        start = [vocabulary.start(heard[row].language, task) for row in rows]
+        said = [[heard[row].decoded.tokens[at] for at in texts[row]] for row in rows]
+        times = token_times(
+            recogniser.network,
+            states[rows],
+            start,
+            said,
+            [durations[row] for row in rows],
+            recogniser.generation.alignment_heads,
+            vocabulary.end_of_text,
+        )
+        for row, ids, bounds in zip(rows, said, times, strict=True):
+            duration, language = durations[row], heard[row].language
+            probability = heard[row].decoded.observed.logprob[texts[row]].exp().tolist()
+            words = _words(recogniser.tokenizer, ids, language, bounds, probability, duration)
+            if waveforms is not None:
+                sound = waveforms[row, : round(duration * SAMPLE_RATE)].float().cpu().numpy()
+                words = fit_to_sound(words, sound)
+            results[row] = words
+    return results
+
+
+@torch.inference_mode()
+def token_times(
+    network: Whisper,
+    states: Float[Tensor, "batch positions width"],
+    start: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
+    durations: Sequence[float],
+    heads: Sequence[tuple[int, int]],
+    end_of_text: int,
+) -> list[list[float]]:
+    """For each window the second at which each of its text tokens begins, and that at which the last one ends."""
+    prompt = len(start[0])
+    counts = [len(text) + 1 for text in texts]
+    positions = [audible_positions(duration, states.shape[1]) for duration in durations]
+    tokens = torch.full((len(texts), prompt + max(counts)), end_of_text, device=network.device)
+    for row, text in enumerate(texts):
+        tokens[row, : prompt + len(text)] = torch.tensor([*start[row], *text])
+    scores = network.decoder.watch(tokens[:, :-1], states, heads)
+    gain = scores.new_zeros(len(texts), max(counts), max(positions))
+    for row, (count, width) in enumerate(zip(counts, positions, strict=True)):
+        rows = attention_gain(scores[row, :, : prompt + count - 1, :width])
+        gain[row, :count, :width] = rows[prompt - 1 :]
+    starts = token_starts(gain, counts, positions)
+    return [[at * TIMESTAMP_SECONDS for at in row[:count]] for row, count in zip(starts.tolist(), counts, strict=True)]
+
+
+def _words(
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    language: str,
+    bounds: Sequence[float],
+    probability: Sequence[float],
+    duration: float,
+) -> tuple[Word, ...]:
+    words = []
+    for word in tokenizer.words(ids, language):
+        spoken = [at for at in range(word.first, word.last) if _is_spoken(tokenizer.decode(ids[at : at + 1]))]
+        first, last = (spoken[0], spoken[-1] + 1) if spoken else (word.first, word.last)
+        mean = sum(probability[word.first : word.last]) / (word.last - word.first)
+        words.append(Word(min(bounds[first], duration), min(bounds[last], duration), word.text, mean))
+    return tuple(words)
+
+
+def _is_spoken(text: str) -> bool:
+    """Whether a token's text has a letter or digit, or a part of a character, which may become one."""
+    return any(character.isalnum() or character == "\ufffd" for character in text)
+
+
+def audible_positions(duration: float, most: int = WINDOW_POSITIONS) -> int:
+    """How many positions hold `duration` seconds of audio, at least one."""
+    return max(1, min(most, -(-round(duration * SAMPLE_RATE) // SAMPLES_PER_POSITION)))

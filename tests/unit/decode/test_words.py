@@ -1,0 +1,126 @@
+"""Words and when they were said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.corpus import read_corpus, utterance_waveform
+from whisperstill.decode.recogniser import Recognised, Recogniser
+from whisperstill.decode.words import align_words, audible_positions, token_times
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
+
+from unit.decode.scripted import decoded
+
+HEADS = ((0, 1), (1, 0))
+TEXTS = [" one, two three.", "", " four", " five six: 7 (eight) nine ten eleven", " ...", " zwölf Bären"]
+DURATIONS = [6.0, 4.0, 0.01, 30.0, 2.0, 11.13]
+
+
+@pytest.fixture(scope="module")
+def recogniser(random_checkpoint: Checkpoint) -> Recogniser:
+    generation = replace(random_checkpoint.generation, alignment_heads=HEADS)
+    return Recogniser(replace(random_checkpoint, generation=generation), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def states() -> Tensor:
+    return torch.randn(len(TEXTS), 1500, 32, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def heard(recogniser: Recogniser) -> list[Recognised]:
+    said = [decoded(recogniser.tokenizer.encode(text)) for text in TEXTS]
+    return [
+        Recognised("de" if text == TEXTS[-1] else "en", text.strip(), one)
+        for text, one in zip(TEXTS, said, strict=True)
+    ]
+
+
+def test_every_window_has_its_words(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    found = align_words(recogniser, states, heard, DURATIONS)
+    assert ["".join(word.word for word in words) for words in found] == TEXTS
+    assert [word.word for word in found[3]] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
+    for words, duration in zip(found, DURATIONS, strict=True):
+        times = [time for word in words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert all(0 <= time <= duration for time in times)
+        assert all(word.probability == pytest.approx(np.exp(-0.1), abs=1e-6) for word in words)
+    assert found[3][-1].end > found[3][0].end
+
+
+def test_a_batch_is_its_windows_alone(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    together = align_words(recogniser, states, heard, DURATIONS)
+    for row, words in enumerate(together):
+        alone = align_words(recogniser, states[row : row + 1], heard[row : row + 1], DURATIONS[row : row + 1])
+        assert alone == [words]
+
+
+def test_timestamps_change_no_time(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    at = recogniser.vocabulary.timestamp
+    tokens = heard[3].decoded.tokens
+    timed = decoded((at(0.0), *tokens[:6], at(4.0), at(5.0), *tokens[6:], at(29.0)))
+    plain = align_words(recogniser, states[3:4], heard[3:4], [30.0])
+    found = align_words(recogniser, states[3:4], [replace(heard[3], decoded=timed)], [30.0])
+    assert [(word.start, word.end, word.word) for word in found[0]] == [
+        (word.start, word.end, word.word) for word in plain[0]
+    ]
+
+
+def test_a_probability_is_the_mean_of_its_tokens(
+    recogniser: Recogniser, states: Tensor, heard: list[Recognised]
+) -> None:
+    """Timestamps between the tokens do not shift them."""
+    at = recogniser.vocabulary.timestamp
+    one = decoded((at(0.0), *recogniser.tokenizer.encode(" ab"), *recogniser.tokenizer.encode(" c"), at(2.0)))
+    one.observed.logprob.copy_(torch.tensor([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, 0.0, 0.0]))
+    ab, c = align_words(recogniser, states[:1], [Recognised("en", "ab c", one)], [3.0])[0]
+    assert ab.probability == pytest.approx(np.exp([-1.0, -2.0, -3.0]).mean())
+    assert c.probability == pytest.approx(np.exp([-4.0, -5.0]).mean())
+
+
+def test_punctuation_takes_no_time(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    """A word ends where the comma after it begins; the byte tokens' times say so."""
+    text = recogniser.tokenizer.encode(TEXTS[0])
+    start = recogniser.vocabulary.start("en")
+    times = token_times(recogniser.network, states[:1], [start], [text], [6.0], HEADS, 50257)[0]
+    assert len(times) == len(text) + 1
+    one, two, _ = align_words(recogniser, states[:1], heard[:1], [6.0])[0]
+    assert one.word == " one,"
+    assert (one.start, one.end) == (times[1], times[4])  # the space before it takes none, either
+    assert two.start == times[6]
+
+
+def test_positions_that_hold_audio() -> None:
+    assert [audible_positions(seconds) for seconds in (0.0, 0.01, 0.02, 0.03, 30.0, 31.0)] == [1, 1, 1, 2, 1500, 1500]
+
+
+def test_waveforms_respect_pauses(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    wave = torch.randn(1, 480_000, generator=torch.Generator().manual_seed(5)) * 0.1
+    wave[:, : 10 * 16_000] *= 1e-3
+    found = align_words(recogniser, states[3:4], heard[3:4], [30.0], waveforms=wave)[0]
+    plain = align_words(recogniser, states[3:4], heard[3:4], [30.0])[0]
+    assert [word.word for word in found] == [word.word for word in plain]
+    across = [(a, b) for a, b in zip(plain, found, strict=True) if a.start < 10.0 < a.end]
+    assert across and all(b.start == pytest.approx(10.0, abs=0.02) for _, b in across)
+
+
+def test_speech_that_begins_later_is_aligned_later(tiny_en: Path, speech: Path) -> None:
+    """Real weights, real speech: two seconds of silence in front move every word by two seconds."""
+    recogniser = Recogniser(load_checkpoint(str(tiny_en)), dtype=torch.float32)
+    utterance = next(one for one in read_corpus(speech / "librispeech-mini-val").utterances if one.audio.duration < 9)
+    wave = utterance_waveform(utterance)
+    waves = [wave, np.concatenate([np.zeros(32_000, np.float32), wave])]
+    batch = torch.from_numpy(np.stack([pad_or_trim(one) for one in waves]))
+    states = recogniser.encode(batch)
+    heard = recogniser.decode(states, ["en", "en"])
+    assert heard[0].text == heard[1].text
+    plain, late = align_words(recogniser, states, heard, [len(one) / 16_000 for one in waves], waveforms=batch)
+    assert len(plain) > 5
+    shifts = [b.start - a.start for a, b in zip(plain, late, strict=True)]
+    assert np.median(shifts) == pytest.approx(2.0, abs=0.06)
+    assert np.max(np.abs(np.array(shifts) - 2)) < 0.5

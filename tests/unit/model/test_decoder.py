@@ -1,0 +1,81 @@
+"""Watched heads look where attention computed by hand looks, and watching changes nothing."""
+
+import pytest
+import torch
+from small_models import make_checkpoint
+from torch import Tensor
+
+from whisperstill.model.attention import split_heads
+from whisperstill.model.dims import Dims
+from whisperstill.model.whisper import Whisper
+
+PAIRS = ((2, 1), (0, 0), (2, 0))
+
+
+@pytest.fixture(scope="module")
+def network(small_dims: Dims) -> Whisper:
+    checkpoint = make_checkpoint(small_dims, b"")
+    return Whisper.from_state(small_dims, {name: 3 * tensor for name, tensor in checkpoint.state.items()})
+
+
+@pytest.fixture(scope="module")
+def states() -> Tensor:
+    return torch.randn(2, 60, 64, generator=torch.Generator().manual_seed(3))
+
+
+TOKENS = torch.tensor([[5, 6, 7, 8, 9], [9, 9, 3, 2, 1]])
+
+
+def by_hand(network: Whisper, states: Tensor) -> dict[tuple[int, int], Tensor]:
+    """Scores of every head, one layer and head at a time; what the layers hear is caught on its way through."""
+    inputs: list[Tensor] = []
+    handles = [layer.cross_norm.register_forward_hook(lambda *all: inputs.append(all[2])) for layer in layers(network)]
+    network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.forced(states))
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for index, (layer, x) in enumerate(zip(layers(network), inputs, strict=True)):
+        query = split_heads(layer.cross.query(x), layer.cross.heads)
+        key = layer.cross.project(states)[0]
+        for head in range(layer.cross.heads):
+            found[index, head] = query[:, head] @ key[:, head].mT / key.shape[-1] ** 0.5
+    return found
+
+
+def layers(network: Whisper) -> list:  # type: ignore[type-arg]
+    return list(network.decoder.layers)
+
+
+@torch.inference_mode()
+def test_watched_heads_are_those_of_the_ordinary_path(network: Whisper, states: Tensor) -> None:
+    expected = by_hand(network, states)
+    found = network.decoder.watch(TOKENS, states, PAIRS)
+    assert found.shape == (2, 3, 5, 60)
+    for place, pair in enumerate(PAIRS):
+        assert torch.allclose(found[:, place], expected[pair], atol=1e-4)
+    assert not torch.allclose(found[:, 0], expected[2, 0], atol=1e-2)  # another head looks elsewhere
+
+
+@torch.inference_mode()
+def test_what_follows_changes_nothing(network: Whisper, states: Tensor) -> None:
+    """Rows of unequal length may be padded with any token."""
+    whole = network.decoder.watch(TOKENS, states, PAIRS)
+    assert torch.allclose(network.decoder.watch(TOKENS[:, :3], states, PAIRS), whole[:, :, :3], atol=1e-4)
+
+
+def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: Tensor) -> None:
+    ran: list[int] = []
+    handles = [
+        layer.attention_norm.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+        for index, layer in enumerate(layers(network))
+    ]
+    network.decoder.watch(TOKENS, states, [(1, 0)])
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1]
+
+
+@pytest.mark.parametrize(("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")])
+def test_a_head_that_is_not_there(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network.decoder.watch(TOKENS, states, [(0, 0), pair])
