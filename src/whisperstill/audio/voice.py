@@ -186,8 +186,9 @@ class _Tracker:
         """Keep the powers of what may have to be cut."""
         forget = max(0, (self.at if self.open is None else self.open) // HOP_SAMPLES - self.first)
         fresh = np.square(block, dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1)
-        self.powers, self.first = np.concatenate([self.powers[forget:], fresh]), self.first + min(
-            forget, len(self.powers)
+        self.powers, self.first = (
+            np.concatenate([self.powers[forget:], fresh]),
+            self.first + min(forget, len(self.powers)),
         )
 
     def track(self, frames: Float32[np.ndarray, "frames"]) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ are those of the finished recording. Windows that could hold more are cut at the
 are at least half full then: the pause is the better place, and half-empty windows cost as much as full ones.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -86,7 +87,7 @@ class _Grouper:
         parts = -(-(end - begin) // self.most)
         edges = [begin + (end - begin) * part // max(1, parts) for part in range(parts + 1)]
         found: list[tuple[int, int]] = []
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             found += self._split(low)
             self.spans.append((low, high))
             while self.spans[-1][1] - self.spans[0][0] > self.most:
