@@ -65,7 +65,7 @@ class Energy:
         around = self.levels[low - self.first : end - self.first]
         active = above_floor(around)[self.decided - low :]
         self.decided = end
-        forget = max(0, len(self.levels) - KEPT_FRAMES)
+        forget = max(0, end - self.first - KEPT_FRAMES)
         self.levels, self.first = self.levels[forget:], self.first + forget
         return active.astype(np.float32)
 

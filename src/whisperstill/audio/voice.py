@@ -12,7 +12,7 @@ is still going on: nothing has to wait for the end of a speech.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,6 +24,7 @@ from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
 
 METHODS = ("auto", "silero", "energy")
 CHUNK_SAMPLES = 2560  # 160 ms: whole frames of either detector
+LOOK_SAMPLES = 64 * CHUNK_SAMPLES  # looked at together, at most: 10 s
 HYSTERESIS = 0.15
 LEAST_NEGATIVE = 0.01
 SHORTEST_MAXIMUM = 2.0  # seconds: below it there is no choice of places to cut
@@ -41,7 +42,7 @@ class VoiceOptions:
     """Stretches longer than this (their padding included) are cut at their quietest place."""
     min_silence_duration: float = 0.3
     """Pauses shorter than this belong to the speech around them."""
-    speech_pad: float = 0.2
+    speech_pad: float = 0.4
     """Added at both ends of a stretch; between two that are near, half of the pause each."""
 
     def check(self) -> None:
@@ -52,13 +53,14 @@ class VoiceOptions:
         for name in ("min_speech_duration", "min_silence_duration", "speech_pad"):
             if not getattr(self, name) >= 0:
                 problems.append(f"{name} must be at least 0 s, got {getattr(self, name)}")
-        if not self.max_speech_duration >= 2 * self.speech_pad + SHORTEST_MAXIMUM:
-            least = 2 * self.speech_pad + SHORTEST_MAXIMUM
+        least = 2 * max(0.0, self.speech_pad) + SHORTEST_MAXIMUM
+        if not self.max_speech_duration >= least:
             problems.append(f"max_speech_duration must be at least {least:g} s, got {self.max_speech_duration}")
         if problems:
             raise SettingsError("; ".join(problems))
 
 
+@runtime_checkable
 class Detector(Protocol):
     """What looks at a stream of audio and says how much each frame looks like speech."""
 
@@ -133,7 +135,10 @@ class VoiceStream:
         block = np.concatenate([self.rest, block]) if len(self.rest) else block
         whole = len(block) // CHUNK_SAMPLES * CHUNK_SAMPLES
         self.rest = block[whole:]
-        return self._look(block[:whole]) if whole else []
+        spans = []
+        for at in range(0, whole, LOOK_SAMPLES):
+            spans += self._look(block[at : min(at + LOOK_SAMPLES, whole)])
+        return spans
 
     def finish(self) -> list[tuple[float, float]]:
         """The stretches that the end of the audio makes certain."""
