@@ -105,7 +105,7 @@ def _cut(powers: Float64[np.ndarray, "frames"], samples: int, max_seconds: float
         begin = at // HOP_SAMPLES
         low = begin + int(longest * SHORTEST_FRACTION)
         high = min(begin + longest, len(powers) - int(longest * SHORTEST_REST_FRACTION))
-        end = _quietest(powers, low, high) * HOP_SAMPLES
+        end = quietest(powers, low, high) * HOP_SAMPLES
         pieces.append((at / SAMPLE_RATE, (end - at) / SAMPLE_RATE))
         at = end
     if samples > at:
@@ -113,7 +113,7 @@ def _cut(powers: Float64[np.ndarray, "frames"], samples: int, max_seconds: float
     return pieces
 
 
-def _quietest(powers: Float64[np.ndarray, "frames"], low: int, high: int) -> int:
+def quietest(powers: Float64[np.ndarray, "frames"], low: int, high: int) -> int:
     """Frame in `low .. high` (both included) at whose beginning to cut; the later of two places alike."""
     half = SMOOTH_FRAMES // 2
     around = powers[max(0, low - half) : high + half + 1]

@@ -43,6 +43,21 @@ def container_blocks(
         raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
 
 
+def piped_blocks(file: Any, name: str) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+    """The same for an object with `read(size)` that cannot seek, from its beginning to its end; `name` is for errors.
+
+    A container that keeps its index at its end (m4a, mp4 unless made for streaming) cannot be read like this.
+    """
+    try:
+        with av.open(file) as container:
+            yield from _decode(container, name, 0.0, None)
+    except av.FFmpegError as error:
+        raise AudioError(
+            f"cannot decode {name}: {error.strerror or error}; expected a container that can be read without seeking "
+            "(wav, flac, mp3, ogg, webm), or say what raw samples these are"
+        ) from error
+
+
 def container_seconds(path: Path) -> float | None:
     """Duration as the container states it; None where that is missing or an estimate."""
     try:
@@ -62,14 +77,14 @@ def _open(path: Path) -> Any:
     return av.open(str(path), format=format_, options={"sample_rate": str(rate)} if rate else {})
 
 
-def _audio_stream(container: Any, path: Path) -> Any:
+def _audio_stream(container: Any, path: Path | str) -> Any:
     if not container.streams.audio:
         raise AudioError(f"expected sound in {path}, found no audio stream")
     return container.streams.audio[0]
 
 
 def _decode(
-    container: Any, path: Path, begin: float, end: float | None
+    container: Any, path: Path | str, begin: float, end: float | None
 ) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
     stream = _audio_stream(container, path)
     origin = float(stream.start_time * stream.time_base) if stream.start_time else 0.0

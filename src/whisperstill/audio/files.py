@@ -11,7 +11,7 @@ truncated mp3 decodes to a shorter array without any error: the waveform is then
 of which nothing at all is there is an `AudioError`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def stream_audio(
     lead = first - max(0, (first - MARGIN_SAMPLES) // GRID_SAMPLES * GRID_SAMPLES)
     end = None if left is None else (first + left + MARGIN_SAMPLES) / SAMPLE_RATE
     drop = lead
-    for block in _resampled(_blocks(path, (first - lead) / SAMPLE_RATE, end)):
+    for block in resampled(_blocks(path, (first - lead) / SAMPLE_RATE, end)):
         block, drop = block[drop:], max(0, drop - len(block))
         if left is not None:
             block = block[:left]
@@ -157,9 +157,10 @@ def _header_seconds(path: Path) -> float | None:
     return container_seconds(path)
 
 
-def _resampled(
-    blocks: Iterator[tuple[int, Float32[np.ndarray, "samples"]]],
+def resampled(
+    blocks: Iterable[tuple[int, Float32[np.ndarray, "samples"]]],
 ) -> Iterator[Float32[np.ndarray, "resampled"]]:
+    """Blocks at 16 kHz of a stream of blocks with their rate in Hz, which stays the same; some may be empty."""
     resampler = None
     for rate, block in blocks:
         if rate == SAMPLE_RATE:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from whisperstill.decode.cues import cues_of
 from whisperstill.decode.transcript import Segment, Transcript
 from whisperstill.errors import SettingsError
 from whisperstill.files import write_whole
+from whisperstill.text.lines import LineOptions
 
 
 def timestamp(seconds: float, mark: str = ".", always_hours: bool = False) -> str:
@@ -20,30 +22,29 @@ def timestamp(seconds: float, mark: str = ".", always_hours: bool = False) -> st
     return f"{lead}{minutes:02d}:{whole:02d}{mark}{milliseconds:03d}"
 
 
-def to_txt(transcript: Transcript) -> str:
+def to_txt(transcript: Transcript, options: LineOptions | None = None) -> str:
     """One line a segment."""
     return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
 
 
-def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues, times with hours and a comma."""
+def to_srt(transcript: Transcript, options: LineOptions | None = None) -> str:
+    """SubRip: numbered cues, times with hours and a comma. Raises `SettingsError` as `cues_of`."""
     return "".join(
-        f"{number}\n{timestamp(segment.start, ',', True)} --> {timestamp(segment.end, ',', True)}\n"
-        f"{_cue(segment.text)}\n\n"
-        for number, segment in enumerate(transcript.segments, 1)
+        f"{number}\n{timestamp(cue.start / 1000, ',', True)} --> {timestamp(cue.end / 1000, ',', True)}\n{cue.text}\n\n"
+        for number, cue in enumerate(cues_of(transcript, options), 1)
     )
 
 
-def to_vtt(transcript: Transcript) -> str:
-    """WebVTT."""
+def to_vtt(transcript: Transcript, options: LineOptions | None = None) -> str:
+    """WebVTT. Raises `SettingsError` as `cues_of`."""
     cues = (
-        f"{timestamp(segment.start)} --> {timestamp(segment.end)}\n{_cue(segment.text)}\n\n"
-        for segment in transcript.segments
+        f"{timestamp(cue.start / 1000)} --> {timestamp(cue.end / 1000)}\n{cue.text}\n\n"
+        for cue in cues_of(transcript, options)
     )
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def to_tsv(transcript: Transcript) -> str:
+def to_tsv(transcript: Transcript, options: LineOptions | None = None) -> str:
     """Start and end in milliseconds and the text, separated by tabs."""
     rows = (
         f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{' '.join(segment.text.split())}\n"
@@ -52,19 +53,24 @@ def to_tsv(transcript: Transcript) -> str:
     return "start\tend\ttext\n" + "".join(rows)
 
 
-def to_json(transcript: Transcript) -> str:
-    """Text, segments and language under openai/whisper's keys, and the language's probability and the duration."""
-    content = {
+def to_json(transcript: Transcript, options: LineOptions | None = None) -> str:
+    """Text, segments and language under openai/whisper's keys, and the language's probability and the duration.
+
+    Words only where they were asked for, `suppressed` only where something was.
+    """
+    content: dict[str, object] = {
         "text": transcript.text,
         "segments": [_told(segment) for segment in transcript.segments],
         "language": transcript.language,
         "language_probability": transcript.language_probability,
         "duration": transcript.duration,
     }
+    if transcript.suppressed:
+        content["suppressed"] = [asdict(each) for each in transcript.suppressed]
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {
+WRITERS: dict[str, Callable[[Transcript, LineOptions | None], str]] = {
     "txt": to_txt,
     "vtt": to_vtt,
     "srt": to_srt,
@@ -82,22 +88,31 @@ def formats_of(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def write_transcript(transcript: Transcript, directory: Path, stem: str, output_format: str = "all") -> list[Path]:
-    """Write `directory/stem.<format>`, each whole or not at all. Gives the paths."""
+def write_transcript(
+    transcript: Transcript,
+    directory: Path,
+    stem: str,
+    output_format: str = "all",
+    options: LineOptions | None = None,
+) -> list[Path]:
+    """Write `directory/stem.<format>`, each whole or not at all, none if one cannot be made. Gives the paths.
+
+    The line options are those of srt and vtt; the other formats keep segments whole. Raises `SettingsError` for an
+    unknown format and as `cues_of`.
+    """
+    contents = {directory / f"{stem}.{name}": WRITERS[name](transcript, options) for name in formats_of(output_format)}
     directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name in formats_of(output_format):
-        path = directory / f"{stem}.{name}"
-        write_whole(path, WRITERS[name](transcript))
-        paths.append(path)
-    return paths
+    for path, content in contents.items():
+        write_whole(path, content)
+    return list(contents)
 
 
 def _told(segment: Segment) -> dict[str, object]:
     """A segment under openai/whisper's keys: `words` only where they were asked for."""
-    return {name: value for name, value in asdict(segment).items() if name != "words" or value is not None}
-
-
-def _cue(text: str) -> str:
-    """Text that cannot be mistaken for the line between two times, or for the end of a cue."""
-    return " ".join(text.replace("-->", "->").split())
+    told = {name: value for name, value in asdict(segment).items() if name != "words"}
+    if segment.words is not None:
+        told["words"] = [
+            {"word": word.word, "start": word.start, "end": word.end, "probability": word.probability}
+            for word in segment.words
+        ]
+    return told

@@ -1,14 +1,16 @@
 """Transcripts as files, in openai/whisper's formats."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from whisperstill.decode.transcript import Segment, Transcript
-from whisperstill.decode.writers import WRITERS, formats_of, timestamp, write_transcript
+from whisperstill.decode.transcript import Segment, Suppressed, Transcript, Word
+from whisperstill.decode.writers import WRITERS, formats_of, timestamp, to_json, write_transcript
 from whisperstill.errors import SettingsError
 from whisperstill.stages.transcribe import FORMATS
+from whisperstill.text.lines import LineOptions
 
 
 def segment(number: int, start: float, end: float, text: str) -> Segment:
@@ -40,27 +42,27 @@ def test_timestamps(seconds: float, plain: str, srt: str) -> None:
 
 
 def test_txt() -> None:
-    assert WRITERS["txt"](TRANSCRIPT) == "Good  day.\na --> b\té\n"
+    assert WRITERS["txt"](TRANSCRIPT, None) == "Good  day.\na --> b\té\n"
 
 
 def test_srt() -> None:
-    assert WRITERS["srt"](TRANSCRIPT) == (
+    assert WRITERS["srt"](TRANSCRIPT, None) == (
         "1\n00:00:00,000 --> 00:00:01,500\nGood day.\n\n2\n01:01:01,250 --> 01:01:02,000\na -> b é\n\n"
     )
 
 
 def test_vtt() -> None:
-    assert WRITERS["vtt"](TRANSCRIPT) == (
+    assert WRITERS["vtt"](TRANSCRIPT, None) == (
         "WEBVTT\n\n00:00.000 --> 00:01.500\nGood day.\n\n01:01:01.250 --> 01:01:02.000\na -> b é\n\n"
     )
 
 
 def test_tsv() -> None:
-    assert WRITERS["tsv"](TRANSCRIPT) == "start\tend\ttext\n0\t1500\tGood day.\n3661250\t3662000\ta --> b é\n"
+    assert WRITERS["tsv"](TRANSCRIPT, None) == "start\tend\ttext\n0\t1500\tGood day.\n3661250\t3662000\ta --> b é\n"
 
 
 def test_json_has_the_keys_of_openai() -> None:
-    content = json.loads(WRITERS["json"](TRANSCRIPT))
+    content = json.loads(WRITERS["json"](TRANSCRIPT, None))
     assert {"text", "segments", "language"} <= content.keys()
     assert set(content["segments"][0]) == {
         *("id", "seek", "start", "end", "text", "tokens"),
@@ -69,12 +71,30 @@ def test_json_has_the_keys_of_openai() -> None:
     assert content["segments"][1]["text"] == " a --> b\té\n"
 
 
+def test_json_tells_words_and_what_was_not_believed_only_where_there_are_any() -> None:
+    plain = json.loads(to_json(TRANSCRIPT))
+    assert "suppressed" not in plain and "words" not in plain["segments"][0]
+    worded = replace(TRANSCRIPT.segments[0], words=(Word(0.0, 0.5, " Good", 0.75),))
+    rich = replace(TRANSCRIPT, segments=(worded,), suppressed=(Suppressed(4.0, 5.0, " Thanks.", "silence"),))
+    content = json.loads(to_json(rich))
+    assert content["segments"][0]["words"] == [{"word": " Good", "start": 0.0, "end": 0.5, "probability": 0.75}]
+    assert content["suppressed"] == [{"start": 4.0, "end": 5.0, "text": " Thanks.", "reason": "silence"}]
+
+
+def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--word-timestamps"):
+        write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "all", LineOptions(highlight_words=True))
+    assert not (tmp_path / "new").exists()
+    write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "srt", LineOptions(max_line_width=5))
+    assert "Good\nday." in (tmp_path / "new" / "talk.srt").read_text()
+
+
 def test_all_formats_are_written_whole(tmp_path: Path) -> None:
     paths = write_transcript(TRANSCRIPT, tmp_path / "new", "talk")
     assert {path.name for path in paths} == {f"talk.{name}" for name in FORMATS}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
     for path in paths:
-        assert path.read_text("utf-8") == WRITERS[path.suffix[1:]](TRANSCRIPT)
+        assert path.read_text("utf-8") == WRITERS[path.suffix[1:]](TRANSCRIPT, None)
 
 
 def test_nothing_said_gives_readable_files(tmp_path: Path) -> None:
