@@ -11,7 +11,17 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "whisperstill"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LIGHT = ("records", "text", "stages", "cli")
-OPTIONAL = {"matplotlib", "tensorboard", "datasets", "transformers", "faster_whisper", "pandas", "silero_vad"}
+OPTIONAL = {
+    "matplotlib",
+    "tensorboard",
+    "datasets",
+    "transformers",
+    "faster_whisper",
+    "pandas",
+    "ctranslate2",
+    "pywhispercpp",
+    "silero_vad",
+}
 WITH_TENSORS = {"whisperstill.records.batch", "whisperstill.records.losses"}
 HEAVY = {"torch", "numpy", "transformers", "pyarrow", "matplotlib"}
 
@@ -82,7 +92,13 @@ def test_optional_libraries_are_imported_inside_functions_of_their_own_file(path
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not at_import(tree) & OPTIONAL, "an optional library is imported when it is used, not before"
     used = imported(tree) & OPTIONAL
-    homes = {"matplotlib": "plot", "tensorboard": "tensorboard", "datasets": "huggingface", "silero_vad": "silero"}
+    homes = {
+        "matplotlib": "plot",
+        "tensorboard": "tensorboard",
+        "datasets": "huggingface",
+        "ctranslate2": "ctranslate2",
+        "silero_vad": "silero",
+    }
     for library in used:
         assert library in homes, f"{library} is for the tests only"
         assert homes[library] in path.stem, f"{library} is imported only in a file whose name says {homes[library]}"

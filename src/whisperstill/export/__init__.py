@@ -1,1 +1,1 @@
-"""export"""
+"""Other formats: one file each, written from a `Checkpoint`."""

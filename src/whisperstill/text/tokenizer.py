@@ -87,6 +87,10 @@ class Tokenizer:
         """Text of ids; special tokens and timestamps are dropped, bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self._bytes[i] for i in ids if self.vocabulary.is_text(i)).decode("utf-8", errors="replace")
 
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a text token stands for: a piece of UTF-8, not always whole characters."""
+        return self._bytes[token]
+
     def decode_with_timestamps(self, ids: Iterable[int]) -> str:
         """As `decode`, but timestamps stand in it as `<|1.20|>`."""
         parts: list[str] = []

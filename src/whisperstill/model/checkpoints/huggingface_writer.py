@@ -86,7 +86,7 @@ def _contents(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "config.json": config(checkpoint, tokens),
         "generation_config.json": generation_config(checkpoint, tokens),
-        "preprocessor_config.json": _preprocessor_config(checkpoint.dims.mels),
+        "preprocessor_config.json": preprocessor_config(checkpoint.dims.mels),
         "tokenizer.json": tokenizer_json,
         "tokenizer_config.json": _tokenizer_config(tokens, added, checkpoint.dims.tokens),
         "special_tokens_map.json": _special_tokens_map(tokens),
@@ -173,7 +173,8 @@ def generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str
     return values
 
 
-def _preprocessor_config(mels: int) -> dict[str, Any]:
+def preprocessor_config(mels: int) -> dict[str, Any]:
+    """`preprocessor_config.json`: what waveforms become before the encoder reads them."""
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",

@@ -1,0 +1,107 @@
+"""whisper.cpp's model file: one `ggml-*.bin` with sizes, mel bands, vocabulary and weights.
+
+Little-endian:
+
+    uint32 magic, int32 sizes[11]             (see `_sizes`; the last says whether matrices are f32 or f16)
+    int32 mels, int32 bins, float32 bands[mels][bins]
+    int32 tokens, each: uint32 bytes, data    text tokens alone: whisper.cpp knows the special ones by their place
+    tensors to the end of the file, each: int32 rank, int32 name bytes, int32 type, int32 sizes[rank] (the last
+    dimension first), name, data
+
+Names are those of openai/whisper. Vectors and positions are f32 always; the bias of a convolution is a column. There is
+no key bias: it is zero in every Whisper. What is not in the file is whisper.cpp's own: it suppresses annotations only
+when told to (`suppress_nst`), keeps its caches in f16, and takes two decoder layers (but for large-v3's vocabulary) as
+a sign of a student without timestamps.
+The trap: whisper.cpp 1.8.5 (ggml 0.13) loads f32 files and then aborts at the first convolution, which it knows for f16
+kernels alone (ggml-org/whisper.cpp issue 2557); later versions of ggml do without that check. Write f16 unless you know
+that yours does.
+Source: `whisper_model_load` in ggml-org/whisper.cpp 1.8, src/whisper.cpp.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whisperstill.audio.mel import mel_filters
+from whisperstill.errors import CheckpointError, SettingsError
+from whisperstill.files import whole
+from whisperstill.model.checkpoints.checkpoint import Checkpoint
+from whisperstill.model.checkpoints.openai import NAMING
+from whisperstill.model.checkpoints.tokens import check_vocabulary
+from whisperstill.model.dims import Dims
+from whisperstill.text.tokenizer import Tokenizer
+
+MAGIC = 0x67676D6C
+DTYPES = {"f32": 0, "f16": 1}
+"""Name -> whisper.cpp's number of the type that matrices are stored in."""
+_NUMBERS = ("<f4", "<f2")
+
+
+def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> Path:
+    """Write a model file that whisper.cpp opens, atomically. Gives `path`.
+
+    `dtype` `f32` keeps float32 weights exactly; `f16` rounds matrices, as the files that whisper.cpp's authors publish.
+    Raises `SettingsError` for another type, `CheckpointError` for a tokenizer of another vocabulary and for weights
+    that do not fit the type.
+    """
+    if dtype not in DTYPES:
+        raise SettingsError(f"expected a type out of {', '.join(DTYPES)} for whisper.cpp, got {dtype!r}")
+    check_vocabulary(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
+    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<I11i", MAGIC, *_sizes(checkpoint.dims), DTYPES[dtype]))
+        bands = mel_filters(checkpoint.dims.mels).numpy()
+        file.write(struct.pack("<2i", *bands.shape) + bands.astype("<f4").tobytes())
+        _write_tokens(file, tokenizer)
+        for name, tensor in _tensors(checkpoint):
+            _write_tensor(file, name, tensor, DTYPES[dtype])
+    return path
+
+
+def _sizes(dims: Dims) -> tuple[int, ...]:
+    """All but the type, in the order of the file."""
+    encoder = (dims.positions, dims.width, dims.encoder_heads, dims.encoder_layers)
+    decoder = (dims.tokens, dims.width, dims.decoder_heads, dims.decoder_layers)
+    return (dims.vocab, *encoder, *decoder, dims.mels)
+
+
+def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
+    """Every text token; one that the tokenizer leaves out is empty."""
+    count = tokenizer.vocabulary.end_of_text
+    file.write(struct.pack("<i", count))
+    for token in range(count):
+        content = tokenizer.bytes_of(token)
+        file.write(struct.pack("<I", len(content)) + content)
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """openai's name and the tensor, projections apart, without the key's bias."""
+    for name, tensor in checkpoint.state.items():
+        pieces = NAMING.pieces(name)
+        for piece, part in zip(pieces, tensor.detach().cpu().chunk(len(pieces)), strict=True):
+            if piece is not None:
+                is_column = ".conv" in piece and piece.endswith(".bias")
+                yield piece, part[:, None] if is_column else part
+
+
+def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, dtype: int) -> None:
+    is_matrix = tensor.ndim > 1 and name.endswith(".weight")
+    kind = dtype if is_matrix else 0
+    values = tensor.to(torch.float32).numpy()
+    with np.errstate(over="ignore"):
+        stored = values.astype(_NUMBERS[kind])
+    if not np.isfinite(stored).all():
+        raise CheckpointError(
+            f"{name} holds values up to {np.abs(values).max():g}, more than f16 can: write this model as f32"
+            if np.isfinite(values).all()
+            else f"{name} holds values that are no finite numbers: these weights are damaged"
+        )
+    encoded = name.encode()
+    header = (stored.ndim, len(encoded), kind, *reversed(stored.shape))
+    file.write(struct.pack(f"<{len(header)}i", *header) + encoded)
+    file.write(np.ascontiguousarray(stored).data)

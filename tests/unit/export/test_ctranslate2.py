@@ -1,0 +1,112 @@
+"""CTranslate2 directories: byte for byte what its own converter writes, and opened by faster-whisper."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.errors import CheckpointError, SettingsError
+from whisperstill.export.ctranslate2 import DTYPES, write_ctranslate2
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, special_tokens, write_huggingface
+
+pytest.importorskip("ctranslate2")
+
+
+def converted(checkpoint: Checkpoint, directory: Path, dtype: str) -> Path:
+    """The same through transformers and CTranslate2's converter."""
+    pytest.importorskip("transformers")
+    from ctranslate2.converters import TransformersConverter
+
+    write_huggingface(checkpoint, directory / "hf")
+    TransformersConverter(str(directory / "hf")).convert(str(directory / "theirs"), quantization=dtype)
+    return directory / "theirs"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_checkpoint_is_left_as_it_was(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
+    before = {name: tensor.clone() for name, tensor in multilingual.state.items()}
+    write_ctranslate2(multilingual, tmp_path, dtype)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in multilingual.state.items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_weights_are_those_of_the_converter(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
+    ours, theirs = write_ctranslate2(multilingual, tmp_path / "ours", dtype), converted(multilingual, tmp_path, dtype)
+    assert (ours / "model.bin").read_bytes() == (theirs / "model.bin").read_bytes()
+    assert json.loads((ours / "vocabulary.json").read_text()) == json.loads((theirs / "vocabulary.json").read_text())
+    settings, expected = (json.loads((folder / "config.json").read_text()) for folder in (ours, theirs))
+    assert settings == expected
+    assert settings["suppress_ids"] == [1, 2, 7]
+    assert settings["alignment_heads"] == [[0, 1], [2, 0], [2, 1]]
+
+
+def test_our_reader_gives_it_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    again = load_checkpoint(write_ctranslate2(checkpoint, tmp_path))
+    assert again.dims == checkpoint.dims
+    assert again.sha256 == checkpoint.sha256
+    assert again.generation == checkpoint.generation
+    assert special_tokens(again.tokenizer_json) == special_tokens(checkpoint.tokenizer_json)
+
+
+def test_control_another_weight_is_another_file(multilingual: Checkpoint, tmp_path: Path) -> None:
+    state = {**multilingual.state, "decoder.norm.bias": multilingual.state["decoder.norm.bias"] + 0.1}
+    one = write_ctranslate2(multilingual, tmp_path / "one") / "model.bin"
+    other = write_ctranslate2(replace(multilingual, state=state), tmp_path / "other") / "model.bin"
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_old_weights_never_stand_beside_new_settings(
+    multilingual: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ctranslate2(multilingual, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() >= {
+        "model.bin",
+        "config.json",
+        "vocabulary.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    }
+    write_ctranslate2(multilingual, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whisperstill.export.ctranslate2.whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_ctranslate2(multilingual, tmp_path)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"expected a type out of float32, float16, .* got 'fp8'"):
+        write_ctranslate2(multilingual, tmp_path / "new", "fp8")
+    with pytest.raises(CheckpointError, match="expected a tokenizer of 51866 tokens"):
+        write_ctranslate2(replace(multilingual, dims=replace(multilingual.dims, vocab=51866)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_faster_whisper_says_what_we_say(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
+    """Clips are padded to windows: faster-whisper would pad the features instead of the sound."""
+    faster_whisper = pytest.importorskip("faster_whisper")
+    teacher = load_checkpoint(tiny_en_dir)
+    model = faster_whisper.WhisperModel(
+        str(write_ctranslate2(teacher, tmp_path)), device="cpu", compute_type="float32", cpu_threads=1
+    )
+    windows = [pad_or_trim(clip) for clip in clips]
+    heard = Recogniser(teacher, dtype=torch.float32).recognise(torch.from_numpy(np.stack(windows)), ["en"] * len(clips))
+    theirs = []
+    for window in windows:
+        segments, _ = model.transcribe(
+            window, language="en", beam_size=1, temperature=0.0, without_timestamps=True, vad_filter=False
+        )
+        theirs.append(tuple(token for segment in segments for token in segment.tokens))
+    assert theirs == [one.decoded.tokens for one in heard]

@@ -1,0 +1,154 @@
+"""whisper.cpp's file: against a parser of its own, openai's naming, and whisper.cpp."""
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from whisperstill.audio.mel import mel_filters, pad_or_trim
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.errors import CheckpointError, SettingsError
+from whisperstill.export.whispercpp import write_whispercpp
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
+from whisperstill.model.checkpoints.openai import read_openai
+from whisperstill.text.tokenizer import Tokenizer
+
+SIZES = ("n_vocab", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
+SIZES += ("n_text_ctx", "n_text_state", "n_text_head", "n_text_layer", "n_mels", "ftype")
+GREEDY = {
+    "language": "en",
+    "no_timestamps": True,
+    "single_segment": True,
+    "temperature_inc": 0.0,
+    "n_max_text_ctx": 0,
+    "suppress_nst": True,
+}
+
+
+class Parsed:
+    """The file as whisper.cpp's loader walks through it."""
+
+    def __init__(self, path: Path) -> None:
+        self.data, self.at = path.read_bytes(), 0
+        [magic] = self.take("I")
+        assert magic == int.from_bytes(b"ggml", "big")
+        self.sizes = dict(zip(SIZES, self.take("11i"), strict=True))
+        mels, bins = self.take("2i")
+        self.bands = np.array(self.take(f"{mels * bins}f"), np.float32).reshape(mels, bins)
+        self.tokens = [self.bytes(self.take("I")[0]) for _ in range(self.take("i")[0])]
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.kinds: dict[str, int] = {}
+        while self.at < len(self.data):
+            rank, length, kind = self.take("3i")
+            shape = self.take(f"{rank}i")[::-1]
+            name = self.bytes(length).decode()
+            content = self.bytes(int(np.prod(shape)) * (4, 2)[kind])
+            values = np.frombuffer(content, ("<f4", "<f2")[kind]).reshape(shape)
+            self.tensors[name], self.kinds[name] = torch.from_numpy(values.astype(np.float32)), kind
+
+    def take(self, kinds: str) -> tuple[Any, ...]:
+        size = struct.calcsize(f"<{kinds}")
+        return struct.unpack(f"<{kinds}", self.bytes(size))
+
+    def bytes(self, count: int) -> bytes:
+        assert self.at + count <= len(self.data), "the file ends too early"
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+
+def as_openai(parsed: Parsed, tokenizer_json: bytes, directory: Path) -> Checkpoint:
+    """The tensors through our reader of openai's files, which checks every name and shape."""
+    columns = {name: t for name, t in parsed.tensors.items() if ".conv" in name and name.endswith(".bias")}
+    assert len(columns) == 2
+    assert all(tensor.shape[1] == 1 for tensor in columns.values())
+    state = {name: tensor[:, 0] if name in columns else tensor for name, tensor in parsed.tensors.items()}
+    directory.mkdir()
+    (directory / "tokenizer.json").write_bytes(tokenizer_json)
+    torch.save({"dims": parsed.sizes, "model_state_dict": state}, directory / "model.pt")
+    return read_openai(directory / "model.pt", "parsed")
+
+
+def test_f32_holds_the_very_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin", "f32"))
+    assert parsed.sizes["ftype"] == 0
+    assert not any(parsed.kinds.values())
+    again = as_openai(parsed, checkpoint.tokenizer_json, tmp_path / "pt")
+    assert again.dims == checkpoint.dims
+    assert again.sha256 == checkpoint.sha256
+
+
+def test_f16_rounds_matrices_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    exact = Parsed(write_whispercpp(checkpoint, tmp_path / "f32.bin", "f32"))
+    parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "f16.bin"))
+    assert parsed.sizes == exact.sizes | {"ftype": 1}
+    assert parsed.tensors.keys() == exact.tensors.keys()
+    for name, tensor in exact.tensors.items():
+        is_matrix = tensor.ndim > 1 and name.endswith(".weight")
+        assert parsed.kinds[name] == is_matrix, name
+        assert torch.equal(parsed.tensors[name], tensor.half().float() if is_matrix else tensor), name
+    assert sum(parsed.kinds.values()) == 2 * 6 + 3 * 10 + 3  # matrices of a layer, two convolutions, the embedding
+
+
+def test_bands_and_vocabulary_lie_inside(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin"))
+    assert np.array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
+    vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab).vocabulary
+    assert len(parsed.tokens) == vocabulary.end_of_text
+    assert set(parsed.tokens[:256]) == {bytes([byte]) for byte in range(256)}
+    assert parsed.tokens[300] == b"filler300"
+
+
+def test_a_real_vocabulary_is_bytes(base_installed: str, tmp_path: Path) -> None:
+    teacher = load_checkpoint(base_installed)
+    parsed = Parsed(write_whispercpp(teacher, tmp_path / "ggml.bin", "f16"))
+    tokenizer = Tokenizer.from_bytes(teacher.tokenizer_json, teacher.dims.vocab)
+    text = " Grüße aus 東京, naïve “quotes” 🎵"
+    assert b"".join(parsed.tokens[token] for token in tokenizer.encode(text)).decode() == text
+    assert parsed.tokens[50256] == b""
+    assert len(parsed.tokens) == 50257
+
+
+def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> None:
+    path = write_whispercpp(multilingual, tmp_path / "ggml.bin")
+    before = path.read_bytes()
+    with pytest.raises(SettingsError, match=r"expected a type out of f32, f16 for whisper.cpp, got 'bf16'"):
+        write_whispercpp(multilingual, path, "bf16")
+    for value, message in ((1e7, "more than f16 can: write this model as f32"), (float("nan"), "no finite numbers")):
+        state = {**multilingual.state}
+        state["decoder.layers.2.mlp.up.weight"] = state["decoder.layers.2.mlp.up.weight"] * value
+        with pytest.raises(CheckpointError, match=rf"decoder\.blocks\.2\.mlp\.0\.weight holds values .*{message}"):
+            write_whispercpp(replace(multilingual, state=state), path)
+    with pytest.raises(CheckpointError, match="expected a tokenizer of 51866 tokens"):
+        write_whispercpp(replace(multilingual, dims=replace(multilingual.dims, vocab=51866)), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whispercpp_opens_what_we_write(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    library = pytest.importorskip("pywhispercpp.model")
+    path = write_whispercpp(checkpoint, tmp_path / "ggml.bin")
+    model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
+    binding = library.pw
+    assert binding.whisper_n_vocab(model._ctx) == checkpoint.dims.vocab
+    assert bool(binding.whisper_is_multilingual(model._ctx)) == checkpoint.dims.multilingual
+    assert binding.whisper_token_to_str(model._ctx, 300) in ("filler300", b"filler300")
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    model.transcribe(noise, max_tokens=4, **GREEDY)
+
+
+@pytest.mark.slow
+def test_whispercpp_says_what_we_say(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
+    library = pytest.importorskip("pywhispercpp.model")
+    teacher = load_checkpoint(tiny_en_dir)
+    path = write_whispercpp(teacher, tmp_path / "ggml.bin")
+    model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
+    recogniser = Recogniser(teacher, dtype=torch.float32)
+    windows = torch.stack([torch.from_numpy(pad_or_trim(clip)) for clip in clips])
+    ours = [one.text for one in recogniser.recognise(windows, ["en"] * len(clips))]
+    theirs = [" ".join(part.text for part in model.transcribe(clip, **GREEDY)).strip() for clip in clips]
+    assert theirs == ours
+    assert len(set(ours)) == len(clips)
