@@ -7,13 +7,14 @@ same cuts.
 Energy tells sound from quiet, not speech from noise: good enough to choose a pause to cut in, no voice detector.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
 from whisperstill.audio.files import stream_audio
+from whisperstill.audio.reader import Reader
 from whisperstill.errors import AudioError
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS, exact_div
 
@@ -37,6 +38,22 @@ def cut_at_silences(
     """
     powers, samples = _frame_powers([waveform])
     return _cut(powers, samples, max_seconds)
+
+
+def cut_reader(
+    reader: Reader, max_seconds: float = WINDOW_SECONDS
+) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
+    """The pieces of `cut_at_silences` and their waveforms, as they are read; what was given is forgotten."""
+    longest, at = _longest(max_seconds), 0.0
+    ahead = max_seconds * (1 + SHORTEST_REST_FRACTION) + 1  # what a cut depends on
+    while reader.goes_beyond(at):
+        waveform = reader.stretch(at, ahead)
+        if len(waveform) > longest * HOP_SAMPLES:
+            powers, _ = _frame_powers([waveform])
+            waveform = waveform[: _cut_after(powers, 0, longest) * HOP_SAMPLES]
+        yield at, waveform
+        at += len(waveform) / SAMPLE_RATE
+        reader.forget(at)
 
 
 def cut_file(
@@ -96,21 +113,31 @@ def _frame_powers(blocks: Iterable[Float32[np.ndarray, "_"]]) -> tuple[Float64[n
 
 
 def _cut(powers: Float64[np.ndarray, "frames"], samples: int, max_seconds: float) -> list[tuple[float, float]]:
-    longest = int(max_seconds * FRAMES_PER_SECOND)
-    if longest < 2 * SMOOTH_FRAMES:
-        raise ValueError(f"pieces must be at least {2 * SMOOTH_FRAMES / FRAMES_PER_SECOND} s long, got {max_seconds}")
+    longest = _longest(max_seconds)
     pieces: list[tuple[float, float]] = []
     at = 0  # sample
     while samples - at > longest * HOP_SAMPLES:
         begin = at // HOP_SAMPLES
-        low = begin + int(longest * SHORTEST_FRACTION)
-        high = min(begin + longest, len(powers) - int(longest * SHORTEST_REST_FRACTION))
-        end = quietest(powers, low, high) * HOP_SAMPLES
+        end = _cut_after(powers, begin, longest) * HOP_SAMPLES
         pieces.append((at / SAMPLE_RATE, (end - at) / SAMPLE_RATE))
         at = end
     if samples > at:
         pieces.append((at / SAMPLE_RATE, (samples - at) / SAMPLE_RATE))
     return pieces
+
+
+def _longest(max_seconds: float) -> int:
+    longest = int(max_seconds * FRAMES_PER_SECOND)
+    if longest < 2 * SMOOTH_FRAMES:
+        raise ValueError(f"pieces must be at least {2 * SMOOTH_FRAMES / FRAMES_PER_SECOND} s long, got {max_seconds}")
+    return longest
+
+
+def _cut_after(powers: Float64[np.ndarray, "frames"], begin: int, longest: int) -> int:
+    """The frame at which a piece that begins at frame `begin` is to end."""
+    low = begin + int(longest * SHORTEST_FRACTION)
+    high = min(begin + longest, len(powers) - int(longest * SHORTEST_REST_FRACTION))
+    return quietest(powers, low, high)
 
 
 def quietest(powers: Float64[np.ndarray, "frames"], low: int, high: int) -> int:

@@ -42,6 +42,19 @@ class Reader:
             self._held = np.concatenate(parts)
         return self._held[begin - self._first : end - self._first].copy()
 
+    def rest(self) -> Iterator[Float32[np.ndarray, "_"]]:
+        """All that is held and all that is to come, block by block; nothing of it is held any more."""
+        while True:
+            block, self._held = self._held, self._held[:0]
+            self._first += len(block)
+            if len(block):
+                yield block
+            block = next(self._blocks, self._held)
+            if not len(block):
+                self._ended = True
+                return
+            self._held = block
+
     def goes_beyond(self, seconds: float) -> bool:
         """Whether there is audio after this many seconds."""
         return len(self.stretch(max(seconds, self._first / SAMPLE_RATE), 1 / SAMPLE_RATE)) > 0

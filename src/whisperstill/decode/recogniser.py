@@ -150,11 +150,17 @@ class Recogniser:
                 codes[row] = code
         return [code or "en" for code in codes]
 
-    def prompt(self, text: str | None) -> tuple[int, ...]:
-        """The tokens that tell the network what was said before; the last 223 of a longer text, none for none."""
-        if not text or not text.strip():
-            return ()
-        return (self.vocabulary.start_of_previous, *self.tokenizer.encode(f" {text.strip()}")[-MAX_PROMPT_TOKENS:])
+    def prompt(self, text: str | None, hotwords: str | None = None) -> tuple[int, ...]:
+        """The tokens that tell the network what was said before; none for none (see `prompt_of`)."""
+        text = (text or "").strip()
+        return self.prompt_of(self.tokenizer.encode(f" {text}") if text else (), hotwords)
+
+    def prompt_of(self, said: Sequence[int], hotwords: str | None = None) -> tuple[int, ...]:
+        """The same for tokens: `<|startofprev|>`, the hotwords, and the last of 223 tokens in all."""
+        hotwords = (hotwords or "").strip()
+        words = self.tokenizer.encode(f" {hotwords}")[: MAX_PROMPT_TOKENS // 2] if hotwords else []
+        before = [*words, *said[len(said) - min(len(said), MAX_PROMPT_TOKENS - len(words)) :]]
+        return (self.vocabulary.start_of_previous, *before) if before else ()
 
     def pool(
         self,

@@ -1,14 +1,19 @@
 """`whisperstill.load(...)`: a model by name, and `transcribe` for any file of any length."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_recordings
+from whisperstill.decode.longform import Recording, transcribe_recordings
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.device import choose_device, choose_dtype
+
+DTYPES = ("auto", "fp32", "bf16", "int8")
 
 
 class Transcriber:
@@ -17,46 +22,44 @@ class Transcriber:
     def __init__(self, recogniser: Recogniser) -> None:
         self.recogniser = recogniser
 
-    def transcribe(
-        self,
-        path: str | Path,
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        without_timestamps: bool | None = None,
-        initial_prompt: str | None = None,
-        batch_size: int = 8,
-    ) -> Transcript:
+    def transcribe(self, path: str | Path, *, language: str | None = None, **options: Any) -> Transcript:
         """Transcribe an audio file of any length.
 
-        `language` is a code or an English name; None detects it. `without_timestamps` None decodes timestamps unless
-        the model is a student that never saw them. Raises `AudioError` when the file cannot be read, `SettingsError`
-        for a language or task the model does not know.
+        `language` is a code or an English name; None detects it. All fields of `DecodingOptions` are options:
+        `word_timestamps=True`, `initial_prompt="..."`, `strategy="sequential"`, `temperature=0` ... Raises
+        `AudioError` when the file cannot be read, `SettingsError` for a language, a task or an option that is not
+        known.
         """
-        options = DecodingOptions(task, without_timestamps, initial_prompt, batch_size)
-        [(_, result)] = transcribe_recordings(self.recogniser, [Recording(str(path), language=language)], options)
+        recording = Recording(str(path), language=language)
+        [(_, result)] = transcribe_recordings(self.recogniser, [recording], options_of(options))
         if isinstance(result, AudioError):
             raise result
         return result
 
     def transcribe_many(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        without_timestamps: bool | None = None,
-        initial_prompt: str | None = None,
-        batch_size: int = 8,
+        self, paths: Iterable[str | Path], *, language: str | None = None, **options: Any
     ) -> Iterator[tuple[Path, Transcript | AudioError]]:
         """Transcribe files together, batched over files: `(path, transcript)` in order, each when it is finished.
 
-        A file that cannot be read gives its `AudioError` in place of a transcript; the others go on.
+        Options as in `transcribe`. A file that cannot be read gives its `AudioError` in place of a transcript; the
+        others go on.
         """
-        options = DecodingOptions(task, without_timestamps, initial_prompt, batch_size)
         recordings = (Recording(str(path), language=language) for path in paths)
-        for recording, result in transcribe_recordings(self.recogniser, recordings, options):
+        for recording, result in transcribe_recordings(self.recogniser, recordings, options_of(options)):
             yield Path(recording.path), result
+
+
+def options_of(given: dict[str, Any]) -> DecodingOptions:
+    """Options by name; a single temperature or token will do for a tuple. Raises `SettingsError` for an unknown one."""
+    known = [field.name for field in fields(DecodingOptions)]
+    wrong = [name for name in given if name not in known]
+    if wrong:
+        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(known))}")
+    for name in ("temperature", "suppress_tokens"):
+        if name in given:
+            value = given[name]
+            given[name] = tuple(value) if isinstance(value, Iterable) else (value,)
+    return DecodingOptions(**given)
 
 
 def load(
@@ -64,18 +67,19 @@ def load(
 ) -> Transcriber:
     """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
 
-    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32` or `bf16`. An `assistant`, a smaller model with the
-    same vocabulary, proposes and the model verifies: what is heard is the same. It pays where a token costs the model
-    many times what it costs the assistant. Raises `NotFoundError`, `CheckpointError` or `SettingsError`.
+    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32`, `bf16` or, on a CPU, `int8`. An `assistant`, a
+    smaller model with the same vocabulary, proposes and the model verifies: what is heard is the same, and the less
+    time it takes the more a token costs the model. Raises `NotFoundError`, `CheckpointError` or `SettingsError`.
     """
-    if dtype not in ("auto", "fp32", "bf16"):
-        raise SettingsError(f"expected dtype auto, fp32 or bf16, got {dtype!r}")
+    if dtype not in DTYPES:
+        raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")
     chosen = choose_device(device)
     return Transcriber(
         Recogniser(
             load_checkpoint(name_or_dir),
             device=chosen,
-            dtype=choose_dtype(dtype, chosen),
+            dtype=None if dtype == "int8" else choose_dtype(dtype, chosen),
+            int8=dtype == "int8",
             assistant=None if assistant is None else load_checkpoint(assistant),
         )
     )

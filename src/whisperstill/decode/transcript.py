@@ -2,17 +2,14 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recognised
 from whisperstill.text.languages import UNSPACED
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
-
-NO_SPEECH = 0.6
-"""Probability of <|nospeech|> above which a window that the network is unsure of counts as silent."""
-UNSURE = -1.0
-"""Mean log-probability up to which the network is unsure (both as in openai/whisper)."""
 
 SHORTEST_REST = 1.0
 """Seconds: what is left of a window is heard again when it is at least this long."""
@@ -104,9 +101,11 @@ def joined(segments: Sequence[Segment], language: str) -> str:
     return text.strip()
 
 
-def is_silent(heard: Recognised) -> bool:
+def is_silent(heard: Recognised, options: DecodingOptions) -> bool:
     """Whether a window holds no speech: probably none, and the network is unsure of what it said (openai's rule)."""
-    return heard.decoded.no_speech > NO_SPEECH and heard.mean_logprob <= UNSURE
+    if options.no_speech_threshold is None or heard.decoded.no_speech <= options.no_speech_threshold:
+        return False
+    return options.logprob_threshold is None or heard.mean_logprob <= options.logprob_threshold
 
 
 def stopped_at(heard: Recognised, duration: float, vocabulary: Vocabulary) -> float | None:
@@ -115,8 +114,6 @@ def stopped_at(heard: Recognised, duration: float, vocabulary: Vocabulary) -> fl
     Two timestamps at the very end open a segment that the network does not finish in this window; openai/whisper then
     goes on from there, and so it does where the tokens ran out. Less than `SHORTEST_REST` is no rest.
     """
-    if is_silent(heard):
-        return None
     tokens = heard.decoded.tokens
     opens = len(tokens) > 1 and vocabulary.is_timestamp(tokens[-1]) and vocabulary.is_timestamp(tokens[-2])
     if not opens and heard.decoded.ended:
@@ -133,11 +130,8 @@ def segments_of(
 
     With timestamps the tokens are cut where two timestamps stand side by side, as in openai/whisper; a last segment
     without an end goes to the end of the window, or is left out where the window is heard again from its beginning
-    on (`stopped_at`). Without timestamps the window is one segment. Segments without text, without duration and
-    silent windows give none.
+    on (`stopped_at`). Without timestamps the window is one segment. Segments without text or duration are left out.
     """
-    if is_silent(heard):
-        return []
     vocabulary, ratio = tokenizer.vocabulary, compression_ratio(heard.text)
     tokens = heard.decoded.tokens
     slices = _slices(tokens, vocabulary) if timestamps else [tokens]
@@ -167,6 +161,22 @@ def segments_of(
                 )
             )
     return segments
+
+
+def with_words(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
+    """Segments of one window with the window's words.
+
+    The words' texts, one after the other, are the window's text: a segment has those that its own text is made of.
+    """
+    places = list(accumulate((len(word.word) for word in words), initial=0))
+    text, at = "".join(word.word for word in words), 0
+    result = []
+    for segment in segments:
+        found = text.find(segment.text, at)
+        begin, at = (found, found + len(segment.text)) if found >= 0 else (at, at)
+        mine = tuple(word for word, place in zip(words, places, strict=False) if begin <= place < at)
+        result.append(replace(segment, words=mine))
+    return result
 
 
 def _slices(tokens: Sequence[int], vocabulary: Vocabulary) -> list[Sequence[int]]:

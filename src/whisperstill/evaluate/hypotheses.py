@@ -11,7 +11,8 @@ from torch import Tensor
 
 from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_recordings
+from whisperstill.decode.longform import Recording, transcribe_recordings
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.errors import AudioError
 from whisperstill.records import Skipped, Utterance

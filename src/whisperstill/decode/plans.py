@@ -1,0 +1,182 @@
+"""How one recording is heard: which windows there are, and what becomes of what is heard in them.
+
+A plan is asked for windows and told what was heard. Some of its windows may wait for others: those of `sequential`
+(`decode.sequential`) each begin where the one before ended. Here are the plans whose windows are known beforehand:
+`quiet` cuts at the quietest places, `vad` leaves out all that is no speech.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.transcript import (
+    Segment,
+    Suppressed,
+    Transcript,
+    Word,
+    is_silent,
+    joined,
+    segments_of,
+    stopped_at,
+    with_words,
+)
+from whisperstill.decode.windows import Heard, Spoken, Window
+from whisperstill.decode.words import align_words
+from whisperstill.units import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all plans of a run have in common."""
+
+    recogniser: Recogniser
+    options: DecodingOptions
+    timestamps: bool
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Tokens that stand before windows which do not have the text before them."""
+        return self.recogniser.prompt(self.options.initial_prompt, self.options.hotwords)
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Tokens that the first window's transcript begins with."""
+        text = (self.options.prefix or "").strip()
+        return tuple(self.recogniser.tokenizer.encode(f" {text}")) if text else ()
+
+
+@dataclass
+class Plan(ABC):
+    """One recording on its way to a transcript."""
+
+    setting: Setting
+    spoken: Spoken
+    segments: list[Segment] = field(default_factory=list)
+    suppressed: list[Suppressed] = field(default_factory=list)
+    duration: float = 0.0
+    """Seconds known of so far."""
+    reached: float = 0.0
+    """Seconds up to which something was heard: for a progress bar."""
+
+    @abstractmethod
+    def next(self) -> Window | None:
+        """A window to be heard now; None while there is none. Raises `AudioError` when it cannot be read."""
+
+    @abstractmethod
+    def take(self, heard: Heard) -> None:
+        """What was heard in one of its windows, in whatever order."""
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether everything was heard."""
+
+    def transcript(self) -> Transcript:
+        """What was heard."""
+        language = self.spoken.code or "en"
+        ordered = sorted(self.segments, key=lambda one: (one.start, one.end))
+        segments = tuple(replace(one, id=number) for number, one in enumerate(ordered))
+        suppressed = tuple(sorted(self.suppressed, key=lambda one: one.start))
+        text = joined(segments, language)
+        return Transcript(text, segments, language, self.spoken.probability, self.duration, suppressed)
+
+    def window(
+        self,
+        start: float,
+        waveform: Float32[np.ndarray, "samples"],
+        prompt: tuple[int, ...] | None = None,
+        prefix: tuple[int, ...] = (),
+    ) -> Window:
+        """A window of this recording."""
+        duration = len(waveform) / SAMPLE_RATE
+        self.duration = max(self.duration, start + duration)
+        spoken = Spoken() if self.setting.options.multilingual else self.spoken
+        before = self.setting.prompt if prompt is None else prompt
+        return Window(start, waveform, duration, spoken, before, prefix, self)
+
+    def found(self, heard: Heard) -> list[Segment]:
+        """The segments of a window, with their words where these are asked for; what is silence is noted."""
+        setting, window = self.setting, heard.window
+        if setting.options.multilingual and self.spoken.code is None:
+            self.spoken.code, self.spoken.probability = window.spoken.code, window.spoken.probability
+        silent = is_silent(heard.recognised, setting.options)
+        if silent and heard.recognised.text:
+            end = window.start + window.duration
+            self.suppressed.append(Suppressed(window.start, end, heard.recognised.text, "silence"))
+        if silent:
+            return []
+        segments = segments_of(
+            heard.recognised, window.start, window.duration, 0, setting.recogniser.tokenizer, setting.timestamps
+        )
+        segments = [replace(one, temperature=heard.temperature) for one in segments]
+        if setting.options.word_timestamps and segments:
+            segments = with_words(segments, self.words(heard))
+        return segments
+
+    def words(self, heard: Heard) -> list[Word]:
+        """The words of a window, in seconds of the recording."""
+        window, setting = heard.window, self.setting
+        [found] = align_words(
+            setting.recogniser,
+            heard.states[None],
+            [heard.recognised],
+            [window.duration],
+            waveforms=torch.from_numpy(window.waveform)[None],
+            task=setting.options.task,
+        )
+        at = window.start
+        return [replace(word, start=round(at + word.start, 3), end=round(at + word.end, 3)) for word in found]
+
+
+Cuts = Iterator[tuple[float, Float32[np.ndarray, "samples"]]]
+"""Windows: when each starts, in seconds, and its waveform."""
+
+
+class Apart(Plan):
+    """Windows that are known beforehand and do not overlap."""
+
+    def __init__(self, setting: Setting, spoken: Spoken, cuts: Cuts, length: Callable[[], float | None]) -> None:
+        """`length` gives the seconds of the recording, once all of its windows were read."""
+        super().__init__(setting, spoken)
+        self._cuts, self._length = cuts, length
+        self._again: deque[Window] = deque()
+        self._out, self._read_all, self._first = 0, False, True
+
+    def next(self) -> Window | None:
+        """See `Plan`."""
+        if self._again:
+            self._out += 1
+            return self._again.popleft()
+        if self._read_all:
+            return None
+        cut = next(self._cuts, None)
+        if cut is None:
+            self._read_all = True
+            self.duration = max(self.duration, self._length() or 0.0)
+            return None
+        self._out += 1
+        prefix, self._first = self.setting.prefix if self._first else (), False
+        return self.window(cut[0], cut[1], prefix=prefix)
+
+    def take(self, heard: Heard) -> None:
+        """See `Plan`. What the network left of a window is a window of its own."""
+        self._out -= 1
+        self.segments += self.found(heard)
+        window = heard.window
+        if self.setting.timestamps:
+            at = stopped_at(heard.recognised, window.duration, self.setting.recogniser.vocabulary)
+            if at is not None and not is_silent(heard.recognised, self.setting.options):
+                rest = window.waveform[round(at * SAMPLE_RATE) :]
+                self._again.append(self.window(window.start + at, rest, window.prompt))
+
+    @property
+    def finished(self) -> bool:
+        """See `Plan`."""
+        return self._read_all and not self._again and not self._out
