@@ -11,7 +11,7 @@ from whisperstill.decode.plans import Plan, Setting
 from whisperstill.decode.transcript import is_silent
 from whisperstill.decode.windows import Heard, Spoken, Window
 from whisperstill.text.vocabulary import Vocabulary
-from whisperstill.units import WINDOW_SECONDS
+from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
 
 SHORTEST = 0.1
 """Seconds: less than this at a recording's end is no window of its own."""
@@ -32,7 +32,7 @@ class Sequential(Plan):
             return None
         self._reader.forget(self._seek)
         waveform = self._reader.stretch(self._seek, WINDOW_SECONDS)
-        if len(waveform) <= SHORTEST * 16_000 and self._seek:
+        if len(waveform) <= SHORTEST * SAMPLE_RATE and self._seek:
             self._ended = True
             return None
         self._waits = True
@@ -43,17 +43,17 @@ class Sequential(Plan):
         """See `Plan`."""
         self._waits = False
         options, window = self.setting.options, heard.window
-        segments = self.found(heard)
+        on = window.duration
+        if not is_silent(heard.recognised, options):
+            tokens = heard.recognised.decoded.tokens
+            on = heard_to(tokens, window.duration, self.setting.recogniser.vocabulary)
+        self._seek = window.start + on
+        segments = [one for one in self.found(heard) if one.start < self._seek]  # one that is only opened comes again
         self.segments += segments
         if not options.condition_on_previous_text or heard.temperature > options.prompt_reset_on_temperature:
             self._said = []
         else:
             self._said += [token for segment in segments for token in segment.tokens]
-        on = window.duration
-        if not is_silent(heard.recognised, options):
-            tokens, ended = heard.recognised.decoded.tokens, heard.recognised.decoded.ended
-            on = heard_to(tokens, ended, window.duration, self.setting.recogniser.vocabulary)
-        self._seek = window.start + on
         self._ended = not self._reader.goes_beyond(self._seek)
 
     @property
@@ -67,7 +67,7 @@ class Sequential(Plan):
         return self.setting.recogniser.prompt_of(self._said, self.setting.options.hotwords)
 
 
-def heard_to(tokens: tuple[int, ...], ended: bool, duration: float, vocabulary: Vocabulary) -> float:
+def heard_to(tokens: tuple[int, ...], duration: float, vocabulary: Vocabulary) -> float:
     """Seconds of a window after which the next one begins, above 0.
 
     Where a segment is opened and not finished, or none is open but several were finished, that is the last timestamp;

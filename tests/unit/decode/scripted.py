@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.observed import Decoded, Observed
-from whisperstill.decode.recogniser import Recognised, Recogniser
+from whisperstill.decode.pool import Job
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.speculation import Speculation
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import Generation
 from whisperstill.text.tokenizer import Tokenizer
@@ -30,6 +32,42 @@ Script = Callable[[float, str], Decoded]
 """From the first sample of a window and the language to what is heard."""
 
 
+class ScriptedPool:
+    """As many slots as a real one; a window is done after a step."""
+
+    def __init__(self, size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, Job]]) -> None:
+        self.size, self.counts = size, Speculation()
+        self._script, self._vocabulary, self._said = script, vocabulary, said
+        self._jobs: list[Job] = []
+
+    @property
+    def busy(self) -> int:
+        """Windows in slots."""
+        return len(self._jobs)
+
+    @property
+    def free(self) -> int:
+        """Slots without a window."""
+        return self.size - len(self._jobs)
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """See `Pool`."""
+        assert len(jobs) <= self.free
+        self._jobs += jobs
+
+    def step(self) -> list[tuple[Job, Decoded]]:
+        """See `Pool`."""
+        done, self._jobs = self._jobs, []
+        codes = {token: code for code, token in self._vocabulary.languages.items()}
+        results = []
+        for job in done:
+            [language] = [codes[token] for token in job.start if token in codes]
+            first = float(job.states[0, 0])
+            self._said.append((first, job))
+            results.append((job, self._script(first, language)))
+        return results
+
+
 class Scripted(Recogniser):
     """Hears what a script says. The encoder's state of a window is its first sample, or 1 where that is 0."""
 
@@ -42,8 +80,11 @@ class Scripted(Recogniser):
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
         self.assistant = None
+        self.speculation = Speculation()
         self.batches: list[int] = []
         self.detected: list[float] = []
+        self.said: list[tuple[float, Job]] = []
+        """First sample and job of every window decoded, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
         """See `Recogniser`."""
@@ -55,13 +96,9 @@ class Scripted(Recogniser):
         self.detected += states[:, 0, 0].tolist()
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in states]
 
-    def decode(self, states: Tensor, languages: Sequence[str], **options: object) -> list[Recognised]:
+    def pool(self, size: int, **options: object) -> ScriptedPool:  # type: ignore[override]
         """See `Recogniser`."""
-        heard = [self.script(float(state[0, 0]), code) for state, code in zip(states, languages, strict=True)]
-        return [
-            Recognised(code, self.tokenizer.decode(one.tokens).strip(), one)
-            for code, one in zip(languages, heard, strict=True)
-        ]
+        return ScriptedPool(size, self.script, self.vocabulary, self.said)
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:

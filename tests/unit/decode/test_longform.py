@@ -8,9 +8,10 @@ import pytest
 import soundfile
 
 from whisperstill.audio.activity import cut_file
-from whisperstill.decode import longform
-from whisperstill.decode.longform import DecodingOptions, Recording, transcribe_recordings
+from whisperstill.decode import longform, plans
+from whisperstill.decode.longform import Recording, transcribe_recordings
 from whisperstill.decode.observed import Decoded
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import AudioError
 from whisperstill.text.tokenizer import Tokenizer
@@ -118,41 +119,111 @@ def test_what_is_left_of_a_window_is_heard_again(tokenizer: Tokenizer, tmp_path:
     assert result.duration == 10.0
 
 
+@pytest.mark.parametrize("strategy", ["quiet", "vad", "chunked", "sequential"])
 def test_a_file_that_breaks_off_is_an_error_and_the_next_one_goes_on(
-    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     long, short = write(tmp_path / "long.wav", 100), write(tmp_path / "short.wav", 1)
-    load = longform.load_audio
+    stream = longform.stream_audio
 
-    def breaks(path: str, start: float, duration: float) -> np.ndarray:
-        if path == long and start > 30:
-            raise AudioError("it breaks off")
-        return load(path, start, duration)
+    def breaks(path: str, start: float, duration: float | None) -> Iterator[np.ndarray]:
+        for count, block in enumerate(stream(path, start, duration)):
+            if count == 5:
+                raise AudioError("it breaks off")
+            yield block
 
-    monkeypatch.setattr(longform, "load_audio", breaks)
-    results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], DecodingOptions(batch_size=1)))
+    monkeypatch.setattr(longform, "stream_audio", breaks)
+    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    options = DecodingOptions(batch_size=1, strategy=strategy)
+    results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
     assert isinstance(results[0][1], AudioError)
     assert isinstance(results[1][1], Transcript)
 
 
-def test_memory_holds_two_batches_however_long_the_file(
-    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("strategy", ["quiet", "vad", "chunked", "sequential"])
+def test_memory_holds_a_few_windows_however_long_the_file(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
-    """20 minutes: no piece is loaded before the batch before the last has been decoded."""
-    pieces = [(30.0 * index, 30.0) for index in range(40)]
-    monkeypatch.setattr(longform, "_cuts", lambda recording: pieces)
-    loaded = 0
+    """20 minutes: no block is read long before it is heard."""
+    read = 0
 
-    def load(path: str, start: float, duration: float) -> np.ndarray:
-        nonlocal loaded
-        loaded += 1
-        assert loaded <= sum(scripted.batches) + 2 * 4
-        return tone(30, 0.5)
+    def stream(path: str, start: float, duration: float | None) -> Iterator[np.ndarray]:
+        nonlocal read
+        generator = np.random.default_rng(0)
+        loud = np.repeat(generator.uniform(0, 1, 100).astype(np.float32), 1600)
+        for _ in range(120):
+            read += 1
+            assert 10 * read <= 30 * (sum(scripted.batches) + 2 * 4) + 60
+            yield loud * tone(10, 0.5)
 
-    monkeypatch.setattr(longform, "load_audio", load)
-    [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], DecodingOptions(batch_size=4))
-    assert isinstance(result, Transcript) and len(result.segments) == 40
-    assert scripted.batches == [4] * 10
+    monkeypatch.setattr(longform, "stream_audio", stream)
+    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    options = DecodingOptions(batch_size=4, strategy=strategy)
+    [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
+    assert isinstance(result, Transcript) and read == 120
+    assert len(result.segments) >= 40 or strategy in ("chunked", "vad")
+    assert result.duration == pytest.approx(1200, abs=2)
+
+
+def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """And have the text before them as a prompt; windows of other recordings are decoded meanwhile."""
+    vocabulary, paths = tokenizer.vocabulary, []
+    for name, first in (("a.wav", 0.25), ("b.wav", 0.5)):
+        wave = tone(50, first)
+        wave[12 * 16_000] = first + 0.125
+        soundfile.write(tmp_path / name, wave, 16_000, subtype="FLOAT")
+        paths.append(str(tmp_path / name))
+
+    def script(first: float, language: str) -> Decoded:
+        zero, word = vocabulary.timestamp(0.0), tokenizer.encode(f" {first}")
+        if first in (0.25, 0.5):  # a whole segment, and one that is opened only
+            return decoded([zero, *word, vocabulary.timestamp(12.0), vocabulary.timestamp(12.0), *word])
+        return decoded([zero, *word, vocabulary.timestamp(29.0)])
+
+    scripted = Scripted(tokenizer, script)
+    options = DecodingOptions(strategy="sequential", batch_size=2, initial_prompt="before")
+    results = [result for _, result in transcribe_recordings(scripted, [Recording(path) for path in paths], options)]
+    for result, first in zip(results, (0.25, 0.5), strict=True):
+        assert isinstance(result, Transcript)
+        found = [(segment.start, segment.end, segment.text) for segment in result.segments]
+        assert found[:2] == [(0.0, 12.0, f" {first}"), (12.0, 41.0, f" {first + 0.125}")]
+        assert found[2][0] == 42.0  # the window from 12 s on was heard to its end
+    assert scripted.batches == [2, 2, 2]
+    starts = [job.start for first, job in scripted.said if first == 0.375]
+    previous = [vocabulary.timestamp(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp(12.0)]
+    assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
+    first_prompt = [job.start for first, job in scripted.said if first == 0.25][0]
+    assert tokenizer.decode(first_prompt) == " before"
+
+
+def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    vocabulary = tokenizer.vocabulary
+    begin, end = vocabulary.timestamp(0.0), vocabulary.timestamp(1.0)
+
+    def script(first: float, language: str) -> Decoded:
+        tried = sum(1 for said, _ in scripted.said if said == first)
+        if tried == 1:
+            return decoded([begin, *tokenizer.encode(" again" * 40), end])  # a loop
+        return decoded([begin, *tokenizer.encode(f" try {tried}"), end], logprob=-0.5 - (tried == 2))
+
+    scripted = Scripted(tokenizer, script)
+    path = write(tmp_path / "a.wav", 1, 0.25)
+    options = DecodingOptions(best_of=2, batch_size=2)
+    [(_, result)] = transcribe_recordings(scripted, [Recording(path)], options)
+    assert isinstance(result, Transcript)
+    assert [(segment.text, segment.temperature) for segment in result.segments] == [(" try 3", 0.2)]
+    assert [job.temperature for _, job in scripted.said] == [0.0, 0.2, 0.2]
+    assert len({job.key for _, job in scripted.said[1:]}) == 2
+    assert scripted.batches == [1]  # encoded once
+
+
+def test_unsure_and_probably_silent_is_no_failure(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    scripted = Scripted(tokenizer, lambda first, language: decoded([1], logprob=-2.0, no_speech=0.9))
+    path = write(tmp_path / "a.wav", 1, 0.25)
+    [(_, result)] = transcribe_recordings(scripted, [Recording(path)])
+    assert isinstance(result, Transcript)
+    assert result.text == "" and len(scripted.said) == 1
+    assert [one.reason for one in result.suppressed] == ["silence"]
 
 
 def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path) -> None:
