@@ -1,5 +1,6 @@
 """The README's commands as they stand, on real weights and a handful of real clips."""
 
+import io
 import json
 import re
 import shlex
@@ -47,6 +48,22 @@ def test_six_lines_of_shell(root: Path, folder: Path, monkeypatch: pytest.Monkey
     results = json.loads((folder / "results" / "results.json").read_text())
     assert [result["model"] for result in results] == ["base", "student"]
     assert (folder / "speech.srt").read_text().startswith("1\n00:00:00,")
+
+
+def test_lines_that_transcribe(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands before a pipe is replaced by what it would say: the clip as a file, or its samples."""
+    monkeypatch.chdir(folder)
+    samples = (load_audio(folder / "speech.flac") * 32767).astype("<i2").tobytes()
+    lines = block(root, "Transcribing").strip().splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        piped = samples if "--pcm" in line else (folder / "speech.flac").read_bytes()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(piped)))
+        assert main(shlex.split(line.rpartition("|")[2])[1:]) == 0, line
+    text = (folder / "texts" / "speech.txt").read_text()
+    assert len(text) > 3
+    assert text.split() == (folder / "stdin.txt").read_text().split()
+    assert (folder / "stdin.srt").is_file()
 
 
 def test_six_lines_of_python(

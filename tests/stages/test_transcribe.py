@@ -12,7 +12,8 @@ from whisperstill.cli.main import main
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
 from whisperstill.stages.console import Silent
-from whisperstill.stages.transcribe import FORMATS, TranscribeSettings, output_names
+from whisperstill.stages.inputs import output_names
+from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def piped_blocks(file: Any, name: str) -> Iterator[tuple[int, Float32[np.ndarray
     except av.FFmpegError as error:
         raise AudioError(
             f"cannot decode {name}: {error.strerror or error}; expected a container that can be read without seeking "
-            "(wav, flac, mp3, ogg, webm), or say what raw samples these are"
+            "(wav, flac, mp3, ogg, webm; m4a and mp4 as files only), or say what raw samples these are"
         ) from error
 
 

@@ -46,7 +46,7 @@ class Silero:
         self.state: tuple[Tensor, Tensor] | None = None
 
     def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
-        """The probabilities of the next frames; `samples` is a multiple of 512."""
+        """The probabilities of the next frames; `samples` is a multiple of 512. Blocks below a second cost more."""
         if not len(block):
             return np.zeros(0, np.float32)
         stream = np.concatenate([self.context, block])

@@ -1,13 +1,17 @@
 """`transcribe`: audio files of any length to txt, srt, vtt, tsv, json. Options are named as in openai/whisper."""
 
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
 from whisperstill.stages.console import Console
+from whisperstill.stages.inputs import STANDARD_INPUT, collect, durations, forget_unfinished, opened, output_names
+
+if TYPE_CHECKING:
+    from whisperstill.audio.streams import Pcm
+    from whisperstill.text.lines import LineOptions
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
 """What `all` writes; the tests hold it against `decode.writers`, which may not be imported before it is needed."""
@@ -18,7 +22,7 @@ class TranscribeSettings:
     """Transcribe audio files, and all audio in folders."""
 
     audio: tuple[str, ...]
-    """Audio files, or folders that are searched for them."""
+    """Audio files, or folders that are searched for them; `-` is standard input."""
     model: str
     """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
     assistant: str | None = None
@@ -36,6 +40,22 @@ class TranscribeSettings:
     """Decode no timestamps: one segment per piece of up to 30 s. Default: only for students that never saw any."""
     initial_prompt: str | None = None
     """Text that stands before every window, as if it had been said: names, spelling, style."""
+    word_timestamps: bool = False
+    """Find when each word was said."""
+    max_line_width: int | None = None
+    """Characters to a line of srt and vtt."""
+    max_line_count: int | None = None
+    """Lines to a cue of srt and vtt, across segments; needs --max_line_width and --word_timestamps."""
+    max_words_per_line: int | None = None
+    """Words to a cue of srt and vtt; needs --word_timestamps, and does not go with --max_line_width."""
+    highlight_words: bool = False
+    """Underline each word of srt and vtt as it is said; needs --word_timestamps."""
+    pcm: Literal["s16le", "f32le"] | None = None
+    """Standard input holds raw samples: 16-bit integers or floats, little-endian. Default: a container such as wav."""
+    pcm_rate: int = 16_000
+    """Raw samples a second, in each channel."""
+    pcm_channels: int = 1
+    """Channels of the raw samples, interleaved."""
     batch_size: int = 8
     """Windows decoded at a time, over files."""
     device: str = "auto"
@@ -79,7 +99,7 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
 
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`; `AudioError` when not a single file could be read.
     """
-    _check(settings)
+    pcm, lines = _check(settings)
     found, problems = collect(settings.audio)
     names = output_names(found)
     todo = [path for path in found if not (settings.skip_existing and _is_there(settings, names[path]))]
@@ -91,7 +111,21 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     if not todo:
         _list(problems, console)
         return TranscribeReport((), 0, existing, 0.0, 0.0, 0.0, None, None, tuple(problems))
+    forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
+    with opened(todo, pcm, problems) as files:
+        return _transcribe(settings, console, files, names, lines, existing, problems)
 
+
+def _transcribe(
+    settings: TranscribeSettings,
+    console: Console,
+    sources: dict[Path, Path],
+    names: dict[Path, str],
+    lines: "LineOptions",
+    existing: int,
+    problems: list[Skipped],
+) -> TranscribeReport:
+    """Files, each with the input that it stands for, to transcripts."""
     import time
 
     import torch
@@ -99,7 +133,7 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     from whisperstill.decode.transcriber import load
     from whisperstill.decode.writers import write_transcript
 
-    readable = _durations(todo, problems)
+    readable = durations(sources, problems)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     written: list[str] = []
@@ -108,24 +142,22 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     if readable:
         transcriber = load(settings.model, settings.device, settings.dtype, settings.assistant)
         begun = time.monotonic()
-        results = transcriber.transcribe_many(
-            readable,
-            language=settings.language,
-            task=settings.task,
-            without_timestamps=settings.without_timestamps,
-            initial_prompt=settings.initial_prompt,
-            batch_size=settings.batch_size,
-        )
+        results = transcriber.transcribe_many(readable, **_decoding(settings))
         with console.progress("transcribing", sum(readable.values()) / 3600, "h") as bar:
             for path, result in results:
-                bar.advance(readable[path] / 3600, file=path.name)
+                source = sources[path]
+                bar.advance(readable[path] / 3600, file=source.name)
                 if isinstance(result, AudioError):
-                    problems.append(Skipped(str(path), str(result)))
+                    problems.append(Skipped(str(source), str(result)))
                     continue
                 if settings.verbose:
                     for segment in result.segments:
                         console.info(f"[{segment.start:.2f} --> {segment.end:.2f}]{segment.text}")
-                made = write_transcript(result, settings.output_dir, names[path], settings.output_format)
+                try:
+                    made = write_transcript(result, settings.output_dir, names[source], settings.output_format, lines)
+                except OSError as error:  # one name that the file system refuses is no reason to lose the others
+                    problems.append(Skipped(str(source), f"its transcript cannot be written: {error}"))
+                    continue
                 written += map(str, made)
                 files, seconds = files + 1, seconds + result.duration
         if settings.assistant:
@@ -158,76 +190,26 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     )
 
 
-def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
-    """Audio files of files and folders, in order, each once; what is not there or holds no audio is a problem."""
-    from whisperstill.audio.files import AUDIO_SUFFIXES
-
-    found: dict[Path, Path] = {}
-    problems: list[Skipped] = []
-    for source in sources:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-            if not inside:
-                problems.append(Skipped(source, f"expected audio files in {source}, found none"))
-            for file in inside:
-                found.setdefault(file.resolve(), file)
-        elif path.is_file():
-            found.setdefault(path.resolve(), path)
-        else:
-            problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
-    return list(found.values()), problems
-
-
-def output_names(paths: list[Path]) -> dict[Path, str]:
-    """A name without ending for the transcripts of each file, no two alike.
-
-    The file's stem; where several share one, as much of ending and folders as tells them apart: `talk.wav` and
-    `talk.mp3`, `monday-talk` and `friday-talk`. Names differ in more than case, for file systems that do not know it.
-    """
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(path.stem.casefold(), []).append(path)
-    names: dict[Path, str] = {}
-    taken = set(groups)
-    for stem, group in groups.items():
-        if len(group) == 1:
-            names[group[0]] = group[0].stem
-            continue
-        for level in count(1):
-            tried = [_longer_name(path, number, level) for number, path in enumerate(group)]
-            folded = {name.casefold() for name in tried}
-            if len(folded) == len(group) and not folded & (taken - {stem}):
-                names.update(zip(group, tried, strict=True))
-                taken |= folded
-                break
-    return names
-
-
-def _longer_name(path: Path, number: int, level: int) -> str:
-    """Stem, name, folder and stem, folder and name, two folders ...; numbered where even all folders do not help."""
-    depth, with_ending = divmod(level, 2)
-    folders = path.resolve().parent.parts[1:]
-    name = "-".join([*folders[max(0, len(folders) - depth) :], path.name if with_ending else path.stem])
-    return name if level <= 64 else f"{name}-{number}-{level}"
-
-
 def _is_there(settings: TranscribeSettings, name: str) -> bool:
+    return all((settings.output_dir / output).is_file() for output in _outputs(settings, name))
+
+
+def _outputs(settings: TranscribeSettings, name: str) -> list[str]:
+    """File names of the transcripts of one recording."""
     formats = FORMATS if settings.output_format == "all" else (settings.output_format,)
-    return all((settings.output_dir / f"{name}.{ending}").is_file() for ending in formats)
+    return [f"{name}.{ending}" for ending in formats]
 
 
-def _durations(paths: list[Path], problems: list[Skipped]) -> dict[Path, float]:
-    """Seconds of every file that can be read."""
-    from whisperstill.audio.files import probe
-
-    seconds: dict[Path, float] = {}
-    for path in paths:
-        try:
-            seconds[path] = probe(path)
-        except AudioError as error:
-            problems.append(Skipped(str(path), str(error)))
-    return seconds
+def _decoding(settings: TranscribeSettings) -> dict[str, Any]:
+    """The settings that the decoder has to know."""
+    options: dict[str, Any] = {
+        "language": settings.language,
+        "task": settings.task,
+        "without_timestamps": settings.without_timestamps,
+        "initial_prompt": settings.initial_prompt,
+        "batch_size": settings.batch_size,
+    }
+    return {**options, "word_timestamps": True} if settings.word_timestamps else options
 
 
 def _list(problems: list[Skipped], console: Console) -> None:
@@ -235,10 +217,20 @@ def _list(problems: list[Skipped], console: Console) -> None:
         console.warn(f"{problem.source} was left out: {problem.reason}")
 
 
-def _check(settings: TranscribeSettings) -> None:
+def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions]":
+    """What standard input holds, and the lines of subtitles. Raises `SettingsError` that lists all problems."""
     from whisperstill.text.languages import language_code
 
     problems = []
+    pcm = lines = None
+    try:
+        pcm = _pcm(settings)
+    except SettingsError as error:
+        problems.append(str(error))
+    try:
+        lines = _lines(settings)
+    except SettingsError as error:
+        problems.append(str(error))
     if not settings.audio:
         problems.append("audio must name at least one file or folder")
     if settings.batch_size < 1:
@@ -252,5 +244,31 @@ def _check(settings: TranscribeSettings) -> None:
             language_code(settings.language)
         except SettingsError as error:
             problems.append(f"language: {error}")
-    if problems:
+    if problems or lines is None:
         raise SettingsError("; ".join(problems))
+    return pcm, lines
+
+
+def _pcm(settings: TranscribeSettings) -> "Pcm | None":
+    """What raw samples on standard input are; None where it holds a container."""
+    from whisperstill.audio.streams import Pcm
+
+    described = (settings.pcm_rate, settings.pcm_channels) != (Pcm.rate, Pcm.channels)
+    if settings.pcm is None:
+        if described:
+            raise SettingsError("pcm_rate and pcm_channels describe raw samples: add --pcm s16le or --pcm f32le")
+        return None
+    if str(STANDARD_INPUT) not in settings.audio:
+        raise SettingsError("pcm describes standard input: give - as audio, as in `... | whisperstill transcribe -`")
+    return Pcm(settings.pcm, settings.pcm_rate, settings.pcm_channels)
+
+
+def _lines(settings: TranscribeSettings) -> "LineOptions":
+    from whisperstill.text.lines import LineOptions
+
+    lines = LineOptions(
+        settings.max_line_width, settings.max_line_count, settings.max_words_per_line, settings.highlight_words
+    )
+    if settings.output_format in ("srt", "vtt", "all"):
+        lines.check_words(settings.word_timestamps)
+    return lines

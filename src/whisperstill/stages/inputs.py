@@ -1,0 +1,128 @@
+"""What `transcribe` reads, and what its outputs are called: files, folders, and standard input.
+
+Standard input is written to a temporary file first, for the decoder goes back in a recording. This is the only place
+that knows: a decoder that takes blocks as they come would be given `stream_stdin` itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperstill.errors import AudioError
+from whisperstill.records import Skipped
+
+if TYPE_CHECKING:
+    from whisperstill.audio.streams import Pcm
+
+STANDARD_INPUT = Path("-")
+STANDARD_NAME = "stdin"
+
+
+def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
+    """Audio files of files and folders, in order, each once; what is not there or holds no audio is a problem.
+
+    `-` is standard input and stays as it is.
+    """
+    from whisperstill.audio.files import AUDIO_SUFFIXES
+
+    found: dict[Path, Path] = {}
+    problems: list[Skipped] = []
+    for source in sources:
+        path = Path(source).expanduser()
+        if source == str(STANDARD_INPUT):
+            found.setdefault(STANDARD_INPUT, STANDARD_INPUT)
+        elif path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            if not inside:
+                problems.append(Skipped(source, f"expected audio files in {source}, found none"))
+            for file in inside:
+                found.setdefault(file.resolve(), file)
+        elif path.is_file():
+            found.setdefault(path.resolve(), path)
+        else:
+            problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
+    return list(found.values()), problems
+
+
+@contextmanager
+def opened(paths: list[Path], pcm: "Pcm | None", problems: list[Skipped]) -> Iterator[dict[Path, Path]]:
+    """The file to read each input from, by that file: itself, or where standard input was written to.
+
+    Standard input that cannot be read is added to the problems and left out.
+    """
+    if STANDARD_INPUT not in paths:
+        yield {path: path for path in paths}
+        return
+    from contextlib import ExitStack
+
+    from whisperstill.audio.streams import spooled, stream_stdin
+
+    with ExitStack() as stack:
+        files: dict[Path, Path] = {}
+        for path in paths:
+            try:
+                files[stack.enter_context(spooled(stream_stdin(pcm))) if path == STANDARD_INPUT else path] = path
+            except (AudioError, OSError) as error:
+                problems.append(Skipped(str(path), str(error)))
+        yield files
+
+
+def durations(files: dict[Path, Path], problems: list[Skipped]) -> dict[Path, float]:
+    """Seconds of every file that can be read; the others are added to the problems, as what was asked for."""
+    from whisperstill.audio.files import probe
+
+    seconds: dict[Path, float] = {}
+    for file, source in files.items():
+        try:
+            seconds[file] = probe(file)
+        except (AudioError, OSError) as error:
+            problems.append(Skipped(str(source), str(error)))
+    return seconds
+
+
+def output_names(paths: list[Path]) -> dict[Path, str]:
+    """A name without ending for the transcripts of each file, no two alike.
+
+    The file's stem, `stdin` for standard input; where several share one, as much of ending and folders as tells them
+    apart: `talk.wav` and `talk.mp3`, `monday-talk` and `friday-talk`. Names differ in more than case, for file systems
+    that do not know it.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_stem(path).casefold(), []).append(path)
+    names: dict[Path, str] = {}
+    taken = set(groups)
+    for stem, group in groups.items():
+        if len(group) == 1:
+            names[group[0]] = _stem(group[0])
+            continue
+        for level in count(1):
+            tried = [_longer_name(path, number, level) for number, path in enumerate(group)]
+            folded = {name.casefold() for name in tried}
+            if len(folded) == len(group) and not folded & (taken - {stem}):
+                names.update(zip(group, tried, strict=True))
+                taken |= folded
+                break
+    return names
+
+
+def forget_unfinished(directory: Path, outputs: set[str]) -> None:
+    """Remove what a killed process left of these outputs (file names), with one look at the folder."""
+    for left_over in directory.glob(".*.part"):
+        if left_over.name[1:].removesuffix(".part").rpartition(".")[0] in outputs:
+            left_over.unlink(missing_ok=True)
+
+
+def _stem(path: Path) -> str:
+    return STANDARD_NAME if path == STANDARD_INPUT else path.stem
+
+
+def _longer_name(path: Path, number: int, level: int) -> str:
+    """Stem, name, folder and stem, folder and name, two folders ...; numbered where even all folders do not help."""
+    depth, with_ending = divmod(level, 2)
+    folders = path.resolve().parent.parts[1:]
+    name = path.name if with_ending and path != STANDARD_INPUT else _stem(path)
+    longer = "-".join([*folders[max(0, len(folders) - depth) :], name])
+    return longer if level <= 64 else f"{longer}-{number}-{level}"
