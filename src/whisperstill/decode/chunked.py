@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from whisperstill.audio.reader import Reader
 from whisperstill.decode.plans import Plan, Setting
 from whisperstill.decode.seams import Seam, Stitching
-from whisperstill.decode.transcript import Segment, Suppressed, Word, compression_ratio, is_silent
+from whisperstill.decode.transcript import Segment, Word, compression_ratio
 from whisperstill.decode.windows import Heard, Spoken, Window
 
 PAUSE = 1.0
@@ -81,17 +81,10 @@ class Chunked(Plan):
     def take(self, heard: Heard) -> None:
         """See `Plan`."""
         window = heard.window
-        words: list[Word] = []
-        if is_silent(heard.recognised, self.setting.options):
-            if heard.recognised.text:
-                end = window.start + window.duration
-                self.suppressed.append(Suppressed(window.start, end, heard.recognised.text, "silence"))
-        else:
-            words = self.words(heard)
+        words = self.words(heard) if self.believed(heard) else []
+        words = [word for word in words if self._is_near_voice(window, word.start, word.end, word.word)]
         chunk = _Chunk(window.start, window.start + window.duration, words, heard)
         mark = self._marks.pop(id(window), None)
-        if self.spoken.code is None:
-            self.spoken.code, self.spoken.probability = window.spoken.code, window.spoken.probability
         if self._stitching is None:
             self._stitching = Stitching(self.spoken.code or "en")
         if mark is None:  # the window centred on a seam

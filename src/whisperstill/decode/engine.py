@@ -15,6 +15,7 @@ from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.decode.beam import beam_search
+from whisperstill.decode.guards import loops, nothing_heard, without
 from whisperstill.decode.observed import Decoded
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.pool import Job
@@ -87,11 +88,14 @@ class Engine:
         return done
 
     def _encode(self, windows: list[Window]) -> list[Heard]:
+        done = [self._silent(window) for window in windows if window.voice is not None and not window.voice.spans]
+        windows = [window for window in windows if window.voice is None or window.voice.spans]
+        if not windows:
+            return done
         recogniser, begun = self._recogniser, time.perf_counter()
         waveforms = torch.from_numpy(np.stack([pad_or_trim(window.waveform) for window in windows]))
         states = recogniser.encode(waveforms)
         draft_states = recogniser.draft_states(waveforms, states)
-        done: list[Heard] = []
         for row, window in enumerate(windows):
             spoken = window.spoken
             if spoken.code is None:
@@ -100,6 +104,11 @@ class Engine:
             done += self._try(_Try(window, states[row], drafted, spoken.code))
         self._pool.counts.encoder_seconds += time.perf_counter() - begun
         return done
+
+    def _silent(self, window: Window) -> Heard:
+        """A window in which nobody speaks: nobody is asked."""
+        nothing = Recognised(window.spoken.code or "en", "", nothing_heard(self._recogniser.dims.width))
+        return Heard(window, nothing, 0.0, torch.zeros(0, self._recogniser.dims.width))
 
     def _try(self, one: _Try) -> list[Heard]:
         """Ask for the samples of a rung."""
@@ -141,20 +150,29 @@ class Engine:
         recognised = Recognised(one.language, text, best)
         if one.rung + 1 < len(self._options.temperature) and self._failed(recognised):
             return self._try(_Try(one.window, one.states, one.draft_states, one.language, one.rung + 1))
-        return [Heard(one.window, recognised, self._options.temperature[one.rung], one.states)]
+        return [self._believed(one, recognised)]
+
+    def _believed(self, one: _Try, heard: Recognised) -> Heard:
+        """What is kept of a result: all of it, but for loops that no temperature got rid of."""
+        temperature, looped, tokenizer = self._options.temperature[one.rung], "", self._recogniser.tokenizer
+        if self._options.guards and self._repeats(heard):
+            places = loops(heard.decoded.tokens, self._recogniser.vocabulary)
+            looped = tokenizer.decode([heard.decoded.tokens[at] for at in places]).strip()
+            decoded = without(heard.decoded, places)
+            heard = Recognised(heard.language, tokenizer.decode(decoded.tokens).strip(), decoded)
+        return Heard(one.window, heard, temperature, one.states, looped)
+
+    def _repeats(self, heard: Recognised) -> bool:
+        most = self._options.compression_ratio_threshold
+        return most is not None and compression_ratio(heard.text) > most
 
     def _failed(self, heard: Recognised) -> bool:
         """Whether a result is to be tried again (openai/whisper's rule)."""
-        options = self._options
-        ratio, least, silent = (
-            options.compression_ratio_threshold,
-            options.logprob_threshold,
-            options.no_speech_threshold,
-        )
+        least, silent = self._options.logprob_threshold, self._options.no_speech_threshold
         unsure = least is not None and heard.mean_logprob < least
         if unsure and silent is not None and heard.decoded.no_speech > silent:
             return False
-        return unsure or (ratio is not None and compression_ratio(heard.text) > ratio)
+        return unsure or self._repeats(heard)
 
     def _rank(self, decoded: Decoded) -> float:
         """Log-probability, for its length."""

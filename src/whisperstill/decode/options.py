@@ -60,6 +60,9 @@ class DecodingOptions:
     chunk_length: float | None = None
     """Seconds of a window; None: 30, and for `chunked` of a student 15."""
     word_timestamps: bool = False
+    """Find when each word was said."""
+    guards: bool = True
+    """Decode no window in which nobody speaks, believe no text far from any voice, cut loops."""
 
     def __post_init__(self) -> None:
         """Raises `SettingsError`, naming all that is wrong."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from whisperstill.decode.guards import Voice
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import (
@@ -99,18 +100,29 @@ class Plan(ABC):
         self.duration = max(self.duration, start + duration)
         spoken = Spoken() if self.setting.options.multilingual else self.spoken
         before = self.setting.prompt if prompt is None else prompt
-        return Window(start, waveform, duration, spoken, before, prefix, self)
+        voice = Voice.of(waveform) if self.setting.options.guards else None
+        return Window(start, waveform, duration, spoken, before, prefix, self, voice)
+
+    def believed(self, heard: Heard) -> bool:
+        """Whether a window holds speech; what was said of one that does not, and what was cut from it, is noted."""
+        window, text = heard.window, heard.recognised.text
+        if self.spoken.code is None:
+            self.spoken.code, self.spoken.probability = window.spoken.code, window.spoken.probability
+        if heard.looped:
+            self._suppress(window.start, window.start + window.duration, heard.looped, "loop")
+        if window.voice is not None and not window.voice.spans:
+            self._suppress(window.start, window.start + window.duration, "", "no voice")
+            return False
+        if is_silent(heard.recognised, self.setting.options):
+            if text:
+                self._suppress(window.start, window.start + window.duration, text, "silence")
+            return False
+        return True
 
     def found(self, heard: Heard) -> list[Segment]:
-        """The segments of a window, with their words where these are asked for; what is silence is noted."""
+        """The segments of a window that are believed, with their words where these are asked for."""
         setting, window = self.setting, heard.window
-        if setting.options.multilingual and self.spoken.code is None:
-            self.spoken.code, self.spoken.probability = window.spoken.code, window.spoken.probability
-        silent = is_silent(heard.recognised, setting.options)
-        if silent and heard.recognised.text:
-            end = window.start + window.duration
-            self.suppressed.append(Suppressed(window.start, end, heard.recognised.text, "silence"))
-        if silent:
+        if not self.believed(heard):
             return []
         segments = segments_of(
             heard.recognised, window.start, window.duration, 0, setting.recogniser.tokenizer, setting.timestamps
@@ -118,7 +130,17 @@ class Plan(ABC):
         segments = [replace(one, temperature=heard.temperature) for one in segments]
         if setting.options.word_timestamps and segments:
             segments = with_words(segments, self.words(heard))
-        return segments
+        return [one for one in segments if self._is_near_voice(window, one.start, one.end, one.text)]
+
+    def _is_near_voice(self, window: Window, start: float, end: float, text: str) -> bool:
+        """Whether somebody speaks where a text is said to be; if not, it is noted as suppressed."""
+        if window.voice is None or not window.voice.is_far(start - window.start, end - window.start):
+            return True
+        self._suppress(start, end, text.strip(), "far from any voice")
+        return False
+
+    def _suppress(self, start: float, end: float, text: str, reason: str) -> None:
+        self.suppressed.append(Suppressed(round(start, 3), round(end, 3), text, reason))
 
     def words(self, heard: Heard) -> list[Word]:
         """The words of a window, in seconds of the recording."""
@@ -132,7 +154,8 @@ class Plan(ABC):
             task=setting.options.task,
         )
         at = window.start
-        return [replace(word, start=round(at + word.start, 3), end=round(at + word.end, 3)) for word in found]
+        moved = (replace(word, start=round(at + word.start, 3), end=round(at + word.end, 3)) for word in found)
+        return list(moved)
 
 
 Cuts = Iterator[tuple[float, Float32[np.ndarray, "samples"]]]

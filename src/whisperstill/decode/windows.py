@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from whisperstill.decode.guards import Voice
 from whisperstill.decode.recogniser import Recognised
 
 
@@ -34,6 +35,8 @@ class Window:
     """Tokens that the transcript begins with."""
     owner: object = None
     """Who asked for it."""
+    voice: Voice | None = None
+    """Where somebody speaks in it; None where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,4 +47,6 @@ class Heard:
     recognised: Recognised
     temperature: float
     states: Float[Tensor, "positions width"]
-    """What the encoder said of it."""
+    """What the encoder said of it; no positions where it was not asked."""
+    looped: str = ""
+    """Text that was left out because it only repeats what stands before it."""
