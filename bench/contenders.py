@@ -149,7 +149,13 @@ def _pieces(path: str) -> list[Any]:
 
 def _transformers(name: str, job: Job, encoder: Stopwatch) -> Decode:
     import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer, logging
+    from transformers import (
+        WhisperFeatureExtractor,
+        WhisperForCausalLM,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+        logging,
+    )
 
     from whisperstill.units import MAX_NEW_TOKENS
 
@@ -157,19 +163,15 @@ def _transformers(name: str, job: Job, encoder: Stopwatch) -> Decode:
     logging.disable_progress_bar()
     hf, dtype = f"{job.work}/hf", torch.bfloat16 if "bf16" in name else torch.float32
 
-    def opened(directory: str) -> Any:
-        return WhisperForConditionalGeneration.from_pretrained(
-            directory, attn_implementation="sdpa", dtype=dtype
-        ).eval()
-
-    network, features = opened(hf), WhisperFeatureExtractor.from_pretrained(hf)
+    how = {"attn_implementation": "sdpa", "dtype": dtype}
+    network = WhisperForConditionalGeneration.from_pretrained(hf, **how).eval()
+    features = WhisperFeatureExtractor.from_pretrained(hf)
     tokenizer = WhisperTokenizer.from_pretrained(hf)
     said = {"language": job.language, "task": "transcribe"} if network.generation_config.is_multilingual else {}
     said |= {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
     if "student" in name:
-        said["assistant_model"] = assistant = opened(f"{job.work}/student-hf")
-        # Both encoders are the same; transformers runs the assistant's as well.
-        assistant.model.encoder.forward = encoder.around(assistant.model.encoder.forward)
+        # As a decoder alone it is given the states of the one encoder; whole, it would run its own.
+        said["assistant_model"] = WhisperForCausalLM.from_pretrained(f"{job.work}/student-hf", **how).eval()
     network.model.encoder.forward = encoder.around(network.model.encoder.forward)
 
     @torch.inference_mode()
