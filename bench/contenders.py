@@ -5,6 +5,7 @@ has one long-lived process here, told over a pipe to run one contender over all 
 next turn. `Worker` is the near end; run as a script this file is the far end.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 LIBRARY = {"ours": "torch", "transformers": "torch", "faster-whisper": "ctranslate2", "whisper.cpp": "ggml"}
 """First word of a contender's name -> the process it runs in."""
 
@@ -311,6 +313,8 @@ def cpu_seconds(pid: int) -> float:
 
 def serve() -> None:
     """The far end: a job, then turns, one JSON a line; what libraries print goes to stderr."""
+    if sys.platform == "linux":  # end with the bench, however that ends: a stopped process would stay for ever
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     told = json.loads(sys.stdin.readline())
