@@ -5,6 +5,7 @@ has one long-lived process here, told over a pipe to run one contender over all 
 next turn. `Worker` is the near end; run as a script this file is the far end.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 LIBRARY = {"ours": "torch", "transformers": "torch", "faster-whisper": "ctranslate2", "whisper.cpp": "ggml"}
 """First word of a contender's name -> the process it runs in."""
 
@@ -149,7 +151,13 @@ def _pieces(path: str) -> list[Any]:
 
 def _transformers(name: str, job: Job, encoder: Stopwatch) -> Decode:
     import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer, logging
+    from transformers import (
+        WhisperFeatureExtractor,
+        WhisperForCausalLM,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+        logging,
+    )
 
     from whisperstill.units import MAX_NEW_TOKENS
 
@@ -157,19 +165,15 @@ def _transformers(name: str, job: Job, encoder: Stopwatch) -> Decode:
     logging.disable_progress_bar()
     hf, dtype = f"{job.work}/hf", torch.bfloat16 if "bf16" in name else torch.float32
 
-    def opened(directory: str) -> Any:
-        return WhisperForConditionalGeneration.from_pretrained(
-            directory, attn_implementation="sdpa", dtype=dtype
-        ).eval()
-
-    network, features = opened(hf), WhisperFeatureExtractor.from_pretrained(hf)
+    how = {"attn_implementation": "sdpa", "dtype": dtype}
+    network = WhisperForConditionalGeneration.from_pretrained(hf, **how).eval()
+    features = WhisperFeatureExtractor.from_pretrained(hf)
     tokenizer = WhisperTokenizer.from_pretrained(hf)
     said = {"language": job.language, "task": "transcribe"} if network.generation_config.is_multilingual else {}
     said |= {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
     if "student" in name:
-        said["assistant_model"] = assistant = opened(f"{job.work}/student-hf")
-        # Both encoders are the same; transformers runs the assistant's as well.
-        assistant.model.encoder.forward = encoder.around(assistant.model.encoder.forward)
+        # As a decoder alone it is given the states of the one encoder; whole, it would run its own.
+        said["assistant_model"] = WhisperForCausalLM.from_pretrained(f"{job.work}/student-hf", **how).eval()
     network.model.encoder.forward = encoder.around(network.model.encoder.forward)
 
     @torch.inference_mode()
@@ -309,6 +313,8 @@ def cpu_seconds(pid: int) -> float:
 
 def serve() -> None:
     """The far end: a job, then turns, one JSON a line; what libraries print goes to stderr."""
+    if sys.platform == "linux":  # end with the bench, however that ends: a stopped process would stay for ever
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     told = json.loads(sys.stdin.readline())

@@ -12,6 +12,7 @@ whisper.cpp computes with f16 weights and caches: its f32 files abort in 1.8.5.
 Limit: the encoder (87.4 GFLOP a window of base), which nobody here does without; "decoder" shows the rest.
 
     python bench/decode.py --speech ../shared/speech --student runs/mini-librispeech/student
+    python bench/decode.py ... --settings long --batch-sizes 8 16 4        (each at its best)
     python bench/decode.py --render bench/results/decode.json
 """
 
