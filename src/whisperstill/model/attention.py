@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from whisperstill.model.linear import Linear, linear
+
 TILE = 512
 """Queries whose scores exist at a time in `plain_attention`: they stay in the processor's cache."""
 
 Heads = Float[Tensor, "batch heads tokens head_dim"]
 
 
-class FusedLinear(nn.Linear):
+class FusedLinear(Linear):
     """A linear map whose outputs `start ... stop - 1` (the keys) have no bias: stored as zeros, never trained."""
 
     def __init__(self, inputs: int, outputs: int, start: int, stop: int) -> None:
@@ -33,7 +35,7 @@ class FusedLinear(nn.Linear):
         if bias.requires_grad and torch.is_grad_enabled():
             start, stop = self._keys
             bias = torch.cat((bias[:start], bias[start:stop].detach(), bias[stop:]))
-        return F.linear(input, self.weight, bias)
+        return linear(input, self.weight, bias)
 
 
 def split_heads(x: Float[Tensor, "batch tokens width"], heads: int) -> Heads:
@@ -83,7 +85,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = FusedLinear(width, 3 * width, width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def project(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of a block."""
@@ -109,9 +111,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width)
+        self.query = Linear(width, width)
         self.kv = FusedLinear(width, 2 * width, 0, width)
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def project(
         self, states: Float[Tensor, "batch positions width"]
@@ -151,8 +153,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
+        self.up = Linear(width, 4 * width)
+        self.down = Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """`down(gelu(up(x)))`."""
