@@ -1,0 +1,254 @@
+"""Is what is decoded speculatively what is decoded greedily, to the last token?
+
+Hypothesis: whoever proposes, in whatever batch, with or without timestamps, float32 output is equal; exact blocks are
+equal to the last bit in float32 and bf16; free bf16 differs only where two logits are nearly equal.
+
+Method: the encoder states of a label store (real speech, read once by the teacher's encoder) are decoded greedily, then
+speculatively with the student at batch 16, 4 and 1, and with drafts that are random, always wrong, always right, or end
+at once; every other window with timestamps. Tokens are compared one by one. A control spoils one slot and must be
+noticed.
+
+    python bench/exactness.py --labels runs/mini-librispeech/labels --teacher base --student runs/mini-librispeech/student
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from whisperstill.decode.drafts import Draft, Nobody, Sofar
+from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pool import Job, Pool
+from whisperstill.decode.recogniser import EXACT_BLOCK, Recogniser
+from whisperstill.decode.speculation import Speculation
+from whisperstill.files import write_whole
+from whisperstill.label.store import open_labels
+from whisperstill.model.cache import Slots
+from whisperstill.model.checkpoints import load_checkpoint
+
+Make = Callable[[int, int], Draft]
+
+
+class Told:
+    """Proposes what it is told for each row."""
+
+    def __init__(self, texts: dict[bytes, list[int]], change: Callable[[int], int]) -> None:
+        self.texts, self.change = texts, change
+        self.rows: dict[int, tuple[list[int], int]] = {}
+
+    def put(self, rows: list[int], states: Tensor, start: Tensor) -> None:
+        """Windows are known by their first states."""
+        for row, state in zip(rows, states, strict=True):
+            self.rows[row] = (self.texts[_name(state)], start.shape[1])
+
+    def propose(self, sofar: Sofar, count: int) -> Tensor:
+        """The next tokens of each row's text, changed."""
+        found = []
+        for row, length in enumerate(sofar.length.tolist()):
+            text, prompt = self.rows.get(row, ([], 0))
+            rest = text[max(0, length - prompt) :][:count]
+            found.append([self.change(token) for token in rest] + [0] * (count - len(rest)))
+        return torch.tensor(found)
+
+    def keep(self, order: Tensor) -> None:
+        """Follow the rows."""
+        self.rows = {new: self.rows[old] for new, old in enumerate(order.tolist())}
+
+
+@dataclass
+class Result:
+    """One way of decoding against greedy."""
+
+    name: str
+    windows: int = 0
+    tokens: int = 0
+    differing_tokens: int = 0
+    differing_windows: int = 0
+    bits_equal: bool | None = None
+    margins: list[float] = field(default_factory=list)
+    """Of the two best logits where a window first differs."""
+    acceptance: float = 0.0
+    tokens_per_verification: float = 0.0
+    seconds: float = 0.0
+
+
+def _name(state: Tensor) -> bytes:
+    return state[:4].float().numpy().tobytes()
+
+
+def decode(
+    recogniser: Recogniser,
+    states: Sequence[Tensor],
+    size: int,
+    *,
+    make: Make | None = None,
+    blocks: tuple[int, ...] = (1,),
+    exact: bool = False,
+    temperature: float = 0.0,
+    top: int = 2,
+) -> tuple[list[Decoded], Speculation]:
+    """Every other window with timestamps."""
+    found: dict[object, Decoded] = {}
+    counts = Speculation()
+    for timestamps in (False, True):
+        rules = recogniser.rules(timestamps)
+        start = recogniser.vocabulary.start("en", "transcribe", timestamps)
+        chosen = range(int(timestamps), len(states), 2)
+        if not chosen:
+            continue
+        pool = Pool(recogniser.network, rules, min(size, len(chosen)), top, make, blocks, exact)
+        waiting = [
+            Job(states[row].to(recogniser.network.dtype), start, temperature=temperature, key=row, mark=row)
+            for row in chosen
+        ]
+        while waiting or pool.busy:
+            fresh, waiting = waiting[: pool.free], waiting[pool.free :]
+            pool.put(fresh)
+            found |= {job.mark: one for job, one in pool.step()}
+        counts += pool.counts
+    return [found[row] for row in range(len(states))], counts
+
+
+def compare(name: str, found: list[Decoded], expected: list[Decoded], counts: Speculation, seconds: float) -> Result:
+    """Token by token."""
+    result = Result(name, len(found), acceptance=round(counts.acceptance, 3), seconds=round(seconds, 1))
+    result.tokens_per_verification = round(counts.tokens_per_verification, 2)
+    for one, other in zip(found, expected, strict=True):
+        mine, theirs = (*one.tokens, one.ended), (*other.tokens, other.ended)
+        result.tokens += len(theirs)
+        if mine != theirs:
+            result.differing_windows += 1
+            places = [at for at, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b]
+            result.differing_tokens += len(places) + abs(len(mine) - len(theirs))
+            at = min([*places, len(mine) - 1, len(theirs) - 1])
+            two = other.observed.top_logits[min(at, len(other.observed.top_logits) - 1)]
+            result.margins.append(round(float(two[0] - two[1]), 4))
+    print(json.dumps(vars(result)), flush=True)
+    return result
+
+
+def same_bits(found: list[Decoded], expected: list[Decoded]) -> bool:
+    """Whether hidden states, from which logits are, and log-probabilities are equal to the last bit."""
+    names = ("hidden", "allowed", "top_logits")
+    return all(
+        torch.equal(getattr(one.observed, name), getattr(other.observed, name))
+        for one, other in zip(found, expected, strict=True)
+        for name in names
+    )
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--teacher", default="base")
+    parser.add_argument("--student", required=True)
+    parser.add_argument("--windows", type=int, default=100_000)
+    parser.add_argument("--output", type=Path, default=Path("bench/results/exactness.json"))
+    given = parser.parse_args()
+
+    teacher, student = load_checkpoint(given.teacher), load_checkpoint(given.student)
+    store = open_labels(given.labels)
+    states = []
+    for labelled in store.labelled():
+        states.append(store.states(labelled).clone())
+        if len(states) == given.windows:
+            break
+    results = run(teacher, student, states)
+    content = {
+        "command": f"bench/exactness.py --windows {len(states)}",
+        "teacher": given.teacher,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "results": [vars(one) for one in results],
+    }
+    write_whole(given.output, json.dumps(content, indent=1) + "\n")
+    checked = [one for one in results if one.name.startswith("float32")]
+    print(sum(one.tokens for one in checked), "tokens,", sum(one.differing_tokens for one in checked), "differing")
+
+
+def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore[no-untyped-def]
+    """All comparisons."""
+    recogniser = Recogniser(teacher, dtype=torch.float32, assistant=student)
+    assert recogniser.assistant is not None
+    drafts: Make = lambda size, capacity: recogniser._draft(recogniser.assistant, recogniser.rules(True))(
+        size, capacity
+    )  # noqa: E731
+    results = []
+
+    def timed(name: str, expected: list[Decoded], part: int, size: int, **how: object) -> None:
+        some = states[:: max(1, part)]
+        begun = time.perf_counter()
+        found, counts = decode(recogniser, some, size, **how)  # type: ignore[arg-type]
+        results.append(compare(name, found, expected, counts, time.perf_counter() - begun))
+
+    begun = time.perf_counter()
+    greedy, counts = decode(recogniser, states, 16)
+    print(f"greedy: {counts.tokens} tokens, {time.perf_counter() - begun:.0f} s", flush=True)
+    for size, part in ((16, 1), (4, 8), (1, 24)):
+        expected = greedy if part == 1 else decode(recogniser, states[::part], 16)[0]
+        timed(f"float32, student, batch {size}", expected, part, size, make=drafts, blocks=(1, 4, 8, 16))
+    part = 24
+    some = states[::part]
+    expected = decode(recogniser, some, 16)[0]
+    end = recogniser.vocabulary.end_of_text
+    texts = {_name(state): [*one.tokens, end] for state, one in zip(some, expected, strict=True)}
+    generator = torch.Generator().manual_seed(0)
+    changes: dict[str, Callable[[int], int]] = {
+        "always right": lambda token: token,
+        "always wrong": lambda token: (token + 1) % 50000,
+        "random": lambda token: int(torch.randint(0, 50000, (), generator=generator)),
+        "ends early": lambda token: end,
+    }
+    for name, change in changes.items():
+        how = {"make": lambda size, capacity, change=change: Told(texts, change), "blocks": (8,)}
+        timed(f"float32, {name}, batch 16", expected, part, 16, **how)
+    sampled = decode(recogniser, some, 16, temperature=0.7)[0]
+    timed("float32, student, temperature 0.7, batch 4", sampled, part, 4, make=drafts, blocks=(4,), temperature=0.7)
+
+    few = states[:: 4 * part]
+    for dtype in (torch.float32, torch.bfloat16):
+        narrow = Recogniser(teacher, dtype=dtype, assistant=student)
+        assert narrow.assistant is not None
+        maker = narrow._draft(narrow.assistant, narrow.rules(True))
+        plain, _ = decode(narrow, few, 4, make=lambda size, capacity: Nobody(), blocks=(EXACT_BLOCK,), exact=True)
+        begun = time.perf_counter()
+        found, counts = decode(narrow, few, 4, make=maker, blocks=(EXACT_BLOCK,), exact=True)
+        one = compare(f"exact blocks, {dtype}, batch 4", found, plain, counts, time.perf_counter() - begun)
+        one.bits_equal = same_bits(found, plain)
+        results.append(one)
+        if dtype == torch.bfloat16:
+            alone, _ = decode(narrow, few, 1)
+            begun = time.perf_counter()
+            found, counts = decode(narrow, few, 4, make=maker, blocks=(4,))
+            results.append(compare("free, bf16, batch 4 against greedy alone", found, alone, counts, 0.0))
+    results.append(control(recogniser, few, drafts))
+    return results
+
+
+def control(recogniser: Recogniser, states: list[Tensor], drafts: Make) -> Result:
+    """One slot of one layer is spoiled at one position: this must be noticed."""
+    expected, _ = decode(recogniser, states, 4)
+    extend = Slots.extend
+
+    def spoiled(self: Slots, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = extend(self, layer, key, value)
+        if layer == 0 and self.rows > 1 and keys.shape[2] > 6:
+            values[1, :, 5] += 3.0
+        return keys, values
+
+    Slots.extend = spoiled  # type: ignore[method-assign]
+    try:
+        found, counts = decode(recogniser, states, 4, make=drafts, blocks=(4,))
+    finally:
+        Slots.extend = extend  # type: ignore[method-assign]
+    return compare("control, a spoiled slot", found, expected, counts, 0.0)
+
+
+if __name__ == "__main__":
+    main()
