@@ -74,9 +74,9 @@ def test_a_head_that_runs_a_token_late_agrees_less(recogniser: Watched) -> None:
     assert score[0] > 0.95
     assert score[1] < score[0] - 0.15
     assert all(score[2:] < 0.8)
-    assert best_heads(
-        all_heads(recogniser), agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
-    )[0] == (0, 0)
+    total = agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
+    found = best_heads(all_heads(recogniser), total)
+    assert (0, 0) in found and (0, 1) not in found
 
 
 def test_the_best_are_few_and_none_is_far_behind() -> None:
