@@ -81,8 +81,13 @@ def token_times(
     heads: Sequence[tuple[int, int]],
     end_of_text: int,
 ) -> list[list[float]]:
-    """For each window the second at which each of its text tokens begins, and that at which the last one ends."""
+    """For each window the second at which each of its text tokens begins, and that at which the last one ends.
+
+    Tokens for which the network has no place any more are where the last one that has ends.
+    """
     prompt = len(start[0])
+    most = network.dims.tokens - prompt
+    lengths, texts = [len(text) for text in texts], [text[:most] for text in texts]
     counts = [len(text) + 1 for text in texts]
     positions = [audible_positions(duration, states.shape[1]) for duration in durations]
     tokens = torch.full((len(texts), prompt + max(counts)), end_of_text, device=network.device)
@@ -94,7 +99,10 @@ def token_times(
         rows = attention_gain(scores[row, :, : prompt + count - 1, :width])
         gain[row, :count, :width] = rows[prompt - 1 :]
     starts = token_starts(gain, counts, positions)
-    return [[at * TIMESTAMP_SECONDS for at in row[:count]] for row, count in zip(starts.tolist(), counts, strict=True)]
+    return [
+        [row[min(at, count - 1)] * TIMESTAMP_SECONDS for at in range(length + 1)]
+        for row, count, length in zip(starts.tolist(), counts, lengths, strict=True)
+    ]
 
 
 def spoken_tokens(tokenizer: Tokenizer, ids: Sequence[int], language: str) -> list[tuple[TokenWord, int, int]]:
