@@ -9,7 +9,7 @@ taken twice: as the manifest has it, which in LibriSpeech holds silence at both 
 loud (10 dB above its floor, but no less than 35 dB under its loud parts). Cut truth rests on energy as our pauses do,
 by another threshold; compare the manifest's times of LJSpeech, whose clips are cut tightly. Heads are found on a dozen
 utterances of a set that the recordings share no speaker with.
-Limit: half a position of the encoder, 0.01 s.
+Limit: half a position of the encoder, 0.01 s. With --seconds 200 it takes about ten minutes on one shared thread.
 
     python bench/words.py --speech ../shared/speech --student runs/mini-librispeech/student
 """
