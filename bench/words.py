@@ -6,9 +6,9 @@ Method: recordings that are known utterances joined, cut at silences into window
 the same windows, greedily, in float32. Words are matched to the reference by edit distance; where an utterance's first
 word was heard right by every engine its start is compared with the utterance's, likewise the last word's end. Truth is
 taken twice: as the manifest has it, which in LibriSpeech holds silence at both ends, and cut to where the recording is
-loud (10 dB above its floor, but no less than 35 dB under its loud parts). Cut truth rests on energy
-nearly as our pauses do and favours them; the manifest's starts of LJSpeech, whose clips are cut tightly, do not. Heads are found on a dozen
-utterances of a set that the recordings share no speaker with.
+loud (10 dB above its floor, but no less than 35 dB under its loud parts). Cut truth rests on energy nearly as our
+pauses do and favours them; the manifest's starts of LJSpeech, whose clips are cut tightly, do not. Heads are found on
+a dozen utterances of a set that the recordings share no speaker with.
 Limit: half a position of the encoder, 0.01 s. With --seconds 200 it takes about ten minutes on one shared thread.
 
     python bench/words.py --speech ../shared/speech --student runs/mini-librispeech/student
