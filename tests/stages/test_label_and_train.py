@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from whisperstill.distill import result
 from whisperstill.distill.metrics import read_metrics
-from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.errors import AudioError, SettingsError, StoreError, TrainingError
 from whisperstill.files import file_sha256
 from whisperstill.label.store import open_labels
+from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.stages import label, train
 from whisperstill.stages.console import Silent
 from whisperstill.stages.label import LabelSettings
@@ -330,3 +333,36 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(
 def test_problems_are_named_together(training: TrainSettings) -> None:
     with pytest.raises(SettingsError, match="epochs must be at least 1, got 0; learning_rate must be above 0"):
         train.run(replace(training, epochs=0, learning_rate=0.0), Silent())
+
+
+def heads_of(output: Path) -> list[list[int]]:
+    heads: list[list[int]] = json.loads((output / "generation_config.json").read_text())["alignment_heads"]
+    return heads
+
+
+def test_the_result_gets_alignment_heads_of_its_own(training: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[list[int], list[str]]] = []
+
+    def found(student: Checkpoint, waveforms: list[np.ndarray], languages: list[str], **_: object) -> Checkpoint:
+        heard.append(([len(one) for one in waveforms], languages))
+        return replace(student, generation=replace(student.generation, alignment_heads=((1, 0), (1, 1))))
+
+    monkeypatch.setattr(result, "with_alignment_heads", found)
+    train.run(replace(training, max_steps=1), Silent())
+    assert heads_of(training.output) == [[1, 0], [1, 1]]
+    [(lengths, languages)] = heard
+    assert len(lengths) == len(languages) > 1
+    assert all(16_000 <= length <= 480_000 for length in lengths)
+    assert max(lengths) < 480_000  # without the padding, whose silence would count as a pause
+
+
+def test_without_the_audio_the_heads_stay(
+    training: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_: object) -> np.ndarray:
+        raise AudioError("no such file")
+
+    monkeypatch.setattr(result, "window_waveform", gone)
+    train.run(replace(training, max_steps=1), Silent())
+    assert heads_of(training.output) == heads_of(training.student)
+    assert "no such file" in caplog.text

@@ -17,7 +17,7 @@ from whisperstill.decode.pauses import fit_to_sound
 from whisperstill.decode.recogniser import Recognised, Recogniser
 from whisperstill.decode.transcript import Word
 from whisperstill.model.whisper import Whisper
-from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.text.tokenizer import Tokenizer, TokenWord
 from whisperstill.units import SAMPLE_RATE, SAMPLES_PER_POSITION, TIMESTAMP_SECONDS, WINDOW_POSITIONS
 
 TOGETHER = 8
@@ -60,7 +60,10 @@ def align_words(
         for row, ids, bounds in zip(rows, said, times, strict=True):
             duration, language = durations[row], heard[row].language
             probability = heard[row].decoded.observed.logprob[texts[row]].exp().tolist()
-            words = _words(recogniser.tokenizer, ids, language, bounds, probability, duration)
+            words = tuple(
+                Word(min(bounds[first], duration), min(bounds[last], duration), word.text, _mean(probability, word))
+                for word, first, last in spoken_tokens(recogniser.tokenizer, ids, language)
+            )
             if waveforms is not None:
                 sound = waveforms[row, : round(duration * SAMPLE_RATE)].float().cpu().numpy()
                 words = fit_to_sound(words, sound)
@@ -78,8 +81,13 @@ def token_times(
     heads: Sequence[tuple[int, int]],
     end_of_text: int,
 ) -> list[list[float]]:
-    """For each window the second at which each of its text tokens begins, and that at which the last one ends."""
+    """For each window the second at which each of its text tokens begins, and that at which the last one ends.
+
+    Tokens for which the network has no place any more are where the last one that has ends.
+    """
     prompt = len(start[0])
+    most = network.dims.tokens - prompt
+    lengths, texts = [len(text) for text in texts], [text[:most] for text in texts]
     counts = [len(text) + 1 for text in texts]
     positions = [audible_positions(duration, states.shape[1]) for duration in durations]
     tokens = torch.full((len(texts), prompt + max(counts)), end_of_text, device=network.device)
@@ -91,24 +99,22 @@ def token_times(
         rows = attention_gain(scores[row, :, : prompt + count - 1, :width])
         gain[row, :count, :width] = rows[prompt - 1 :]
     starts = token_starts(gain, counts, positions)
-    return [[at * TIMESTAMP_SECONDS for at in row[:count]] for row, count in zip(starts.tolist(), counts, strict=True)]
+    return [
+        [row[min(at, count - 1)] * TIMESTAMP_SECONDS for at in range(length + 1)]
+        for row, count, length in zip(starts.tolist(), counts, lengths, strict=True)
+    ]
 
 
-def _words(
-    tokenizer: Tokenizer,
-    ids: Sequence[int],
-    language: str,
-    bounds: Sequence[float],
-    probability: Sequence[float],
-    duration: float,
-) -> tuple[Word, ...]:
-    words = []
+def spoken_tokens(tokenizer: Tokenizer, ids: Sequence[int], language: str) -> list[tuple[TokenWord, int, int]]:
+    """The words of `ids`, and for each where its tokens `ids[first:last]` begin and end that are spoken.
+
+    Those are the tokens from the first to the last with a letter or digit; all of them in a word that has none.
+    """
+    found = []
     for word in tokenizer.words(ids, language):
         spoken = [at for at in range(word.first, word.last) if _is_spoken(tokenizer.decode(ids[at : at + 1]))]
-        first, last = (spoken[0], spoken[-1] + 1) if spoken else (word.first, word.last)
-        mean = sum(probability[word.first : word.last]) / (word.last - word.first)
-        words.append(Word(min(bounds[first], duration), min(bounds[last], duration), word.text, mean))
-    return tuple(words)
+        found.append((word, spoken[0], spoken[-1] + 1) if spoken else (word, word.first, word.last))
+    return found
 
 
 def _is_spoken(text: str) -> bool:
@@ -119,3 +125,7 @@ def _is_spoken(text: str) -> bool:
 def audible_positions(duration: float, most: int = WINDOW_POSITIONS) -> int:
     """How many positions hold `duration` seconds of audio, at least one."""
     return max(1, min(most, -(-round(duration * SAMPLE_RATE) // SAMPLES_PER_POSITION)))
+
+
+def _mean(probability: Sequence[float], word: TokenWord) -> float:
+    return sum(probability[word.first : word.last]) / (word.last - word.first)

@@ -1,19 +1,40 @@
 """The trained student as a checkpoint that the whole field can load."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from whisperstill.corpus import window_waveform
+from whisperstill.decode.alignment_heads import with_alignment_heads
+from whisperstill.distill.examples import Example
 from whisperstill.distill.trainer import Trainer
+from whisperstill.errors import AudioError, CorpusError
 from whisperstill.model.checkpoints import Checkpoint, write_huggingface
+from whisperstill.units import SAMPLE_RATE
+
+HEARD_FOR_HEADS = 12
+"""Training windows on which the student's alignment heads are found."""
+
+_log = logging.getLogger(__name__)
 
 
 def write_result(
-    trainer: Trainer, initial: Checkpoint, output: Path, *, timestamps: bool, language: str | None
+    trainer: Trainer,
+    initial: Checkpoint,
+    output: Path,
+    examples: Sequence[Example],
+    *,
+    timestamps: bool,
+    language: str | None,
 ) -> None:
     """Write the last weights, and over them as the result the best ones where validation chose some.
 
     `language` (where all labels share one) becomes the student's default: a distilled decoder detects languages badly.
-    With validation `output` holds the best and `output/last` the last; without, `output` holds the last.
+    With validation `output` holds the best and `output/last` the last; without, `output` holds the last. The student's
+    alignment heads are found anew on some of the `examples`' windows: its teacher's are gone with their layers.
     """
 
     def written(directory: Path, step: int) -> None:
@@ -22,7 +43,8 @@ def write_result(
         generation = initial.generation
         if language is not None and generation.language is None:
             generation = replace(generation, language=language)
-        write_huggingface(replace(initial, state=state, metadata=metadata, generation=generation), directory)
+        student = replace(initial, state=state, metadata=metadata, generation=generation)
+        write_huggingface(_with_own_heads(student, examples, str(trainer.student.device)), directory)
 
     progress = trainer.checkpoints.restore(trainer.student, trainer.optimiser, trainer.identity)
     assert progress is not None
@@ -32,3 +54,17 @@ def write_result(
     written(output / "last", progress.step)
     trainer.checkpoints.load_best(trainer.student)
     written(output, progress.best_step)
+
+
+def _with_own_heads(student: Checkpoint, examples: Sequence[Example], device: str) -> Checkpoint:
+    """The student with its own alignment heads; as it is where the windows' audio is no longer there."""
+    chosen = examples[:: max(1, len(examples) // HEARD_FOR_HEADS)][:HEARD_FOR_HEADS]
+    try:
+        waveforms = [
+            window_waveform(one.labelled.window)[: round(one.labelled.window.duration * SAMPLE_RATE)] for one in chosen
+        ]
+    except (AudioError, CorpusError) as error:
+        _log.warning("the student keeps its teacher's alignment heads, word times may be off: %s", error)
+        return student
+    languages = [one.labelled.language for one in chosen]
+    return with_alignment_heads(student, waveforms, languages, device=device, dtype=torch.float32)

@@ -262,6 +262,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             trainer,
             checkpoint,
             settings.output,
+            found,
             timestamps=settings.timestamp_probability > 0,
             language=spoken.pop() if vocabulary.multilingual and len(spoken) == 1 else None,
         )

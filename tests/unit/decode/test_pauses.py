@@ -21,8 +21,9 @@ def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None 
     [
         ([(0.2, 2.0), (2.0, 3.6)], [(1.0, 2.0), (2.0, 3.0)]),  # cut back to the sound
         ([(1.3, 2.0), (2.0, 2.7)], [(1.0, 2.0), (2.0, 3.0)]),  # grown to it
-        ([(1.0, 3.0), (3.0, 5.0)], [(1.0, 3.0), (4.0, 5.0)]),  # through a pause: to the side with more of it
-        ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),
+        ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: it stands behind it
+        ([(1.0, 2.5), (2.5, 4.2)], [(1.0, 3.0), (4.0, 4.2)]),  # even with less of it there
+        ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),  # but not with next to nothing
         ([(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)], [(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)]),  # too far away to grow
         ([(3.2, 3.5)], [(3.2, 3.5)]),  # in silence: nothing is known
         ([(3.2, 3.2), (4.1, 5.9)], [(3.2, 3.2), (4.0, 6.0)]),

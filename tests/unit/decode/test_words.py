@@ -95,6 +95,14 @@ def test_punctuation_takes_no_time(recogniser: Recogniser, states: Tensor, heard
     assert two.start == times[6]
 
 
+def test_more_tokens_than_the_network_has_places_for(recogniser: Recogniser, states: Tensor) -> None:
+    one = decoded(recogniser.tokenizer.encode(" abcd" * 100))
+    found = align_words(recogniser, states[:1], [Recognised("en", "abcd", one)], [20.0])[0]
+    assert len(found) == 100
+    times = [time for word in found for time in (word.start, word.end)]
+    assert times == sorted(times) and times[-1] <= 20
+
+
 def test_positions_that_hold_audio() -> None:
     assert [audible_positions(seconds) for seconds in (0.0, 0.01, 0.02, 0.03, 30.0, 31.0)] == [1, 1, 1, 2, 1500, 1500]
 
