@@ -3,15 +3,15 @@
 Hypothesis: a merge that knows when words were said, and cuts only where both chunks agree, makes at least five times
 fewer errors at seams than the usual one.
 Method: every chunk is decoded once (greedy, no timestamps, batches of 8) and its words are timed; both merges get
-the same chunks. Against the transcript, insertions that repeat their neighbours and deletions are counted within c/6
-of the overlaps' middles, which is all of an overlap, and as far around the middles between them, which only one chunk
-heard: the difference is the seams'. Where chunks do not agree a window centred on the seam is decoded as well.
-With --centred a window is decoded for every seam, as a second reference that no edge comes near.
-Limit: what the network itself gets wrong stands in both columns, and in the background.
+the same chunks. Against the transcript, within c/6 of the overlaps' middles, which is all of an overlap: insertions
+that repeat their neighbours, and words of the transcript that one of the chunks had heard and that were thrown away.
+The same is counted around the middles between seams. Where chunks do not agree a window centred on the seam is
+decoded as well. With --centred a window is decoded for every seam, as a second reference that no edge comes near.
+Limit: what no chunk heard cannot be merged; all that is lost stands beside it, at seams and between them.
 
     python bench/seams.py --speech ../shared/speech
 
-Chunks that are decoded are kept in build/seams.
+Chunks that are decoded are kept in build/seams; rows of other runs are kept in the results.
 """
 
 import argparse
@@ -296,19 +296,20 @@ def main() -> None:
                 spoken = [(part["text"], float(part["start"]), float(part["end"])) for part in entry["segments"]]
                 seconds = len(load_audio(str(path))) / SAMPLE_RATE
                 recordings.append(Recording(entry["id"], path, entry["text"], Reference.of(spoken, "en"), seconds))
-    rows = []
+    rows: dict[tuple[str, float], dict[str, Any]] = {}
+    if options.output.exists():
+        rows = {(row["model"], row["chunk_s"]): row for row in json.loads(options.output.read_text())["rows"]}
     for model in options.models:
         ear = Ear(model, options.cache)
         for length in options.chunks:
-            rows.append(measure(ear, recordings, length, options.centred, options.show))
-            print(json.dumps(rows[-1]), flush=True)
+            rows[model, length] = measure(ear, recordings, length, options.centred, options.show)
+            print(json.dumps(rows[model, length]), flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(
-        json.dumps({"question": "what is doubled and lost at seams", "rows": rows}, indent=1) + "\n"
-    )
+    result = {"question": "what is doubled and lost at seams", "rows": list(rows.values())}
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
     print("| model | chunk s | merge | WER % | doubled | thrown away | per 100 seams | all lost at seams | between |")
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in rows:
+    for row in rows.values():
         for method in METHODS:
             one = row[method]
             at, background = one["at_seams"], one["between"]

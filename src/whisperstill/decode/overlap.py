@@ -47,11 +47,16 @@ class Overlap:
 
     @cached_property
     def alone(self) -> tuple[list[int], list[int]]:
-        """The compared words of either chunk at whose time the other one heard nothing."""
+        """The compared words of either chunk at whose time the other one heard nothing.
+
+        What the other heard beyond the overlap says nothing about that: this chunk cannot have heard it.
+        """
         left, right = self.left[self.first :], self.right[: self.last]
+        mine = [word for word in left if word.end > self.begin]
+        theirs = [word for word in right if word.start < self.end]
         return (
-            [i for i, word in enumerate(left, self.first) if not any(_together(word, other) for other in right)],
-            [j for j, word in enumerate(right) if not any(_together(word, other) for other in left)],
+            [i for i, word in enumerate(left, self.first) if not any(_together(word, other) for other in theirs)],
+            [j for j, word in enumerate(right) if not any(_together(word, other) for other in mine)],
         )
 
     @cached_property
