@@ -42,10 +42,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
 
 def test_doubled_inserted_lost() -> None:
     assert kinds(TEXT.replace("jumps", "jumps jumps")) == [("doubled", "jumps")]
-    assert kinds(TEXT.replace("jumps over", "jumps over jumps over")) == [
-        ("doubled", "jumps"),
-        ("doubled", "over"),
-    ] or [kind for kind, _ in kinds(TEXT.replace("jumps over", "jumps over jumps over"))] == ["doubled", "doubled"]
+    assert [kind for kind, _ in kinds(TEXT.replace("jumps over", "jumps over jumps over"))] == ["doubled"] * 2
     assert kinds(TEXT.replace("jumps", "jumps high")) == [("inserted", "high")]
     assert kinds(TEXT.replace("jumps over ", "")) == [("lost", "jumps"), ("lost", "over")]
 
