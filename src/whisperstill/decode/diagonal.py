@@ -38,7 +38,7 @@ def diagonal(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
 
 
 def merge_tokens(chunks: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
-    """What stays of chunks in order, as pairs (chunk, place in it): each is merged with what stays before it."""
+    """What stays of chunks in order, as (chunk, place in it); each is merged with what stays of the one before."""
     merged: list[tuple[int, int]] = []
     held: list[int] = []
     places: list[tuple[int, int]] = []
