@@ -39,7 +39,7 @@ class DecodingSettings:
     hotwords: str | None = _DEFAULT.hotwords
     """Words that stand before every window, in front of the text before it."""
     condition_on_previous_text: bool = _DEFAULT.condition_on_previous_text
-    """`sequential`: each window has the text before it as a prompt."""
+    """`sequential`: whether each window has the text before it as a prompt."""
     prompt_reset_on_temperature: float = _DEFAULT.prompt_reset_on_temperature
     """`sequential`: no text of a window that needed a higher temperature becomes a prompt."""
     multilingual: bool = _DEFAULT.multilingual
@@ -68,8 +68,8 @@ class DecodingSettings:
     no_speech_threshold: float | None = _DEFAULT.no_speech_threshold
     """A window with a higher probability of silence is silent where its mean log-probability failed."""
     guards: bool = _DEFAULT.guards
-    """Decode no window in which nobody speaks, believe no text far from any voice, cut loops; what is left out is
-    listed in the json."""
+    """Whether windows in which nobody speaks are left out, text far from any voice is not believed, and loops are cut;
+    what is left out is listed in the json."""
     seed: int = _DEFAULT.seed
     """Of drawing: the same one gives the same text whatever the batch."""
     mode: Literal["free", "exact-block"] = "free"
