@@ -22,7 +22,7 @@ class DecodingOptions:
     """Text that stands before the first window as if it had been said, and before all others where they do not have
     the text before them: names, spelling, style."""
     prefix: str | None = None
-    """Text that the first window's transcript begins with."""
+    """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = None
     """Words that stand before every window, in front of the text before it."""
     temperature: tuple[float, ...] = TEMPERATURES

@@ -33,7 +33,7 @@ from whisperstill.decode.transcript import (
 )
 from whisperstill.decode.windows import Heard, Spoken, Window
 from whisperstill.decode.words import align_words
-from whisperstill.units import SAMPLE_RATE
+from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Setting:
 
     @property
     def prefix(self) -> tuple[int, ...]:
-        """Tokens that the first window's transcript begins with."""
+        """Tokens that the first window is taken to begin with: the first 111, so that there is room for others."""
         text = (self.options.prefix or "").strip()
-        return tuple(self.recogniser.tokenizer.encode(f" {text}")) if text else ()
+        return tuple(self.recogniser.tokenizer.encode(f" {text}")[: MAX_PROMPT_TOKENS // 2]) if text else ()
 
 
 @dataclass

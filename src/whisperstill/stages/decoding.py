@@ -35,7 +35,7 @@ class DecodingSettings:
     """Text that stands before the first window, as if it had been said, and before every other one that does not have
     the text before it: names, spelling, style."""
     prefix: str | None = _DEFAULT.prefix
-    """Text that the first window's transcript begins with."""
+    """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = _DEFAULT.hotwords
     """Words that stand before every window, in front of the text before it."""
     condition_on_previous_text: bool = _DEFAULT.condition_on_previous_text

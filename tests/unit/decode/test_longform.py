@@ -201,7 +201,7 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
     starts = [job.start for first, job in scripted.said if first == 0.375]
     previous = [vocabulary.timestamp(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp(12.0)]
     assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
-    first_prompt = [job.start for first, job in scripted.said if first == 0.25][0]
+    first_prompt = next(job.start for first, job in scripted.said if first == 0.25)
     assert tokenizer.decode(first_prompt) == " before"
 
 

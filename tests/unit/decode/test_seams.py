@@ -1,5 +1,6 @@
 """Chunks of a recording whose words are known, heard badly, and put together again."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -179,7 +180,7 @@ def test_the_alignment_is_the_best_of_all(seed: int) -> None:
     ]
     overlap = seams._overlap(*sides, 10.0, 15.0)
     pairs = seams._pairs(overlap)
-    runs = sum(i + 1 == k and j + 1 == m for (i, j, _), (k, m, _) in zip(pairs, pairs[1:], strict=False))
+    runs = sum(i + 1 == k and j + 1 == m for (i, j, _), (k, m, _) in itertools.pairwise(pairs))
     credit = [[seams._credit(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
     assert sum(pair[2] for pair in pairs) + seams.RUN * runs == pytest.approx(best_sum(credit, 0, 0, False))
     assert [pair[0] for pair in pairs] == sorted({pair[0] for pair in pairs})
