@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 from whisperstill._version import __version__
 
 if TYPE_CHECKING:
+    from whisperstill.decode.options import DecodingOptions as DecodingOptions
+    from whisperstill.decode.transcriber import TranscriptionInfo as TranscriptionInfo
     from whisperstill.decode.transcriber import load as load
+    from whisperstill.decode.transcript import Segment as Segment
+    from whisperstill.decode.transcript import Transcript as Transcript
+    from whisperstill.decode.transcript import Word as Word
     from whisperstill.errors import AudioError as AudioError
     from whisperstill.errors import CheckpointError as CheckpointError
     from whisperstill.errors import CorpusError as CorpusError
@@ -38,6 +43,7 @@ _HOME = {
     "AudioError": "whisperstill.errors",
     "CheckpointError": "whisperstill.errors",
     "CorpusError": "whisperstill.errors",
+    "DecodingOptions": "whisperstill.decode.options",
     "DoctorSettings": "whisperstill.stages.doctor",
     "EvaluateSettings": "whisperstill.stages.evaluate",
     "FilterSettings": "whisperstill.stages.filter",
@@ -46,13 +52,17 @@ _HOME = {
     "MissingExtraError": "whisperstill.errors",
     "NotFoundError": "whisperstill.errors",
     "RunSettings": "whisperstill.stages.run",
+    "Segment": "whisperstill.decode.transcript",
     "SettingsError": "whisperstill.errors",
     "Silent": "whisperstill.stages.console",
     "StoreError": "whisperstill.errors",
     "TrainSettings": "whisperstill.stages.train",
     "TrainingError": "whisperstill.errors",
     "TranscribeSettings": "whisperstill.stages.transcribe",
+    "Transcript": "whisperstill.decode.transcript",
+    "TranscriptionInfo": "whisperstill.decode.transcriber",
     "WhisperstillError": "whisperstill.errors",
+    "Word": "whisperstill.decode.transcript",
     "carry_out": "whisperstill.stages",
     "load": "whisperstill.decode.transcriber",
 }
@@ -62,6 +72,7 @@ __all__ = [
     "AudioError",
     "CheckpointError",
     "CorpusError",
+    "DecodingOptions",
     "DoctorSettings",
     "EvaluateSettings",
     "FilterSettings",
@@ -70,13 +81,17 @@ __all__ = [
     "MissingExtraError",
     "NotFoundError",
     "RunSettings",
+    "Segment",
     "SettingsError",
     "Silent",
     "StoreError",
     "TrainSettings",
     "TrainingError",
     "TranscribeSettings",
+    "Transcript",
+    "TranscriptionInfo",
     "WhisperstillError",
+    "Word",
     "__version__",
     "carry_out",
     "load",

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_for(folder: Path, teacher: Path, output: Path) -> TranscribeSettings:
-    return TranscribeSettings(audio=(str(folder),), model=str(teacher), output_dir=output, language="en")
+    return TranscribeSettings(audio=(str(folder),), model=str(teacher), output_dir=output, language="en", guards=False)
 
 
 def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
@@ -53,6 +53,7 @@ def test_an_assistant_writes_the_same(folder: Path, small_teacher: Path, small_s
     report = transcribe.run(helped, Silent())
     assert report.acceptance is not None and 0 <= report.acceptance <= 1
     assert report.tokens_per_verification is not None and report.tokens_per_verification >= 1
+    assert report.encoder_share + report.draft_share + report.verify_share == pytest.approx(1)
     texts = [
         [[part["tokens"] for part in json.loads(path.read_text())["segments"]] for path in sorted(place.iterdir())]
         for place in (tmp_path / "plain", tmp_path / "helped")

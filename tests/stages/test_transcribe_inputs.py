@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,22 +21,32 @@ import soundfile
 from small_models import make_tokenizer
 
 from whisperstill.cli.main import main
+from whisperstill.decode import longform
+from whisperstill.decode.guards import Voice
 from whisperstill.decode.observed import Decoded
-from whisperstill.decode.transcriber import Transcriber
-from whisperstill.errors import AudioError, SettingsError
+from whisperstill.decode.options import MODES, STRATEGIES, DecodingOptions
+from whisperstill.decode.transcriber import DTYPES, Transcriber
+from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
 from whisperstill.stages.console import Silent
+from whisperstill.stages.decoding import DecodingSettings
 from whisperstill.stages.inputs import STANDARD_INPUT, collect, forget_unfinished, output_names
 from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, tone
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """Of 51865 tokens, multilingual."""
     return Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
+
+
+@pytest.fixture(autouse=True)
+def voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every window."""
+    somebody_always_speaks(monkeypatch)
 
 
 @pytest.fixture
@@ -169,6 +182,14 @@ def test_standard_input_that_is_there_already_is_not_read(
         ({"pcm": "s16le"}, "give - as audio"),
         ({"pcm_rate": 8000}, "add --pcm s16le"),
         ({"audio": ("-",), "pcm": "s16le", "pcm_channels": 0}, "pcm_channels must be at least 1"),
+        ({"suppress_tokens": "1;2"}, "ids with commas"),
+        ({"temperature": -1.0}, "temperature must be"),
+        ({"temperature": math.nan}, "temperature must be"),
+        ({"temperature_increment_on_fallback": 0.0}, "at least 0.01"),
+        ({"length_penalty": 2.0}, "length_penalty must be 0 to 1"),
+        ({"chunk_length": 60.0}, "chunk_length must be 5 to 30"),
+        ({"patience": 0.0, "beam_size": 0}, "beam_size must be at least 1, got 0; patience"),
+        ({"best_of": 0, "suppress_tokens": "x", "pcm": "s16le"}, "got 'x'; best_of must be at least 1"),
         ({"max_line_count": 2}, "max_line_count needs max_line_width"),
         ({"max_line_width": 0}, "max_line_width must be at least 1"),
         ({"max_words_per_line": 3}, "max_words_per_line needs word timestamps: add --word-timestamps"),
@@ -189,20 +210,123 @@ def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--output_format", "txt", "--highlight_words") == 0
 
 
-def test_the_decoder_is_asked_for_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
+def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[DecodingOptions] = []
 
-    class Asked:
-        def transcribe_many(self, paths: object, **options: object) -> list[object]:
-            """Nothing."""
-            asked.update(options)
-            return [(path, AudioError("no")) for path in paths]  # type: ignore[attr-defined]
+    def noted(recogniser: Scripted, recordings: object, options: DecodingOptions, advance: object) -> object:
+        asked.append(options)
+        raise SettingsError("noted")
 
-    monkeypatch.setattr("whisperstill.decode.transcriber.load", lambda *arguments: Asked())
+    monkeypatch.setattr(longform, "transcribe_recordings", noted)
     write(tmp_path / "a.wav", 0.25)
-    line = [tmp_path / "a.wav", "--output_dir", tmp_path, "--highlight-words", "--word-timestamps"]
+    line = [tmp_path / "a.wav", "--output_dir", tmp_path]
     assert call(*line) == 2
-    assert asked["word_timestamps"] is True
+    given = {
+        "task": "translate",
+        "strategy": "sequential",
+        "chunk_length": 20.0,
+        "without_timestamps": True,
+        "initial_prompt": "before",
+        "prefix": "so",
+        "hotwords": "Kiel",
+        "prompt_reset_on_temperature": 0.3,
+        "best_of": 3,
+        "beam_size": 4,
+        "patience": 2.0,
+        "length_penalty": 0.5,
+        "max_initial_timestamp": 2.0,
+        "compression_ratio_threshold": 3.0,
+        "logprob_threshold": -2.0,
+        "no_speech_threshold": None,
+        "seed": 7,
+        "mode": "exact-block",
+        "batch_size": 2,
+    }
+    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    flags += ["--highlight-words", "--word-timestamps", "--multilingual", "--no-guards", "--suppress_tokens=-1,50"]
+    flags += ["--condition_on_previous_text", "False", "--temperature", "0.5"]
+    assert call(*line, *flags) == 2
+    assert asked[0] == DecodingOptions()
+    assert asked[1] == DecodingOptions(
+        **given,  # type: ignore[arg-type]
+        word_timestamps=True,
+        multilingual=True,
+        guards=False,
+        suppress_tokens=(-1, 50),
+        condition_on_previous_text=False,
+        temperature=(0.5, 0.7, 0.9),
+    )
+    differ = [name for name in DecodingOptions.__slots__ if getattr(asked[0], name) == getattr(asked[1], name)]
+    assert differ == []  # every option was given, and arrived
+
+
+def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
+    names = {field.name for field in fields(DecodingOptions)}
+    assert names | {"temperature_increment_on_fallback"} == {field.name for field in fields(DecodingSettings)}
+    hints = get_type_hints(DecodingSettings)
+    assert get_args(hints["strategy"]) == STRATEGIES and get_args(hints["mode"]) == MODES
+    assert get_args(get_type_hints(TranscribeSettings)["dtype"]) == DTYPES
+    assert DecodingSettings().options() == DecodingOptions()
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "ladder"),
+    [
+        (0.0, 0.2, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        (0.0, None, (0.0,)),
+        (0.4, 0.3, (0.4, 0.7, 1.0)),
+        (0.0, 0.3, (0.0, 0.3, 0.6, 0.9)),
+        (1.0, 0.2, (1.0,)),
+        (1.5, 0.2, (1.5,)),
+        (0.5, 2.0, (0.5,)),
+    ],
+)
+def test_the_ladder_of_temperatures(first: float, step: float | None, ladder: tuple[float, ...]) -> None:
+    settings = DecodingSettings(temperature=first, temperature_increment_on_fallback=step)
+    assert settings.options().temperature == ladder
+
+
+def test_what_was_not_believed_is_counted_and_listed(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(() if wave[0] > 0.3 else ((0.0, 0.5),))))
+    write(tmp_path / "voice.wav", 0.25)
+    write(tmp_path / "noise.wav", 0.5)
+    settings = TranscribeSettings((str(tmp_path),), "any", output_dir=tmp_path / "out", verbose=True)
+    told: list[str] = []
+    console = Silent()
+    monkeypatch.setattr(console, "info", told.append)
+    report = transcribe.run(settings, console)
+    assert report.suppressed == {"no voice": 1}
+    assert (report.mode, report.strategy, report.acceptance) == ("free", "quiet", None)
+    assert "[0.00 --> 1.00] not believed (no voice)" in told
+    assert "not believed: 1 no voice (--verbose lists them)" in told
+    assert json.loads((tmp_path / "out" / "noise.json").read_text())["suppressed"][0]["reason"] == "no voice"
+    assert "suppressed" not in json.loads((tmp_path / "out" / "voice.json").read_text())
+    assert transcribe.run(replace(settings, guards=False), Silent()).suppressed == {}
+
+
+def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, seconds in enumerate((70.0, 0.5, 33.0)):
+        write(tmp_path / f"{number}.wav", 0.25, seconds)
+    shown: list[float] = []
+    totals: list[float] = []
+
+    class Bar:
+        def advance(self, amount: float, **fields: str) -> None:
+            """Note it."""
+            shown.append(amount)
+
+    class Drawn(Silent):
+        def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Bar]:
+            """Note the total."""
+            totals.append(total)
+            return nullcontext(Bar())
+
+    settings = TranscribeSettings((str(tmp_path),), "any", output_dir=tmp_path, output_format="txt", batch_size=2)
+    transcribe.run(settings, Drawn())
+    assert sum(shown) * 3600 == pytest.approx(103.5) == totals[0] * 3600
+    assert min(shown) >= 0 and sum(amount > 0 for amount in shown) >= 6  # window by window
 
 
 def test_names_and_sources() -> None:
@@ -228,7 +352,10 @@ from small_models import make_tokenizer
 from unit.decode.scripted import Scripted, decoded
 from whisperstill.cli.main import main
 from whisperstill.decode import transcriber
+from whisperstill.decode.guards import Voice
 from whisperstill.text.tokenizer import Tokenizer
+
+Voice.of = classmethod(lambda cls, waveform: cls(((0.0, 30.0),)))
 
 tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 

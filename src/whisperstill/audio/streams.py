@@ -5,15 +5,11 @@ be described (`Pcm`), for nothing in them says what they are; everything else is
 """
 
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import soundfile
 from jaxtyping import Float32
 
 from whisperstill.audio.containers import piped_blocks
@@ -70,7 +66,10 @@ def stream_file(file: Readable, pcm: Pcm | None = None, name: str = "the stream"
     """
     source = _Once(file)
     blocks = piped_blocks(source, name) if pcm is None else _raw(iter(source.chunk, b""), pcm, name)
-    yield from _sound(_finite(resampled(_started(source, blocks, name)), name), name)
+    try:
+        yield from _sound(_finite(resampled(_started(source, blocks, name)), name), name)
+    except OSError as error:
+        raise AudioError(f"cannot read {name}: {error}") from error
 
 
 def stream_stdin(pcm: Pcm | None = None) -> Iterator[Float32[np.ndarray, "_"]]:
@@ -90,20 +89,6 @@ def stream_chunks(
     mono by default). Raises `AudioError` for chunks that are neither.
     """
     yield from _finite(resampled(_raw(chunks, pcm or Pcm(), name)), name)
-
-
-@contextmanager
-def spooled(blocks: Iterable[Float32[np.ndarray, "_"]]) -> Iterator[Path]:
-    """A temporary file with the audio of a stream, for what must go back in it; 230 MB an hour, removed at the end.
-
-    The samples are those of the blocks. Raises what reading the stream raises.
-    """
-    with tempfile.TemporaryDirectory(prefix="whisperstill-") as folder:
-        path = Path(folder) / "stream.w64"
-        with soundfile.SoundFile(str(path), "w", SAMPLE_RATE, 1, subtype="FLOAT", format="W64") as file:
-            for block in blocks:
-                file.write(block)
-        yield path
 
 
 class _Once:

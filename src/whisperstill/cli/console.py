@@ -84,7 +84,8 @@ class Meter:
     def figures(self) -> str:
         """`0.52/4.03 hours · 43x real time · 5 min left · loss 1.234`."""
         digits = 0 if self.total == int(self.total) and self.unit not in REAL_TIME_UNITS else 2
-        parts = [f"{self.done:.{digits}f}/{self.total:.{digits}f} {self.unit}"]
+        known = f"/{self.total:.{digits}f}" if self.total else ""  # nobody knows how long a pipe is
+        parts = [f"{self.done:.{digits}f}{known} {self.unit}"]
         elapsed = self.clock() - self.begun
         if self.done > 0 and elapsed > 0:
             speed = self.done / elapsed

@@ -1,7 +1,7 @@
 """Command line -> settings. The only module that knows tyro.
 
 A settings dataclass is the single source of flags, defaults and help texts; this module adds what belongs to the
-command line alone: which field is positional, and `--strict`.
+command line alone: which field is positional, `--strict`, and `--flag True` where openai/whisper writes it so.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def parse(verb: Verb, arguments: Sequence[str]) -> Invocation[Any]:
         with contextlib.redirect_stderr(captured), wide_lines(not asks_help):
             asked: Any = tyro.cli(
                 wanted,
-                args=list(arguments),
+                args=without_truths(settings, arguments) if verb.underscores else list(arguments),
                 prog=f"whisperstill {verb.name}",
                 description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\n{settings.__doc__}",
                 use_underscores=verb.underscores,
@@ -63,6 +63,26 @@ def parse(verb: Verb, arguments: Sequence[str]) -> Invocation[Any]:
         if not stop.code:
             raise
         raise SettingsError(f"{one_line(captured.getvalue())}; see whisperstill {verb.name} --help") from None
+
+
+def without_truths(settings: type, arguments: Sequence[str]) -> list[str]:
+    """`--word_timestamps True` -> `--word_timestamps`, `--guards False` -> `--no-guards`, as flags are given here."""
+    hints = get_type_hints(settings)
+    switches = {field.name: field.default for field in dataclasses.fields(settings) if hints[field.name] is bool}
+    given, result = iter(arguments), list[str]()
+    for argument in given:
+        name = argument.removeprefix("--").replace("-", "_")
+        result.append(argument)
+        if not argument.startswith("--") or name not in switches:
+            continue
+        value = next(given, None)
+        if value not in ("True", "False"):
+            result += [] if value is None else without_truths(settings, [value, *given])
+        elif (value == "True") == switches[name]:
+            result.pop()
+        elif value == "False":
+            result[-1] = f"--no-{argument.removeprefix('--')}"
+    return result
 
 
 def with_positional(settings: type, field: str) -> type:

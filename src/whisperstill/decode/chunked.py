@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from whisperstill.audio.reader import Reader
 from whisperstill.decode.plans import Plan, Setting
+from whisperstill.decode.recogniser import Recognised
 from whisperstill.decode.seams import Seam, Stitching
 from whisperstill.decode.transcript import Segment, Word, compression_ratio
 from whisperstill.decode.windows import Heard, Spoken, Window
@@ -32,7 +33,8 @@ class _Chunk:
     start: float
     end: float
     words: list[Word]
-    heard: Heard
+    recognised: Recognised
+    temperature: float
 
     @property
     def middle(self) -> float:
@@ -43,8 +45,8 @@ class Chunked(Plan):
     """Overlapping chunks of `length` seconds."""
 
     def __init__(self, setting: Setting, spoken: Spoken, reader: Reader, length: float) -> None:
-        super().__init__(setting, spoken)
-        self._reader, self._length = reader, length
+        super().__init__(setting, spoken, reader)
+        self._length = length
         self._cut, self._joined = 0, 0
         """Chunks that were asked for; chunks that were put together."""
         self._heard: dict[int, _Chunk] = {}
@@ -70,8 +72,8 @@ class Chunked(Plan):
         if self._all_cut or self._cut > self._joined + 64:  # audio is held as long as a seam may be in it
             return None
         start = self._cut * self._length * 2 / 3
-        waveform = self._reader.stretch(start, self._length)
-        self._all_cut = not self._reader.goes_beyond(start + self._length)
+        waveform = self.reader.stretch(start, self._length)
+        self._all_cut = not self.reader.goes_beyond(start + self._length)
         prefix = () if self._cut else self.setting.prefix
         window = self.window(start, waveform, prefix=prefix)
         self._marks[id(window)] = self._cut
@@ -83,7 +85,8 @@ class Chunked(Plan):
         window = heard.window
         words = self.words(heard) if self.believed(heard) else []
         words = [word for word in words if self._is_near_voice(window, word.start, word.end, word.word)]
-        chunk = _Chunk(window.start, window.start + window.duration, words, heard)
+        end = window.start + window.duration
+        chunk = _Chunk(window.start, end, words, heard.recognised, heard.temperature)
         mark = self._marks.pop(id(window), None)
         if self._stitching is None:
             self._stitching = Stitching(self.spoken.code or "en")
@@ -110,11 +113,11 @@ class Chunked(Plan):
                 self._seam_at = self._joined
                 middle = (chunk.start + before.end) / 2
                 start = max(0.0, middle - self._length / 2)
-                self._seam = self.window(start, self._reader.stretch(start, self._length))
+                self._seam = self.window(start, self.reader.stretch(start, self._length))
                 return
             self._join(self._heard.pop(self._joined))
             self._joined += 1
-        self._reader.forget(max(0.0, (self._joined - 1) * self._length * 2 / 3))
+        self.reader.forget(max(0.0, (self._joined - 1) * self._length * 2 / 3))
         if self.finished:
             self._said += self._stitching.finish()
             self._segment(True)
@@ -134,7 +137,7 @@ class Chunked(Plan):
     def _segment_of(self, words: list[Word]) -> Segment:
         start, end = words[0].start, words[-1].end
         chunk = min(self._past, key=lambda one: abs(one.middle - (start + end) / 2))
-        text, heard = "".join(word.word for word in words), chunk.heard
+        text, heard = "".join(word.word for word in words), chunk.recognised
         return Segment(
             id=len(self.segments),
             seek=round(chunk.start * 100),
@@ -142,10 +145,10 @@ class Chunked(Plan):
             end=end,
             text=text,
             tokens=tuple(self.setting.recogniser.tokenizer.encode(text)),
-            avg_logprob=heard.recognised.mean_logprob,
-            compression_ratio=compression_ratio(heard.recognised.text),
-            no_speech_prob=heard.recognised.decoded.no_speech,
-            temperature=heard.temperature,
+            avg_logprob=heard.mean_logprob,
+            compression_ratio=compression_ratio(heard.text),
+            no_speech_prob=heard.decoded.no_speech,
+            temperature=chunk.temperature,
             words=tuple(words) if self.setting.options.word_timestamps else None,
         )
 

@@ -9,13 +9,17 @@ the text so far, however long the recordings are. The strategies:
     chunked     overlapping chunks joined by their words (`decode.chunked`)
     sequential  openai/whisper's way: each window begins where the one before ended (`decode.sequential`)
 
-The language of a recording that nobody named is that of its first window, as in openai/whisper.
+The language of a recording that nobody named is that of its first window, as in openai/whisper. `stream_recording`
+gives the segments of one recording as they become final.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+
+import numpy as np
+from jaxtyping import Float32
 
 from whisperstill.audio.activity import cut_reader
 from whisperstill.audio.files import stream_audio
@@ -27,7 +31,7 @@ from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.plans import Apart, Plan, Setting
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.sequential import Sequential
-from whisperstill.decode.transcript import Transcript
+from whisperstill.decode.transcript import Segment, Transcript
 from whisperstill.decode.windows import Spoken, Window
 from whisperstill.errors import AudioError
 from whisperstill.units import WINDOW_SECONDS
@@ -38,15 +42,18 @@ STUDENT_CHUNK = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file, or a stretch of it, to be transcribed."""
+    """A file, a stretch of it, or a stream, to be transcribed."""
 
     path: str
+    """Of a stream, what it is to be called."""
     start: float = 0.0
-    """Seconds."""
+    """Seconds of a file."""
     duration: float | None = None
-    """Seconds; None: to the end."""
+    """Seconds of a file; None: to the end."""
     language: str | None = None
     """ISO 639-1 code; None: detect it."""
+    blocks: Iterator[Float32[np.ndarray, "_"]] | None = None
+    """16 kHz mono audio that comes once, in place of a file (see `audio.streams`)."""
 
 
 def transcribe_recordings(
@@ -67,6 +74,28 @@ def transcribe_recordings(
         yield from run.results(iter(recordings))
     finally:
         recogniser.speculation += run.engine.speculation
+
+
+def stream_recording(
+    recogniser: Recogniser, recording: Recording, options: DecodingOptions | None = None
+) -> tuple[Iterator[Segment], Plan]:
+    """The segments of one recording, each as soon as nothing can come before it, and the plan that knows the rest.
+
+    Ids ascend; all segments together are those of the transcript. Up to `batch_size` windows are read before the first
+    is heard. Raises `AudioError` when nothing can be read, `SettingsError` as `transcribe_recordings`; what fails later
+    is raised behind the segments that were heard before.
+    """
+    run = _Run(recogniser, options or DecodingOptions(), lambda seconds: None)
+    plan = make_plan(run.setting, recording)
+    run.open.append((recording, plan))
+
+    def segments() -> Iterator[Segment]:
+        try:
+            yield from run.segments(plan)
+        finally:
+            recogniser.speculation += run.engine.speculation
+
+    return segments(), plan
 
 
 def strategy_of(options: DecodingOptions) -> str:
@@ -96,16 +125,7 @@ class _Run:
     def results(self, recordings: Iterator[Recording]) -> Iterator[tuple[Recording, Transcript | AudioError]]:
         """See `transcribe_recordings`."""
         while True:
-            while self.engine.wants and (window := self._window(recordings)) is not None:
-                self.engine.put(window)
-            if not self.engine.idle:
-                for heard in self.engine.advance():
-                    plan = heard.window.owner
-                    assert isinstance(plan, Plan)
-                    self._attempt(plan, partial(plan.take, heard))
-                    end = heard.window.start + heard.window.duration
-                    self.advance(max(0.0, end - plan.reached))
-                    plan.reached = max(plan.reached, end)
+            self._step(recordings)
             while self.open and (isinstance(self.open[0][1], AudioError) or self.open[0][1].finished):
                 recording, plan = self.open.popleft()
                 yield recording, plan if isinstance(plan, AudioError) else plan.transcript()
@@ -114,6 +134,31 @@ class _Run:
                 if first is None:
                     return
                 self._start(first)
+
+    def segments(self, plan: Plan) -> Iterator[Segment]:
+        """Those of the only recording, see `stream_recording`."""
+        while True:
+            self._step(iter(()))
+            yield from plan.settled()
+            [(_, known)] = self.open
+            if plan.finished:
+                return
+            if isinstance(known, AudioError) and self.engine.idle:
+                raise known
+
+    def _step(self, recordings: Iterator[Recording]) -> None:
+        """Fill the slots and decode a block of each."""
+        while self.engine.wants and (window := self._window(recordings)) is not None:
+            self.engine.put(window)
+        if self.engine.idle:
+            return
+        for heard in self.engine.advance():
+            plan = heard.window.owner
+            assert isinstance(plan, Plan)
+            self._attempt(plan, partial(plan.take, heard))
+            end = heard.window.start + heard.window.duration
+            self.advance(max(0.0, end - plan.reached))
+            plan.reached = max(plan.reached, end)
 
     def _window(self, recordings: Iterator[Recording]) -> Window | None:
         """A window of the first recording that has one; recordings are begun as they are needed."""
@@ -151,9 +196,12 @@ def make_plan(setting: Setting, recording: Recording) -> Plan:
     options, recogniser = setting.options, setting.recogniser
     spoken = Spoken(recogniser.known_language(recording.language))
     strategy, length = strategy_of(options), options.chunk_length
-    reader = Reader(stream_audio(recording.path, recording.start, recording.duration))
+    blocks = recording.blocks
+    if blocks is None:
+        blocks = stream_audio(recording.path, recording.start, recording.duration)
+    reader = Reader(blocks)
     if not reader.goes_beyond(0.0):
-        raise AudioError(f"expected sound in {recording.path}, found none")
+        raise AudioError(f"expected sound in {'the stream' if recording.blocks else recording.path}, found none")
     if strategy == "sequential":
         return Sequential(setting, spoken, reader)
     if strategy == "chunked":
@@ -162,4 +210,4 @@ def make_plan(setting: Setting, recording: Recording) -> Plan:
     length = length or WINDOW_SECONDS
     voiced = strategy == "vad"
     cuts = voiced_windows(reader.rest(), max_seconds=length) if voiced else cut_reader(reader, length)
-    return Apart(setting, spoken, cuts, lambda: reader.duration)
+    return Apart(setting, spoken, reader, cuts)

@@ -1,8 +1,10 @@
 """How recordings are decoded. Names and defaults are openai/whisper's where it has them."""
 
+import math
 from dataclasses import dataclass
 
 from whisperstill.errors import SettingsError
+from whisperstill.units import WINDOW_SECONDS
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STRATEGIES = ("auto", "chunked", "sequential", "vad", "quiet")
@@ -20,7 +22,7 @@ class DecodingOptions:
     """Text that stands before the first window as if it had been said, and before all others where they do not have
     the text before them: names, spelling, style."""
     prefix: str | None = None
-    """Text that the first window's transcript begins with."""
+    """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = None
     """Words that stand before every window, in front of the text before it."""
     temperature: tuple[float, ...] = TEMPERATURES
@@ -67,18 +69,22 @@ class DecodingOptions:
     def __post_init__(self) -> None:
         """Raises `SettingsError`, naming all that is wrong."""
         problems = []
-        if not self.temperature or min(self.temperature) < 0:
+        if not self.temperature or not all(0 <= one < math.inf for one in self.temperature):
             problems.append(f"temperature must be one or more numbers of at least 0, got {self.temperature}")
         for name in ("best_of", "beam_size", "batch_size"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.patience <= 0:
-            problems.append(f"patience must be above 0, got {self.patience}")
+        if not 0 < self.patience < math.inf or round(max(1, self.beam_size) * self.patience) < 1:
+            problems.append(f"patience must be above 0, and beam_size * patience at least 1, got {self.patience:g}")
+        if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
+            problems.append(f"length_penalty must be 0 to 1, or None, got {self.length_penalty:g}")
+        if not 0 <= self.max_initial_timestamp <= WINDOW_SECONDS:
+            problems.append(f"max_initial_timestamp must be 0 to 30 s, got {self.max_initial_timestamp:g}")
         if self.strategy not in STRATEGIES:
             problems.append(f"strategy must be {', '.join(STRATEGIES)}, got {self.strategy!r}")
         if self.mode not in MODES:
             problems.append(f"mode must be {' or '.join(MODES)}, got {self.mode!r}")
-        if self.chunk_length is not None and not 5 <= self.chunk_length <= 30:
+        if self.chunk_length is not None and not 5 <= self.chunk_length <= WINDOW_SECONDS:
             problems.append(f"chunk_length must be 5 to 30 s, got {self.chunk_length:g}")
         if self.task not in ("transcribe", "translate"):
             problems.append(f"task must be transcribe or translate, got {self.task!r}")

@@ -5,15 +5,18 @@ A plan is asked for windows and told what was heard. Some of its windows may wai
 `quiet` cuts at the quietest places, `vad` leaves out all that is no speech.
 """
 
+import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
+from whisperstill.audio.reader import Reader
 from whisperstill.decode.guards import Voice
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
@@ -30,7 +33,7 @@ from whisperstill.decode.transcript import (
 )
 from whisperstill.decode.windows import Heard, Spoken, Window
 from whisperstill.decode.words import align_words
-from whisperstill.units import SAMPLE_RATE
+from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Setting:
 
     @property
     def prefix(self) -> tuple[int, ...]:
-        """Tokens that the first window's transcript begins with."""
+        """Tokens that the first window is taken to begin with: the first 111, so that there is room for others."""
         text = (self.options.prefix or "").strip()
-        return tuple(self.recogniser.tokenizer.encode(f" {text}")) if text else ()
+        return tuple(self.recogniser.tokenizer.encode(f" {text}")[: MAX_PROMPT_TOKENS // 2]) if text else ()
 
 
 @dataclass
@@ -59,12 +62,16 @@ class Plan(ABC):
 
     setting: Setting
     spoken: Spoken
+    reader: Reader
     segments: list[Segment] = field(default_factory=list)
+    """Final ones, in order: nothing that is still to be heard comes before them."""
     suppressed: list[Suppressed] = field(default_factory=list)
     duration: float = 0.0
     """Seconds known of so far."""
     reached: float = 0.0
     """Seconds up to which something was heard: for a progress bar."""
+    _told: int = 0
+    """Segments that `settled` gave."""
 
     @abstractmethod
     def next(self) -> Window | None:
@@ -79,14 +86,22 @@ class Plan(ABC):
     def finished(self) -> bool:
         """Whether everything was heard."""
 
+    def settled(self) -> list[Segment]:
+        """The segments that became final since this was last asked."""
+        fresh = self.segments[self._told :]
+        self._told = len(self.segments)
+        return fresh
+
+    def settle(self, segments: Sequence[Segment]) -> None:
+        """These are the next final ones."""
+        self.segments += [replace(one, id=len(self.segments) + number) for number, one in enumerate(segments)]
+
     def transcript(self) -> Transcript:
         """What was heard."""
-        language = self.spoken.code or "en"
-        ordered = sorted(self.segments, key=lambda one: (one.start, one.end))
-        segments = tuple(replace(one, id=number) for number, one in enumerate(ordered))
+        language, segments = self.spoken.code or "en", tuple(self.segments)
         suppressed = tuple(sorted(self.suppressed, key=lambda one: one.start))
-        text = joined(segments, language)
-        return Transcript(text, segments, language, self.spoken.probability, self.duration, suppressed)
+        duration = max(self.duration, self.reader.duration or 0.0)
+        return Transcript(joined(segments, language), segments, language, self.spoken.probability, duration, suppressed)
 
     def window(
         self,
@@ -165,41 +180,47 @@ Cuts = Iterator[tuple[float, Float32[np.ndarray, "samples"]]]
 class Apart(Plan):
     """Windows that are known beforehand and do not overlap."""
 
-    def __init__(self, setting: Setting, spoken: Spoken, cuts: Cuts, length: Callable[[], float | None]) -> None:
-        """`length` gives the seconds of the recording, once all of its windows were read."""
-        super().__init__(setting, spoken)
-        self._cuts, self._length = cuts, length
+    def __init__(self, setting: Setting, spoken: Spoken, reader: Reader, cuts: Cuts) -> None:
+        super().__init__(setting, spoken, reader)
+        self._cuts = cuts
         self._again: deque[Window] = deque()
-        self._out, self._read_all, self._first = 0, False, True
+        self._out: list[float] = []
+        """Where the windows begin that are still to be heard, as far as they were read."""
+        self._waiting: list[Segment] = []
+        """Segments that such a window may come before."""
+        self._read_all, self._first = False, True
 
     def next(self) -> Window | None:
         """See `Plan`."""
         if self._again:
-            self._out += 1
             return self._again.popleft()
         if self._read_all:
             return None
         cut = next(self._cuts, None)
         if cut is None:
             self._read_all = True
-            self.duration = max(self.duration, self._length() or 0.0)
             return None
-        self._out += 1
+        self._out.append(cut[0])
         prefix, self._first = self.setting.prefix if self._first else (), False
         return self.window(cut[0], cut[1], prefix=prefix)
 
     def take(self, heard: Heard) -> None:
         """See `Plan`. What the network left of a window is a window of its own."""
-        self._out -= 1
-        self.segments += self.found(heard)
         window = heard.window
+        self._out.remove(window.start)
+        self._waiting += self.found(heard)
         if self.setting.timestamps:
             at = stopped_at(heard.recognised, window.duration, self.setting.recogniser.vocabulary)
             if at is not None and not is_silent(heard.recognised, self.setting.options):
                 rest = window.waveform[round(at * SAMPLE_RATE) :]
                 self._again.append(self.window(window.start + at, rest, window.prompt))
+                self._out.append(window.start + at)
+        self._waiting.sort(key=lambda one: (one.start, one.end))
+        final = bisect_left(self._waiting, min(self._out, default=math.inf), key=lambda one: one.start)
+        self.settle(self._waiting[:final])
+        del self._waiting[:final]
 
     @property
     def finished(self) -> bool:
         """See `Plan`."""
-        return self._read_all and not self._again and not self._out
+        return self._read_all and not self._out

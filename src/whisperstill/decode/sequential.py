@@ -21,8 +21,8 @@ class Sequential(Plan):
     """One window after the other."""
 
     def __init__(self, setting: Setting, spoken: Spoken, reader: Reader) -> None:
-        super().__init__(setting, spoken)
-        self._reader, self._seek, self._waits, self._ended = reader, 0.0, False, False
+        super().__init__(setting, spoken, reader)
+        self._seek, self._waits, self._ended = 0.0, False, False
         self._said: list[int] = []
         """Tokens that may be a prompt."""
 
@@ -30,8 +30,8 @@ class Sequential(Plan):
         """See `Plan`."""
         if self._waits or self._ended:
             return None
-        self._reader.forget(self._seek)
-        waveform = self._reader.stretch(self._seek, WINDOW_SECONDS)
+        self.reader.forget(self._seek)
+        waveform = self.reader.stretch(self._seek, WINDOW_SECONDS)
         if len(waveform) <= SHORTEST * SAMPLE_RATE and self._seek:
             self._ended = True
             return None
@@ -49,12 +49,12 @@ class Sequential(Plan):
             on = heard_to(tokens, window.duration, self.setting.recogniser.vocabulary)
         self._seek = window.start + on
         segments = [one for one in self.found(heard) if one.start < self._seek]  # one that is only opened comes again
-        self.segments += segments
+        self.settle(segments)
         if not options.condition_on_previous_text or heard.temperature > options.prompt_reset_on_temperature:
             self._said = []
         else:
             self._said += [token for segment in segments for token in segment.tokens]
-        self._ended = not self._reader.goes_beyond(self._seek)
+        self._ended = not self.reader.goes_beyond(self._seek)
 
     @property
     def finished(self) -> bool:

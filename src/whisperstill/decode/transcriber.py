@@ -1,19 +1,63 @@
-"""`whisperstill.load(...)`: a model by name, and `transcribe` for any file of any length."""
+"""`whisperstill.load(...)`: a model by name, and `transcribe` for any file or stream of any length.
+
+A source is a path, a waveform (16 kHz mono: floats of full scale 1, or 16-bit integers or their bytes), or chunks of
+one as a microphone gives them (`audio.streams.stream_chunks`, which also knows other rates and channels).
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from whisperstill.decode.longform import Recording, transcribe_recordings
+import numpy as np
+
+from whisperstill.audio.streams import stream_chunks
+from whisperstill.decode.longform import Recording, stream_recording, transcribe_recordings
 from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.plans import Plan
 from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.transcript import Transcript
+from whisperstill.decode.transcript import Segment, Suppressed, Transcript
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.device import choose_device, choose_dtype
 
 DTYPES = ("auto", "fp32", "bf16", "int8")
+STREAM = "-"
+"""What a source that is no file is called."""
+
+Source = str | Path | np.ndarray | bytes | Iterable[bytes | np.ndarray]
+
+
+class TranscriptionInfo:
+    """What is known of a recording while its segments come."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @property
+    def language(self) -> str | None:
+        """ISO 639-1 code; None while it is not yet detected: before the first segment."""
+        return self._plan.spoken.code
+
+    @property
+    def language_probability(self) -> float:
+        """1 where the language was given."""
+        return self._plan.spoken.probability
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of audio; None while the end has not been read."""
+        return self._plan.reader.duration
+
+    @property
+    def options(self) -> DecodingOptions:
+        """How it is decoded."""
+        return self._plan.setting.options
+
+    @property
+    def suppressed(self) -> tuple[Suppressed, ...]:
+        """What was not believed so far."""
+        return tuple(self._plan.suppressed)
 
 
 class Transcriber:
@@ -22,31 +66,56 @@ class Transcriber:
     def __init__(self, recogniser: Recogniser) -> None:
         self.recogniser = recogniser
 
-    def transcribe(self, path: str | Path, *, language: str | None = None, **options: Any) -> Transcript:
-        """Transcribe an audio file of any length.
+    def transcribe(self, source: Source, *, language: str | None = None, **options: Any) -> Transcript:
+        """Transcribe an audio file, or a stream, of any length.
 
         `language` is a code or an English name; None detects it. All fields of `DecodingOptions` are options:
         `word_timestamps=True`, `initial_prompt="..."`, `strategy="sequential"`, `temperature=0` ... Raises
-        `AudioError` when the file cannot be read, `SettingsError` for a language, a task or an option that is not
+        `AudioError` when the audio cannot be read, `SettingsError` for a language, a task or an option that is not
         known.
         """
-        recording = Recording(str(path), language=language)
+        recording = recording_of(source, language)
         [(_, result)] = transcribe_recordings(self.recogniser, [recording], options_of(options))
         if isinstance(result, AudioError):
             raise result
         return result
 
     def transcribe_many(
-        self, paths: Iterable[str | Path], *, language: str | None = None, **options: Any
+        self, sources: Iterable[Source], *, language: str | None = None, **options: Any
     ) -> Iterator[tuple[Path, Transcript | AudioError]]:
         """Transcribe files together, batched over files: `(path, transcript)` in order, each when it is finished.
 
         Options as in `transcribe`. A file that cannot be read gives its `AudioError` in place of a transcript; the
-        others go on.
+        others go on. The path of a source that is none is `-`.
         """
-        recordings = (Recording(str(path), language=language) for path in paths)
+        recordings = (recording_of(source, language) for source in sources)
         for recording, result in transcribe_recordings(self.recogniser, recordings, options_of(options)):
             yield Path(recording.path), result
+
+    def stream(
+        self, source: Source, *, language: str | None = None, **options: Any
+    ) -> tuple[Iterator[Segment], TranscriptionInfo]:
+        """The segments of a recording, each as soon as nothing can come before it, and what is known of the whole.
+
+        Options as in `transcribe`; the segments are those of its transcript. Nothing is heard before the first segment
+        is asked for. Chunks that come as they are spoken are heard window by window (`batch_size` 1 unless given), and
+        a short `chunk_length` makes windows that do not wait for 30 s of them. Raises `AudioError` when the beginning
+        cannot be read, `SettingsError` as `transcribe`; an `AudioError` later on is raised behind the segments that
+        were heard before.
+        """
+        recording = recording_of(source, language)
+        if recording.blocks is not None and not isinstance(source, np.ndarray | bytes):
+            options = {"batch_size": 1, **options}
+        segments, plan = stream_recording(self.recogniser, recording, options_of(options))
+        return segments, TranscriptionInfo(plan)
+
+
+def recording_of(source: Source, language: str | None = None) -> Recording:
+    """The recording that a source is."""
+    if isinstance(source, str | Path):
+        return Recording(str(source), language=language)
+    chunks = [source] if isinstance(source, np.ndarray | bytes) else source
+    return Recording(STREAM, language=language, blocks=stream_chunks(chunks, name="the stream"))
 
 
 def options_of(given: dict[str, Any]) -> DecodingOptions:

@@ -1,20 +1,10 @@
-"""What `transcribe` reads, and what its outputs are called: files, folders, and standard input.
+"""What `transcribe` reads, and what its outputs are called: files, folders, and standard input."""
 
-Standard input is written to a temporary file first, for the decoder goes back in a recording. This is the only place
-that knows: a decoder that takes blocks as they come would be given `stream_stdin` itself.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from whisperstill.errors import AudioError
 from whisperstill.records import Skipped
-
-if TYPE_CHECKING:
-    from whisperstill.audio.streams import Pcm
 
 STANDARD_INPUT = Path("-")
 STANDARD_NAME = "stdin"
@@ -46,39 +36,16 @@ def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
     return list(found.values()), problems
 
 
-@contextmanager
-def opened(paths: list[Path], pcm: "Pcm | None", problems: list[Skipped]) -> Iterator[dict[Path, Path]]:
-    """The file to read each input from, by that file: itself, or where standard input was written to.
-
-    Standard input that cannot be read is added to the problems and left out.
-    """
-    if STANDARD_INPUT not in paths:
-        yield {path: path for path in paths}
-        return
-    from contextlib import ExitStack
-
-    from whisperstill.audio.streams import spooled, stream_stdin
-
-    with ExitStack() as stack:
-        files: dict[Path, Path] = {}
-        for path in paths:
-            try:
-                files[stack.enter_context(spooled(stream_stdin(pcm))) if path == STANDARD_INPUT else path] = path
-            except (AudioError, OSError) as error:
-                problems.append(Skipped(str(path), str(error)))
-        yield files
-
-
-def durations(files: dict[Path, Path], problems: list[Skipped]) -> dict[Path, float]:
-    """Seconds of every file that can be read; the others are added to the problems, as what was asked for."""
+def durations(paths: list[Path], problems: list[Skipped]) -> dict[Path, float]:
+    """Seconds of every file that can be read; the others are added to the problems. Those of standard input are 0."""
     from whisperstill.audio.files import probe
 
     seconds: dict[Path, float] = {}
-    for file, source in files.items():
+    for path in paths:
         try:
-            seconds[file] = probe(file)
+            seconds[path] = 0.0 if path == STANDARD_INPUT else probe(path)
         except (AudioError, OSError) as error:
-            problems.append(Skipped(str(source), str(error)))
+            problems.append(Skipped(str(path), str(error)))
     return seconds
 
 

@@ -1,24 +1,32 @@
 """`transcribe`: audio files of any length to txt, srt, vtt, tsv, json. Options are named as in openai/whisper."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
 from whisperstill.stages.console import Console
-from whisperstill.stages.inputs import STANDARD_INPUT, collect, durations, forget_unfinished, opened, output_names
+from whisperstill.stages.decoding import DecodingSettings
+from whisperstill.stages.inputs import STANDARD_INPUT, collect, durations, forget_unfinished, output_names
 
 if TYPE_CHECKING:
     from whisperstill.audio.streams import Pcm
+    from whisperstill.decode.options import DecodingOptions
+    from whisperstill.decode.speculation import Speculation
+    from whisperstill.decode.transcript import Transcript
     from whisperstill.text.lines import LineOptions
+
+Made = TypeVar("Made")
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
 """What `all` writes; the tests hold it against `decode.writers`, which may not be imported before it is needed."""
 
 
 @dataclass(frozen=True)
-class TranscribeSettings:
+class TranscribeSettings(DecodingSettings):
     """Transcribe audio files, and all audio in folders."""
 
     audio: tuple[str, ...]
@@ -34,14 +42,6 @@ class TranscribeSettings:
     """What to write."""
     language: str | None = None
     """Language spoken, as a code (`de`) or a name (`German`); default: detected file by file."""
-    task: Literal["transcribe", "translate"] = "transcribe"
-    """Write what was said, or its English translation (multilingual models)."""
-    without_timestamps: bool | None = None
-    """Decode no timestamps: one segment per piece of up to 30 s. Default: only for students that never saw any."""
-    initial_prompt: str | None = None
-    """Text that stands before every window, as if it had been said: names, spelling, style."""
-    word_timestamps: bool = False
-    """Find when each word was said."""
     max_line_width: int | None = None
     """Characters to a line of srt and vtt."""
     max_line_count: int | None = None
@@ -56,16 +56,14 @@ class TranscribeSettings:
     """Raw samples a second, in each channel."""
     pcm_channels: int = 1
     """Channels of the raw samples, interleaved."""
-    batch_size: int = 8
-    """Windows decoded at a time, over files."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of computation; `auto` takes bf16 where the hardware multiplies it fast."""
+    dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """Type of computation; `auto` takes bf16 where the hardware multiplies it fast; `int8` is for CPUs."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to PyTorch."""
     verbose: bool = False
-    """Show the text while it is transcribed."""
+    """Show the text of each file, and what of it was not believed and why."""
     skip_existing: bool = False
     """Leave out files whose transcripts are all there."""
     strict: bool = False
@@ -87,10 +85,21 @@ class TranscribeReport:
     """Time it took, without loading the model."""
     speed: float
     """Hours of audio per hour."""
+    mode: str
+    strategy: str
+    """What was used; never `auto`."""
     acceptance: float | None
     """Share of the assistant's tokens that the model accepted; None without an assistant."""
     tokens_per_verification: float | None
-    """Tokens that each look of the model gave; 1 without an assistant's help."""
+    """Tokens that each look of the model gave; 1 without an assistant's help; None where nothing was decoded."""
+    encoder_share: float
+    """Share of the decoding time in the encoder, ..."""
+    draft_share: float
+    """... in what the assistant proposes, ..."""
+    verify_share: float
+    """... and in the model's own decoder."""
+    suppressed: dict[str, int]
+    """How many stretches were not believed, by reason."""
     problems: tuple[Skipped, ...]
 
 
@@ -99,7 +108,7 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
 
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`; `AudioError` when not a single file could be read.
     """
-    pcm, lines = _check(settings)
+    pcm, lines, options = _check(settings)
     found, problems = collect(settings.audio)
     names = output_names(found)
     todo = [path for path in found if not (settings.skip_existing and _is_there(settings, names[path]))]
@@ -108,86 +117,147 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
         console.info(f"{existing} files have their transcripts already")
     if not todo and not existing:
         raise NotFoundError(problems[0].reason if problems else "expected audio files, found none")
-    if not todo:
-        _list(problems, console)
-        return TranscribeReport((), 0, existing, 0.0, 0.0, 0.0, None, None, tuple(problems))
     forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
-    with opened(todo, pcm, problems) as files:
-        return _transcribe(settings, console, files, names, lines, existing, problems)
-
-
-def _transcribe(
-    settings: TranscribeSettings,
-    console: Console,
-    sources: dict[Path, Path],
-    names: dict[Path, str],
-    lines: "LineOptions",
-    existing: int,
-    problems: list[Skipped],
-) -> TranscribeReport:
-    """Files, each with the input that it stands for, to transcripts."""
-    import time
-
-    import torch
-
-    from whisperstill.decode.transcriber import load
-    from whisperstill.decode.writers import write_transcript
-
-    readable = durations(sources, problems)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    written: list[str] = []
-    files, seconds, begun = 0, 0.0, 0.0
-    helped = None
-    if readable:
-        transcriber = load(settings.model, settings.device, settings.dtype, settings.assistant)
-        begun = time.monotonic()
-        results = transcriber.transcribe_many(readable, **_decoding(settings))
-        with console.progress("transcribing", sum(readable.values()) / 3600, "h") as bar:
-            for path, result in results:
-                source = sources[path]
-                bar.advance(readable[path] / 3600, file=source.name)
-                if isinstance(result, AudioError):
-                    problems.append(Skipped(str(source), str(result)))
-                    continue
-                if settings.verbose:
-                    for segment in result.segments:
-                        console.info(f"[{segment.start:.2f} --> {segment.end:.2f}]{segment.text}")
-                try:
-                    made = write_transcript(result, settings.output_dir, names[source], settings.output_format, lines)
-                except OSError as error:  # one name that the file system refuses is no reason to lose the others
-                    problems.append(Skipped(str(source), f"its transcript cannot be written: {error}"))
-                    continue
-                written += map(str, made)
-                files, seconds = files + 1, seconds + result.duration
-        if settings.assistant:
-            helped = transcriber.recogniser.speculation
-    took = time.monotonic() - begun if readable else 0.0
-    _list(problems, console)
-    if not files and not existing:
+    work = _Work(settings, console, names, lines, options, problems)
+    if todo:
+        work.transcribe(todo, pcm)
+    for problem in problems:
+        console.warn(f"{problem.source} was left out: {problem.reason}")
+    if not work.files and not existing:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise AudioError(f"no file could be transcribed: {problems[0].reason}{more}")
-    speed = seconds / took if took else 0.0
-    console.info(
-        f"transcribed {files} files, {seconds / 3600:.2f} h, {speed:.1f}x real time; {len(written)} files written to "
-        f"{settings.output_dir}"
-    )
-    if helped:
-        console.info(
-            f"{100 * helped.acceptance:.0f} % of the assistant's tokens accepted, "
-            f"{helped.tokens_per_verification:.1f} tokens per verification"
+    return work.report(existing)
+
+
+class _Work:
+    """Files on their way to transcripts."""
+
+    def __init__(
+        self,
+        settings: TranscribeSettings,
+        console: Console,
+        names: dict[Path, str],
+        lines: "LineOptions",
+        options: "DecodingOptions",
+        problems: list[Skipped],
+    ) -> None:
+        self.settings, self.console, self.names, self.lines, self.options = settings, console, names, lines, options
+        self.problems = problems
+        self.written: list[str] = []
+        self.files, self.audio, self.heard, self.took = 0, 0.0, 0.0, 0.0
+        self.suppressed: Counter[str] = Counter()
+        self.spent: Speculation | None = None
+
+    def transcribe(self, todo: list[Path], pcm: "Pcm | None") -> None:
+        """All of these."""
+        import time
+
+        import torch
+
+        from whisperstill.audio.streams import stream_stdin
+        from whisperstill.decode.longform import Recording, transcribe_recordings
+        from whisperstill.decode.transcriber import load
+
+        settings = self.settings
+        seconds = durations(todo, self.problems)
+        if not seconds:
+            return
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        recogniser = load(settings.model, settings.device, settings.dtype, settings.assistant).recogniser
+        recordings = (
+            Recording(
+                str(path), language=settings.language, blocks=stream_stdin(pcm) if path == STANDARD_INPUT else None
+            )
+            for path in seconds
         )
-    return TranscribeReport(
-        tuple(written),
-        files,
-        existing,
-        seconds / 3600,
-        took,
-        speed,
-        helped.acceptance if helped else None,
-        helped.tokens_per_verification if helped else None,
-        tuple(problems),
-    )
+        begun, done = time.monotonic(), 0.0
+        with self.console.progress("transcribing", sum(seconds.values()) / 3600, "h") as bar:
+            for recording, result in transcribe_recordings(
+                recogniser, recordings, self.options, lambda heard: bar.advance(self._more(heard) / 3600)
+            ):
+                path = Path(recording.path)
+                done += seconds[path]
+                bar.advance(self._more(max(0.0, done - self.heard)) / 3600, file=path.name)
+                if isinstance(result, AudioError):
+                    self.problems.append(Skipped(str(path), str(result)))
+                else:
+                    self.keep(path, result)
+        self.took, self.spent = time.monotonic() - begun, recogniser.speculation
+
+    def _more(self, heard: float) -> float:
+        """So many more seconds of audio are done: a window, or what of a finished file was no part of any."""
+        self.heard += heard
+        return heard
+
+    def keep(self, path: Path, transcript: "Transcript") -> None:
+        """Write a transcript."""
+        from whisperstill.decode.writers import write_transcript
+
+        settings = self.settings
+        if settings.verbose:
+            for segment in transcript.segments:
+                self.console.info(f"[{segment.start:.2f} --> {segment.end:.2f}]{segment.text}")
+            for gone in transcript.suppressed:
+                said = f": {gone.text}" if gone.text else ""
+                self.console.info(f"[{gone.start:.2f} --> {gone.end:.2f}] not believed ({gone.reason}){said}")
+        name = self.names[path]
+        try:
+            made = write_transcript(transcript, settings.output_dir, name, settings.output_format, self.lines)
+        except OSError as error:  # one name that the file system refuses is no reason to lose the others
+            self.problems.append(Skipped(str(path), f"its transcript cannot be written: {error}"))
+            return
+        self.written += map(str, made)
+        self.files, self.audio = self.files + 1, self.audio + transcript.duration
+        self.suppressed.update(gone.reason for gone in transcript.suppressed)
+
+    def report(self, existing: int) -> TranscribeReport:
+        """What was done, which is told as well."""
+        from whisperstill.decode.longform import strategy_of
+        from whisperstill.decode.speculation import Speculation
+
+        spent = self.spent or Speculation()
+        report = TranscribeReport(
+            written=tuple(self.written),
+            files=self.files,
+            existing=existing,
+            hours=self.audio / 3600,
+            seconds=self.took,
+            speed=self.audio / self.took if self.took else 0.0,
+            mode=self.options.mode,
+            strategy=strategy_of(self.options),
+            acceptance=spent.acceptance if self.settings.assistant and spent.proposed else None,
+            tokens_per_verification=spent.tokens_per_verification if spent.verifications else None,
+            encoder_share=spent.share("encoder"),
+            draft_share=spent.share("draft"),
+            verify_share=spent.share("verify"),
+            suppressed=dict(self.suppressed),
+            problems=tuple(self.problems),
+        )
+        for line in _told(report, self.settings) if self.files else ():
+            self.console.info(line)
+        return report
+
+
+def _told(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
+    """The report in a few lines."""
+    lines = [
+        f"transcribed {report.files} files, {report.hours:.2f} h, {report.speed:.1f}x real time ({report.strategy}, "
+        f"{report.mode}); {len(report.written)} files written to {settings.output_dir}"
+    ]
+    shares = {"encoder": report.encoder_share, "draft": report.draft_share, "decoder": report.verify_share}
+    parts = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share]
+    if parts:
+        lines.append(f"time: {', '.join(parts)}")
+    if report.acceptance is not None and report.tokens_per_verification is not None:
+        lines.append(
+            f"{100 * report.acceptance:.0f} % of the assistant's tokens accepted, "
+            f"{report.tokens_per_verification:.1f} tokens per verification"
+        )
+    if report.suppressed:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(report.suppressed.items()))
+        lines.append(f"not believed: {counts} (--verbose lists them)")
+    return lines
 
 
 def _is_there(settings: TranscribeSettings, name: str) -> bool:
@@ -200,53 +270,34 @@ def _outputs(settings: TranscribeSettings, name: str) -> list[str]:
     return [f"{name}.{ending}" for ending in formats]
 
 
-def _decoding(settings: TranscribeSettings) -> dict[str, Any]:
-    """The settings that the decoder has to know."""
-    options: dict[str, Any] = {
-        "language": settings.language,
-        "task": settings.task,
-        "without_timestamps": settings.without_timestamps,
-        "initial_prompt": settings.initial_prompt,
-        "batch_size": settings.batch_size,
-    }
-    return {**options, "word_timestamps": True} if settings.word_timestamps else options
-
-
-def _list(problems: list[Skipped], console: Console) -> None:
-    for problem in problems:
-        console.warn(f"{problem.source} was left out: {problem.reason}")
-
-
-def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions]":
-    """What standard input holds, and the lines of subtitles. Raises `SettingsError` that lists all problems."""
+def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions, DecodingOptions]":
+    """What standard input holds, the lines of subtitles, how to decode. Raises `SettingsError` with all problems."""
     from whisperstill.text.languages import language_code
 
-    problems = []
-    pcm = lines = None
-    try:
-        pcm = _pcm(settings)
-    except SettingsError as error:
-        problems.append(str(error))
-    try:
-        lines = _lines(settings)
-    except SettingsError as error:
-        problems.append(str(error))
+    problems: list[str] = []
+    pcm, lines = _tried(lambda: _pcm(settings), problems), _tried(lambda: _lines(settings), problems)
+    options = _tried(settings.options, problems)
     if not settings.audio:
         problems.append("audio must name at least one file or folder")
-    if settings.batch_size < 1:
-        problems.append(f"batch_size must be at least 1, got {settings.batch_size}")
     if settings.threads < 0:
         problems.append(f"threads must be at least 0, got {settings.threads}")
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         problems.append(f"output_dir must be a folder, but {settings.output_dir} is a file")
-    if settings.language is not None:
-        try:
-            language_code(settings.language)
-        except SettingsError as error:
-            problems.append(f"language: {error}")
-    if problems or lines is None:
+    language = settings.language
+    if language is not None:
+        _tried(lambda: language_code(language), problems, "language: ")
+    if problems or lines is None or options is None:
         raise SettingsError("; ".join(problems))
-    return pcm, lines
+    return pcm, lines, options
+
+
+def _tried(make: Callable[[], Made], problems: list[str], name: str = "") -> Made | None:
+    """What is made; None where that is not possible, which is then one more problem."""
+    try:
+        return make()
+    except SettingsError as error:
+        problems.append(f"{name}{error}")
+        return None
 
 
 def _pcm(settings: TranscribeSettings) -> "Pcm | None":

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from whisperstill.audio.files import load_audio, stream_audio
-from whisperstill.audio.streams import Pcm, spooled, stream_chunks, stream_file, stream_stdin
+from whisperstill.audio.files import load_audio
+from whisperstill.audio.streams import Pcm, stream_chunks, stream_file, stream_stdin
 from whisperstill.errors import AudioError, SettingsError
 
 
@@ -172,20 +172,19 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     assert peak < 5e6
 
 
-def test_a_spool_holds_the_stream_and_is_removed() -> None:
-    wave = sound(25.0)[:, 0]
-    with spooled(np.array_split(wave, 17)) as path:
-        assert np.array_equal(load_audio(path), wave)
-        assert np.array_equal(load_audio(path, 12.5, 1.0), wave[200_000:216_000])
-        assert sum(map(len, stream_audio(path))) == len(wave)
-    assert not path.exists()
+def test_a_stream_that_cannot_be_read_on_is_an_error() -> None:
+    class Broken(Pipe):
+        def read(self, size: int = -1) -> bytes:
+            """Fails after some portions."""
+            if self.at > 20_000:
+                raise IsADirectoryError("the device is gone")
+            return super().read(size)
 
-
-def test_a_spool_of_a_broken_stream_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(AudioError), spooled(stream_file(Pipe(b"junk" * 1000))):
-        pass
-    assert list(tmp_path.iterdir()) == []
+    stored = io.BytesIO()
+    soundfile.write(stored, sound(2.0), 16_000, format="WAV", subtype="PCM_16")
+    for pcm in (None, Pcm()):
+        with pytest.raises(AudioError, match="the stream"):
+            list(stream_file(Broken(stored.getvalue()), pcm))
 
 
 def test_a_terminal_is_no_audio(monkeypatch: pytest.MonkeyPatch) -> None:

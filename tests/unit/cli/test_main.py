@@ -133,6 +133,23 @@ def test_transcribe_speaks_as_openai_whisper_does() -> None:
     assert (settings.model, settings.output_dir, settings.output_format) == ("tiny.en", Path("out"), "srt")
 
 
+@pytest.mark.parametrize(
+    ("given", "words", "guards"),
+    [
+        ([], False, True),
+        (["--word_timestamps", "True"], True, True),
+        (["--word-timestamps", "False", "--guards", "False"], False, False),
+        (["--guards", "True", "--word_timestamps"], True, True),
+        (["--no-guards", "--word_timestamps", "--beam_size", "3"], True, False),
+    ],
+)
+def test_switches_may_be_written_as_openai_whisper_does(given: list[str], words: bool, guards: bool) -> None:
+    from whisperstill.cli.options import parse
+
+    settings = parse(VERBS["transcribe"], ["a.wav", "--model", "base", *given]).settings
+    assert (settings.word_timestamps, settings.guards) == (words, guards)
+
+
 def test_incomplete_reports_are_recognised() -> None:
     assert not command_line.was_incomplete(Report())
     assert command_line.was_incomplete(Report((Skipped("a", "b"),)))

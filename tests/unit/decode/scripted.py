@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+from whisperstill.decode.guards import Voice
 from whisperstill.decode.observed import Decoded, Observed
 from whisperstill.decode.pool import Job
 from whisperstill.decode.recogniser import Recogniser
@@ -107,3 +109,8 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
     wave = generator.normal(0, 0.1, round(seconds * 16_000)).astype(np.float32).clip(-0.9, 0.9)
     wave[0] = first
     return wave
+
+
+def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise holds no voice: without this no window of `tone` would be decoded."""
+    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))

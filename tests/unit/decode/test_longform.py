@@ -1,6 +1,7 @@
 """Recordings of any length, many at a time."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from whisperstill.audio.activity import cut_file
+from whisperstill.audio.windows import voiced_windows
 from whisperstill.decode import longform, plans
 from whisperstill.decode.longform import Recording, transcribe_recordings
 from whisperstill.decode.observed import Decoded
@@ -16,7 +18,13 @@ from whisperstill.decode.transcript import Transcript
 from whisperstill.errors import AudioError
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, tone
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+
+
+@pytest.fixture(autouse=True)
+def voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every window."""
+    somebody_always_speaks(monkeypatch)
 
 
 def write(path: Path, seconds: float, first: float = 0.5) -> str:
@@ -157,6 +165,7 @@ def test_memory_holds_a_few_windows_however_long_the_file(
             yield loud * tone(10, 0.5)
 
     monkeypatch.setattr(longform, "stream_audio", stream)
+    monkeypatch.setattr(longform, "voiced_windows", partial(voiced_windows, method="energy"))
     monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=4, strategy=strategy)
     [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
@@ -192,7 +201,7 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
     starts = [job.start for first, job in scripted.said if first == 0.375]
     previous = [vocabulary.timestamp(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp(12.0)]
     assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
-    first_prompt = [job.start for first, job in scripted.said if first == 0.25][0]
+    first_prompt = next(job.start for first, job in scripted.said if first == 0.25)
     assert tokenizer.decode(first_prompt) == " before"
 
 

@@ -1,0 +1,99 @@
+"""A recording read once, of which the last part can be looked at again."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whisperstill.audio.activity import cut_at_silences, cut_reader
+from whisperstill.audio.reader import Reader
+from whisperstill.units import SAMPLE_RATE
+
+SAMPLES = st.integers(0, 3000)
+LOOKS = st.lists(st.tuples(st.sampled_from(["stretch", "goes_beyond", "forget"]), SAMPLES, SAMPLES), max_size=12)
+BLOCKS = st.lists(st.integers(1, 700), max_size=6)
+
+
+def recording(lengths: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Samples that can be told apart, and the same in blocks."""
+    whole = np.arange(1, sum(lengths) + 1, dtype=np.float32)
+    return whole, np.split(whole, np.cumsum(lengths)[:-1]) if lengths else []
+
+
+@settings(max_examples=150, deadline=None)
+@given(BLOCKS, LOOKS)
+def test_it_shows_what_an_array_would(lengths: list[int], looks: list[tuple[str, int, int]]) -> None:
+    whole, blocks = recording(lengths)
+    reader, forgotten = Reader(iter(blocks)), 0
+    for what, at, more in looks:
+        start = at / SAMPLE_RATE
+        if what == "forget":
+            reader.forget(start)
+            forgotten = max(forgotten, min(at, reader._first))
+            assert reader._first <= max(forgotten, at)
+        elif what == "goes_beyond":
+            assert reader.goes_beyond(start) == (len(whole) > max(at, forgotten))
+        elif at < reader._first:
+            with pytest.raises(ValueError, match="lies before"):
+                reader.stretch(start, more / SAMPLE_RATE)
+        else:
+            assert np.array_equal(reader.stretch(start, more / SAMPLE_RATE), whole[at : at + more])
+        assert reader.duration in (None, len(whole) / SAMPLE_RATE)
+    held = reader._first
+    rest = list(reader.rest())
+    assert np.array_equal(np.concatenate([*rest, whole[:0]]), whole[held:])
+    assert reader.duration == len(whole) / SAMPLE_RATE
+    assert list(reader.rest()) == []
+
+
+def test_no_more_is_read_than_is_asked_for() -> None:
+    read = 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield np.ones(1600, np.float32)
+
+    reader = Reader(blocks())
+    reader.stretch(0.0, 0.35)
+    assert read == 4 and reader.duration is None
+    reader.forget(0.3)
+    assert len(reader._held) == 1600
+    assert reader.goes_beyond(9.95) and not reader.goes_beyond(10.0)
+    assert reader.duration == 10.0
+    reader.forget(99.0)
+    assert len(reader._held) == 0 and reader.duration == 10.0
+
+
+def test_what_is_given_is_a_copy() -> None:
+    reader = Reader(iter([np.ones(10, np.float32)]))
+    reader.stretch(0.0, 1.0)[:] = 7
+    assert reader.stretch(0.0, 1.0).max() == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("max_seconds", [5.0, 12.5, 30.0])
+def test_a_stream_is_cut_where_the_whole_is(seed: int, max_seconds: float) -> None:
+    generator = np.random.default_rng(seed)
+    seconds = generator.uniform(0.3, 100)
+    loud = np.repeat(generator.choice([0.0, 0.01, 0.3, 1.0], round(seconds * 10) + 1).astype(np.float32), 1600)
+    wave = loud[: round(seconds * SAMPLE_RATE)]
+    wave = wave * generator.normal(0, 0.2, len(wave)).astype(np.float32)
+    places = np.sort(generator.integers(0, len(wave), 9))
+    reader = Reader(iter([block for block in np.split(wave, places) if len(block)]))
+    found = list(cut_reader(reader, max_seconds))
+    expected = cut_at_silences(wave, max_seconds)
+    assert [start for start, _ in found] == pytest.approx([start for start, _ in expected], abs=1e-9)
+    assert [len(piece) / SAMPLE_RATE for _, piece in found] == pytest.approx([one for _, one in expected], abs=1e-9)
+    assert np.array_equal(np.concatenate([piece for _, piece in found]), wave)
+
+
+def test_a_cut_needs_to_look_ahead() -> None:
+    """Were only a window's own length read, the last piece could be a scrap: what `cut_reader` looks ahead for."""
+    wave = np.random.default_rng(0).normal(0, 0.2, round(30.4 * SAMPLE_RATE)).astype(np.float32)
+    pieces = cut_at_silences(wave)
+    assert min(seconds for _, seconds in pieces) >= 3
+    assert cut_at_silences(wave[: 30 * SAMPLE_RATE]) == [(0.0, 30.0)]

@@ -1,0 +1,65 @@
+"""Options of decoding, and their problems told at once."""
+
+import math
+
+import pytest
+
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.transcriber import options_of
+from whisperstill.errors import SettingsError
+
+
+def test_all_problems_are_told_at_once() -> None:
+    wrong = {
+        "temperature": (0.0, -0.2),
+        "best_of": 0,
+        "beam_size": 0,
+        "batch_size": -1,
+        "patience": 0.0,
+        "length_penalty": 1.5,
+        "max_initial_timestamp": -1.0,
+        "strategy": "magic",
+        "mode": "wild",
+        "chunk_length": 60.0,
+        "task": "sing",
+    }
+    with pytest.raises(SettingsError) as caught:
+        DecodingOptions(**wrong)  # type: ignore[arg-type]
+    problems = str(caught.value).split("; ")
+    assert len(problems) == len(wrong)
+    for name in wrong:
+        assert sum(problem.startswith(name) for problem in problems) == 1, name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": ()},
+        {"temperature": (math.nan,)},
+        {"temperature": (math.inf,)},
+        {"beam_size": 1, "patience": 0.3},
+        {"patience": math.nan},
+        {"length_penalty": math.nan},
+        {"chunk_length": math.nan},
+        {"max_initial_timestamp": math.inf},
+    ],
+)
+def test_what_is_no_number_is_a_problem(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=list(wrong)[-1]):
+        DecodingOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_edges_are_allowed() -> None:
+    DecodingOptions(
+        temperature=(0.0,), patience=0.6, length_penalty=0.0, max_initial_timestamp=30, chunk_length=5, beam_size=1
+    )
+    DecodingOptions(chunk_length=30, length_penalty=1.0, max_initial_timestamp=0)
+
+
+def test_single_values_do_for_tuples() -> None:
+    assert options_of({"temperature": 0.5}).temperature == (0.5,)
+    assert options_of({"temperature": [0, 1]}).temperature == (0, 1)
+    assert options_of({"suppress_tokens": 7}).suppress_tokens == (7,)
+    assert options_of({}) == DecodingOptions()
+    with pytest.raises(SettingsError, match="beamsize is no option"):
+        options_of({"beamsize": 3})

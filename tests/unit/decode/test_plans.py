@@ -1,0 +1,117 @@
+"""Which windows there are and what stands before them: prompts, hotwords, prefix, languages."""
+
+import numpy as np
+import pytest
+
+from whisperstill.decode import longform
+from whisperstill.decode.guards import Voice
+from whisperstill.decode.observed import Decoded
+from whisperstill.decode.transcriber import Transcriber
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.units import MAX_PROMPT_TOKENS
+
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+
+
+@pytest.fixture(autouse=True)
+def voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every window; recordings are cut every ten seconds."""
+    somebody_always_speaks(monkeypatch)
+
+    def cuts(reader: longform.Reader, length: float) -> longform.Iterator[tuple[float, np.ndarray]]:
+        at = 0.0
+        while reader.goes_beyond(at):
+            yield at, reader.stretch(at, 10.0)
+            at += 10.0
+
+    monkeypatch.setattr(longform, "cut_reader", cuts)
+
+
+@pytest.fixture
+def scripted(tokenizer: Tokenizer) -> Scripted:
+    """Says the language from the beginning of a window to its tenth second."""
+
+    def script(first: float, language: str) -> Decoded:
+        begin, end = tokenizer.vocabulary.timestamp(0.0), tokenizer.vocabulary.timestamp(10.0)
+        return decoded([begin, *tokenizer.encode(f" {language}"), end, end, *tokenizer.encode(" and")])
+
+    return Scripted(tokenizer, script)
+
+
+def before(scripted: Scripted) -> list[str]:
+    """What stood before each window's transcript, of text."""
+    return [scripted.tokenizer.decode(job.start).strip() for _, job in scripted.said]
+
+
+def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scripted: Scripted) -> None:
+    Transcriber(scripted).transcribe(
+        tone(25, 0.5), language="en", hotwords="Kiel", initial_prompt="once", prefix="so it", batch_size=1
+    )
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    first = scripted.said[0][1].start
+    vocabulary = scripted.vocabulary
+    prefix = scripted.tokenizer.encode(" so it")
+    assert first[0] == vocabulary.start_of_previous
+    assert list(first[-len(prefix) :]) == prefix
+    assert first[-len(prefix) - 1] == vocabulary.transcribe
+
+
+def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:
+    options = {"hotwords": "Kiel", "initial_prompt": "once", "prefix": "so it", "strategy": "sequential"}
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **options)
+    assert before(scripted) == ["Kiel once so it", "Kiel en", "Kiel en en"]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", condition_on_previous_text=False, **options)
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    scripted.said.clear()
+    reset = {**options, "temperature": 0.6, "best_of": 1}
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset)
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset, prompt_reset_on_temperature=0.6)
+    assert before(scripted) == ["Kiel once so it", "Kiel en", "Kiel en en"]
+
+
+def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:
+    many = "word " * 300
+    Transcriber(scripted).transcribe(tone(5, 0.5), hotwords=many, initial_prompt=many, prefix=many, language="en")
+    start = scripted.said[0][1].start
+    at = start.index(scripted.vocabulary.start_of_transcript)
+    assert at == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
+    assert len(start) == at + 3 + MAX_PROMPT_TOKENS // 2
+
+
+def test_the_language_is_asked_for_once_or_in_every_window(scripted: Scripted) -> None:
+    wave = tone(35, 0.5)
+    wave[160_000], wave[320_000], wave[480_000] = -0.5, 0.25, -0.25
+    once = Transcriber(scripted).transcribe(wave)
+    assert [segment.text for segment in once.segments] == [" en"] * 4
+    assert scripted.detected == [0.5] and (once.language, once.language_probability) == ("en", 0.75)
+    scripted.detected.clear()
+    each = Transcriber(scripted).transcribe(wave, multilingual=True)
+    assert [segment.text for segment in each.segments] == [" en", " de", " en", " de"]
+    assert scripted.detected == [0.5, -0.5, 0.25, -0.25]
+    assert each.language == "en"  # the first window's
+
+
+def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(((0.0, 1.0),) if wave[0] > 0 else ())))
+    wave = tone(25, 0.5)
+    wave[160_000], wave[320_000] = -0.5, 0.25
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+
+    def script(first: float, language: str) -> Decoded:
+        times = [vocabulary.timestamp(at) for at in (0.0, 1.0, 3.0, 5.0)]
+        return decoded([times[0], *tokenizer.encode(" near"), times[1], times[2], *tokenizer.encode(" far"), times[3]])
+
+    scripted.script = script
+    heard = Transcriber(scripted).transcribe(wave, language="en")
+    assert heard.text == "near near"
+    assert [segment.id for segment in heard.segments] == [0, 1]
+    assert [(one.start, one.end, one.text, one.reason) for one in heard.suppressed] == [
+        (3.0, 5.0, "far", "far from any voice"),
+        (10.0, 20.0, "", "no voice"),
+        (23.0, 25.0, "far", "far from any voice"),
+    ]
+    believed = Transcriber(scripted).transcribe(wave, language="en", guards=False)
+    assert believed.text == "near far near far near far" and not believed.suppressed

@@ -1,0 +1,167 @@
+"""Segments as they become final, of files and of audio that comes as it is spoken."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from whisperstill.audio.activity import cut_at_silences
+from whisperstill.decode import plans
+from whisperstill.decode.observed import Decoded
+from whisperstill.decode.transcriber import Transcriber, recording_of
+from whisperstill.decode.transcript import Segment, Word
+from whisperstill.decode.windows import Heard
+from whisperstill.errors import AudioError, SettingsError
+from whisperstill.text.tokenizer import Tokenizer
+
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+
+STRATEGIES = ("quiet", "vad", "chunked", "sequential")
+
+
+@pytest.fixture(autouse=True)
+def voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every window, and a word a second."""
+    somebody_always_speaks(monkeypatch)
+
+    def words(plan: plans.Plan, heard: Heard) -> list[Word]:
+        first = -(-heard.window.start // 1)
+        seconds = np.arange(first, heard.window.start + heard.window.duration - 0.9)
+        return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
+
+    monkeypatch.setattr(plans.Plan, "words", words)
+
+
+@pytest.fixture
+def scripted(tokenizer: Tokenizer) -> Scripted:
+    """Says one segment after the other, two in each window."""
+
+    def script(first: float, language: str) -> Decoded:
+        times = [tokenizer.vocabulary.timestamp(at) for at in (0.5, 2.0, 2.0, 3.0)]
+        word = tokenizer.encode(f" {first:.2f}")
+        return decoded([times[0], *word, times[1], times[2], *word, times[3]])
+
+    return Scripted(tokenizer, script)
+
+
+@pytest.fixture
+def transcriber(scripted: Scripted) -> Transcriber:
+    return Transcriber(scripted)
+
+
+def speech(seconds: float) -> np.ndarray:
+    """Noise that swells and falls, louder and quieter every second."""
+    generator = np.random.default_rng(3)
+    loud = np.repeat(generator.uniform(0.05, 1, round(seconds)).astype(np.float32), 16_000)
+    wave = loud * tone(round(seconds), 0.5)
+    wave[0] = 0.5
+    return wave
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_path: Path, strategy: str) -> None:
+    soundfile.write(tmp_path / "a.wav", speech(130), 16_000, subtype="FLOAT")
+    whole = transcriber.transcribe(tmp_path / "a.wav", strategy=strategy, language="de")
+    for batch_size in (1, 3, 8):
+        segments, info = transcriber.stream(tmp_path / "a.wav", strategy=strategy, language="de", batch_size=batch_size)
+        assert info.duration is None and info.language == "de" and info.language_probability == 1.0
+        found = list(segments)
+        assert found == list(whole.segments)
+        assert [one.id for one in found] == list(range(len(found)))
+        assert info.duration == whole.duration == 130.0
+        assert info.options.batch_size == batch_size
+    assert found or strategy == "vad"  # a voice detector may find none in noise
+
+
+def test_windows_that_come_out_of_order_wait_for_those_before(scripted: Scripted) -> None:
+    """The first window fails and is tried again; the segments of the others are not given before its own."""
+    script = scripted.script
+
+    def again(first: float, language: str) -> Decoded:
+        tried = sum(said == first for said, _ in scripted.said)
+        return decoded([1], logprob=-5.0) if first == 0.5 and tried < 3 else script(first, language)
+
+    scripted.script = again
+    wave = speech(95)
+    segments, _ = Transcriber(scripted).stream(wave, best_of=1, batch_size=8, language="en")
+    found = list(segments)
+    order = [first for first, _ in scripted.said]
+    assert order[0] == order[-1] == 0.5 and len(order) > 3  # it was the last one that was done
+    assert found[0].temperature > 0 and found[0].start == 0.5
+    assert found == sorted(found, key=lambda one: one.start)
+
+
+@pytest.mark.parametrize("strategy", ["quiet", "chunked", "sequential"])
+def test_what_is_spoken_is_heard_before_more_is_spoken(transcriber: Transcriber, strategy: str) -> None:
+    """A microphone that never ends: no segment waits for more than 31 s after its own end."""
+    wave, spoken = speech(120), 0.0
+
+    def microphone() -> Iterator[bytes]:
+        nonlocal spoken
+        while True:
+            for block in np.split(wave, 240):
+                spoken += 0.5
+                yield (block * 32767).astype("<i2").tobytes()
+
+    segments, info = transcriber.stream(microphone(), strategy=strategy, chunk_length=10, language="en")
+    before = 0.0
+    for _, segment in zip(range(40), segments, strict=False):
+        assert segment.start >= before
+        before = segment.start
+        assert spoken - segment.end <= 31
+    assert info.duration is None and spoken >= before
+
+
+def test_a_stream_is_what_a_file_is(transcriber: Transcriber, tmp_path: Path) -> None:
+    wave = (speech(70) * 32767).astype("<i2")
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="PCM_16")
+    expected = transcriber.transcribe(tmp_path / "a.wav")
+    as_blocks = [wave[at : at + 5000] for at in range(0, len(wave), 5000)]
+    for source in (wave, wave.tobytes(), as_blocks, [block.tobytes() for block in as_blocks]):
+        assert transcriber.transcribe(source) == expected
+        assert tuple(transcriber.stream(source)[0]) == expected.segments
+    results = list(transcriber.transcribe_many([tmp_path / "a.wav", as_blocks]))
+    assert results == [(tmp_path / "a.wav", expected), (Path("-"), expected)]
+    assert len(expected.segments) == 2 * len(cut_at_silences(wave.astype(np.float32) / 32768))
+
+
+def test_the_language_is_known_with_the_first_segment(transcriber: Transcriber) -> None:
+    wave = speech(10)
+    wave[0] = -0.5
+    segments, info = transcriber.stream(wave)
+    assert info.language is None
+    assert isinstance(next(segments), Segment)
+    assert (info.language, info.language_probability) == ("de", 0.75)
+
+
+def test_what_breaks_off_gives_what_was_heard_before(transcriber: Transcriber) -> None:
+    def breaks() -> Iterator[np.ndarray]:
+        yield speech(70)
+        raise AudioError("the cable")
+
+    whole = transcriber.transcribe(speech(70))
+    segments, _ = transcriber.stream(breaks(), batch_size=8)
+    found = []
+    with pytest.raises(AudioError, match="the cable"):
+        for segment in segments:
+            found.append(segment)
+    assert 0 < len(found) and found == list(whole.segments[: len(found)])
+
+
+def test_errors_come_at_once(transcriber: Transcriber, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="found nothing"):
+        transcriber.stream(tmp_path / "none.wav")
+    with pytest.raises(AudioError, match="expected sound in the stream"):
+        transcriber.stream([])
+    with pytest.raises(SettingsError, match="language"):
+        transcriber.stream(speech(1), language="Klingon")
+    with pytest.raises(SettingsError, match="no option"):
+        transcriber.stream(speech(1), temprature=0)
+    with pytest.raises(AudioError, match="int"):
+        transcriber.transcribe(iter([1, 2]))  # type: ignore[arg-type]
+
+
+def test_a_path_is_no_stream() -> None:
+    assert recording_of("a.wav").blocks is None
