@@ -8,7 +8,7 @@ speculatively with the student at batch 16, 4 and 1, and with drafts that are ra
 at once; every other window with timestamps. Tokens are compared one by one. A control spoils one slot and must be
 noticed.
 
-    python bench/exactness.py --labels runs/mini-librispeech/labels --teacher base --student runs/mini-librispeech/student
+    python bench/exactness.py --labels runs/mini-librispeech/labels --student runs/mini-librispeech/student
 """
 
 import argparse
@@ -175,10 +175,7 @@ def main() -> None:
 def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore[no-untyped-def]
     """All comparisons."""
     recogniser = Recogniser(teacher, dtype=torch.float32, assistant=student)
-    assert recogniser.assistant is not None
-    drafts: Make = lambda size, capacity: recogniser._draft(recogniser.assistant, recogniser.rules(True))(
-        size, capacity
-    )  # noqa: E731
+    drafts = recogniser.make_draft(recogniser.rules(True))
     results = []
 
     def timed(name: str, expected: list[Decoded], part: int, size: int, **how: object) -> None:
@@ -214,8 +211,7 @@ def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore
     few = states[:: 4 * part]
     for dtype in (torch.float32, torch.bfloat16):
         narrow = Recogniser(teacher, dtype=dtype, assistant=student)
-        assert narrow.assistant is not None
-        maker = narrow._draft(narrow.assistant, narrow.rules(True))
+        maker = narrow.make_draft(narrow.rules(True))
         plain, _ = decode(narrow, few, 4, make=lambda size, capacity: Nobody(), blocks=(EXACT_BLOCK,), exact=True)
         begun = time.perf_counter()
         found, counts = decode(narrow, few, 4, make=maker, blocks=(EXACT_BLOCK,), exact=True)

@@ -7,11 +7,13 @@ not agree on a single word, a window centred on the seam is heard as well and jo
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import groupby
 
 from whisperstill.audio.reader import Reader
 from whisperstill.decode.plans import Plan, Setting
 from whisperstill.decode.recogniser import Recognised
-from whisperstill.decode.seams import Seam, Stitching
+from whisperstill.decode.seams import Seam, merge
+from whisperstill.decode.stitching import Stitching
 from whisperstill.decode.transcript import Segment, Word, compression_ratio
 from whisperstill.decode.windows import Heard, Spoken, Window
 
@@ -52,7 +54,8 @@ class Chunked(Plan):
         self._heard: dict[int, _Chunk] = {}
         self._marks: dict[int, int] = {}
         self._seam: Window | None = None
-        self._seam_at: int | None = None
+        self._waits = False
+        """Whether a window centred on a seam is being heard."""
         self._all_cut = False
         self._stitching: Stitching | None = None
         self._past: deque[_Chunk] = deque(maxlen=4)
@@ -83,18 +86,20 @@ class Chunked(Plan):
     def take(self, heard: Heard) -> None:
         """See `Plan`."""
         window = heard.window
-        words = self.words(heard) if self.believed(heard) else []
-        words = [word for word in words if self._is_near_voice(window, word.start, word.end, word.word)]
+        words = self._near_voice(window, self.words(heard)) if self.believed(heard) else []
         end = window.start + window.duration
         chunk = _Chunk(window.start, end, words, heard.recognised, heard.temperature)
         mark = self._marks.pop(id(window), None)
         if self._stitching is None:
             self._stitching = Stitching(self.spoken.code or "en")
         if mark is None:  # the window centred on a seam
-            self._join(chunk)
-            self._join(self._heard.pop(self._joined))
+            after = self._heard.pop(self._joined)
+            joins = merge(chunk.words, after.words, after.start, chunk.end, self._stitching.language)
+            if joins and self._stitching.agrees(chunk.words, chunk.start):
+                self._join(chunk)
+            self._join(after)
             self._joined += 1
-            self._seam_at = None
+            self._waits = False
         else:
             self._heard[mark] = chunk
         self._go_on()
@@ -107,10 +112,10 @@ class Chunked(Plan):
     def _go_on(self) -> None:
         """Join what has come in order."""
         assert self._stitching is not None
-        while self._seam_at is None and (chunk := self._heard.get(self._joined)) is not None:
+        while not self._waits and (chunk := self._heard.get(self._joined)) is not None:
             before = self._past[-1] if self._past else None
             if before is not None and not self._stitching.agrees(chunk.words, chunk.start):
-                self._seam_at = self._joined
+                self._waits = True
                 middle = (chunk.start + before.end) / 2
                 start = max(0.0, middle - self._length / 2)
                 self._seam = self.window(start, self.reader.stretch(start, self._length))
@@ -121,6 +126,18 @@ class Chunked(Plan):
         if self.finished:
             self._said += self._stitching.finish()
             self._segment(True)
+
+    def _near_voice(self, window: Window, words: list[Word]) -> list[Word]:
+        """The words where somebody speaks; the others, run by run, are noted as suppressed."""
+        near: list[Word] = []
+        for believed, run in groupby(words, lambda word: self._is_near_voice(window, word.start, word.end)):
+            some = list(run)
+            if believed:
+                near += some
+            else:
+                text = "".join(word.word for word in some)
+                self._suppress(some[0].start, some[-1].end, text.strip(), "far from any voice")
+        return near
 
     def _join(self, chunk: _Chunk) -> None:
         assert self._stitching is not None

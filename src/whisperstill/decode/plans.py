@@ -145,14 +145,18 @@ class Plan(ABC):
         segments = [replace(one, temperature=heard.temperature) for one in segments]
         if setting.options.word_timestamps and segments:
             segments = with_words(segments, self.words(heard))
-        return [one for one in segments if self._is_near_voice(window, one.start, one.end, one.text)]
+        believed = []
+        for one in segments:
+            if self._is_near_voice(window, one.start, one.end):
+                believed.append(one)
+            else:
+                self._suppress(one.start, one.end, one.text.strip(), "far from any voice")
+        return believed
 
-    def _is_near_voice(self, window: Window, start: float, end: float, text: str) -> bool:
-        """Whether somebody speaks where a text is said to be; if not, it is noted as suppressed."""
-        if window.voice is None or not window.voice.is_far(start - window.start, end - window.start):
-            return True
-        self._suppress(start, end, text.strip(), "far from any voice")
-        return False
+    @staticmethod
+    def _is_near_voice(window: Window, start: float, end: float) -> bool:
+        """Whether somebody speaks where something is said to be, as far as anybody looked."""
+        return window.voice is None or not window.voice.is_far(start - window.start, end - window.start)
 
     def _suppress(self, start: float, end: float, text: str, reason: str) -> None:
         self.suppressed.append(Suppressed(round(start, 3), round(end, 3), text, reason))

@@ -171,14 +171,17 @@ class Recogniser:
         exact: bool = False,
     ) -> Pool:
         """Slots for `size` windows, with the assistant as draft where there is one. See `Pool`."""
-        make: Callable[[int, int], Draft] | None = None
-        blocks: tuple[int, ...] = (1,)
-        if self.assistant is not None:
-            make, blocks = self._draft(self.assistant, rules), BLOCKS
+        make, blocks = self.make_draft(rules), (1,) if self.assistant is None else BLOCKS
         if exact:
-            blocks = (EXACT_BLOCK,)
-            make = make or (lambda size, capacity: Nobody())
+            make, blocks = make or (lambda size, capacity: Nobody()), (EXACT_BLOCK,)
         return Pool(self.network, rules, size, top, make, blocks, exact)
+
+    def make_draft(self, rules: Rules) -> Callable[[int, int], Draft] | None:
+        """What makes the assistant's draft for a number of slots and their tokens; None without an assistant."""
+        if self.assistant is None:
+            return None
+        decoder, positions = self.assistant.network.decoder, self.assistant.dims.positions
+        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, rules, None)
 
     def rules(
         self, timestamps: bool, suppress: Sequence[int] = (-1,), max_initial_timestamp: float = MAX_INITIAL_TIMESTAMP
@@ -243,10 +246,6 @@ class Recogniser:
         if kept is None or kept.busy or kept.size < size or kept.rules is not rules or kept.top != top:
             kept = self._pool = self.pool(size, rules=rules, top=top)
         return kept
-
-    def _draft(self, assistant: "Recogniser", rules: Rules) -> Callable[[int, int], Draft]:
-        decoder, positions = assistant.network.decoder, assistant.dims.positions
-        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, rules, None)
 
     def recognise(
         self,
