@@ -8,8 +8,8 @@ measured as it goes; M = 1, no draft at all, is one of the choices. What is chos
 
 from dataclasses import dataclass, field
 
-BLOCKS = (1, 4, 8, 16)
-"""Matrix products of 2 or 3 rows cost as much as those of 4, or more."""
+BLOCKS = (4, 8, 1, 16)
+"""In the order in which they are tried. Matrix products of 2 or 3 rows cost as much as those of 4, or more."""
 MEMORY = 0.9
 """What is left of an old measurement's weight after a new one."""
 AGAIN = 48

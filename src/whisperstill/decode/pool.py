@@ -117,6 +117,7 @@ class Pool:
         """Windows for free slots. Raises `ValueError` when there are too few, or a window's start fills all tokens."""
         if len(jobs) > self.free:
             raise ValueError(f"{len(jobs)} windows for {self.free} free slots")
+        begun, drafted = time.perf_counter(), self.counts.draft_seconds
         groups: dict[int, list[Job]] = {}
         for job in jobs:
             groups.setdefault(len(job.start), []).append(job)
@@ -124,6 +125,8 @@ class Pool:
             # One by one where shapes are fixed: a window must not know how many others came with it.
             for some in [[job] for job in group] if self.exact else [group]:
                 self._begin(some)
+        took = time.perf_counter() - begun
+        self.counts.verify_seconds += took - (self.counts.draft_seconds - drafted)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Job, Decoded]]:
@@ -200,8 +203,10 @@ class Pool:
         sot = int((start[0] == vocabulary.start_of_transcript).nonzero()[-1])
         silence = network.decoder.logits(hidden[:, sot]).softmax(-1)[:, vocabulary.no_speech].tolist()
         if self._draft is not None:
+            begun = time.perf_counter()
             heard = [job.states if job.draft_states is None else job.draft_states for job in jobs]
             self._draft.put(rows, torch.stack(heard), start)
+            self.counts.draft_seconds += time.perf_counter() - begun
         self._sequence[rows, :prompt] = start
         self._length[rows] = self._prompt[rows] = prompt
         for row, job, quiet in zip(rows, jobs, silence, strict=True):

@@ -16,7 +16,7 @@ from whisperstill.audio.mel import log_mel
 from whisperstill.decode.drafts import Draft, Nobody, StudentDraft
 from whisperstill.decode.languages import detect_languages
 from whisperstill.decode.observed import Decoded
-from whisperstill.decode.pace import BLOCKS
+from whisperstill.decode.pace import BLOCKS, Pace
 from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.rules import MAX_INITIAL_TIMESTAMP, Rules
 from whisperstill.decode.speculation import Speculation
@@ -80,6 +80,7 @@ class Recogniser:
         self.tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
         self._rules = {kind: Rules(self.vocabulary, self.generation, kind, device) for kind in (False, True)}
         self._pool: Pool | None = None
+        self._pace = Pace((1,) if assistant is None else BLOCKS)  # what one pool learnt serves the next
         self.speculation = Speculation()
         """What was decoded so far, and what the assistant did for it."""
         self.assistant: Recogniser | None = None
@@ -174,7 +175,7 @@ class Recogniser:
         make, blocks = self.make_draft(rules), (1,) if self.assistant is None else BLOCKS
         if exact:
             make, blocks = make or (lambda size, capacity: Nobody()), (EXACT_BLOCK,)
-        return Pool(self.network, rules, size, top, make, blocks, exact)
+        return Pool(self.network, rules, size, top, make, blocks, exact, None if exact else self._pace)
 
     def make_draft(self, rules: Rules) -> Callable[[int, int], Draft] | None:
         """What makes the assistant's draft for a number of slots and their tokens; None without an assistant."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
 from whisperstill.model.cache import Beginning, Forced, Keys, Memory, Slots
 from whisperstill.model.dims import Dims
+from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.output import OutputLayer
 
 
@@ -40,6 +41,7 @@ class Decoder(nn.Module):
         """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
         self.int8 = False
         """Whether products are of 8-bit integers (see `model.int8`)."""
+        self._whole_packed: Int8Linear | None = None
 
     @property
     def _stack(self) -> list[DecoderLayer]:
@@ -137,7 +139,15 @@ class Decoder(nn.Module):
     def output(self, rows: int, listed: Int[Tensor, "listed"] | None = None) -> OutputLayer:
         """`logits` for the steps of at most `rows` rows, in memory that is kept; of the `listed` tokens only."""
         weight = self.embedding.weight if listed is None else self.embedding.weight[listed]
-        return OutputLayer(weight, rows, self.int8)
+        return OutputLayer(weight, rows, self._packed(weight, listed is None) if self.int8 else None)
+
+    def _packed(self, weight: Float[Tensor, "vocab width"], whole: bool) -> Int8Linear:
+        """The output layer in 8-bit integers; that of the whole vocabulary is made once."""
+        if not whole:
+            return Int8Linear(weight, None)
+        if self._whole_packed is None:
+            self._whole_packed = Int8Linear(weight, None)
+        return self._whole_packed
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x

@@ -17,12 +17,11 @@ tall left factors, and the transposed product is up to twice as fast."""
 
 
 class OutputLayer:
-    """Float32 logits of at most `rows` hidden states at a time; with `int8` by products of 8-bit integers."""
+    """Float32 logits of at most `rows` hidden states at a time; by `int8`, the same weight, where it is given."""
 
-    def __init__(self, weight: Float[Tensor, "vocab width"], rows: int, int8: bool = False) -> None:
-        self._weight = weight
-        self._int8 = Int8Linear(weight, None) if int8 else None
-        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS and not int8
+    def __init__(self, weight: Float[Tensor, "vocab width"], rows: int, int8: Int8Linear | None = None) -> None:
+        self._weight, self._int8 = weight, int8
+        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS and int8 is None
         if self._tall:
             vocab = weight.shape[0]
             self._product = weight.new_empty(vocab * rows)
