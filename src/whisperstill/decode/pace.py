@@ -74,7 +74,7 @@ class Pace:
             self._seconds[key] = _Mean(min(seconds, self._seconds[key].value), 2.0)
         else:
             # A hiccup of the machine is no news of the method.
-            self._seconds[key].add(min(seconds, 3 * self._seconds[key].value))
+            self._seconds[key].add(min(seconds, 1.5 * self._seconds[key].value))
         self._since[key] = self._turn
         if asked:
             self._accepted.add(accepted / asked, asked)

@@ -23,7 +23,7 @@ def linear(
     if not few or torch.is_grad_enabled():
         return F.linear(input, weight, bias)
     product = torch.addmm(bias[:, None], weight, input.reshape(rows, -1).t())
-    return product.t().reshape(*input.shape[:-1], len(weight))
+    return product.t().contiguous().view(*input.shape[:-1], len(weight))
 
 
 class Linear(nn.Linear):

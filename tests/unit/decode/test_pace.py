@@ -1,0 +1,65 @@
+"""How long a draft should be."""
+
+import pytest
+
+from whisperstill.decode.pace import BLOCKS, Pace
+
+
+def costs(verify: float, draft: float, block: int) -> float:
+    return draft * (block - 1) + verify * (1 + 0.02 * block)
+
+
+def settled(acceptance: float, verify: float, draft: float, rows: int = 1) -> tuple[int, Pace]:
+    """What is chosen most often in the second half of 400 blocks."""
+    pace, chosen = Pace(), []
+    for _ in range(400):
+        block = pace.choose(rows)
+        chosen.append(block)
+        asked = 1000 * (block - 1)
+        pace.note(block, rows, costs(verify, draft, block), round(acceptance * asked), asked)
+    late = chosen[200:]
+    return max(set(late), key=late.count), pace
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "draft", "block"),
+    [(0.99, 0.02, 16), (0.9, 0.1, 8), (0.75, 0.2, 4), (0.1, 0.5, 1), (0.0, 0.01, 1)],
+)
+def test_it_finds_what_gives_most_tokens_a_second(acceptance: float, draft: float, block: int) -> None:
+    best = max(BLOCKS, key=lambda m: sum(acceptance**i for i in range(m)) / costs(1.0, draft, m))
+    assert best == block  # the example is what it is meant to be
+    assert settled(acceptance, 1.0, draft)[0] == best
+
+
+def test_everything_is_tried_and_tried_again() -> None:
+    pace, chosen = Pace(), []
+    for _ in range(300):
+        block = pace.choose(2)
+        chosen.append(block)
+        pace.note(block, 2, 1.0, 9 * (block > 1), 10 * (block > 1))
+    assert set(chosen) == set(BLOCKS)
+    assert chosen.count(16) > 250  # a block costs the same: the longest one gives most
+
+
+def test_what_changes_is_noticed() -> None:
+    _, pace = settled(0.99, 1.0, 0.02)
+    for _ in range(200):  # from now on the student is wrong
+        block = pace.choose(1)
+        asked = 1000 * (block - 1)
+        pace.note(block, 1, costs(1.0, 0.02, block), round(0.05 * asked), asked)
+    assert pace.choose(1) == 1
+
+
+def test_a_hiccup_is_no_news() -> None:
+    usual, pace = settled(0.9, 1.0, 0.1)
+    pace.note(usual, 1, 1000.0, 900, 1000)
+    chosen = []
+    for _ in range(9):
+        block = pace.choose(1)
+        chosen.append(block)
+        pace.note(block, 1, costs(1.0, 0.1, block), 900, 1000)
+    assert chosen.count(usual) > 5
+
+
+def test_one_choice_is_no_choice() -> None:
+    assert Pace((1,)).choose(5) == 1

@@ -1,0 +1,63 @@
+"""Linear maps of a few rows and of 8-bit integers."""
+
+import pytest
+import torch
+
+from whisperstill.errors import SettingsError
+from whisperstill.model.dims import Dims
+from whisperstill.model.int8 import Int8Linear, to_int8
+from whisperstill.model.linear import FEW_ROWS, Linear
+from whisperstill.model.whisper import Whisper
+
+DIMS = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_few_rows_are_as_many(rows: int, dtype: torch.dtype) -> None:
+    layer = Linear(24, 40).to(dtype)
+    x = torch.randn(rows, 24, generator=torch.Generator().manual_seed(rows)).to(dtype)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    with torch.inference_mode():
+        found = layer(x)
+        assert torch.equal(layer(x[None]), found[None])
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert found.is_contiguous()
+    assert torch.equal(layer(x), expected)  # with gradients: the plain product
+
+
+def test_eight_bits_are_near() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(64, 48, generator=generator), torch.randn(64, generator=generator)
+    x = torch.randn(5, 48, generator=generator)
+    found, exact = Int8Linear(weight, bias)(x), x @ weight.t() + bias
+    assert (found - exact).abs().max() < 0.03 * exact.abs().max()
+    assert not torch.equal(found, exact)
+    assert Int8Linear(weight, bias)(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_network_in_eight_bits_hears_almost_the_same() -> None:
+    torch.manual_seed(0)
+    networks = []
+    for eight in (False, True):
+        torch.manual_seed(0)
+        network = Whisper(DIMS).eval()
+        networks.append(to_int8(network) if eight else network)
+    mel = torch.randn(1, 80, 3000)
+    tokens, position = torch.tensor([[50258, 50259, 7, 8]]), torch.zeros(1, dtype=torch.long)
+    logits = []
+    with torch.inference_mode():
+        for network in networks:
+            states = network.encoder(mel)
+            hidden = network.decoder(tokens, position, network.decoder.forced(states))[0]
+            logits.append(network.decoder.output(4)(hidden).clone())
+    assert not torch.equal(*logits)
+    assert torch.nn.functional.cosine_similarity(*logits).min() > 0.99
+    assert not any(isinstance(module, torch.nn.Linear) for module in networks[1].modules())
+    packed = networks[1].decoder.output(1), networks[1].decoder.output(2)
+    assert packed[0]._int8 is packed[1]._int8  # made once
+
+
+def test_eight_bits_are_for_cpus() -> None:
+    with pytest.raises(SettingsError, match="int8"):
+        to_int8(torch.nn.Linear(2, 2, device="meta"))
