@@ -15,10 +15,10 @@ from whisperstill.cli.main import main
 CLIPS = 10
 
 
-def block(root: Path, heading: str) -> str:
-    """The first block of code under a heading of the README."""
+def block(root: Path, heading: str, language: str = r"\w+") -> str:
+    """The first block of code (of a language) under a heading of the README."""
     section = (root / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
-    found = re.search(r"```\w+\n(.*?)```", section, re.DOTALL)
+    found = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     assert found
     return found[1]
 
@@ -64,6 +64,14 @@ def test_lines_that_transcribe(root: Path, folder: Path, monkeypatch: pytest.Mon
     assert len(text) > 3
     assert text.split() == (folder / "stdin.txt").read_text().split()
     assert (folder / "stdin.srt").is_file()
+
+
+def test_segments_as_they_come(
+    root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    exec(compile(block(root, "Transcribing", "python"), "README.md", "exec"), {})
+    assert re.match(r"\d+\.\d\d  ?\w+", capsys.readouterr().out)
 
 
 def test_six_lines_of_python(

@@ -104,9 +104,10 @@ def strategy_of(options: DecodingOptions) -> str:
 
 
 def with_timestamps(recogniser: Recogniser, options: DecodingOptions) -> bool:
-    """Whether timestamps are decoded."""
-    if strategy_of(options) == "chunked":
-        return False
+    """Whether timestamps are decoded, as they are unless the network never saw any.
+
+    `chunked` makes no use of them, but without them Whisper's own checkpoints end after a sentence or two of a chunk.
+    """
     if options.without_timestamps is None:
         return not recogniser.without_timestamps
     return not options.without_timestamps

@@ -246,7 +246,7 @@ def _told(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
         f"{report.mode}); {len(report.written)} files written to {settings.output_dir}"
     ]
     shares = {"encoder": report.encoder_share, "draft": report.draft_share, "decoder": report.verify_share}
-    parts = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share]
+    parts = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share >= 0.005]
     if parts:
         lines.append(f"time: {', '.join(parts)}")
     if report.acceptance is not None and report.tokens_per_verification is not None:

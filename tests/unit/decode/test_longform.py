@@ -246,5 +246,15 @@ def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path
     assert isinstance(next(results)[1], Transcript)
 
 
+def test_timestamps_are_decoded_unless_a_student_never_saw_any(scripted: Scripted) -> None:
+    """`chunked` too: without them whole checkpoints leave out most of a chunk."""
+    for strategy in ("quiet", "chunked"):
+        assert longform.with_timestamps(scripted, DecodingOptions(strategy=strategy))
+        assert not longform.with_timestamps(scripted, DecodingOptions(strategy=strategy, without_timestamps=True))
+    scripted.metadata = {"trained_with_timestamps": False}
+    assert not longform.with_timestamps(scripted, DecodingOptions(strategy="chunked"))
+    assert longform.with_timestamps(scripted, DecodingOptions(without_timestamps=False))
+
+
 def test_nothing_gives_nothing(scripted: Scripted) -> None:
     assert list(transcribe_recordings(scripted, [])) == []
