@@ -244,7 +244,8 @@ class Recogniser:
     def _kept_pool(self, size: int, timestamps: bool, top: int) -> Pool:
         """The pool of the last batch, where it serves for this one: its memory is there already."""
         kept, rules = self._pool, self._rules[timestamps]
-        if kept is None or kept.busy or kept.size < size or kept.rules is not rules or kept.top != top:
+        serves = kept is not None and not kept.busy and kept.size >= size and kept.top == top
+        if kept is None or not serves or kept.rules is not rules or kept.network is not self.network:
             kept = self._pool = self.pool(size, rules=rules, top=top)
         return kept
 
