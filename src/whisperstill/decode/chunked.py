@@ -2,9 +2,12 @@
 
 Chunks of c seconds begin every 2c/3 (the paper's stride of c/6 on each side), so that what is near an edge of one is
 far from an edge of its neighbour. Their words are aligned by text and time (`decode.seams`). Where two neighbours do
-not agree on a single word, a window centred on the seam is heard as well and joined with each of them.
+not agree on a single word, a window centred on the seam is heard as well and joined with each of them. Where the
+network ends a chunk though somebody goes on speaking (it does so in one chunk of ten), what is left is heard as a chunk
+of its own.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +27,8 @@ LONG = 12.0
 LONGEST = 24.0
 """Seconds after which it ends anyway."""
 SHORT_PAUSE = 0.3
+AHEAD = 64
+"""Chunks beyond those joined that may be asked for: audio is held as long as a seam may be in it."""
 ENDS = frozenset(".?!。？！…")
 COMMAS = frozenset(",;:،、，；：—")
 
@@ -43,19 +48,29 @@ class _Chunk:
         return (self.start + self.end) / 2
 
 
+@dataclass(slots=True)
+class _Place:
+    """A stretch of the recording: a window that is being heard, then the chunk that it became."""
+
+    window: Window | None
+    following: float
+    """Seconds at which the next chunk begins that is cut in any case."""
+    chunk: _Chunk | None = None
+
+
 class Chunked(Plan):
     """Overlapping chunks of `length` seconds."""
 
     def __init__(self, setting: Setting, spoken: Spoken, reader: Reader, length: float) -> None:
         super().__init__(setting, spoken, reader)
         self._length = length
-        self._cut, self._joined = 0, 0
-        """Chunks that were asked for; chunks that were put together."""
-        self._heard: dict[int, _Chunk] = {}
-        self._marks: dict[int, int] = {}
+        self._cut = 0
+        """Chunks that were asked for."""
+        self._order: deque[_Place] = deque()
+        """What is not yet joined, in order of time."""
+        self._extra: deque[Window] = deque()
         self._seam: Window | None = None
-        self._waits = False
-        """Whether a window centred on a seam is being heard."""
+        """The window centred on a seam that is being heard."""
         self._all_cut = False
         self._stitching: Stitching | None = None
         self._past: deque[_Chunk] = deque(maxlen=4)
@@ -69,62 +84,79 @@ class Chunked(Plan):
 
     def next(self) -> Window | None:
         """See `Plan`."""
-        if self._seam is not None:
-            window, self._seam = self._seam, None
-            return window
-        if self._all_cut or self._cut > self._joined + 64:  # audio is held as long as a seam may be in it
+        if self._extra:
+            return self._extra.popleft()
+        if self._all_cut or len(self._order) > AHEAD:
             return None
-        start = self._cut * self._length * 2 / 3
+        start = self._cut * self._step
         waveform = self.reader.stretch(start, self._length)
         self._all_cut = not self.reader.goes_beyond(start + self._length)
         prefix = () if self._cut else self.setting.prefix
         window = self.window(start, waveform, prefix=prefix)
-        self._marks[id(window)] = self._cut
         self._cut += 1
+        self._order.append(_Place(window, math.inf if self._all_cut else start + self._step))
         return window
 
     def take(self, heard: Heard) -> None:
         """See `Plan`."""
-        window = heard.window
-        words = self._near_voice(window, self.words(heard)) if self.believed(heard) else []
-        end = window.start + window.duration
-        chunk = _Chunk(window.start, end, words, heard.recognised, heard.temperature)
-        mark = self._marks.pop(id(window), None)
+        window, believed = heard.window, self.believed(heard)
         if self._stitching is None:
             self._stitching = Stitching(self.spoken.code or "en")
-        if mark is None:  # the window centred on a seam
-            after = self._heard.pop(self._joined)
-            joins = merge(chunk.words, after.words, after.start, chunk.end, self._stitching.language)
-            if joins and self._stitching.agrees(chunk.words, chunk.start):
-                self._join(chunk)
-            self._join(after)
-            self._joined += 1
-            self._waits = False
+        if window is self._seam:
+            self._take_seam(self._chunk(heard, believed, None), self._stitching)
         else:
-            self._heard[mark] = chunk
-        self._go_on()
+            at = next(index for index, place in enumerate(self._order) if place.window is window)
+            place, left = self._order[at], self.left_at(heard) if believed else None
+            if left is not None and window.start + left < place.following + self._length / 6:
+                rest = self.window(window.start + left, self.reader.stretch(window.start + left, self._length))
+                self._order.insert(at + 1, _Place(rest, place.following))
+                self._extra.append(rest)
+            else:
+                left = None
+            place.chunk, place.window = self._chunk(heard, believed, left), None
+        self._go_on(self._stitching)
 
     @property
     def finished(self) -> bool:
         """See `Plan`."""
-        return self._all_cut and self._joined == self._cut
+        return self._all_cut and not self._order
 
-    def _go_on(self) -> None:
+    @property
+    def _step(self) -> float:
+        return self._length * 2 / 3
+
+    def _chunk(self, heard: Heard, believed: bool, left: float | None) -> _Chunk:
+        window = heard.window
+        words = self._near_voice(window, self.words(heard, left)) if believed else []
+        end = window.start + (window.duration if left is None else left)
+        return _Chunk(window.start, end, words, heard.recognised, heard.temperature)
+
+    def _take_seam(self, centre: _Chunk, stitching: Stitching) -> None:
+        """Join the window centred on a seam, if it agrees with both sides, and the chunk behind the seam."""
+        after = self._order.popleft().chunk
+        assert after is not None
+        joins = merge(centre.words, after.words, after.start, centre.end, stitching.language)
+        if joins and stitching.agrees(centre.words, centre.start):
+            self._join(centre, stitching)
+        self._join(after, stitching)
+        self._seam = None
+
+    def _go_on(self, stitching: Stitching) -> None:
         """Join what has come in order."""
-        assert self._stitching is not None
-        while not self._waits and (chunk := self._heard.get(self._joined)) is not None:
+        while self._seam is None and self._order and (chunk := self._order[0].chunk) is not None:
             before = self._past[-1] if self._past else None
-            if before is not None and not self._stitching.agrees(chunk.words, chunk.start):
-                self._waits = True
+            if before is not None and not stitching.agrees(chunk.words, chunk.start):
                 middle = (chunk.start + before.end) / 2
                 start = max(0.0, middle - self._length / 2)
                 self._seam = self.window(start, self.reader.stretch(start, self._length))
+                self._extra.append(self._seam)
                 return
-            self._join(self._heard.pop(self._joined))
-            self._joined += 1
-        self.reader.forget(max(0.0, (self._joined - 1) * self._length * 2 / 3))
+            self._order.popleft()
+            self._join(chunk, stitching)
+        if self._past:
+            self.reader.forget(self._past[-1].start - self._length)
         if self.finished:
-            self._said += self._stitching.finish()
+            self._said += stitching.finish()
             self._segment(True)
 
     def _near_voice(self, window: Window, words: list[Word]) -> list[Word]:
@@ -139,10 +171,9 @@ class Chunked(Plan):
                 self._suppress(some[0].start, some[-1].end, text.strip(), "far from any voice")
         return near
 
-    def _join(self, chunk: _Chunk) -> None:
-        assert self._stitching is not None
+    def _join(self, chunk: _Chunk, stitching: Stitching) -> None:
         self._past.append(chunk)
-        self._said += self._stitching.add(chunk.words, chunk.start, chunk.end)
+        self._said += stitching.add(chunk.words, chunk.start, chunk.end)
         self._segment(False)
 
     def _segment(self, everything: bool) -> None:

@@ -43,6 +43,10 @@ class Voice:
         """Whether nobody speaks within `FAR` seconds of a stretch."""
         return not any(begin - FAR < end and start < stop + FAR for begin, stop in self.spans)
 
+    def seconds_after(self, at: float) -> float:
+        """How long somebody speaks after a moment."""
+        return sum(max(0.0, stop - max(begin, at)) for begin, stop in self.spans)
+
 
 def nothing_heard(width: int) -> Decoded:
     """What is decoded where nothing is: no tokens, certainly silent."""

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float32
 
 from whisperstill.audio.reader import Reader
-from whisperstill.decode.guards import Voice
+from whisperstill.decode.guards import FAR, Voice
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import (
+    SHORTEST_REST,
     Segment,
     Suppressed,
     Transcript,
@@ -161,14 +162,32 @@ class Plan(ABC):
     def _suppress(self, start: float, end: float, text: str, reason: str) -> None:
         self.suppressed.append(Suppressed(round(start, 3), round(end, 3), text, reason))
 
-    def words(self, heard: Heard) -> list[Word]:
-        """The words of a window, in seconds of the recording."""
+    def left_at(self, heard: Heard) -> float | None:
+        """Seconds at which a window was left unheard (`stopped_at`), or ended though somebody goes on speaking.
+
+        None where it was heard to its end, and where no timestamps say so.
+        """
+        window, vocabulary = heard.window, self.setting.recogniser.vocabulary
+        if not self.setting.timestamps:
+            return None
+        at = stopped_at(heard.recognised, window.duration, vocabulary)
+        if at is not None or window.voice is None:
+            return at
+        tokens = heard.recognised.decoded.tokens
+        times = [vocabulary.timestamp_seconds(token) for token in tokens if vocabulary.is_timestamp(token)]
+        last = times[-1] if times else 0.0
+        if last < SHORTEST_REST or window.duration - last < FAR + SHORTEST_REST:
+            return None
+        return last if window.voice.seconds_after(last + FAR) >= SHORTEST_REST else None
+
+    def words(self, heard: Heard, until: float | None = None) -> list[Word]:
+        """The words of a window, in seconds of the recording; they were said in its first `until` seconds."""
         window, setting = heard.window, self.setting
         [found] = align_words(
             setting.recogniser,
             heard.states[None],
             [heard.recognised],
-            [window.duration],
+            [min(window.duration, until or window.duration)],
             waveforms=torch.from_numpy(window.waveform)[None],
             task=setting.options.task,
         )
@@ -213,12 +232,10 @@ class Apart(Plan):
         window = heard.window
         self._out.remove(window.start)
         self._waiting += self.found(heard)
-        if self.setting.timestamps:
-            at = stopped_at(heard.recognised, window.duration, self.setting.recogniser.vocabulary)
-            if at is not None and not is_silent(heard.recognised, self.setting.options):
-                rest = window.waveform[round(at * SAMPLE_RATE) :]
-                self._again.append(self.window(window.start + at, rest, window.prompt))
-                self._out.append(window.start + at)
+        if not is_silent(heard.recognised, self.setting.options) and (at := self.left_at(heard)) is not None:
+            rest = window.waveform[round(at * SAMPLE_RATE) :]
+            self._again.append(self.window(window.start + at, rest, window.prompt))
+            self._out.append(window.start + at)
         self._waiting.sort(key=lambda one: (one.start, one.end))
         final = bisect_left(self._waiting, min(self._out, default=math.inf), key=lambda one: one.start)
         self.settle(self._waiting[:final])

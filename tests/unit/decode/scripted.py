@@ -112,5 +112,6 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
 
 
 def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise holds no voice: without this no window of `tone` would be decoded."""
+    """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
     monkeypatch.setattr(Voice, "of", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
+    monkeypatch.setattr(Voice, "seconds_after", lambda voice, at: 0.0)

@@ -58,7 +58,7 @@ def hear(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     starts: list[float] = []
 
     def run(hears: Hears, **options: object) -> Transcript:
-        def words(plan: plans.Plan, heard: Heard) -> list[Word]:
+        def words(plan: plans.Plan, heard: Heard, until: float | None = None) -> list[Word]:
             starts.append(round(heard.window.start, 3))
             return hears(heard.window.start, heard.window.start + heard.window.duration)
 

@@ -11,6 +11,7 @@ import soundfile
 from whisperstill.audio.activity import cut_file
 from whisperstill.audio.windows import voiced_windows
 from whisperstill.decode import longform, plans
+from whisperstill.decode.guards import Voice
 from whisperstill.decode.longform import Recording, transcribe_recordings
 from whisperstill.decode.observed import Decoded
 from whisperstill.decode.options import DecodingOptions
@@ -125,6 +126,26 @@ def test_what_is_left_of_a_window_is_heard_again(tokenizer: Tokenizer, tmp_path:
     assert isinstance(result, Transcript)
     assert [(s.start, s.end, s.text) for s in result.segments] == [(0.0, 3.5, " one"), (4.0, 10.0, " two")]
     assert result.duration == 10.0
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_window_that_ends_while_somebody_speaks_is_heard_on(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """The network ends its transcript at 4 s; the voice does not, or does."""
+    monkeypatch.setattr(Voice, "seconds_after", lambda voice, at: 3.0 * goes_on * (at < 8))
+    vocabulary = tokenizer.vocabulary
+    wave = tone(10, 0.5)
+    wave[4 * 16_000] = 0.25
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
+
+    def script(first: float, language: str) -> Decoded:
+        end = 4.0 if first == 0.5 else 6.0
+        return decoded([vocabulary.timestamp(0.0), *tokenizer.encode(f" {first}"), vocabulary.timestamp(end)])
+
+    [(_, result)] = transcribe_recordings(Scripted(tokenizer, script), [Recording(str(tmp_path / "a.wav"))])
+    assert isinstance(result, Transcript)
+    assert result.text == ("0.5 0.25" if goes_on else "0.5")
 
 
 @pytest.mark.parametrize("strategy", ["quiet", "vad", "chunked", "sequential"])

@@ -26,7 +26,7 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In every window, and a word a second."""
     somebody_always_speaks(monkeypatch)
 
-    def words(plan: plans.Plan, heard: Heard) -> list[Word]:
+    def words(plan: plans.Plan, heard: Heard, until: float | None = None) -> list[Word]:
         first = -(-heard.window.start // 1)
         seconds = np.arange(first, heard.window.start + heard.window.duration - 0.9)
         return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
