@@ -107,12 +107,10 @@ class Chunked(Plan):
         else:
             at = next(index for index, place in enumerate(self._order) if place.window is window)
             place, left = self._order[at], self.left_at(heard) if believed else None
-            if left is not None and window.start + left < place.following + self._length / 6:
+            if left is not None and window.start + left < place.following:  # else the next chunk holds what is left
                 rest = self.window(window.start + left, self.reader.stretch(window.start + left, self._length))
                 self._order.insert(at + 1, _Place(rest, place.following))
                 self._extra.append(rest)
-            else:
-                left = None
             place.chunk, place.window = self._chunk(heard, believed, left), None
         self._go_on(self._stitching)
 

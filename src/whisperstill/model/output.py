@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whisperstill.model.int8 import Int8Linear
 
-FEW_ROWS = 128
+FEW_ROWS = 64
 """Up to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS libraries block for
 tall left factors, and the transposed product is up to twice as fast."""
 
@@ -21,20 +21,20 @@ class OutputLayer:
 
     def __init__(self, weight: Float[Tensor, "vocab width"], rows: int, int8: Int8Linear | None = None) -> None:
         self._weight, self._int8 = weight, int8
-        self._tall = weight.device.type == "cpu" and rows <= FEW_ROWS and int8 is None
+        self._tall = min(rows, FEW_ROWS) if weight.device.type == "cpu" and int8 is None else 0
         if self._tall:
             vocab = weight.shape[0]
-            self._product = weight.new_empty(vocab * rows)
-            self._logits = torch.empty(rows, vocab, device=weight.device)
+            self._product = weight.new_empty(vocab * self._tall)
+            self._logits = torch.empty(self._tall, vocab, device=weight.device)
 
     def __call__(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Logits; the next call overwrites them."""
         if self._int8 is not None:
-            product: Tensor = self._int8(hidden)
-            return product.float()
-        if not self._tall:
-            return F.linear(hidden, self._weight).float()
+            eighths: Tensor = self._int8(hidden)
+            return eighths.float()
         rows, vocab = len(hidden), self._weight.shape[0]
+        if rows > self._tall:
+            return F.linear(hidden, self._weight).float()
         product = self._product[: vocab * rows].view(vocab, rows)
         torch.mm(self._weight, hidden.t(), out=product)
         return self._logits[:rows].copy_(product.t())
