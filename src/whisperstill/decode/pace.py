@@ -8,12 +8,16 @@ measured as it goes; M = 1, no draft at all, is one of the choices. What is chos
 
 from dataclasses import dataclass, field
 
-BLOCKS = (4, 8, 1, 16)
+BLOCKS = (4, 1, 8, 16)
 """In the order in which they are tried. Matrix products of 2 or 3 rows cost as much as those of 4, or more."""
 MEMORY = 0.9
 """What is left of an old measurement's weight after a new one."""
 AGAIN = 48
-"""Blocks until the choices not taken are measured again."""
+"""Blocks until a choice not taken, but nearly as good, is measured again."""
+NEARLY = 0.8
+"""Share of the best rate that is nearly as good."""
+HOPE = 1.1
+"""How much better than its guessed rate a block that was never tried may turn out."""
 
 
 @dataclass
@@ -35,9 +39,10 @@ class Pace:
     """Chooses the length of the next block."""
 
     blocks: tuple[int, ...] = BLOCKS
+    """The first two are tried, what the others cost is guessed until they are promising."""
     _accepted: _Mean = field(default_factory=_Mean)
-    _seconds: dict[tuple[int, int], _Mean] = field(default_factory=dict)
-    """Of a block of (M, rows), draft and verification together."""
+    _seconds: dict[int, dict[int, _Mean]] = field(default_factory=dict)
+    """By rows (`_near`) and block: draft and verification together."""
     _since: dict[tuple[int, int], int] = field(default_factory=dict)
     _turn: int = 0
 
@@ -47,16 +52,19 @@ class Pace:
         if len(self.blocks) == 1:
             return self.blocks[0]
         near = _near(rows)
-        for block in self.blocks:  # each is tried twice: what is done for the first time takes longer
-            seconds = self._seconds.get((block, near))
-            if seconds is None or seconds.weight < 1.5:
-                return block
-        best = max(self.blocks, key=lambda block: self.tokens(block) / self._seconds[block, near].value)
+        costs = self._costs(near)
+        if costs is None:
+            return next(block for block in self.blocks[:2] if not self._is_known(near, block))
+        rates = {block: self.tokens(block) / seconds for block, seconds in costs.items()}
+        best = max(rates, key=lambda block: rates[block])
+        guessed = [block for block in self.blocks if block not in costs]
+        promising = [block for block in guessed if HOPE * self.tokens(block) / self._guess(costs, block) > rates[best]]
+        if promising:
+            return promising[0]
         stale = [
             block
-            for block in self.blocks
-            if self._turn - self._since.get((block, near), 0) > AGAIN
-            and self.tokens(block) / self._seconds[block, near].value > 0.6 * self._rate(best, near)
+            for block, rate in rates.items()
+            if rate > NEARLY * rates[best] and self._turn - self._since.get((near, block), 0) > AGAIN
         ]
         return stale[0] if stale else best
 
@@ -67,20 +75,37 @@ class Pace:
 
     def note(self, block: int, rows: int, seconds: float, accepted: int, asked: int) -> None:
         """What a block took, and how many of the proposals that were looked at (up to the first wrong one) stood."""
-        key = (block, _near(rows))
-        if key not in self._seconds:
-            self._seconds[key] = _Mean(seconds, 1.0)
-        elif self._seconds[key].weight < 1.5:
-            self._seconds[key] = _Mean(min(seconds, self._seconds[key].value), 2.0)
+        near = _near(rows)
+        known = self._seconds.setdefault(near, {})
+        if block not in known:
+            known[block] = _Mean(seconds, 1.0)
+        elif not self._is_known(near, block):  # what is done for the first time takes longer
+            known[block] = _Mean(min(seconds, known[block].value), 2.0)
         else:
             # A hiccup of the machine is no news of the method.
-            self._seconds[key].add(min(seconds, 1.5 * self._seconds[key].value))
-        self._since[key] = self._turn
+            known[block].add(min(seconds, 1.5 * known[block].value))
+        self._since[near, block] = self._turn
         if asked:
             self._accepted.add(accepted / asked, asked)
 
-    def _rate(self, block: int, near: int) -> float:
-        return self.tokens(block) / self._seconds[block, near].value
+    def _is_known(self, near: int, block: int) -> bool:
+        mean = self._seconds.get(near, {}).get(block)
+        return mean is not None and mean.weight > 1.5
+
+    def _costs(self, near: int) -> dict[int, float] | None:
+        """Seconds of the blocks that were tried with about as many rows, else with the next fewer or more."""
+        for other in sorted(self._seconds, key=lambda known: abs(known - near)):
+            if all(self._is_known(other, block) for block in self.blocks[:2]):
+                return {
+                    block: mean.value for block, mean in self._seconds[other].items() if self._is_known(other, block)
+                }
+        return None
+
+    def _guess(self, costs: dict[int, float], block: int) -> float:
+        """Seconds of a block that was not tried, on the line through the first two."""
+        one, two = self.blocks[:2]
+        slope = (costs[one] - costs[two]) / (one - two)
+        return max(costs[one] + slope * (block - one), min(costs.values()))
 
 
 def _near(rows: int) -> int:

@@ -31,7 +31,7 @@ def test_it_finds_what_gives_most_tokens_a_second(acceptance: float, draft: floa
     assert settled(acceptance, 1.0, draft)[0] == best
 
 
-def test_everything_is_tried_and_tried_again() -> None:
+def test_what_is_promising_is_tried() -> None:
     pace, chosen = Pace(), []
     for _ in range(300):
         block = pace.choose(2)
@@ -39,6 +39,21 @@ def test_everything_is_tried_and_tried_again() -> None:
         pace.note(block, 2, 1.0, 9 * (block > 1), 10 * (block > 1))
     assert set(chosen) == set(BLOCKS)
     assert chosen.count(16) > 250  # a block costs the same: the longest one gives most
+
+
+def test_what_cannot_pay_is_not_tried() -> None:
+    """Each token costs as much as the first: a long draft that is often wrong need not be measured."""
+    pace, chosen = Pace(), []
+    for _ in range(300):
+        block = pace.choose(16)
+        chosen.append(block)
+        pace.note(block, 16, 1.0 + block, 8 * (block > 1), 10 * (block > 1))
+    assert 16 not in chosen
+
+
+def test_other_numbers_of_rows_begin_with_what_is_known() -> None:
+    block, pace = settled(0.1, 1.0, 0.5, rows=16)
+    assert block == pace.choose(7) == pace.choose(1) == 1
 
 
 def test_what_changes_is_noticed() -> None:
