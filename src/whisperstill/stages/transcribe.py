@@ -35,7 +35,7 @@ class TranscribeSettings(DecodingSettings):
     """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
     assistant: str | None = None
     """A smaller checkpoint with the same vocabulary, best a student of the model: it proposes, the model verifies. The
-    transcripts are the model's own. It pays where the model is many times the assistant's size."""
+    transcripts are the model's own, in less time."""
     output_dir: Path = Path()
     """Folder for the transcripts."""
     output_format: Literal["txt", "vtt", "srt", "tsv", "json", "all"] = "all"

@@ -102,6 +102,9 @@ class Scripted(Recogniser):
         """See `Recogniser`."""
         return ScriptedPool(size, self.script, self.vocabulary, self.said)
 
+    def _kept_pool(self, size: int, timestamps: bool, top: int) -> ScriptedPool:  # type: ignore[override]
+        return self.pool(size)
+
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:
     """Noise whose first sample is known."""
