@@ -93,7 +93,7 @@ def decode(
     top: int = 2,
 ) -> tuple[list[Decoded], Speculation]:
     """Every other window with timestamps."""
-    found: dict[object, Decoded] = {}
+    found: dict[int, Decoded] = {}
     counts = Speculation()
     for timestamps in (False, True):
         rules = recogniser.rules(timestamps)
@@ -102,14 +102,10 @@ def decode(
         if not chosen:
             continue
         pool = Pool(recogniser.network, rules, min(size, len(chosen)), top, make, blocks, exact)
-        waiting = [
-            Job(states[row].to(recogniser.network.dtype), start, temperature=temperature, key=row, mark=row)
-            for row in chosen
+        jobs = [
+            Job(states[row].to(recogniser.network.dtype), start, temperature=temperature, key=row) for row in chosen
         ]
-        while waiting or pool.busy:
-            fresh, waiting = waiting[: pool.free], waiting[pool.free :]
-            pool.put(fresh)
-            found |= {job.mark: one for job, one in pool.step()}
+        found |= dict(zip(chosen, pool.run(jobs), strict=True))
         counts += pool.counts
     return [found[row] for row in range(len(states))], counts
 

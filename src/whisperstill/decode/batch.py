@@ -31,13 +31,8 @@ def decode_batch(
     Everything as in `Pool`; a draft changes nothing but the time it takes.
     """
     pool = Pool(network, rules, len(states), top, make_draft, blocks, exact)
-    pool.put(
-        [
-            Job(state, tuple(tokens), max_new_tokens=max_new_tokens, mark=row)
-            for row, (state, tokens) in enumerate(zip(states, start.tolist(), strict=True))
-        ]
-    )
-    found: dict[object, Decoded] = {}
-    while pool.busy:
-        found |= {job.mark: decoded for job, decoded in pool.step()}
-    return [found[row] for row in range(len(states))], pool.counts
+    jobs = [
+        Job(state, tuple(tokens), max_new_tokens=max_new_tokens)
+        for state, tokens in zip(states, start.tolist(), strict=True)
+    ]
+    return pool.run(jobs), pool.counts

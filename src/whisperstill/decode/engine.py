@@ -97,12 +97,12 @@ class Engine:
         states = recogniser.encode(waveforms)
         draft_states = recogniser.draft_states(waveforms, states)
         for row, window in enumerate(windows):
-            spoken = window.spoken
-            if spoken.code is None:
-                spoken.code, spoken.probability = recogniser.detect(states[row : row + 1])[0]
-            drafted = None if draft_states is None else draft_states[row]
-            done += self._try(_Try(window, states[row], drafted, spoken.code))
+            if window.spoken.code is None:
+                [(window.spoken.code, window.spoken.probability)] = recogniser.detect(states[row : row + 1])
         self._pool.counts.encoder_seconds += time.perf_counter() - begun
+        for row, window in enumerate(windows):
+            drafted = None if draft_states is None else draft_states[row]
+            done += self._try(_Try(window, states[row], drafted, window.spoken.code or "en"))
         return done
 
     def _silent(self, window: Window) -> Heard:

@@ -106,7 +106,7 @@ def strategy_of(options: DecodingOptions) -> str:
 def with_timestamps(recogniser: Recogniser, options: DecodingOptions) -> bool:
     """Whether timestamps are decoded, as they are unless the network never saw any.
 
-    `chunked` makes no use of them, but without them Whisper's own checkpoints end after a sentence or two of a chunk.
+    Without them Whisper's own checkpoints may end after a sentence or two of a window, and nobody can tell where.
     """
     if options.without_timestamps is None:
         return not recogniser.without_timestamps

@@ -14,6 +14,7 @@ to those of the same blocks with useless proposals, in every type.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -156,8 +157,16 @@ class Pool:
         ended = until_end <= taken
         over = self._running[:rows] & (ended | (taken >= left))
         done = [self._end(row, bool(ended[row])) for row in over.nonzero()[:, 0].tolist()] if over.any() else []
-        self._count(block, rows, taken, agreed, until_end, begun, drafted)
+        self._count(block, rows, taken, agreed, begun, drafted)
         return done
+
+    def run(self, jobs: Sequence[Job]) -> list[Decoded]:
+        """What each of these windows gives, in their order; they may be more than there are slots."""
+        waiting, found = deque(jobs), dict[int, Decoded]()
+        while waiting or self.busy:
+            self.put([waiting.popleft() for _ in range(min(self.free, len(waiting)))])
+            found |= {id(job): decoded for job, decoded in self.step()}
+        return [found[id(job)] for job in jobs]
 
     def _sofar(self, rows: int) -> Sofar:
         draw = Draw(self._temperature[:rows], self._key[:rows], self._greedy)
@@ -259,7 +268,6 @@ class Pool:
         rows: int,
         taken: Int[Tensor, "rows"],
         agreed: Int[Tensor, "rows"],
-        until_end: Int[Tensor, "rows"],
         begun: float,
         drafted: float,
     ) -> None:

@@ -223,22 +223,18 @@ class Recogniser:
                 (*prompt, *self.vocabulary.start(language, task, timestamps)),
                 None if draft_states is None else draft_states[row],
                 max_new_tokens=max_new_tokens,
-                mark=row,
             )
             for row, (state, language) in enumerate(zip(states, languages, strict=True))
         ]
         if not jobs:
             return []
         pool = self._kept_pool(len(jobs), timestamps, top)
-        pool.put(jobs)
-        found: dict[object, Decoded] = {}
-        while pool.busy:
-            found |= {job.mark: decoded for job, decoded in pool.step()}
+        found = pool.run(jobs)
         self.speculation += pool.counts
         pool.counts = Speculation()
         return [
-            Recognised(language, self.tokenizer.decode(found[row].tokens).strip(), found[row])
-            for row, language in enumerate(languages)
+            Recognised(language, self.tokenizer.decode(decoded.tokens).strip(), decoded)
+            for language, decoded in zip(languages, found, strict=True)
         ]
 
     def _kept_pool(self, size: int, timestamps: bool, top: int) -> Pool:

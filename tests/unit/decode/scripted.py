@@ -57,6 +57,11 @@ class ScriptedPool:
         assert len(jobs) <= self.free
         self._jobs += jobs
 
+    def run(self, jobs: Sequence[Job]) -> list[Decoded]:
+        """See `Pool`."""
+        self.put(jobs)
+        return [decoded for _, decoded in self.step()]
+
     def step(self) -> list[tuple[Job, Decoded]]:
         """See `Pool`."""
         done, self._jobs = self._jobs, []
