@@ -143,6 +143,9 @@ class Chunked(Plan):
         """Join what has come in order."""
         while self._seam is None and self._order and (chunk := self._order[0].chunk) is not None:
             before = self._past[-1] if self._past else None
+            if before is not None and chunk.end <= before.end:  # given up so early that the one before heard it all
+                self._order.popleft()
+                continue
             if before is not None and not stitching.agrees(chunk.words, chunk.start):
                 middle = (chunk.start + before.end) / 2
                 start = max(0.0, middle - self._length / 2)

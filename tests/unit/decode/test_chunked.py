@@ -60,7 +60,7 @@ def hear(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     def run(hears: Hears, **options: object) -> Transcript:
         def words(plan: plans.Plan, heard: Heard, until: float | None = None) -> list[Word]:
             starts.append(round(heard.window.start, 3))
-            return hears(heard.window.start, heard.window.start + heard.window.duration)
+            return hears(heard.window.start, heard.window.start + (until or heard.window.duration))
 
         starts.clear()
         monkeypatch.setattr(plans.Plan, "words", words)
@@ -88,6 +88,33 @@ def test_every_word_is_there_once(hear: Callable[..., Transcript], hears: Hears,
     assert [word.word for word in found] == [word.word for word in WORDS]
     assert [word.start for word in found] == pytest.approx([word.start for word in WORDS], abs=0.11)
     assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize(
+    ("chunk", "left", "more"),
+    [
+        (30.0, 6.0, [36.0]),  # the network ends in front of the next chunk: what is left is a chunk of its own
+        (30.0, 3.0, [33.0]),  # so early that the chunk before reaches further
+        (30.0, 12.0, []),  # the next chunk holds all that is left
+        (90.0, 4.0, [94.0]),  # the last chunk
+    ],
+)
+def test_what_is_left_of_a_chunk_is_heard(
+    hear: Callable[..., Transcript],
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: float,
+    left: float,
+    more: list[float],
+    batch_size: int,
+) -> None:
+    """And every word is there once, whether another window was needed or not."""
+    monkeypatch.setattr(
+        plans.Plan, "left_at", lambda plan, heard: left if round(heard.window.start, 3) == chunk else None
+    )
+    assert hear(inside, batch_size=batch_size).text == text_of(WORDS)
+    starts = hear.starts  # type: ignore[attr-defined]
+    assert sorted(starts) == sorted([10.0 * at for at in range(10)] + more)
 
 
 def test_segments_end_where_sentences_do(hear: Callable[..., Transcript]) -> None:

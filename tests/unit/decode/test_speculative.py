@@ -254,22 +254,23 @@ def test_sampling_with_a_draft_is_sampling_without(network: Whisper, student: Wh
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
 @pytest.mark.parametrize("blocks", [(4,), (1, 4, 8, 16)])
+@pytest.mark.parametrize("prompts", [(0, 3, 6, 9, 12), (60, 0, 3, 0, 0)])
 def test_who_drafts_for_itself_is_never_wrong(
-    network: Whisper, states: Tensor, blocks: tuple[int, ...], temperature: float
+    network: Whisper, states: Tensor, prompts: tuple[int, ...], blocks: tuple[int, ...], temperature: float
 ) -> None:
     """A draft cannot change what is decoded, so a mistake in it would only cost time: this is where it shows.
 
-    The draft is the network itself, over slots that are taken again, rows that move up and blocks of all lengths.
+    The draft is the network itself, over rows that move up and blocks of all lengths.
     """
-    rules = rules_for(True)
-    pool = Pool(network, rules, 3, 0, maker(network, rules), blocks)
+    rules = rules_for(True, Rules)
+    pool = Pool(network, rules, BATCH, 0, maker(network, rules), blocks)
     if len(blocks) > 1:
-        chosen = iter([1, 1, 4, 1, 8, 16, 1, 1, 1, 4] * 100)
+        chosen = iter([*[1] * 9, 4, 1, 8, 16, 1, 1, 1, 4, *[4, 1, 8] * 100])
         pool._pace.choose = lambda rows: next(chosen)  # type: ignore[method-assign]
     start = VOCABULARY.start("en", "transcribe", True)
     jobs = [
-        Job(states[row], (*range(60, 60 + 3 * row), *start), temperature=temperature, key=row, max_new_tokens=40)
-        for row in range(BATCH)
+        Job(states[row], (*range(60, 60 + extra), *start), temperature=temperature, key=row, max_new_tokens=most)
+        for row, (extra, most) in enumerate(zip(prompts, (4, 40, 40, 6, 40), strict=True))
     ]
     asked, note = [], pool._pace.note
 
