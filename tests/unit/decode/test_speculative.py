@@ -286,6 +286,14 @@ def test_who_drafts_for_itself_is_never_wrong(
     assert looked_at - accepted <= BATCH
 
 
+def test_what_a_draft_has_read_moves_with_its_row(student: Whisper, states: Tensor) -> None:
+    draft = StudentDraft(student.decoder, 3, 1500, 456, rules_for(False), None)
+    for row, length in enumerate((9, 5, 3)):
+        draft.put([row], states[row : row + 1], torch.arange(length)[None])
+    draft.keep(torch.tensor([2, 1]))
+    assert draft._read[:2].tolist() == [2, 4]
+
+
 def test_blocks_of_nothing_are_refused(network: Whisper, states: Tensor) -> None:
     start = torch.tensor([VOCABULARY.start("en")] * BATCH)
     with pytest.raises(ValueError, match="blocks must be at least 1"):
