@@ -12,6 +12,11 @@ from whisperstill.decode.sampling import Draw
 from whisperstill.model.cache import Slots
 from whisperstill.model.decoder import Decoder
 
+HEARD_TOGETHER = 2
+"""Neighbouring encoder states that a draft hears as their mean: they differ little, being 20 ms apart, and it has half
+the keys to project and to read. Of blocks of 4 tokens of base's 2-layer student as many proposals stood (0.951) as
+without; of 3 or 4 states 0.941 and 0.924."""
+
 
 @dataclass(frozen=True)
 class Sofar:
@@ -76,7 +81,7 @@ class StudentDraft:
     ) -> None:
         """`size` rows of `capacity` tokens. `listed` are the tokens it may propose, ascending; None: all of them."""
         self._decoder = decoder
-        self._slots: Slots = decoder.slots(size, positions, capacity)
+        self._slots: Slots = decoder.slots(size, positions // HEARD_TOGETHER, capacity)
         self._rules = rules if listed is None else rules.among(listed)
         self._output = decoder.output(size, listed)
         self._read = torch.zeros(size, dtype=torch.long, device=rules.ids.device)
@@ -85,7 +90,9 @@ class StudentDraft:
         self, rows: list[int], states: Float[Tensor, "new positions width"], start: Int[Tensor, "new prompt"]
     ) -> None:
         """See `Draft`."""
-        beginning = self._decoder.beginning(states.to(self._decoder.positions.dtype))
+        even = states[:, : states.shape[1] // HEARD_TOGETHER * HEARD_TOGETHER]
+        heard = even.unflatten(1, (-1, HEARD_TOGETHER)).mean(2)
+        beginning = self._decoder.beginning(heard.to(self._decoder.positions.dtype))
         if start.shape[1] > 1:  # the last token is read when it is asked for what follows
             self._decoder(start[:, :-1], start.new_zeros(len(start)), beginning)
         else:
