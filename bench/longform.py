@@ -2,17 +2,25 @@
 
 Hypothesis: overlapping chunks joined by their words come within 0.3 points of the best sequential decoding. Method:
 word error rate (Whisper's English normaliser) over longform-librispeech and longform-ljspeech, each whole; the peers
-(faster-whisper, transformers' sequential) read the same weights. No time is measured here.
+(faster-whisper, transformers' sequential) read the same weights. With --joined all recordings are one of an hour, by
+many voices. No time is measured here.
 
     python bench/longform.py --speech ../shared/speech --models base tiny.en runs/mini-librispeech/student
+    python bench/longform.py ... --joined --models base --ways "chunked 30 s" vad faster-whisper
+
+Rows of other runs are kept in the results.
 """
 
 import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import soundfile
 import torch
 
 from whisperstill.audio.files import load_audio
@@ -21,9 +29,10 @@ from whisperstill.evaluate.score import score
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.files import write_whole
 from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
+from whisperstill.units import SAMPLE_RATE
 
 SETS = ("longform-librispeech", "longform-ljspeech")
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "quiet": {"strategy": "quiet"},
     "vad": {"strategy": "vad"},
     "sequential": {"strategy": "sequential"},
@@ -33,7 +42,7 @@ OURS = {
 PEERS = ("faster-whisper", "transformers")
 
 
-def ours(model: str, options: dict[str, object]) -> Callable[[str], str]:
+def ours(model: str, options: dict[str, Any]) -> Callable[[str], str]:
     """Our transcript of a file."""
     transcriber = load(model, device="cpu", dtype="fp32")
     return lambda path: transcriber.transcribe(path, language="en", **options).text
@@ -89,49 +98,99 @@ def transformers(model: str, folder: Path) -> Callable[[str], str]:
     return text
 
 
+@dataclass(frozen=True)
+class Recording:
+    """One to be heard."""
+
+    set: str
+    path: str
+    text: str
+
+
+def found_in(speech: Path, ids: list[str]) -> list[Recording]:
+    """The recordings of the sets, or these of them."""
+    recordings = []
+    for name in SETS:
+        for line in (speech / name / "manifest.jsonl").read_text().splitlines():
+            one = json.loads(line)
+            if not ids or one["id"] in ids:
+                recordings.append(Recording(name, str(speech / name / one["audio"]), one["text"]))
+    return recordings
+
+
+def joined(recordings: list[Recording], path: Path) -> Recording:
+    """All as one."""
+    wave = np.concatenate([load_audio(one.path) for one in recordings])
+    soundfile.write(path, wave, SAMPLE_RATE)
+    return Recording("joined", str(path), " ".join(one.text for one in recordings))
+
+
+def row(model: str, way: str, recordings: list[Recording], more: dict[str, Any]) -> dict[str, Any]:
+    """What a way of a model loses, set by set."""
+    with tempfile.TemporaryDirectory() as folder:
+        peers = {"faster-whisper": faster_whisper, "transformers": transformers}
+        hear = peers[way](model, Path(folder)) if way in peers else ours(model, OURS[way] | more)
+        texts = [hear(one.path) for one in recordings]
+    found: dict[str, Any] = {"model": model, "way": way}
+    for name in dict.fromkeys(one.set for one in recordings):
+        chosen = [at for at, one in enumerate(recordings) if one.set == name]
+        scored = score([recordings[at].text for at in chosen], [texts[at] for at in chosen], normaliser="english")
+        edits = scored.edits
+        found[name] = {
+            "wer": round(scored.wer, 2),
+            "words": scored.words,
+            "insertions": edits.insertions,
+            "deletions": edits.deletions,
+            "substitutions": edits.substitutions,
+        }
+    return found
+
+
+def render(result: dict[str, Any]) -> str:
+    """The table of docs/results/longform.md: WER, and what was inserted, deleted, substituted."""
+    sets = [*SETS, "joined"]
+    lines = ["| | | " + " | ".join(sets) + " |", "| --- | --- |" + " ---: |" * len(sets)]
+    for one in result["rows"]:
+        cells = [
+            "-"
+            if cell is None
+            else f"{cell['wer']:.2f} ({cell['insertions']}, {cell['deletions']}, {cell['substitutions']})"
+            for cell in (one.get(name) for name in sets)
+        ]
+        lines.append(f"| {Path(one['model']).name} | {one['way']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--speech", type=Path)
     parser.add_argument("--models", nargs="+", default=["base", "tiny.en"])
-    parser.add_argument("--ways", nargs="+", default=[*OURS, *PEERS])
-    parser.add_argument("--recordings", nargs="+", help="ids; default: all")
+    parser.add_argument("--ways", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
+    parser.add_argument("--recordings", nargs="+", default=[], help="ids; default: all")
+    parser.add_argument("--joined", action="store_true", help="all as one recording")
     parser.add_argument("--ours", type=json.loads, default={}, help="more options of transcribe")
     parser.add_argument("--output", type=Path, default=Path("bench/results/longform.json"))
+    parser.add_argument("--render", type=Path, help="print the table of a result and end")
     given = parser.parse_args()
-    recordings: list[tuple[str, str, str]] = []  # set, file, reference
-    for name in SETS:
-        for line in (given.speech / name / "manifest.jsonl").read_text().splitlines():
-            one = json.loads(line)
-            if not given.recordings or one["id"] in given.recordings:
-                recordings.append((name, str(given.speech / name / one["audio"]), one["text"]))
-    rows = []
-    for model in given.models:
-        for way in given.ways:
-            with tempfile.TemporaryDirectory() as folder:
-                peers = {"faster-whisper": faster_whisper, "transformers": transformers}
-                hear = peers[way](model, Path(folder)) if way in peers else ours(model, OURS[way] | given.ours)
-                texts = [hear(path) for _, path, _ in recordings]
-            row: dict[str, object] = {"model": model, "way": way}
-            for name in SETS:
-                chosen = [at for at, (known, _, _) in enumerate(recordings) if known == name]
-                if chosen:
-                    found = score(
-                        [recordings[at][2] for at in chosen],
-                        [texts[at] for at in chosen],
-                        normaliser="english",
-                    )
-                    edits = found.edits
-                    row[name] = {
-                        "wer": round(found.wer, 2),
-                        "words": found.words,
-                        "insertions": edits.insertions,
-                        "deletions": edits.deletions,
-                        "substitutions": edits.substitutions,
-                    }
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    write_whole(given.output, json.dumps({"command": "bench/longform.py", "rows": rows}, indent=1) + "\n")
+    if given.render:
+        print(render(json.loads(given.render.read_text())))
+        return
+    if given.speech is None:
+        parser.error("--speech: expected the folder of the sets")
+    known = json.loads(given.output.read_text())["rows"] if given.output.exists() else []
+    rows: dict[tuple[str, str], dict[str, Any]] = {(one["model"], one["way"]): one for one in known}
+    with tempfile.TemporaryDirectory() as folder:
+        recordings = found_in(given.speech, given.recordings)
+        if given.joined:
+            recordings = [joined(recordings, Path(folder) / "joined.flac")]
+        for model in given.models:
+            for way in given.ways:
+                one = row(model, way, recordings, given.ours)
+                rows[model, way] = rows.get((model, way), {}) | one
+                print(json.dumps(one), flush=True)
+                content = {"command": "bench/longform.py", "rows": list(rows.values())}
+                write_whole(given.output, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

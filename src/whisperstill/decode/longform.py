@@ -204,7 +204,7 @@ def make_plan(setting: Setting, recording: Recording) -> Plan:
     if not reader.goes_beyond(0.0):
         raise AudioError(f"expected sound in {'the stream' if recording.blocks else recording.path}, found none")
     if strategy == "sequential":
-        return Sequential(setting, spoken, reader)
+        return Sequential(setting, spoken, reader, length or WINDOW_SECONDS)
     if strategy == "chunked":
         student = "teacher" in recogniser.metadata
         return Chunked(setting, spoken, reader, length or (STUDENT_CHUNK if student else WINDOW_SECONDS))

@@ -135,15 +135,18 @@ class Plan(ABC):
             return False
         return True
 
-    def found(self, heard: Heard) -> list[Segment]:
-        """The segments of a window that are believed, with their words where these are asked for."""
+    def found(self, heard: Heard, until: float = math.inf) -> list[Segment]:
+        """The segments of a window that are believed, with their words where these are asked for.
+
+        One that begins at `until` or later, in seconds of the recording, is only opened and will be heard again.
+        """
         setting, window = self.setting, heard.window
         if not self.believed(heard):
             return []
         segments = segments_of(
             heard.recognised, window.start, window.duration, 0, setting.recogniser.tokenizer, setting.timestamps
         )
-        segments = [replace(one, temperature=heard.temperature) for one in segments]
+        segments = [replace(one, temperature=heard.temperature) for one in segments if one.start < until]
         if setting.options.word_timestamps and segments:
             segments = with_words(segments, self.words(heard))
         believed = []

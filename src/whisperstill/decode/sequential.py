@@ -11,17 +11,18 @@ from whisperstill.decode.plans import Plan, Setting
 from whisperstill.decode.transcript import is_silent
 from whisperstill.decode.windows import Heard, Spoken, Window
 from whisperstill.text.vocabulary import Vocabulary
-from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
+from whisperstill.units import SAMPLE_RATE
 
 SHORTEST = 0.1
 """Seconds: less than this at a recording's end is no window of its own."""
 
 
 class Sequential(Plan):
-    """One window after the other."""
+    """One window of `length` seconds after the other."""
 
-    def __init__(self, setting: Setting, spoken: Spoken, reader: Reader) -> None:
+    def __init__(self, setting: Setting, spoken: Spoken, reader: Reader, length: float) -> None:
         super().__init__(setting, spoken, reader)
+        self._length = length
         self._seek, self._waits, self._ended = 0.0, False, False
         self._said: list[int] = []
         """Tokens that may be a prompt."""
@@ -31,7 +32,7 @@ class Sequential(Plan):
         if self._waits or self._ended:
             return None
         self.reader.forget(self._seek)
-        waveform = self.reader.stretch(self._seek, WINDOW_SECONDS)
+        waveform = self.reader.stretch(self._seek, self._length)
         if len(waveform) <= SHORTEST * SAMPLE_RATE and self._seek:
             self._ended = True
             return None
@@ -48,7 +49,7 @@ class Sequential(Plan):
             tokens = heard.recognised.decoded.tokens
             on = heard_to(tokens, window.duration, self.setting.recogniser.vocabulary)
         self._seek = window.start + on
-        segments = [one for one in self.found(heard) if one.start < self._seek]  # one that is only opened comes again
+        segments = self.found(heard, self._seek)
         self.settle(segments)
         if not options.condition_on_previous_text or heard.temperature > options.prompt_reset_on_temperature:
             self._said = []

@@ -115,3 +115,14 @@ def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, mon
     ]
     believed = Transcriber(scripted).transcribe(wave, language="en", guards=False)
     assert believed.text == "near far near far near far" and not believed.suppressed
+
+
+def test_sequential_hears_windows_of_the_length_asked_for(scripted: Scripted) -> None:
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", strategy="sequential", chunk_length=8.0)
+    assert len(scripted.said) == 4
+
+
+def test_what_is_only_opened_is_suppressed_once(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(((0.0, 9.0),))))
+    heard = Transcriber(scripted).transcribe(tone(25, 0.5), language="en", strategy="sequential")
+    assert heard.text == "en en en" and not heard.suppressed
