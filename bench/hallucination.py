@@ -10,7 +10,7 @@ error rate of two sets of speech with guards and without. With and without are k
 `--with-guards` and `--without-guards`, as JSON.
 Limit: 0 words; and the same word error rate.
 
-    python bench/hallucination.py --speech ../shared/speech --without-guards '{"guards": false}'
+    python bench/hallucination.py --speech ../shared/speech
     python bench/hallucination.py --render bench/results/hallucination.json
 """
 
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, help="folder of the sets, each with a manifest.jsonl")
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--with-guards", default="{}", help="keywords of transcribe, as JSON")
-    parser.add_argument("--without-guards", default="{}", help="keywords of transcribe, as JSON")
+    parser.add_argument("--without-guards", default='{"guards": false}', help="keywords of transcribe, as JSON")
     parser.add_argument("--seconds", nargs="+", type=int, default=list(SECONDS), help="lengths of what is made")
     parser.add_argument("--clips", type=int, help="only the first so many of each set of speech")
     parser.add_argument("--threads", type=int, default=2)

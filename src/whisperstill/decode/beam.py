@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whisperstill.decode.observed import Decoded, Observed
+from whisperstill.decode.observed import Decoded, Observed, silences
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.whisper import Whisper
 from whisperstill.units import MAX_NEW_TOKENS
@@ -47,19 +47,21 @@ def beam_search(
 ) -> Decoded:
     """The best hypothesis of one window: log-probability over its length, or over the penalty of that length.
 
-    `start` are the tokens before the transcript. Raises `ValueError` for a beam or a patience below 1 hypothesis.
+    `start` are the tokens before the transcript. Raises `ValueError` for a beam or a patience below 1 hypothesis,
+    and for a start that fills all tokens.
     """
     enough = round(beam_size * patience)
     if beam_size < 1 or enough < 1:
         raise ValueError(f"beam_size and beam_size * patience must be at least 1, got {beam_size} and {patience:g}")
     vocabulary, device = rules.vocabulary, network.device
     end, prompt = vocabulary.end_of_text, len(start)
+    if prompt >= network.dims.tokens:
+        raise ValueError(f"{prompt} tokens before a transcript leave no room among {network.dims.tokens}")
     limit = max(1, min(max_new_tokens, network.dims.tokens - prompt))
     beginning = network.decoder.beginning(state[None])
     before = torch.tensor([start], device=device)
     hidden = network.decoder(before, before.new_zeros(1), beginning)
-    sot = int((before[0] == vocabulary.start_of_transcript).nonzero()[-1])
-    silence = float(network.decoder.logits(hidden[:, sot]).softmax(-1)[0, vocabulary.no_speech])
+    silence = float(silences(network, hidden, before, vocabulary))
     slots = network.decoder.slots(beam_size, len(state), prompt + limit)
     slots.put(list(range(beam_size)), beginning)
     output = network.decoder.output(beam_size)

@@ -101,7 +101,8 @@ class Chunked(Plan):
         """See `Plan`."""
         window, believed = heard.window, self.believed(heard)
         if self._stitching is None:
-            self._stitching = Stitching(self.spoken.code or "en")
+            self._stitching = Stitching("en")
+        self._stitching.language = self.spoken.code or "en"  # not known while nobody speaks
         if window is self._seam:
             self._take_seam(self._chunk(heard, believed, None), self._stitching)
         else:

@@ -35,8 +35,8 @@ class _Try:
     draft_states: Tensor | None
     language: str
     rung: int = 0
-    missing: int = 1
-    """Samples still to come."""
+    asked: int = 1
+    """Samples to be drawn."""
     found: list[Decoded] = field(default_factory=list)
 
 
@@ -94,7 +94,9 @@ class Engine:
             return done
         recogniser, begun = self._recogniser, time.perf_counter()
         waveforms = torch.from_numpy(np.stack([pad_or_trim(window.waveform) for window in windows]))
-        states = recogniser.encode(waveforms)
+        # A window's states must not know how many others came with it where outputs are to be equal to the last bit.
+        parts = waveforms.split(1 if self._options.mode == "exact-block" else len(waveforms))
+        states = torch.cat([recogniser.encode(part) for part in parts])
         draft_states = recogniser.draft_states(waveforms, states)
         for row, window in enumerate(windows):
             if window.spoken.code is None:
@@ -130,8 +132,8 @@ class Engine:
                 length_penalty=options.length_penalty,
             )
             return self._judge(number, found)
-        one.missing = options.best_of if temperature > 0 else 1
-        for sample in range(one.missing):
+        one.asked = options.best_of if temperature > 0 else 1
+        for sample in range(one.asked):
             # Where the window lies in its recording, not when or with whom it is decoded.
             key = noise_key(options.seed, round(1000 * window.start), one.rung, sample)
             self._jobs.append(Job(one.states, start, one.draft_states, temperature, key, mark=number))
@@ -142,7 +144,7 @@ class Engine:
         assert isinstance(number, int)
         one = self._tries[number]
         one.found.append(decoded)
-        if len(one.found) < one.missing:
+        if len(one.found) < one.asked:
             return []
         del self._tries[number]
         best = max(one.found, key=self._rank)

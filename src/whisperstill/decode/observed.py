@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisperstill.model.whisper import Whisper
+from whisperstill.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,19 @@ def observe(
     sum1 = whole.sum(-1)
     lse1 = largest[:, 0] + sum1.log()
     return lse1, largest[:, 0] / 2 + sum2.log(), lse1 - torch.linalg.vecdot(whole, logits) / sum1
+
+
+def silences(
+    network: Whisper,
+    hidden: Float[Tensor, "rows prompt width"],
+    start: Int[Tensor, "rows prompt"],
+    vocabulary: Vocabulary,
+) -> Float[Tensor, "rows"]:
+    """The probability of <|nospeech|> where a transcript would begin: after the last <|startoftranscript|>."""
+    behind = (start == vocabulary.start_of_transcript).flip(1).int().argmax(1)
+    place = start.shape[1] - 1 - behind
+    first = hidden[torch.arange(len(start), device=hidden.device), place]
+    return network.decoder.logits(first).softmax(-1)[:, vocabulary.no_speech]
 
 
 class Record:

@@ -9,6 +9,8 @@ from whisperstill.units import WINDOW_SECONDS
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STRATEGIES = ("auto", "chunked", "sequential", "vad", "quiet")
 MODES = ("free", "exact-block")
+MAY_BE_NONE = frozenset({"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"})
+"""Options whose None is not the default, or says that something is not done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,9 @@ class DecodingOptions:
     def __post_init__(self) -> None:
         """Raises `SettingsError`, naming all that is wrong."""
         problems = []
-        if not self.temperature or not all(0 <= one < math.inf for one in self.temperature):
-            problems.append(f"temperature must be one or more numbers of at least 0, got {self.temperature}")
+        ladder = self.temperature
+        if not isinstance(ladder, tuple) or not ladder or not all(0 <= one < math.inf for one in ladder):
+            problems.append(f"temperature must be a tuple of numbers of at least 0, got {self.temperature}")
         for name in ("best_of", "beam_size", "batch_size"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -90,3 +93,13 @@ class DecodingOptions:
             problems.append(f"task must be transcribe or translate, got {self.task!r}")
         if problems:
             raise SettingsError("; ".join(problems))
+
+
+def token_ids(text: str) -> tuple[int, ...]:
+    """Ids of tokens, written with commas between. Raises `SettingsError` for anything else."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(
+            f"suppress_tokens must be ids with commas between, such as -1,50364; got {text!r}"
+        ) from None

@@ -19,6 +19,9 @@ NEARLY = 0.8
 HOPE = 1.1
 """How much better than its guessed rate a block that was never tried may turn out."""
 
+PATIENCE = 16
+"""Blocks for which a number of rows makes do with what is known of another one, before it is measured itself."""
+
 
 @dataclass
 class _Mean:
@@ -44,6 +47,8 @@ class Pace:
     _seconds: dict[int, dict[int, _Mean]] = field(default_factory=dict)
     """By rows (`_near`) and block: draft and verification together."""
     _since: dict[tuple[int, int], int] = field(default_factory=dict)
+    _seen: dict[int, int] = field(default_factory=dict)
+    """Blocks of about so many rows (`_near`)."""
     _turn: int = 0
 
     def choose(self, rows: int) -> int:
@@ -52,8 +57,12 @@ class Pace:
         if len(self.blocks) == 1:
             return self.blocks[0]
         near = _near(rows)
+        self._seen[near] = self._seen.get(near, 0) + 1
         costs = self._costs(near)
         if costs is None:
+            others = self._costs_of_others(near) if self._seen[near] <= PATIENCE else None
+            if others is not None:
+                return max(others, key=lambda block: self.tokens(block) / others[block])
             return next(block for block in self.blocks[:2] if not self._is_known(near, block))
         rates = {block: self.tokens(block) / seconds for block, seconds in costs.items()}
         best = max(rates, key=lambda block: rates[block])
@@ -93,13 +102,15 @@ class Pace:
         return mean is not None and mean.weight > 1.5
 
     def _costs(self, near: int) -> dict[int, float] | None:
-        """Seconds of the blocks that were tried with about as many rows, else with the next fewer or more."""
-        for other in sorted(self._seconds, key=lambda known: abs(known - near)):
-            if all(self._is_known(other, block) for block in self.blocks[:2]):
-                return {
-                    block: mean.value for block, mean in self._seconds[other].items() if self._is_known(other, block)
-                }
-        return None
+        """Seconds of the blocks that were tried with about as many rows; None while too little is known."""
+        if not all(self._is_known(near, block) for block in self.blocks[:2]):
+            return None
+        return {block: mean.value for block, mean in self._seconds[near].items() if self._is_known(near, block)}
+
+    def _costs_of_others(self, near: int) -> dict[int, float] | None:
+        """The same with the next fewer or more rows of which enough is known."""
+        known = sorted(self._seconds, key=lambda other: abs(other - near))
+        return next((costs for other in known if (costs := self._costs(other)) is not None), None)
 
     def _guess(self, costs: dict[int, float], block: int) -> float:
         """Seconds of a block that was not tried, on the line through the first two."""

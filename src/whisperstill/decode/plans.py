@@ -53,8 +53,12 @@ class Setting:
     @property
     def prefix(self) -> tuple[int, ...]:
         """Tokens that the first window is taken to begin with: the first 111, so that there is room for others."""
-        text = (self.options.prefix or "").strip()
-        return tuple(self.recogniser.tokenizer.encode(f" {text}")[: MAX_PROMPT_TOKENS // 2]) if text else ()
+        return tuple(self.recogniser.tokens_of(self.options.prefix)[: MAX_PROMPT_TOKENS // 2])
+
+    @property
+    def initial(self) -> list[int]:
+        """The tokens of the text that stands before the first window as if it had been said."""
+        return self.recogniser.tokens_of(self.options.initial_prompt)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisperstill.decode.drafts import Draft, Sofar
-from whisperstill.decode.observed import Decoded, Record
+from whisperstill.decode.observed import Decoded, Record, silences
 from whisperstill.decode.pace import Pace
 from whisperstill.decode.rules import History, Rules
 from whisperstill.decode.sampling import Draw
@@ -209,8 +209,7 @@ class Pool:
         beginning = network.decoder.beginning(states)
         hidden = network.decoder(start, start.new_zeros(len(jobs)), beginning)
         self._slots.put(rows, beginning)
-        sot = int((start[0] == vocabulary.start_of_transcript).nonzero()[-1])
-        silence = network.decoder.logits(hidden[:, sot]).softmax(-1)[:, vocabulary.no_speech].tolist()
+        silence = silences(network, hidden, start, vocabulary).tolist()
         if self._draft is not None:
             begun = time.perf_counter()
             heard = [job.states if job.draft_states is None else job.draft_states for job in jobs]
@@ -260,6 +259,7 @@ class Pool:
         for tensor in (self._sequence, self._length, self._prompt, self._limit, self._line, self._key):
             tensor[: len(order)] = tensor[order]
         self._temperature[: len(order)], self._running[: len(order)] = self._temperature[order], self._running[order]
+        self._running[len(order) :] = False
         self._rows = [self._rows[row] for row in order.tolist()]
 
     def _count(

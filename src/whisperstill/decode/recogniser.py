@@ -45,8 +45,8 @@ class Recognised:
     @property
     def mean_logprob(self) -> float:
         """Mean natural-log probability of the tokens among those the rules allow, the end token included (as
-        openai/whisper defines it)."""
-        return float(self.decoded.observed.allowed.mean())
+        openai/whisper defines it: an end that did not come is counted and costs nothing)."""
+        return float(self.decoded.observed.allowed.sum()) / (len(self.decoded.tokens) + 1)
 
 
 class Recogniser:
@@ -75,7 +75,8 @@ class Recogniser:
             dtype = torch.float32
         self.network = Whisper.from_state(checkpoint.dims, checkpoint.state, dtype or best_dtype(device), device)
         if int8:
-            to_int8(self.network)
+            to_int8(self.network.encoder)  # hears one window at a time
+            to_int8(self.network.decoder, by_row=True)  # what is decoded may not depend on who shares the batch
         self.vocabulary = Vocabulary.of(checkpoint.dims.vocab)
         self.tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
         self._rules = {kind: Rules(self.vocabulary, self.generation, kind, device) for kind in (False, True)}
@@ -153,13 +154,16 @@ class Recogniser:
 
     def prompt(self, text: str | None, hotwords: str | None = None) -> tuple[int, ...]:
         """The tokens that tell the network what was said before; none for none (see `prompt_of`)."""
+        return self.prompt_of(self.tokens_of(text), hotwords)
+
+    def tokens_of(self, text: str | None) -> list[int]:
+        """A text's tokens as they stand within a transcript: with a space before it."""
         text = (text or "").strip()
-        return self.prompt_of(self.tokenizer.encode(f" {text}") if text else (), hotwords)
+        return self.tokenizer.encode(f" {text}") if text else []
 
     def prompt_of(self, said: Sequence[int], hotwords: str | None = None) -> tuple[int, ...]:
         """The same for tokens: `<|startofprev|>`, the hotwords, and the last of 223 tokens in all."""
-        hotwords = (hotwords or "").strip()
-        words = self.tokenizer.encode(f" {hotwords}")[: MAX_PROMPT_TOKENS // 2] if hotwords else []
+        words = self.tokens_of(hotwords)[: MAX_PROMPT_TOKENS // 2]
         before = [*words, *said[len(said) - min(len(said), MAX_PROMPT_TOKENS - len(words)) :]]
         return (self.vocabulary.start_of_previous, *before) if before else ()
 
@@ -228,10 +232,11 @@ class Recogniser:
         ]
         if not jobs:
             return []
-        pool = self._kept_pool(len(jobs), timestamps, top)
+        pool, self._pool = self._kept_pool(len(jobs), timestamps, top), None
         found = pool.run(jobs)
         self.speculation += pool.counts
         pool.counts = Speculation()
+        self._pool = pool  # one whose run failed half-way is not kept
         return [
             Recognised(language, self.tokenizer.decode(decoded.tokens).strip(), decoded)
             for language, decoded in zip(languages, found, strict=True)
@@ -242,7 +247,7 @@ class Recogniser:
         kept, rules = self._pool, self._rules[timestamps]
         serves = kept is not None and not kept.busy and kept.size >= size and kept.top == top
         if kept is None or not serves or kept.rules is not rules or kept.network is not self.network:
-            kept = self._pool = self.pool(size, rules=rules, top=top)
+            kept = self.pool(size, rules=rules, top=top)
         return kept
 
     def recognise(

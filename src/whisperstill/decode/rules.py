@@ -100,7 +100,7 @@ class Rules:
         self.vocabulary = vocabulary
         self.timestamps = timestamps
         size = vocabulary.size
-        suppress = [token for token in generation.suppress if token < size]
+        suppress = [token for token in {*generation.suppress, *vocabulary.never_said} if token < size]
         if timestamps:
             suppress.append(vocabulary.no_timestamps)
         self._suppress: Int[Tensor, "suppressed"] = torch.tensor(suppress, dtype=torch.long, device=device)

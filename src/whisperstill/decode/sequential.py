@@ -11,7 +11,7 @@ from whisperstill.decode.plans import Plan, Setting
 from whisperstill.decode.transcript import is_silent
 from whisperstill.decode.windows import Heard, Spoken, Window
 from whisperstill.text.vocabulary import Vocabulary
-from whisperstill.units import SAMPLE_RATE
+from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE
 
 SHORTEST = 0.1
 """Seconds: less than this at a recording's end is no window of its own."""
@@ -25,7 +25,7 @@ class Sequential(Plan):
         self._length = length
         self._seek, self._waits, self._ended = 0.0, False, False
         self._said: list[int] = []
-        """Tokens that may be a prompt."""
+        """The last tokens, which may be a prompt."""
 
     def next(self) -> Window | None:
         """See `Plan`."""
@@ -54,7 +54,8 @@ class Sequential(Plan):
         if not options.condition_on_previous_text or heard.temperature > options.prompt_reset_on_temperature:
             self._said = []
         else:
-            self._said += [token for segment in segments for token in segment.tokens]
+            said = [token for segment in segments for token in segment.tokens]
+            self._said = [*(self._said or self.setting.initial), *said][-MAX_PROMPT_TOKENS:]
         self._ended = not self.reader.goes_beyond(self._seek)
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 
 from whisperstill.audio.streams import stream_chunks
 from whisperstill.decode.longform import Recording, stream_recording, transcribe_recordings
-from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.options import MAY_BE_NONE, DecodingOptions, token_ids
 from whisperstill.decode.plans import Plan
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import Segment, Suppressed, Transcript
@@ -119,11 +119,20 @@ def recording_of(source: Source, language: str | None = None) -> Recording:
 
 
 def options_of(given: dict[str, Any]) -> DecodingOptions:
-    """Options by name; a single temperature or token will do for a tuple. Raises `SettingsError` for an unknown one."""
-    known = [field.name for field in fields(DecodingOptions)]
-    wrong = [name for name in given if name not in known]
+    """Options by name, as people write them for openai/whisper: a single temperature or token will do for a tuple,
+    ids of tokens for their text (`"-1,50364"`), and None for what has no None is the default.
+
+    Raises `SettingsError` for an unknown one.
+    """
+    defaults = {field.name: field.default for field in fields(DecodingOptions)}
+    wrong = [name for name in given if name not in defaults]
     if wrong:
-        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(known))}")
+        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(defaults))}")
+    given = {
+        name: defaults[name] if value is None and name not in MAY_BE_NONE else value for name, value in given.items()
+    }
+    if isinstance(given.get("suppress_tokens"), str):
+        given["suppress_tokens"] = token_ids(given["suppress_tokens"])
     for name in ("temperature", "suppress_tokens"):
         if name in given:
             value = given[name]

@@ -41,6 +41,8 @@ class Decoder(nn.Module):
         """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
         self.int8 = False
         """Whether products are of 8-bit integers (see `model.int8`)."""
+        self.by_row = False
+        """Whether every row is then scaled on its own."""
         self._whole_packed: Int8Linear | None = None
 
     @property
@@ -144,9 +146,9 @@ class Decoder(nn.Module):
     def _packed(self, weight: Float[Tensor, "vocab width"], whole: bool) -> Int8Linear:
         """The output layer in 8-bit integers; that of the whole vocabulary is made once."""
         if not whole:
-            return Int8Linear(weight, None)
+            return Int8Linear(weight, None, self.by_row)
         if self._whole_packed is None:
-            self._whole_packed = Int8Linear(weight, None)
+            self._whole_packed = Int8Linear(weight, None, self.by_row)
         return self._whole_packed
 
     def _drop(self, x: Tensor) -> Tensor:

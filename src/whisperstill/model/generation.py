@@ -18,7 +18,7 @@ class Generation:
     language: str | None = None
     """ISO 639-1 code a multilingual model is used with when none is named; None: detect it."""
     task: str = "transcribe"
-    """`transcribe` or `translate`: what a multilingual model does when nothing is named."""
+    """`transcribe` or `translate`: what other tools do with it when nothing is named; ours transcribe."""
 
 
 def default_alignment_heads(dims: Dims) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,7 @@ The defaults are those of `DecodingOptions`, which loads no torch.
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.options import DecodingOptions, token_ids
 from whisperstill.errors import SettingsError
 
 _DEFAULT = DecodingOptions()
@@ -26,7 +26,7 @@ class DecodingSettings:
     speech is left out; `chunked`: overlapping chunks, joined by their words; `sequential`: openai/whisper's way, where
     each window begins where the one before ended and has its text as a prompt."""
     chunk_length: float | None = _DEFAULT.chunk_length
-    """Seconds of a window, 5 to 30 (not for `sequential`). Default: 30; for `chunked` with a student 15."""
+    """Seconds of a window, 5 to 30. Default: 30; for `chunked` with a student 15."""
     without_timestamps: bool | None = _DEFAULT.without_timestamps
     """Decode no timestamps: one segment per window. Default: only for students that never saw any."""
     word_timestamps: bool = _DEFAULT.word_timestamps
@@ -110,9 +110,4 @@ class DecodingSettings:
         return tuple(round(first + step * index, 6) for index in range(count + 1))
 
     def _suppressed(self) -> tuple[int, ...]:
-        try:
-            return tuple(int(part) for part in self.suppress_tokens.split(",") if part.strip())
-        except ValueError:
-            raise SettingsError(
-                f"suppress_tokens must be ids with commas between, such as -1,50364; got {self.suppress_tokens!r}"
-            ) from None
+        return token_ids(self.suppress_tokens)

@@ -84,6 +84,12 @@ class Vocabulary:
         """`<|0.00|>`; this and every id after it is a timestamp."""
         return self.translate + 6
 
+    @property
+    def never_said(self) -> tuple[int, ...]:
+        """Special tokens that only ever stand before a transcript; openai/whisper suppresses them, come what may."""
+        tasks = (self.translate, self.transcribe)
+        return (self.start_of_transcript, *tasks, self.start_of_lm, self.start_of_previous, self.no_speech)
+
     def start(self, language: str | None, task: str = "transcribe", timestamps: bool = False) -> tuple[int, ...]:
         """The tokens a transcript starts with.
 

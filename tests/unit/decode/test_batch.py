@@ -7,6 +7,7 @@ from torch import Tensor
 from whisperstill.decode.batch import decode_batch
 from whisperstill.decode.languages import detect_languages
 from whisperstill.decode.observed import Decoded, observe
+from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation
@@ -115,3 +116,14 @@ def test_one_exponential_observes_as_three(scale: float) -> None:
 def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:
     found = detect_languages(network, states, VOCABULARY)
     assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in found)
+
+
+def test_silence_is_looked_for_where_each_transcript_begins(network: Whisper, states: Tensor) -> None:
+    """Starts of the same length, with <|startoftranscript|> at different places."""
+    rules, start = Rules(VOCABULARY, Generation((), (), ()), True), VOCABULARY.start("en", "transcribe", True)
+    starts = [(*start, 100, 101, 102, 103), (VOCABULARY.start_of_previous, 200, 201, 202, *start)]
+    jobs = [Job(state, tokens, max_new_tokens=2) for state, tokens in zip(states, starts, strict=False)]
+    together = [one.no_speech for one in Pool(network, rules, 2).run(jobs)]
+    alone = [Pool(network, rules, 1).run([job])[0].no_speech for job in jobs]
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert together[0] != pytest.approx(together[1], rel=1e-3)

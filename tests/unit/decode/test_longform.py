@@ -220,7 +220,8 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
         assert found[2][0] == 42.0  # the window from 12 s on was heard to its end
     assert scripted.batches == [2, 2, 2]
     starts = [job.start for first, job in scripted.said if first == 0.375]
-    previous = [vocabulary.timestamp(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp(12.0)]
+    said = [vocabulary.timestamp(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp(12.0)]
+    previous = [*tokenizer.encode(" before"), *said]
     assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
     first_prompt = next(job.start for first, job in scripted.said if first == 0.25)
     assert tokenizer.decode(first_prompt) == " before"

@@ -63,3 +63,14 @@ def test_single_values_do_for_tuples() -> None:
     assert options_of({}) == DecodingOptions()
     with pytest.raises(SettingsError, match="beamsize is no option"):
         options_of({"beamsize": 3})
+
+
+def test_options_may_be_written_as_for_openai() -> None:
+    plain = DecodingOptions()
+    written = {"suppress_tokens": "-1", "best_of": None, "beam_size": None, "patience": None, "length_penalty": None}
+    assert options_of({**written, "max_initial_timestamp": None, "suppress_tokens": "-1"}) == plain
+    assert options_of({"suppress_tokens": "-1,7"}).suppress_tokens == (-1, 7)
+    assert options_of({"suppress_tokens": None}).suppress_tokens == (-1,)
+    assert options_of({"logprob_threshold": None}).logprob_threshold is None
+    with pytest.raises(SettingsError, match="ids with commas"):
+        options_of({"suppress_tokens": "a"})

@@ -56,6 +56,18 @@ def test_other_numbers_of_rows_begin_with_what_is_known() -> None:
     assert block == pace.choose(7) == pace.choose(1) == 1
 
 
+def test_what_is_known_of_others_is_not_believed_for_long() -> None:
+    """With 8 rows a block of 8 costs what one token does, with 2 rows six times as much."""
+    pace, chosen = Pace(), []
+    for rows, blocks in ((8, 200), (2, 200)):
+        for _ in range(blocks):
+            block = pace.choose(rows)
+            chosen.append(block)
+            pace.note(block, rows, 1.0 if rows == 8 or block < 8 else 6.0, 9 * (block > 1), 10 * (block > 1))
+    assert chosen[:200].count(16) > 150
+    assert chosen[200:].count(4) > 150
+
+
 def test_what_changes_is_noticed() -> None:
     _, pace = settled(0.99, 1.0, 0.02)
     for _ in range(200):  # from now on the student is wrong

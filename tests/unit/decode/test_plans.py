@@ -59,7 +59,7 @@ def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scri
 def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:
     options = {"hotwords": "Kiel", "initial_prompt": "once", "prefix": "so it", "strategy": "sequential"}
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **options)
-    assert before(scripted) == ["Kiel once so it", "Kiel en", "Kiel en en"]
+    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
     scripted.said.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", condition_on_previous_text=False, **options)
     assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
@@ -69,7 +69,7 @@ def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted
     assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
     scripted.said.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset, prompt_reset_on_temperature=0.6)
-    assert before(scripted) == ["Kiel once so it", "Kiel en", "Kiel en en"]
+    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
 
 
 def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:

@@ -5,6 +5,8 @@ import torch
 from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
+from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
@@ -114,6 +116,38 @@ def test_an_assistant_changes_nothing_that_is_heard(
         assert assisted.speculation.tokens == sum(len(one.decoded.tokens) + one.decoded.ended for one in found)
         assert assisted.speculation.verifications > 0
     assert recogniser.draft_states(noise, states) is None
+
+
+def test_a_run_that_fails_leaves_nothing_behind(
+    random_checkpoint: Checkpoint, states: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recogniser, fresh = (Recogniser(random_checkpoint, dtype=torch.float32) for _ in range(2))
+    languages = ["en"] * 3
+    recogniser.decode(states, languages, max_new_tokens=9)
+    step = Pool.step
+
+    def fails(pool: Pool) -> list[tuple[Job, Decoded]]:
+        step(pool)
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(Pool, "step", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        recogniser.decode(states, languages, max_new_tokens=9)
+    monkeypatch.undo()
+    found, expected = (one.decode(states[:2], languages[:2], max_new_tokens=9) for one in (recogniser, fresh))
+    assert [one.decoded.tokens for one in found] == [one.decoded.tokens for one in expected]
+
+
+@pytest.mark.parametrize("assisted", [False, True])
+def test_eight_bits_do_not_depend_on_the_batch(random_checkpoint: Checkpoint, states: Tensor, assisted: bool) -> None:
+    assistant = make_student(random_checkpoint, (0,)) if assisted else None
+    recogniser = Recogniser(random_checkpoint, int8=True, assistant=assistant)
+    heard = torch.cat((states, 20 * states[:1]))  # one is louder than the others
+    together = recogniser.decode(heard, ["en"] * 4, max_new_tokens=12)
+    alone = [recogniser.decode(state[None], ["en"], max_new_tokens=12)[0] for state in heard]
+    assert [one.decoded.tokens for one in together] == [one.decoded.tokens for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.mean_logprob == pytest.approx(other.mean_logprob, abs=1e-4)
 
 
 def test_an_assistant_of_another_vocabulary_is_refused(random_checkpoint: Checkpoint) -> None:

@@ -20,7 +20,8 @@ END = VOCABULARY.end_of_text
 def barred_slowly(logits: list[float], said: list[int], timestamps: bool) -> set[int]:
     """What may not come next, as openai/whisper's three filters say it for one row."""
     size = VOCABULARY.size
-    barred = set(GENERATION.suppress)
+    # Whatever a checkpoint says: the start of a transcript, tasks, the start of a prompt, silence.
+    barred = {*GENERATION.suppress, 50258, 50358, 50359, 50360, 50361, 50362}
     if not said:
         barred |= set(GENERATION.begin_suppress)
     if not timestamps:
