@@ -43,8 +43,9 @@ class DecodingOptions:
     """Mean log-probability below which a result failed."""
     no_speech_threshold: float | None = 0.6
     """Probability of silence above which a result of too low a log-probability is silence, and no failure."""
-    condition_on_previous_text: bool = True
-    """`sequential`: each window has the text before it as a prompt."""
+    condition_on_previous_text: bool | None = None
+    """`sequential`: each window has the text before it as a prompt. None: unless the checkpoint is a student that never
+    saw prompts: most of what is said after one it leaves out."""
     prompt_reset_on_temperature: float = 0.5
     """`sequential`: no text of a window that needed a temperature above this becomes a prompt."""
     max_initial_timestamp: float = 1.0

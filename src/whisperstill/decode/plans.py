@@ -46,6 +46,12 @@ class Setting:
     timestamps: bool
 
     @property
+    def conditions(self) -> bool:
+        """Whether the text before a window is its prompt, where windows come one after the other."""
+        wanted = self.options.condition_on_previous_text
+        return not self.recogniser.without_prompts if wanted is None else wanted
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens that stand before windows which do not have the text before them."""
         return self.recogniser.prompt(self.options.initial_prompt, self.options.hotwords)

@@ -106,6 +106,11 @@ class Recogniser:
         """Whether this is a student that never saw timestamps: it is then decoded without."""
         return self.metadata.get("trained_with_timestamps") is False
 
+    @property
+    def without_prompts(self) -> bool:
+        """Whether this is a student that never saw the text before a window: it does not know what to do with it."""
+        return "teacher" in self.metadata and not self.metadata.get("trained_with_prompts", False)
+
     @torch.inference_mode()
     def encode(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch positions width"]:
         """Encoder states of 30-second windows (`WINDOW_SAMPLES` each), on the network's device."""

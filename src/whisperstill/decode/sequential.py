@@ -51,7 +51,7 @@ class Sequential(Plan):
         self._seek = window.start + on
         segments = self.found(heard, self._seek)
         self.settle(segments)
-        if not options.condition_on_previous_text or heard.temperature > options.prompt_reset_on_temperature:
+        if not self.setting.conditions or heard.temperature > options.prompt_reset_on_temperature:
             self._said = []
         else:
             said = [token for segment in segments for token in segment.tokens]

@@ -28,6 +28,7 @@ def write_result(
     examples: Sequence[Example],
     *,
     timestamps: bool,
+    prompts: bool,
     language: str | None,
 ) -> None:
     """Write the last weights, and over them as the result the best ones where validation chose some.
@@ -39,7 +40,8 @@ def write_result(
 
     def written(directory: Path, step: int) -> None:
         state = {name: tensor.detach().cpu() for name, tensor in trainer.student.state_dict().items()}
-        metadata = {**initial.metadata, "trained_with_timestamps": timestamps, "trained_steps": step}
+        trained = {"trained_with_timestamps": timestamps, "trained_with_prompts": prompts, "trained_steps": step}
+        metadata = {**initial.metadata, **trained}
         generation = initial.generation
         if language is not None and generation.language is None:
             generation = replace(generation, language=language)

@@ -38,8 +38,9 @@ class DecodingSettings:
     """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = _DEFAULT.hotwords
     """Words that stand before every window, in front of the text before it."""
-    condition_on_previous_text: bool = _DEFAULT.condition_on_previous_text
-    """`sequential`: whether each window has the text before it as a prompt."""
+    condition_on_previous_text: bool | None = _DEFAULT.condition_on_previous_text
+    """`sequential`: whether each window has the text before it as a prompt. Default: yes, but for students that never
+    saw prompts."""
     prompt_reset_on_temperature: float = _DEFAULT.prompt_reset_on_temperature
     """`sequential`: no text of a window that needed a higher temperature becomes a prompt."""
     multilingual: bool = _DEFAULT.multilingual

@@ -264,6 +264,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             settings.output,
             found,
             timestamps=settings.timestamp_probability > 0,
+            prompts=settings.prompt_probability > 0,
             language=spoken.pop() if vocabulary.multilingual and len(spoken) == 1 else None,
         )
         try:

@@ -126,3 +126,18 @@ def test_what_is_only_opened_is_suppressed_once(scripted: Scripted, monkeypatch:
     monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(((0.0, 9.0),))))
     heard = Transcriber(scripted).transcribe(tone(25, 0.5), language="en", strategy="sequential")
     assert heard.text == "en en en" and not heard.suppressed
+
+
+def test_a_student_that_never_saw_prompts_gets_none(scripted: Scripted) -> None:
+    options = {"initial_prompt": "once", "strategy": "sequential", "language": "en"}
+    for metadata, given, second in (
+        ({"teacher": "base"}, None, "once"),
+        ({"teacher": "base", "trained_with_prompts": True}, None, "once en"),
+        ({"teacher": "base"}, True, "once en"),
+        ({}, None, "once en"),
+        ({}, False, "once"),
+    ):
+        scripted.metadata = metadata
+        scripted.said.clear()
+        Transcriber(scripted).transcribe(tone(15, 0.5), condition_on_previous_text=given, **options)
+        assert before(scripted) == ["once", second]
