@@ -168,12 +168,46 @@ def test_standard_input_that_is_nothing_is_one_problem_of_many(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a.wav"]
 
 
-def test_standard_input_that_is_there_already_is_not_read(
-    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_standard_input_is_heard_whatever_is_there(
+    scripted: Scripted, tmp_path: Path, pipe: Callable[[bytes], None]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    (tmp_path / "stdin.txt").write_text("mine")
-    assert call("-", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
+    """A pipe holds something else every time."""
+    (tmp_path / "stdin.txt").write_text("of another pipe")
+    pipe((tone(1.0, 0.5) * 32767).astype("<i2").tobytes())
+    assert call("-", "--pcm", "s16le", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
+    assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes there")
+def test_names_that_cannot_be_written_are_listed(scripted: Scripted, tmp_path: Path) -> None:
+    good = write(tmp_path / "good.wav", 0.5)
+    write(tmp_path / "b.wav", 0.5).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
+    (tmp_path / "folder.wav").mkdir()
+    found, problems = collect((str(tmp_path), "x" * 300))
+    assert found == [good]
+    reasons = [one.reason for one in problems]
+    assert len(reasons) == 2 and "too long" in reasons[0] and "no UTF-8" in reasons[1]
+    assert all(one.reason.encode() and one.source.encode() for one in problems)
+    assert call(tmp_path, "--output_dir", tmp_path / "out", "--output_format", "txt") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]
+
+
+def test_where_nothing_can_be_written_nothing_is_heard(scripted: Scripted, tmp_path: Path) -> None:
+    wav = write(tmp_path / "a.wav", 0.5)
+    with pytest.raises(SettingsError, match="cannot write into"):
+        transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), Silent())
+    assert not scripted.said
+
+
+def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Path) -> None:
+    sound = tone(60.0, 0.5)
+    soundfile.write(tmp_path / "a.flac", sound, 16_000)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    line = [tmp_path / "a.flac", "--language", "en", "--output_dir", tmp_path, "--output_format", "json"]
+    assert call(*line) == 0 and call(*line, "--strict") == 1
+    said = json.loads((tmp_path / "a.json").read_text())
+    assert said["broken"] and said["segments"] and said["duration"] < 40
 
 
 @pytest.mark.parametrize(
@@ -213,7 +247,9 @@ def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
 def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[DecodingOptions] = []
 
-    def noted(recogniser: Scripted, recordings: object, options: DecodingOptions, advance: object) -> object:
+    def noted(
+        recogniser: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
+    ) -> object:
         asked.append(options)
         raise SettingsError("noted")
 

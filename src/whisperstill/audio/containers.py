@@ -74,7 +74,7 @@ def container_seconds(path: Path) -> float | None:
 
 def _open(path: Path) -> Any:
     format_, rate = RAW_FORMATS.get(path.suffix.lower(), (None, None))
-    return av.open(str(path), format=format_, options={"sample_rate": str(rate)} if rate else {})
+    return av.open(str(path.absolute()), format=format_, options={"sample_rate": str(rate)} if rate else {})
 
 
 def _audio_stream(container: Any, path: Path | str) -> Any:

@@ -1,10 +1,14 @@
-"""A recording read once, from its beginning on, of which the last part can be looked at again and again."""
+"""A recording read once, from its beginning on, of which the last part can be looked at again and again.
+
+One that breaks off ends there: what was read before is not lost for it, and `broken` says what was wrong.
+"""
 
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float32
 
+from whisperstill.errors import AudioError
 from whisperstill.units import SAMPLE_RATE
 
 
@@ -15,7 +19,9 @@ class Reader:
         self._blocks = blocks
         self._held = np.zeros(0, np.float32)
         self._first = 0  # sample at which what is held begins
-        self._ended = False
+        self._begun = self._ended = False
+        self.broken: AudioError | None = None
+        """Why the recording could not be read on behind what was read of it."""
 
     @property
     def duration(self) -> float | None:
@@ -25,19 +31,16 @@ class Reader:
     def stretch(self, start: float, duration: float) -> Float32[np.ndarray, "samples"]:
         """The audio from `start` on for `duration` seconds; shorter, or empty, where the recording ends before.
 
-        Raises `ValueError` for what has been forgotten, `AudioError` where the recording cannot be read on.
+        Raises `ValueError` for what has been forgotten, `AudioError` where nothing at all can be read.
         """
         begin, end = round(start * SAMPLE_RATE), round((start + duration) * SAMPLE_RATE)
         if begin < self._first:
             raise ValueError(f"{start:g} s lies before {self._first / SAMPLE_RATE:g} s, from where audio is held")
         parts, held = [self._held], self._first + len(self._held)
         while held < end and not self._ended:
-            block = next(self._blocks, None)
-            if block is None:
-                self._ended = True
-            else:
-                parts.append(block)
-                held += len(block)
+            block = self._read()
+            parts.append(block)
+            held += len(block)
         if len(parts) > 1:
             self._held = np.concatenate(parts)
         return self._held[begin - self._first : end - self._first].copy()
@@ -49,11 +52,21 @@ class Reader:
             self._first += len(block)
             if len(block):
                 yield block
-            block = next(self._blocks, self._held)
-            if not len(block):
-                self._ended = True
+            self._held = self._read()
+            if not len(self._held):
                 return
-            self._held = block
+
+    def _read(self) -> Float32[np.ndarray, "_"]:
+        """The next block that is not empty; an empty one at the end."""
+        nothing = np.zeros(0, np.float32)
+        try:
+            block = next((block for block in self._blocks if len(block)), nothing)
+        except AudioError as error:
+            if not self._begun:
+                raise
+            self.broken, block = error, nothing
+        self._begun, self._ended = True, not len(block)
+        return block
 
     def goes_beyond(self, seconds: float) -> bool:
         """Whether there is audio after this many seconds."""

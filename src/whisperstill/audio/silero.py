@@ -10,6 +10,7 @@ samples every 128, four convolutions (which leave one vector of 128) and an LSTM
 """
 
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def _weights_file() -> Path:
     return Path(found.submodule_search_locations[0]) / "data" / "silero_vad.jit"
 
 
+@cache
 def _weights(path: Path) -> dict[str, Tensor]:
     """The 16 kHz weights of the package's network, by their names behind `_model.`."""
     try:

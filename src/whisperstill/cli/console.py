@@ -4,6 +4,7 @@ Tables go to standard output (they are the result); messages and bars to standar
 terminal, a bar becomes a plain line now and then, so that a log file stays readable.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +21,25 @@ REAL_TIME_UNITS = {"hours": 3600.0, "h": 3600.0, "seconds": 1.0, "s": 1.0}
 """Units of audio: their speed is shown as a multiple of real time."""
 
 
+class Lasting(RichConsole):
+    """A console whose reader may go away: work goes on, and nothing more is shown."""
+
+    def on_broken_pipe(self) -> None:
+        """Instead of the end of the program, which is rich's default."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 class Terminal:
     """Shows what the stages say (see `stages.console.Console`)."""
 
     def __init__(self, output: RichConsole | None = None, messages: RichConsole | None = None) -> None:
-        self.output = output or RichConsole(highlight=False)
-        self.messages = messages or RichConsole(stderr=True, highlight=False)
+        self.output = output or Lasting(highlight=False)
+        self.messages = messages or Lasting(stderr=True, highlight=False)
         if not self.output.is_terminal:
-            self.output = output or RichConsole(highlight=False, width=160)
+            self.output = output or Lasting(highlight=False, width=160)
 
     def info(self, message: str) -> None:
         """One line to standard error."""

@@ -25,6 +25,9 @@ STRICT = 1
 def program() -> None:
     """Entry point of the installed command: reads `sys.argv`, may restart itself once, exits."""
     arguments = sys.argv[1:]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     verb = VERBS.get(arguments[0]) if arguments else None
     if verb is not None and verb.heavy and not {"-h", "--help"} & set(arguments):
         from whisperstill.cli.allocator import restart_with_allocator
@@ -44,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"whisperstill: error: {message}\n")
         return MENDABLE
     except KeyboardInterrupt:
-        sys.stderr.write("whisperstill: interrupted; the same command goes on where it stopped\n")
+        with_option = " with --skip-existing" if arguments[:1] == ["transcribe"] else ""
+        sys.stderr.write(f"whisperstill: interrupted; the same command{with_option} goes on where it stopped\n")
         return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (nobody reads any more: keep the exit quiet)

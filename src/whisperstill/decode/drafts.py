@@ -90,8 +90,9 @@ class StudentDraft:
         self, rows: list[int], states: Float[Tensor, "new positions width"], start: Int[Tensor, "new prompt"]
     ) -> None:
         """See `Draft`."""
-        even = states[:, : states.shape[1] // HEARD_TOGETHER * HEARD_TOGETHER]
-        heard = even.unflatten(1, (-1, HEARD_TOGETHER)).mean(2)
+        kept = states.shape[1] // HEARD_TOGETHER
+        even = states[:, : kept * HEARD_TOGETHER]
+        heard = even.reshape(len(states), kept, HEARD_TOGETHER, -1).mean(2)
         beginning = self._decoder.beginning(heard.to(self._decoder.positions.dtype))
         if start.shape[1] > 1:  # the last token is read when it is asked for what follows
             self._decoder(start[:, :-1], start.new_zeros(len(start)), beginning)

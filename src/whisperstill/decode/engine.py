@@ -25,6 +25,9 @@ from whisperstill.decode.speculation import Speculation
 from whisperstill.decode.transcript import compression_ratio
 from whisperstill.decode.windows import Heard, Window
 
+LOOPING = 2.4
+"""Compression ratio above which loops are looked for."""
+
 
 @dataclass
 class _Try:
@@ -95,7 +98,7 @@ class Engine:
         recogniser, begun = self._recogniser, time.perf_counter()
         waveforms = torch.from_numpy(np.stack([pad_or_trim(window.waveform) for window in windows]))
         # A window's states must not know how many others came with it where outputs are to be equal to the last bit.
-        parts = waveforms.split(1 if self._options.mode == "exact-block" else len(waveforms))
+        parts = torch.split(waveforms, 1 if self._options.mode == "exact-block" else len(waveforms))
         states = torch.cat([recogniser.encode(part) for part in parts])
         draft_states = recogniser.draft_states(waveforms, states)
         for row, window in enumerate(windows):
@@ -157,7 +160,7 @@ class Engine:
     def _believed(self, one: _Try, heard: Recognised) -> Heard:
         """What is kept of a result: all of it, but for loops that no temperature got rid of."""
         temperature, looped, tokenizer = self._options.temperature[one.rung], "", self._recogniser.tokenizer
-        if self._options.guards and self._repeats(heard):
+        if self._options.guards and compression_ratio(heard.text) > LOOPING:
             places = loops(heard.decoded.tokens, self._recogniser.vocabulary)
             looped = tokenizer.decode([heard.decoded.tokens[at] for at in places]).strip()
             decoded = without(heard.decoded, places)

@@ -16,7 +16,7 @@ gives the segments of one recording as they become final.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32
@@ -36,6 +36,7 @@ from whisperstill.decode.windows import Spoken, Window
 from whisperstill.errors import AudioError
 from whisperstill.units import WINDOW_SECONDS
 
+Result: TypeAlias = Transcript | AudioError
 STUDENT_CHUNK = 15.0
 """Seconds: the best chunk for a student that was trained on short audio (paper, table 17)."""
 
@@ -61,17 +62,19 @@ def transcribe_recordings(
     recordings: Iterable[Recording],
     options: DecodingOptions | None = None,
     advance: Callable[[float], None] | None = None,
+    in_order: bool = True,
 ) -> Iterator[tuple[Recording, Transcript | AudioError]]:
-    """Transcripts in the order of the recordings, each as soon as it is finished.
+    """Transcripts in the order of the recordings, or each as soon as it is finished.
 
-    A recording that cannot be read gives its `AudioError` in place of a transcript; the others go on. `advance` is
+    A recording that cannot be read gives its `AudioError` in place of a transcript; the others go on. One that breaks
+    off gives the transcript of what there is of it (`Transcript.broken`). `advance` is
     told the seconds of audio of every window that is done. Times in a transcript count from the recording's `start`.
     What was decoded is added to `recogniser.speculation`. Raises `SettingsError` for a language or task that the
     network does not know.
     """
     run = _Run(recogniser, options or DecodingOptions(), advance or (lambda seconds: None))
     try:
-        yield from run.results(iter(recordings))
+        yield from run.results(iter(recordings), in_order)
     finally:
         recogniser.speculation += run.engine.speculation
 
@@ -82,8 +85,8 @@ def stream_recording(
     """The segments of one recording, each as soon as nothing can come before it, and the plan that knows the rest.
 
     Ids ascend; all segments together are those of the transcript. Up to `batch_size` windows are read before the first
-    is heard. Raises `AudioError` when nothing can be read, `SettingsError` as `transcribe_recordings`; what fails later
-    is raised behind the segments that were heard before.
+    is heard. Raises `AudioError` when nothing can be read, `SettingsError` as `transcribe_recordings`; where the
+    recording breaks off, an `AudioError` is raised behind the segments.
     """
     run = _Run(recogniser, options or DecodingOptions(), lambda seconds: None)
     plan = make_plan(run.setting, recording)
@@ -120,32 +123,40 @@ class _Run:
         self.setting = Setting(recogniser, options, with_timestamps(recogniser, options))
         self.engine = Engine(recogniser, options, self.setting.timestamps)
         self.advance = advance
-        self.open: deque[tuple[Recording, Plan | AudioError]] = deque()
-        """In order; finished ones wait for those before them."""
+        self.open: deque[tuple[Recording, Plan | Result]] = deque()
+        """In order."""
 
-    def results(self, recordings: Iterator[Recording]) -> Iterator[tuple[Recording, Transcript | AudioError]]:
+    def results(self, recordings: Iterator[Recording], in_order: bool) -> Iterator[tuple[Recording, Result]]:
         """See `transcribe_recordings`."""
         while True:
             self._step(recordings)
-            while self.open and (isinstance(self.open[0][1], AudioError) or self.open[0][1].finished):
-                recording, plan = self.open.popleft()
-                yield recording, plan if isinstance(plan, AudioError) else plan.transcript()
+            yield from self._finished(in_order)
             if self.engine.idle and not self.open:
                 first = next(recordings, None)
                 if first is None:
                     return
                 self._start(first)
 
+    def _finished(self, in_order: bool) -> Iterator[tuple[Recording, Result]]:
+        """What can be given now. What is finished gives its audio back, even where it waits for those before it."""
+        waiting: deque[tuple[Recording, Plan | Result]] = deque()
+        for recording, known in self.open:
+            result = known.transcript() if isinstance(known, Plan) and known.finished else known
+            if isinstance(result, Plan) or (in_order and waiting):
+                waiting.append((recording, result))
+            else:
+                yield recording, result
+        self.open = waiting
+
     def segments(self, plan: Plan) -> Iterator[Segment]:
         """Those of the only recording, see `stream_recording`."""
         while True:
             self._step(iter(()))
             yield from plan.settled()
-            [(_, known)] = self.open
             if plan.finished:
+                if plan.reader.broken:
+                    raise plan.reader.broken
                 return
-            if isinstance(known, AudioError) and self.engine.idle:
-                raise known
 
     def _step(self, recordings: Iterator[Recording]) -> None:
         """Fill the slots and decode a block of each."""
@@ -156,7 +167,7 @@ class _Run:
         for heard in self.engine.advance():
             plan = heard.window.owner
             assert isinstance(plan, Plan)
-            self._attempt(plan, partial(plan.take, heard))
+            plan.take(heard)
             end = heard.window.start + heard.window.duration
             self.advance(max(0.0, end - plan.reached))
             plan.reached = max(plan.reached, end)
@@ -164,23 +175,13 @@ class _Run:
     def _window(self, recordings: Iterator[Recording]) -> Window | None:
         """A window of the first recording that has one; recordings are begun as they are needed."""
         for _, plan in list(self.open):
-            if isinstance(plan, Plan) and (window := self._attempt(plan, plan.next)) is not None:
+            if isinstance(plan, Plan) and (window := plan.next()) is not None:
                 return window
         while (recording := next(recordings, None)) is not None:
             plan = self._start(recording)
-            if isinstance(plan, Plan) and (window := self._attempt(plan, plan.next)) is not None:
+            if isinstance(plan, Plan) and (window := plan.next()) is not None:
                 return window
         return None
-
-    def _attempt(self, plan: Plan, action: Callable[[], Window | None]) -> Window | None:
-        """Do something for a plan; one whose recording cannot be read on is given up."""
-        try:
-            return action()
-        except AudioError as error:
-            for index, (recording, known) in enumerate(self.open):
-                if known is plan:
-                    self.open[index] = (recording, error)
-            return None
 
     def _start(self, recording: Recording) -> Plan | AudioError:
         plan: Plan | AudioError

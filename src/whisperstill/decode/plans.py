@@ -81,12 +81,14 @@ class Plan(ABC):
     """Seconds known of so far."""
     reached: float = 0.0
     """Seconds up to which something was heard: for a progress bar."""
+    _language_from: float = math.inf
+    """Where the window begins whose language is the recording's, where each has its own: the first one with a voice."""
     _told: int = 0
     """Segments that `settled` gave."""
 
     @abstractmethod
     def next(self) -> Window | None:
-        """A window to be heard now; None while there is none. Raises `AudioError` when it cannot be read."""
+        """A window to be heard now; None while there is none."""
 
     @abstractmethod
     def take(self, heard: Heard) -> None:
@@ -110,9 +112,11 @@ class Plan(ABC):
     def transcript(self) -> Transcript:
         """What was heard."""
         language, segments = self.spoken.code or "en", tuple(self.segments)
-        suppressed = tuple(sorted(self.suppressed, key=lambda one: one.start))
+        probability = self.spoken.probability if self.spoken.code else 0.0
         duration = max(self.duration, self.reader.duration or 0.0)
-        return Transcript(joined(segments, language), segments, language, self.spoken.probability, duration, suppressed)
+        broken, text = self.reader.broken, joined(segments, language)
+        gone = tuple(_told_once(self.suppressed))
+        return Transcript(text, segments, language, probability, duration, gone, str(broken) if broken else None)
 
     def window(
         self,
@@ -132,8 +136,9 @@ class Plan(ABC):
     def believed(self, heard: Heard) -> bool:
         """Whether a window holds speech; what was said of one that does not, and what was cut from it, is noted."""
         window, text = heard.window, heard.recognised.text
-        if self.spoken.code is None:
+        if window.spoken is not self.spoken and window.spoken.code and window.start < self._language_from:
             self.spoken.code, self.spoken.probability = window.spoken.code, window.spoken.probability
+            self._language_from = window.start
         if heard.looped:
             self._suppress(window.start, window.start + window.duration, heard.looped, "loop")
         if window.voice is not None and not window.voice.spans:
@@ -184,10 +189,11 @@ class Plan(ABC):
         if not self.setting.timestamps:
             return None
         at = stopped_at(heard.recognised, window.duration, vocabulary)
-        if at is not None or window.voice is None:
-            return at
         tokens = heard.recognised.decoded.tokens
         times = [vocabulary.timestamp_seconds(token) for token in tokens if vocabulary.is_timestamp(token)]
+        # A last segment without an end lasts to the window's.
+        if at is not None or window.voice is None or (tokens and not vocabulary.is_timestamp(tokens[-1])):
+            return at
         last = times[-1] if times else 0.0
         if last < SHORTEST_REST or window.duration - last < FAR + SHORTEST_REST:
             return None
@@ -207,6 +213,25 @@ class Plan(ABC):
         at = window.start
         moved = (replace(word, start=round(at + word.start, 3), end=round(at + word.end, 3)) for word in found)
         return list(moved)
+
+
+def _told_once(suppressed: Sequence[Suppressed]) -> Iterator[Suppressed]:
+    """In order; stretches without text that meet or overlap, as windows do, are one."""
+    before: Suppressed | None = None
+    for one in sorted(suppressed, key=lambda one: (one.start, one.end)):
+        if (
+            before is not None
+            and one.start <= before.end
+            and before.reason == one.reason
+            and not before.text + one.text
+        ):
+            before = replace(before, end=max(before.end, one.end))
+            continue
+        if before is not None:
+            yield before
+        before = one
+    if before is not None:
+        yield before
 
 
 Cuts = Iterator[tuple[float, Float32[np.ndarray, "samples"]]]

@@ -63,7 +63,8 @@ def merge(left: Sequence[Word], right: Sequence[Word], begin: float, end: float,
     not agree on any: a window centred on the seam, decoded anew, is then merged with each of the two.
     """
     overlap = Overlap(left, right, begin, end)
-    many = min(len(left) - overlap.first, overlap.last) > FEW
+    inside = sum(word.end > begin for word in left), sum(word.start < end for word in right)
+    many = min(inside) > FEW
     needed = ENOUGH * (1 + many) * (1 + (many and language in UNSPACED))
     chains = [chain for chain in _chains(_pairs(overlap)) if sum(pair[2] for pair in chain) >= needed]
     pairs = {(i, j) for chain in chains for i, j, _ in chain}

@@ -48,7 +48,7 @@ class Sequential(Plan):
         if not is_silent(heard.recognised, options):
             tokens = heard.recognised.decoded.tokens
             on = heard_to(tokens, window.duration, self.setting.recogniser.vocabulary)
-        self._seek = window.start + on
+        self._seek = round(window.start + on, 3)  # as segments' times are
         segments = self.found(heard, self._seek)
         self.settle(segments)
         if not self.setting.conditions or heard.temperature > options.prompt_reset_on_temperature:

@@ -70,9 +70,9 @@ class Transcriber:
         """Transcribe an audio file, or a stream, of any length.
 
         `language` is a code or an English name; None detects it. All fields of `DecodingOptions` are options:
-        `word_timestamps=True`, `initial_prompt="..."`, `strategy="sequential"`, `temperature=0` ... Raises
-        `AudioError` when the audio cannot be read, `SettingsError` for a language, a task or an option that is not
-        known.
+        `word_timestamps=True`, `initial_prompt="..."`, `strategy="sequential"`, `temperature=0` ... Audio that
+        breaks off gives the transcript of what there is of it (`Transcript.broken`). Raises `AudioError` when nothing
+        of it can be read, `SettingsError` for a language, a task or an option that is not known.
         """
         recording = recording_of(source, language)
         [(_, result)] = transcribe_recordings(self.recogniser, [recording], options_of(options))

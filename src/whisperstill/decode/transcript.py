@@ -76,11 +76,13 @@ class Transcript:
     language: str
     """ISO 639-1 code."""
     language_probability: float
-    """1 where the language was given."""
+    """1 where the language was given, 0 where nothing was heard that could tell."""
     duration: float
     """Seconds of audio."""
     suppressed: tuple[Suppressed, ...] = ()
     """What was said on silence, noise or in a loop, and is not part of the text."""
+    broken: str | None = None
+    """Why the recording could not be read to its end, where it broke off behind `duration`; None where it was."""
 
 
 def compression_ratio(text: str) -> float:

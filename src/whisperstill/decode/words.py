@@ -57,12 +57,18 @@ def align_words(
             recogniser.generation.alignment_heads,
             vocabulary.end_of_text,
         )
-        for row, ids, bounds in zip(rows, said, times, strict=True):
-            duration, language = durations[row], heard[row].language
-            probability = heard[row].decoded.observed.logprob[texts[row]].exp().tolist()
+        for row, bounds in zip(rows, times, strict=True):
+            duration, decoded = durations[row], heard[row].decoded
+            probability = decoded.observed.logprob.exp().tolist()
+            place = {at: index for index, at in enumerate(texts[row])}
             words = tuple(
-                Word(min(bounds[first], duration), min(bounds[last], duration), word.text, _mean(probability, word))
-                for word, first, last in spoken_tokens(recogniser.tokenizer, ids, language)
+                Word(
+                    min(bounds[place[first]], duration),
+                    min(bounds[place[last - 1] + 1], duration),
+                    word.text,
+                    _mean(probability, word),
+                )
+                for word, first, last in spoken_tokens(recogniser.tokenizer, decoded.tokens, heard[row].language)
             )
             if waveforms is not None:
                 sound = waveforms[row, : round(duration * SAMPLE_RATE)].float().cpu().numpy()

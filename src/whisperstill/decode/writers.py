@@ -56,7 +56,7 @@ def to_tsv(transcript: Transcript, options: LineOptions | None = None) -> str:
 def to_json(transcript: Transcript, options: LineOptions | None = None) -> str:
     """Text, segments and language under openai/whisper's keys, and the language's probability and the duration.
 
-    Words only where they were asked for, `suppressed` only where something was.
+    Words only where they were asked for, `suppressed` only where something was, `broken` where the audio broke off.
     """
     content: dict[str, object] = {
         "text": transcript.text,
@@ -65,6 +65,8 @@ def to_json(transcript: Transcript, options: LineOptions | None = None) -> str:
         "language_probability": transcript.language_probability,
         "duration": transcript.duration,
     }
+    if transcript.broken:
+        content["broken"] = transcript.broken
     if transcript.suppressed:
         content["suppressed"] = [asdict(each) for each in transcript.suppressed]
     return json.dumps(content, ensure_ascii=False) + "\n"

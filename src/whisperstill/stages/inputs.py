@@ -21,19 +21,34 @@ def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
     problems: list[Skipped] = []
     for source in sources:
         path = Path(source).expanduser()
-        if source == str(STANDARD_INPUT):
-            found.setdefault(STANDARD_INPUT, STANDARD_INPUT)
-        elif path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-            if not inside:
-                problems.append(Skipped(source, f"expected audio files in {source}, found none"))
-            for file in inside:
-                found.setdefault(file.resolve(), file)
-        elif path.is_file():
-            found.setdefault(path.resolve(), path)
-        else:
-            problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
+        try:
+            if source == str(STANDARD_INPUT):
+                found.setdefault(STANDARD_INPUT, STANDARD_INPUT)
+            elif path.is_dir():
+                files = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+                inside = sorted(file for file in files if file.is_file())
+                if not inside:
+                    problems.append(Skipped(source, f"expected audio files in {source}, found none"))
+                for file in inside:
+                    found.setdefault(file.resolve(), file)
+            elif path.is_file():
+                found.setdefault(path.resolve(), path)
+            elif path.exists():
+                problems.append(Skipped(source, f"{source} is no regular file: write - and send it to standard input"))
+            else:
+                problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            problems.append(Skipped(source, f"cannot look for {_shown(path)}: {error.strerror}"))
+    for known, path in list(found.items()):
+        if _shown(path) != str(path):
+            problems.append(Skipped(_shown(path), f"the name of {_shown(path)} is no UTF-8: rename it"))
+            del found[known]
     return list(found.values()), problems
+
+
+def _shown(path: Path) -> str:
+    """A path as it can be printed."""
+    return str(path).encode("utf-8", "replace").decode("utf-8")
 
 
 def durations(paths: list[Path], problems: list[Skipped]) -> dict[Path, float]:

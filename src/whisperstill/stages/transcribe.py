@@ -111,18 +111,22 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     pcm, lines, options = _check(settings)
     found, problems = collect(settings.audio)
     names = output_names(found)
-    todo = [path for path in found if not (settings.skip_existing and _is_there(settings, names[path]))]
+    # A pipe may hold something else every time.
+    skipped = {path for path in found if settings.skip_existing and path != STANDARD_INPUT}
+    todo = [path for path in found if not (path in skipped and _is_there(settings, names[path]))]
     existing = len(found) - len(todo)
     if existing:
         console.info(f"{existing} files have their transcripts already")
     if not todo and not existing:
         raise NotFoundError(problems[0].reason if problems else "expected audio files, found none")
+    if todo:
+        _open_folder(settings.output_dir)
     forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
     work = _Work(settings, console, names, lines, options, problems)
     if todo:
         work.transcribe(todo, pcm)
     for problem in problems:
-        console.warn(f"{problem.source} was left out: {problem.reason}")
+        console.warn(f"{problem.source}: {problem.reason}")
     if not work.files and not existing:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise AudioError(f"no file could be transcribed: {problems[0].reason}{more}")
@@ -174,7 +178,11 @@ class _Work:
         begun, done = time.monotonic(), 0.0
         with self.console.progress("transcribing", sum(seconds.values()) / 3600, "h") as bar:
             for recording, result in transcribe_recordings(
-                recogniser, recordings, self.options, lambda heard: bar.advance(self._more(heard) / 3600)
+                recogniser,
+                recordings,
+                self.options,
+                lambda heard: bar.advance(self._more(heard) / 3600),
+                in_order=False,
             ):
                 path = Path(recording.path)
                 done += seconds[path]
@@ -182,6 +190,10 @@ class _Work:
                 if isinstance(result, AudioError):
                     self.problems.append(Skipped(str(path), str(result)))
                 else:
+                    if result.broken:
+                        self.problems.append(
+                            Skipped(str(path), f"heard no further than {result.duration:.1f} s: {result.broken}")
+                        )
                     self.keep(path, result)
         self.took, self.spent = time.monotonic() - begun, recogniser.speculation
 
@@ -258,6 +270,18 @@ def _told(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(report.suppressed.items()))
         lines.append(f"not believed: {counts} (--verbose lists them)")
     return lines
+
+
+def _open_folder(folder: Path) -> None:
+    """Make the folder for transcripts. Raises `SettingsError` where nothing can be written into it."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(f"output_dir: cannot write into {folder}: {error.strerror}") from error
 
 
 def _is_there(settings: TranscribeSettings, name: str) -> bool:

@@ -1,10 +1,11 @@
 """Bars on a terminal, lines in a log; figures that are right."""
 
 import io
+import os
 
 from rich.console import Console as RichConsole
 
-from whisperstill.cli.console import Lines, Meter, Terminal, looks_like_figure, spoken
+from whisperstill.cli.console import Lasting, Lines, Meter, Terminal, looks_like_figure, spoken
 from whisperstill.stages.console import Console, Silent
 
 
@@ -75,3 +76,12 @@ def test_cells_that_are_figures() -> None:
 
 def test_times_are_spoken() -> None:
     assert [spoken(each) for each in (5, 300, 7260)] == ["5 s", "5 min", "2 h 1 min"]
+
+
+def test_work_goes_on_where_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        terminal = Terminal(messages=Lasting(file=nobody))
+        terminal.info("one")
+        terminal.warn("two")

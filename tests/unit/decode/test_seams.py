@@ -301,3 +301,22 @@ def test_chunks_without_overlap_are_put_side_by_side() -> None:
     words, found = put_together([(timed("a b", 1.0), 0.0, 15.0), (timed("b c", 15.0), 15.0, 30.0)])
     assert say(words) == "a b b c"
     assert found[0].agreed
+
+
+def test_what_lies_before_a_seam_is_not_said_again() -> None:
+    """A third chunk that begins before the seam of the first two: what it has there is alone, and yet no news."""
+    words = timed("a b c d e f g h i j k l m n o p q r s t", 0.0)
+    stitched, kept = Stitching("en"), []
+    kept += stitched.add(words[:12], 0.0, 4.8)
+    kept += stitched.add(words[8:16], 3.2, 6.4)  # the seam lies near 4 s
+    third = [replace(word, word=f" {word.word[1]}x", probability=1.0) for word in words[2:8]] + words[8:]
+    assert stitched.agrees(third, 0.8)
+    kept += stitched.add(third, 0.8, 8.0)
+    assert say([*kept, *stitched.finish()]) == say(words)
+
+
+def test_a_short_overlap_is_not_asked_for_more_than_it_can_hold() -> None:
+    """Words beyond it, which are compared as well, are not counted."""
+    words = timed("one two three four five six seven eight nine ten eleven twelve", 0.0)
+    seam = merge(words[:7], words[6:], 2.3, 2.9, "en")
+    assert seam is not None and joined(words[:7], words[6:], seam) == say(words)

@@ -147,7 +147,7 @@ def test_what_breaks_off_gives_what_was_heard_before(transcriber: Transcriber) -
     with pytest.raises(AudioError, match="the cable"):
         for segment in segments:
             found.append(segment)
-    assert 0 < len(found) and found == list(whole.segments[: len(found)])
+    assert found == list(whole.segments)
 
 
 def test_errors_come_at_once(transcriber: Transcriber, tmp_path: Path) -> None:

@@ -63,12 +63,24 @@ def test_a_batch_is_its_windows_alone(recogniser: Recogniser, states: Tensor, he
 def test_timestamps_change_no_time(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
     at = recogniser.vocabulary.timestamp
     tokens = heard[3].decoded.tokens
-    timed = decoded((at(0.0), *tokens[:6], at(4.0), at(5.0), *tokens[6:], at(29.0)))
+    two = recogniser.tokenizer.words(tokens, "en")[1].last  # after the second word
+    timed = decoded((at(0.0), *tokens[:two], at(4.0), at(5.0), *tokens[two:], at(29.0)))
     plain = align_words(recogniser, states[3:4], heard[3:4], [30.0])
     found = align_words(recogniser, states[3:4], [replace(heard[3], decoded=timed)], [30.0])
     assert [(word.start, word.end, word.word) for word in found[0]] == [
         (word.start, word.end, word.word) for word in plain[0]
     ]
+
+
+def test_no_word_runs_from_one_segment_into_the_next(
+    recogniser: Recogniser, states: Tensor, heard: list[Recognised]
+) -> None:
+    """Though the next one begins without a space, or holds no letter."""
+    at, encode = recogniser.vocabulary.timestamp, recogniser.tokenizer.encode
+    texts = [" He said", "-No.", " ...", " Yes"]
+    tokens = [token for n, text in enumerate(texts) for token in (at(n), *encode(text), at(n + 1.0))]
+    [words] = align_words(recogniser, states[:1], [Recognised("en", "", decoded(tokens))], [5.0])
+    assert [word.word for word in words] == [" He", " said", "-No.", " ...", " Yes"]
 
 
 def test_a_probability_is_the_mean_of_its_tokens(
