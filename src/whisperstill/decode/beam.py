@@ -93,7 +93,7 @@ def beam_search(
         if len(finished) >= enough or step + 1 == limit or not running:
             break
         order = torch.tensor([one.row for one in running], device=device)
-        history = History(*(getattr(history, name)[order] for name in history.__dataclass_fields__))
+        history.keep(order)
         fresh = torch.tensor([one.tokens[-1] for one in running], device=device)
         history.add(fresh, vocabulary.timestamp_begin)
         slots.reorder(order)
@@ -101,10 +101,14 @@ def beam_search(
     finished += sorted(running, key=lambda one: -one.score)[: max(0, beam_size - len(finished))]
 
     def rank(one: _Hypothesis) -> float:
-        length = len(one.tokens) - (one.tokens[-1] == end)
-        return one.score / (max(1, length) if length_penalty is None else ((5 + length) / 6) ** length_penalty)
+        return for_its_length(one.score, len(one.tokens) - (one.tokens[-1] == end), length_penalty)
 
     return _decoded(max(finished, key=rank), end, silence)
+
+
+def for_its_length(total: float, length: int, length_penalty: float | None) -> float:
+    """A log-probability by which results of different lengths are compared: over the length, or over its penalty."""
+    return total / (max(1, length) if length_penalty is None else ((5 + length) / 6) ** length_penalty)
 
 
 def _decoded(best: _Hypothesis, end: int, silence: float) -> Decoded:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.beam import beam_search
+from whisperstill.decode.beam import beam_search, for_its_length
 from whisperstill.decode.guards import loops, nothing_heard, without
 from whisperstill.decode.observed import Decoded
 from whisperstill.decode.options import DecodingOptions
@@ -180,7 +180,5 @@ class Engine:
         return unsure or self._repeats(heard)
 
     def _rank(self, decoded: Decoded) -> float:
-        """Log-probability, for its length."""
-        total, length = float(decoded.observed.allowed.sum()), len(decoded.tokens)
-        alpha = self._options.length_penalty
-        return total / (max(1, length) if alpha is None else ((5 + length) / 6) ** alpha)
+        total = float(decoded.observed.allowed.sum())
+        return for_its_length(total, len(decoded.tokens), self._options.length_penalty)

@@ -159,7 +159,7 @@ class Plan(ABC):
         if not self.believed(heard):
             return []
         segments = segments_of(
-            heard.recognised, window.start, window.duration, 0, setting.recogniser.tokenizer, setting.timestamps
+            heard.recognised, window.start, window.duration, setting.recogniser.tokenizer, setting.timestamps
         )
         segments = [replace(one, temperature=heard.temperature) for one in segments if one.start < until]
         if setting.options.word_timestamps and segments:

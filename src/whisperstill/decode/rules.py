@@ -5,7 +5,7 @@ end is followed by the next one's start), monotone, a largest first timestamp, a
 timestamps together are more probable than any single text token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -31,6 +31,9 @@ class History:
     timestamp: Int[Tensor, "rows"]
     """Last timestamp token of the row; 0 when there was none."""
 
+    def __iter__(self) -> Iterator[Int[Tensor, "rows"]]:
+        return iter((self.count, self.last, self.penultimate, self.timestamp))
+
     @classmethod
     def empty(cls, rows: int, device: torch.device) -> "History":
         """Nothing yet."""
@@ -39,8 +42,7 @@ class History:
     @classmethod
     def at(cls, steps: Sequence["History"], index: Int[Tensor, "rows"]) -> "History":
         """Of each row what was known after `index[row]` of these steps."""
-        fields = ("count", "last", "penultimate", "timestamp")
-        return cls(*(torch.stack([getattr(one, name) for one in steps]).gather(0, index[None])[0] for name in fields))
+        return cls(*(torch.stack(field).gather(0, index[None])[0] for field in zip(*steps, strict=True)))
 
     def along(self, tokens: Int[Tensor, "rows more"], timestamp_begin: int) -> list["History"]:
         """What is known now, and after each of these tokens."""
@@ -52,8 +54,7 @@ class History:
     @classmethod
     def rows(cls, steps: Sequence["History"]) -> "History":
         """Row by row all of these steps: row 0 at every step, row 1 at every step ..."""
-        fields = ("count", "last", "penultimate", "timestamp")
-        return cls(*(torch.stack([getattr(one, name) for one in steps], 1).flatten() for name in fields))
+        return cls(*(torch.stack(field, 1).flatten() for field in zip(*steps, strict=True)))
 
     def with_next(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> "History":
         """Another one that knows one more token a row."""
@@ -63,12 +64,13 @@ class History:
 
     def put(self, rows: list[int], size: int) -> None:
         """Rows that begin anew; there are `size` rows afterwards."""
-        for name in ("count", "last", "penultimate", "timestamp"):
-            old = getattr(self, name)
+        begun = []
+        for old in self:
             tensor = old.new_zeros(size)
             tensor[: len(old)] = old
             tensor[rows] = 0
-            setattr(self, name, tensor)
+            begun.append(tensor)
+        self.count, self.last, self.penultimate, self.timestamp = begun
 
     def add(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
         """Note one more token a row."""
@@ -78,12 +80,11 @@ class History:
 
     def copy(self) -> "History":
         """Another one that knows the same (`add` and `keep` put new tensors in place of the old)."""
-        return History(self.count, self.last, self.penultimate, self.timestamp)
+        return History(*self)
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Drop all rows but these."""
-        self.count, self.last = self.count[rows], self.last[rows]
-        self.penultimate, self.timestamp = self.penultimate[rows], self.timestamp[rows]
+        self.count, self.last, self.penultimate, self.timestamp = (field[rows] for field in self)
 
 
 class Rules:

@@ -126,7 +126,7 @@ def stopped_at(heard: Recognised, duration: float, vocabulary: Vocabulary) -> fl
 
 
 def segments_of(
-    heard: Recognised, start: float, duration: float, first_id: int, tokenizer: Tokenizer, timestamps: bool
+    heard: Recognised, start: float, duration: float, tokenizer: Tokenizer, timestamps: bool
 ) -> list[Segment]:
     """The segments of one window that begins at `start` and holds `duration` seconds of audio.
 
@@ -151,7 +151,7 @@ def segments_of(
         if text.strip() and end > begin:
             segments.append(
                 Segment(
-                    id=first_id + len(segments),
+                    id=len(segments),
                     seek=round(start * 100),
                     start=round(start + begin, 3),
                     end=round(start + end, 3),

@@ -22,7 +22,7 @@ def window(tokenizer: Tokenizer, *parts: float | str, ended: bool = True, **figu
 
 
 def cut(tokenizer: Tokenizer, heard: Recognised, start: float = 0.0, duration: float = 10.0) -> list[Segment]:
-    return segments_of(heard, start, duration, 0, tokenizer, timestamps=True)
+    return segments_of(heard, start, duration, tokenizer, timestamps=True)
 
 
 def spans(segments: Sequence[Segment]) -> list[tuple[float, float, str]]:
@@ -59,7 +59,7 @@ def test_empty_segments_are_none(tokenizer: Tokenizer) -> None:
 
 def test_without_timestamps_the_window_is_one_segment(tokenizer: Tokenizer) -> None:
     heard = window(tokenizer, " one two")
-    assert spans(segments_of(heard, 5.0, 4.0, 7, tokenizer, timestamps=False)) == [(5.0, 9.0, " one two")]
+    assert spans(segments_of(heard, 5.0, 4.0, tokenizer, timestamps=False)) == [(5.0, 9.0, " one two")]
 
 
 @pytest.mark.parametrize(
