@@ -1,7 +1,7 @@
 """Is what is decoded speculatively what is decoded greedily, to the last token?
 
 Hypothesis: whoever proposes, in whatever batch, with or without timestamps, float32 output is equal; exact blocks are
-equal to the last bit in float32 and bf16; free bf16 differs only where two logits are nearly equal.
+equal to the last bit in float32, bf16 and int8; free bf16 and int8 differ only where two logits are nearly equal.
 
 Method: the encoder states of a label store (real speech, read once by the teacher's encoder) are decoded greedily, then
 speculatively with the student at batch 16, 4 and 1, and with drafts that are random, always wrong, always right, or end
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,12 +88,13 @@ def decode(
     size: int,
     *,
     make: Make | None = None,
+    student: bool = False,
     blocks: tuple[int, ...] = (1,),
     exact: bool = False,
     temperature: float = 0.0,
-    top: int = 2,
+    top: int = 0,
 ) -> tuple[list[Decoded], Speculation]:
-    """Every other window with timestamps."""
+    """Every other window with timestamps; `make` or the `student` drafts, or nobody."""
     found: dict[int, Decoded] = {}
     counts = Speculation()
     for timestamps in (False, True):
@@ -101,7 +103,8 @@ def decode(
         chosen = range(int(timestamps), len(states), 2)
         if not chosen:
             continue
-        pool = Pool(recogniser.network, rules, min(size, len(chosen)), top, make, blocks, exact)
+        drafts = recogniser.make_draft(rules) if student else make
+        pool = Pool(recogniser.network, rules, min(size, len(chosen)), top, drafts, blocks, exact)
         jobs = [
             Job(states[row].to(recogniser.network.dtype), start, temperature=temperature, key=row) for row in chosen
         ]
@@ -122,8 +125,9 @@ def compare(name: str, found: list[Decoded], expected: list[Decoded], counts: Sp
             places = [at for at, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b]
             result.differing_tokens += len(places) + abs(len(mine) - len(theirs))
             at = min([*places, len(mine) - 1, len(theirs) - 1])
-            two = other.observed.top_logits[min(at, len(other.observed.top_logits) - 1)]
-            result.margins.append(round(float(two[0] - two[1]), 4))
+            if other.observed.top_logits.shape[1] > 1:
+                two = other.observed.top_logits[min(at, len(other.observed.top_logits) - 1)]
+                result.margins.append(round(float(two[0] - two[1]), 4))
     print(json.dumps(vars(result)), flush=True)
     return result
 
@@ -171,7 +175,6 @@ def main() -> None:
 def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore[no-untyped-def]
     """All comparisons."""
     recogniser = Recogniser(teacher, dtype=torch.float32, assistant=student)
-    drafts = recogniser.make_draft(recogniser.rules(True))
     results = []
 
     def timed(name: str, expected: list[Decoded], part: int, size: int, **how: object) -> None:
@@ -185,7 +188,7 @@ def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore
     print(f"greedy: {counts.tokens} tokens, {time.perf_counter() - begun:.0f} s", flush=True)
     for size, part in ((16, 1), (4, 8), (1, 24)):
         expected = greedy if part == 1 else decode(recogniser, states[::part], 16)[0]
-        timed(f"float32, student, batch {size}", expected, part, size, make=drafts, blocks=(1, 4, 8, 16))
+        timed(f"float32, student, batch {size}", expected, part, size, student=True, blocks=(1, 4, 8, 16))
     part = 24
     some = states[::part]
     expected = decode(recogniser, some, 16)[0]
@@ -202,28 +205,32 @@ def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore
         how = {"make": lambda size, capacity, change=change: Told(texts, change), "blocks": (8,)}
         timed(f"float32, {name}, batch 16", expected, part, 16, **how)
     sampled = decode(recogniser, some, 16, temperature=0.7)[0]
-    timed("float32, student, temperature 0.7, batch 4", sampled, part, 4, make=drafts, blocks=(4,), temperature=0.7)
+    timed("float32, student, temperature 0.7, batch 4", sampled, part, 4, student=True, blocks=(4,), temperature=0.7)
 
-    few = states[:: 4 * part]
-    for dtype in (torch.float32, torch.bfloat16):
-        narrow = Recogniser(teacher, dtype=dtype, assistant=student)
-        maker = narrow.make_draft(narrow.rules(True))
-        plain, _ = decode(narrow, few, 4, make=lambda size, capacity: Nobody(), blocks=(EXACT_BLOCK,), exact=True)
+    few = states[:: 2 * part]
+    narrow: dict[str, dict[str, Any]] = {
+        "float32": {"dtype": torch.float32},
+        "bf16": {"dtype": torch.bfloat16},
+        "int8": {"int8": True},
+    }
+    for name, kind in narrow.items():
+        rounded = Recogniser(teacher, assistant=student, **kind)
+        exact = {"blocks": (EXACT_BLOCK,), "exact": True, "top": 2}
+        plain, _ = decode(rounded, few, 4, make=lambda size, capacity: Nobody(), **exact)
         begun = time.perf_counter()
-        found, counts = decode(narrow, few, 4, make=maker, blocks=(EXACT_BLOCK,), exact=True)
-        one = compare(f"exact blocks, {dtype}, batch 4", found, plain, counts, time.perf_counter() - begun)
+        found, counts = decode(rounded, few, 4, student=True, **exact)
+        one = compare(f"exact blocks, {name}, batch 4", found, plain, counts, time.perf_counter() - begun)
         one.bits_equal = same_bits(found, plain)
         results.append(one)
-        if dtype == torch.bfloat16:
-            alone, _ = decode(narrow, few, 1)
-            begun = time.perf_counter()
-            found, counts = decode(narrow, few, 4, make=maker, blocks=(4,))
-            results.append(compare("free, bf16, batch 4 against greedy alone", found, alone, counts, 0.0))
-    results.append(control(recogniser, few, drafts))
+        if name != "float32":
+            alone, _ = decode(rounded, few, 1, top=2)
+            found, counts = decode(rounded, few, 4, student=True, blocks=(4,))
+            results.append(compare(f"free, {name}, batch 4 against greedy alone", found, alone, counts, 0.0))
+    results.append(control(recogniser, few))
     return results
 
 
-def control(recogniser: Recogniser, states: list[Tensor], drafts: Make) -> Result:
+def control(recogniser: Recogniser, states: list[Tensor]) -> Result:
     """One slot of one layer is spoiled at one position: this must be noticed."""
     expected, _ = decode(recogniser, states, 4)
     extend = Slots.extend
@@ -236,7 +243,7 @@ def control(recogniser: Recogniser, states: list[Tensor], drafts: Make) -> Resul
 
     Slots.extend = spoiled  # type: ignore[method-assign]
     try:
-        found, counts = decode(recogniser, states, 4, make=drafts, blocks=(4,))
+        found, counts = decode(recogniser, states, 4, student=True, blocks=(4,))
     finally:
         Slots.extend = extend  # type: ignore[method-assign]
     return compare("control, a spoiled slot", found, expected, counts, 0.0)

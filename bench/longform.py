@@ -56,7 +56,8 @@ def faster_whisper(model: str, folder: Path) -> Callable[[str], str]:
     write_ctranslate2(checkpoint, folder, "float32")
     peer = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=torch.get_num_threads())
     # A student that saw neither timestamps nor prompts is told so: with them it loses four words of five.
-    plain = {"without_timestamps": True, "condition_on_previous_text": False} if "teacher" in checkpoint.metadata else {}
+    told = {"without_timestamps": True, "condition_on_previous_text": False}
+    plain = told if "teacher" in checkpoint.metadata else {}
 
     def text(path: str) -> str:
         segments, _ = peer.transcribe(path, language="en", beam_size=1, best_of=5, **plain)

@@ -222,7 +222,7 @@ class Recogniser:
     ) -> list[Recognised]:
         """Greedy transcripts of encoded windows, in order.
 
-        An assistant with an encoder of its own needs `draft_states` (see there).
+        An assistant with an encoder of its own needs `draft_states` (see there); `ValueError` without.
         `prompt` (see `prompt`) stands before every window's start tokens; `top` as in `Record`. Raises
         `SettingsError` for a language or a task that the network does not know.
         """
@@ -237,6 +237,8 @@ class Recogniser:
         ]
         if not jobs:
             return []
+        if draft_states is None and self.assistant and self.assistant.network.encoder is not self.network.encoder:
+            raise ValueError("the assistant has an encoder of its own: give the draft_states of these windows")
         pool, self._pool = self._kept_pool(len(jobs), timestamps, top), None
         found = pool.run(jobs)
         self.speculation += pool.counts
