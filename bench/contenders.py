@@ -53,6 +53,7 @@ class Contender:
 CONTENDERS = (
     Contender("ours"),
     Contender("ours bf16", bf16=True),
+    Contender("ours int8"),
     Contender("ours, student drafts", assisted=True),
     Contender("ours bf16, student drafts", assisted=True, bf16=True),
     Contender("transformers"),
@@ -123,7 +124,8 @@ def _ours(name: str, job: Job, encoder: Stopwatch) -> Decode:
     from whisperstill.audio.mel import pad_or_trim
 
     assistant = job.student if "student" in name else None
-    model = whisperstill.load(job.model, device="cpu", dtype="bf16" if "bf16" in name else "fp32", assistant=assistant)
+    dtype = next((one for one in ("bf16", "int8") if one in name), "fp32")
+    model = whisperstill.load(job.model, device="cpu", dtype=dtype, assistant=assistant)
     recogniser = model.recogniser
     recogniser.encode = encoder.around(recogniser.encode)  # type: ignore[method-assign]
 

@@ -7,8 +7,8 @@ text for all; one process a library, stopped but for its turns (`contenders`); e
 back (A B C, C B A, ...), the first round not counted; the median over rounds of a contender's time over ours. Short:
 clips one by one, in memory. Long: recordings from file to text, windows batched where the contender can; all but
 "own" take our cuts. Decoder time is what is left when the encoder's is subtracted, where a library lets it be timed.
-Ours is float32 greedy; word error rates are Whisper-normalised, `same` is the share of texts equal to the letter.
-whisper.cpp computes with f16 weights and caches: its f32 files abort in 1.8.5.
+Ours is float32 greedy where nothing else is said; word error rates are Whisper-normalised, `same` is the share of texts
+equal to the letter. whisper.cpp computes with f16 weights and caches: its f32 files abort in 1.8.5.
 Limit: the encoder (87.4 GFLOP a window of base), which nobody here does without; "decoder" shows the rest.
 
     python bench/decode.py --speech ../shared/speech --student runs/mini-librispeech/student
@@ -123,11 +123,16 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines).strip()
 
 
+def clips_of(folder: Path) -> list[dict[str, Any]]:
+    """A set's recordings, whole."""
+    lines = map(json.loads, (folder / "manifest.jsonl").read_text().splitlines())
+    return [{**one, "audio": str(folder / one["audio"])} for one in lines]
+
+
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every model in every setting."""
     import torch
 
-    from whisperstill.corpus import read_corpus
     from whisperstill.model.whisper import best_dtype
 
     models = {"teacher": options.teacher, "student": options.student}
@@ -139,11 +144,9 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
         work = options.work / role
         prepare(models[role], student, work)
         for setting in options.settings:
-            utterances = [
-                one
-                for name in SETTINGS[setting]
-                for one in read_corpus(str(options.speech / name / "manifest.jsonl")).utterances[: options.clips]
-            ]
+            clips = [one for name in SETTINGS[setting] for one in clips_of(options.speech / name)[: options.clips]]
+            if options.recordings:
+                clips = [one for one in clips if one["id"] in options.recordings]
             chosen = [
                 one
                 for one in CONTENDERS
@@ -158,20 +161,20 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
                 model=models[role],
                 work=str(work),
                 student=student,
-                clips=tuple(one.audio.path for one in utterances),
+                clips=tuple(one["audio"] for one in clips),
                 long=setting == "long",
                 language="en",
                 threads=options.threads,
                 options=json.loads(options.ours),
             )
             found = measure(job, turns, options.rounds)
-            seconds = sum(one.audio.duration for one in utterances)
-            rows = summary(found, ("ours", batches[0]), [one.text or "" for one in utterances], seconds)
+            seconds = sum(one["duration_s"] for one in clips)
+            rows = summary(found, ("ours", batches[0]), [one["text"] for one in clips], seconds)
             done.append(
                 {
                     "model": role,
                     "setting": setting,
-                    "clips": len(utterances),
+                    "clips": len(clips),
                     "audio_seconds": round(seconds, 1),
                     "rows": rows,
                 }
@@ -202,6 +205,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--contenders", nargs="*", default=[], help=f"parts of names out of: {'; '.join(names)}")
     parser.add_argument("--clips", type=int, help="only the first so many of each set")
+    parser.add_argument("--recordings", nargs="+", help="only those with these ids")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[8], help="of recordings; the first is ours'")
     parser.add_argument("--threads", type=int, default=2)
