@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.model.int8 import Int8Linear
+from whisperstill.model.linear import onednn_linear
 
-FEW_ROWS = 64
-"""Up to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS libraries block for
-tall left factors, and the transposed product is up to twice as fast."""
+TALL_ROWS = {torch.float32: 4, torch.bfloat16: 64}
+"""From 2 (bf16: from 1) to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS
+libraries block for tall left factors, and the transposed product is up to twice as fast. All others are oneDNN's."""
 
 
 class OutputLayer:
@@ -21,18 +22,22 @@ class OutputLayer:
 
     def __init__(self, weight: Float[Tensor, "vocab width"], rows: int, int8: Int8Linear | None = None) -> None:
         self._weight, self._int8 = weight, int8
-        self._tall = min(rows, FEW_ROWS) if weight.device.type == "cpu" and int8 is None else 0
+        on_cpu = weight.device.type == "cpu" and int8 is None
+        self._tall = min(rows, TALL_ROWS.get(weight.dtype, 0)) if on_cpu else 0
+        self._onednn = on_cpu and weight.dtype == torch.float32
         if self._tall:
             vocab = weight.shape[0]
             self._product = weight.new_empty(vocab * self._tall)
             self._logits = torch.empty(self._tall, vocab, device=weight.device)
 
     def __call__(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
-        """Logits; the next call overwrites them."""
+        """Logits; the next call may overwrite them."""
         if self._int8 is not None:
             eighths: Tensor = self._int8(hidden)
             return eighths.float()
         rows, vocab = len(hidden), self._weight.shape[0]
+        if self._onednn and not 1 < rows <= self._tall:
+            return onednn_linear(hidden, self._weight, None)
         if rows > self._tall:
             return F.linear(hidden, self._weight).float()
         product = self._product[: vocab * rows].view(vocab, rows)
