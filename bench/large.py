@@ -61,7 +61,7 @@ def broken_folder(folder: Path, good: list[str]) -> Iterator[str]:
         (folder / name).write_bytes(content)
         yield str(folder / name)
         link = folder / Path(path).name
-        link.symlink_to(path)
+        link.symlink_to(Path(path).resolve())
         yield str(link)
 
 
