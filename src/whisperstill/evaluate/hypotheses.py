@@ -27,7 +27,7 @@ class Hypotheses:
     tokens: int
     """Tokens that the decoder gave, end tokens not counted."""
     skipped: tuple[Skipped, ...]
-    """Utterances whose audio cannot be read."""
+    """Utterances whose audio cannot be read, or not to its end."""
 
 
 def decode_utterances(
@@ -71,8 +71,9 @@ def decode_utterances(
     options = DecodingOptions(without_timestamps=True, batch_size=batch_size)
     results = transcribe_recordings(recogniser, recordings, options, advance)
     for utterance, (_, result) in zip(long, results, strict=True):
-        if isinstance(result, AudioError):
-            skipped.append(_skipped(utterance, result))
+        if isinstance(result, AudioError) or result.broken:  # what is missing would count as deleted
+            reason = result if isinstance(result, AudioError) else AudioError(result.broken)
+            skipped.append(_skipped(utterance, reason))
             continue
         texts[utterance.id] = result.text
         tokens += sum(len(segment.tokens) for segment in result.segments)

@@ -42,7 +42,7 @@ def linear(
 ) -> Float[Tensor, "*rows outputs"]:
     """`input @ weight.T + bias`."""
     rows = input.numel() // input.shape[-1]
-    few = rows <= FEW_ROWS and input.dtype == torch.float32 and input.device.type == "cpu"
+    few = 1 <= rows <= FEW_ROWS and input.dtype == torch.float32 and input.device.type == "cpu"
     if not few or torch.is_grad_enabled():
         return F.linear(input, weight, bias)
     if rows == 1:

@@ -12,7 +12,7 @@ from whisperstill.model.whisper import Whisper
 DIMS = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5, 16, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("rows", [0, 1, 2, 5, 16, FEW_ROWS, FEW_ROWS + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_few_rows_are_as_many(rows: int, dtype: torch.dtype) -> None:
     layer = Linear(24, 40).to(dtype)
