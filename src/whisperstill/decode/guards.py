@@ -19,6 +19,8 @@ from whisperstill.text.vocabulary import Vocabulary
 
 FAR = 1.0
 """Seconds from any voice at which text is not believed; times of words and segments are seldom as wrong as that."""
+FASTEST = 30.0
+"""Characters a second of voice that nobody speaks: fast English has 20, and stretches of voice are padded."""
 COPIES = 5
 """Copies of the same tokens in a row that are a loop."""
 LOOP_TOKENS = 12
@@ -42,6 +44,10 @@ class Voice:
     def is_far(self, start: float, end: float) -> bool:
         """Whether nobody speaks within `FAR` seconds of a stretch."""
         return not any(begin - FAR < end and start < stop + FAR for begin, stop in self.spans)
+
+    def has_room_for(self, text: str) -> bool:
+        """Whether this much can have been said while somebody speaks."""
+        return len(text) <= FASTEST * self.seconds_after(0.0)
 
     def seconds_after(self, at: float) -> float:
         """How long somebody speaks after a moment."""

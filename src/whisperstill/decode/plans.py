@@ -148,6 +148,11 @@ class Plan(ABC):
             if text:
                 self._suppress(window.start, window.start + window.duration, text, "silence")
             return False
+        # A moment that a detector takes for a voice (a chord, a bird) is enough for the network to say a sentence.
+        doubted = is_silent(heard.recognised, replace(self.setting.options, logprob_threshold=None))
+        if window.voice is not None and doubted and not window.voice.has_room_for(text):
+            self._suppress(window.start, window.start + window.duration, text, "more text than voice")
+            return False
         return True
 
     def found(self, heard: Heard, until: float = math.inf) -> list[Segment]:

@@ -101,6 +101,13 @@ def test_voice_is_looked_for_within_a_second() -> None:
     assert Voice(()).is_far(0.0, 30.0)
 
 
+def test_nobody_speaks_faster_than_anybody() -> None:
+    voice = Voice(((0.0, 0.5), (3.0, 3.5)))
+    assert voice.has_room_for("thirty characters in a second,")
+    assert not voice.has_room_for("thirty-one characters a second.")
+    assert not Voice(()).has_room_for("x") and Voice(()).has_room_for("")
+
+
 def test_nobody_speaks_in_silence_and_somebody_where_the_detector_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Voice.of(np.zeros(32_000, np.float32)).spans == ()
     monkeypatch.setattr(guards, "voice_spans", lambda blocks: [(0.5, 0.25), (1.0, 0.5)])

@@ -1,5 +1,7 @@
 """Which windows there are and what stands before them: prompts, hotwords, prefix, languages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,22 @@ def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, mon
     ]
     believed = Transcriber(scripted).transcribe(wave, language="en", guards=False)
     assert believed.text == "near far near far near far" and not believed.suppressed
+
+
+@pytest.mark.parametrize("strategy", ["quiet", "sequential"])
+def test_more_text_than_voice_is_believed_where_the_network_is_sure(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(((1.0, 1.2),))))
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+    sentence = [vocabulary.timestamp(0.0), *tokenizer.encode(" more than anybody says"), vocabulary.timestamp(2.0)]
+    heard = {}
+    for silence in (0.5, 0.9):
+        scripted.script = lambda first, language, silence=silence: replace(decoded(sentence), no_speech=silence)
+        heard[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", strategy=strategy)
+    assert heard[0.5].text == "more than anybody says" and not heard[0.5].suppressed
+    [gone] = heard[0.9].suppressed
+    assert heard[0.9].text == "" and gone.reason == "more text than voice" and gone.text == heard[0.5].text
 
 
 def test_sequential_hears_windows_of_the_length_asked_for(scripted: Scripted) -> None:
