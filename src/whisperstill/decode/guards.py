@@ -21,6 +21,9 @@ FAR = 1.0
 """Seconds from any voice at which text is not believed; times of words and segments are seldom as wrong as that."""
 FASTEST = 30.0
 """Characters a second of voice that nobody speaks: fast English has 20, and stretches of voice are padded."""
+DOUBTED = 1.5
+"""Times the log-probability at which a window is decoded again: what is below in the end, at every temperature, is
+what the network says of dishes and engines (-1.8 to -2.9), and of speech only where it understands next to nothing."""
 COPIES = 5
 """Copies of the same tokens in a row that are a loop."""
 LOOP_TOKENS = 12

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32
 
 from whisperstill.audio.reader import Reader
-from whisperstill.decode.guards import FAR, Voice
+from whisperstill.decode.guards import DOUBTED, FAR, Voice
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import (
@@ -147,6 +147,10 @@ class Plan(ABC):
         if is_silent(heard.recognised, self.setting.options):
             if text:
                 self._suppress(window.start, window.start + window.duration, text, "silence")
+            return False
+        least = self.setting.options.logprob_threshold
+        if window.voice is not None and least is not None and heard.recognised.mean_logprob < DOUBTED * least:
+            self._suppress(window.start, window.start + window.duration, text, "doubted")
             return False
         # A moment that a detector takes for a voice (a chord, a bird) is enough for the network to say a sentence.
         doubted = is_silent(heard.recognised, replace(self.setting.options, logprob_threshold=None))

@@ -1,7 +1,5 @@
 """Which windows there are and what stands before them: prompts, hotwords, prefix, languages."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -128,11 +126,25 @@ def test_more_text_than_voice_is_believed_where_the_network_is_sure(
     sentence = [vocabulary.timestamp(0.0), *tokenizer.encode(" more than anybody says"), vocabulary.timestamp(2.0)]
     heard = {}
     for silence in (0.5, 0.9):
-        scripted.script = lambda first, language, silence=silence: replace(decoded(sentence), no_speech=silence)
+        scripted.script = lambda first, language, silence=silence: decoded(sentence, no_speech=silence)
         heard[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", strategy=strategy)
     assert heard[0.5].text == "more than anybody says" and not heard[0.5].suppressed
     [gone] = heard[0.9].suppressed
     assert heard[0.9].text == "" and gone.reason == "more text than voice" and gone.text == heard[0.5].text
+
+
+def test_what_the_network_doubts_at_every_temperature_is_not_believed(scripted: Scripted) -> None:
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+    sentence = [vocabulary.timestamp(0.0), *tokenizer.encode(" Thank you."), vocabulary.timestamp(2.0)]
+    heard = {}
+    for logprob in (-1.4, -1.6):
+        scripted.script = lambda first, language, logprob=logprob: decoded(sentence, logprob=logprob)
+        heard[logprob] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
+    assert heard[-1.4].text == "Thank you." and not heard[-1.4].suppressed
+    assert heard[-1.6].text == ""
+    assert [(one.text, one.reason) for one in heard[-1.6].suppressed] == [("Thank you.", "doubted")]
+    believed = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", guards=False)
+    assert believed.text == "Thank you."
 
 
 def test_sequential_hears_windows_of_the_length_asked_for(scripted: Scripted) -> None:
