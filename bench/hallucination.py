@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--without-guards", default='{"guards": false}', help="keywords of transcribe, as JSON")
     parser.add_argument("--seconds", nargs="+", type=int, default=list(SECONDS), help="lengths of what is made")
     parser.add_argument("--clips", type=int, help="only the first so many of each set of speech")
+    parser.add_argument("--keep-peers", action="store_true", help="peers as the results have them")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("bench/results/hallucination.json"))
     parser.add_argument("--render", type=Path, help="print the tables of a result and end")
@@ -177,9 +178,12 @@ def main() -> None:
             "the plain teacher": plain(options.teacher),
             "faster-whisper, defaults": faster_whisper(options.teacher, folder, options.threads),
         }
-        words: dict[str, dict[str, float]] = {}
+        words: dict[str, dict[str, float]] = {kind: {} for kind in files}
+        if options.keep_peers:
+            words = json.loads(options.output.read_text())["words_an_hour"]
+            hearing = {"ours": hearing["ours"]}
         for kind, paths in files.items():
-            words[kind] = {name: round(words_an_hour(hear, paths), 1) for name, hear in hearing.items()}
+            words[kind] |= {name: round(words_an_hour(hear, paths), 1) for name, hear in hearing.items()}
             print(json.dumps({kind: words[kind]}), flush=True)
         rates = {
             name: {
