@@ -269,7 +269,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_a_resumed_run_ends_with_the_same_bits(
     training: TrainSettings, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = replace(training, dropout=0.1, accumulation=2, batch_size=1)
+    whole = replace(training, dropout=0.1, batch_size=2, micro_batch=1)
     train.run(whole, Silent())
     parts = replace(whole, output=tmp_path / "parts")
     with monkeypatch.context() as patch:

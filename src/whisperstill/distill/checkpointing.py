@@ -4,10 +4,13 @@
     checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the run's state as JSON
     checkpoints/best.safetensors             trained weights with the lowest validation WER so far
 
-Each file is written aside, flushed and renamed, then named in the manifest; the one before is kept until then.
+Each file is written aside, flushed and renamed, then named in the manifest; the one before is kept until then. Of
+several processes each writes the moments of the weights that it updates (`step-00000200.1-of-2.safetensors`), the first
+one the weights, too; any number of processes can go on from that.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from whisperstill.distill.ranks import Ranks
 from whisperstill.errors import StoreError
 from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
 from whisperstill.model.whisper import Whisper
@@ -47,30 +51,40 @@ def trained(network: Whisper) -> dict[str, torch.nn.Parameter]:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, ranks: Ranks) -> None:
         self.directory = output / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manifest_path = self.directory / "manifest.json"
-        remove_left_over(self.directory)
+        self._ranks = ranks
+        if ranks.leads:
+            remove_left_over(self.directory)
+        ranks.wait()
 
     def save(self, network: Whisper, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
         """Write a checkpoint of this moment; older ones than the last `KEEP` are removed after it exists."""
         tensors: dict[str, Tensor] = {}
         for name, weight in trained(network).items():
-            tensors[f"weight/{name}"] = weight.detach().contiguous()
-            for key, value in optimiser.state[weight].items():
+            if self._ranks.leads:
+                tensors[f"weight/{name}"] = weight.detach().contiguous()
+            for key, value in optimiser.state.get(weight, {}).items():
                 tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
-        entry = self._write(
-            f"step-{progress.step:08d}.safetensors", tensors, {"progress": json.dumps(asdict(progress))}
-        )
+        names = self._names(progress.step)
+        self._write(names[self._ranks.rank], tensors, {"progress": json.dumps(asdict(progress))})
+        self._ranks.wait()
+        if not self._ranks.leads:
+            return
         entries = [old for old in self._entries() if old["step"] < progress.step]
-        entries.append({"step": progress.step, **entry})
+        files = {name: file_sha256(self.directory / name) for name in names}
+        entries.append({"step": progress.step, "files": files})
         write_whole(self._manifest_path, json.dumps(entries[-KEEP:], indent=1))
         for old in entries[:-KEEP]:
-            (self.directory / old["file"]).unlink(missing_ok=True)
+            for name in old["files"]:
+                (self.directory / name).unlink(missing_ok=True)
 
     def save_best(self, network: Whisper, step: int) -> None:
         """Keep these weights as the best so far."""
+        if not self._ranks.leads:
+            return
         tensors = {name: weight.detach().contiguous() for name, weight in trained(network).items()}
         self._write("best.safetensors", tensors, {"step": str(step)})
 
@@ -81,28 +95,32 @@ class Checkpoints:
         """
         entries = self._entries()
         for entry in reversed(entries):
-            path = self.directory / entry["file"]
-            if not path.exists() or file_sha256(path) != entry["sha256"]:
-                continue
-            with safe_open(str(path), framework="pt") as file:
-                progress = Progress(**json.loads(file.metadata()["progress"]))
-                self._check(progress.identity, json.loads(json.dumps(identity)))
-                weights = trained(network)
-                names = set(file.keys())
-                for name, weight in weights.items():
-                    with torch.no_grad():
-                        weight.copy_(file.get_tensor(f"weight/{name}"))
-                    state = {
-                        key: file.get_tensor(f"{key}/{name}").to(weight.device if key != "step" else "cpu")
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                        if f"{key}/{name}" in names
-                    }
-                    if state:
-                        optimiser.state[weight] = state
-            return progress
+            paths = {self.directory / name: digest for name, digest in entry["files"].items()}
+            if all(path.exists() and file_sha256(path) == digest for path, digest in paths.items()):
+                return self._read(list(paths), network, optimiser, json.loads(json.dumps(identity)))
         if entries:
             raise StoreError(f"no checkpoint in {self.directory} is whole: delete that folder and train anew")
         return None
+
+    def _read(
+        self, paths: Sequence[Path], network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+    ) -> Progress:
+        updated = {weight for group in optimiser.param_groups for weight in group["params"]}
+        found: dict[str, Any] = {}
+        for path in paths:
+            with safe_open(str(path), framework="pt") as file:
+                found |= json.loads(file.metadata()["progress"])
+                self._check(found["identity"], identity)
+                for key in file.keys():  # noqa: SIM118
+                    what, _, name = key.partition("/")
+                    weight = trained(network)[name]
+                    if what == "weight":
+                        with torch.no_grad():
+                            weight.copy_(file.get_tensor(key))
+                    elif weight in updated:
+                        device = "cpu" if what == "step" else weight.device
+                        optimiser.state[weight][what] = file.get_tensor(key).to(device)
+        return Progress(**found)
 
     def load_best(self, network: Whisper) -> bool:
         """Put the best weights into the network; False when none were kept."""
@@ -124,11 +142,15 @@ class Checkpoints:
                 "or delete that folder"
             )
 
-    def _write(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, str]:
-        path = self.directory / name
-        with whole(path) as temporary:
+    def _names(self, step: int) -> list[str]:
+        """A file for each process."""
+        size = self._ranks.size
+        parts = [""] if size == 1 else [f".{rank + 1}-of-{size}" for rank in range(size)]
+        return [f"step-{step:08d}{part}.safetensors" for part in parts]
+
+    def _write(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        with whole(self.directory / name) as temporary:
             save_file(tensors, temporary, metadata)
-        return {"file": name, "sha256": file_sha256(path)}
 
     def _entries(self) -> list[dict[str, Any]]:
         if not self._manifest_path.exists():

@@ -130,11 +130,6 @@ def _kept_at(example: Example, step: int) -> bool:
 
 
 def batches(found: Sequence[Example], batch_size: int, seed: int, epoch: int) -> list[list[Example]]:
-    """An epoch's batches: shuffled, windows of like length together (little padding), then shuffled again."""
+    """An epoch's batches, in an order of its own. Sequences are packed, so those of like length need not be together."""
     order = [found[index] for index in rng(seed, epoch, "order").permutation(len(found))]
-    pool = batch_size * 8
-    grouped: list[list[Example]] = []
-    for start in range(0, len(order), pool):
-        alike = sorted(order[start : start + pool], key=lambda example: len(example.labelled.tokens))
-        grouped += [alike[at : at + batch_size] for at in range(0, len(alike), batch_size)]
-    return [grouped[index] for index in rng(seed, epoch, "batches").permutation(len(grouped))]
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]

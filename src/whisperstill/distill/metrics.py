@@ -8,15 +8,22 @@ from whisperstill.files import write_whole
 
 
 class Metrics:
-    """`metrics.jsonl` of a run. A resume drops the lines after its checkpoint, so no step stands twice."""
+    """`metrics.jsonl` of a run. A resume drops the lines after its checkpoint, so no step stands twice.
 
-    def __init__(self, path: Path, resume_step: int) -> None:
-        self.path = path
+    Of several processes only one `writes`.
+    """
+
+    def __init__(self, path: Path, resume_step: int, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        if not writes:
+            return
         kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **figures: Any) -> None:
         """Append a line."""
+        if not self.writes:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(figures) + "\n")
 

@@ -35,6 +35,8 @@ class Loaded:
     """Top-k at the taught tokens, where the loss is taken from it."""
     hidden: Tensor | None
     """The teacher's last hidden states `[taught, width]`, where the loss needs them."""
+    seconds: float
+    """Of audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +82,19 @@ class BatchSource:
     def load(self, examples: Sequence[Example], epoch: int) -> Loaded:
         """A batch for these examples as this epoch sees them, on the CPU."""
         views = [compose(example, self.vocabulary, self.drawing, epoch) for example in examples]
-        longest = max(len(view.decoder_ids) for view in views)
-        pad = self.vocabulary.end_of_text
-
-        def padded(rows: Sequence[Sequence[int]], fill: int, dtype: torch.dtype = torch.long) -> Tensor:
-            return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows], dtype=dtype)
-
-        scored = padded([view.scored for view in views], False, torch.bool)
-        taught = scored.clone()
-        if self.kind != "live":
-            for row, view in enumerate(views):
-                if not view.as_labelled:
-                    taught[row] = False
+        scored = _joined([view.scored for view in views])
+        known = [[self.kind == "live" or view.as_labelled] * len(view.scored) for view in views]
         batch = Batch(
             windows=tuple(example.labelled.window.id for example in examples),
             states=self._states(examples),
-            decoder_ids=padded([view.decoder_ids for view in views], pad),
-            target_ids=padded([view.target_ids for view in views], pad),
+            lengths=tuple(len(view.decoder_ids) for view in views),
+            decoder_ids=_joined([view.decoder_ids for view in views]),
+            target_ids=_joined([view.target_ids for view in views]),
             scored=scored,
-            taught=taught,
+            taught=scored & _joined(known),
         )
-        return Loaded(batch, self._top(examples, views), self._hidden(examples, views))
+        seconds = sum(example.labelled.window.duration for example in examples)
+        return Loaded(batch, self._top(examples, views), self._hidden(examples, views), seconds)
 
     def _states(self, examples: Sequence[Example]) -> Tensor:
         if self.from_store:
@@ -131,6 +125,11 @@ class BatchSource:
         return torch.cat([self.store.hidden(example.labelled)[steps] for example, steps in taught])
 
 
+def _joined(rows: Sequence[Sequence[int] | Sequence[bool]]) -> Tensor:
+    """Sequences one behind the other."""
+    return torch.tensor([value for row in rows for value in row])
+
+
 def _steps(view: View) -> Tensor:
     """The teacher's steps at a view's scored tokens."""
     return torch.tensor([step for step, scored in zip(view.steps, view.scored, strict=True) if scored])
@@ -150,8 +149,7 @@ class TeacherDecoder:
         if self.network is not None:
             decoder = self.network.decoder
             states = batch.states.to(device=device, dtype=self.network.dtype)
-            position = torch.zeros(len(states), dtype=torch.long, device=device)
-            hidden = decoder(batch.decoder_ids.to(device), position, decoder.forced(states))
+            hidden = decoder.packed(batch.decoder_ids.to(device), batch.lengths, states)
             hidden = hidden[batch.taught.to(device)].float()
             return Targets(HiddenTargets(hidden, self.embedding), hidden)
         stored = None if loaded.hidden is None else loaded.hidden.to(device).float()

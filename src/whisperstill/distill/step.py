@@ -6,9 +6,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from whisperstill.distill.checkpointing import trained
 from whisperstill.distill.objective import Weights, objective
+from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.source import Loaded, TeacherDecoder
 from whisperstill.model.whisper import Whisper
+from whisperstill.records.batch import Batch
 from whisperstill.records.losses import LossSums
 
 
@@ -19,18 +22,21 @@ def accumulate(
     weights: Weights,
     alpha_hidden: float,
     dtype: torch.dtype,
+    ranks: Ranks,
 ) -> tuple[LossSums, float]:
-    """Gradients of the loss over all micro-batches, added to the student's; the sums and the loss.
+    """Gradients of the loss over all micro-batches of all processes, added to the student's; the sums and the loss.
 
-    Every token weighs the same whatever micro-batch it stands in: k micro-batches give the gradient of one batch.
+    Every token weighs the same whatever micro-batch it stands in, and in whatever process: k micro-batches give the
+    gradient of one batch.
     """
-    total_scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches)
-    total_taught = sum(int(loaded.batch.taught.sum()) for loaded in micro_batches)
+    scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches)
+    taught_tokens = sum(int(loaded.batch.taught.sum()) for loaded in micro_batches)
+    total_scored, total_taught = map(int, ranks.total(scored, taught_tokens))
     sums, loss_value = LossSums(), 0.0
     for loaded in micro_batches:
         batch = loaded.batch.to(student.device)
         targets = teacher.targets(loaded)
-        hidden = _student_hidden(student, batch.states, batch.decoder_ids, dtype)
+        hidden = _student_hidden(student, batch, dtype)
         rows = batch.scored
         flat = hidden[rows]
         taught = batch.taught[rows]
@@ -51,7 +57,7 @@ def accumulate(
         distance = 0.0
         if alpha_hidden and targets.hidden is not None:
             squared = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
-            loss = loss + alpha_hidden / total_taught * squared
+            loss = loss + alpha_hidden / max(1, total_taught) * squared
             distance = float(squared.detach())
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -64,15 +70,14 @@ def accumulate(
             scored=int(rows.sum()),
             taught=int(taught.sum()),
         )
-    return sums, loss_value
+    ranks.sum_gradients(trained(student).values())
+    everywhere = LossSums.of(ranks.total(*sums))
+    return everywhere, ranks.total(loss_value)[0]
 
 
-def _student_hidden(student: Whisper, states: Tensor, decoder_ids: Tensor, dtype: torch.dtype) -> Tensor:
+def _student_hidden(student: Whisper, batch: Batch, dtype: torch.dtype) -> Tensor:
     """The student's last hidden states, teacher-forced; in bf16 under autocast, with float32 weights."""
-    device = student.device.type
-    mixed = torch.autocast(device, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
+    mixed = torch.autocast(student.device.type, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
     with mixed:
-        decoder = student.decoder
-        position = torch.zeros(len(states), dtype=torch.long, device=student.device)
-        hidden = decoder(decoder_ids, position, decoder.forced(states.to(student.dtype)))
-    return hidden.float()  # type: ignore[no-any-return]
+        hidden = student.decoder.packed(batch.decoder_ids, batch.lengths, batch.states.to(student.dtype))
+    return hidden.float()

@@ -6,13 +6,15 @@ from pathlib import Path
 class Board:
     """Scalars for TensorBoard; silently nothing when the library is not there."""
 
-    def __init__(self, directory: Path, resume_step: int) -> None:
+    def __init__(self, directory: Path, resume_step: int, writes: bool) -> None:
+        self._writer = None
+        if not writes:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
+            return
+        self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
 
     def add(self, step: int, figures: dict[str, float]) -> None:
         """Scalars of a step."""

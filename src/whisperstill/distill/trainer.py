@@ -14,6 +14,7 @@ from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
 from whisperstill.distill.metrics import Metrics
 from whisperstill.distill.objective import Weights
+from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.schedule import Shape, learning_rate_factor
 from whisperstill.distill.source import BatchSource, Loaded, TeacherDecoder
 from whisperstill.distill.step import accumulate
@@ -22,6 +23,7 @@ from whisperstill.distill.validation import Validation
 from whisperstill.errors import TrainingError
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.random import rng
+from whisperstill.units import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TrainerSettings:
 
     epochs: int
     batch_size: int
-    accumulation: int
+    micro_batch: int
     learning_rate: float
     warmup_steps: int
     schedule: Shape
@@ -73,21 +75,23 @@ class Trainer:
         output: Path,
         identity: dict[str, Any],
         validation: Validation | None,
+        ranks: Ranks,
     ) -> None:
         self.student, self.teacher, self.source, self.examples = student, teacher, source, found
         self.settings, self.output, self.identity, self.validation = settings, output, identity, validation
-        self.checkpoints = Checkpoints(output)
+        self.ranks = ranks
+        self.checkpoints = Checkpoints(output, ranks)
         student.decoder.dropout = settings.dropout
+        self.weights = list(trained(student).values())
         self.optimiser = torch.optim.AdamW(
-            trained(student).values(),
+            [weight for index, weight in enumerate(self.weights) if ranks.owns(index)],
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.epsilon,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        per_step = settings.batch_size * settings.accumulation
-        self.steps_per_epoch = math.ceil(len(found) / per_step)
+        self.steps_per_epoch = math.ceil(len(found) / settings.batch_size)
         self.total_steps = self.steps_per_epoch * settings.epochs
         if settings.max_steps is not None:
             self.total_steps = min(self.total_steps, settings.max_steps)
@@ -106,8 +110,8 @@ class Trainer:
         restored = self.checkpoints.restore(self.student, self.optimiser, self.identity)
         progress = restored or Progress(identity=self.identity)
         resumed_from = progress.step
-        metrics = Metrics(self.output / "metrics.jsonl", progress.step)
-        board = Board(self.output / "tensorboard", progress.step)
+        metrics = Metrics(self.output / "metrics.jsonl", progress.step, self.ranks.leads)
+        board = Board(self.output / "tensorboard", progress.step, self.ranks.leads)
         advance(progress.step, {})
         encoded_before = progress.windows_encoded - self.source.windows_encoded
         self.student.train()
@@ -123,7 +127,7 @@ class Trainer:
             due = self.settings.eval_every and progress.step % self.settings.eval_every == 0
             if self.validation is not None and (due or last):
                 self._validate(progress, metrics, board, say)
-            stopped = stop() and not last
+            stopped = self.ranks.total(stop())[0] > 0 and not last
             if progress.step % self.settings.checkpoint_every == 0 or last or stopped:
                 self.checkpoints.save(self.student, self.optimiser, progress)
             if stopped:
@@ -139,12 +143,18 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
-        torch.manual_seed(int(rng(settings.seed, progress.step, "dropout").integers(2**62)))
-        self.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(int(rng(settings.seed, progress.step, "dropout", self.ranks.rank).integers(2**62)))
+        self.student.zero_grad(set_to_none=True)
         sums, loss = accumulate(
-            self.student, self.teacher, micro_batches, settings.weights, settings.alpha_hidden, settings.dtype
+            self.student,
+            self.teacher,
+            micro_batches,
+            settings.weights,
+            settings.alpha_hidden,
+            settings.dtype,
+            self.ranks,
         )
-        norm = float(torch.nn.utils.clip_grad_norm_(trained(self.student).values(), settings.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, settings.clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [window for loaded in micro_batches for window in loaded.batch.windows]
             raise TrainingError(
@@ -152,6 +162,7 @@ class Trainer:
                 "--learning-rate or look at that audio; the last checkpoint is intact"
             )
         self.optimiser.step()
+        self.ranks.spread(self.weights)
         progress.step += 1
         return {
             "loss": loss,
@@ -159,7 +170,18 @@ class Trainer:
             "learning_rate": settings.learning_rate * factor,
             "gradient_norm": norm,
             "tokens": float(sums.scored),
+            **self._amounts(micro_batches),
         }
+
+    def _amounts(self, micro_batches: Sequence[Loaded]) -> dict[str, float]:
+        """Windows of a step, decoder tokens read, and the share of the encoder's positions that holds no audio."""
+        batches_ = [loaded.batch for loaded in micro_batches]
+        windows, tokens, seconds = self.ranks.total(
+            sum(len(batch.windows) for batch in batches_),
+            sum(sum(batch.lengths) for batch in batches_),
+            sum(loaded.seconds for loaded in micro_batches),
+        )
+        return {"windows": windows, "decoder_tokens": tokens, "silence": 1 - seconds / (windows * WINDOW_SECONDS)}
 
     def _validate(self, progress: Progress, metrics: Metrics, board: Board, say: Callable[[str], None]) -> None:
         assert self.validation is not None
@@ -184,13 +206,14 @@ class Trainer:
             if pending is not None:
                 yield pending.result()
 
-    def _plan(self, done: int) -> Iterator[tuple[int, list[list[Example]]]]:
-        step = 0
+    def _plan(self, done: int) -> Iterator[tuple[int, list[Sequence[Example]]]]:
+        """The micro-batches of this process, step by step."""
+        step, few = 0, self.settings.micro_batch
         for epoch in range(self.settings.epochs):
-            order = batches(self.examples, self.settings.batch_size, self.settings.seed, epoch)
-            for at in range(0, len(order), self.settings.accumulation):
+            for whole in batches(self.examples, self.settings.batch_size, self.settings.seed, epoch):
                 if step >= self.total_steps:
                     return
                 if step >= done:
-                    yield epoch, order[at : at + self.settings.accumulation]
+                    mine = self.ranks.share(whole)
+                    yield epoch, [mine[at : at + few] for at in range(0, len(mine), few)]
                 step += 1

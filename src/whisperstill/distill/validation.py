@@ -4,6 +4,7 @@ The encoder is frozen, so its states are computed once and kept; each validation
 """
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
 from whisperstill.decode.batch import decode_batch
 from whisperstill.decode.rules import Rules
+from whisperstill.distill.ranks import Ranks
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts, Utterance
@@ -32,13 +34,18 @@ class Validation:
         rules: Rules,
         utterances: Sequence[Utterance],
         language: str | None,
+        ranks: Ranks,
         batch_size: int = 16,
     ) -> None:
-        """Keeps utterances of at most 30 s that have a reference. Raises `CorpusError` when none are left."""
+        """Keeps utterances of at most 30 s that have a reference, of several processes each its share.
+
+        Raises `CorpusError` when none are left.
+        """
         self.network, self.tokenizer, self.rules, self.batch_size = network, tokenizer, rules, batch_size
+        self.ranks = ranks
         self.items: list[tuple[Utterance, str, Tensor]] = []
         usable = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
-        for utterance in sorted(usable, key=lambda u: u.audio.duration):
+        for utterance in ranks.share(sorted(usable, key=lambda u: u.audio.duration)):
             try:
                 waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
             except AudioError:
@@ -47,7 +54,7 @@ class Validation:
                 mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(network.device), network.dims.mels)
                 states = network.encoder(mel)[0].clone()
             self.items.append((utterance, utterance.language or language or "en", states))
-        if not self.items:
+        if not ranks.total(len(self.items))[0]:
             raise CorpusError("the validation manifest has no utterance of at most 30 s with a reference")
 
     @torch.inference_mode()
@@ -68,4 +75,4 @@ class Validation:
                 heard = self.tokenizer.decode(list(decoded.tokens))
                 total = total + count_edits(clean(utterance.text or ""), clean(heard))
         self.network.train(was_training)
-        return total
+        return EditCounts(*map(int, self.ranks.total(*astuple(total))))

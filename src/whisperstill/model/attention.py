@@ -64,6 +64,43 @@ def attention(
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
 
 
+def attention_by_sequence(
+    query: Float[Tensor, "1 heads tokens head_dim"],
+    key: Float[Tensor, "sequences heads keys head_dim"],
+    value: Float[Tensor, "sequences heads keys head_dim"],
+    lengths: Sequence[int],
+    causal: bool,
+) -> Float[Tensor, "1 heads tokens head_dim"]:
+    """Attention of sequences packed one behind the other, each to keys of its own.
+
+    `causal`: keys are packed like queries, and a token sees those of its sequence up to itself. Else `key[i]` are those
+    of sequence i, all of them seen. A CPU takes one sequence after the other; accelerators all at once, padded.
+    """
+    if query.device.type != "cpu":
+        return _padded_attention(query, key, value, lengths, causal)
+    keys = key.split(list(lengths), dim=2) if causal else key.split(1)
+    values = value.split(list(lengths), dim=2) if causal else value.split(1)
+    queries = query.split(list(lengths), dim=2)
+    return torch.cat([attention(*one, causal=causal) for one in zip(queries, keys, values, strict=True)], dim=2)
+
+
+def _padded_attention(
+    query: Float[Tensor, "1 heads tokens head_dim"],
+    key: Float[Tensor, "sequences heads keys head_dim"],
+    value: Float[Tensor, "sequences heads keys head_dim"],
+    lengths: Sequence[int],
+    causal: bool,
+) -> Float[Tensor, "1 heads tokens head_dim"]:
+    """The same with every sequence padded to the longest: few large kernels."""
+
+    def padded(x: Tensor) -> Tensor:
+        rows = [one[0].transpose(0, 1) for one in x.split(list(lengths), dim=2)]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
+
+    rows = attention(padded(query), *((padded(key), padded(value)) if causal else (key, value)), causal=causal)
+    return torch.cat([row[:, :length] for row, length in zip(rows, lengths, strict=True)], dim=1)[None]
+
+
 def plain_attention(
     query: Heads, key: Float[Tensor, "batch heads keys head_dim"], value: Float[Tensor, "batch heads keys head_dim"]
 ) -> Heads:
@@ -99,9 +136,14 @@ class SelfAttention(nn.Module):
         value: Float[Tensor, "batch heads keys head_dim"],
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         causal: bool = False,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Scaled dot-product attention and the output projection."""
-        attended: Tensor = self.out(merge_heads(attention(query, key, value, mask, causal)))
+        """Scaled dot-product attention and the output projection; of packed sequences where there are `lengths`."""
+        if lengths is None:
+            seen = attention(query, key, value, mask, causal)
+        else:
+            seen = attention_by_sequence(query, key, value, lengths, causal=True)
+        attended: Tensor = self.out(merge_heads(seen))
         return attended
 
 
@@ -124,13 +166,18 @@ class CrossAttention(nn.Module):
 
     def attend(
         self,
-        x: Float[Tensor, "batch tokens width"],
+        x: Float[Tensor, "rows tokens width"],
         key: Float[Tensor, "batch heads positions head_dim"],
         value: Float[Tensor, "batch heads positions head_dim"],
-    ) -> Float[Tensor, "batch tokens width"]:
-        """Attend from a block to a window's keys and values."""
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "rows tokens width"]:
+        """Attend from a block to a window's keys and values; from packed sequences where there are `lengths`."""
         query = split_heads(self.query(x), self.heads)
-        attended: Tensor = self.out(merge_heads(attention(query, key, value)))
+        if lengths is None:
+            seen = attention(query, key, value)
+        else:
+            seen = attention_by_sequence(query, key, value, lengths, causal=False)
+        attended: Tensor = self.out(merge_heads(seen))
         return attended
 
     def scores(

@@ -85,6 +85,23 @@ class Decoder(nn.Module):
         hidden: Tensor = self.norm(x)
         return hidden
 
+    def packed(
+        self, tokens: Int[Tensor, "tokens"], lengths: Sequence[int], states: Float[Tensor, "sequences positions width"]
+    ) -> Float[Tensor, "tokens width"]:
+        """`forward` with teacher forcing, of whole sequences one behind the other: nothing is padded.
+
+        Row i is the normalised last hidden state after `tokens[i]`; sequence j holds `lengths[j]` tokens and hears
+        `states[j]`.
+        """
+        at = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
+        x = (self.embedding(tokens) + self.positions[at])[None]
+        memory = Forced(self.project(states))
+        for index, layer in enumerate(self._stack):
+            x = self._look_back(index, layer, x, memory, None, True, lengths)
+            x = self._look_at_window(layer, x, *memory.cross(index), lengths)
+        hidden: Tensor = self.norm(x)[0]
+        return hidden
+
     def watch(
         self,
         tokens: Int[Tensor, "batch tokens"],
@@ -123,15 +140,21 @@ class Decoder(nn.Module):
         memory: Memory,
         mask: Bool[Tensor, "batch 1 block keys"] | None,
         causal: bool,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch block width"]:
         query, key, value = layer.attention.project(layer.attention_norm(x))
         key, value = memory.extend(index, key, value)
-        return x + self._drop(layer.attention.attend(query, key, value, mask, causal))
+        return x + self._drop(layer.attention.attend(query, key, value, mask, causal, lengths))
 
     def _look_at_window(
-        self, layer: DecoderLayer, x: Float[Tensor, "batch block width"], key: Keys, value: Keys
-    ) -> Float[Tensor, "batch block width"]:
-        x = x + self._drop(layer.cross.attend(layer.cross_norm(x), key, value))
+        self,
+        layer: DecoderLayer,
+        x: Float[Tensor, "rows block width"],
+        key: Keys,
+        value: Keys,
+        lengths: Sequence[int] | None = None,
+    ) -> Float[Tensor, "rows block width"]:
+        x = x + self._drop(layer.cross.attend(layer.cross_norm(x), key, value, lengths))
         return x + self._drop(layer.mlp(layer.mlp_norm(x)))
 
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:

@@ -9,29 +9,28 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of windows, padded to its longest sequence."""
+    """A batch of windows, their sequences one behind the other: there is no padding."""
 
     windows: tuple[str, ...]
     """Ids of the windows."""
     states: Float[Tensor, "batch positions width"]
     """Encoder states: the student's encoder is the teacher's, frozen, so both decoders read these."""
-    decoder_ids: Int[Tensor, "batch tokens"]
-    """Prompt (if drawn), start tokens, transcript; padded on the right, where nothing looks."""
-    target_ids: Int[Tensor, "batch tokens"]
+    lengths: tuple[int, ...]
+    """Decoder tokens of each window."""
+    decoder_ids: Int[Tensor, "tokens"]
+    """Prompt (if drawn), start tokens, transcript."""
+    target_ids: Int[Tensor, "tokens"]
     """The token that follows each decoder token."""
-    scored: Bool[Tensor, "batch tokens"]
+    scored: Bool[Tensor, "tokens"]
     """Where the loss looks: at transcript and end token of utterances the filter kept."""
-    taught: Bool[Tensor, "batch tokens"]
+    taught: Bool[Tensor, "tokens"]
     """Where the teacher's distribution is known for exactly these decoder tokens; within `scored`."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
+        tensors = (self.decoder_ids, self.target_ids, self.scored, self.taught)
         return Batch(
-            self.windows,
-            *(
-                tensor.to(device)
-                for tensor in (self.states, self.decoder_ids, self.target_ids, self.scored, self.taught)
-            ),
+            self.windows, self.states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors)
         )
 
 

@@ -1,6 +1,7 @@
 """Sums and counts of a loss. Sums add over micro-batches, ranks and the last short batch; means are for display."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,14 @@ class LossSums:
 
     def __add__(self, other: "LossSums") -> "LossSums":
         return LossSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(astuple(self))
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "LossSums":
+        """The sums whose values these are."""
+        return cls(*(type(field.default)(value) for field, value in zip(fields(cls), values, strict=True)))
 
     def means(self) -> dict[str, float]:
         """Means per token, for display."""

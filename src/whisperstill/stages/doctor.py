@@ -211,7 +211,7 @@ def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:
 def training(settings: Any, label: Any, student: Sizes, windows: float, tokens: float, speeds: Speeds) -> StageEstimate:
     """Seconds of training."""
     steps = getattr(settings, "max_steps", None)
-    batch = getattr(settings, "batch_size", 8) * getattr(settings, "accumulation", 1)
+    batch = getattr(settings, "batch_size", 8)
     views = getattr(label, "packings", 1)
     epochs = float(getattr(settings, "epochs", 1))
     if steps and windows:

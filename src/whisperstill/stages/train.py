@@ -10,7 +10,7 @@ from typing import Literal
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.files import write_whole
-from whisperstill.stages.console import Console
+from whisperstill.stages.console import Console, Silent
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class TrainSettings:
     max_steps: int | None = None
     """Stop after this many optimiser steps."""
     batch_size: int = 8
-    """Windows at a time."""
-    accumulation: int = 1
-    """Batches per optimiser step."""
+    """Windows per optimiser step, over all processes."""
+    micro_batch: int | None = None
+    """Windows whose gradients are taken at a time (default: as many as fit a quarter of the memory); of no effect on
+    the result."""
     learning_rate: float = 3e-4
     """Peak learning rate (the paper: 1e-4 at batch 256)."""
     warmup_steps: int = 50
@@ -112,7 +113,7 @@ class TrainReport:
 
 
 def run(settings: TrainSettings, console: Console) -> TrainReport:
-    """Train, or go on training.
+    """Train, or go on training. Started by `torchrun`, all its processes train one student; one of them writes.
 
     Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`, `TrainingError`.
     """
@@ -123,7 +124,9 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.checkpointing import trained
     from whisperstill.distill.curve_plot import plot
     from whisperstill.distill.examples import Drawing, examples
+    from whisperstill.distill.memory import windows_at_a_time
     from whisperstill.distill.objective import Weights
+    from whisperstill.distill.ranks import Ranks
     from whisperstill.distill.result import write_result
     from whisperstill.distill.source import BatchSource, TeacherDecoder
     from whisperstill.distill.trainer import Trainer, TrainerSettings
@@ -137,7 +140,10 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.text.vocabulary import Vocabulary
 
     _check(settings)
-    device = choose_device(settings.device)
+    ranks = Ranks.of_environment(choose_device(settings.device))
+    device = ranks.device
+    if not ranks.leads:
+        console = Silent()
     verdicts = None
     labels = settings.labels
     if (labels / "filter.json").exists():
@@ -202,9 +208,9 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         language = None if vocabulary.multilingual else "en"
         rules = Rules(vocabulary, checkpoint.generation, False, device)
         limited = utterances[:: max(1, -(-len(utterances) // settings.validation_limit))]
-        validation = Validation(student, tokenizer, rules, limited, language)
+        validation = Validation(student, tokenizer, rules, limited, language, ranks)
 
-    undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every")
+    undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every", "micro_batch")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
         "student_sha256": checkpoint.sha256,
@@ -220,7 +226,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         TrainerSettings(
             epochs=settings.epochs,
             batch_size=settings.batch_size,
-            accumulation=settings.accumulation,
+            micro_batch=settings.micro_batch or windows_at_a_time(checkpoint.dims, ranks.device),
             learning_rate=settings.learning_rate,
             warmup_steps=settings.warmup_steps,
             schedule=settings.schedule,
@@ -241,6 +247,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         settings.output,
         identity,
         validation,
+        ranks,
     )
     count = sum(weight.numel() for weight in trained(student).values())
     console.info(
@@ -256,7 +263,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             stop.is_set, lambda steps, fields: bar.advance(steps, **fields), lambda line: console.info(line)
         )
     progress = outcome.progress
-    if outcome.finished:
+    if outcome.finished and ranks.leads:
         spoken = {example.labelled.language for example in found}
         write_result(
             trainer,
@@ -271,7 +278,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             plot(settings.output / "metrics.jsonl", settings.output / "training.png")
         except MissingExtraError as error:
             console.warn(str(error))
-    else:
+    elif not outcome.finished:
         console.warn(f"stopped at step {progress.step} of {trainer.total_steps}: run the same command to go on")
     report = TrainReport(
         output=str(settings.output),
@@ -286,7 +293,10 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         parameters_trained=count,
         seconds=outcome.seconds,
     )
-    write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
+    if ranks.leads:
+        write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
+    ranks.wait()
+    ranks.close()
     if outcome.finished:
         best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
         console.info(f"student written to {settings.output}{best}")
@@ -314,7 +324,7 @@ class _on_terminate:
 
 def _check(settings: TrainSettings) -> None:
     problems = []
-    for name in ("epochs", "batch_size", "accumulation", "checkpoint_every", "log_every", "validation_limit"):
+    for name in ("epochs", "batch_size", "checkpoint_every", "log_every", "validation_limit"):
         if getattr(settings, name) < 1:
             problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
     for name in ("alpha_kl", "alpha_pl", "alpha_hidden", "weight_decay", "warmup_steps", "eval_every"):
@@ -326,8 +336,10 @@ def _check(settings: TrainSettings) -> None:
     for name in ("timestamp_probability", "prompt_probability"):
         if not 0 <= getattr(settings, name) <= 1:
             problems.append(f"{name} must be 0 to 1, got {getattr(settings, name)}")
-    if settings.packings is not None and settings.packings < 1:
-        problems.append(f"packings must be at least 1, got {settings.packings}")
+    for name in ("packings", "micro_batch"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            problems.append(f"{name} must be at least 1, got {value}")
     if not 0 <= settings.dropout < 1:
         problems.append(f"dropout must be 0 to below 1, got {settings.dropout}")
     if not settings.alpha_kl + settings.alpha_pl + settings.alpha_hidden > 0:

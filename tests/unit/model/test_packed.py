@@ -1,0 +1,73 @@
+"""Sequences packed one behind the other give what each gives alone, gradients included."""
+
+import pytest
+import torch
+from small_models import make_checkpoint
+from torch import Tensor
+
+from whisperstill.model import attention
+from whisperstill.model.dims import Dims
+from whisperstill.model.whisper import Whisper
+
+LENGTHS = (5, 1, 8, 3)
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def network(small_dims: Dims) -> Whisper:
+    checkpoint = make_checkpoint(small_dims, b"")
+    return Whisper.from_state(small_dims, {name: 3 * tensor for name, tensor in checkpoint.state.items()})
+
+
+@pytest.fixture
+def states() -> Tensor:
+    return torch.randn(len(LENGTHS), 60, 64, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randint(0, 200, (sum(LENGTHS),), generator=torch.Generator().manual_seed(4))
+
+
+def padded(network: Whisper, tokens: Tensor, states: Tensor) -> Tensor:
+    """The slow twin: every sequence padded to the longest."""
+    rows = torch.nn.utils.rnn.pad_sequence(tokens.split(LENGTHS), batch_first=True, padding_value=7)
+    position = torch.zeros(len(LENGTHS), dtype=torch.long)
+    hidden = network.decoder(rows, position, network.decoder.forced(states))
+    return torch.cat([row[:length] for row, length in zip(hidden, LENGTHS, strict=True)])
+
+
+def gradients(network: Whisper, hidden: Tensor) -> dict[str, Tensor]:
+    """Of a sum that no two tokens enter alike."""
+    network.zero_grad()
+    weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(5))
+    (hidden * weights).sum().backward()
+    return {name: weight.grad for name, weight in network.decoder.named_parameters() if weight.grad is not None}
+
+
+def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert found.keys() == expected.keys() and len(found) > 20
+    return max(float((found[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in expected)
+
+
+@pytest.mark.parametrize("by_sequence", [True, False], ids=["one after the other", "padded within attention"])
+def test_packed_equals_padded(
+    network: Whisper, tokens: Tensor, states: Tensor, by_sequence: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not by_sequence:  # what accelerators do
+        monkeypatch.setattr(attention, "attention_by_sequence", attention._padded_attention)
+    expected = padded(network, tokens, states)
+    found = network.decoder.packed(tokens, LENGTHS, states)
+    assert torch.allclose(found, expected, atol=TOLERANCE)
+    assert furthest(gradients(network, found), gradients(network, padded(network, tokens, states))) < TOLERANCE
+
+
+def test_wrong_lengths_are_noticed(network: Whisper, tokens: Tensor, states: Tensor) -> None:
+    found = network.decoder.packed(tokens, (5, 2, 7, 3), states)
+    assert not torch.allclose(found, padded(network, tokens, states), atol=1e-2)
+
+
+def test_other_neighbours_change_nothing(network: Whisper, tokens: Tensor, states: Tensor) -> None:
+    found = network.decoder.packed(tokens, LENGTHS, states)[5:6]
+    alone = network.decoder.packed(tokens[5:6], (1,), states[1:2])
+    assert torch.allclose(found, alone, atol=TOLERANCE)
