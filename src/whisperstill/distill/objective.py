@@ -7,9 +7,10 @@ more than `CHUNK` tokens never exist. KL is at temperature T and times T^2, in o
 * from the stored top-k and log-sum-exp: all tokens outside the k share one bucket. By the data-processing inequality
   this is a lower bound; the gap is exactly `tail mass x KL(teacher's tail || student's tail)`, each renormalised.
 
-With u = logits / T and q = softmax(u), the gradient of the bucketed KL is q - p inside the k, and q (1 - p_t / q_t)
-outside, where p_t and q_t are the tail masses of teacher and student. One exponential of the student's logits serves
-both losses: exp(u) to the power of T is exp(logits).
+KL stands for any divergence of the menu. With u = logits / T, q = softmax(u), and s what the menu gives for each cell,
+the gradient is s - q sum(s) inside the k, and q (s_t / q_t - sum(s)) outside, where s_t and q_t belong to the bucket;
+for the KL itself that is q - p, and q (1 - p_t / q_t). One exponential of the student's logits serves both losses:
+exp(u) to the power of T is exp(logits).
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whisperstill.distill.divergence import Divergence, divergence
 from whisperstill.records.batch import HiddenTargets, TopTargets
 
 CHUNK = 256
 """Tokens whose logits exist at a time."""
+LEAST = 1e-30
+"""Mass of the bucket where rounding leaves none."""
+STEEPEST = 1e4
+"""Bound of the slope of a bucket that is nearly empty."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,15 @@ class Weights:
     alpha_kl: float = 0.8
     alpha_pl: float = 1.0
     temperature: float = 2.0
+    divergence: Divergence = "forward-kl"
 
 
 @dataclass(frozen=True, slots=True)
 class _Scales:
     cross_entropy: float
     kl: float
+    temperature: float
+    divergence: Divergence
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,8 @@ class _Chunked(torch.autograd.Function):
         taught: Tensor,
         teacher: TopTargets | HiddenTargets | None,
         scales: _Scales,
-        temperature: float,
     ) -> tuple[Tensor, Tensor]:
+        temperature = scales.temperature
         wants_hidden, wants_embedding = ctx.needs_input_grad[:2]
         grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
         grad_embedding = torch.zeros_like(embedding, dtype=torch.float32) if wants_embedding else None
@@ -96,9 +105,11 @@ class _Chunked(torch.autograd.Function):
                 # d(T^2 KL)/dz = T^2 / T * d KL / du
                 weight = scales.kl * temperature * taught[part]
                 if isinstance(teacher, TopTargets):
-                    kl = _kl_of_top(z, soft, student, teacher, at, temperature, weight, grad)
-                else:
+                    kl = _of_top(z, soft, student, teacher, at, scales, weight, grad)
+                elif scales.divergence == "forward-kl":
                     kl = _kl_of_hidden(z, soft, student, teacher, at, temperature, weight, grad)
+                else:
+                    kl = _of_hidden(z, student, teacher, at, scales, weight, grad)
                 sums[1] += (kl * taught[part]).sum(dtype=torch.float64) * temperature**2
             sloped = grad.to(hidden.dtype)
             if grad_hidden is not None:
@@ -116,7 +127,7 @@ class _Chunked(torch.autograd.Function):
         return (
             None if grad_hidden is None else grad_hidden * grad_total,
             None if grad_embedding is None else grad_embedding * grad_total,
-            *(None,) * 6,
+            *(None,) * 5,
         )
 
 
@@ -151,28 +162,51 @@ def _kl_of_hidden(
     return mean + student.lse - sharp.lse
 
 
-def _kl_of_top(
+def _of_hidden(
+    z: Float[Tensor, "rows vocab"],
+    student: _Softmax,
+    teacher: HiddenTargets,
+    at: Int[Tensor, "rows"],
+    scales: _Scales,
+    weight: Float[Tensor, "rows"],
+    grad: Float[Tensor, "rows vocab"],
+) -> Float[Tensor, "rows"]:
+    """The same for any divergence, in more memory."""
+    log_q = z / scales.temperature - student.lse[:, None]
+    theirs = teacher.hidden[at].to(teacher.embedding.dtype) @ teacher.embedding.t()
+    log_p = (theirs.float() / scales.temperature).log_softmax(-1)
+    distance, slope = divergence(scales.divergence, log_p, log_q)
+    total = slope.sum(-1, keepdim=True)
+    grad.addcmul_(slope.sub_(log_q.exp_().mul_(total)), weight[:, None])
+    return distance
+
+
+def _of_top(
     z: Float[Tensor, "rows vocab"],
     soft: Float[Tensor, "rows vocab"],
     student: _Softmax,
     teacher: TopTargets,
     at: Int[Tensor, "rows"],
-    temperature: float,
+    scales: _Scales,
     weight: Float[Tensor, "rows"],
     grad: Float[Tensor, "rows vocab"],
 ) -> Float[Tensor, "rows"]:
-    """KL per row with one bucket for all outside the k; its gradient times `weight` is added to `grad`."""
+    """Divergence per row with one bucket for all outside the k; its gradient times `weight` is added to `grad`."""
     ids = teacher.ids[at]
-    log_p = teacher.logits[at] / temperature - teacher.lse[at, None]
-    log_q = z.gather(1, ids) / temperature - student.lse[:, None]
-    p, q = log_p.exp(), log_q.exp()
-    tail_p = (1 - p.sum(-1)).clamp_min(0)
-    tail_q = (1 - q.sum(-1)).clamp_min(torch.finfo(torch.float32).tiny)
-    outside = (1 - tail_p / tail_q).clamp(-1e4, 1)
+    log_p = _with_bucket(teacher.logits[at] / scales.temperature - teacher.lse[at, None])
+    log_q = _with_bucket(z.gather(1, ids) / scales.temperature - student.lse[:, None])
+    distance, slope = divergence(scales.divergence, log_p, log_q)
+    total, q = slope.sum(-1), log_q.exp()
+    outside = (slope[:, -1] / q[:, -1] - total).clamp(-STEEPEST, STEEPEST)
     grad.addcmul_(soft, (weight * outside / student.total)[:, None])
-    grad.scatter_add_(1, ids, weight[:, None] * (q * (1 - outside[:, None]) - p))
-    tail = torch.where(tail_p > 0, tail_p * (tail_p.clamp_min(1e-30).log() - tail_q.log()), 0)
-    return (p * (log_p - log_q)).sum(-1) + tail
+    grad.scatter_add_(1, ids, weight[:, None] * (slope - q * (total + outside)[:, None])[:, :-1])
+    return distance
+
+
+def _with_bucket(logs: Float[Tensor, "rows k"]) -> Float[Tensor, "rows cells"]:
+    """Log-probabilities, and last that of all other tokens together."""
+    rest = (1 - logs.exp().sum(-1, keepdim=True)).clamp_min(LEAST)
+    return torch.cat((logs, rest.log()), -1)
 
 
 def objective(
@@ -191,7 +225,12 @@ def objective(
     Adding the shares of all micro-batches gives exactly the loss of the whole batch. Also gives the sums
     `[cross-entropy, T^2 KL, correct]`. With nothing scored the loss is 0, not NaN.
     """
-    scales = _Scales(weights.alpha_pl / max(1, total_scored), weights.alpha_kl / max(1, total_taught))
+    scales = _Scales(
+        weights.alpha_pl / max(1, total_scored),
+        weights.alpha_kl / max(1, total_taught),
+        weights.temperature,
+        weights.divergence,
+    )
     return _Chunked.apply(  # type: ignore[no-any-return, no-untyped-call]
-        hidden, embedding, target_ids, scored, taught, teacher, scales, weights.temperature
+        hidden, embedding, target_ids, scored, taught, teacher, scales
     )

@@ -68,6 +68,8 @@ class TrainSettings:
     """Weight of the mean squared error to the teacher's last hidden states (not in the paper; helps small data)."""
     temperature: float = 2.0
     """Temperature of the KL loss."""
+    divergence: Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"] = "forward-kl"
+    """What stands in the place of the KL loss; `tv` makes drafts that are accepted."""
     freeze_embedding: bool = False
     """Keep the token embedding as it is (not in the paper; helps small data)."""
     freeze_positions: bool = False
@@ -217,7 +219,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         "labels_sha256": store.sha256,
         "windows": len(found),
     }
-    weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature)
+    weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature, settings.divergence)
     trainer = Trainer(
         student,
         TeacherDecoder(original, live),
