@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from whisperstill.distill import result
 from whisperstill.distill.metrics import read_metrics
@@ -269,7 +270,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_a_resumed_run_ends_with_the_same_bits(
     training: TrainSettings, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = replace(training, dropout=0.1, batch_size=2, micro_batch=1)
+    views = {"dropout": 0.1, "token_noise": 0.1, "state_masks": 0.1, "average": 0.9}
+    whole = replace(training, **views, batch_size=2, micro_batch=1)
     train.run(whole, Silent())
     parts = replace(whole, output=tmp_path / "parts")
     with monkeypatch.context() as patch:
@@ -282,6 +284,27 @@ def test_a_resumed_run_ends_with_the_same_bits(
     # negative control: another seed gives other bits
     train.run(replace(whole, output=tmp_path / "seed", seed=1), Silent())
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(whole.output / "model.safetensors")
+
+
+def test_the_result_is_the_average(training: TrainSettings, tmp_path: Path) -> None:
+    """Weights after each step, averaged by hand."""
+    runs = []
+    for steps in (0, 1, 2, 3):
+        if steps:
+            train.run(replace(training, output=tmp_path / f"{steps}", max_steps=steps, schedule="constant"), Silent())
+        folder = tmp_path / f"{steps}" if steps else training.student
+        runs.append(load_file(folder / "model.safetensors"))
+    averaged = replace(training, output=tmp_path / "average", max_steps=3, schedule="constant", average=0.25)
+    train.run(averaged, Silent())
+    found = load_file(averaged.output / "model.safetensors")
+    moved = [name for name in found if not torch.equal(runs[0][name], runs[3][name])]
+    assert len(moved) > 10
+    for name in moved:
+        expected = runs[0][name]
+        for step, weights in enumerate(runs[1:], 1):
+            expected = torch.lerp(expected, weights[name], 1 - min(0.25, step / (step + 9)))
+        assert torch.allclose(found[name], expected, atol=1e-6)
+    assert not any(torch.allclose(found[name], runs[3][name], atol=1e-6) for name in moved)
 
 
 def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:

@@ -60,12 +60,16 @@ class Checkpoints:
             remove_left_over(self.directory)
         ranks.wait()
 
-    def save(self, network: Whisper, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(
+        self, network: Whisper, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], progress: Progress
+    ) -> None:
         """Write a checkpoint of this moment; older ones than the last `KEEP` are removed after it exists."""
         tensors: dict[str, Tensor] = {}
         for name, weight in trained(network).items():
             if self._ranks.leads:
                 tensors[f"weight/{name}"] = weight.detach().contiguous()
+                if name in average:
+                    tensors[f"average/{name}"] = average[name].contiguous()
             for key, value in optimiser.state.get(weight, {}).items():
                 tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
         names = self._names(progress.step)
@@ -88,8 +92,14 @@ class Checkpoints:
         tensors = {name: weight.detach().contiguous() for name, weight in trained(network).items()}
         self._write("best.safetensors", tensors, {"step": str(step)})
 
-    def restore(self, network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]) -> Progress | None:
-        """Bring network and optimiser to the newest checkpoint; None when there is none yet.
+    def restore(
+        self,
+        network: Whisper,
+        optimiser: torch.optim.Optimizer,
+        average: dict[str, Tensor],
+        identity: dict[str, Any],
+    ) -> Progress | None:
+        """Bring network, optimiser and average to the newest checkpoint; None when there is none yet.
 
         Raises `StoreError` when the checkpoints belong to another run, or none of them is whole.
         """
@@ -97,13 +107,18 @@ class Checkpoints:
         for entry in reversed(entries):
             paths = {self.directory / name: digest for name, digest in entry["files"].items()}
             if all(path.exists() and file_sha256(path) == digest for path, digest in paths.items()):
-                return self._read(list(paths), network, optimiser, json.loads(json.dumps(identity)))
+                return self._read(list(paths), network, optimiser, average, json.loads(json.dumps(identity)))
         if entries:
             raise StoreError(f"no checkpoint in {self.directory} is whole: delete that folder and train anew")
         return None
 
     def _read(
-        self, paths: Sequence[Path], network: Whisper, optimiser: torch.optim.Optimizer, identity: dict[str, Any]
+        self,
+        paths: Sequence[Path],
+        network: Whisper,
+        optimiser: torch.optim.Optimizer,
+        average: dict[str, Tensor],
+        identity: dict[str, Any],
     ) -> Progress:
         updated = {weight for group in optimiser.param_groups for weight in group["params"]}
         found: dict[str, Any] = {}
@@ -114,9 +129,9 @@ class Checkpoints:
                 for key in file.keys():  # noqa: SIM118
                     what, _, name = key.partition("/")
                     weight = trained(network)[name]
-                    if what == "weight":
+                    if what in ("weight", "average"):
                         with torch.no_grad():
-                            weight.copy_(file.get_tensor(key))
+                            (weight if what == "weight" else average[name]).copy_(file.get_tensor(key))
                     elif weight in updated:
                         device = "cpu" if what == "step" else weight.device
                         optimiser.state[weight][what] = file.get_tensor(key).to(device)

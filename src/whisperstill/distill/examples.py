@@ -12,8 +12,10 @@ from whisperstill.errors import SettingsError
 from whisperstill.records import Labelled, Verdict
 from whisperstill.records.random import rng
 from whisperstill.text.vocabulary import Vocabulary
-from whisperstill.units import MAX_PROMPT_TOKENS, TEXT_POSITIONS
+from whisperstill.units import MAX_PROMPT_TOKENS, TEXT_POSITIONS, TIMESTAMP_SECONDS, WINDOW_POSITIONS
 
+MASKED = 10
+"""States hidden together: 0.2 s, a syllable."""
 VerdictKey = tuple[str, str, str]
 """Window, corpus, utterance."""
 
@@ -36,6 +38,10 @@ class Drawing:
     seed: int = 0
     timestamp_probability: float = 0.0
     prompt_probability: float = 0.0
+    token_noise: float = 0.0
+    """Share of the transcript's tokens that the decoder reads wrongly."""
+    state_masks: float = 0.0
+    """Share of a window's states that the decoder does not hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +119,31 @@ def compose(example: Example, vocabulary: Vocabulary, drawing: Drawing, epoch: i
             prompt = (vocabulary.start_of_previous, *example.previous[-most:])
     sequence = (*prompt, *start, *tokens)
     lead = len(prompt) + len(start) - 1
+    read = [*sequence[:-1]]
+    if drawing.token_noise:
+        noise = rng(*key, "noise")
+        wrong = noise.random(len(read)) < drawing.token_noise
+        others = noise.integers(0, vocabulary.end_of_text, len(read)).tolist()
+        for at in range(lead + 1, len(read)):
+            if wrong[at] and not vocabulary.is_timestamp(read[at]):
+                read[at] = others[at]
     return View(
-        decoder_ids=sequence[:-1],
+        decoder_ids=tuple(read),
         target_ids=sequence[1:],
         scored=(False,) * lead + tuple(kept),
         steps=(-1,) * lead + tuple(steps),
         as_labelled=not prompt and timestamps == labelled.timestamps,
     )
+
+
+def masked(example: Example, drawing: Drawing, epoch: int) -> list[int]:
+    """The states that an epoch hides: stretches of `MASKED` among those that hold audio."""
+    heard = min(WINDOW_POSITIONS, round(example.labelled.window.duration / TIMESTAMP_SECONDS))
+    stretches = round(drawing.state_masks * heard / MASKED)
+    if not stretches:
+        return []
+    begins = rng(drawing.seed, epoch, example.labelled.window.id, "masks").integers(0, heard, stretches).tolist()
+    return sorted({at for begin in begins for at in range(begin, min(heard, begin + MASKED))})
 
 
 def _kept_at(example: Example, step: int) -> bool:

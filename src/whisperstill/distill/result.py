@@ -48,14 +48,13 @@ def write_result(
         student = replace(initial, state=state, metadata=metadata, generation=generation)
         write_huggingface(_with_own_heads(student, examples, str(trainer.student.device)), directory)
 
-    progress = trainer.checkpoints.restore(trainer.student, trainer.optimiser, trainer.identity)
+    progress = trainer.restore()
     assert progress is not None
-    if trainer.validation is None:
-        written(output, progress.step)
-        return
-    written(output / "last", progress.step)
-    trainer.checkpoints.load_best(trainer.student)
-    written(output, progress.best_step)
+    with trainer.heard():
+        written(output if trainer.validation is None else output / "last", progress.step)
+    if trainer.validation is not None:
+        trainer.checkpoints.load_best(trainer.student)
+        written(output, progress.best_step)
 
 
 def _with_own_heads(student: Checkpoint, examples: Sequence[Example], device: str) -> Checkpoint:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
 from whisperstill.corpus.waveform import window_waveform
-from whisperstill.distill.examples import Drawing, Example, View, compose
+from whisperstill.distill.examples import Drawing, Example, View, compose, masked
 from whisperstill.errors import SettingsError
 from whisperstill.label.store import LabelStore
 from whisperstill.model.whisper import Whisper
@@ -86,7 +86,7 @@ class BatchSource:
         known = [[self.kind == "live" or view.as_labelled] * len(view.scored) for view in views]
         batch = Batch(
             windows=tuple(example.labelled.window.id for example in examples),
-            states=self._states(examples),
+            states=self._masked(self._states(examples), examples, epoch),
             lengths=tuple(len(view.decoder_ids) for view in views),
             decoder_ids=_joined([view.decoder_ids for view in views]),
             target_ids=_joined([view.target_ids for view in views]),
@@ -105,6 +105,13 @@ class BatchSource:
             mel = log_mel(torch.stack(waveforms).to(self.network.device), self.network.dims.mels)
             states = torch.cat([self.network.encoder(one[None]) for one in mel])
         return states.clone()
+
+    def _masked(self, states: Tensor, examples: Sequence[Example], epoch: int) -> Tensor:
+        """Hidden states are the window's mean."""
+        if self.drawing.state_masks:
+            for state, example in zip(states, examples, strict=True):
+                state[masked(example, self.drawing, epoch)] = state.mean(0)
+        return states
 
     def _top(self, examples: Sequence[Example], views: Sequence[View]) -> TopTargets | None:
         taught = [(one, _steps(view)) for one, view in zip(examples, views, strict=True) if view.as_labelled]

@@ -4,12 +4,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from whisperstill.distill.average import Average
 from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
 from whisperstill.distill.metrics import Metrics
@@ -43,6 +46,7 @@ class TrainerSettings:
     weights: Weights
     alpha_hidden: float
     dropout: float
+    average: float
     seed: int
     dtype: torch.dtype
     eval_every: int
@@ -91,6 +95,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        self.average = Average(student, settings.average) if settings.average else None
         self.steps_per_epoch = math.ceil(len(found) / settings.batch_size)
         self.total_steps = self.steps_per_epoch * settings.epochs
         if settings.max_steps is not None:
@@ -107,8 +112,7 @@ class Trainer:
         Raises `TrainingError` when the loss is no longer finite; the last checkpoint is then still good.
         """
         begun = time.monotonic()
-        restored = self.checkpoints.restore(self.student, self.optimiser, self.identity)
-        progress = restored or Progress(identity=self.identity)
+        progress = self.restore() or Progress(identity=self.identity)
         resumed_from = progress.step
         metrics = Metrics(self.output / "metrics.jsonl", progress.step, self.ranks.leads)
         board = Board(self.output / "tensorboard", progress.step, self.ranks.leads)
@@ -129,12 +133,23 @@ class Trainer:
                 self._validate(progress, metrics, board, say)
             stopped = self.ranks.total(stop())[0] > 0 and not last
             if progress.step % self.settings.checkpoint_every == 0 or last or stopped:
-                self.checkpoints.save(self.student, self.optimiser, progress)
+                self.checkpoints.save(self.student, self.optimiser, self._averages(), progress)
             if stopped:
                 break
         board.close()
         self.student.eval()
         return Outcome(not stopped, progress, resumed_from, time.monotonic() - begun)
+
+    def restore(self) -> Progress | None:
+        """Go back to the newest checkpoint; None when there is none."""
+        return self.checkpoints.restore(self.student, self.optimiser, self._averages(), self.identity)
+
+    def heard(self) -> AbstractContextManager[None]:
+        """Within, the student has the weights that a listener would get now: the average's where there is one."""
+        return self.average.heard() if self.average else nullcontext()
+
+    def _averages(self) -> dict[str, Tensor]:
+        return self.average.values if self.average else {}
 
     def _step(self, progress: Progress, micro_batches: Sequence[Loaded]) -> dict[str, float]:
         settings = self.settings
@@ -164,6 +179,8 @@ class Trainer:
         self.optimiser.step()
         self.ranks.spread(self.weights)
         progress.step += 1
+        if self.average:
+            self.average.update(progress.step)
         return {
             "loss": loss,
             **sums.means(),
@@ -185,14 +202,15 @@ class Trainer:
 
     def _validate(self, progress: Progress, metrics: Metrics, board: Board, say: Callable[[str], None]) -> None:
         assert self.validation is not None
-        wer = 100 * self.validation.edits().rate
+        with self.heard():
+            wer = 100 * self.validation.edits().rate
+            better = progress.best_wer is None or wer < progress.best_wer
+            if better:
+                progress.best_wer, progress.best_step = wer, progress.step
+                self.checkpoints.save_best(self.student, progress.step)
         metrics.add(step=progress.step, validation_wer=wer)
         board.add(progress.step, {"validation_wer": wer})
-        better = progress.best_wer is None or wer < progress.best_wer
         say(f"step {progress.step}: validation WER {wer:.2f} %{' (best so far)' if better else ''}")
-        if better:
-            progress.best_wer, progress.best_step = wer, progress.step
-            self.checkpoints.save_best(self.student, progress.step)
 
     def _steps(self, done: int) -> Iterator[list[Loaded]]:
         """Micro-batches of each step still to do, read one step ahead."""

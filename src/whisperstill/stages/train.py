@@ -76,6 +76,12 @@ class TrainSettings:
     """Keep the decoder's positions as they are."""
     dropout: float = 0.0
     """Share of each residual branch of the decoder dropped in training."""
+    token_noise: float = 0.0
+    """Share of the tokens that the decoder reads replaced by random ones (the targets stay): it has to listen."""
+    state_masks: float = 0.0
+    """Share of the encoder's states hidden from the decoder (live: from the teacher's, too), in stretches of 0.2 s."""
+    average: float = 0.0
+    """Decay of an average over the last steps' weights, which is validated and becomes the result; 0: none."""
     timestamp_probability: float = 0.0
     """Share of samples decoded with timestamps (the paper: 0.5); needs labels with timestamps."""
     prompt_probability: float = 0.0
@@ -198,7 +204,13 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         store,
         student,
         vocabulary,
-        Drawing(settings.seed, settings.timestamp_probability, settings.prompt_probability),
+        Drawing(
+            settings.seed,
+            settings.timestamp_probability,
+            settings.prompt_probability,
+            settings.token_noise,
+            settings.state_masks,
+        ),
         settings.targets,
         settings.temperature,
         kept_states and settings.states != "live",
@@ -239,6 +251,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             weights=weights,
             alpha_hidden=settings.alpha_hidden,
             dropout=settings.dropout,
+            average=settings.average,
             seed=settings.seed,
             dtype=choose_dtype(settings.dtype, device),
             eval_every=settings.eval_every,
@@ -342,8 +355,9 @@ def _check(settings: TrainSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             problems.append(f"{name} must be at least 1, got {value}")
-    if not 0 <= settings.dropout < 1:
-        problems.append(f"dropout must be 0 to below 1, got {settings.dropout}")
+    for name in ("dropout", "token_noise", "state_masks", "average"):
+        if not 0 <= getattr(settings, name) < 1:
+            problems.append(f"{name} must be 0 to below 1, got {getattr(settings, name)}")
     if not settings.alpha_kl + settings.alpha_pl + settings.alpha_hidden > 0:
         problems.append("at least one of alpha_kl, alpha_pl, alpha_hidden must be above 0")
     if settings.targets == "live" and settings.teacher is None:

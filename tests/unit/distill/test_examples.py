@@ -2,7 +2,7 @@
 
 import pytest
 
-from whisperstill.distill.examples import Drawing, batches, compose, examples
+from whisperstill.distill.examples import MASKED, Drawing, batches, compose, examples, masked
 from whisperstill.errors import SettingsError
 from whisperstill.records import AudioSpan, Labelled, Utterance, UtteranceEvidence, Verdict, Window
 from whisperstill.text.vocabulary import Vocabulary
@@ -125,3 +125,28 @@ def test_batches_hold_every_example_once_in_another_order_each_epoch() -> None:
         assert max(map(len, epoch)) == 4
     assert first != second
     assert first == batches(found, 4, 0, 0)
+
+
+def test_noise_is_read_and_not_taught() -> None:
+    (example,) = examples([labelled("w", (TIME, *range(1000, 1200), TIME + 9), (), timestamps=True)], None, EOT)
+    clean = compose(example, VOCABULARY, Drawing(timestamp_probability=1.0), 0)
+    drawing = Drawing(timestamp_probability=1.0, token_noise=0.2)
+    noisy = compose(example, VOCABULARY, drawing, 0)
+    assert (noisy.target_ids, noisy.scored, noisy.steps) == (clean.target_ids, clean.scored, clean.steps)
+    wrong = [at for at, (a, b) in enumerate(zip(noisy.decoder_ids, clean.decoder_ids, strict=True)) if a != b]
+    assert 20 <= len(wrong) <= 60
+    assert all(1000 <= clean.decoder_ids[at] < 1200 for at in wrong)  # neither start tokens nor timestamps
+    assert all(noisy.decoder_ids[at] < EOT for at in wrong)
+    assert noisy != compose(example, VOCABULARY, drawing, 1)
+    assert noisy == compose(example, VOCABULARY, drawing, 0)
+
+
+def test_masks_hide_stretches_of_the_audio_only() -> None:
+    (example,) = examples([labelled("w", (1, 2), ())], None, EOT)  # 2 s
+    drawing = Drawing(state_masks=0.4)
+    hidden = [masked(example, drawing, epoch) for epoch in range(50)]
+    assert all(0 <= at < 100 for one in hidden for at in one)
+    assert all(MASKED <= len(one) <= 4 * MASKED for one in hidden if one[-1] < 99)
+    assert len({tuple(one) for one in hidden}) == 50
+    assert hidden[3] == masked(example, drawing, 3)
+    assert masked(example, Drawing(), 0) == []
