@@ -29,9 +29,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         tensors = (self.decoder_ids, self.target_ids, self.scored, self.taught)
-        return Batch(
-            self.windows, self.states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors)
-        )
+        return Batch(self.windows, self.states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors))
 
 
 @dataclass(frozen=True, slots=True)
