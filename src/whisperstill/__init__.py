@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from whisperstill.stages.console import Silent as Silent
     from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
     from whisperstill.stages.evaluate import EvaluateSettings as EvaluateSettings
+    from whisperstill.stages.export import ExportSettings as ExportSettings
     from whisperstill.stages.filter import FilterSettings as FilterSettings
     from whisperstill.stages.init import InitSettings as InitSettings
     from whisperstill.stages.label import LabelSettings as LabelSettings
@@ -46,6 +47,7 @@ _HOME = {
     "DecodingOptions": "whisperstill.decode.options",
     "DoctorSettings": "whisperstill.stages.doctor",
     "EvaluateSettings": "whisperstill.stages.evaluate",
+    "ExportSettings": "whisperstill.stages.export",
     "FilterSettings": "whisperstill.stages.filter",
     "InitSettings": "whisperstill.stages.init",
     "LabelSettings": "whisperstill.stages.label",
@@ -75,6 +77,7 @@ __all__ = [
     "DecodingOptions",
     "DoctorSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "FilterSettings",
     "InitSettings",
     "LabelSettings",

@@ -73,6 +73,13 @@ VERBS = {
             positional="audio",
             underscores=True,
         ),
+        Verb(
+            "export",
+            "ExportSettings",
+            "a model for faster-whisper, whisper.cpp, transformers; a student without what its teacher has",
+            "--model NAME_OR_DIR --format {ctranslate2,whisper.cpp,huggingface,delta} --output DIR",
+            heavy=False,
+        ),
         Verb("run", "RunSettings", "all stages of a recipe; again: only what is missing", "RECIPE.toml", "recipe"),
         Verb(
             "doctor",

@@ -8,7 +8,7 @@ for all others:
 | `forward-kl` | sum p log(p / q) | the paper's (eq. 6): the student covers all that the teacher may say |
 | `reverse-kl` | sum q log(q / p) | the student keeps to what the teacher is sure of (MiniLLM, arXiv 2306.08543) |
 | `jsd` | (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2 | bounded, symmetric (GKD, arXiv 2306.13649) |
-| `tv` | sum abs(p - q) / 2 | one minus the share of a draft's tokens that are accepted (DistillSpec, arXiv 2310.08461) |
+| `tv` | sum abs(p - q) / 2 | the share of a draft's tokens that is refused (DistillSpec, arXiv 2310.08461) |
 | `skewed-kl` | KL(p, a p + (1 - a) q) with a = 0.1 | forward, with bounded gradients (DistiLLM, arXiv 2402.03898) |
 
 Every D is a sum over cells. Its gradient with respect to logits u, with q = softmax(u), is `s - q sum(s)`, where s is q

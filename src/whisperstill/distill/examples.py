@@ -154,6 +154,6 @@ def _kept_at(example: Example, step: int) -> bool:
 
 
 def batches(found: Sequence[Example], batch_size: int, seed: int, epoch: int) -> list[list[Example]]:
-    """An epoch's batches, in an order of its own. Sequences are packed, so those of like length need not be together."""
+    """An epoch's batches, in an order of its own. Sequences are packed: those of like length need not be together."""
     order = [found[index] for index in rng(seed, epoch, "order").permutation(len(found))]
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]

@@ -13,7 +13,7 @@ from whisperstill.model.dims import Dims
 from whisperstill.units import TEXT_POSITIONS, WINDOW_POSITIONS
 
 SHARE = 0.25
-"""Of all memory, for what the windows of a micro-batch need: weights, optimiser, logits and other programs need some."""
+"""Of all memory, for what the windows of a micro-batch need; weights, optimiser and logits need some, too."""
 PER_TOKEN = 48
 """Values kept for the backward pass of a decoder layer and what it makes of them, in widths."""
 

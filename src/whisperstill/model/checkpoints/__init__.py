@@ -1,6 +1,7 @@
 """Whisper checkpoints of three formats, read into one `Checkpoint`; written as Hugging Face directories."""
 
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
+from whisperstill.model.checkpoints.delta import write_delta
 from whisperstill.model.checkpoints.huggingface import unfinished
 from whisperstill.model.checkpoints.huggingface_writer import holds, write_huggingface
 from whisperstill.model.checkpoints.reading import load_checkpoint, read_checkpoint
@@ -21,5 +22,6 @@ __all__ = [
     "resolve",
     "special_tokens",
     "unfinished",
+    "write_delta",
     "write_huggingface",
 ]

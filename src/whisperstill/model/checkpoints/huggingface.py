@@ -112,8 +112,10 @@ def torch_load(path: Path) -> Any:
         ) from error
 
 
-def read_huggingface(directory: Path, source: str, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Read a Hugging Face directory.
+def read_huggingface(
+    directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDict | None = None
+) -> Checkpoint:
+    """Read a Hugging Face directory; the `weights` from elsewhere where they are given.
 
     Raises `CheckpointError` when files are missing, truncated, not Whisper, or of other shapes.
     """
@@ -127,8 +129,9 @@ def read_huggingface(directory: Path, source: str, dtype: torch.dtype | None = t
     tokenizer_json = _tokenizer(directory)
     check_vocabulary(tokenizer_json, dims, "tokenizer.json")
     generation = _generation(_json(directory / "generation_config.json") or config, tokenizer_json, dims)
-    weights = _weights(directory)
-    state = assemble(weights, NAMING, dims, dtype=dtype, ignore=lambda name: name == "proj_out.weight")
+    state = assemble(
+        weights or _weights(directory), NAMING, dims, dtype=dtype, ignore=lambda name: name == "proj_out.weight"
+    )
     return Checkpoint(dims, state, generation, tokenizer_json, source, manifest.get("metadata", {}))
 
 

@@ -34,7 +34,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
     marked as unfinished until all files are there.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    contents = {name: _bytes(content) for name, content in _contents(checkpoint).items()}
+    contents = settings_files(checkpoint)
     remove_left_over(directory)
     if not all(_same(directory / name, contents[name]) for name in ("config.json", "tokenizer.json")):
         write_whole(directory / MANIFEST, _bytes({"format": 1, "unfinished": True}))
@@ -47,7 +47,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
     manifest = {
         "format": 1,
         "version": _version(),
-        **_identity(checkpoint),
+        **identity(checkpoint),
         "encoder_sha256": checkpoint.encoder_sha256,
         "weights_file_sha256": file_sha256(directory / WEIGHTS),
     }
@@ -59,15 +59,15 @@ def holds(directory: Path, checkpoint: Checkpoint) -> bool:
     """Whether `directory` was completely written from this very checkpoint and its weights are unharmed (hashed)."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
-        identity = json.loads(_bytes(_identity(checkpoint)))
-        if any(manifest[key] != value for key, value in identity.items()):
+        expected = json.loads(_bytes(identity(checkpoint)))
+        if any(manifest[key] != value for key, value in expected.items()):
             return False
         return bool(manifest["weights_file_sha256"] == file_sha256(directory / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
+def identity(checkpoint: Checkpoint) -> dict[str, Any]:
     """What makes two checkpoints the same, as the manifest has it."""
     return {
         "sha256": checkpoint.sha256,
@@ -77,13 +77,13 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _contents(checkpoint: Checkpoint) -> dict[str, Any]:
+def settings_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     """Name -> content of every file but weights and manifest."""
     tokens = special_tokens(checkpoint.tokenizer_json)
     tokenizer_json = with_timestamps(checkpoint.tokenizer_json)
     tokenizer = json.loads(tokenizer_json)
     added = tokenizer["added_tokens"]
-    return {
+    contents = {
         "config.json": config(checkpoint, tokens),
         "generation_config.json": generation_config(checkpoint, tokens),
         "preprocessor_config.json": preprocessor_config(checkpoint.dims.mels),
@@ -94,6 +94,7 @@ def _contents(checkpoint: Checkpoint) -> dict[str, Any]:
         "merges.txt": _merges(tokenizer["model"]["merges"]),
         "added_tokens.json": {token["content"]: token["id"] for token in added},
     }
+    return {name: _bytes(content) for name, content in contents.items()}
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

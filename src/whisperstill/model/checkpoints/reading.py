@@ -6,6 +6,7 @@ import torch
 
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.ctranslate2 import read_ctranslate2
+from whisperstill.model.checkpoints.delta import read_delta
 from whisperstill.model.checkpoints.huggingface import read_huggingface
 from whisperstill.model.checkpoints.openai import read_openai
 from whisperstill.model.checkpoints.resolve import Location, locate, resolve
@@ -37,5 +38,7 @@ def _read(location: Location, dtype: torch.dtype | None) -> Checkpoint:
             return read_ctranslate2(location.paths, location.label, dtype)
         case "huggingface":
             return read_huggingface(location.paths[0], location.label, dtype)
+        case "delta":
+            return read_delta(location.paths[0], location.label, dtype, load_checkpoint)
         case "openai":
             return read_openai(location.paths[0], location.label, dtype)

@@ -11,7 +11,7 @@ from whisperstill.model.checkpoints.packages import find_packages, install_hint
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["huggingface", "ctranslate2", "openai"]
+Format = Literal["huggingface", "delta", "ctranslate2", "openai"]
 
 _SIZES = ("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en", "large")
 _VERSIONS = ("large-v1", "large-v2", "large-v3", "large-v3-turbo")
@@ -24,9 +24,10 @@ SHORT_NAMES: dict[str, str] = {
 }
 """Short name -> identifier on the hub."""
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin", "pytorch_model.bin")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin", "pytorch_model.bin", "delta.safetensors")
 _SETTINGS = ["config.json", "generation_config.json", "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"]
 _WANTED = [*_SETTINGS, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "model.bin"]
+_WANTED += ["delta.safetensors", "whisperstill.json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ def _format(directory: Path) -> Format | None:
         return "ctranslate2"
     if names & {"pytorch_model.bin", "pytorch_model.bin.index.json"}:
         return "huggingface"
+    if "delta.safetensors" in names:
+        return "delta"
     return None
 
 
