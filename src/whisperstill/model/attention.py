@@ -78,9 +78,10 @@ def attention_by_sequence(
     """
     if query.device.type != "cpu":
         return _padded_attention(query, key, value, lengths, causal)
-    keys = key.split(list(lengths), dim=2) if causal else key.split(1)
-    values = value.split(list(lengths), dim=2) if causal else value.split(1)
-    queries = query.split(list(lengths), dim=2)
+    sizes = list(lengths)
+    keys = torch.split(key, sizes, 2) if causal else torch.split(key, 1)
+    values = torch.split(value, sizes, 2) if causal else torch.split(value, 1)
+    queries = torch.split(query, sizes, 2)
     return torch.cat([attention(*one, causal=causal) for one in zip(queries, keys, values, strict=True)], dim=2)
 
 
@@ -94,7 +95,7 @@ def _padded_attention(
     """The same with every sequence padded to the longest: few large kernels."""
 
     def padded(x: Tensor) -> Tensor:
-        rows = [one[0].transpose(0, 1) for one in x.split(list(lengths), dim=2)]
+        rows = [one[0].transpose(0, 1) for one in torch.split(x, list(lengths), 2)]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
 
     rows = attention(padded(query), *((padded(key), padded(value)) if causal else (key, value)), causal=causal)

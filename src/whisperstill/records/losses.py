@@ -28,7 +28,8 @@ class LossSums:
     @classmethod
     def of(cls, values: Sequence[float]) -> "LossSums":
         """The sums whose values these are."""
-        return cls(*(type(field.default)(value) for field, value in zip(fields(cls), values, strict=True)))
+        cross_entropy, kl, hidden, correct, scored, taught = values
+        return cls(cross_entropy, kl, hidden, int(correct), int(scored), int(taught))
 
     def means(self) -> dict[str, float]:
         """Means per token, for display."""

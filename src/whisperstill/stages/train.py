@@ -1,16 +1,15 @@
 """`whisperstill train`: the student learns from what the teacher left behind."""
 
 import json
-import signal
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.files import write_whole
 from whisperstill.stages.console import Console, Silent
+from whisperstill.stages.terminate import on_terminate
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     )
     stop = threading.Event()
     with (
-        _on_terminate(stop),
+        on_terminate(stop),
         console.progress("training", trainer.total_steps, "steps") as bar,
     ):
         outcome = trainer.run(
@@ -316,25 +315,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
         console.info(f"student written to {settings.output}{best}")
     return report
-
-
-class _on_terminate:
-    """While it is open, SIGTERM sets an event instead of killing (main thread only)."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self._event = event
-
-    def __enter__(self) -> None:
-        self._previous = None
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._set)
-
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        self._event.set()
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
 
 
 def _check(settings: TrainSettings) -> None:
