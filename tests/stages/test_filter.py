@@ -11,7 +11,7 @@ from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.files import file_sha256
 from whisperstill.label.rules import judge
 from whisperstill.label.schema import LABELS, label_row
-from whisperstill.label.store import StoreWriter, open_labels
+from whisperstill.label.store import Shard, StoreWriter, open_labels, write_shard
 from whisperstill.label.verdicts import read_verdicts
 from whisperstill.records import EditCounts
 from whisperstill.stages.console import Silent
@@ -46,7 +46,8 @@ def make_store(directory: Path, planned: int = 2) -> Path:
     writer = StoreWriter(directory, {"settings": {}}, {f"{number:05}": "" for number in range(planned)})
     for number, windows in enumerate((WINDOWS[:2], WINDOWS[2:])):
         table = pa.Table.from_pylist([label_row(window) for window in windows], schema=LABELS)
-        writer.add(f"{number:05}", 0.1, {"labels": table}, {}, [], len(windows))
+        files = write_shard(directory, f"{number:05}", {"labels": table}, {})
+        writer.add(Shard(f"{number:05}", len(windows), 0.1, files))
     return directory
 
 

@@ -13,7 +13,7 @@ the manifest does not name does not exist: killed at any moment, a run leaves no
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -183,6 +183,22 @@ def open_labels(directory: Path) -> LabelStore:
     return LabelStore(directory, manifest)
 
 
+def write_shard(directory: Path, name: str, tables: dict[str, object], tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Write a shard's files (`tables`: prefix -> Arrow table); gives their names and hashes."""
+    files = {}
+    for prefix, table in tables.items():
+        path = directory / f"{prefix}-{name}.parquet"
+        with whole(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        files[path.name] = file_sha256(path)
+    if tensors:
+        path = directory / f"states-{name}.safetensors"
+        with whole(path) as temporary:
+            save_file(tensors, temporary)
+        files[path.name] = file_sha256(path)
+    return files
+
+
 class StoreWriter:
     """A label store, open for adding the shards that are missing."""
 
@@ -214,7 +230,6 @@ class StoreWriter:
             self._manifest: dict[str, object] = old
         else:
             self._manifest = {**header, "shards": []}
-        self._plan = plan
         self._manifest["planned_shards"] = len(plan)
         self.save()
         remove_left_over(directory)
@@ -224,30 +239,9 @@ class StoreWriter:
         """Finished shards by name."""
         return {shard["name"]: Shard(**shard) for shard in self._manifest["shards"]}  # type: ignore[attr-defined]
 
-    def add(
-        self,
-        name: str,
-        hours: float,
-        tables: dict[str, object],
-        tensors: dict[str, Tensor],
-        skipped: list[dict[str, str]],
-        windows: int,
-    ) -> None:
-        """Write a shard's files (`tables`: prefix -> Arrow table), then name it in the manifest."""
-        files = {}
-        for prefix, table in tables.items():
-            path = self.directory / f"{prefix}-{name}.parquet"
-            with whole(path) as temporary:
-                pq.write_table(table, temporary, compression="zstd")
-            files[path.name] = file_sha256(path)
-        if tensors:
-            path = self.directory / f"states-{name}.safetensors"
-            with whole(path) as temporary:
-                save_file(tensors, temporary)
-            files[path.name] = file_sha256(path)
-        shard = {"name": name, "windows": windows, "hours": hours, "files": files}
-        shard |= {"skipped": skipped, "plan": self._plan[name]}
-        shards = [old for old in self._manifest["shards"] if old["name"] != name] + [shard]  # type: ignore[attr-defined]
+    def add(self, shard: Shard) -> None:
+        """Name a shard, whose files are written, in the manifest."""
+        shards = [old for old in self._manifest["shards"] if old["name"] != shard.name] + [asdict(shard)]  # type: ignore[attr-defined]
         self._manifest["shards"] = sorted(shards, key=lambda entry: entry["name"])
         self.save()
 

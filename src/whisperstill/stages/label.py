@@ -51,6 +51,10 @@ class LabelSettings:
     """Type of computation; `auto` takes bf16 where the hardware multiplies it fast."""
     seed: int = 0
     """Seed of the reshuffled packings."""
+    workers: int = 0
+    """Ray workers that label at the same time (extra `ray`); 0: this process alone."""
+    ray_address: str = "local"
+    """The Ray cluster: `local` begins one on this machine, `auto` finds the one that this machine is in."""
     strict: bool = False
     """Exit with status 1 if anything was skipped."""
 
@@ -79,12 +83,14 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
 
     Raises `SettingsError`, `CorpusError`, `CheckpointError`, `NotFoundError`, `StoreError`.
     """
+    import torch
+
     from whisperstill.corpus import read_corpus
     from whisperstill.corpus.long import split_long
     from whisperstill.corpus.packing import pack
-    from whisperstill.label.shards import label_shard
+    from whisperstill.label.labeller import Labeller, Planned, Work
+    from whisperstill.label.ray_workers import label_with_ray
     from whisperstill.label.store import StoreWriter, open_labels, plan_hash
-    from whisperstill.label.teacher import Teacher
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.records.edits import NO_EDITS
@@ -117,16 +123,15 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
 
     device = choose_device(settings.device)
     checkpoint = load_checkpoint(settings.teacher)
-    teacher = Teacher(
-        checkpoint, device=device, dtype=choose_dtype(settings.dtype, device), timestamps=settings.timestamps
-    )
+    dtype = choose_dtype(settings.dtype, device)
     decisive = {
         name: value
         for name, value in asdict(settings).items()
-        if name not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings")
+        if name
+        not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings", "workers", "ray_address")
     }
     header: dict[str, object] = {
-        "settings": {**decisive, "dtype": str(teacher.network.dtype).removeprefix("torch.")},
+        "settings": {**decisive, "dtype": str(dtype).removeprefix("torch.")},
         "teacher": {
             "source": checkpoint.source,
             "sha256": checkpoint.sha256,
@@ -135,31 +140,43 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
             "width": checkpoint.dims.width,
         },
     }
-    plan = {f"{index:05d}": plan_hash(window.id for window in shard) for index, shard in enumerate(shards)}
-    writer = StoreWriter(settings.output, header, plan)
+    plan = {
+        name: Planned(name, shard, plan_hash(window.id for window in shard))
+        for name, shard in ((f"{index:05d}", shard) for index, shard in enumerate(shards))
+    }
+    writer = StoreWriter(settings.output, header, {name: one.plan for name, one in plan.items()})
     skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
     write_whole(settings.output / "skipped.jsonl", skipped)
 
     done = writer.finished
-    todo = [(f"{index:05d}", shard) for index, shard in enumerate(shards) if f"{index:05d}" not in done]
+    todo = [one for name, one in plan.items() if name not in done]
+    work = Work(
+        teacher=settings.teacher,
+        device=device,
+        dtype=dtype,
+        timestamps=settings.timestamps,
+        batch_size=settings.batch_size,
+        top=settings.top,
+        states=settings.states,
+        max_new_tokens=settings.max_new_tokens,
+        output=settings.output.absolute(),
+    )
     begun = time.monotonic()
-    seconds = 0.0
-    with console.progress("labelling", sum(w.duration for _, s in todo for w in s) / 3600, "h") as bar:
-        for name, shard in todo:
-            content = label_shard(
-                teacher,
-                name,
-                shard,
-                batch_size=settings.batch_size,
-                top=settings.top,
-                states=settings.states,
-                max_new_tokens=settings.max_new_tokens,
-                advance=lambda done_seconds: bar.advance(done_seconds / 3600),
-            )
-            writer.add(
-                name, content.seconds / 3600, dict(content.tables), content.tensors, content.skipped, content.windows
-            )
-            seconds += content.seconds
+    seconds, encoded = 0.0, 0
+    with console.progress("labelling", sum(w.duration for one in todo for w in one.windows) / 3600, "h") as bar:
+        if settings.workers:
+            threads = max(1, torch.get_num_threads() // settings.workers)
+            for shard in label_with_ray(work, todo, settings.workers, settings.ray_address, threads):
+                writer.add(shard)
+                bar.advance(shard.hours)
+                seconds, encoded = seconds + shard.hours * 3600, encoded + shard.windows
+        elif todo:
+            labeller = Labeller(work)
+            for one in todo:
+                shard = labeller.label(one, lambda done_seconds: bar.advance(done_seconds / 3600))
+                writer.add(shard)
+                seconds += shard.hours * 3600
+            encoded = labeller.teacher.windows_encoded
     took = time.monotonic() - begun
 
     store = open_labels(settings.output)
@@ -172,7 +189,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         output=str(settings.output),
         windows=sum(shard.windows for shard in store.shards),
         hours=sum(shard.hours for shard in store.shards),
-        encoder_windows=teacher.windows_encoded,
+        encoder_windows=encoded,
         resumed_windows=sum(shard.windows for shard in done.values()),
         seconds=took,
         speed=seconds / took if todo else 0.0,
@@ -202,6 +219,8 @@ def _check(settings: LabelSettings) -> None:
         problems.append(f"min_window must be 0 to max_window ({settings.max_window:g}), got {settings.min_window:g}")
     if settings.top < 0:
         problems.append(f"top must be at least 0, got {settings.top}")
+    if settings.workers < 0:
+        problems.append(f"workers must be at least 0, got {settings.workers}")
     for name in ("packings", "batch_size", "shard_windows", "max_new_tokens"):
         if getattr(settings, name) < 1:
             problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
