@@ -1,8 +1,10 @@
 """filter: which labels may teach. Verdicts with reasons are written beside the labels; nothing is deleted."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.errors import MissingExtraError, SettingsError
@@ -10,8 +12,16 @@ from whisperstill.files import write_whole
 from whisperstill.label.rules import RULES, RuleSettings, judge
 from whisperstill.label.sweep import COLUMNS, LIMITS, Sweep, cells, markdown
 from whisperstill.label.tally import Tally
+from whisperstill.records.labelled import Judged, Verdict
 from whisperstill.stages.console import Console
 from whisperstill.stages.fingerprint import jsonable
+
+if TYPE_CHECKING:
+    from whisperstill.label.prediction import Prediction
+    from whisperstill.label.store import LabelStore
+
+PREDICTED = "predicted_wer"
+"""The rule that needs all labels together, unlike those in `label.rules`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +32,11 @@ class FilterSettings(RuleSettings):
     """Folder of labels, as `label` left it."""
     output: Path
     """Folder for the verdicts."""
+    max_predicted_wer: float | None = None
+    """Most predicted word error rate, in per cent, of utterances that have no reference (see `label.prediction`;
+    extra `prediction`). Some others must have one, for it to learn from."""
+    proxy: Path | None = None
+    """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
     sweep: bool = False
     """Also show, write and plot what would be left for a range of limits on the word error rate."""
     sweep_wer: tuple[float, ...] = LIMITS
@@ -49,6 +64,10 @@ class FilterReport:
     wer_kept: float | None
     dropped: dict[str, int]
     """Utterances by the rule that dropped them."""
+    predicted_from: int
+    """Utterances with a reference that the prediction was learnt from; 0 without a prediction."""
+    correlation: float
+    """Of predicted and true word error rate on those, each predicted unseen."""
 
 
 def run(settings: FilterSettings, console: Console) -> FilterReport:
@@ -67,10 +86,14 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     rules = settings.rules
     sweep = Sweep(rules, settings.sweep_wer)
     everything = Tally()
-    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES))}
+    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED)}
+    predicted = _prediction(settings, store)
+    expected = iter(predicted.wer if predicted else ())
     written: list[Row] = []
     for labelled in store.labelled():
         judged = judge(labelled, rules)
+        if predicted:
+            judged = _doubted(judged, settings.max_predicted_wer or 0.0, expected)
         written += rows(judged)
         for seen, verdict in zip(labelled.evidence, judged.verdicts, strict=True):
             everything.add(seen)
@@ -91,6 +114,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
         wer=everything.wer,
         wer_kept=kept.wer,
         dropped={rule: tally.utterances for rule, tally in dropped.items()},
+        predicted_from=predicted.calibrated_on if predicted else 0,
+        correlation=round(predicted.correlation, 3) if predicted else 0.0,
     )
     figures = {name: value for name, value in asdict(report).items() if name != "output"}
     hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
@@ -99,11 +124,39 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     _show(everything, {"kept": kept, **{f"dropped: {rule}": tally for rule, tally in dropped.items()}}, console)
     if report.wer is not None and report.wer_kept is not None:
         console.info(f"WER of the labels: {report.wer:.1f} % of all, {report.wer_kept:.1f} % of the kept")
+    if predicted:
+        console.info(
+            f"word error rates without a reference were predicted from {predicted.calibrated_on} utterances that have "
+            f"one (correlation with the truth {predicted.correlation:.2f})"
+        )
     if settings.sweep:
         _write_sweep(settings.output, sweep, console)
     if not report.kept:
         console.warn("nothing is left to learn from: loosen the rules (the table says which one dropped what)")
     return report
+
+
+def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
+    if settings.max_predicted_wer is None:
+        if settings.proxy is not None:
+            raise SettingsError("proxy needs max_predicted_wer: a second opinion is for the prediction")
+        return None
+    if not 0 <= settings.max_predicted_wer <= 100:
+        raise SettingsError(f"max_predicted_wer must be 0 to 100 per cent, got {settings.max_predicted_wer:g}")
+    from whisperstill.label.prediction import predict_store
+    from whisperstill.label.store import open_labels
+
+    return predict_store(store, open_labels(settings.proxy) if settings.proxy else None)
+
+
+def _doubted(judged: Judged, most: float, expected: Iterator[float]) -> Judged:
+    """The same, without utterances that have no reference and are predicted to be worse than `most`."""
+    verdicts = []
+    for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
+        value = float(next(expected))
+        bad = verdict.kept and seen.edits is None and value > most
+        verdicts.append(Verdict(False, PREDICTED, value) if bad else verdict)
+    return replace(judged, verdicts=tuple(verdicts))
 
 
 def _show(everything: Tally, parts: dict[str, Tally], console: Console) -> None:
