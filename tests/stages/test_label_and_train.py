@@ -389,3 +389,28 @@ def test_without_the_audio_the_heads_stay(
     train.run(replace(training, max_steps=1), Silent())
     assert heads_of(training.output) == heads_of(training.student)
     assert "no such file" in caplog.text
+
+
+def test_what_the_corpus_says_is_read_and_taught(
+    settings: LabelSettings, training: TrainSettings, small_corpus: Path, tmp_path: Path
+) -> None:
+    reading = replace(settings, output=tmp_path / "read", transcripts="corpus", max_new_tokens=200)
+    report = label.run(reading, Silent())
+    assert report.wer is None  # a text is no reference for itself
+    for one in open_labels(reading.output).labelled():
+        assert one.text == " ".join(seen.utterance.text or "" for seen in one.evidence)
+        assert [seen.text for seen in one.evidence] == [seen.utterance.text for seen in one.evidence]
+        assert all(seen.mean_logprob < -5 for seen in one.evidence)  # random weights think little of it
+    assert train.run(replace(training, labels=reading.output, max_steps=2), Silent()).finished
+
+    lines = [json.loads(line) for line in small_corpus.read_text().splitlines()]
+    del lines[0]["text"]
+    silent = small_corpus.with_name("silent.jsonl")
+    silent.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = label.run(replace(reading, manifest=(str(silent),), output=tmp_path / "less"), Silent())
+    assert any(str(lines[0]["id"]) in one.source and "no transcript" in one.reason for one in report.problems)
+
+
+def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="timestamps are the teacher's"):
+        label.run(replace(settings, output=tmp_path, timestamps=True, transcripts="corpus"), Silent())

@@ -21,6 +21,7 @@ class Work:
     device: str
     dtype: torch.dtype
     timestamps: bool
+    reads: bool
     batch_size: int
     top: int
     states: str
@@ -44,7 +45,11 @@ class Labeller:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.teacher = Teacher(
-            load_checkpoint(work.teacher), device=work.device, dtype=work.dtype, timestamps=work.timestamps
+            load_checkpoint(work.teacher),
+            device=work.device,
+            dtype=work.dtype,
+            timestamps=work.timestamps,
+            reads=work.reads,
         )
 
     def label(self, shard: Planned, advance: Callable[[float], None] = lambda seconds: None) -> Shard:

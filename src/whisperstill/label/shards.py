@@ -6,7 +6,7 @@ shards were made before it, in which run, or on how often the run was killed.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,11 @@ def label_shard(
             if loaded:
                 languages = [window.language for _, window in loaded]
                 visits = teacher.visit(
-                    torch.from_numpy(waveforms), languages, top=max(1, top), max_new_tokens=max_new_tokens
+                    torch.from_numpy(waveforms),
+                    languages,
+                    top=max(1, top),
+                    max_new_tokens=max_new_tokens,
+                    texts=[_written(window) for _, window in loaded] if teacher.reads else (),
                 )
                 for (place, window), visit in zip(loaded, visits, strict=True):
                     _gather(gathered, teacher, name, place, window, visit, top, states)
@@ -97,6 +101,11 @@ def label_shard(
     if top:
         tables["top"] = pa.Table.from_pylist([row for _, row in sorted(gathered.top.items())], schema=TOP)
     return ShardContent(tables, gathered.tensors, skipped, visited, seconds)
+
+
+def _written(window: Window) -> str:
+    """The transcripts of a window's utterances."""
+    return " ".join((utterance.text or "").strip() for utterance in window.utterances)
 
 
 def _load(
@@ -136,6 +145,8 @@ def _gather(
     states: str,
 ) -> None:
     found = labelled(window, visit, teacher.tokenizer, teacher.vocabulary, timestamps=teacher.timestamps, shard=shard)
+    if teacher.reads:  # a text is no reference for itself
+        found = replace(found, evidence=tuple(replace(seen, edits=None) for seen in found.evidence))
     gathered.labels[place] = label_row(found)
     targets = found.tokens + ((teacher.vocabulary.end_of_text,) if found.ended else ())
     if top:

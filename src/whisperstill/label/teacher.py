@@ -14,6 +14,7 @@ from torch import Tensor
 
 from whisperstill.decode.observed import Decoded
 from whisperstill.decode.recogniser import Recogniser
+from whisperstill.label.reading import read
 from whisperstill.model.checkpoints import Checkpoint
 
 
@@ -37,11 +38,14 @@ class Teacher(Recogniser):
         dtype: torch.dtype | None = None,
         timestamps: bool = False,
         task: str = "transcribe",
+        reads: bool = False,
     ) -> None:
+        """`reads`: it does not write transcripts, but reads those that there are."""
         super().__init__(checkpoint, device=device, dtype=dtype)
         self.checkpoint = checkpoint
         self.timestamps = timestamps
         self.task = task
+        self.reads = reads
         self.windows_encoded = 0
 
     def encode(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch positions width"]:
@@ -56,19 +60,25 @@ class Teacher(Recogniser):
         *,
         top: int,
         max_new_tokens: int,
+        texts: Sequence[str] = (),
     ) -> list[Visit]:
-        """Label windows: encode once, decode greedily, observe.
+        """Label windows: encode once, decode greedily or read the `texts`, observe.
 
         Windows of unknown language (None) are decoded in the language the teacher detects. Raises `SettingsError`
         when an English-only teacher is handed another language.
         """
         states = self.encode(waveforms)
-        heard = self.decode(
-            states,
-            self.languages(states, languages),
-            task=self.task,
-            timestamps=self.timestamps,
-            max_new_tokens=max_new_tokens,
-            top=top,
-        )
-        return [Visit(one.language, one.decoded, row.cpu()) for one, row in zip(heard, states, strict=True)]
+        spoken = self.languages(states, languages)
+        if self.reads:
+            found = read(self, states, spoken, texts, task=self.task, top=top, max_new_tokens=max_new_tokens)
+        else:
+            heard = self.decode(
+                states,
+                spoken,
+                task=self.task,
+                timestamps=self.timestamps,
+                max_new_tokens=max_new_tokens,
+                top=top,
+            )
+            found = [one.decoded for one in heard]
+        return [Visit(language, one, row.cpu()) for language, one, row in zip(spoken, found, states, strict=True)]

@@ -28,6 +28,9 @@ class LabelSettings:
     """Language of all audio (ISO 639-1); default: the corpus's, else detected window by window."""
     timestamps: bool = False
     """Let the teacher decode with timestamps."""
+    transcripts: Literal["teacher", "corpus"] = "teacher"
+    """Whose words the labels are. `corpus`: the teacher reads the corpus's own and says how probable they are; with
+    capitals and punctuation they teach best."""
     top: int = 32
     """Largest logits kept per token, for the KL loss; 0 keeps none."""
     states: Literal["none", "fp32", "bf16", "int8"] = "none"
@@ -102,7 +105,13 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
-        utterances, notes = split_long(corpus.utterances, settings.max_window)
+        usable = corpus.utterances
+        if settings.transcripts == "corpus":
+            usable = tuple(one for one in usable if one.text and one.audio.duration <= settings.max_window)
+            gone = {one.id for one in corpus.utterances} - {one.id for one in usable}
+            why = f"no transcript to read, or longer than {settings.max_window:g} s"
+            problems += [Skipped(f"{source}: {name}", why) for name in sorted(gone)]
+        utterances, notes = split_long(usable, settings.max_window)
         problems += notes
         for packing in range(settings.packings):
             packed = pack(
@@ -130,6 +139,8 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         if name
         not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings", "workers", "ray_address")
     }
+    if settings.transcripts == "teacher":
+        del decisive["transcripts"]  # as in stores that were made before there was a choice
     header: dict[str, object] = {
         "settings": {**decisive, "dtype": str(dtype).removeprefix("torch.")},
         "teacher": {
@@ -155,6 +166,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         device=device,
         dtype=dtype,
         timestamps=settings.timestamps,
+        reads=settings.transcripts == "corpus",
         batch_size=settings.batch_size,
         top=settings.top,
         states=settings.states,
@@ -217,6 +229,8 @@ def _check(settings: LabelSettings) -> None:
         problems.append(f"max_window must be above 0 and at most 30 seconds, got {settings.max_window:g}")
     if settings.min_window is not None and not 0 <= settings.min_window <= settings.max_window:
         problems.append(f"min_window must be 0 to max_window ({settings.max_window:g}), got {settings.min_window:g}")
+    if settings.timestamps and settings.transcripts == "corpus":
+        problems.append("timestamps are the teacher's: there are none with transcripts corpus")
     if settings.top < 0:
         problems.append(f"top must be at least 0, got {settings.top}")
     if settings.workers < 0:
