@@ -1,0 +1,185 @@
+"""Are bad labels found without a reference, and does a student lose by trusting that?
+
+Hypothesis: what a teacher thinks of a text that it reads, and what a smaller model heard instead, tell labels that are
+wrong (word error rate above 40 %) from good ones; a student taught by what is kept is as good as one taught by an
+oracle's choice.
+Method: the teacher's own labels of read English, three in ten spoiled on purpose, in equal parts: another clip's text,
+a loop, a phrase put in, the second half cut off. The teacher reads them (`label --transcripts corpus`). A fifth of the
+utterances, by speaker where there are many, are calibrated on with their true word error rate; the area under the
+curve is over all others. Then three students of the same steps: of all labels, of those predicted to be good, of those
+that are (oracle). The word error rate is of held-out speakers.
+Limit: an area of 1, and the oracle.
+
+    python bench/spoiled.py --labels runs/mini-librispeech/labels --manifest train.jsonl --proxy runs/tiny.en/labels \\
+        --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisperstill import InitSettings, LabelSettings, Silent, TrainSettings, carry_out
+from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.evaluate.score import score
+from whisperstill.files import write_whole
+from whisperstill.label.prediction import figures, opinions, predict
+from whisperstill.label.store import LabelStore, open_labels
+from whisperstill.label.verdicts import Row, write_verdicts
+
+SPOILED = 0.3
+BAD = 40.0
+"""Per cent."""
+PHRASE = "thank you for watching and please subscribe to the channel"
+
+
+def spoil(texts: dict[str, str], seed: int) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts with some spoiled, and how each of those was."""
+    random_ = random.Random(seed)
+    chosen = random_.sample(sorted(texts), round(SPOILED * len(texts)))
+    how = {name: ("swapped", "loop", "inserted", "truncated")[index % 4] for index, name in enumerate(chosen)}
+    swapped = [name for name in chosen if how[name] == "swapped"]
+    others = swapped[1:] + swapped[:1]
+    found = dict(texts)
+    for name in chosen:
+        words = texts[name].split()
+        if how[name] == "swapped":
+            found[name] = texts[others[swapped.index(name)]]
+        elif how[name] == "loop":
+            found[name] = " ".join(words[: len(words) // 2] + 6 * words[len(words) // 2 :][:3])
+        elif how[name] == "inserted":
+            at = random_.randrange(len(words) + 1)
+            found[name] = " ".join([*words[:at], *PHRASE.split(), *words[at:]])
+        else:
+            found[name] = " ".join(words[: len(words) // 2])
+    return found, how
+
+
+def area(scores: Sequence[float], bad: Sequence[bool]) -> float:
+    """Under the receiver's curve."""
+    from sklearn.metrics import roc_auc_score
+
+    return round(float(roc_auc_score(bad, scores)), 4)
+
+
+def trained(name: str, kept: Sequence[bool], store: LabelStore, given: argparse.Namespace) -> dict[str, Any]:
+    """A student of these utterances."""
+    rows = []
+    verdicts = iter(kept)
+    for labelled in store.labelled():
+        for seen in labelled.evidence:
+            stays = next(verdicts)
+            utterance = seen.utterance
+            rule = "" if stays else name
+            row = Row(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0)
+            rows.append(row)
+    folder = given.work / name
+    write_verdicts(folder / "filtered", store.directory, rows, {"settings": {}})
+    carry_out(InitSettings(teacher=given.teacher, output=given.work / "init"), Silent())
+    settings = TrainSettings(
+        student=given.work / "init",
+        labels=folder / "filtered",
+        output=folder / "student",
+        validation=(given.validation,),
+        max_steps=given.steps,
+        epochs=1000,
+        learning_rate=5e-4,
+        warmup_steps=25,
+        freeze_embedding=True,
+        targets="hidden",
+        alpha_hidden=0.05,
+        eval_every=0,
+    )
+    report = carry_out(settings, Silent())
+    found = {"kept": int(sum(kept)), "wer": round(report.best_wer, 2)}
+    print(name, json.dumps(found), flush=True)
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", type=Path, required=True, help="the teacher's labels of the manifest, or of more")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--proxy", type=Path, required=True, help="another model's labels of the manifest")
+    parser.add_argument("--validation", required=True)
+    parser.add_argument("--teacher", default="base")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("build/spoiled"))
+    parser.add_argument("--output", type=Path, default=Path("bench/results/spoiled.json"))
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+
+    written = {
+        seen.utterance.id: seen.text
+        for labelled in open_labels(given.labels).labelled()
+        if labelled.window.packing == 0
+        for seen in labelled.evidence
+    }
+    lines = [json.loads(line) for line in given.manifest.read_text().splitlines()]
+    references = {line["id"]: line["text"] for line in lines}
+    texts, how = spoil({name: written[name] for name in references if written.get(name)}, given.seed)
+    folder = given.manifest.resolve().parent
+    kept_lines = [
+        {**line, "audio": str(folder / line["audio"]), "text": texts[line["id"]]}
+        for line in lines
+        if line["id"] in texts
+    ]
+    manifest = given.work / "spoiled.jsonl"
+    write_whole(manifest, "".join(json.dumps(line) + "\n" for line in kept_lines))
+    labelling = LabelSettings(
+        teacher=given.teacher,
+        manifest=(str(manifest),),
+        output=given.work / "labels",
+        states="bf16",
+        transcripts="corpus",
+        language="en",
+    )
+    carry_out(labelling, Silent())
+    store = open_labels(given.work / "labels")
+    labels = list(store.labelled())
+    names = [seen.utterance.id for labelled in labels for seen in labelled.evidence]
+    truth = [score([references[name]], [texts[name]], normaliser="english").wer for name in names]
+    bad = [wer > BAD for wer in truth]
+    calibrated = np.random.default_rng(given.seed).random(len(names)) < 0.2
+    known = [wer if seen else None for wer, seen in zip(truth, calibrated, strict=True)]
+    unseen = np.flatnonzero(~calibrated)
+    result: dict[str, Any] = {
+        "utterances": len(names),
+        "spoiled": {kind: sum(one == kind for one in how.values()) for kind in sorted(set(how.values()))},
+        "bad": int(sum(bad)),
+        "area": {},
+        "students": {},
+    }
+    predicted = {}
+    proxy = open_labels(given.proxy)
+    second = {(window, utterance): text for (window, _, utterance), text in opinions(proxy).items()}
+    corpus = {seen.utterance.id: seen.utterance.corpus for one in labels for seen in one.evidence}
+    others = {(window, corpus.get(name, ""), name): text for (window, name), text in second.items()}
+    for kind, heard in (("evidence", None), ("evidence and a second opinion", others)):
+        rows = figures(store, labels, heard)
+        predicted[kind] = predict(rows, known, names, given.seed).wer
+        result["area"][kind] = area(predicted[kind][unseen].tolist(), [bad[at] for at in unseen])
+    logprobs = [seen.mean_logprob for labelled in labels for seen in labelled.evidence]
+    result["area"]["mean log-probability alone"] = area([-logprobs[at] for at in unseen], [bad[at] for at in unseen])
+    print(json.dumps(result), flush=True)
+    choices = {
+        "all": [True] * len(names),
+        "predicted": (predicted["evidence and a second opinion"] <= BAD / 2).tolist(),
+        "predicted from evidence alone": (predicted["evidence"] <= BAD / 2).tolist(),
+        "oracle": [wer <= BAD / 2 for wer in truth],
+    }
+    for name, kept in choices.items():
+        result["students"][name] = trained(name, kept, store, given)
+        result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
+        write_whole(given.output, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    restart_with_allocator()
+    main()
