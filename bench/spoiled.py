@@ -157,10 +157,9 @@ def main() -> None:
         "students": {},
     }
     predicted = {}
-    proxy = open_labels(given.proxy)
-    second = {(window, utterance): text for (window, _, utterance), text in opinions(proxy).items()}
+    heard_by = {name: text for (_, name), text in opinions(open_labels(given.proxy)).items()}
     corpus = {seen.utterance.id: seen.utterance.corpus for one in labels for seen in one.evidence}
-    others = {(window, corpus.get(name, ""), name): text for (window, name), text in second.items()}
+    others = {(corpus[name], name): heard_by[name] for name in names}
     for kind, heard in (("evidence", None), ("evidence and a second opinion", others)):
         rows = figures(store, labels, heard)
         predicted[kind] = predict(rows, known, names, given.seed).wer

@@ -53,8 +53,8 @@ FIGURES = (
 )
 """What the trees look at, in this order."""
 
-Opinions = Mapping[tuple[str, str, str], str]
-"""Window, corpus, utterance -> what another model heard."""
+Opinions = Mapping[tuple[str, str], str]
+"""Corpus, utterance -> what another model heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ class Prediction:
     """Of prediction and truth on those, each predicted unseen."""
 
 
-def opinions(store: LabelStore) -> dict[tuple[str, str, str], str]:
-    """What the teacher of another store heard."""
-    return {
-        (labelled.window.id, seen.utterance.corpus, seen.utterance.id): seen.text
-        for labelled in store.labelled()
-        for seen in labelled.evidence
-    }
+def opinions(store: LabelStore) -> dict[tuple[str, str], str]:
+    """What the teacher of another store heard; of an utterance in several packings, in the first one."""
+    found: dict[tuple[str, str], str] = {}
+    for labelled in store.labelled():
+        for seen in labelled.evidence:
+            found.setdefault((seen.utterance.corpus, seen.utterance.id), seen.text)
+    return found
 
 
 def figures(store: LabelStore, labels: Iterable[Labelled], others: Opinions | None) -> Rows:
@@ -86,12 +86,9 @@ def figures(store: LabelStore, labels: Iterable[Labelled], others: Opinions | No
         for seen in labelled.evidence:
             heard = None
             if others is not None:
-                key = (labelled.window.id, seen.utterance.corpus, seen.utterance.id)
+                key = (seen.utterance.corpus, seen.utterance.id)
                 if key not in others:
-                    raise StoreError(
-                        f"the proxy did not hear {seen.utterance.corpus}/{seen.utterance.id} in the same window: label "
-                        "the same corpora with the same packings"
-                    )
+                    raise StoreError(f"the proxy did not hear {'/'.join(key)}: label the same corpora with it")
                 heard = others[key]
             found.append(_figures(seen, labelled.language, logprobs, heard))
     return np.array(found, dtype=np.float64).reshape(-1, len(FIGURES))
