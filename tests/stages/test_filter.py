@@ -13,7 +13,7 @@ from whisperstill.label.rules import judge
 from whisperstill.label.schema import LABELS, label_row
 from whisperstill.label.store import Shard, StoreWriter, open_labels, write_shard
 from whisperstill.label.verdicts import read_verdicts
-from whisperstill.records import EditCounts
+from whisperstill.records import EditCounts, Labelled
 from whisperstill.stages.console import Silent
 from whisperstill.stages.filter import FilterSettings, run
 
@@ -42,9 +42,11 @@ WINDOWS = (
 )
 
 
-def make_store(directory: Path, planned: int = 2) -> Path:
-    writer = StoreWriter(directory, {"settings": {}}, {f"{number:05}": "" for number in range(planned)})
-    for number, windows in enumerate((WINDOWS[:2], WINDOWS[2:])):
+def make_store(
+    directory: Path, planned: int = 2, parts: Sequence[Sequence[Labelled]] = (WINDOWS[:2], WINDOWS[2:])
+) -> Path:
+    writer = StoreWriter(directory, {"settings": {"top": 0}}, {f"{number:05}": "" for number in range(planned)})
+    for number, windows in enumerate(parts):
         table = pa.Table.from_pylist([label_row(window) for window in windows], schema=LABELS)
         files = write_shard(directory, f"{number:05}", {"labels": table}, {})
         writer.add(Shard(f"{number:05}", len(windows), 0.1, files))
@@ -126,3 +128,29 @@ def test_unfinished_and_missing_labels(tmp_path: Path) -> None:
         run(FilterSettings(labels=tmp_path / "none", output=tmp_path / "f"), console)
     with pytest.raises(SettingsError, match="sweep_wer"):
         run(FilterSettings(labels=tmp_path, output=tmp_path, sweep=True, sweep_wer=()), console)
+
+
+def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Path) -> None:
+    """A third is wrong, and heard otherwise by another model; half of all have no reference."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
+
+    def window(at: int, opinion: bool) -> Labelled:
+        wrong = at % 3 == 0
+        text = "nothing of that" if wrong != opinion else "a good day"
+        edits = (EditCounts(1, 9, 0, 0) if wrong else EditCounts(10, 0, 0, 0)) if at % 2 else None
+        logprob = -0.2 - 0.3 * wrong - 0.01 * (at % 7)
+        return labelled(f"w{at}", evidence(f"u{at}", text=text, edits=edits, mean_logprob=logprob))
+
+    labels = make_store(tmp_path / "labels", 1, [[window(at, False) for at in range(120)]])
+    proxy = make_store(tmp_path / "proxy", 1, [[labelled(f"w{at}", evidence(f"u{at}")) for at in range(120)]])
+    common = {"labels": labels, "output": tmp_path / "filtered"}
+    assert run(FilterSettings(**common), Silent()).dropped == {"wer": 20}
+    report = run(FilterSettings(**common, max_predicted_wer=40.0, proxy=proxy), Silent())
+    assert report.dropped == {"wer": 20, "predicted_wer": 20}
+    assert report.predicted_from == 60 and report.correlation > 0.9
+    _, verdicts = read_verdicts(tmp_path / "filtered")
+    assert {name for (_, _, name), one in verdicts.items() if not one.kept} == {f"u{at}" for at in range(0, 120, 3)}
+    with pytest.raises(SettingsError, match="proxy needs max_predicted_wer"):
+        run(FilterSettings(**common, proxy=proxy), Silent())
+    with pytest.raises(SettingsError, match="0 to 100 per cent, got 400"):
+        run(FilterSettings(**common, max_predicted_wer=400.0), Silent())
