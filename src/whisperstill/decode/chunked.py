@@ -4,13 +4,13 @@ Chunks of c seconds begin every 2c/3 (the paper's stride of c/6 on each side), s
 far from an edge of its neighbour. Their words are aligned by text and time (`decode.seams`). Where two neighbours do
 not agree on a single word, a window centred on the seam is heard as well and joined with each of them. Where the
 network ends a chunk though somebody goes on speaking (it does so in one chunk of ten), what is left is heard as a chunk
-of its own.
+of its own; likewise what lies behind a hole, where somebody speaks for seconds and no word was heard.
 """
 
 import math
 from collections import deque
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from whisperstill.audio.reader import Reader
 from whisperstill.decode.plans import Plan, Setting
@@ -27,6 +27,10 @@ LONG = 12.0
 LONGEST = 24.0
 """Seconds after which it ends anyway."""
 SHORT_PAUSE = 0.3
+HOLE = 4.0
+"""Seconds of voice between the first second of a word and the next word that were not heard; slow speech has one."""
+WORD = 1.0
+"""Seconds that a word lasts; before a hole its end is put anywhere."""
 AHEAD = 64
 """Chunks beyond those joined that may be asked for: audio is held as long as a seam may be in it."""
 ENDS = frozenset(".?!。？！…")
@@ -104,15 +108,19 @@ class Chunked(Plan):
             self._stitching = Stitching("en")
         self._stitching.language = self.spoken.code or "en"  # not known while nobody speaks
         if window is self._seam:
-            self._take_seam(self._chunk(heard, believed, None), self._stitching)
+            words = self._words(heard, None) if believed else []
+            self._take_seam(self._chunk(heard, words, None), self._stitching)
         else:
             at = next(index for index, place in enumerate(self._order) if place.window is window)
             place, left = self._order[at], self.left_at(heard) if believed else None
+            words = self._words(heard, left) if believed else []
+            if (hole := _hole(window, words)) is not None:
+                left, words = hole - window.start, [word for word in words if word.start < hole]
             if left is not None and window.start + left < place.following:  # else the next chunk holds what is left
                 rest = self.window(window.start + left, self.reader.stretch(window.start + left, self._length))
                 self._order.insert(at + 1, _Place(rest, place.following))
                 self._extra.append(rest)
-            place.chunk, place.window = self._chunk(heard, believed, left), None
+            place.chunk, place.window = self._chunk(heard, words, left), None
         self._go_on(self._stitching)
 
     @property
@@ -124,9 +132,12 @@ class Chunked(Plan):
     def _step(self) -> float:
         return self._length * 2 / 3
 
-    def _chunk(self, heard: Heard, believed: bool, left: float | None) -> _Chunk:
+    def _words(self, heard: Heard, left: float | None) -> list[Word]:
+        return self._near_voice(heard.window, self.words(heard, left))
+
+    @staticmethod
+    def _chunk(heard: Heard, words: list[Word], left: float | None) -> _Chunk:
         window = heard.window
-        words = self._near_voice(window, self.words(heard, left)) if believed else []
         end = window.start + (window.duration if left is None else left)
         return _Chunk(window.start, end, words, heard.recognised, heard.temperature)
 
@@ -201,6 +212,18 @@ class Chunked(Plan):
             temperature=chunk.temperature,
             words=tuple(words) if self.setting.options.word_timestamps else None,
         )
+
+
+def _hole(window: Window, words: list[Word]) -> float | None:
+    """Seconds of the recording at which somebody goes on speaking though the next word was said much later."""
+    if window.voice is None:
+        return None
+    for word, following in pairwise(words):
+        begins = min(word.end, word.start + WORD)
+        unheard = window.voice.seconds(begins - window.start, following.start - window.start)
+        if unheard >= HOLE and begins - window.start >= WORD:  # a chunk of its own begins later than this one
+            return begins
+    return None
 
 
 def _first_segment(words: list[Word], everything: bool) -> int:

@@ -6,6 +6,7 @@ and not at the text, catches most of the rest. A window without any voice is not
 kept with its reason (`Suppressed`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -50,11 +51,11 @@ class Voice:
 
     def has_room_for(self, text: str) -> bool:
         """Whether this much can have been said while somebody speaks."""
-        return len(text) <= FASTEST * self.seconds_after(0.0)
+        return len(text) <= FASTEST * self.seconds()
 
-    def seconds_after(self, at: float) -> float:
-        """How long somebody speaks after a moment."""
-        return sum(max(0.0, stop - max(begin, at)) for begin, stop in self.spans)
+    def seconds(self, start: float = 0.0, end: float = math.inf) -> float:
+        """How long somebody speaks in a stretch."""
+        return sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in self.spans)
 
 
 def nothing_heard(width: int) -> Decoded:

@@ -206,7 +206,7 @@ class Plan(ABC):
         last = times[-1] if times else 0.0
         if last < SHORTEST_REST or window.duration - last < FAR + SHORTEST_REST:
             return None
-        return last if window.voice.seconds_after(last + FAR) >= SHORTEST_REST else None
+        return last if window.voice.seconds(last + FAR) >= SHORTEST_REST else None
 
     def words(self, heard: Heard, until: float | None = None) -> list[Word]:
         """The words of a window, in seconds of the recording; they were said in its first `until` seconds."""

@@ -1,5 +1,6 @@
 """A recogniser that says what it is told, and waveforms that can be told apart."""
 
+import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -122,4 +123,9 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
 def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
     monkeypatch.setattr(Voice, "of", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
-    monkeypatch.setattr(Voice, "seconds_after", lambda voice, at: 0.0)
+    seconds = Voice.seconds
+
+    def of_a_stretch(voice: Voice, start: float = 0.0, end: float = math.inf) -> float:
+        return 0.0 if start and end == math.inf else seconds(voice, start, end)
+
+    monkeypatch.setattr(Voice, "seconds", of_a_stretch)

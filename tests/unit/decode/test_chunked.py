@@ -117,6 +117,39 @@ def test_what_is_left_of_a_chunk_is_heard(
     assert sorted(starts) == sorted([10.0 * at for at in range(10)] + more)
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize(
+    ("chunk", "hole", "more"),
+    [
+        (30.0, (33.0, 39.0), 1),  # before the next chunk begins
+        (90.0, (92.0, 98.0), 1),  # in the last chunk
+        (30.0, (41.0, 44.5), 0),  # the next chunk holds it
+        (30.0, (33.0, 35.0), 0),  # a pause as they come
+    ],
+)
+def test_what_lies_in_a_hole_is_heard(
+    hear: Callable[..., Transcript], chunk: float, hole: tuple[float, float], more: int, batch_size: int
+) -> None:
+    def hears(start: float, end: float) -> list[Word]:
+        words = inside(start, end)
+        if start != chunk:
+            return words
+        before = [word for word in words if word.start < hole[0]]
+        before[-1] = replace(before[-1], end=(hole[0] + hole[1]) / 2)  # as it is: into the middle of the hole
+        return before + [word for word in words if word.start >= hole[1]]
+
+    transcript = hear(hears, batch_size=batch_size)
+    lost = [word for word in WORDS if hole[0] <= word.start < hole[1]]
+    if more or chunk < hole[0] - 10:
+        assert transcript.text == text_of(WORDS)
+    else:
+        assert len(transcript.text.split()) == len(WORDS) - len(lost)
+    starts = hear.starts  # type: ignore[attr-defined]
+    assert len([start for start in starts if start % 10]) == more
+    believed = hear(hears, batch_size=batch_size, guards=False)
+    assert len(believed.text.split()) == len(WORDS) - (0 if chunk < hole[0] - 10 else len(lost))
+
+
 def test_segments_end_where_sentences_do(hear: Callable[..., Transcript]) -> None:
     transcript = hear(inside)
     assert all(segment.text.endswith(".") for segment in transcript.segments[:-1])

@@ -133,7 +133,7 @@ def test_a_window_that_ends_while_somebody_speaks_is_heard_on(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
 ) -> None:
     """The network ends its transcript at 4 s; the voice does not, or does."""
-    monkeypatch.setattr(Voice, "seconds_after", lambda voice, at: 3.0 * goes_on * (at < 8))
+    monkeypatch.setattr(Voice, "seconds", lambda voice, start=0.0, end=30.0: 3.0 * goes_on * (start < 8))
     vocabulary = tokenizer.vocabulary
     wave = tone(10, 0.5)
     wave[4 * 16_000] = 0.25
