@@ -15,6 +15,7 @@ Each row is an ordinary run of `train`: stopped, the bench goes on where it was.
 
 import argparse
 import json
+import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ class Row:
 
 PLAIN = "plain: the paper's losses, all of the decoder trained"
 FROZEN = "token embedding frozen"
+LITTLE = "+ last hidden states, weight 0.05"
 HIDDEN = "+ last hidden states, weight 1"
 ROWS = (
     Row(PLAIN),
     Row(FROZEN, PLAIN, {"freeze_embedding": True}),
-    Row("+ last hidden states, weight 0.05", FROZEN, {"alpha_hidden": 0.05}),
+    Row(LITTLE, FROZEN, {"alpha_hidden": 0.05}),
     Row("+ last hidden states, weight 0.2", FROZEN, {"alpha_hidden": 0.2}),
     Row(HIDDEN, FROZEN, {"alpha_hidden": 1.0}),
     Row("last hidden states alone", HIDDEN, {"alpha_kl": 0.0, "alpha_pl": 0.0}),
@@ -47,6 +49,19 @@ ROWS = (
     Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
     Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
     Row("one packing, seen again", FROZEN, {"packings": 1}),
+    Row("one token in ten read wrongly", LITTLE, {"token_noise": 0.1}),
+    Row("one token in four read wrongly", LITTLE, {"token_noise": 0.25}),
+    Row("a tenth of the states hidden", LITTLE, {"state_masks": 0.1}),
+    Row("three tenths of the states hidden", LITTLE, {"state_masks": 0.3}),
+    Row("average over the last weights, decay 0.98", LITTLE, {"average": 0.98}),
+    Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
+    Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
+    Row("total variation", LITTLE, {"divergence": "tv"}),
+    Row("skewed KL", LITTLE, {"divergence": "skewed-kl"}),
+    Row("temperature 1", LITTLE, {"temperature": 1.0}),
+    Row("KL alone", LITTLE, {"alpha_pl": 0.0}),
+    Row("pseudo-labels alone", LITTLE, {"alpha_kl": 0.0}),
+    Row("batches of 4", LITTLE, {"batch_size": 4}),
     Row("layers 0, 4", FROZEN, layers=(0, 4)),
     Row("layers 1, 5", FROZEN, layers=(1, 5)),
     Row("layers 4, 5", FROZEN, layers=(4, 5)),
@@ -68,6 +83,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True, help="labels, or a filter's output")
     parser.add_argument("--validation", required=True)
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the rows to run")
     parser.add_argument("--work", type=Path, default=Path("build/ingredients"))
     parser.add_argument("--output", type=Path, default=Path("bench/results/ingredients.json"))
@@ -99,24 +115,29 @@ def main() -> None:
                 InitSettings(teacher=options.teacher, decoder_layers=2, layers=layers, language="en", output=student)
             )
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
-        settings = replace(plain, student=student, output=options.work / f"{options.steps}-{slug}", **changes)
-        report = carry_out(settings, Silent())
-        found[row.name] = {
-            "name": row.name,
-            "against": row.against,
-            "validation_wer": round(report.best_wer, 2),
-            "weights_trained": report.parameters_trained,
-            "seconds": round(report.seconds),
-        }
-        print(json.dumps(found[row.name]), flush=True)
-        rows = [found[other.name] for other in ROWS if other.name in found]
-        result = {"question": "what helps a small student", "teacher": options.teacher, "steps": options.steps}
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps({**result, "batch_size": plain.batch_size, "rows": rows}, indent=1) + "\n")
+        known_rates = found.get(row.name, {}).get("validation_wer", {})
+        for seed in options.seeds:
+            output = options.work / f"{options.steps}-{slug}-{seed}"
+            report = carry_out(replace(plain, student=student, output=output, seed=seed, **changes), Silent())
+            found[row.name] = {
+                "name": row.name,
+                "against": row.against,
+                "validation_wer": known_rates | {str(seed): round(report.best_wer, 2)},
+                "weights_trained": report.parameters_trained,
+            }
+            known_rates = found[row.name]["validation_wer"]
+            print(json.dumps(found[row.name]), flush=True)
+            rows = [found[other.name] for other in ROWS if other.name in found]
+            result = {"question": "what helps a small student", "teacher": options.teacher, "steps": options.steps}
+            result |= {"batch_size": plain.batch_size, "rows": rows}
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(result, indent=1) + "\n")
     print("| run | one change from | validation WER % | weights trained, M |\n| --- | --- | ---: | ---: |")
     for one in found.values():
+        rates = list(one["validation_wer"].values())
+        shown = f"{statistics.mean(rates):.1f}" + (f" ({min(rates):.1f} to {max(rates):.1f})" if rates[1:] else "")
         trained = one["weights_trained"] / 1e6
-        print(f"| {one['name']} | {one['against'] or '-'} | {one['validation_wer']:.1f} | {trained:.1f} |")
+        print(f"| {one['name']} | {one['against'] or '-'} | {shown} | {trained:.1f} |")
 
 
 if __name__ == "__main__":
