@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from whisperstill.stages.init import InitSettings as InitSettings
     from whisperstill.stages.label import LabelSettings as LabelSettings
     from whisperstill.stages.run import RunSettings as RunSettings
+    from whisperstill.stages.sweep import SweepSettings as SweepSettings
     from whisperstill.stages.train import TrainSettings as TrainSettings
     from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
 
@@ -58,6 +59,7 @@ _HOME = {
     "SettingsError": "whisperstill.errors",
     "Silent": "whisperstill.stages.console",
     "StoreError": "whisperstill.errors",
+    "SweepSettings": "whisperstill.stages.sweep",
     "TrainSettings": "whisperstill.stages.train",
     "TrainingError": "whisperstill.errors",
     "TranscribeSettings": "whisperstill.stages.transcribe",
@@ -88,6 +90,7 @@ __all__ = [
     "SettingsError",
     "Silent",
     "StoreError",
+    "SweepSettings",
     "TrainSettings",
     "TrainingError",
     "TranscribeSettings",

@@ -82,6 +82,13 @@ VERBS = {
         ),
         Verb("run", "RunSettings", "all stages of a recipe; again: only what is missing", "RECIPE.toml", "recipe"),
         Verb(
+            "sweep",
+            "SweepSettings",
+            "a recipe in many variations over one label store, side by side",
+            "RECIPE.toml --vary 'train.learning_rate=[1e-4, 5e-4]' --seeds 0 1 2",
+            "recipe",
+        ),
+        Verb(
             "doctor",
             "DoctorSettings",
             "what this machine can do, and how long a recipe would take",

@@ -2,7 +2,8 @@
 
 The hash covers the settings (paths as seen from the recipe, so that a moved project keeps its work), the content of
 every file that a setting names, and the hash of the stage that made an input. It does not cover whisperstill's
-version: an upgrade must not throw hours of labelling away; the version is written beside the output instead.
+version, nor settings that are as they are unasked, which may be new ones: an upgrade must not throw hours of labelling
+away; the version is written beside the output instead.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from whisperstill.stages.recipe import Planned
 WHOLE_FILE_BYTES = 64 * 2**20
 """Larger files (weights) are known by their size and their time of change."""
 
-WITHOUT_EFFECT = ("strict", "device")
+WITHOUT_EFFECT = ("strict", "device", "workers", "ray_address", "micro_batch")
 """Settings that decide neither what is made nor from what."""
 
 
@@ -31,7 +32,9 @@ def fingerprint(stage: Planned, folder: Path, made: Mapping[Path, str]) -> str:
     seen = {
         "verb": stage.verb,
         "settings": {
-            name: value for name, value in jsonable(stage.settings, folder).items() if name not in WITHOUT_EFFECT
+            field.name: jsonable(value, folder)
+            for field in dataclasses.fields(stage.settings)
+            if field.name not in WITHOUT_EFFECT and (value := getattr(stage.settings, field.name)) != field.default
         },
         "inputs": {
             relative(path, folder): contents(path, made) for path in named_paths(stage.settings) if path != stage.place

@@ -66,18 +66,25 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads and checks a recipe.
+    """Reads and checks a recipe. Raises what `read_content` and `recipe_of` raise."""
+    return recipe_of(read_content(path), path)
 
-    Raises `NotFoundError` when there is no such file and `SettingsError`, which names all problems at once, when a key
-    is unknown, missing or of another type.
-    """
+
+def read_content(path: Path) -> dict[str, Any]:
+    """A recipe's tables as they stand. Raises `NotFoundError` without such a file, `SettingsError` if it is no TOML."""
     if not path.is_file():
         raise NotFoundError(f"expected a recipe, got {path}, which is no file; recipes/ holds examples")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is no TOML file: {error}") from error
 
+
+def recipe_of(content: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe of these tables, which stand in `path`.
+
+    Raises `SettingsError`, which names all problems at once, when a key is unknown, missing or of another type.
+    """
     problems: list[str] = []
     known = ("name", "output", *ORDER)
     problems += [f"knows no key {key!r} (it knows {', '.join(known)})" for key in content if key not in known]

@@ -69,7 +69,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "expected"),
     [
         ([], "expected one of label, filter"),
-        (["bake"], "expected one of label, filter, init, train, evaluate, transcribe, export, run, doctor, got 'bake'"),
+        (
+            ["bake"],
+            "expected one of label, filter, init, train, evaluate, transcribe, export, run, sweep, doctor, got 'bake'",
+        ),
         (["init", "--output", "x"], "missing --teacher; see whisperstill init --help"),
         ([*INIT, "--decoder-layers", "two"], "'two'"),
         ([*INIT, "--decoder-layer", "2"], "--decoder-layer"),

@@ -1,0 +1,212 @@
+"""sweep: one recipe in many variations over one label store; the teacher is not visited again.
+
+Every combination of what is varied is trained with every seed. What combinations share (a filter, an initial student)
+is made once, and what was finished before is not done again, so a sweep may be stopped, widened, and taken up.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+import statistics
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whisperstill.errors import SettingsError
+from whisperstill.files import write_whole
+from whisperstill.stages.console import Console, Silent
+from whisperstill.stages.fingerprint import fingerprint, jsonable
+from whisperstill.stages.recipe import Recipe, read_content, recipe_of
+from whisperstill.stages.run import carry_out_one, marker, read_json
+
+VARIED = ("filter", "init", "train")
+"""The stages whose settings may vary: none of them visits the teacher."""
+COLUMNS = ("mean", "least", "most", "windows", "steps")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What of a recipe is varied."""
+
+    recipe: Path
+    """The recipe, a TOML file; its `[train]` has to name a validation set."""
+    vary: tuple[str, ...] = ()
+    """What takes which values, as TOML: `train.learning_rate=[1e-4, 5e-4]`, `init.layers=[[0, 5], [0, 3]]`. Several
+    make a grid."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds that every combination is trained with."""
+    max_steps: int | None = None
+    """Steps of every training (default: as the recipe has it)."""
+    output: Path | None = None
+    """Folder of the results (default: `sweep` under the recipe's output)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One combination."""
+
+    values: dict[str, Any]
+    validation_wer: dict[int, float]
+    """By seed: the lowest of its training, per cent."""
+    steps: int
+    windows: int
+    """Windows trained on."""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.mean(self.validation_wer.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """All of them, the best first."""
+
+    output: str
+    rows: tuple[SweepRow, ...] = field(default=())
+
+
+def run(settings: SweepSettings, console: Console) -> SweepReport:
+    """Train all variations and show them side by side; writes `sweep.json` and `sweep.md`.
+
+    Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
+    """
+    content = read_content(settings.recipe)
+    given = recipe_of(content, settings.recipe)
+    varied = dict(_varied(one) for one in settings.vary)
+    output = settings.output or given.output / "sweep"
+    _check(given, varied, settings)
+    combinations = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+    console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
+    rows: list[SweepRow] = []
+    with console.progress("sweep", len(combinations) * len(settings.seeds), "trainings") as bar:
+        for values in combinations:
+            reports = {}
+            for seed in settings.seeds:
+                tables = _with(content, values, seed, settings.max_steps, given, output)
+                reports[seed] = _train(tables, settings.recipe)
+                bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}")
+            first = next(iter(reports.values()))
+            wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
+            rows.append(SweepRow(values, wer, first["steps"], first["windows"]))
+            _write(output, rows)
+    rows.sort(key=lambda row: row.mean)
+    console.table("validation WER, %", ["", *COLUMNS], _cells(rows))
+    return SweepReport(str(output), tuple(rows))
+
+
+def _cells(rows: list[SweepRow]) -> list[list[str]]:
+    return [
+        [
+            ", ".join(f"{name} {_shown(value)}" for name, value in row.values.items()) or "as the recipe has it",
+            f"{row.mean:.2f}",
+            f"{min(row.validation_wer.values()):.2f}",
+            f"{max(row.validation_wer.values()):.2f}",
+            str(row.windows),
+            str(row.steps),
+        ]
+        for row in rows
+    ]
+
+
+def _write(output: Path, rows: list[SweepRow]) -> None:
+    best = sorted(rows, key=lambda row: row.mean)
+    write_whole(output / "sweep.json", json.dumps([jsonable(row) for row in best], indent=1) + "\n")
+    lines = [["variation", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_cells(best)]
+    write_whole(output / "sweep.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+
+
+def _varied(text: str) -> tuple[str, list[Any]]:
+    name, equals, values = text.partition("=")
+    try:
+        found = tomllib.loads(f"values = {values}")["values"] if equals else None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"vary: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
+    if not isinstance(found, list) or not found:
+        raise SettingsError(f"vary: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
+    return name.strip(), found
+
+
+def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettings) -> None:
+    stages = {stage.verb: stage for stage in given.stages}
+    problems = []
+    for name in varied:
+        verb, _, key = name.partition(".")
+        if verb not in VARIED or not key:
+            problems.append(
+                f"{name} cannot be varied: expected a setting of {', '.join(VARIED)}, such as train.dropout"
+            )
+        elif verb not in stages:
+            problems.append(f"{name} cannot be varied: the recipe has no [{verb}]")
+        elif name in ("train.seed", "train.output"):
+            problems.append(f"{name} cannot be varied: --seeds names the seeds, outputs have folders of their own")
+    if "train" not in stages or not stages["train"].settings.validation:
+        problems.append("the recipe needs a [train] with validation: a sweep compares by it")
+    if "label" in stages and not (stages["label"].place / "manifest.json").exists():
+        problems.append(f"there are no labels in {stages['label'].place}: `whisperstill run --only label` first")
+    if not settings.seeds:
+        problems.append("seeds must name at least one")
+    if problems:
+        raise SettingsError("; ".join(problems))
+
+
+def _with(
+    content: Mapping[str, Any],
+    values: Mapping[str, Any],
+    seed: int,
+    max_steps: int | None,
+    given: Recipe,
+    output: Path,
+) -> dict[str, Any]:
+    """The recipe's tables with one combination in them, and folders for what it makes."""
+    tables = copy.deepcopy(dict(content))
+    for verb in ("evaluate", "transcribe"):
+        tables.pop(verb, None)
+    for name, value in values.items():
+        verb, _, key = name.partition(".")
+        tables[verb][key] = value
+    tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
+    for stage in given.stages:
+        if stage.verb in VARIED:
+            tables[stage.verb].pop("output", None)
+            settings = json.dumps(tables[stage.verb], sort_keys=True, default=str)
+            digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+            name = f"{_slug(values)}-seed-{seed}" if stage.verb == "train" else stage.verb
+            tables[stage.verb]["output"] = output / f"{name}-{digest}"
+    return tables
+
+
+def _train(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The report of a combination's training; all that is missing on the way there is made."""
+    made: dict[Path, str] = {}
+    report: dict[str, Any] = {}
+    recipe = recipe_of(tables, path)
+    for stage in recipe.stages:
+        key = fingerprint(stage, recipe.folder, made)
+        made[stage.place] = key
+        if stage.verb == "label":
+            continue
+        done = read_json(marker(stage.place))
+        if done.get("state") == "finished" and done.get("key") == key and stage.place.exists():
+            report = done["report"]
+            continue
+        outcome, _ = carry_out_one(stage, key, bool(done) and done.get("key") != key, Silent())
+        report = outcome.report
+        if not outcome.finished:
+            raise SettingsError("the sweep was stopped; the same command goes on from there")
+    return report
+
+
+def _slug(values: Mapping[str, Any]) -> str:
+    text = "-".join(f"{name.partition('.')[2]}-{_shown(value)}" for name, value in values.items()) or "recipe"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:80]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,99 @@
+"""One recipe in many variations over one store."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from whisperstill.errors import SettingsError
+from whisperstill.stages import run as running
+from whisperstill.stages.console import Silent
+from whisperstill.stages.run import RunSettings
+from whisperstill.stages.sweep import SweepSettings, run
+
+RECIPE = """
+output = "{output}"
+[label]
+teacher = "{teacher}"
+manifest = ["{corpus}"]
+states = "fp32"
+max_new_tokens = 12
+[filter]
+max_wer = 100000
+min_logprob = -100
+max_tokens_per_second = 1000
+max_compression_ratio = 1000
+drop_empty = false
+[init]
+decoder_layers = 2
+[train]
+validation = ["{corpus}"]
+validation_limit = 2
+targets = "hidden"
+epochs = 1
+batch_size = 2
+warmup_steps = 1
+[evaluate]
+manifest = ["{corpus}"]
+"""
+
+
+@pytest.fixture
+def sweep(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> SweepSettings:
+    path = tmp_path / "recipe.toml"
+    text = RECIPE.format(output=tmp_path / "out", teacher=small_teacher, corpus=small_corpus)
+    path.write_text(text, encoding="utf-8")
+    running.run(RunSettings(path, only=("label",)), Silent())
+    vary = ("train.learning_rate=[1e-3, 1e-2]", "init.layers=[[0, 2], [0, 1]]")
+    return SweepSettings(path, vary, seeds=(0, 1))
+
+
+def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    original = running.carry_out
+
+    def counted(settings: object, console: object) -> object:
+        trained.append(type(settings).__name__)
+        return original(settings, console)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "carry_out", counted)
+    rates = replace(sweep, vary=sweep.vary[:1])
+    report = run(rates, Silent())
+    assert sorted(trained) == ["FilterSettings", "InitSettings", *["TrainSettings"] * 4]
+    assert sorted(row.values["train.learning_rate"] for row in report.rows) == [1e-3, 1e-2]
+    assert all(set(row.validation_wer) == {0, 1} and row.steps == 2 for row in report.rows)
+    assert [row.mean for row in report.rows] == sorted(row.mean for row in report.rows)
+    folder = tmp_path / "out" / "sweep"
+    assert json.loads((folder / "sweep.json").read_text())[0]["values"] == report.rows[0].values
+    assert "learning_rate 0.001" in (folder / "sweep.md").read_text()
+    weights = {path.read_bytes() for path in folder.glob("*seed*/model.safetensors")}
+    assert len(weights) == 4  # rates and seeds make a difference
+
+    trained.clear()
+    assert run(rates, Silent()) == report and not trained
+    shutil.rmtree(next(folder.glob("learning_rate-0.01-seed-1-????????")))
+    assert run(rates, Silent()) == report
+    assert trained == ["TrainSettings"]
+
+    trained.clear()
+    wider = run(replace(sweep, seeds=(0,), max_steps=1), Silent())
+    assert sorted(trained) == ["InitSettings", "InitSettings", *["TrainSettings"] * 4]
+    assert len(wider.rows) == 4 and all(row.steps == 1 for row in wider.rows)
+
+
+def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
+    for vary, problem in (
+        ("label.top=[1, 2]", r"label\.top cannot be varied: expected a setting of filter, init, train"),
+        ("train.seed=[1, 2]", "--seeds names the seeds"),
+        ("train.dropout", "expected a name and a list"),
+        ("train.dropout=0.1", "expected a name and a list"),
+        ("train.dropout=[0.1", "expected TOML values"),
+        ("train.speed=[1]", "knows no key 'speed'"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            run(replace(sweep, vary=(vary,)), Silent())
+    shutil.rmtree(tmp_path / "out" / "labels")
+    with pytest.raises(SettingsError, match="whisperstill run --only label"):
+        run(sweep, Silent())
