@@ -411,6 +411,14 @@ def test_what_the_corpus_says_is_read_and_taught(
     assert any(str(lines[0]["id"]) in one.source and "no transcript" in one.reason for one in report.problems)
 
 
+def test_labelling_is_not_for_torchrun(
+    settings: LabelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="by --workers"):
+        label.run(replace(settings, output=tmp_path), Silent())
+
+
 def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="timestamps are the teacher's"):
         label.run(replace(settings, output=tmp_path, timestamps=True, transcripts="corpus"), Silent())

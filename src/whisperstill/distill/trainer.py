@@ -122,7 +122,7 @@ class Trainer:
         stopped = False
         for micro_batches in self._steps(progress.step):
             figures = self._step(progress, micro_batches)
-            progress.windows_encoded = encoded_before + self.source.windows_encoded
+            progress.windows_encoded = encoded_before + int(figures.pop("encoded"))
             last = progress.step == self.total_steps
             if progress.step % self.settings.log_every == 0 or last:
                 metrics.add(step=progress.step, **figures)
@@ -191,14 +191,17 @@ class Trainer:
         }
 
     def _amounts(self, micro_batches: Sequence[Loaded]) -> dict[str, float]:
-        """Windows of a step, decoder tokens read, and the share of the encoder's positions that holds no audio."""
+        """Windows of a step, decoder tokens read, the share of the encoder's positions that holds no audio, and the
+        windows that the encoder has read in this run."""
         batches_ = [loaded.batch for loaded in micro_batches]
-        windows, tokens, seconds = self.ranks.total(
+        windows, tokens, seconds, encoded = self.ranks.total(
             sum(len(batch.windows) for batch in batches_),
             sum(sum(batch.lengths) for batch in batches_),
             sum(loaded.seconds for loaded in micro_batches),
+            self.source.windows_encoded,
         )
-        return {"windows": windows, "decoder_tokens": tokens, "silence": 1 - seconds / (windows * WINDOW_SECONDS)}
+        silence = 1 - seconds / (windows * WINDOW_SECONDS)
+        return {"windows": windows, "decoder_tokens": tokens, "silence": silence, "encoded": encoded}
 
     def _validate(self, progress: Progress, metrics: Metrics, board: Board, say: Callable[[str], None]) -> None:
         assert self.validation is not None

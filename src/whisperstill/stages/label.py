@@ -1,6 +1,7 @@
 """`whisperstill label`: the teacher visits every window of a corpus once and leaves all that a student needs."""
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -223,6 +224,8 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
 
 def _check(settings: LabelSettings) -> None:
     problems = []
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        problems.append("torchrun is for train alone: label with several processes by --workers")
     if not settings.manifest:
         problems.append("manifest must name at least one corpus")
     if not 0 < settings.max_window <= 30:
