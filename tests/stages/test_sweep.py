@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from whisperstill.errors import SettingsError
+from whisperstill.stages import filter as filtering
 from whisperstill.stages import run as running
-from whisperstill.stages.console import Silent
+from whisperstill.stages import train
+from whisperstill.stages.console import Console, Silent
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
 
@@ -81,6 +83,36 @@ def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatc
     wider = run(replace(sweep, seeds=(0,), max_steps=1), Silent())
     assert sorted(trained) == ["InitSettings", "InitSettings", *["TrainSettings"] * 4]
     assert len(wider.rows) == 4 and all(row.steps == 1 for row in wider.rows)
+
+
+def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pilots are real; what they find is planted: the limits' order is known only to the test."""
+    planted = {1e6: 30.0, 1e5: 10.0, 1e4: 10.0}
+    original = train.run
+
+    def pilot(settings: train.TrainSettings, console: Console) -> train.TrainReport:
+        limit = json.loads((settings.labels / "filter.json").read_text())["settings"]["max_wer"]
+        return replace(original(settings, console), best_wer=planted[limit])
+
+    monkeypatch.setattr(train, "run", pilot)
+    settings = filtering.FilterSettings(
+        labels=tmp_path / "out" / "labels",
+        output=tmp_path / "filtered",
+        tune=sweep.recipe,
+        tune_wer=tuple(planted),
+        tune_steps=1,
+        min_logprob=None,
+        max_tokens_per_second=None,
+        max_compression_ratio=None,
+        drop_empty=False,
+    )
+    report = filtering.run(settings, Silent())
+    assert report.max_wer == 1e5  # of two that do as well the one that keeps more
+    assert report.pilots == {"1e+06": 30.0, "100000": 10.0, "10000": 10.0}
+    assert json.loads((tmp_path / "filtered" / "filter.json").read_text())["settings"]["max_wer"] == 1e5
+    assert (tmp_path / "filtered" / "pilots" / "sweep.md").exists()
+    with pytest.raises(SettingsError, match="is about the labels in"):
+        filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), Silent())
 
 
 def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:

@@ -44,7 +44,6 @@ VERBS = {
             "FilterSettings",
             "decide which labels may teach, with reasons",
             "--labels DIR --max-wer 10 --output DIR",
-            heavy=False,
         ),
         Verb(
             "init",

@@ -37,6 +37,15 @@ class FilterSettings(RuleSettings):
     extra `prediction`). Some others must have one, for it to learn from."""
     proxy: Path | None = None
     """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
+    tune: Path | None = None
+    """A recipe: of several limits on the word error rate the one is taken whose pilot, a short training by the recipe's
+    `[init]` and `[train]`, has the lowest validation error (the paper chose its λ so)."""
+    tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
+    """The limits that are tried, per cent."""
+    tune_steps: int = 150
+    """Steps of a pilot."""
+    tune_seeds: tuple[int, ...] = (0,)
+    """Seeds of the pilots; their mean counts."""
     sweep: bool = False
     """Also show, write and plot what would be left for a range of limits on the word error rate."""
     sweep_wer: tuple[float, ...] = LIMITS
@@ -68,6 +77,10 @@ class FilterReport:
     """Utterances with a reference that the prediction was learnt from; 0 without a prediction."""
     correlation: float
     """Of predicted and true word error rate on those, each predicted unseen."""
+    max_wer: float | None
+    """The limit that was used."""
+    pilots: dict[str, float]
+    """By limit: mean validation error of its pilots, per cent."""
 
 
 def run(settings: FilterSettings, console: Console) -> FilterReport:
@@ -83,7 +96,12 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     store = open_labels(settings.labels)
     if not store.finished:
         console.warn(f"the labels in {settings.labels} are not finished; filter again once they are")
-    rules = settings.rules
+    pilots = _pilots(settings, console)
+    rules = (
+        replace(settings.rules, max_wer=min(pilots, key=lambda limit: (pilots[limit], -limit)))
+        if pilots
+        else settings.rules
+    )
     sweep = Sweep(rules, settings.sweep_wer)
     everything = Tally()
     by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED)}
@@ -116,6 +134,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
         dropped={rule: tally.utterances for rule, tally in dropped.items()},
         predicted_from=predicted.calibrated_on if predicted else 0,
         correlation=round(predicted.correlation, 3) if predicted else 0.0,
+        max_wer=rules.max_wer,
+        pilots={f"{limit:g}": rate for limit, rate in pilots.items()},
     )
     figures = {name: value for name, value in asdict(report).items() if name != "output"}
     hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
@@ -134,6 +154,32 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     if not report.kept:
         console.warn("nothing is left to learn from: loosen the rules (the table says which one dropped what)")
     return report
+
+
+def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
+    """Mean validation error of short trainings under each limit."""
+    if settings.tune is None:
+        return {}
+    from whisperstill.stages.recipe import read_recipe
+    from whisperstill.stages.sweep import SweepSettings
+    from whisperstill.stages.sweep import run as run_sweep
+
+    stages = {stage.verb: stage for stage in read_recipe(settings.tune).stages}
+    if missing := {"label", "filter", "init", "train"} - stages.keys():
+        raise SettingsError(
+            f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: pilots need it"
+        )
+    if stages["label"].place.resolve() != settings.labels.resolve():
+        raise SettingsError(f"{settings.tune} is about the labels in {stages['label'].place}, not in {settings.labels}")
+    vary = f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]"
+    found = run_sweep(
+        SweepSettings(settings.tune, (vary,), settings.tune_seeds, settings.tune_steps, settings.output / "pilots"),
+        console,
+    )
+    pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in found.rows}
+    best = min(pilots, key=lambda limit: (pilots[limit], -limit))
+    console.info(f"the pilot with at most {best:g} % word errors in its labels did best ({pilots[best]:.2f} %)")
+    return pilots
 
 
 def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
