@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,7 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
         max_wer=rules.max_wer,
         pilots={f"{limit:g}": rate for limit, rate in pilots.items()},
     )
-    figures = {name: value for name, value in asdict(report).items() if name != "output"}
+    figures = {name: value for name, value in jsonable(report).items() if name != "output"}
     hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
     summary = {"whisperstill": __version__, "settings": jsonable(rules), **figures, "dropped_hours": hours}
     write_verdicts(settings.output, settings.labels, written, summary)
