@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from whisperstill.stages.filter import FilterSettings as FilterSettings
     from whisperstill.stages.init import InitSettings as InitSettings
     from whisperstill.stages.label import LabelSettings as LabelSettings
+    from whisperstill.stages.plan import PlanSettings as PlanSettings
     from whisperstill.stages.run import RunSettings as RunSettings
     from whisperstill.stages.sweep import SweepSettings as SweepSettings
     from whisperstill.stages.train import TrainSettings as TrainSettings
@@ -54,6 +55,7 @@ _HOME = {
     "LabelSettings": "whisperstill.stages.label",
     "MissingExtraError": "whisperstill.errors",
     "NotFoundError": "whisperstill.errors",
+    "PlanSettings": "whisperstill.stages.plan",
     "RunSettings": "whisperstill.stages.run",
     "Segment": "whisperstill.decode.transcript",
     "SettingsError": "whisperstill.errors",
@@ -85,6 +87,7 @@ __all__ = [
     "LabelSettings",
     "MissingExtraError",
     "NotFoundError",
+    "PlanSettings",
     "RunSettings",
     "Segment",
     "SettingsError",

@@ -88,6 +88,13 @@ VERBS = {
             "recipe",
         ),
         Verb(
+            "plan",
+            "PlanSettings",
+            "what distilling would cost: hours, disk, and what to expect of the student",
+            "--teacher large-v3 --hours 100 --decoder-layers 2",
+            heavy=False,
+        ),
+        Verb(
             "doctor",
             "DoctorSettings",
             "what this machine can do, and how long a recipe would take",

@@ -65,6 +65,13 @@ def token_operations(sizes: Sizes) -> float:
     return sizes.decoder_layers * layer + 2.0 * sizes.vocab * sizes.width
 
 
+def parameters(sizes: Sizes) -> tuple[float, float, float]:
+    """Weights of encoder, decoder and token embedding, biases and norms left out (base: 20e6, 25e6, 27e6)."""
+    width = sizes.width
+    encoder = 12.0 * sizes.encoder_layers * width**2 + 3.0 * width * (sizes.mels + width)
+    return encoder, 16.0 * sizes.decoder_layers * width**2, float(sizes.vocab * width)
+
+
 def step_values(sizes: Sizes, rows: int) -> float:
     """Values that one decoding step of `rows` windows reads: weights once, keys and values per row."""
     weights = 14.0 * sizes.decoder_layers * sizes.width**2 + sizes.vocab * sizes.width
