@@ -27,7 +27,7 @@ LONG = 12.0
 LONGEST = 24.0
 """Seconds after which it ends anyway."""
 SHORT_PAUSE = 0.3
-HOLE = 4.0
+HOLE = 2.5
 """Seconds of voice between the first second of a word and the next word that were not heard; slow speech has one."""
 WORD = 1.0
 """Seconds that a word lasts; before a hole its end is put anywhere."""
