@@ -95,22 +95,16 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
         return replace(original(settings, console), best_wer=planted[limit])
 
     monkeypatch.setattr(train, "run", pilot)
-    settings = filtering.FilterSettings(
-        labels=tmp_path / "out" / "labels",
-        output=tmp_path / "filtered",
-        tune=sweep.recipe,
-        tune_wer=tuple(planted),
-        tune_steps=1,
-        min_logprob=None,
-        max_tokens_per_second=None,
-        max_compression_ratio=None,
-        drop_empty=False,
-    )
-    report = filtering.run(settings, Silent())
-    assert report.max_wer == 1e5  # of two that do as well the one that keeps more
-    assert report.pilots == {"1e+06": 30.0, "100000": 10.0, "10000": 10.0}
-    assert json.loads((tmp_path / "filtered" / "filter.json").read_text())["settings"]["max_wer"] == 1e5
-    assert (tmp_path / "filtered" / "pilots" / "sweep.md").exists()
+    limits = ", ".join(f"{limit:.1f}" for limit in planted)
+    tuned = f'[filter]\ntune = "./recipe.toml"\ntune_steps = 1\ntune_wer = [{limits}]'
+    sweep.recipe.write_text(sweep.recipe.read_text().replace("[filter]", tuned), encoding="utf-8")
+    running.run(RunSettings(sweep.recipe, only=("filter",)), Silent())
+    filtered = tmp_path / "out" / "filtered"
+    summary = json.loads((filtered / "filter.json").read_text())
+    assert summary["settings"]["max_wer"] == 1e5  # of two that do as well the one that keeps more
+    assert summary["pilots"] == {"1e+06": 30.0, "100000": 10.0, "10000": 10.0}
+    assert (filtered / "pilots" / "sweep.md").exists()
+    settings = filtering.FilterSettings(labels=tmp_path / "out" / "labels", output=filtered, tune=sweep.recipe)
     with pytest.raises(SettingsError, match="is about the labels in"):
         filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), Silent())
 

@@ -166,6 +166,7 @@ def _with(
     tables = copy.deepcopy(dict(content))
     for verb in ("evaluate", "transcribe"):
         tables.pop(verb, None)
+    tables.get("filter", {}).pop("tune", None)  # else every pilot would have pilots of its own
     for name, value in values.items():
         verb, _, key = name.partition(".")
         tables[verb][key] = value
