@@ -25,6 +25,9 @@ FASTEST = 30.0
 DOUBTED = 1.5
 """Times the log-probability at which a window is decoded again: what is below in the end, at every temperature, is
 what the network says of dishes and engines (-1.8 to -2.9), and of speech only where it understands next to nothing."""
+SPARSE = 0.5
+"""Share of a window with a voice below which the network's doubts are believed: a detector takes moments for voices,
+and where somebody speaks throughout, a bad transcript is better than none."""
 COPIES = 5
 """Copies of the same tokens in a row that are a loop."""
 LOOP_TOKENS = 12

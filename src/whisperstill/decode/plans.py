@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32
 
 from whisperstill.audio.reader import Reader
-from whisperstill.decode.guards import DOUBTED, FAR, Voice
+from whisperstill.decode.guards import DOUBTED, FAR, SPARSE, Voice
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import (
@@ -148,13 +148,14 @@ class Plan(ABC):
             if text:
                 self._suppress(window.start, window.start + window.duration, text, "silence")
             return False
-        least = self.setting.options.logprob_threshold
-        if window.voice is not None and least is not None and heard.recognised.mean_logprob < DOUBTED * least:
+        least, voice = self.setting.options.logprob_threshold, window.voice
+        sparse = voice is not None and voice.seconds() < SPARSE * window.duration
+        if sparse and least is not None and heard.recognised.mean_logprob < DOUBTED * least:
             self._suppress(window.start, window.start + window.duration, text, "doubted")
             return False
         # A moment that a detector takes for a voice (a chord, a bird) is enough for the network to say a sentence.
         doubted = is_silent(heard.recognised, replace(self.setting.options, logprob_threshold=None))
-        if window.voice is not None and doubted and not window.voice.has_room_for(text):
+        if voice is not None and doubted and not voice.has_room_for(text):
             self._suppress(window.start, window.start + window.duration, text, "more text than voice")
             return False
         return True
