@@ -236,6 +236,10 @@ def main() -> None:
     task = task_of(given)
     dtypes = [torch.float32] + [torch.bfloat16] * (choose_dtype("auto", "cpu") == torch.bfloat16)
     chosen = contenders(dtypes)
+    memory: dict[str, float] = {}
+    for who in () if given.only else chosen:  # first: what this process once had it keeps
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", who]
+        memory[who] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.only:
@@ -259,10 +263,6 @@ def main() -> None:
                 print(f"{turn} {who}: {took:.2f} s", flush=True)
             order.reverse()
         steps.clear()
-    memory = {}
-    for who in chosen:
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", who]
-        memory[who] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     tokens = statistics.mean(len(one.labelled.tokens) + 4 for one in task.found)
     sizes = sizes_of(given.teacher)
     rows = [
