@@ -31,6 +31,8 @@ HOLE = 2.5
 """Seconds of voice between the first second of a word and the next word that were not heard; slow speech has one."""
 WORD = 1.0
 """Seconds that a word lasts; before a hole its end is put anywhere."""
+ONSET = 0.1
+"""Seconds in front of a word from which it is heard again."""
 AHEAD = 64
 """Chunks beyond those joined that may be asked for: audio is held as long as a seam may be in it."""
 ENDS = frozenset(".?!。？！…")
@@ -114,8 +116,9 @@ class Chunked(Plan):
             at = next(index for index, place in enumerate(self._order) if place.window is window)
             place, left = self._order[at], self.left_at(heard) if believed else None
             words = self._words(heard, left) if believed else []
-            if (hole := _hole(window, words)) is not None:
-                left, words = hole - window.start, [word for word in words if word.start < hole]
+            if (last := _before_hole(window, words)) is not None:  # it is heard once more: its end is anywhere
+                onset = max(words[last].start - ONSET, words[last - 1].end if last else 0.0)
+                left, words = onset - window.start, words[:last]
             if left is not None and window.start + left < place.following:  # else the next chunk holds what is left
                 rest = self.window(window.start + left, self.reader.stretch(window.start + left, self._length))
                 self._order.insert(at + 1, _Place(rest, place.following))
@@ -214,15 +217,15 @@ class Chunked(Plan):
         )
 
 
-def _hole(window: Window, words: list[Word]) -> float | None:
-    """Seconds of the recording at which somebody goes on speaking though the next word was said much later."""
+def _before_hole(window: Window, words: list[Word]) -> int | None:
+    """The word after which somebody goes on speaking though the next one was said much later."""
     if window.voice is None:
         return None
-    for word, following in pairwise(words):
-        begins = min(word.end, word.start + WORD)
-        unheard = window.voice.seconds(begins - window.start, following.start - window.start)
-        if unheard >= HOLE and begins - window.start >= WORD:  # a chunk of its own begins later than this one
-            return begins
+    for at, (word, following) in enumerate(pairwise(words)):
+        ends = min(word.end, word.start + WORD) - window.start
+        unheard = window.voice.seconds(ends, following.start - window.start)
+        if unheard >= HOLE and word.start - window.start >= WORD:  # a chunk of its own begins later than this one
+            return at
     return None
 
 

@@ -144,21 +144,25 @@ class Plan(ABC):
         if window.voice is not None and not window.voice.spans:
             self._suppress(window.start, window.start + window.duration, "", "no voice")
             return False
-        if is_silent(heard.recognised, self.setting.options):
+        if (why := self._not_believed(heard)) is not None:
             if text:
-                self._suppress(window.start, window.start + window.duration, text, "silence")
-            return False
-        least, voice = self.setting.options.logprob_threshold, window.voice
-        sparse = voice is not None and voice.seconds() < SPARSE * window.duration
-        if sparse and least is not None and heard.recognised.mean_logprob < DOUBTED * least:
-            self._suppress(window.start, window.start + window.duration, text, "doubted")
-            return False
-        # A moment that a detector takes for a voice (a chord, a bird) is enough for the network to say a sentence.
-        doubted = is_silent(heard.recognised, replace(self.setting.options, logprob_threshold=None))
-        if voice is not None and doubted and not voice.has_room_for(text):
-            self._suppress(window.start, window.start + window.duration, text, "more text than voice")
+                self._suppress(window.start, window.start + window.duration, text, why)
             return False
         return True
+
+    def _not_believed(self, heard: Heard) -> str | None:
+        """Why a window in which somebody seems to speak holds no speech after all; None where it does."""
+        options, recognised, voice = self.setting.options, heard.recognised, heard.window.voice
+        if is_silent(recognised, options):
+            return "silence"
+        if voice is None:
+            return None
+        sparse = voice.seconds() < SPARSE * heard.window.duration
+        if sparse and options.logprob_threshold and recognised.mean_logprob < DOUBTED * options.logprob_threshold:
+            return "doubted"
+        # A moment that a detector takes for a voice (a chord, a bird) is enough for the network to say a sentence.
+        quiet = is_silent(recognised, replace(options, logprob_threshold=None))
+        return "more text than voice" if quiet and not voice.has_room_for(recognised.text) else None
 
     def found(self, heard: Heard, until: float = math.inf) -> list[Segment]:
         """The segments of a window that are believed, with their words where these are asked for.

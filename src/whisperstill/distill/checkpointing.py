@@ -121,6 +121,7 @@ class Checkpoints:
         identity: dict[str, Any],
     ) -> Progress:
         updated = {weight for group in optimiser.param_groups for weight in group["params"]}
+        weights = trained(network)
         found: dict[str, Any] = {}
         for path in paths:
             with safe_open(str(path), framework="pt") as file:
@@ -128,7 +129,7 @@ class Checkpoints:
                 self._check(found["identity"], identity)
                 for key in file.keys():  # noqa: SIM118
                     what, _, name = key.partition("/")
-                    weight = trained(network)[name]
+                    weight = weights[name]
                     if what in ("weight", "average"):
                         with torch.no_grad():
                             (weight if what == "weight" else average[name]).copy_(file.get_tensor(key))

@@ -122,6 +122,7 @@ def test_what_is_left_of_a_chunk_is_heard(
     ("chunk", "hole", "more"),
     [
         (30.0, (33.0, 39.0), 1),  # before the next chunk begins
+        (30.0, (36.0, 39.4), 1),  # where the chunk before reaches no more
         (90.0, (92.0, 98.0), 1),  # in the last chunk
         (30.0, (41.0, 44.5), 0),  # the next chunk holds it
         (30.0, (33.0, 35.0), 0),  # a pause as they come

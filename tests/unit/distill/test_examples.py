@@ -137,6 +137,9 @@ def test_noise_is_read_and_not_taught() -> None:
     assert 20 <= len(wrong) <= 60
     assert all(1000 <= clean.decoder_ids[at] < 1200 for at in wrong)  # neither start tokens nor timestamps
     assert all(noisy.decoder_ids[at] < EOT for at in wrong)
+    loud = compose(example, VOCABULARY, Drawing(timestamp_probability=1.0, token_noise=0.95), 0).decoder_ids
+    start = len(VOCABULARY.start("en", "transcribe", True))
+    assert loud[: start + 1] == clean.decoder_ids[: start + 1] and loud[-1] == clean.decoder_ids[-1]
     assert noisy != compose(example, VOCABULARY, drawing, 1)
     assert noisy == compose(example, VOCABULARY, drawing, 0)
 
