@@ -333,6 +333,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettin
     assert file_sha256(training.output / "model.safetensors") == good
 
 
+def test_checkpoints_of_an_older_version_are_named(training: TrainSettings) -> None:
+    folder = training.output / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('[{"step": 2, "file": "step-00000002.safetensors", "sha256": "0"}]')
+    with pytest.raises(StoreError, match="are an older version's"):
+        train.run(training, Silent())
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(
     training: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

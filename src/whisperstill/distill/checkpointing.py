@@ -171,4 +171,7 @@ class Checkpoints:
     def _entries(self) -> list[dict[str, Any]]:
         if not self._manifest_path.exists():
             return []
-        return json.loads(self._manifest_path.read_text())  # type: ignore[no-any-return]
+        entries: list[dict[str, Any]] = json.loads(self._manifest_path.read_text())
+        if not all("files" in entry for entry in entries):
+            raise StoreError(f"the checkpoints in {self.directory} are an older version's: delete that folder")
+        return entries
