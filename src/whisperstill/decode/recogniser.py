@@ -23,11 +23,12 @@ from whisperstill.decode.speculation import Speculation
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.int8 import int8_is_there, to_int8
+from whisperstill.model.true_length import TrueLength
 from whisperstill.model.whisper import Whisper, best_dtype
 from whisperstill.text.languages import language_code
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
-from whisperstill.units import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS
+from whisperstill.units import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, SAMPLES_PER_POSITION
 
 EXACT_BLOCK = 8
 """Tokens of the blocks of `exact` decoding."""
@@ -54,8 +55,9 @@ class Recogniser:
 
     `int8` decodes and encodes with products of 8-bit integers (CPU). An `assistant`, a smaller checkpoint with the same
     vocabulary, proposes tokens for this one to verify; what is heard stays this one's. Where both have the same
-    encoder, as a student of this checkpoint has, it runs once. Raises `SettingsError` for an assistant with another
-    vocabulary, and for int8 where there is none.
+    encoder, as a student of this checkpoint has, it runs once. With `true_length` the encoder computes no more of a
+    window than holds sound (see `model.true_length`): states are then nearly the same. Raises `SettingsError` for an
+    assistant with another vocabulary, and for int8 where there is none.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Recogniser:
         dtype: torch.dtype | None = None,
         int8: bool = False,
         assistant: Checkpoint | None = None,
+        true_length: bool = False,
     ) -> None:
         self.source = checkpoint.source
         self.dims = checkpoint.dims
@@ -77,6 +80,8 @@ class Recogniser:
         if int8:
             to_int8(self.network.encoder)  # hears one window at a time
             to_int8(self.network.decoder, by_row=True)  # what is decoded may not depend on who shares the batch
+        self.true_length = TrueLength(self.network.encoder) if true_length else None
+        """Hears in the encoder's place; None where whole windows are heard."""
         self.vocabulary = Vocabulary.of(checkpoint.dims.vocab)
         self.tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
         self._rules = {kind: Rules(self.vocabulary, self.generation, kind, device) for kind in (False, True)}
@@ -94,7 +99,9 @@ class Recogniser:
                 f"the assistant must have the model's vocabulary: {assistant.source} has {assistant.dims.vocab} "
                 f"tokens, {self.source} has {self.dims.vocab}"
             )
-        helper = Recogniser(assistant, device=device, dtype=self.network.dtype)
+        helper = Recogniser(
+            assistant, device=device, dtype=self.network.dtype, true_length=self.true_length is not None
+        )
         if assistant.encoder_sha256 == checkpoint.encoder_sha256:
             helper.network.encoder = self.network.encoder
         if device == "cpu" and int8_is_there():
@@ -115,6 +122,8 @@ class Recogniser:
     def encode(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch positions width"]:
         """Encoder states of 30-second windows (`WINDOW_SAMPLES` each), on the network's device."""
         mel = log_mel(waveforms.to(self.network.device), self.dims.mels)
+        if self.true_length is not None:
+            return self.true_length(mel, [_positions(waveform) for waveform in waveforms])
         # One window after the other: a batch gains nothing on a CPU, and its temporaries would not fit the caches.
         if self.network.device.type == "cpu":
             return torch.cat([self.network.encoder(one[None]) for one in mel])
@@ -274,3 +283,9 @@ class Recogniser:
             timestamps=timestamps,
             draft_states=self.draft_states(waveforms, states),
         )
+
+
+def _positions(waveform: Float[Tensor, "samples"]) -> int:
+    """Encoder positions up to the last sample that is not digital silence."""
+    sound = waveform.nonzero()
+    return -(-(int(sound[-1]) + 1) // SAMPLES_PER_POSITION) if len(sound) else 0

@@ -141,13 +141,19 @@ def options_of(given: dict[str, Any]) -> DecodingOptions:
 
 
 def load(
-    name_or_dir: str | Path, device: str = "auto", dtype: str = "auto", assistant: str | Path | None = None
+    name_or_dir: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    assistant: str | Path | None = None,
+    true_length: bool = False,
 ) -> Transcriber:
     """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
 
     `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32`, `bf16` or, on a CPU, `int8`. An `assistant`, a
     smaller model with the same vocabulary, proposes and the model verifies: what is heard is the same, and the less
-    time it takes the more a token costs the model. Raises `NotFoundError`, `CheckpointError` or `SettingsError`.
+    time it takes the more a token costs the model. With `true_length` the encoder computes no more of a window than
+    holds sound: much faster for short files, and nearly the same (see `model.true_length`). Raises `NotFoundError`,
+    `CheckpointError` or `SettingsError`.
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")
@@ -159,5 +165,6 @@ def load(
             dtype=None if dtype == "int8" else choose_dtype(dtype, chosen),
             int8=dtype == "int8",
             assistant=None if assistant is None else load_checkpoint(assistant),
+            true_length=true_length,
         )
     )

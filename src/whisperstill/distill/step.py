@@ -27,9 +27,9 @@ def accumulate(
     """Gradients of the loss over all micro-batches of all processes, added to the student's; the sums and the loss.
 
     Every token weighs the same whatever micro-batch it stands in, and in whatever process: k micro-batches give the
-    gradient of one batch.
+    gradient of one batch. The student's own words are no labels: they count for the teacher's distribution alone.
     """
-    scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches)
+    scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches if not loaded.own)
     taught_tokens = sum(int(loaded.batch.taught.sum()) for loaded in micro_batches)
     total_scored, total_taught = map(int, ranks.total(scored, taught_tokens))
     sums, loss_value = LossSums(), 0.0
@@ -40,6 +40,7 @@ def accumulate(
         rows = batch.scored
         flat = hidden[rows]
         taught = batch.taught[rows]
+        labelled = torch.full_like(taught, not loaded.own)
         loss = flat.sum() * 0.0
         parts = torch.zeros(3, dtype=torch.float64)
         if weights.alpha_pl or weights.alpha_kl:
@@ -47,7 +48,7 @@ def accumulate(
                 flat.to(dtype),
                 student.decoder.embedding.weight.to(dtype),
                 batch.target_ids[rows],
-                rows[rows],
+                labelled,
                 taught,
                 targets.distribution,
                 weights,
@@ -67,7 +68,7 @@ def accumulate(
             kl=float(parts[1]),
             hidden=distance,
             correct=int(parts[2]),
-            scored=int(rows.sum()),
+            scored=int(labelled.sum()),
             taught=int(taught.sum()),
         )
     ranks.sum_gradients(trained(student).values())

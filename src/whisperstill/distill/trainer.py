@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whisperstill.decode.rules import Rules
 from whisperstill.distill.average import Average
 from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
 from whisperstill.distill.metrics import Metrics
 from whisperstill.distill.objective import Weights
+from whisperstill.distill.own_words import says_itself, spoken
 from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.schedule import Shape, learning_rate_factor
 from whisperstill.distill.source import BatchSource, Loaded, TeacherDecoder
@@ -53,6 +55,7 @@ class TrainerSettings:
     checkpoint_every: int
     log_every: int
     max_steps: int | None
+    on_policy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,14 @@ class Outcome:
     progress: Progress
     resumed_from: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A micro-batch to be read."""
+
+    examples: Sequence[Example]
+    own: bool
 
 
 class Trainer:
@@ -80,7 +91,10 @@ class Trainer:
         identity: dict[str, Any],
         validation: Validation | None,
         ranks: Ranks,
+        rules: Rules,
     ) -> None:
+        """`rules` are those of the student's own words."""
+        self.rules = rules
         self.student, self.teacher, self.source, self.examples = student, teacher, source, found
         self.settings, self.output, self.identity, self.validation = settings, output, identity, validation
         self.ranks = ranks
@@ -158,6 +172,7 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
+        micro_batches = [spoken(self.student, one, self.rules) if one.own else one for one in micro_batches]
         torch.manual_seed(int(rng(settings.seed, progress.step, "dropout", self.ranks.rank).integers(2**62)))
         self.student.zero_grad(set_to_none=True)
         sums, loss = accumulate(
@@ -217,24 +232,42 @@ class Trainer:
 
     def _steps(self, done: int) -> Iterator[list[Loaded]]:
         """Micro-batches of each step still to do, read one step ahead."""
+
+        def read(epoch: int, shares: Sequence[_Share]) -> list[Loaded]:
+            return [self.source.load(share.examples, epoch, share.own) for share in shares]
+
         with ThreadPoolExecutor(1) as reader:
             pending = None
-            for epoch, chosen in self._plan(done):
-                upcoming = reader.submit(lambda e, c: [self.source.load(one, e) for one in c], epoch, chosen)
+            for epoch, shares in self._plan(done):
+                upcoming = reader.submit(read, epoch, shares)
                 if pending is not None:
                     yield pending.result()
                 pending = upcoming
             if pending is not None:
                 yield pending.result()
 
-    def _plan(self, done: int) -> Iterator[tuple[int, list[Sequence[Example]]]]:
+    def _plan(self, done: int) -> Iterator[tuple[int, list[_Share]]]:
         """The micro-batches of this process, step by step."""
-        step, few = 0, self.settings.micro_batch
-        for epoch in range(self.settings.epochs):
-            for whole in batches(self.examples, self.settings.batch_size, self.settings.seed, epoch):
-                if step >= self.total_steps:
-                    return
-                if step >= done:
-                    mine = self.ranks.share(whole)
-                    yield epoch, [mine[at : at + few] for at in range(0, len(mine), few)]
-                step += 1
+        settings = self.settings
+        few, own_from = settings.micro_batch, self.total_steps - round(settings.on_policy * self.total_steps)
+        for step, (epoch, whole) in enumerate(self._batches()):
+            if step >= self.total_steps:
+                return
+            if step < done:
+                continue
+            mine = self.ranks.share(whole)
+            own = [example for example in mine if step >= own_from and says_itself(example, settings.seed, step)]
+            others = [example for example in mine if example not in own]
+            yield (
+                epoch,
+                [_Share(part[at : at + few], part is own) for part in (others, own) for at in range(0, len(part), few)],
+            )
+
+    def _batches(self) -> Iterator[tuple[int, list[Example]]]:
+        settings = self.settings
+        if self.source.views is not None:
+            yield from self.source.views.plan(self.examples, settings.batch_size, settings.epochs)
+            return
+        for epoch in range(settings.epochs):
+            for whole in batches(self.examples, settings.batch_size, settings.seed, epoch):
+                yield epoch, whole

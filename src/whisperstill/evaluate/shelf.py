@@ -36,7 +36,8 @@ class Shelf:
         waveforms: Float[Tensor, "batch samples"],
     ) -> Float[Tensor, "batch positions width"]:
         """States of these windows: from the shelf, else computed and put there. `encoder` is its weights' hash."""
-        key = (encoder, *(utterance.id for utterance in utterances))
+        kind = "whole" if recogniser.true_length is None else "true length"
+        key = (encoder, kind, *(utterance.id for utterance in utterances))
         if key in self._kept:
             states, seconds = self._kept[key]
             self.credited += seconds

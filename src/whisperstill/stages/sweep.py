@@ -168,8 +168,11 @@ def _with(
         tables.pop(verb, None)
     tables.get("filter", {}).pop("tune", None)  # else every pilot would have pilots of its own
     for name, value in values.items():
-        verb, _, key = name.partition(".")
-        tables[verb][key] = value
+        *within, key = name.split(".")
+        table = tables
+        for one in within:
+            table = table.setdefault(one, {})
+        table[key] = value
     tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
     for stage in given.stages:
         if stage.verb in VARIED:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.files import write_whole
+from whisperstill.records.augmentation import NO_VIEWS, Augmentation
 from whisperstill.stages.console import Console, Silent
 from whisperstill.stages.terminate import on_terminate
 
@@ -31,7 +32,7 @@ class TrainSettings:
     states: Literal["auto", "store", "live"] = "auto"
     """Encoder states: from the store, or computed (auto: from the store where it has them)."""
     teacher: str | None = None
-    """Teacher for `targets live`."""
+    """Teacher for `targets live`, views and the student's own words (default: the one that made the labels)."""
     packings: int | None = None
     """Train only on the labels' first so many ways of packing (default: all)."""
     epochs: int = 10
@@ -81,6 +82,11 @@ class TrainSettings:
     """Share of the encoder's states hidden from the decoder (live: from the teacher's, too), in stretches of 0.2 s."""
     average: float = 0.0
     """Decay of an average over the last steps' weights, which is validated and becomes the result; 0: none."""
+    on_policy: float = 0.0
+    """Share of the steps, the last ones, in which the student transcribes half of the windows itself, and learns what
+    the teacher would have said along its own words."""
+    views: Augmentation = NO_VIEWS
+    """Windows heard changed, with the teacher's answer for that."""
     timestamp_probability: float = 0.0
     """Share of samples decoded with timestamps (the paper: 0.5); needs labels with timestamps."""
     prompt_probability: float = 0.0
@@ -138,6 +144,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.source import BatchSource, TeacherDecoder
     from whisperstill.distill.trainer import Trainer, TrainerSettings
     from whisperstill.distill.validation import Validation
+    from whisperstill.distill.views import Views
     from whisperstill.label.store import open_labels
     from whisperstill.label.verdicts import read_verdicts
     from whisperstill.model.checkpoints import load_checkpoint
@@ -176,10 +183,11 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     student.decoder.positions.requires_grad_(not settings.freeze_positions)
 
     live = None
-    if settings.targets == "live":
-        teacher = load_checkpoint(str(settings.teacher))
+    if settings.targets == "live" or settings.views.uses or settings.on_policy:
+        named = settings.teacher or made_by["source"].removesuffix(" (installed package)")
+        teacher = load_checkpoint(named)
         if teacher.sha256 != made_by["sha256"]:
-            raise SettingsError(f"teacher {settings.teacher} is not the one that made the labels ({made_by['source']})")
+            raise SettingsError(f"teacher {named} is not the one that made the labels ({made_by['source']})")
         live = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
         original = live.decoder.embedding.weight
     elif not settings.freeze_embedding:
@@ -199,6 +207,10 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     if not found:
         raise StoreError(f"no window of {settings.labels} may teach: every utterance was dropped; filter less strictly")
     hours = sum(example.labelled.window.duration for example in found) / 3600
+    views = None
+    if settings.views.uses:
+        assert live is not None
+        views = Views(settings.output / "views", live, vocabulary, settings.views, settings.seed, ranks.size)
     source = BatchSource(
         store,
         student,
@@ -214,12 +226,13 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         settings.temperature,
         kept_states and settings.states != "live",
         settings.alpha_hidden > 0,
+        views,
     )
+    rules = Rules(vocabulary, checkpoint.generation, False, device)
     validation = None
     if settings.validation:
         utterances = [u for path in settings.validation for u in read_corpus(path).utterances if u.text is not None]
         language = None if vocabulary.multilingual else "en"
-        rules = Rules(vocabulary, checkpoint.generation, False, device)
         limited = utterances[:: max(1, -(-len(utterances) // settings.validation_limit))]
         validation = Validation(student, tokenizer, rules, limited, language, ranks)
 
@@ -233,7 +246,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature, settings.divergence)
     trainer = Trainer(
         student,
-        TeacherDecoder(original, live),
+        TeacherDecoder(original, live, settings.targets == "live"),
         source,
         found,
         TrainerSettings(
@@ -257,11 +270,13 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             checkpoint_every=settings.checkpoint_every,
             log_every=settings.log_every,
             max_steps=settings.max_steps,
+            on_policy=settings.on_policy,
         ),
         settings.output,
         identity,
         validation,
         ranks,
+        rules,
     )
     count = sum(weight.numel() for weight in trained(student).values())
     console.info(
@@ -278,7 +293,9 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         )
     progress = outcome.progress
     if outcome.finished and ranks.leads:
-        spoken = {example.labelled.language for example in found}
+        if views is not None:
+            views.clear()
+        languages = {example.labelled.language for example in found}
         write_result(
             trainer,
             checkpoint,
@@ -286,7 +303,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             found,
             timestamps=settings.timestamp_probability > 0,
             prompts=settings.prompt_probability > 0,
-            language=spoken.pop() if vocabulary.multilingual and len(spoken) == 1 else None,
+            language=languages.pop() if vocabulary.multilingual and len(languages) == 1 else None,
         )
         try:
             plot(settings.output / "metrics.jsonl", settings.output / "training.png")
@@ -328,9 +345,24 @@ def _check(settings: TrainSettings) -> None:
     for name in ("learning_rate", "temperature", "clip"):
         if getattr(settings, name) <= 0:
             problems.append(f"{name} must be above 0, got {getattr(settings, name)}")
-    for name in ("timestamp_probability", "prompt_probability"):
+    for name in ("timestamp_probability", "prompt_probability", "on_policy"):
         if not 0 <= getattr(settings, name) <= 1:
             problems.append(f"{name} must be 0 to 1, got {getattr(settings, name)}")
+    views = settings.views
+    for name in ("share", "noisy"):
+        if not 0 <= getattr(views, name) <= 1:
+            problems.append(f"views.{name} must be 0 to 1, got {getattr(views, name)}")
+    for name in ("uses", "masks"):
+        if getattr(views, name) < 0:
+            problems.append(f"views.{name} must be at least 0, got {getattr(views, name)}")
+    if not 0 <= views.speed < 1:
+        problems.append(f"views.speed must be 0 to below 1, got {views.speed}")
+    if views.lowest_snr > views.highest_snr:
+        problems.append(f"views.lowest_snr ({views.lowest_snr}) must be at most highest_snr ({views.highest_snr})")
+    if views.uses and settings.targets == "top":
+        problems.append("views have no stored top-k: use --targets hidden or live")
+    if settings.on_policy and not settings.alpha_kl + settings.alpha_hidden > 0:
+        problems.append("on_policy teaches the teacher's distribution: alpha_kl or alpha_hidden must be above 0")
     for name in ("packings", "micro_batch"):
         value = getattr(settings, name)
         if value is not None and value < 1:
@@ -340,7 +372,5 @@ def _check(settings: TrainSettings) -> None:
             problems.append(f"{name} must be 0 to below 1, got {getattr(settings, name)}")
     if not settings.alpha_kl + settings.alpha_pl + settings.alpha_hidden > 0:
         problems.append("at least one of alpha_kl, alpha_pl, alpha_hidden must be above 0")
-    if settings.targets == "live" and settings.teacher is None:
-        problems.append("targets live needs --teacher")
     if problems:
         raise SettingsError("; ".join(problems))

@@ -60,6 +60,8 @@ class TranscribeSettings(DecodingSettings):
     """`cpu`, `cuda`, or `auto`."""
     dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     """Type of computation; `auto` takes bf16 where the hardware multiplies it fast; `int8` is for CPUs."""
+    true_length: bool = False
+    """The encoder computes no more of a window than holds sound: faster for short files, and nearly the same."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to PyTorch."""
     verbose: bool = False
@@ -168,7 +170,9 @@ class _Work:
             return
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        recogniser = load(settings.model, settings.device, settings.dtype, settings.assistant).recogniser
+        recogniser = load(
+            settings.model, settings.device, settings.dtype, settings.assistant, settings.true_length
+        ).recogniser
         recordings = (
             Recording(
                 str(path), language=settings.language, blocks=stream_stdin(pcm) if path == STANDARD_INPUT else None

@@ -1,0 +1,186 @@
+"""Views with the teacher's answer, and the student's own words: what is asked anew, how often, and what comes of it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from whisperstill.distill.examples import examples
+from whisperstill.distill.metrics import read_metrics
+from whisperstill.distill.trainer import Trainer
+from whisperstill.distill.views import Views
+from whisperstill.errors import SettingsError
+from whisperstill.files import file_sha256
+from whisperstill.label.store import open_labels
+from whisperstill.model.checkpoints import load_checkpoint
+from whisperstill.model.whisper import Whisper
+from whisperstill.records.augmentation import Augmentation
+from whisperstill.stages import init, label, train
+from whisperstill.stages.console import Silent
+from whisperstill.stages.label import LabelSettings
+from whisperstill.stages.train import TrainSettings
+from whisperstill.text.vocabulary import Vocabulary
+
+UNCHANGED = Augmentation(uses=1, speed=0.0, noisy=0.0, masks=0)
+VIEW_GIB = 2 * 1500 * 32 / 2**30
+"""Of the small teacher."""
+
+
+@pytest.fixture(scope="module")
+def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("views") / "labels"
+    corpora = (str(small_corpus),)
+    kept = LabelSettings(teacher=str(small_teacher), manifest=corpora, output=output, states="bf16", max_new_tokens=12)
+    label.run(replace(kept, min_window=4.0, packings=3), Silent())
+    return output
+
+
+@pytest.fixture
+def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings:
+    return TrainSettings(
+        student=small_student,
+        labels=labels,
+        output=tmp_path / "trained",
+        epochs=4,
+        batch_size=4,
+        warmup_steps=1,
+        learning_rate=1e-3,
+        log_every=1,
+        checkpoint_every=1,
+        targets="hidden",
+    )
+
+
+def figures(settings: TrainSettings, name: str = "loss") -> list[float]:
+    return [line[name] for line in read_metrics(settings.output / "metrics.jsonl") if name in line]
+
+
+def trained(settings: TrainSettings) -> str:
+    train.run(settings, Silent())
+    return file_sha256(settings.output / "model.safetensors")
+
+
+def test_a_view_without_changes_is_what_was_labelled(training: TrainSettings, tmp_path: Path) -> None:
+    """The teacher, asked anew about the same sound, says what it said."""
+    stored = replace(training, epochs=2)
+    anew = replace(stored, output=tmp_path / "anew", views=UNCHANGED)
+    reports = [train.run(one, Silent()) for one in (stored, anew)]
+    assert [report.encoder_windows for report in reports] == [0, reports[0].windows]
+    assert figures(anew) == pytest.approx(figures(stored), rel=1e-4)
+
+
+@pytest.mark.parametrize("change", ["nothing", "speed", "noise", "masks"])
+def test_the_teacher_answers_for_what_is_heard(small_teacher: Path, labels: Path, tmp_path: Path, change: str) -> None:
+    checkpoint = load_checkpoint(str(small_teacher))
+    teacher, store = Whisper.from_state(checkpoint.dims, checkpoint.state), open_labels(labels)
+    changes = {
+        "nothing": {},
+        "speed": {"speed": 0.2},
+        "noise": {"noisy": 1.0, "lowest_snr": 0.0},
+        "masks": {"masks": 5},
+    }
+    vocabulary = Vocabulary.of(checkpoint.dims.vocab)
+    views = Views(tmp_path, teacher, vocabulary, replace(UNCHANGED, **changes[change]), 0)
+    (example, *_) = examples(store.labelled(), None, vocabulary.end_of_text)
+    assert views.view(example, 0) is None
+    heard, again = views.view(example, 1), views.view(example, 2)
+    assert heard is not None and again is not None and heard.encoded
+    stored = store.states(example.labelled), store.hidden(example.labelled)
+    found = heard.states, heard.hidden
+    for one, other in zip(stored, found, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one.float(), other.float(), atol=0.03) == (change == "nothing")
+    assert torch.equal(heard.states, again.states) == (change == "nothing")  # each generation is another view
+
+
+@pytest.mark.parametrize("room", [1000, 8])
+def test_a_view_is_made_once_and_serves_as_often_as_asked(training: TrainSettings, room: int) -> None:
+    """However little room there is: the order of the windows lets each of them serve before it goes."""
+    views = replace(training, epochs=6, views=Augmentation(uses=2, disk=room * VIEW_GIB * 1.001))
+    report = train.run(views, Silent())
+    assert report.encoder_windows == 2 * report.windows
+    assert report.windows > 8
+    assert report.steps == 6 * -(-report.windows // 4)
+    assert not list((views.output / "views").iterdir())
+
+
+def test_on_disk_there_are_no_more_views_than_may_be(
+    training: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = replace(training, views=Augmentation(uses=2, disk=8 * VIEW_GIB * 1.001))
+    most, original = [0], Trainer._step
+
+    def step(self: Trainer, *rest: object) -> object:
+        most.append(len(list((views.output / "views").iterdir())))
+        return original(self, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    train.run(views, Silent())
+    assert max(most) == 8
+
+
+def test_a_resumed_run_ends_with_the_same_bits_even_if_its_views_are_lost(
+    training: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(training, on_policy=0.5, views=Augmentation(uses=2, share=0.7))
+    expected = trained(whole)
+    for lost in (False, True):
+        parts = replace(whole, output=tmp_path / f"parts-{lost}")
+        with monkeypatch.context() as patch:
+            stopping(patch, 11)
+            assert not train.run(parts, Silent()).finished
+        assert list((parts.output / "views").iterdir())
+        if lost:
+            shutil.rmtree(parts.output / "views")
+        assert trained(parts) == expected
+    assert trained(replace(whole, output=tmp_path / "seed", seed=1)) != expected
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Let a run be asked to stop after so many steps, as SIGTERM does."""
+    original = Trainer.run
+
+    def run(self: Trainer, stop: Callable[[], bool], *rest: object) -> object:
+        steps = iter(range(1, 1000))
+        return original(self, lambda: next(steps) >= after, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "run", run)
+
+
+def test_along_its_own_words_the_teacher_has_nothing_to_teach_itself(
+    training: TrainSettings, small_teacher: Path, labels: Path, tmp_path: Path
+) -> None:
+    """KL(p, p) = 0 where the student speaks; a student that is not the teacher has some."""
+    same = tmp_path / "same"
+    init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), Silent())
+    spoken = replace(training, epochs=1, on_policy=1.0, alpha_pl=0.0, learning_rate=1e-12)
+    train.run(replace(spoken, student=same), Silent())
+    assert all(abs(kl) < 1e-3 for kl in figures(spoken, "kl"))  # bf16 states where windows are labelled ones
+    other = replace(spoken, output=tmp_path / "other")
+    train.run(other, Silent())
+    assert all(kl > 0.01 for kl in figures(other, "kl"))
+
+
+def test_own_words_are_no_labels(training: TrainSettings, tmp_path: Path) -> None:
+    """About half of the windows count for the pseudo-label loss in the last stretch, all of them before."""
+    plain, spoken = training, replace(training, output=tmp_path / "spoken", on_policy=0.5)
+    for one in (plain, spoken):
+        train.run(one, Silent())
+    tokens = figures(plain, "tokens"), figures(spoken, "tokens")
+    half = len(tokens[0]) // 2
+    assert tokens[0][:half] == tokens[1][:half]
+    assert 0.25 < sum(tokens[1][half:]) / sum(tokens[0][half:]) < 0.75
+
+
+def test_what_cannot_be_is_said(training: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"views\.share must be 0 to 1, got 2"):
+        train.run(replace(training, views=Augmentation(uses=1, share=2.0)), Silent())
+    with pytest.raises(SettingsError, match="views have no stored top-k"):
+        train.run(replace(training, targets="top", views=Augmentation(uses=1)), Silent())
+    with pytest.raises(SettingsError, match="noises must be white, pink, files or folders, got nothing-here"):
+        train.run(replace(training, views=Augmentation(uses=1, noises=("nothing-here",))), Silent())
+    with pytest.raises(SettingsError, match="alpha_kl or alpha_hidden must be above 0"):
+        train.run(replace(training, on_policy=0.1, alpha_kl=0.0), Silent())
