@@ -34,6 +34,7 @@ from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus.waveform import window_waveform
 from whisperstill.distill.checkpointing import trained
 from whisperstill.distill.examples import Drawing, Example, examples
+from whisperstill.distill.matching import Matching
 from whisperstill.distill.objective import Weights
 from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.source import BatchSource, TargetKind, TeacherDecoder
@@ -86,7 +87,7 @@ def ours(task: Task, kind: TargetKind, from_store: bool, dtype: torch.dtype, fro
 
     def step() -> float:
         student.zero_grad(set_to_none=True)
-        _, loss = accumulate(student, decoder, [source.load(task.found, 0)], WEIGHTS, 0.0, dtype, Ranks())
+        _, loss = accumulate(student, decoder, [source.load(task.found, 0)], WEIGHTS, Matching(), dtype, Ranks())
         torch.nn.utils.clip_grad_norm_(weights, CLIP)
         optimiser.step()
         return loss

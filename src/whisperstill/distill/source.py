@@ -20,6 +20,7 @@ from whisperstill.distill.examples import Drawing, Example, View, compose, maske
 from whisperstill.distill.views import Heard, Views
 from whisperstill.errors import SettingsError
 from whisperstill.label.store import LabelStore
+from whisperstill.model.decoder import Inside
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.batch import Batch, HiddenTargets, TopTargets
 from whisperstill.text.vocabulary import Vocabulary
@@ -51,6 +52,8 @@ class Targets:
     distribution: TopTargets | HiddenTargets | None
     hidden: Tensor | None
     """Last hidden states `[taught, width]`."""
+    inside: Inside | None = None
+    """Its way through the layers, at all tokens, where it was asked for."""
 
 
 class BatchSource:
@@ -185,15 +188,15 @@ class TeacherDecoder:
         self.reads_all = reads_all
 
     @torch.no_grad()
-    def targets(self, loaded: Loaded) -> Targets:
-        """Targets at the taught tokens of a batch."""
+    def targets(self, loaded: Loaded, inside: Inside | None = None) -> Targets:
+        """Targets at the taught tokens of a batch; a teacher that reads it fills `inside`."""
         batch, device = loaded.batch, self.embedding.device
         if self.network is not None and (self.reads_all or loaded.own):
             decoder = self.network.decoder
             states = batch.states.to(device=device, dtype=self.network.dtype)
-            hidden = decoder.packed(batch.decoder_ids.to(device), batch.lengths, states)
+            hidden = decoder.packed(batch.decoder_ids.to(device), batch.lengths, states, inside)
             hidden = hidden[batch.taught.to(device)].float()
-            return Targets(HiddenTargets(hidden, self.embedding), hidden)
+            return Targets(HiddenTargets(hidden, self.embedding), hidden, inside)
         stored = None if loaded.hidden is None else loaded.hidden.to(device).float()
         if loaded.top is not None:
             top = loaded.top

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from whisperstill.distill.checkpointing import trained
+from whisperstill.distill.matching import Matching
 from whisperstill.distill.objective import Weights, objective
 from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.source import Loaded, TeacherDecoder
+from whisperstill.model.decoder import Inside
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.batch import Batch
 from whisperstill.records.losses import LossSums
@@ -20,7 +22,7 @@ def accumulate(
     teacher: TeacherDecoder,
     micro_batches: Sequence[Loaded],
     weights: Weights,
-    alpha_hidden: float,
+    matching: Matching,
     dtype: torch.dtype,
     ranks: Ranks,
 ) -> tuple[LossSums, float]:
@@ -35,8 +37,8 @@ def accumulate(
     sums, loss_value = LossSums(), 0.0
     for loaded in micro_batches:
         batch = loaded.batch.to(student.device)
-        targets = teacher.targets(loaded)
-        hidden = _student_hidden(student, batch, dtype)
+        targets, inside = teacher.targets(loaded, matching.of_teacher()), matching.of_student()
+        hidden = _student_hidden(student, batch, dtype, inside)
         rows = batch.scored
         flat = hidden[rows]
         taught = batch.taught[rows]
@@ -55,18 +57,23 @@ def accumulate(
                 total_scored,
                 total_taught,
             )
-        distance = 0.0
-        if alpha_hidden and targets.hidden is not None:
-            squared = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
-            loss = loss + alpha_hidden / max(1, total_taught) * squared
-            distance = float(squared.detach())
+        distances: dict[str, Tensor] = {}
+        if matching.hidden and targets.hidden is not None:
+            distances["hidden"] = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
+        if inside is not None and targets.inside is not None:
+            if matching.layers:
+                distances["layers"] = matching.layer_distance(inside, targets.inside, batch.taught)
+            if matching.attention:
+                distances["attention"] = matching.attention_distance(inside, targets.inside, batch.taught)
+        for name, distance in distances.items():
+            loss = loss + getattr(matching, name) / max(1, total_taught) * distance
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         loss_value += float(loss.detach())
         sums = sums + LossSums(
             cross_entropy=float(parts[0]),
             kl=float(parts[1]),
-            hidden=distance,
+            **{name: float(distance.detach()) for name, distance in distances.items()},
             correct=int(parts[2]),
             scored=int(labelled.sum()),
             taught=int(taught.sum()),
@@ -76,9 +83,9 @@ def accumulate(
     return everywhere, ranks.total(loss_value)[0]
 
 
-def _student_hidden(student: Whisper, batch: Batch, dtype: torch.dtype) -> Tensor:
+def _student_hidden(student: Whisper, batch: Batch, dtype: torch.dtype, inside: Inside | None) -> Tensor:
     """The student's last hidden states, teacher-forced; in bf16 under autocast, with float32 weights."""
     mixed = torch.autocast(student.device.type, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
     with mixed:
-        hidden = student.decoder.packed(batch.decoder_ids, batch.lengths, batch.states.to(student.dtype))
+        hidden = student.decoder.packed(batch.decoder_ids, batch.lengths, batch.states.to(student.dtype), inside)
     return hidden.float()

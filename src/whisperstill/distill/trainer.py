@@ -16,6 +16,7 @@ from whisperstill.decode.rules import Rules
 from whisperstill.distill.average import Average
 from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
+from whisperstill.distill.matching import Matching
 from whisperstill.distill.metrics import Metrics
 from whisperstill.distill.objective import Weights
 from whisperstill.distill.own_words import says_itself, spoken
@@ -46,7 +47,7 @@ class TrainerSettings:
     weight_decay: float
     clip: float
     weights: Weights
-    alpha_hidden: float
+    matching: Matching
     dropout: float
     average: float
     seed: int
@@ -180,7 +181,7 @@ class Trainer:
             self.teacher,
             micro_batches,
             settings.weights,
-            settings.alpha_hidden,
+            settings.matching,
             settings.dtype,
             self.ranks,
         )

@@ -181,6 +181,17 @@ class CrossAttention(nn.Module):
         attended: Tensor = self.out(merge_heads(seen))
         return attended
 
+    def looks(
+        self,
+        x: Float[Tensor, "1 tokens width"],
+        key: Float[Tensor, "sequences heads positions head_dim"],
+        lengths: Sequence[int],
+    ) -> Float[Tensor, "tokens positions"]:
+        """Where each token of packed sequences looks: its weights over the positions, mean over the heads."""
+        query = split_heads(self.query(x), self.heads) * key.shape[-1] ** -0.5
+        parts = zip(torch.split(query[0], list(lengths), 1), key, strict=True)
+        return torch.cat([(one @ keys.transpose(1, 2)).float().softmax(-1).mean(0) for one, keys in parts])
+
     def scores(
         self,
         x: Float[Tensor, "batch tokens width"],

@@ -1,6 +1,7 @@
 """Whisper's decoder: one call for prefill, greedy steps, verification of a block and teacher forcing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -13,6 +14,18 @@ from whisperstill.model.cache import Beginning, Forced, Keys, Memory, Slots
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.output import OutputLayer
+
+
+@dataclass
+class Inside:
+    """What `Decoder.packed` is to tell of its way through the layers."""
+
+    looked_at: frozenset[int] = frozenset()
+    """Layers whose cross-attention is wanted."""
+    outputs: list[Float[Tensor, "tokens width"]] = field(default_factory=list)
+    """Of every layer, before any norm."""
+    looks: dict[int, Float[Tensor, "tokens positions"]] = field(default_factory=dict)
+    """Cross-attention of layers, mean over their heads."""
 
 
 class DecoderLayer(nn.Module):
@@ -86,19 +99,27 @@ class Decoder(nn.Module):
         return hidden
 
     def packed(
-        self, tokens: Int[Tensor, "tokens"], lengths: Sequence[int], states: Float[Tensor, "sequences positions width"]
+        self,
+        tokens: Int[Tensor, "tokens"],
+        lengths: Sequence[int],
+        states: Float[Tensor, "sequences positions width"],
+        inside: Inside | None = None,
     ) -> Float[Tensor, "tokens width"]:
         """`forward` with teacher forcing, of whole sequences one behind the other: nothing is padded.
 
         Row i is the normalised last hidden state after `tokens[i]`; sequence j holds `lengths[j]` tokens and hears
-        `states[j]`.
+        `states[j]`. `inside` is filled where it is given.
         """
         at = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
         x = (self.embedding(tokens) + self.positions[at])[None]
         memory = Forced(self.project(states))
         for index, layer in enumerate(self._stack):
             x = self._look_back(index, layer, x, memory, None, True, lengths)
+            if inside is not None and index in inside.looked_at:
+                inside.looks[index] = layer.cross.looks(layer.cross_norm(x), memory.cross(index)[0], lengths)
             x = self._look_at_window(layer, x, *memory.cross(index), lengths)
+            if inside is not None:
+                inside.outputs.append(x[0])
         hidden: Tensor = self.norm(x)[0]
         return hidden
 

@@ -14,6 +14,10 @@ class LossSums:
     """Sum of T^2 KL(teacher || student) at temperature T, nats."""
     hidden: float = 0.0
     """Sum over tokens of the mean squared error between last hidden states."""
+    layers: float = 0.0
+    """The same of what the layers hand on, normalised."""
+    attention: float = 0.0
+    """Sum over tokens of KL(teacher || student) of the places looked at, nats."""
     correct: int = 0
     """Scored tokens where the student's most probable token is the target."""
     scored: int = 0
@@ -28,8 +32,8 @@ class LossSums:
     @classmethod
     def of(cls, values: Sequence[float]) -> "LossSums":
         """The sums whose values these are."""
-        cross_entropy, kl, hidden, correct, scored, taught = values
-        return cls(cross_entropy, kl, hidden, int(correct), int(scored), int(taught))
+        cross_entropy, kl, hidden, layers, attention, correct, scored, taught = values
+        return cls(cross_entropy, kl, hidden, layers, attention, int(correct), int(scored), int(taught))
 
     def means(self) -> dict[str, float]:
         """Means per token, for display."""
@@ -38,5 +42,7 @@ class LossSums:
             "cross_entropy": self.cross_entropy / scored,
             "kl": self.kl / taught,
             "hidden": self.hidden / taught,
+            "layers": self.layers / taught,
+            "attention": self.attention / taught,
             "agreement": self.correct / scored,
         }

@@ -3,13 +3,15 @@
 Beside a stage's output lies `<output>.done.json`: the hash of what the output depends on (`stages.fingerprint`), and
 whether the stage finished. A stage is left out when it finished under the same hash and its output is still there.
 When settings or inputs changed, the old output is moved aside (`labels.old-1`), never deleted. A stage that was
-interrupted is called again and goes on from what it has.
+interrupted is called again and goes on from what it has; labels to which only corpora or packings were added are kept,
+and what is new is labelled.
 """
 
 import json
 import platform
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,11 @@ def run(settings: RunSettings, console: Console) -> RunReport:
             continue
         console.info(f"{title} -> {stage.place}")
         stale = bool(earlier) and earlier.get("key") != key
-        outcome, skipped = carry_out_one(stage, key, stale or stage.verb in settings.again, console)
+        again = stage.verb in settings.again
+        if stale and not again and _grew(stage, earlier, recipe.folder, made):
+            console.info("more to label: what is there is kept")
+            stale = False
+        outcome, skipped = carry_out_one(stage, key, stale or again, console)
         outcomes.append(outcome)
         problems += skipped
         if not outcome.finished:
@@ -106,6 +112,18 @@ def run(settings: RunSettings, console: Console) -> RunReport:
     write_json(recipe.output / "report.json", jsonable(report) | {"made_with": made_with()})
     summarise(report, console)
     return report
+
+
+def _grew(stage: Planned, earlier: dict[str, Any], folder: Path, made: Mapping[Path, str]) -> bool:
+    """Whether labels were made from the same settings and inputs, but fewer corpora or packings of a single one."""
+    before = earlier.get("settings")
+    if stage.verb != "label" or not isinstance(before, dict):
+        return False
+    now, had, packings = stage.settings, len(before.get("manifest", ())), before.get("packings", 1)
+    if not 0 < had <= len(now.manifest) or (packings != now.packings and len(now.manifest) > 1):
+        return False
+    fewer = replace(now, manifest=now.manifest[:had], packings=packings)
+    return packings <= now.packings and fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
 
 
 def carry_out_one(stage: Planned, key: str, fresh: bool, console: Console) -> tuple[StageOutcome, list[Any]]:

@@ -66,6 +66,10 @@ class TrainSettings:
     """Weight of the pseudo-label loss (paper eq. 6)."""
     alpha_hidden: float = 0.0
     """Weight of the mean squared error to the teacher's last hidden states (not in the paper; helps small data)."""
+    alpha_layers: float = 0.0
+    """Weight of the mean squared error to what the teacher's layers hand on; needs `targets live`."""
+    alpha_attention: float = 0.0
+    """Weight of the KL divergence to where the teacher's layers look in the window; needs `targets live`."""
     temperature: float = 2.0
     """Temperature of the KL loss."""
     divergence: Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"] = "forward-kl"
@@ -137,6 +141,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.checkpointing import trained
     from whisperstill.distill.curve_plot import plot
     from whisperstill.distill.examples import Drawing, examples
+    from whisperstill.distill.matching import Matching
     from whisperstill.distill.memory import windows_at_a_time
     from whisperstill.distill.objective import Weights
     from whisperstill.distill.ranks import Ranks
@@ -243,6 +248,13 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         "labels_sha256": store.sha256,
         "windows": len(found),
     }
+    layers = tuple(checkpoint.metadata.get("layers", ()))
+    depth = 0 if live is None else live.dims.decoder_layers
+    matching = Matching(settings.alpha_hidden, settings.alpha_layers, settings.alpha_attention, layers, depth)
+    if matching.looks_inside and len(layers) != checkpoint.dims.decoder_layers:
+        raise SettingsError(
+            f"{settings.student} does not say which of the teacher's layers it has: make it with `whisperstill init`"
+        )
     weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature, settings.divergence)
     trainer = Trainer(
         student,
@@ -261,7 +273,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             weight_decay=settings.weight_decay,
             clip=settings.clip,
             weights=weights,
-            alpha_hidden=settings.alpha_hidden,
+            matching=matching,
             dropout=settings.dropout,
             average=settings.average,
             seed=settings.seed,
@@ -339,7 +351,10 @@ def _check(settings: TrainSettings) -> None:
     for name in ("epochs", "batch_size", "checkpoint_every", "log_every", "validation_limit"):
         if getattr(settings, name) < 1:
             problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("alpha_kl", "alpha_pl", "alpha_hidden", "weight_decay", "warmup_steps", "eval_every"):
+    if (settings.alpha_layers or settings.alpha_attention) and settings.targets != "live":
+        problems.append("alpha_layers and alpha_attention ask the teacher's layers: use --targets live")
+    weights = ("alpha_kl", "alpha_pl", "alpha_hidden", "alpha_layers", "alpha_attention")
+    for name in (*weights, "weight_decay", "warmup_steps", "eval_every"):
         if getattr(settings, name) < 0:
             problems.append(f"{name} must be at least 0, got {getattr(settings, name)}")
     for name in ("learning_rate", "temperature", "clip"):

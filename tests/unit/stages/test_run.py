@@ -21,6 +21,7 @@ class First:
     manifest: tuple[str, ...]
     output: Path
     size: int = 1
+    packings: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Kitchen:
         monkeypatch.setattr(running, "carry_out", self.carry_out)
         monkeypatch.chdir(folder)
 
-    def write(self, size: int) -> None:
-        text = f'output = "out"\n[label]\nmanifest = ["./speech.jsonl"]\nsize = {size}\n[filter]\n'
+    def write(self, size: int, manifests: str = '"./speech.jsonl"', packings: int = 1) -> None:
+        settings = f"manifest = [{manifests}]\nsize = {size}\npackings = {packings}"
+        text = f'output = "out"\n[label]\n{settings}\n[filter]\n'
         (self.folder / "r.toml").write_text(text, encoding="utf-8")
 
     def carry_out(self, settings: Any, console: object) -> Made:
@@ -96,6 +98,32 @@ def test_a_change_of_settings_makes_what_depends_on_it_anew(kitchen: Kitchen) ->
     assert kitchen.calls == ["First", "Second"]
     assert "size=1" in Path("out/labels.old-1/content").read_text()
     assert "size=2" in Path("out/labels/content").read_text()
+
+
+def test_labels_grow(kitchen: Kitchen) -> None:
+    """More corpora, or more packings of a single one: in place. Anything else beside it: anew."""
+    (kitchen.folder / "more.jsonl").write_text("two", encoding="utf-8")
+    aside = [kitchen.folder / "out" / f"labels.old-{number}" for number in (1, 2, 3, 4)]
+    kitchen.run()
+    kitchen.write(1, packings=2)
+    kitchen.run()
+    kitchen.write(1, '"./speech.jsonl", "./more.jsonl"', 2)
+    kitchen.run()
+    assert kitchen.calls == ["First", "Second"] and not aside[0].exists()
+    for number, (size, manifests, packings) in enumerate(
+        [
+            (1, '"./speech.jsonl", "./more.jsonl"', 3),
+            (1, '"./speech.jsonl"', 3),
+            (2, '"./speech.jsonl", "./more.jsonl"', 3),
+        ]
+    ):
+        kitchen.write(size, manifests, packings)
+        kitchen.run()
+        assert aside[number].exists()
+    (kitchen.folder / "speech.jsonl").write_text("changed", encoding="utf-8")
+    kitchen.write(2, '"./speech.jsonl", "./more.jsonl", "./speech.jsonl"', 3)
+    kitchen.run()
+    assert aside[3].exists()
 
 
 def test_a_change_of_the_manifest_is_seen_and_a_touch_is_not(kitchen: Kitchen) -> None:
