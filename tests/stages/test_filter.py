@@ -150,6 +150,14 @@ def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Pa
     assert report.predicted_from == 60 and report.correlation > 0.9
     _, verdicts = read_verdicts(tmp_path / "filtered")
     assert {name for (_, _, name), one in verdicts.items() if not one.kept} == {f"u{at}" for at in range(0, 120, 3)}
+    assert {one.weight for one in verdicts.values()} == {1.0}
+    run(FilterSettings(**common, max_predicted_wer=100.0, proxy=proxy, weigh=True), Silent())
+    _, weighed = read_verdicts(tmp_path / "filtered")
+    weights = {int(name[1:]): one.weight for (_, _, name), one in weighed.items() if one.kept}
+    assert len(weights) == 100 and all(weights[at] == 1.0 for at in weights if at % 2)
+    assert all(weights[at] < 0.6 if at % 3 == 0 else 0.8 < weights[at] < 1.0 for at in weights if not at % 2)
+    with pytest.raises(SettingsError, match="weigh needs max_predicted_wer"):
+        run(FilterSettings(**common, weigh=True), Silent())
     with pytest.raises(SettingsError, match="proxy needs max_predicted_wer"):
         run(FilterSettings(**common, proxy=proxy), Silent())
     with pytest.raises(SettingsError, match="0 to 100 per cent, got 400"):

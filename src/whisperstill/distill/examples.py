@@ -16,6 +16,7 @@ from whisperstill.units import MAX_PROMPT_TOKENS, TEXT_POSITIONS, TIMESTAMP_SECO
 
 MASKED = 10
 """States hidden together: 0.2 s, a syllable."""
+_UNJUDGED = Verdict(True, "", 0.0)
 VerdictKey = tuple[str, str, str]
 """Window, corpus, utterance."""
 
@@ -27,6 +28,8 @@ class Example:
     labelled: Labelled
     kept: tuple[bool, ...]
     """Per utterance: whether the loss looks at its tokens."""
+    weights: tuple[float, ...]
+    """Per utterance: how much they count."""
     previous: tuple[int, ...]
     """Text tokens of the window before it in the same session; empty when there is none."""
 
@@ -51,6 +54,7 @@ class View:
     decoder_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     scored: tuple[bool, ...]
+    weights: tuple[float, ...]
     steps: tuple[int, ...]
     """Index of each target among the teacher's own steps; -1 for what the teacher did not produce."""
     as_labelled: bool
@@ -65,15 +69,16 @@ def examples(labelled: Iterable[Labelled], verdicts: Mapping[VerdictKey, Verdict
     found: list[Example] = []
     before: Labelled | None = None
     for one in labelled:
-        kept = tuple(
-            verdicts is None or verdicts[one.window.id, seen.utterance.corpus, seen.utterance.id].kept
+        judged = [
+            _UNJUDGED if verdicts is None else verdicts[one.window.id, seen.utterance.corpus, seen.utterance.id]
             for seen in one.evidence
-        )
+        ]
+        kept = tuple(verdict.kept for verdict in judged)
         if any(kept):
             previous: tuple[int, ...] = ()
             if before is not None and _follows(before, one):
                 previous = tuple(token for token in before.tokens if token < end)
-            found.append(Example(one, kept, previous))
+            found.append(Example(one, kept, tuple(verdict.weight for verdict in judged), previous))
         before = one
     return found
 
@@ -100,16 +105,19 @@ def compose(example: Example, vocabulary: Vocabulary, drawing: Drawing, epoch: i
         raise SettingsError("timestamp_probability needs labels with timestamps: label with --timestamps")
     prompted = bool(example.previous) and rng(*key, "prompt").random() < drawing.prompt_probability
 
-    tokens, steps, kept = [], [], []
+    tokens, steps, kept, weights = [], [], [], []
     for step, token in enumerate(labelled.tokens):
         if timestamps or not vocabulary.is_timestamp(token):
             tokens.append(token)
             steps.append(step)
-            kept.append(_kept_at(example, step))
+            scored, weight = _judged_at(example, step)
+            kept.append(scored)
+            weights.append(weight)
     if labelled.ended:
         tokens.append(vocabulary.end_of_text)
         steps.append(len(labelled.tokens))
         kept.append(example.kept[-1])
+        weights.append(example.weights[-1])
     start = vocabulary.start(labelled.language, "transcribe", timestamps)
     prompt: tuple[int, ...] = ()
     if prompted:
@@ -131,6 +139,7 @@ def compose(example: Example, vocabulary: Vocabulary, drawing: Drawing, epoch: i
         decoder_ids=tuple(read),
         target_ids=sequence[1:],
         scored=(False,) * lead + tuple(kept),
+        weights=(1.0,) * lead + tuple(weights),
         steps=(-1,) * lead + tuple(steps),
         as_labelled=not prompt and timestamps == labelled.timestamps,
     )
@@ -146,11 +155,12 @@ def masked(example: Example, drawing: Drawing, epoch: int) -> list[int]:
     return sorted({at for begin in begins for at in range(begin, min(heard, begin + MASKED))})
 
 
-def _kept_at(example: Example, step: int) -> bool:
-    for seen, kept in zip(example.labelled.evidence, example.kept, strict=True):
+def _judged_at(example: Example, step: int) -> tuple[bool, float]:
+    """Whether the loss looks at a token, and how much it counts; at one that is no utterance's it does not look."""
+    for seen, kept, weight in zip(example.labelled.evidence, example.kept, example.weights, strict=True):
         if seen.first_token <= step < seen.last_token:
-            return kept
-    return False
+            return kept, weight
+    return False, 1.0
 
 
 def batches(found: Sequence[Example], batch_size: int, seed: int, epoch: int) -> list[list[Example]]:

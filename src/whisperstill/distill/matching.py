@@ -12,14 +12,18 @@ by hidden states, with 20 000 hours to learn from; with four they are what helps
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.model.decoder import Inside
 
 LEAST = 1e-9
 """Weight of attention that counts as none."""
+
+Counts = Float[Tensor, "tokens"]
+"""How much each token counts; 0 where nothing is taught."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,22 @@ class Matching:
         looked_at = range(len(self.kept)) if self.attention else ()
         return Inside(frozenset(looked_at)) if self.looks_inside else None
 
-    def layer_distance(self, student: Inside, teacher: Inside, taught: Bool[Tensor, "tokens"]) -> Float[Tensor, ""]:
-        """Sum over taught tokens of the error, mean over layers and width."""
+    def layer_distance(self, student: Inside, teacher: Inside, counts: Counts) -> Float[Tensor, ""]:
+        """Sum over tokens of the error times `counts`, mean over layers and width."""
         below = [layer - 1 for layer in (*self.kept[1:], self.depth)]
         parts = [
-            _normalised(ours[taught]).sub(_normalised(teacher.outputs[layer][taught])).square().mean(-1).sum()
+            (_normalised(ours) - _normalised(teacher.outputs[layer])).square().mean(-1) @ counts
             for ours, layer in zip(student.outputs, below, strict=True)
         ]
-        total: Tensor = sum(parts[1:], parts[0])
-        return total / len(parts)
+        return torch.stack(parts).mean()
 
-    def attention_distance(self, student: Inside, teacher: Inside, taught: Bool[Tensor, "tokens"]) -> Float[Tensor, ""]:
-        """Sum over taught tokens of KL(teacher || student) of the places looked at, mean over layers."""
+    def attention_distance(self, student: Inside, teacher: Inside, counts: Counts) -> Float[Tensor, ""]:
+        """Sum over tokens of KL(teacher || student) of the places looked at, times `counts`, mean over layers."""
         parts = []
         for index, layer in enumerate(self.kept):
-            p, q = teacher.looks[layer][taught], student.looks[index][taught]
-            parts.append((p * (p.clamp_min(LEAST).log() - q.clamp_min(LEAST).log())).sum())
-        return sum(parts[1:], parts[0]) / len(parts)
+            p, q = teacher.looks[layer], student.looks[index]
+            parts.append((p * (p.clamp_min(LEAST).log() - q.clamp_min(LEAST).log())).sum(-1) @ counts)
+        return torch.stack(parts).mean()
 
 
 def _normalised(x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens width"]:

@@ -74,6 +74,7 @@ class _Chunked(torch.autograd.Function):
         taught: Tensor,
         teacher: TopTargets | HiddenTargets | None,
         scales: _Scales,
+        counts: Tensor,
     ) -> tuple[Tensor, Tensor]:
         temperature = scales.temperature
         wants_hidden, wants_embedding = ctx.needs_input_grad[:2]
@@ -93,24 +94,24 @@ class _Chunked(torch.autograd.Function):
 
             torch.pow(soft, temperature, out=grad)
             whole = _Softmax(grad.sum(-1), largest)
-            target, want = target_ids[part, None], scored[part]
-            sums[0] += ((whole.lse - z.gather(1, target)[:, 0]) * want).sum(dtype=torch.float64)
+            target, want, count = target_ids[part, None], scored[part], counts[part]
+            sums[0] += ((whole.lse - z.gather(1, target)[:, 0]) * want * count).sum(dtype=torch.float64)
             sums[2] += ((best == target[:, 0]) & want).sum()
-            weight = scales.cross_entropy * want
+            weight = scales.cross_entropy * want * count
             grad.mul_((weight / whole.total)[:, None])
             grad.scatter_add_(1, target, -weight[:, None])
 
             if teacher is not None and scales.kl and taught[part].any():
                 at = place[part]
                 # d(T^2 KL)/dz = T^2 / T * d KL / du
-                weight = scales.kl * temperature * taught[part]
+                weight = scales.kl * temperature * taught[part] * count
                 if isinstance(teacher, TopTargets):
                     kl = _of_top(z, soft, student, teacher, at, scales, weight, grad)
                 elif scales.divergence == "forward-kl":
                     kl = _kl_of_hidden(z, soft, student, teacher, at, temperature, weight, grad)
                 else:
                     kl = _of_hidden(z, student, teacher, at, scales, weight, grad)
-                sums[1] += (kl * taught[part]).sum(dtype=torch.float64) * temperature**2
+                sums[1] += (kl * taught[part] * count).sum(dtype=torch.float64) * temperature**2
             sloped = grad.to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = sloped @ embedding
@@ -127,7 +128,7 @@ class _Chunked(torch.autograd.Function):
         return (
             None if grad_hidden is None else grad_hidden * grad_total,
             None if grad_embedding is None else grad_embedding * grad_total,
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
@@ -217,20 +218,24 @@ def objective(
     taught: Bool[Tensor, "rows"],
     teacher: TopTargets | HiddenTargets | None,
     weights: Weights,
-    total_scored: int,
-    total_taught: int,
+    total_scored: float,
+    total_taught: float,
+    counts: Float[Tensor, "rows"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
     """The loss of these rows as their share of a step of `total_scored` and `total_taught` tokens.
 
-    Adding the shares of all micro-batches gives exactly the loss of the whole batch. Also gives the sums
-    `[cross-entropy, T^2 KL, correct]`. With nothing scored the loss is 0, not NaN.
+    `counts` says how much each row counts (None: all alike, 1); the totals are then sums of those. Adding the shares of
+    all micro-batches gives exactly the loss of the whole batch. Also gives the sums `[cross-entropy, T^2 KL, correct]`.
+    With nothing scored the loss is 0, not NaN.
     """
     scales = _Scales(
-        weights.alpha_pl / max(1, total_scored),
-        weights.alpha_kl / max(1, total_taught),
+        weights.alpha_pl / (total_scored or 1.0),
+        weights.alpha_kl / (total_taught or 1.0),
         weights.temperature,
         weights.divergence,
     )
+    if counts is None:
+        counts = torch.ones(len(hidden), device=hidden.device)
     return _Chunked.apply(  # type: ignore[no-any-return, no-untyped-call]
-        hidden, embedding, target_ids, scored, taught, teacher, scales
+        hidden, embedding, target_ids, scored, taught, teacher, scales, counts
     )

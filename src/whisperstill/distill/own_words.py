@@ -51,5 +51,6 @@ def spoken(student: Whisper, begun: Loaded, rules: Rules) -> Loaded:
         target_ids=torch.tensor([token for one in sequences for token in one[1:]]),
         scored=scored,
         taught=scored,
+        weights=torch.ones(len(scored)),
     )
     return replace(begun, batch=said)

@@ -101,7 +101,8 @@ class BatchSource:
             starts = [self.vocabulary.start(example.labelled.language) for example in examples]
             nowhere = torch.zeros(sum(map(len, starts)), dtype=torch.bool)
             lengths = tuple(map(len, starts))
-            begun = Batch(windows, states, lengths, _joined(starts), _joined(starts), nowhere, nowhere)
+            ones = torch.ones(len(nowhere))
+            begun = Batch(windows, states, lengths, _joined(starts), _joined(starts), nowhere, nowhere, ones)
             longest = max(len(example.labelled.tokens) for example in examples)
             return Loaded(begun, None, None, seconds, own, longest)
         views = [compose(example, self.vocabulary, self.drawing, epoch) for example in examples]
@@ -115,6 +116,7 @@ class BatchSource:
             target_ids=_joined([view.target_ids for view in views]),
             scored=scored,
             taught=scored & _joined(known),
+            weights=_joined([view.weights for view in views]),
         )
         return Loaded(batch, self._top(examples, views), self._hidden(examples, views, heard), seconds)
 
@@ -168,7 +170,7 @@ class BatchSource:
         return torch.cat([row.to(kind) for row in rows])
 
 
-def _joined(rows: Sequence[Sequence[int] | Sequence[bool]]) -> Tensor:
+def _joined(rows: Sequence[Sequence[int] | Sequence[bool] | Sequence[float]]) -> Tensor:
     """Sequences one behind the other."""
     return torch.tensor([value for row in rows for value in row])
 

@@ -31,9 +31,12 @@ def accumulate(
     Every token weighs the same whatever micro-batch it stands in, and in whatever process: k micro-batches give the
     gradient of one batch. The student's own words are no labels: they count for the teacher's distribution alone.
     """
-    scored = sum(int(loaded.batch.scored.sum()) for loaded in micro_batches if not loaded.own)
-    taught_tokens = sum(int(loaded.batch.taught.sum()) for loaded in micro_batches)
-    total_scored, total_taught = map(int, ranks.total(scored, taught_tokens))
+    all_batches = [loaded.batch for loaded in micro_batches]
+    labelled_ones = [loaded.batch for loaded in micro_batches if not loaded.own]
+    total_scored, total_taught = ranks.total(
+        sum(float(batch.weights[batch.scored].sum()) for batch in labelled_ones),
+        sum(float(batch.weights[batch.taught].sum()) for batch in all_batches),
+    )
     sums, loss_value = LossSums(), 0.0
     for loaded in micro_batches:
         batch = loaded.batch.to(student.device)
@@ -43,6 +46,7 @@ def accumulate(
         flat = hidden[rows]
         taught = batch.taught[rows]
         labelled = torch.full_like(taught, not loaded.own)
+        counts = batch.weights[rows]
         loss = flat.sum() * 0.0
         parts = torch.zeros(3, dtype=torch.float64)
         if weights.alpha_pl or weights.alpha_kl:
@@ -56,17 +60,20 @@ def accumulate(
                 weights,
                 total_scored,
                 total_taught,
+                counts,
             )
         distances: dict[str, Tensor] = {}
         if matching.hidden and targets.hidden is not None:
-            distances["hidden"] = (flat[taught].float() - targets.hidden).square().mean(-1).sum()
+            squared = (flat[taught].float() - targets.hidden).square().mean(-1)
+            distances["hidden"] = (squared * counts[taught]).sum()
         if inside is not None and targets.inside is not None:
+            where = batch.weights * batch.taught
             if matching.layers:
-                distances["layers"] = matching.layer_distance(inside, targets.inside, batch.taught)
+                distances["layers"] = matching.layer_distance(inside, targets.inside, where)
             if matching.attention:
-                distances["attention"] = matching.attention_distance(inside, targets.inside, batch.taught)
+                distances["attention"] = matching.attention_distance(inside, targets.inside, where)
         for name, distance in distances.items():
-            loss = loss + getattr(matching, name) / max(1, total_taught) * distance
+            loss = loss + getattr(matching, name) / (total_taught or 1.0) * distance
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         loss_value += float(loss.detach())
@@ -76,7 +83,8 @@ def accumulate(
             **{name: float(distance.detach()) for name, distance in distances.items()},
             correct=int(parts[2]),
             scored=int(labelled.sum()),
-            taught=int(taught.sum()),
+            scored_weight=float(counts[labelled].sum()),
+            taught_weight=float(counts[taught].sum()),
         )
     ranks.sum_gradients(trained(student).values())
     everywhere = LossSums.of(ranks.total(*sums))

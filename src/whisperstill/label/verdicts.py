@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("wer", pa.float64()),  # per cent; null without reference
         ("words", pa.int32()),
         ("duration", pa.float64()),  # seconds
+        ("weight", pa.float64()),
     ]
 )
 
@@ -58,6 +59,7 @@ class Row:
     wer: float | None
     words: int
     duration: float
+    weight: float
 
 
 def rows(judged: Judged) -> list[Row]:
@@ -73,6 +75,7 @@ def rows(judged: Judged) -> list[Row]:
             wer=None if seen.edits is None else wer_percent(seen.edits),
             words=spoken_words(seen),
             duration=seen.utterance.audio.duration,
+            weight=verdict.weight,
         )
         for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True)
     ]
@@ -120,10 +123,12 @@ def read_verdicts(directory: Path) -> tuple[Path, dict[Key, Verdict]]:
     if _sha256(labels / LABELS_MANIFEST) != summary["labels_sha256"]:
         raise StoreError(f"the labels in {labels} have changed since they were judged: run `whisperstill filter` again")
     table = pq.read_table(directory / VERDICTS)
-    columns = (table.column(name).to_pylist() for name in SCHEMA.names[:6])
+    columns = [table.column(name).to_pylist() for name in SCHEMA.names[:6]]
+    # Verdicts of earlier versions weigh nothing.
+    columns.append(table.column("weight").to_pylist() if "weight" in table.column_names else [1.0] * len(table))
     return labels, {
-        (window, corpus, utterance): Verdict(kept, rule, value)
-        for window, utterance, corpus, kept, rule, value in zip(*columns, strict=True)
+        (window, corpus, utterance): Verdict(kept, rule, value, weight)
+        for window, utterance, corpus, kept, rule, value, weight in zip(*columns, strict=True)
     }
 
 

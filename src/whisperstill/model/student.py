@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from whisperstill.errors import SettingsError
@@ -38,12 +39,25 @@ def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layers)
 
 
-def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | None = None) -> Checkpoint:
+def most_influential(influence: Sequence[float], count: int) -> tuple[int, ...]:
+    """The first layer, which reads the embeddings, and those that change most of what they are handed.
+
+    `influence` as in `distill.importance`. Raises `SettingsError` when there are not so many layers.
+    """
+    choose_layers(len(influence), count)
+    others = sorted(range(1, len(influence)), key=lambda layer: (-influence[layer], layer))[: count - 1]
+    return (0, *sorted(others))
+
+
+def make_student(
+    teacher: Checkpoint, layers: Sequence[int], language: str | None = None, *, merged: bool = False
+) -> Checkpoint:
     """The teacher with only these decoder layers, renumbered from 0.
 
-    Encoder, embeddings, positions and norms are the teacher's. Alignment heads follow their layers; `language` is
-    what the student is used with when none is named (None: as the teacher). Nothing in the result shares memory
-    with the teacher. Raises `SettingsError` for layers the teacher does not have.
+    Encoder, embeddings, positions and norms are the teacher's. `merged`: each layer has the mean weights of the
+    teacher's layers from it up to the next one. Alignment heads follow their layers; `language` is what the student is
+    used with when none is named (None: as the teacher). Nothing in the result shares memory with the teacher. Raises
+    `SettingsError` for layers the teacher does not have.
     """
     kept = check_layers(teacher.dims.decoder_layers, layers)
     dims = replace(teacher.dims, decoder_layers=len(kept))
@@ -56,6 +70,12 @@ def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | Non
                 continue
             name = f"decoder.layers.{new_index[int(old)]}.{inside}"
         state[name] = tensor.detach().clone()
+    if merged:
+        for new, (old, following) in enumerate(zip(kept, (*kept[1:], teacher.dims.decoder_layers), strict=True)):
+            for name in [name for name in state if name.startswith(f"decoder.layers.{new}.")]:
+                inside = name.removeprefix(f"decoder.layers.{new}.")
+                each = [teacher.state[f"decoder.layers.{layer}.{inside}"].float() for layer in range(old, following)]
+                state[name] = torch.stack(each).mean(0).to(state[name].dtype)
     generation = replace(
         teacher.generation,
         alignment_heads=remap_alignment_heads(teacher.generation.alignment_heads, kept, dims),
@@ -68,5 +88,7 @@ def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | Non
         "teacher_decoder_layers": teacher.dims.decoder_layers,
         "layers": list(kept),
     }
+    if merged:
+        metadata["merged"] = True
     shown = ",".join(map(str, kept))
     return Checkpoint(dims, state, generation, teacher.tokenizer_json, f"{teacher.source}, layers {shown}", metadata)

@@ -25,10 +25,12 @@ class Batch:
     """Where the loss looks: at transcript and end token of utterances the filter kept."""
     taught: Bool[Tensor, "tokens"]
     """Where the teacher's distribution is known for exactly these decoder tokens; within `scored`."""
+    weights: Float[Tensor, "tokens"]
+    """How much each token counts, where it is looked at; 1 unless the filter weighs labels."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        tensors = (self.decoder_ids, self.target_ids, self.scored, self.taught)
+        tensors = (self.decoder_ids, self.target_ids, self.scored, self.taught, self.weights)
         return Batch(self.windows, self.states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors))
 
 

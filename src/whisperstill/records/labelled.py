@@ -59,6 +59,8 @@ class Verdict:
     """Name of the first rule that dropped it; empty when kept."""
     value: float
     """The measured figure that the rule looked at; 0 when kept."""
+    weight: float = 1.0
+    """How much each of its tokens counts in the loss, when kept."""
 
 
 @dataclass(frozen=True, slots=True)

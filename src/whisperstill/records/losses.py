@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class LossSums:
-    """Sums over tokens, with their counts."""
+    """Sums over tokens, each times its weight, with the weights' own."""
 
     cross_entropy: float = 0.0
     """Sum of the pseudo-label loss, nats."""
@@ -21,7 +21,9 @@ class LossSums:
     correct: int = 0
     """Scored tokens where the student's most probable token is the target."""
     scored: int = 0
-    taught: int = 0
+    scored_weight: float = 0.0
+    """Of the scored tokens together: as many as they are, where none is weighed."""
+    taught_weight: float = 0.0
 
     def __add__(self, other: "LossSums") -> "LossSums":
         return LossSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -32,17 +34,17 @@ class LossSums:
     @classmethod
     def of(cls, values: Sequence[float]) -> "LossSums":
         """The sums whose values these are."""
-        cross_entropy, kl, hidden, layers, attention, correct, scored, taught = values
-        return cls(cross_entropy, kl, hidden, layers, attention, int(correct), int(scored), int(taught))
+        cross_entropy, kl, hidden, layers, attention, correct, scored, *of_weights = values
+        return cls(cross_entropy, kl, hidden, layers, attention, int(correct), int(scored), *of_weights)
 
     def means(self) -> dict[str, float]:
         """Means per token, for display."""
-        scored, taught = max(1, self.scored), max(1, self.taught)
+        scored, taught = self.scored_weight or 1.0, self.taught_weight or 1.0
         return {
             "cross_entropy": self.cross_entropy / scored,
             "kl": self.kl / taught,
             "hidden": self.hidden / taught,
             "layers": self.layers / taught,
             "attention": self.attention / taught,
-            "agreement": self.correct / scored,
+            "agreement": self.correct / max(1, self.scored),
         }

@@ -35,6 +35,9 @@ class FilterSettings(RuleSettings):
     max_predicted_wer: float | None = None
     """Most predicted word error rate, in per cent, of utterances that have no reference (see `label.prediction`;
     extra `prediction`). Some others must have one, for it to learn from."""
+    weigh: bool = False
+    """Utterances without a reference count in the loss by how right they are predicted to be (1 - predicted word error
+    rate); those above `max_predicted_wer` are dropped all the same."""
     proxy: Path | None = None
     """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
     tune: Path | None = None
@@ -111,7 +114,7 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     for labelled in store.labelled():
         judged = judge(labelled, rules)
         if predicted:
-            judged = _doubted(judged, settings.max_predicted_wer or 0.0, expected)
+            judged = _doubted(judged, settings.max_predicted_wer or 0.0, settings.weigh, expected)
         written += rows(judged)
         for seen, verdict in zip(labelled.evidence, judged.verdicts, strict=True):
             everything.add(seen)
@@ -184,6 +187,8 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
 
 def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
     if settings.max_predicted_wer is None:
+        if settings.weigh:
+            raise SettingsError("weigh needs max_predicted_wer: labels are weighed by their predicted error rate")
         if settings.proxy is not None:
             raise SettingsError("proxy needs max_predicted_wer: a second opinion is for the prediction")
         return None
@@ -195,13 +200,17 @@ def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | 
     return predict_store(store, open_labels(settings.proxy) if settings.proxy else None)
 
 
-def _doubted(judged: Judged, most: float, expected: Iterator[float]) -> Judged:
-    """The same, without utterances that have no reference and are predicted to be worse than `most`."""
+def _doubted(judged: Judged, most: float, weigh: bool, expected: Iterator[float]) -> Judged:
+    """The same, without utterances that have no reference and are predicted to be worse than `most`; the others of them
+    weighed, where that is asked for."""
     verdicts = []
     for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
         value = float(next(expected))
-        bad = verdict.kept and seen.edits is None and value > most
-        verdicts.append(Verdict(False, PREDICTED, value) if bad else verdict)
+        if verdict.kept and seen.edits is None and value > most:
+            verdict = Verdict(False, PREDICTED, value)
+        elif verdict.kept and seen.edits is None and weigh:
+            verdict = replace(verdict, weight=round(1 - value / 100, 4))
+        verdicts.append(verdict)
     return replace(judged, verdicts=tuple(verdicts))
 
 

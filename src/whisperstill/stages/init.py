@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from whisperstill.errors import SettingsError
 from whisperstill.stages.console import Console
+
+if TYPE_CHECKING:
+    from whisperstill.model.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,11 @@ class InitSettings:
     """Directory the student is written to, in Hugging Face's format."""
     decoder_layers: int = 2
     """Decoder layers the student keeps, spaced as far apart as can be; 2 is the paper's choice for English."""
+    selection: Literal["spaced", "importance", "merged"] = "spaced"
+    """How layers are chosen: as far apart as can be (the paper); by how much each changes what it is handed, measured
+    on `labels`; or merged, the mean weights of as many equal groups of layers."""
+    labels: Path | None = None
+    """A label store of the teacher, for `selection importance`."""
     layers: tuple[int, ...] | None = None
     """Which of the teacher's decoder layers exactly, counted from 0; overrides `decoder_layers`."""
     language: str | None = None
@@ -72,13 +81,16 @@ def run(settings: InitSettings, console: Console) -> InitReport:
 
     teacher = load_checkpoint(settings.teacher)
     depth = teacher.dims.decoder_layers
-    layers = (
-        choose_layers(depth, settings.decoder_layers)
-        if settings.layers is None
-        else check_layers(depth, settings.layers)
-    )
+    if settings.layers is not None:
+        layers = check_layers(depth, settings.layers)
+    elif settings.selection == "importance":
+        layers = _by_importance(settings, teacher, console)
+    else:
+        layers = choose_layers(depth, settings.decoder_layers)
+        if settings.selection == "merged":  # equal groups, each from its first layer on
+            layers = tuple(index * depth // len(layers) for index in range(len(layers)))
     _check_language(settings.language, teacher.dims.multilingual, teacher.tokenizer_json)
-    student = make_student(teacher, layers, settings.language)
+    student = make_student(teacher, layers, settings.language, merged=settings.selection == "merged")
 
     made = not (output.is_dir() and holds(output, student))
     if made:
@@ -107,6 +119,36 @@ def run(settings: InitSettings, console: Console) -> InitReport:
     )
     _show(report, depth, console)
     return report
+
+
+def _by_importance(settings: InitSettings, teacher: "Checkpoint", console: Console) -> tuple[int, ...]:
+    """Layers by what they do along the teacher's own labels."""
+    if settings.labels is None:
+        raise SettingsError("selection importance needs --labels: a label store of this teacher")
+
+    from whisperstill.distill.examples import Drawing, examples
+    from whisperstill.distill.importance import influence
+    from whisperstill.distill.source import BatchSource
+    from whisperstill.label.store import open_labels
+    from whisperstill.model.student import most_influential
+    from whisperstill.model.whisper import Whisper
+    from whisperstill.text.vocabulary import Vocabulary
+
+    store = open_labels(settings.labels)
+    made_by = store.manifest["teacher"]
+    assert isinstance(made_by, dict)
+    if made_by["sha256"] != teacher.sha256:
+        raise SettingsError(
+            f"the labels in {settings.labels} are not {settings.teacher}'s ({made_by['source']}): label with it first"
+        )
+    network = Whisper.from_state(teacher.dims, teacher.state)
+    vocabulary = Vocabulary.of(teacher.dims.vocab)
+    kept = store.settings["states"] != "none"
+    source = BatchSource(store, network, vocabulary, Drawing(), "live", 1.0, kept, False)
+    found = influence(network, source, examples(store.labelled(), None, vocabulary.end_of_text))
+    rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(found)]
+    console.table("how much each decoder layer changes", ("layer", "influence"), rows)
+    return most_influential(found, settings.decoder_layers)
 
 
 def _check_language(language: str | None, multilingual: bool, tokenizer_json: bytes) -> None:

@@ -1,5 +1,7 @@
 """Views of an example: masks, timestamps, prompts, and draws that depend on nothing but their key."""
 
+from dataclasses import replace
+
 import pytest
 
 from whisperstill.distill.examples import MASKED, Drawing, batches, compose, examples, masked
@@ -54,6 +56,17 @@ def test_a_bad_utterance_is_masked_and_its_neighbours_stay() -> None:
     assert view.scored == (False,) * 3 + (True, True, False, True, True, True)
     assert view.steps == (-1,) * 3 + (0, 1, 2, 3, 4, 5)
     assert view.as_labelled
+
+
+def test_tokens_count_as_their_utterance_does() -> None:
+    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
+    judged = {
+        key: replace(verdict, weight=weight)
+        for (key, verdict), weight in zip(verdicts(one, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
+    }
+    (example,) = examples([one], judged, EOT)
+    view = compose(example, VOCABULARY, Drawing(), 0)
+    assert view.weights == (1.0,) * 3 + (0.5, 0.5, 1.0, 0.25, 0.25, 0.25)  # the end is the last one's
 
 
 def test_the_end_belongs_to_the_last_utterance() -> None:

@@ -14,7 +14,7 @@ from whisperstill.model.student import make_student
 from whisperstill.model.whisper import Whisper
 
 LENGTHS = (5, 1, 8)
-TAUGHT = torch.tensor([False, True, True] * 4 + [True, False])
+TAUGHT = torch.tensor([0.0, 1.0, 1.0] * 4 + [0.5, 0.0])
 
 
 @pytest.fixture
@@ -83,8 +83,9 @@ def test_only_taught_tokens_count(teacher: Whisper) -> None:
     student = student_of(teacher, (0, 3))
     inner, outer = read(student.decoder, matching.of_student()), read(teacher.decoder, matching.of_teacher())
     for measure in (matching.layer_distance, matching.attention_distance):
-        parts = [measure(inner, outer, torch.arange(14) == at) for at in range(14)]
-        assert float(measure(inner, outer, TAUGHT)) == pytest.approx(float(sum(parts[at] for at in TAUGHT.nonzero())))
+        parts = [measure(inner, outer, (torch.arange(14) == at).float()) for at in range(14)]
+        expected = sum(float(part) * count for part, count in zip(parts, TAUGHT.tolist(), strict=True))
+        assert float(measure(inner, outer, TAUGHT)) == pytest.approx(expected)
 
 
 def test_what_is_not_weighed_is_not_computed() -> None:

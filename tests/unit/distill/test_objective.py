@@ -173,6 +173,35 @@ def test_micro_batches_add_up_to_one_batch(problem) -> None:
     torch.testing.assert_close(pieces.grad, hidden.grad)
 
 
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_a_row_that_counts_twice_is_there_twice(problem, bucketed) -> None:
+    """Counts 1, 2 and 0 against rows once, twice and not at all."""
+    counts = torch.arange(ROWS) % 3
+    twice = torch.arange(ROWS).repeat_interleave(counts)
+    logits = problem["teacher"] @ problem["embedding"].t()
+
+    def loss(rows: torch.Tensor, **weighed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        hidden = problem["hidden"].clone().requires_grad_()
+        taught = problem["taught"][rows]
+        targets = (
+            top_targets(logits[rows], taught, 2.0)
+            if bucketed
+            else HiddenTargets(problem["teacher"][rows][taught], problem["embedding"])
+        )
+        value, sums = objective(
+            hidden[rows], problem["embedding"], problem["target"][rows], problem["scored"][rows], taught, targets,
+            Weights(), 7.5, 4.5, **weighed,
+        )  # fmt: skip
+        value.backward()
+        return value.detach(), sums, hidden.grad
+
+    expected, found = loss(twice), loss(torch.arange(ROWS), counts=counts.float())
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1][:2], expected[1][:2], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[2], expected[2], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(loss(torch.arange(ROWS))[2], expected[2], atol=1e-3)
+
+
 def test_nothing_scored_gives_zero(problem) -> None:
     none = torch.zeros(ROWS, dtype=torch.bool)
     hidden = problem["hidden"].clone().requires_grad_()

@@ -11,7 +11,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint, count_parameters, expected_shapes
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation import default_alignment_heads
-from whisperstill.model.student import check_layers, choose_layers, make_student
+from whisperstill.model.student import check_layers, choose_layers, make_student, most_influential
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,28 @@ def test_student_is_the_teacher_without_some_layers(checkpoint: Checkpoint) -> N
     assert student.generation.language == "de"
     assert student.metadata["teacher_sha256"] == checkpoint.sha256
     assert student.metadata["layers"] == [0, 2]
+
+
+def test_merged_layers_are_means_of_groups(checkpoint: Checkpoint) -> None:
+    """Layers 0 and 1 of three: the second student layer stands for the teacher's layers 1 and 2."""
+    merged, plain = make_student(checkpoint, (0, 1), merged=True), make_student(checkpoint, (0, 1))
+    assert merged.metadata["merged"] is True and "merged" not in plain.metadata
+    for name, tensor in merged.state.items():
+        if not name.startswith("decoder.layers.1."):
+            assert torch.equal(tensor, plain.state[name]), name
+            continue
+        inside = name.removeprefix("decoder.layers.1.")
+        mean = (checkpoint.state[f"decoder.layers.1.{inside}"] + checkpoint.state[f"decoder.layers.2.{inside}"]) / 2
+        assert torch.allclose(tensor, mean, atol=1e-7)
+    assert merged.sha256 != plain.sha256
+
+
+def test_the_most_influential_layers() -> None:
+    assert most_influential([1.0, 0.1, 0.3, 0.2, 0.3], 3) == (0, 2, 4)
+    assert most_influential([0.0, 0.1, 0.3, 0.2, 0.3], 2) == (0, 2)  # the first one always; of equals the lower
+    assert most_influential([1.0, 0.1], 1) == (0,)
+    with pytest.raises(SettingsError, match="decoder_layers must be 1 to 2"):
+        most_influential([1.0, 0.1], 3)
 
 
 def test_all_layers_give_the_teacher(checkpoint: Checkpoint) -> None:

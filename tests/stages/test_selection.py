@@ -1,0 +1,52 @@
+"""Students whose layers are chosen by what they do, and merged ones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from whisperstill.errors import SettingsError
+from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
+from whisperstill.stages import init, label
+from whisperstill.stages.console import Silent
+from whisperstill.stages.init import InitSettings
+from whisperstill.stages.label import LabelSettings
+
+
+def labels_of(teacher: Path, corpus: Path, output: Path) -> Path:
+    label.run(LabelSettings(str(teacher), (str(corpus),), output, states="fp32", max_new_tokens=8), Silent())
+    return output
+
+
+def test_a_layer_that_does_nothing_is_left_out(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
+    """Layer 1 of three hands on what it gets: layer 2 is kept. With layer 2 idle it is layer 1."""
+    for idle, expected in ((1, (0, 2)), (2, (0, 1))):
+        checkpoint = load_checkpoint(str(small_teacher))
+        state = {
+            name: torch.zeros_like(tensor) if f"layers.{idle}." in name and "decoder" in name else tensor
+            for name, tensor in checkpoint.state.items()
+        }
+        teacher = tmp_path / f"teacher-{idle}"
+        write_huggingface(replace(checkpoint, state=state), teacher)
+        labels = labels_of(teacher, small_corpus, tmp_path / f"labels-{idle}")
+        asked = InitSettings(str(teacher), tmp_path / f"student-{idle}", selection="importance", labels=labels)
+        assert init.run(asked, Silent()).layers == expected
+
+
+def test_merged(small_teacher: Path, tmp_path: Path) -> None:
+    report = init.run(InitSettings(str(small_teacher), tmp_path / "student", selection="merged"), Silent())
+    assert report.layers == (0, 1)
+    assert load_checkpoint(str(tmp_path / "student")).metadata["merged"] is True
+
+
+def test_importance_needs_the_teachers_own_labels(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
+    asked = InitSettings(str(small_teacher), tmp_path / "student", selection="importance")
+    with pytest.raises(SettingsError, match="needs --labels"):
+        init.run(asked, Silent())
+    checkpoint = load_checkpoint(str(small_teacher))
+    state = {name: 2 * tensor for name, tensor in checkpoint.state.items()}
+    write_huggingface(replace(checkpoint, state=state), tmp_path / "other")
+    labels = labels_of(tmp_path / "other", small_corpus, tmp_path / "labels")
+    with pytest.raises(SettingsError, match="label with it first"):
+        init.run(replace(asked, labels=labels), Silent())
