@@ -47,3 +47,10 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_directory() -> Path:
+    """Where this project remembers things: `WHISPERSTILL_CACHE`, else `whisperstill` in the user's cache."""
+    if own := os.environ.get("WHISPERSTILL_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisperstill"

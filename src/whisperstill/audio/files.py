@@ -20,7 +20,8 @@ import soxr
 from jaxtyping import Float32
 
 from whisperstill.audio.containers import container_blocks, container_seconds
-from whisperstill.errors import AudioError
+from whisperstill.errors import AudioError, NotFoundError
+from whisperstill.remote import fetched
 from whisperstill.units import SAMPLE_RATE
 
 SOUNDFILE_SUFFIXES = frozenset(
@@ -110,6 +111,10 @@ def recognisable(path: Path) -> bool:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
+    try:
+        path = fetched(path)
+    except NotFoundError as error:
+        raise AudioError(str(error)) from error
     if not path.is_file():
         raise AudioError(f"expected an audio file at {path}, found {'a folder' if path.is_dir() else 'nothing'}")
     if path.stat().st_size == 0:

@@ -1,6 +1,9 @@
 """What the columns of a manifest, a table or a data set are called, in the words of those who publish them."""
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from whisperstill.remote import is_remote, place_of
 
 NAMES = {
     "audio": ("audio", "audio_filepath", "path", "file", "file_name", "filename", "wav"),
@@ -27,3 +30,8 @@ def word(value: object) -> str | None:
     if value is None or isinstance(value, (bool, list, dict)):
         return None
     return str(value).strip() or None
+
+
+def audio_path(folder: Path, audio: str) -> Path:
+    """Where a manifest's audio lies: beside it, or where its address will be fetched to."""
+    return place_of(audio) if is_remote(audio) else folder / audio

@@ -13,6 +13,7 @@ from whisperstill.audio import probe
 from whisperstill.audio.files import recognisable
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import AudioSpan, Skipped, Utterance
+from whisperstill.remote import awaited
 
 SHOWN_REASONS = 3
 
@@ -116,6 +117,8 @@ class _Files:
         if path not in self._problem:
             self._problem[path] = None
             try:
+                if awaited(path):  # a look would fetch it: what its manifest states is trusted
+                    return
                 if not recognisable(path):
                     self._seconds[path] = probe(path)
             except AudioError as error:

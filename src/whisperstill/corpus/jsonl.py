@@ -3,8 +3,9 @@
     {"id": "a-1", "audio": "audio/a-1.opus", "text": "HELLO" | null, "duration_s": 1.2, "language": "en",
      "speaker": "7", "chapter": "3", "segments": [{"start": 0.0, "end": 1.2, "text": "HELLO"}]}
 
-Only `audio` must be there; it is relative to the manifest's folder. A recording with `segments` becomes one utterance
-per segment, of the session that the recording is. An empty text says that nothing is said; null, that nobody knows.
+Only `audio` must be there; it is relative to the manifest's folder, or an address (`s3://bucket/a-1.opus`). A recording
+with `segments` becomes one utterance per segment, of the session that the recording is. An empty text says that nothing
+is said; null, that nobody knows.
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.columns import meanings, word
+from whisperstill.corpus.columns import audio_path, meanings, word
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
@@ -72,7 +73,7 @@ def _line(where: str, folder: Path, line: bytes) -> Iterator[Entry | Skipped]:
     recording = Entry(
         source=where,
         id=word(values.get("id")) or Path(audio).with_suffix("").as_posix(),
-        path=folder / audio,
+        path=audio_path(folder, audio),
         text=_text(values.get("text")),
         language=word(values.get("language")),
         speaker=word(values.get("speaker")),

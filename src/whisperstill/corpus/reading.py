@@ -16,8 +16,11 @@ from whisperstill.corpus import (
     table,
 )
 from whisperstill.corpus.corpus import Corpus, Entry, gather
-from whisperstill.errors import CorpusError, SettingsError
+from whisperstill.errors import CorpusError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
+from whisperstill.remote import fetched, is_folder, is_remote, listed, place_of
+
+MANIFESTS = (*jsonl.SUFFIXES, *table.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 def read_corpus(source: str | Path, *, layout: str = "auto", language: str | None = None) -> Corpus:
     """The utterances of a manifest, a folder or `hf:name/config/split`; what is wrong in it is listed, never fatal.
 
+    A manifest or a folder may lie in an object store (`s3://bucket/corpus`): audio is then fetched when it is heard,
+    where its manifest states how long it is.
+
     `layout` is a key of `LAYOUTS`; `auto` finds out. `language` (`en`) is taken where the corpus states none. The
     corpus is named after its folder; a manifest that is not called manifest.* adds its own name. Raises `CorpusError`
     when the source does not exist, has none of the layouts, or holds no usable utterance; `SettingsError` for a layout
@@ -55,7 +61,7 @@ def read_corpus(source: str | Path, *, layout: str = "auto", language: str | Non
         raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
     if huggingface.is_hub(source) and layout in ("auto", "huggingface"):
         return gather(huggingface.hub_name(str(source)), huggingface.hub_entries(str(source)), language)
-    path = Path(source)
+    path = _near(str(source)) if is_remote(source) else Path(source)
     try:
         if not path.exists() and not huggingface.recognises(path):
             raise CorpusError(f"expected a manifest, a folder or hf:name/config/split, found nothing at {source}")
@@ -66,6 +72,23 @@ def read_corpus(source: str | Path, *, layout: str = "auto", language: str | Non
         return gather(corpus_name(path), LAYOUTS[layout].entries(path), language)
     except OSError as error:
         raise CorpusError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def _near(address: str) -> Path:
+    """A remote corpus in the cache: its manifests, and of a folder without one everything."""
+    try:
+        if not is_folder(address):
+            place_of(address).unlink(missing_ok=True)  # it may have changed
+            return fetched(place_of(address))
+        there = listed(address)
+        manifests = [path for path in there if path.parent == place_of(address) and path.suffix in MANIFESTS]
+        for path in manifests:
+            path.unlink(missing_ok=True)
+        for path in manifests or there:
+            fetched(path)
+    except NotFoundError as error:
+        raise CorpusError(str(error)) from error
+    return place_of(address)
 
 
 def corpus_name(source: Path) -> str:

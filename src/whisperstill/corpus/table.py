@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.columns import meanings, word
+from whisperstill.corpus.columns import audio_path, meanings, word
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
@@ -76,7 +76,7 @@ def _row(where: str, folder: Path, cells: list[str], at: dict[str, int], width: 
     return Entry(
         source=where,
         id=word(values.get("id")) or Path(audio).with_suffix("").as_posix(),
-        path=folder / audio,
+        path=audio_path(folder, audio),
         text=values.get("text") or None,
         language=word(values.get("language")),
         speaker=word(values.get("speaker")),

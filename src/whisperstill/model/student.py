@@ -71,10 +71,10 @@ def make_student(
             name = f"decoder.layers.{new_index[int(old)]}.{inside}"
         state[name] = tensor.detach().clone()
     if merged:
-        for new, (old, following) in enumerate(zip(kept, (*kept[1:], teacher.dims.decoder_layers), strict=True)):
+        for new, (first, following) in enumerate(zip(kept, (*kept[1:], teacher.dims.decoder_layers), strict=True)):
             for name in [name for name in state if name.startswith(f"decoder.layers.{new}.")]:
                 inside = name.removeprefix(f"decoder.layers.{new}.")
-                each = [teacher.state[f"decoder.layers.{layer}.{inside}"].float() for layer in range(old, following)]
+                each = [teacher.state[f"decoder.layers.{layer}.{inside}"].float() for layer in range(first, following)]
                 state[name] = torch.stack(each).mean(0).to(state[name].dtype)
     generation = replace(
         teacher.generation,

@@ -3,17 +3,18 @@
 from itertools import count
 from pathlib import Path
 
-from whisperstill.errors import AudioError
+from whisperstill.errors import AudioError, NotFoundError
 from whisperstill.records import Skipped
+from whisperstill.remote import fetched, is_folder, is_remote, listed, place_of
 
 STANDARD_INPUT = Path("-")
 STANDARD_NAME = "stdin"
 
 
 def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
-    """Audio files of files and folders, in order, each once; what is not there or holds no audio is a problem.
+    """Audio files of files, folders and addresses, in order, each once.
 
-    `-` is standard input and stays as it is.
+    What is not there or holds no audio is a problem. `-` is standard input and stays as it is.
     """
     from whisperstill.audio.files import AUDIO_SUFFIXES
 
@@ -24,6 +25,11 @@ def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
         try:
             if source == str(STANDARD_INPUT):
                 found.setdefault(STANDARD_INPUT, STANDARD_INPUT)
+            elif is_remote(source):
+                inside = listed(source) if is_folder(source) else [place_of(source)]
+                for file in inside:
+                    if inside == [place_of(source)] or file.suffix.lower() in AUDIO_SUFFIXES:
+                        found.setdefault(file, fetched(file))
             elif path.is_dir():
                 files = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
                 inside = sorted(file for file in files if file.is_file())
@@ -37,6 +43,8 @@ def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
                 problems.append(Skipped(source, f"{source} is no regular file: write - and send it to standard input"))
             else:
                 problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
+        except NotFoundError as error:
+            problems.append(Skipped(source, str(error)))
         except OSError as error:  # a name that is too long, a folder that may not be read
             problems.append(Skipped(source, f"cannot look for {_shown(path)}: {error.strerror}"))
     for known, path in list(found.items()):

@@ -121,11 +121,10 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
         console.info(f"{existing} files have their transcripts already")
     if not todo and not existing:
         raise NotFoundError(problems[0].reason if problems else "expected audio files, found none")
-    if todo:
-        _open_folder(settings.output_dir)
-    forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
     work = _Work(settings, console, names, lines, options, problems)
     if todo:
+        _open_folder(settings.output_dir)
+        forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
         work.transcribe(todo, pcm)
     for problem in problems:
         console.warn(f"{problem.source}: {problem.reason}")
@@ -170,9 +169,7 @@ class _Work:
             return
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        recogniser = load(
-            settings.model, settings.device, settings.dtype, settings.assistant, settings.true_length
-        ).recogniser
+        model = load(settings.model, settings.device, settings.dtype, settings.assistant, settings.true_length)
         recordings = (
             Recording(
                 str(path), language=settings.language, blocks=stream_stdin(pcm) if path == STANDARD_INPUT else None
@@ -182,7 +179,7 @@ class _Work:
         begun, done = time.monotonic(), 0.0
         with self.console.progress("transcribing", sum(seconds.values()) / 3600, "h") as bar:
             for recording, result in transcribe_recordings(
-                recogniser,
+                model.recogniser,
                 recordings,
                 self.options,
                 lambda heard: bar.advance(self._more(heard) / 3600),
@@ -199,7 +196,7 @@ class _Work:
                             Skipped(str(path), f"heard no further than {result.duration:.1f} s: {result.broken}")
                         )
                     self.keep(path, result)
-        self.took, self.spent = time.monotonic() - begun, recogniser.speculation
+        self.took, self.spent = time.monotonic() - begun, model.recogniser.speculation
 
     def _more(self, heard: float) -> float:
         """So many more seconds of audio are done: a window, or what of a finished file was no part of any."""

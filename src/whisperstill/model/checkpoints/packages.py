@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from whisperstill.errors import CheckpointError
-from whisperstill.files import write_whole
+from whisperstill.files import cache_directory, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +151,3 @@ def _verify(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
         write_whole(marker, content)
     except OSError:
         pass  # a home that cannot be written to costs a second hash next time, no more
-
-
-def cache_directory() -> Path:
-    """Where this project remembers things: `WHISPERSTILL_CACHE`, else `whisperstill` in the user's cache."""
-    if own := os.environ.get("WHISPERSTILL_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisperstill"
