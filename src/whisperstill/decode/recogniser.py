@@ -19,6 +19,7 @@ from whisperstill.decode.observed import Decoded
 from whisperstill.decode.pace import BLOCKS, Pace
 from whisperstill.decode.pool import Job, Pool
 from whisperstill.decode.rules import MAX_INITIAL_TIMESTAMP, Rules
+from whisperstill.decode.short_list import short_list
 from whisperstill.decode.speculation import Speculation
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
@@ -200,7 +201,10 @@ class Recogniser:
         if self.assistant is None:
             return None
         decoder, positions = self.assistant.network.decoder, self.assistant.dims.positions
-        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, rules, None)
+        listed, seen = None, self.assistant.metadata.get("tokens_seen")
+        if isinstance(seen, list):
+            listed = torch.tensor(short_list(self.vocabulary, seen), device=self.network.device)
+        return lambda size, capacity: StudentDraft(decoder, size, positions, capacity, rules, listed)
 
     def rules(
         self, timestamps: bool, suppress: Sequence[int] = (-1,), max_initial_timestamp: float = MAX_INITIAL_TIMESTAMP

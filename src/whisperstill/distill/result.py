@@ -1,6 +1,7 @@
 """The trained student as a checkpoint that the whole field can load."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from whisperstill.corpus import window_waveform
 from whisperstill.decode.alignment_heads import with_alignment_heads
+from whisperstill.decode.short_list import SIZE
 from whisperstill.distill.examples import Example
 from whisperstill.distill.trainer import Trainer
 from whisperstill.errors import AudioError, CorpusError
@@ -41,7 +43,7 @@ def write_result(
     def written(directory: Path, step: int) -> None:
         state = {name: tensor.detach().cpu() for name, tensor in trainer.student.state_dict().items()}
         trained = {"trained_with_timestamps": timestamps, "trained_with_prompts": prompts, "trained_steps": step}
-        metadata = {**initial.metadata, **trained}
+        metadata = {**initial.metadata, **trained, "tokens_seen": _tokens_seen(examples)}
         generation = initial.generation
         if language is not None and generation.language is None:
             generation = replace(generation, language=language)
@@ -55,6 +57,12 @@ def write_result(
     if trainer.validation is not None:
         trainer.checkpoints.load_best(trainer.student)
         written(output, progress.best_step)
+
+
+def _tokens_seen(examples: Sequence[Example]) -> list[int]:
+    """The tokens of the labels that occur most, ascending: what a draft will want to propose (`decode.short_list`)."""
+    counts = Counter(token for example in examples for token in example.labelled.tokens)
+    return sorted(token for token, _ in counts.most_common(SIZE))
 
 
 def _with_own_heads(student: Checkpoint, examples: Sequence[Example], device: str) -> Checkpoint:

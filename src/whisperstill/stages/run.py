@@ -123,7 +123,9 @@ def _grew(stage: Planned, earlier: dict[str, Any], folder: Path, made: Mapping[P
     if not 0 < had <= len(now.manifest) or (packings != now.packings and len(now.manifest) > 1):
         return False
     fewer = replace(now, manifest=now.manifest[:had], packings=packings)
-    return bool(packings <= now.packings) and fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
+    return (
+        bool(packings <= now.packings) and fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
+    )
 
 
 def carry_out_one(stage: Planned, key: str, fresh: bool, console: Console) -> tuple[StageOutcome, list[Any]]:
