@@ -123,8 +123,8 @@ def _grew(stage: Planned, earlier: dict[str, Any], folder: Path, made: Mapping[P
     if not 0 < had <= len(now.manifest) or (packings != now.packings and len(now.manifest) > 1):
         return False
     fewer = replace(now, manifest=now.manifest[:had], packings=packings)
-    return (
-        bool(packings <= now.packings) and fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
+    return packings <= now.packings and bool(
+        fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
     )
 
 
