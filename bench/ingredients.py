@@ -22,6 +22,7 @@ from typing import Any
 
 from whisperstill import InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.records.augmentation import Augmentation
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Row:
     against: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
+    selection: str = "spaced"
 
 
 PLAIN = "plain: the paper's losses, all of the decoder trained"
@@ -54,6 +56,12 @@ ROWS = (
     Row("a tenth of the states hidden", LITTLE, {"state_masks": 0.1}),
     Row("three tenths of the states hidden", LITTLE, {"state_masks": 0.3}),
     Row("average over the last weights, decay 0.98", LITTLE, {"average": 0.98}),
+    Row("views, each for 2 epochs", LITTLE, {"views": Augmentation(uses=2)}),
+    Row("views, a new one every epoch", LITTLE, {"views": Augmentation(uses=1)}),
+    Row("+ what layers hand on, weight 1", LITTLE, {"targets": "live", "alpha_layers": 1.0}),
+    Row("+ where layers look, weight 1", LITTLE, {"targets": "live", "alpha_attention": 1.0}),
+    Row("the last third along the student's own words", LITTLE, {"on_policy": 0.33}),
+    Row("layers merged", LITTLE, selection="merged"),
     Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
     Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
     Row("total variation", LITTLE, {"divergence": "tv"}),
@@ -68,12 +76,10 @@ ROWS = (
 )
 
 
-def changes_of(row: Row) -> tuple[dict[str, Any], tuple[int, ...] | None]:
+def changes_of(row: Row) -> dict[str, Any]:
     """All changes from the plain run, those of the rows it builds on included."""
-    if row.against is None:
-        return dict(row.changes), row.layers
-    before, layers = changes_of(next(other for other in ROWS if other.name == row.against))
-    return before | row.changes, row.layers or layers
+    before = {} if row.against is None else changes_of(next(other for other in ROWS if other.name == row.against))
+    return before | row.changes
 
 
 def main() -> None:
@@ -108,12 +114,11 @@ def main() -> None:
     for row in ROWS:
         if options.only and not any(part in row.name for part in options.only):
             continue
-        changes, layers = changes_of(row)
-        student = options.work / ("init-" + "-".join(map(str, layers or ("rule",))))
+        changes = changes_of(row)
+        student = options.work / ("init-" + "-".join(map(str, row.layers or (row.selection,))))
         if not (student / "whisperstill.json").exists():
-            carry_out(
-                InitSettings(teacher=options.teacher, decoder_layers=2, layers=layers, language="en", output=student)
-            )
+            asked = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
+            carry_out(replace(asked, layers=row.layers, selection=row.selection))
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = found.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
