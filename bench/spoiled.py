@@ -75,7 +75,7 @@ def trained(name: str, kept: Sequence[bool], store: LabelStore, given: argparse.
             stays = next(verdicts)
             utterance = seen.utterance
             rule = "" if stays else name
-            row = Row(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0)
+            row = Row(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0, 1.0)
             rows.append(row)
     folder = given.work / name
     write_verdicts(folder / "filtered", store.directory, rows, {"settings": {}})
