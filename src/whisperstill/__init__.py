@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from whisperstill.stages.plan import PlanSettings as PlanSettings
     from whisperstill.stages.run import RunSettings as RunSettings
     from whisperstill.stages.sweep import SweepSettings as SweepSettings
-    from whisperstill.stages.training import TrainSettings as TrainSettings
+    from whisperstill.stages.train import TrainSettings as TrainSettings
     from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
 
 _HOME = {
@@ -62,7 +62,7 @@ _HOME = {
     "Silent": "whisperstill.stages.console",
     "StoreError": "whisperstill.errors",
     "SweepSettings": "whisperstill.stages.sweep",
-    "TrainSettings": "whisperstill.stages.training",
+    "TrainSettings": "whisperstill.stages.train",
     "TrainingError": "whisperstill.errors",
     "TranscribeSettings": "whisperstill.stages.transcribe",
     "Transcript": "whisperstill.decode.transcript",

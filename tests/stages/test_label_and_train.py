@@ -20,7 +20,7 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.stages import label, train
 from whisperstill.stages.console import Silent
 from whisperstill.stages.label import LabelSettings
-from whisperstill.stages.training import TrainSettings
+from whisperstill.stages.train import TrainSettings
 
 
 @pytest.fixture(scope="module")

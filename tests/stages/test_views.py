@@ -21,7 +21,7 @@ from whisperstill.records.augmentation import Augmentation
 from whisperstill.stages import init, label, train
 from whisperstill.stages.console import Silent
 from whisperstill.stages.label import LabelSettings
-from whisperstill.stages.training import TrainSettings
+from whisperstill.stages.train import TrainSettings
 from whisperstill.text.vocabulary import Vocabulary
 
 UNCHANGED = Augmentation(uses=1, speed=0.0, noisy=0.0, masks=0)

@@ -34,7 +34,7 @@ from whisperstill.units import WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What the loop needs to know. See `stages.training.TrainSettings` for what each means."""
+    """What the loop needs to know. See `stages.training.TrainingSettings` for what each means."""
 
     epochs: int
     batch_size: int

@@ -8,7 +8,12 @@ from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.files import write_whole
 from whisperstill.stages.console import Console, Silent
 from whisperstill.stages.terminate import on_terminate
-from whisperstill.stages.training import TrainSettings
+from whisperstill.stages.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class TrainSettings(TrainingSettings):
+    """Train a student."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from whisperstill.records.augmentation import NO_VIEWS, Augmentation
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """Train a student."""
+class TrainingSettings:
+    """How a student is trained."""
 
     student: Path
     """The student to begin with, as `whisperstill init` wrote it."""
