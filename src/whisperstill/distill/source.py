@@ -91,6 +91,11 @@ class BatchSource:
         self.views = views
         self.windows_encoded = 0
 
+    @property
+    def encodes(self) -> bool:
+        """Whether the encoder may be asked for a batch."""
+        return self.views is not None or not self.from_store
+
     def load(self, examples: Sequence[Example], epoch: int, own: bool = False) -> Loaded:
         """A batch for these examples as this epoch sees them, on the CPU. `own`: for the student to say itself."""
         heard = [self.views.view(example, epoch) if self.views else None for example in examples]

@@ -232,11 +232,16 @@ class Trainer:
         say(f"step {progress.step}: validation WER {wer:.2f} %{' (best so far)' if better else ''}")
 
     def _steps(self, done: int) -> Iterator[list[Loaded]]:
-        """Micro-batches of each step still to do, read one step ahead."""
+        """Micro-batches of each step still to do, read one step ahead; one by one where an encoder on the CPU would
+        fight with the step for its threads."""
 
         def read(epoch: int, shares: Sequence[_Share]) -> list[Loaded]:
             return [self.source.load(share.examples, epoch, share.own) for share in shares]
 
+        if self.source.encodes and self.student.device.type == "cpu":
+            for epoch, shares in self._plan(done):
+                yield read(epoch, shares)
+            return
         with ThreadPoolExecutor(1) as reader:
             pending = None
             for epoch, shares in self._plan(done):
