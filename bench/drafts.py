@@ -63,7 +63,7 @@ def main() -> None:
     for one in SETS:
         utterances = read_corpus(given.speech / one / "manifest.jsonl").utterances
         utterances = utterances[:: max(1, len(utterances) // given.clips)][: given.clips]
-        seconds = {pair: 0.0 for pair in (None, *pairs)}
+        seconds = dict.fromkeys((None, *pairs), 0.0)
         for pair in pairs.values():
             pair.speculation = Speculation()
         for turn, utterance in enumerate(utterances):
