@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from whisperstill.errors import TrainingError as TrainingError
     from whisperstill.errors import WhisperstillError as WhisperstillError
     from whisperstill.stages import carry_out as carry_out
+    from whisperstill.stages.compress import CompressSettings as CompressSettings
     from whisperstill.stages.console import Silent as Silent
     from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
     from whisperstill.stages.evaluate import EvaluateSettings as EvaluateSettings
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AudioError": "whisperstill.errors",
     "CheckpointError": "whisperstill.errors",
+    "CompressSettings": "whisperstill.stages.compress",
     "CorpusError": "whisperstill.errors",
     "DecodingOptions": "whisperstill.decode.options",
     "DoctorSettings": "whisperstill.stages.doctor",
@@ -77,6 +79,7 @@ _HOME = {
 __all__ = [
     "AudioError",
     "CheckpointError",
+    "CompressSettings",
     "CorpusError",
     "DecodingOptions",
     "DoctorSettings",

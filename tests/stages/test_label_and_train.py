@@ -349,8 +349,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(
     original = BatchSource._states
     calls = iter(range(1000))
 
-    def poisoned(self: BatchSource, examples: object) -> torch.Tensor:
-        states = original(self, examples)  # type: ignore[arg-type]
+    def poisoned(self: BatchSource, *rest: object) -> torch.Tensor:
+        states = original(self, *rest)  # type: ignore[arg-type]
         return states * torch.nan if next(calls) == 4 else states
 
     monkeypatch.setattr(BatchSource, "_states", poisoned)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from whisperstill.distill import result
 from whisperstill.distill.examples import examples
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.trainer import Trainer
@@ -27,6 +28,12 @@ from whisperstill.text.vocabulary import Vocabulary
 UNCHANGED = Augmentation(uses=1, speed=0.0, noisy=0.0, masks=0)
 VIEW_GIB = 2 * 1500 * 32 / 2**30
 """Of the small teacher."""
+
+
+@pytest.fixture(autouse=True)
+def without_alignment_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which are found by decoding: most of the time of so small a training."""
+    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,6 @@ def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings
         warmup_steps=1,
         learning_rate=1e-3,
         log_every=1,
-        checkpoint_every=1,
         targets="hidden",
     )
 
@@ -90,10 +96,10 @@ def test_the_teacher_answers_for_what_is_heard(small_teacher: Path, labels: Path
     assert heard is not None and again is not None and heard.encoded
     stored = store.states(example.labelled), store.hidden(example.labelled)
     found = heard.states, heard.hidden
-    for one, other in zip(stored, found, strict=True):
+    for one, other, least in zip(stored, found, (0.005, 5e-5), strict=True):
         assert one.shape == other.shape
         distance = float((one.float() - other.float()).norm() / one.float().norm())
-        assert distance < 0.005 if change == "nothing" else distance > 0.005
+        assert distance < least if change == "nothing" else distance > least
     assert torch.equal(heard.states, again.states) == (change == "nothing")  # each generation is another view
 
 
@@ -159,10 +165,10 @@ def test_along_its_own_words_the_teacher_has_nothing_to_teach_itself(
     init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), Silent())
     spoken = replace(training, epochs=1, on_policy=1.0, alpha_pl=0.0, learning_rate=1e-12)
     train.run(replace(spoken, student=same), Silent())
-    assert all(abs(kl) < 1e-3 for kl in figures(spoken, "kl"))  # bf16 states where windows are labelled ones
+    assert all(abs(kl) < 1e-6 for kl in figures(spoken, "kl"))
     other = replace(spoken, output=tmp_path / "other")
     train.run(other, Silent())
-    assert all(kl > 0.01 for kl in figures(other, "kl"))
+    assert all(kl > 1e-5 for kl in figures(other, "kl"))
 
 
 def test_own_words_are_no_labels(training: TrainSettings, tmp_path: Path) -> None:

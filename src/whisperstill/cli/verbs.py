@@ -59,6 +59,12 @@ VERBS = {
             "--student DIR --labels DIR --output DIR",
         ),
         Verb(
+            "compress",
+            "CompressSettings",
+            "give a student an encoder with fewer layers, taught by the teacher's stored states",
+            "--student DIR --labels DIR --encoder-layers 4 --output DIR",
+        ),
+        Verb(
             "evaluate",
             "EvaluateSettings",
             "word error rate, size and speed of one or more models",

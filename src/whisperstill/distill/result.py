@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +50,21 @@ def write_result(
         student = replace(initial, state=state, metadata=metadata, generation=generation)
         write_huggingface(_with_own_heads(student, examples, str(trainer.student.device)), directory)
 
+    _last_and_best(trainer, output, written)
+
+
+def write_encoder(trainer: Trainer, initial: Checkpoint, output: Path) -> None:
+    """The same for a student whose encoder was trained: its decoder, and what it is said to be, stay as they are."""
+
+    def written(directory: Path, step: int) -> None:
+        state = {name: tensor.detach().cpu() for name, tensor in trainer.student.state_dict().items()}
+        metadata = {**initial.metadata, "encoder_trained_steps": step}
+        write_huggingface(replace(initial, state=state, metadata=metadata), directory)
+
+    _last_and_best(trainer, output, written)
+
+
+def _last_and_best(trainer: Trainer, output: Path, written: Callable[[Path, int], None]) -> None:
     progress = trainer.restore()
     assert progress is not None
     with trainer.heard():

@@ -7,27 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from whisperstill.decode.rules import Rules
 from whisperstill.distill.average import Average
 from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
-from whisperstill.distill.matching import Matching
 from whisperstill.distill.metrics import Metrics
-from whisperstill.distill.objective import Weights
-from whisperstill.distill.own_words import says_itself, spoken
+from whisperstill.distill.own_words import says_itself
 from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.schedule import Shape, learning_rate_factor
-from whisperstill.distill.source import BatchSource, Loaded, TeacherDecoder
-from whisperstill.distill.step import accumulate
+from whisperstill.distill.source import Loaded
 from whisperstill.distill.tensorboard import Board
 from whisperstill.distill.validation import Validation
+from whisperstill.distill.views import Views
 from whisperstill.errors import TrainingError
 from whisperstill.model.whisper import Whisper
+from whisperstill.records.losses import LossSums
 from whisperstill.records.random import rng
 from whisperstill.units import WINDOW_SECONDS
 
@@ -46,12 +44,9 @@ class TrainerSettings:
     epsilon: float
     weight_decay: float
     clip: float
-    weights: Weights
-    matching: Matching
     dropout: float
     average: float
     seed: int
-    dtype: torch.dtype
     eval_every: int
     checkpoint_every: int
     log_every: int
@@ -78,25 +73,43 @@ class _Share:
     own: bool
 
 
+@runtime_checkable
+class Source(Protocol):
+    """Where batches come from."""
+
+    views: Views | None
+    windows_encoded: int
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder may be asked for a batch."""
+        ...
+
+    def load(self, examples: Sequence[Example], epoch: int, own: bool = False) -> Loaded:
+        """A batch for these examples as this epoch sees them; `own`: for the student to say itself."""
+        ...
+
+
+Gradients = Callable[[Sequence[Any]], tuple[LossSums, float]]
+"""Adds the gradients of a step's micro-batches to the student's; gives the sums and the loss, over all processes."""
+
+
 class Trainer:
-    """Trains a student's decoder on examples."""
+    """Trains what of a student asks for gradients, on examples."""
 
     def __init__(
         self,
         student: Whisper,
-        teacher: TeacherDecoder,
-        source: BatchSource,
+        gradients: Gradients,
+        source: Source,
         found: Sequence[Example],
         settings: TrainerSettings,
         output: Path,
         identity: dict[str, Any],
         validation: Validation | None,
         ranks: Ranks,
-        rules: Rules,
     ) -> None:
-        """`rules` are those of the student's own words."""
-        self.rules = rules
-        self.student, self.teacher, self.source, self.examples = student, teacher, source, found
+        self.student, self.gradients, self.source, self.examples = student, gradients, source, found
         self.settings, self.output, self.identity, self.validation = settings, output, identity, validation
         self.ranks = ranks
         self.checkpoints = Checkpoints(output, ranks)
@@ -173,18 +186,9 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
-        micro_batches = [spoken(self.student, one, self.rules) if one.own else one for one in micro_batches]
         torch.manual_seed(int(rng(settings.seed, progress.step, "dropout", self.ranks.rank).integers(2**62)))
         self.student.zero_grad(set_to_none=True)
-        sums, loss = accumulate(
-            self.student,
-            self.teacher,
-            micro_batches,
-            settings.weights,
-            settings.matching,
-            settings.dtype,
-            self.ranks,
-        )
+        sums, loss = self.gradients(micro_batches)
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights, settings.clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [window for loaded in micro_batches for window in loaded.batch.windows]

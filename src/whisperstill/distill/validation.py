@@ -1,6 +1,6 @@
 """Validation: the student's word error rate on held-out utterances.
 
-The encoder is frozen, so its states are computed once and kept; each validation then costs the decoder alone.
+Where the encoder is frozen its states are computed once and kept; each validation then costs the decoder alone.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from whisperstill.units import WINDOW_SECONDS
 
 
 class Validation:
-    """Held-out utterances with their encoder states."""
+    """Held-out utterances with their encoder states, or their spectrograms."""
 
     def __init__(
         self,
@@ -36,13 +36,15 @@ class Validation:
         language: str | None,
         ranks: Ranks,
         batch_size: int = 16,
+        frozen: bool = True,
     ) -> None:
-        """Keeps utterances of at most 30 s that have a reference, of several processes each its share.
+        """`frozen`: the encoder does not change. Keeps utterances of at most 30 s that have a reference, of several
+        processes each its share.
 
         Raises `CorpusError` when none are left.
         """
         self.network, self.tokenizer, self.rules, self.batch_size = network, tokenizer, rules, batch_size
-        self.ranks = ranks
+        self.ranks, self.frozen = ranks, frozen
         self.items: list[tuple[Utterance, str, Tensor]] = []
         usable = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
         for utterance in ranks.share(sorted(usable, key=lambda u: u.audio.duration)):
@@ -52,8 +54,8 @@ class Validation:
                 continue
             with torch.inference_mode():
                 mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(network.device), network.dims.mels)
-                states = network.encoder(mel)[0].clone()
-            self.items.append((utterance, utterance.language or language or "en", states))
+                heard = network.encoder(mel)[0].clone() if frozen else mel[0].clone()
+            self.items.append((utterance, utterance.language or language or "en", heard))
         if not ranks.total(len(self.items))[0]:
             raise CorpusError("the validation manifest has no utterance of at most 30 s with a reference")
 
@@ -68,7 +70,9 @@ class Validation:
             start = torch.tensor(
                 [self.rules.vocabulary.start(language) for _, language, _ in items], device=self.network.device
             )
-            states = torch.stack([state for _, _, state in items])
+            states = torch.stack(
+                [heard if self.frozen else self.network.encoder(heard[None])[0] for *_, heard in items]
+            )
             found, _ = decode_batch(self.network, states, start, self.rules)
             for (utterance, language, _), decoded in zip(items, found, strict=True):
                 clean = normaliser(normaliser_for(language))

@@ -49,6 +49,36 @@ def most_influential(influence: Sequence[float], count: int) -> tuple[int, ...]:
     return (0, *sorted(others))
 
 
+def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
+    """The same with only these of its encoder layers, renumbered from 0; it is to be trained before it hears anything.
+
+    Raises `SettingsError` unless they ascend without repeats and are there.
+    """
+    depth = checkpoint.dims.encoder_layers
+    if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < depth:
+        raise SettingsError(f"encoder layers must ascend from 0 to {depth - 1} at most, got {list(layers)}")
+    new_index = {old: new for new, old in enumerate(layers)}
+    state = dict[str, Tensor]()
+    for name, tensor in checkpoint.state.items():
+        if name.startswith("encoder.layers."):
+            old, _, inside = name.removeprefix("encoder.layers.").partition(".")
+            if int(old) not in new_index:
+                continue
+            name = f"encoder.layers.{new_index[int(old)]}.{inside}"
+        state[name] = tensor.detach().clone()
+    metadata = {
+        "teacher": checkpoint.source,
+        "teacher_sha256": checkpoint.sha256,
+        "teacher_encoder_sha256": checkpoint.encoder_sha256,
+        **checkpoint.metadata,
+        "encoder_layers": list(layers),
+    }
+    dims = replace(checkpoint.dims, encoder_layers=len(layers))
+    shown = ",".join(map(str, layers))
+    source = f"{checkpoint.source}, encoder layers {shown}"
+    return Checkpoint(dims, state, checkpoint.generation, checkpoint.tokenizer_json, source, metadata)
+
+
 def make_student(
     teacher: Checkpoint, layers: Sequence[int], language: str | None = None, *, merged: bool = False
 ) -> Checkpoint:

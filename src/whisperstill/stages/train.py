@@ -2,13 +2,19 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
 from whisperstill.files import write_whole
 from whisperstill.stages.console import Console, Silent
 from whisperstill.stages.terminate import on_terminate
 from whisperstill.stages.training import TrainingSettings
+
+if TYPE_CHECKING:
+    from whisperstill.distill.source import Loaded
+    from whisperstill.records.losses import LossSums
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,11 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.matching import Matching
     from whisperstill.distill.memory import windows_at_a_time
     from whisperstill.distill.objective import Weights
+    from whisperstill.distill.own_words import spoken
     from whisperstill.distill.ranks import Ranks
     from whisperstill.distill.result import write_result
     from whisperstill.distill.source import BatchSource, TeacherDecoder
+    from whisperstill.distill.step import accumulate
     from whisperstill.distill.trainer import Trainer, TrainerSettings
     from whisperstill.distill.validation import Validation
     from whisperstill.distill.views import Views
@@ -80,10 +88,17 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     checkpoint = load_checkpoint(str(settings.student))
     made_by = store.manifest["teacher"]
     assert isinstance(made_by, dict)
-    if made_by["encoder_sha256"] != checkpoint.encoder_sha256:
+    own_encoder = made_by["encoder_sha256"] != checkpoint.encoder_sha256
+    if own_encoder and made_by["encoder_sha256"] != checkpoint.metadata.get("teacher_encoder_sha256"):
         raise SettingsError(
             f"student {settings.student} does not share its encoder with the teacher of the labels "
             f"({made_by['source']}): init a student from that teacher"
+        )
+    asks = settings.states == "store" or settings.targets == "live" or settings.views.uses or settings.on_policy
+    if own_encoder and asks:
+        raise SettingsError(
+            f"{settings.student} has an encoder of its own: it hears its own states and learns what the store says "
+            "(--states live or auto, --targets hidden or top, no views, no on_policy)"
         )
     vocabulary = Vocabulary.of(checkpoint.dims.vocab)
     tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
@@ -136,7 +151,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         ),
         settings.targets,
         settings.temperature,
-        kept_states and settings.states != "live",
+        kept_states and settings.states != "live" and not own_encoder,
         settings.alpha_hidden > 0,
         views,
     )
@@ -163,9 +178,16 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             f"{settings.student} does not say which of the teacher's layers it has: make it with `whisperstill init`"
         )
     weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature, settings.divergence)
+    teacher_decoder = TeacherDecoder(original, live, settings.targets == "live")
+    computed_in = choose_dtype(settings.dtype, device)
+
+    def gradients(micro_batches: "Sequence[Loaded]") -> "tuple[LossSums, float]":
+        said = [spoken(student, one, rules) if one.own else one for one in micro_batches]
+        return accumulate(student, teacher_decoder, said, weights, matching, computed_in, ranks)
+
     trainer = Trainer(
         student,
-        TeacherDecoder(original, live, settings.targets == "live"),
+        gradients,
         source,
         found,
         TrainerSettings(
@@ -179,12 +201,9 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             epsilon=settings.epsilon,
             weight_decay=settings.weight_decay,
             clip=settings.clip,
-            weights=weights,
-            matching=matching,
             dropout=settings.dropout,
             average=settings.average,
             seed=settings.seed,
-            dtype=choose_dtype(settings.dtype, device),
             eval_every=settings.eval_every,
             checkpoint_every=settings.checkpoint_every,
             log_every=settings.log_every,
@@ -195,7 +214,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         identity,
         validation,
         ranks,
-        rules,
     )
     count = sum(weight.numel() for weight in trained(student).values())
     console.info(
