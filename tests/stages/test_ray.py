@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from whisperstill.errors import StoreError
 from whisperstill.label import ray_workers
@@ -19,6 +21,15 @@ from whisperstill.stages.console import Silent
 from whisperstill.stages.label import LabelSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the workers have: sums over more threads are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,8 @@ def read(decoder: Decoder, inside: Inside | None) -> Inside:
 
 def distances(matching: Matching, student: Whisper, teacher: Whisper) -> tuple[Tensor, Tensor]:
     inner, outer = read(student.decoder, matching.of_student()), read(teacher.decoder, matching.of_teacher())
-    return matching.layer_distance(inner, outer, TAUGHT), matching.attention_distance(inner, outer, TAUGHT)
+    found = matching.layer_distance(inner, outer, TAUGHT), matching.attention_distance(inner, outer, TAUGHT)
+    return found[0].detach(), found[1].detach()
 
 
 def test_the_teacher_has_nothing_to_learn_from_itself(teacher: Whisper) -> None:
@@ -57,9 +58,9 @@ def test_a_layer_is_to_hand_on_what_the_one_above_it_knows(teacher: Whisper) -> 
     matching = Matching(0.0, 1.0, 0.0, (0, 3), 4)
     outer = read(teacher.decoder, matching.of_teacher())
     inner = Inside(outputs=[outer.outputs[2], outer.outputs[3]])
-    assert float(matching.layer_distance(inner, outer, TAUGHT)) == 0
+    assert float(matching.layer_distance(inner, outer, TAUGHT).detach()) == 0
     inner = Inside(outputs=[outer.outputs[0], outer.outputs[3]])
-    assert float(matching.layer_distance(inner, outer, TAUGHT)) > 0.1
+    assert float(matching.layer_distance(inner, outer, TAUGHT).detach()) > 0.1
 
 
 def test_where_a_token_looks_is_what_its_attention_weighs(teacher: Whisper) -> None:
