@@ -1,6 +1,6 @@
 """A student from a teacher: the whole encoder, some of the decoder's layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -57,15 +57,7 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
     depth = checkpoint.dims.encoder_layers
     if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < depth:
         raise SettingsError(f"encoder layers must ascend from 0 to {depth - 1} at most, got {list(layers)}")
-    new_index = {old: new for new, old in enumerate(layers)}
-    state = dict[str, Tensor]()
-    for name, tensor in checkpoint.state.items():
-        if name.startswith("encoder.layers."):
-            old, _, inside = name.removeprefix("encoder.layers.").partition(".")
-            if int(old) not in new_index:
-                continue
-            name = f"encoder.layers.{new_index[int(old)]}.{inside}"
-        state[name] = tensor.detach().clone()
+    state = _renumbered(checkpoint.state, "encoder.layers.", layers)
     metadata = {
         "teacher": checkpoint.source,
         "teacher_sha256": checkpoint.sha256,
@@ -91,15 +83,7 @@ def make_student(
     """
     kept = check_layers(teacher.dims.decoder_layers, layers)
     dims = replace(teacher.dims, decoder_layers=len(kept))
-    new_index = {old: new for new, old in enumerate(kept)}
-    state = dict[str, Tensor]()
-    for name, tensor in teacher.state.items():
-        if name.startswith("decoder.layers."):
-            old, _, inside = name.removeprefix("decoder.layers.").partition(".")
-            if int(old) not in new_index:
-                continue
-            name = f"decoder.layers.{new_index[int(old)]}.{inside}"
-        state[name] = tensor.detach().clone()
+    state = _renumbered(teacher.state, "decoder.layers.", kept)
     if merged:
         for new, (first, following) in enumerate(zip(kept, (*kept[1:], teacher.dims.decoder_layers), strict=True)):
             for name in [name for name in state if name.startswith(f"decoder.layers.{new}.")]:
@@ -122,3 +106,17 @@ def make_student(
         metadata["merged"] = True
     shown = ",".join(map(str, kept))
     return Checkpoint(dims, state, generation, teacher.tokenizer_json, f"{teacher.source}, layers {shown}", metadata)
+
+
+def _renumbered(state: Mapping[str, Tensor], prefix: str, kept: Sequence[int]) -> dict[str, Tensor]:
+    """Copies of all tensors but those of layers that are not kept; kept ones are numbered from 0."""
+    new_index = {old: new for new, old in enumerate(kept)}
+    found = dict[str, Tensor]()
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            old, _, inside = name.removeprefix(prefix).partition(".")
+            if int(old) not in new_index:
+                continue
+            name = f"{prefix}{new_index[int(old)]}.{inside}"
+        found[name] = tensor.detach().clone()
+    return found

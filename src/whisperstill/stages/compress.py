@@ -3,17 +3,14 @@
 After a decoder was distilled nine tenths of the work are the encoder's. The paper leaves it alone; this goes beyond it.
 """
 
-import json
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from whisperstill.errors import SettingsError, StoreError
-from whisperstill.files import write_whole
 from whisperstill.stages.console import Console, Silent
-from whisperstill.stages.terminate import on_terminate
+from whisperstill.stages.learning import go_through, held_out, tell
 
 if TYPE_CHECKING:
     from whisperstill.distill.hearing import Sounds
@@ -92,21 +89,17 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     """
     import torch
 
-    from whisperstill.corpus import read_corpus
-    from whisperstill.decode.rules import Rules
     from whisperstill.distill.examples import examples
     from whisperstill.distill.hearing import SoundSource, learn_states
     from whisperstill.distill.ranks import Ranks
     from whisperstill.distill.result import write_encoder
     from whisperstill.distill.trainer import Trainer, TrainerSettings
-    from whisperstill.distill.validation import Validation
     from whisperstill.label.store import open_labels
     from whisperstill.label.verdicts import read_verdicts
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.model.student import choose_layers, with_encoder_layers
     from whisperstill.model.whisper import Whisper
-    from whisperstill.text.tokenizer import Tokenizer
     from whisperstill.text.vocabulary import Vocabulary
 
     _check(settings)
@@ -136,14 +129,7 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     found = examples(store.labelled(), None, vocabulary.end_of_text)
     if settings.packings is not None:
         found = [example for example in found if example.labelled.window.packing < settings.packings]
-    validation = None
-    if settings.validation:
-        utterances = [u for path in settings.validation for u in read_corpus(path).utterances if u.text is not None]
-        limited = utterances[:: max(1, -(-len(utterances) // settings.validation_limit))]
-        tokenizer = Tokenizer.from_bytes(initial.tokenizer_json, initial.dims.vocab)
-        rules = Rules(vocabulary, initial.generation, False, ranks.device)
-        language = None if vocabulary.multilingual else "en"
-        validation = Validation(student, tokenizer, rules, limited, language, ranks, frozen=False)
+    validation = held_out(settings.validation, settings.validation_limit, student, initial, ranks, frozen=False)
     undecisive = ("output", "student", "labels", "device", "validation", "log_every")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
@@ -186,14 +172,10 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
         ranks,
     )
     console.info(f"{len(found)} windows, {trainer.total_steps} steps, encoder layers {', '.join(map(str, kept))}")
-    stop = threading.Event()
-    with on_terminate(stop), console.progress("compressing", trainer.total_steps, "steps") as bar:
-        outcome = trainer.run(stop.is_set, lambda steps, fields: bar.advance(steps, **fields), console.info)
+    outcome = go_through(trainer, "compressing", console)
     progress = outcome.progress
     if outcome.finished and ranks.leads:
         write_encoder(trainer, initial, settings.output)
-    elif not outcome.finished:
-        console.warn(f"stopped at step {progress.step} of {trainer.total_steps}: run the same command to go on")
     report = CompressReport(
         output=str(settings.output),
         finished=outcome.finished,
@@ -206,13 +188,7 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
         best_step=progress.best_step,
         seconds=outcome.seconds,
     )
-    if ranks.leads:
-        write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
-    ranks.wait()
-    ranks.close()
-    if outcome.finished:
-        best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
-        console.info(f"student written to {settings.output}{best}")
+    tell(report, settings.output, ranks, console)
     return report
 
 

@@ -1,15 +1,12 @@
 """`whisperstill train`: the student learns from what the teacher left behind."""
 
-import json
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
-from whisperstill.files import write_whole
 from whisperstill.stages.console import Console, Silent
-from whisperstill.stages.terminate import on_terminate
+from whisperstill.stages.learning import go_through, held_out, tell
 from whisperstill.stages.training import TrainingSettings
 
 if TYPE_CHECKING:
@@ -49,7 +46,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     """
     import torch
 
-    from whisperstill.corpus import read_corpus
     from whisperstill.decode.rules import Rules
     from whisperstill.distill.checkpointing import trained
     from whisperstill.distill.curve_plot import plot
@@ -63,14 +59,12 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.source import BatchSource, TeacherDecoder
     from whisperstill.distill.step import accumulate
     from whisperstill.distill.trainer import Trainer, TrainerSettings
-    from whisperstill.distill.validation import Validation
     from whisperstill.distill.views import Views
     from whisperstill.label.store import open_labels
     from whisperstill.label.verdicts import read_verdicts
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.model.whisper import Whisper
-    from whisperstill.text.tokenizer import Tokenizer
     from whisperstill.text.vocabulary import Vocabulary
 
     settings.check()
@@ -101,7 +95,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             "(--states live or auto, --targets hidden or top, no views, no on_policy)"
         )
     vocabulary = Vocabulary.of(checkpoint.dims.vocab)
-    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
     student = Whisper.from_state(checkpoint.dims, checkpoint.state, torch.float32, device)
     original = student.decoder.embedding.weight.detach()
     student.requires_grad_(False)
@@ -156,13 +149,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         views,
     )
     rules = Rules(vocabulary, checkpoint.generation, False, device)
-    validation = None
-    if settings.validation:
-        utterances = [u for path in settings.validation for u in read_corpus(path).utterances if u.text is not None]
-        language = None if vocabulary.multilingual else "en"
-        limited = utterances[:: max(1, -(-len(utterances) // settings.validation_limit))]
-        validation = Validation(student, tokenizer, rules, limited, language, ranks)
-
+    validation = held_out(settings.validation, settings.validation_limit, student, checkpoint, ranks, frozen=True)
     undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every", "micro_batch")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
@@ -220,14 +207,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         f"{len(found)} windows, {hours:.2f} h, {trainer.total_steps} steps in {settings.epochs} epochs, "
         f"{count / 1e6:.1f} M weights trained"
     )
-    stop = threading.Event()
-    with (
-        on_terminate(stop),
-        console.progress("training", trainer.total_steps, "steps") as bar,
-    ):
-        outcome = trainer.run(
-            stop.is_set, lambda steps, fields: bar.advance(steps, **fields), lambda line: console.info(line)
-        )
+    outcome = go_through(trainer, "training", console)
     progress = outcome.progress
     if outcome.finished and ranks.leads:
         if views is not None:
@@ -246,8 +226,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
             plot(settings.output / "metrics.jsonl", settings.output / "training.png")
         except MissingExtraError as error:
             console.warn(str(error))
-    elif not outcome.finished:
-        console.warn(f"stopped at step {progress.step} of {trainer.total_steps}: run the same command to go on")
     report = TrainReport(
         output=str(settings.output),
         finished=outcome.finished,
@@ -261,11 +239,5 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         parameters_trained=count,
         seconds=outcome.seconds,
     )
-    if ranks.leads:
-        write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
-    ranks.wait()
-    ranks.close()
-    if outcome.finished:
-        best = "" if report.best_wer is None else f", validation WER {report.best_wer:.2f} % at step {report.best_step}"
-        console.info(f"student written to {settings.output}{best}")
+    tell(report, settings.output, ranks, console)
     return report
