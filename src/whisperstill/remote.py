@@ -82,9 +82,8 @@ def is_folder(address: str) -> bool:
 def listed(address: str) -> list[Path]:
     """Places of all files under a folder's address, fetched or not."""
     files, name = _files(address)
-    root = place_of(address)
     within = name.rstrip("/")
-    return [root / found[len(within) :].lstrip("/") for found in sorted(files.find(name))]
+    return [place_of(f"{address}/{found[len(within) :]}") for found in sorted(files.find(name))]
 
 
 def _files(address: str) -> tuple[Any, str]:

@@ -58,6 +58,21 @@ def test_a_manifest_is_read_and_its_audio_is_not(bucket: str, source: str) -> No
     assert not awaited(paths[2]) and awaited(paths[1])
 
 
+@pytest.mark.parametrize("name", ["50%25 off.wav", "a#1?.wav", "größer.wav"])
+def test_names_that_addresses_write_otherwise(bucket: str, name: str) -> None:
+    """In a manifest, in a folder, and by themselves they lie at one place."""
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    files.pipe(f"/bucket/odd/{name}", files.cat("/bucket/plain/0.wav"))
+    [alone] = read_corpus(bucket + "/odd").utterances
+    files.pipe("/bucket/odd/manifest.jsonl", json.dumps({"audio": name, "duration": 1.0}).encode())
+    [named] = read_corpus(bucket + "/odd").utterances
+    assert alone.audio.path == named.audio.path == str(place_of(f"{bucket}/odd/{name}"))
+    Path(named.audio.path).unlink()
+    assert len(load_audio(named.audio.path)) == 16_000
+
+
 def test_a_folder_without_a_manifest_is_fetched(bucket: str) -> None:
     assert [one.audio.duration for one in read_corpus(bucket + "/plain").utterances] == [1.0] * 3
 

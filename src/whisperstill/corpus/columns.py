@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from whisperstill.remote import is_remote, place_of
+from whisperstill.remote import address_of, is_remote, place_of
 
 NAMES = {
     "audio": ("audio", "audio_filepath", "path", "file", "file_name", "filename", "wav"),
@@ -34,4 +34,7 @@ def word(value: object) -> str | None:
 
 def audio_path(folder: Path, audio: str) -> Path:
     """Where a manifest's audio lies: beside it, or where its address will be fetched to."""
-    return place_of(audio) if is_remote(audio) else folder / audio
+    if is_remote(audio):
+        return place_of(audio)
+    beside = address_of(folder)
+    return folder / audio if beside is None else place_of(f"{beside}/{audio}")
