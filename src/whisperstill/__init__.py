@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from whisperstill.errors import TrainingError as TrainingError
     from whisperstill.errors import WhisperstillError as WhisperstillError
     from whisperstill.stages import carry_out as carry_out
+    from whisperstill.stages.ablate import AblateSettings as AblateSettings
+    from whisperstill.stages.compare import CompareSettings as CompareSettings
     from whisperstill.stages.compress import CompressSettings as CompressSettings
     from whisperstill.stages.console import Silent as Silent
     from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
@@ -38,14 +40,17 @@ if TYPE_CHECKING:
     from whisperstill.stages.init import InitSettings as InitSettings
     from whisperstill.stages.label import LabelSettings as LabelSettings
     from whisperstill.stages.plan import PlanSettings as PlanSettings
+    from whisperstill.stages.report import ReportSettings as ReportSettings
     from whisperstill.stages.run import RunSettings as RunSettings
     from whisperstill.stages.sweep import SweepSettings as SweepSettings
     from whisperstill.stages.train import TrainSettings as TrainSettings
     from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
 
 _HOME = {
+    "AblateSettings": "whisperstill.stages.ablate",
     "AudioError": "whisperstill.errors",
     "CheckpointError": "whisperstill.errors",
+    "CompareSettings": "whisperstill.stages.compare",
     "CompressSettings": "whisperstill.stages.compress",
     "CorpusError": "whisperstill.errors",
     "DecodingOptions": "whisperstill.decode.options",
@@ -58,6 +63,7 @@ _HOME = {
     "MissingExtraError": "whisperstill.errors",
     "NotFoundError": "whisperstill.errors",
     "PlanSettings": "whisperstill.stages.plan",
+    "ReportSettings": "whisperstill.stages.report",
     "RunSettings": "whisperstill.stages.run",
     "Segment": "whisperstill.decode.transcript",
     "SettingsError": "whisperstill.errors",
@@ -77,8 +83,10 @@ _HOME = {
 """Where each public name lives."""
 
 __all__ = [
+    "AblateSettings",
     "AudioError",
     "CheckpointError",
+    "CompareSettings",
     "CompressSettings",
     "CorpusError",
     "DecodingOptions",
@@ -91,6 +99,7 @@ __all__ = [
     "MissingExtraError",
     "NotFoundError",
     "PlanSettings",
+    "ReportSettings",
     "RunSettings",
     "Segment",
     "SettingsError",

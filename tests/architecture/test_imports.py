@@ -21,8 +21,11 @@ OPTIONAL = {
     "ctranslate2",
     "pywhispercpp",
     "silero_vad",
+    "pyroomacoustics",
+    "jinja2",
 }
-WITH_TENSORS = {"whisperstill.records.batch", "whisperstill.records.losses"}
+WITH_TENSORS = {"whisperstill.records.batch", "whisperstill.records.losses", "whisperstill.stages.measurements"}
+"""Modules of light packages that are imported when there is something to compute."""
 HEAVY = {"torch", "numpy", "transformers", "pyarrow", "matplotlib"}
 
 
@@ -98,6 +101,11 @@ def test_optional_libraries_are_imported_inside_functions_of_their_own_file(path
         "datasets": "huggingface",
         "ctranslate2": "ctranslate2",
         "silero_vad": "silero",
+        "transformers": "transformers",
+        "faster_whisper": "faster_whisper",
+        "pywhispercpp": "whispercpp",
+        "pyroomacoustics": "room",
+        "jinja2": "page",
     }
     for library in used:
         assert library in homes, f"{library} is for the tests only"

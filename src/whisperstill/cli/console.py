@@ -90,6 +90,8 @@ class Meter:
     def __init__(self, label: str, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.label, self.total, self.unit, self.clock = label, total, unit, clock
         self.done = 0.0
+        self.found = 0.0
+        """What of it was done before the clock ran."""
         self.fields: dict[str, str] = {}
         self.begun = clock()
 
@@ -99,8 +101,8 @@ class Meter:
         known = f"/{self.total:.{digits}f}" if self.total else ""  # nobody knows how long a pipe is
         parts = [f"{self.done:.{digits}f}{known} {self.unit}"]
         elapsed = self.clock() - self.begun
-        if self.done > 0 and elapsed > 0:
-            speed = self.done / elapsed
+        if self.done > self.found and elapsed > 0:
+            speed = (self.done - self.found) / elapsed
             if self.unit in REAL_TIME_UNITS:
                 parts.append(f"{speed * REAL_TIME_UNITS[self.unit]:.1f}x real time")
             else:
@@ -121,6 +123,12 @@ class Bar:
         """`amount` more units are done."""
         self.meter.done += amount
         self.meter.fields.update(fields)
+        self.refresh()
+
+    def found(self, amount: float) -> None:
+        """`amount` units were done before."""
+        self.meter.done += amount
+        self.meter.found += amount
         self.refresh()
 
 

@@ -3,7 +3,7 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done (files that had to be skipped were listed) |
-| 1 | with `--strict`: something was skipped |
+| 1 | with `--strict`: something was skipped; `compare`: something got worse |
 | 2 | something the user can mend: one line on standard error says what and how |
 | 130 | interrupted |
 """
@@ -82,7 +82,8 @@ def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     report = verb.load()[1](invocation.settings, Terminal())
-    return STRICT if invocation.strict and was_incomplete(report) else 0
+    found: int = getattr(report, "exit_code", 0)
+    return STRICT if invocation.strict and was_incomplete(report) else found
 
 
 def was_incomplete(report: object) -> bool:

@@ -67,8 +67,24 @@ VERBS = {
         Verb(
             "evaluate",
             "EvaluateSettings",
-            "word error rate, size and speed of one or more models",
-            "--model NAME_OR_DIR... --manifest FILE... --output DIR",
+            "word error rate, size and speed of one or more models; with a suite all the evidence there is",
+            "--model NAME_OR_DIR... --manifest FILE... --output DIR | --suite FILE",
+        ),
+        Verb(
+            "report",
+            "ReportSettings",
+            "the findings of a suite as a page, as Markdown, as a model card",
+            "findings.json [--output DIR] [--card NAME]",
+            "findings",
+            heavy=False,
+        ),
+        Verb(
+            "compare",
+            "CompareSettings",
+            "two findings: what got better or worse, and whether that is chance; exit status 1 when worse",
+            "BEFORE.json AFTER.json",
+            "findings",
+            heavy=False,
         ),
         Verb(
             "transcribe",
@@ -91,6 +107,13 @@ VERBS = {
             "SweepSettings",
             "a recipe in many variations over one label store, side by side",
             "RECIPE.toml --vary 'train.learning_rate=[1e-4, 5e-4]' --seeds 0 1 2",
+            "recipe",
+        ),
+        Verb(
+            "ablate",
+            "AblateSettings",
+            "one setting of a recipe varied at a time, over one label store, each student evaluated",
+            "RECIPE.toml --max-wer 100 20 5 --hours 1 4 --decoder-layers 2 4 --objective pl pl+kl",
             "recipe",
         ),
         Verb(
@@ -126,6 +149,7 @@ def overview() -> str:
         "",
         "`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` says which version this is.",
         "A model is a directory or a name such as tiny.en or base. Exit codes: 0 done, 1 with --strict when something",
-        "was skipped, 2 when you can mend it (one line on standard error says how).",
+        "was skipped and for `compare` when something got worse, 2 when you can mend it (one line on standard error",
+        "says how).",
     ]
     return "\n".join(lines)

@@ -134,8 +134,9 @@ class Trainer:
         stop: Callable[[], bool],
         advance: Callable[[int, dict[str, str]], None],
         say: Callable[[str], None],
+        found: Callable[[int], None] = lambda steps: None,
     ) -> Outcome:
-        """Train to the end, or until `stop()`, then checkpoint.
+        """Train to the end, or until `stop()`, then checkpoint. `found` is told the steps that an earlier run took.
 
         Raises `TrainingError` when the loss is no longer finite; the last checkpoint is then still good.
         """
@@ -144,7 +145,7 @@ class Trainer:
         resumed_from = progress.step
         metrics = Metrics(self.output / "metrics.jsonl", progress.step, self.ranks.leads)
         board = Board(self.output / "tensorboard", progress.step, self.ranks.leads)
-        advance(progress.step, {})
+        found(progress.step)
         encoded_before = progress.windows_encoded - self.source.windows_encoded
         self.student.train()
         stopped = False

@@ -80,6 +80,34 @@ def paired_bootstrap(
     return Difference(observed, low, high, p)
 
 
+def mean_over_sets(
+    sets: Sequence[Sequence[Sequence[EditCounts]]], *, seed: int = 0, resamples: int = 1000, confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """Mean error rate over sets, of systems trained with several seeds, and its interval, as fractions.
+
+    `sets[i][j]` are the utterances of set i as the system of seed j heard them. Each draw takes seeds and, set by set,
+    utterances with replacement; all seeds hear the same utterances. Raises `ValueError` where there is no set, or a set
+    without any reference word.
+    """
+    if not sets:
+        raise ValueError("a mean over sets needs at least one set")
+    seeds = len(sets[0])
+    random = np.random.default_rng(seed)
+    of_seeds = random.integers(seeds, size=(resamples, seeds))
+    observed, draws = [], []
+    for number, by_seed in enumerate(sets):
+        arrays = [_arrays(counts) for counts in by_seed]
+        errors, lengths = np.stack([one for one, _ in arrays]), arrays[0][1]
+        observed.append(float((errors.sum(-1) / lengths.sum()).mean()))
+        rates = [
+            errors[:, drawn].sum(-1).T / lengths[drawn].sum(-1)[:, None]  # [draws, seeds]
+            for drawn in _draws(len(lengths), seed + 1 + number, resamples)
+        ]
+        draws.append(np.take_along_axis(np.concatenate(rates), of_seeds, 1).mean(1))
+    low, high = _ends(np.mean(draws, 0), confidence)
+    return float(np.mean(observed)), Interval(low, high)
+
+
 def _arrays(counts: Sequence[EditCounts]) -> tuple[Floats, Floats]:
     errors = np.array([c.errors for c in counts], dtype=np.float64)
     lengths = np.array([c.reference for c in counts], dtype=np.float64)

@@ -13,11 +13,8 @@ Rates are in per cent, times in seconds unless the name says otherwise. `finding
 else; what a reader does not know it leaves alone.
 """
 
-import dataclasses
-import types
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 FORMAT = 1
 """Of findings.json: raised when a reader of today could not read what is written tomorrow."""
@@ -81,21 +78,25 @@ class Hallucination:
     five_grams: int
     """5-grams in the normalised hypotheses."""
     repeated_five_grams: int
-    """5-grams less distinct 5-grams, hypothesis by hypothesis joined as the paper does."""
+    """5-grams less distinct 5-grams, over the set."""
     repeated_in_reference: int
     """The same in the references: what speakers repeated."""
+    repeated_beyond_reference: int
+    """Repeats of each 5-gram beyond those it has in the references."""
     insertion_rate: float
     length_ratio_95: float
     """95th percentile of words heard over words said."""
     length_ratio_99: float
     runaways: int
-    """Utterances that end in a loop."""
+    """Utterances with a loop: one group of words over and over, oftener than was said."""
     longest_deletion: int
     """Words of the longest run that was left out."""
     words_on_non_speech: int = 0
     """Words heard where nobody speaks."""
     clips_with_words: int = 0
     """Clips without speech in which words were heard."""
+    clips_non_speech: int = 0
+    """Clips without speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,9 @@ class Cell:
     """Share of utterances whose normalised text is the teacher's, per cent."""
     by_speaker: tuple[Slice, ...] = ()
     by_duration: tuple[Slice, ...] = ()
+    utterance_errors: tuple[int, ...] = ()
+    """Utterance by utterance, as the set has them: what `compare` pairs."""
+    utterance_words: tuple[int, ...] = ()
 
     @property
     def real_time_factor(self) -> float:
@@ -180,7 +184,10 @@ class SpeculationMeasured:
     draft: str
     batch_size: int
     seconds_alone: float
+    """Encoding, which is the same for both, and decoding."""
     seconds_with_draft: float
+    encoder_seconds: float
+    """What of either is the encoder's."""
     utterances: int
     identical: int
     """Utterances whose tokens are the same: all of them, or something is wrong."""
@@ -331,37 +338,3 @@ class Findings:
     def teacher(self) -> ModelMeasured | None:
         """The model that others are held against."""
         return next((model for model in self.models if model.role == "teacher"), None)
-
-
-Record = TypeVar("Record")
-
-
-def to_plain(record: Any) -> Any:
-    """A record as what JSON knows."""
-    return dataclasses.asdict(record)
-
-
-def from_plain(kind: type[Record], plain: Mapping[str, Any]) -> Record:
-    """The record of what `to_plain` gave. Keys it does not know are left out; `ValueError` where one is missing or
-    is of another kind."""
-    hints = get_type_hints(kind)
-    known = {name: _value(hints[name], plain[name]) for name in hints.keys() & plain.keys()}
-    try:
-        return kind(**known)
-    except TypeError as error:
-        raise ValueError(f"expected {kind.__name__}, got {', '.join(plain)}") from error
-
-
-def _value(hint: Any, plain: Any) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(plain, Mapping):
-            raise ValueError(f"expected a table of {getattr(hint, '__name__', hint)}, got {plain!r}")
-        return from_plain(hint, plain)  # type: ignore[arg-type]
-    if origin is tuple:
-        if not isinstance(plain, list):
-            raise ValueError(f"expected a list, got {plain!r}")
-        return tuple(_value(arguments[0], one) for one in plain)
-    if origin in (Union, types.UnionType):
-        return None if plain is None else _value(arguments[0], plain)
-    return plain

@@ -16,6 +16,10 @@ class Progress(Protocol):
         """`amount` more units are done; `fields` are short figures shown beside the bar (`loss="1.234"`)."""
         ...
 
+    def found(self, amount: float) -> None:
+        """`amount` units were done before: they say nothing of the speed."""
+        ...
+
 
 @runtime_checkable
 class Console(Protocol):
@@ -42,6 +46,9 @@ class NoProgress:
     """A bar that nobody sees."""
 
     def advance(self, amount: float, **fields: str) -> None:
+        """Nothing."""
+
+    def found(self, amount: float) -> None:
         """Nothing."""
 
 

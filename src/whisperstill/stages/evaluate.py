@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from whisperstill.decode.recogniser import Recogniser
     from whisperstill.evaluate.shelf import Shelf
     from whisperstill.model.checkpoints import Checkpoint
+    from whisperstill.stages.suite import SuiteReport
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """Measure models against references."""
 
-    model: tuple[str, ...]
-    """Checkpoints to compare: directories, installed weights packages (`tiny.en`), or hub ids."""
-    manifest: tuple[str, ...]
+    model: tuple[str, ...] = ()
+    """Checkpoints to compare: directories, installed weights packages (`tiny.en`), or hub ids. With a suite they take
+    the place of its models: the teacher, and students."""
+    manifest: tuple[str, ...] = ()
     """Corpora with references: JSONL manifests, or folders in any layout that is known."""
-    output: Path
-    """Folder for results.json, results.md and the hypotheses."""
+    suite: Path | None = None
+    """A TOML file that names models, sets, ways of decoding and measurements (see suites/); instead of `manifest`."""
+    output: Path | None = None
+    """Folder for results.json, results.md and the hypotheses; of a suite for findings.json and its report (default
+    there: where the suite says)."""
     language: str | None = None
     """Language of utterances that do not state theirs (ISO 639-1); default: detected by the model."""
     batch_size: int = 16
@@ -51,7 +56,7 @@ class EvaluateSettings:
     seed: int = 0
     """Seed of the bootstrap."""
     limit: int | None = None
-    """Only the first so many utterances of each corpus."""
+    """Only the first so many utterances of each corpus; of a suite's so many, spread over it."""
     measure_speed: bool = True
     """Time encoder and decoder at batch 1, models in turns."""
     strict: bool = False
@@ -84,12 +89,17 @@ class _Set:
     unit: str
 
 
-def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
+def run(settings: EvaluateSettings, console: Console) -> "EvaluateReport | SuiteReport":
     """Evaluate, or finish evaluating; utterances that cannot be read are listed in `problems`.
 
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`, `CorpusError` when no corpus has references.
     """
     _check(settings)
+    if settings.suite is not None:
+        from whisperstill.stages.suite import run_suite
+
+        return run_suite(settings, console)
+    assert settings.output is not None
     problems: list[Skipped] = []
     sets = _read_sets(settings, problems, console)
 
@@ -316,15 +326,19 @@ def _add_speed(
 
 def _check(settings: EvaluateSettings) -> None:
     problems = []
-    if not settings.model:
-        problems.append("model must name at least one checkpoint")
-    if not settings.manifest:
-        problems.append("manifest must name at least one corpus")
+    if settings.suite is not None and settings.manifest:
+        problems.append("a suite names its own sets: give either suite or manifest")
+    if settings.suite is None:
+        for name, what in (("model", "at least one checkpoint"), ("manifest", "at least one corpus")):
+            if not getattr(settings, name):
+                problems.append(f"{name} must name {what}")
+        if settings.output is None:
+            problems.append("output must name a folder")
     for name in ("batch_size", "bootstrap_resamples", "limit"):
         value = getattr(settings, name)
         if value is not None and value < 1:
             problems.append(f"{name} must be at least 1, got {value}")
-    if settings.output.exists() and not settings.output.is_dir():
+    if settings.output is not None and settings.output.exists() and not settings.output.is_dir():
         problems.append(f"output must be a folder, but {settings.output} is a file")
     if problems:
         raise SettingsError("; ".join(problems))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from whisperstill._version import __version__
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.files import write_whole
+from whisperstill.label.draw import NOT_DRAWN, among, drawn
 from whisperstill.label.rules import RULES, RuleSettings, judge
 from whisperstill.label.sweep import COLUMNS, LIMITS, Sweep, cells, markdown
 from whisperstill.label.tally import Tally
@@ -38,6 +39,9 @@ class FilterSettings(RuleSettings):
     weigh: bool = False
     """Utterances without a reference count in the loss by how right they are predicted to be (1 - predicted word error
     rate); those above `max_predicted_wer` are dropped all the same."""
+    max_hours: float | None = None
+    """Most hours that may teach: windows of the first packing are drawn by a hash of their names, so that fewer hours
+    are a part of more, and what is in them is kept in all packings. For a curve over the amount of data."""
     proxy: Path | None = None
     """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
     tune: Path | None = None
@@ -107,7 +111,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     )
     sweep = Sweep(rules, settings.sweep_wer)
     everything = Tally()
-    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED)}
+    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED, NOT_DRAWN)}
+    chosen = None if settings.max_hours is None else drawn(store.labelled(), rules, settings.max_hours)
     predicted = _prediction(settings, store)
     expected = iter(predicted.wer if predicted else ())
     written: list[Row] = []
@@ -115,6 +120,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
         judged = judge(labelled, rules)
         if predicted:
             judged = _doubted(judged, settings.max_predicted_wer or 0.0, settings.weigh, expected)
+        if chosen is not None:
+            judged = among(judged, chosen)
         written += rows(judged)
         for seen, verdict in zip(labelled.evidence, judged.verdicts, strict=True):
             everything.add(seen)

@@ -52,7 +52,7 @@ def go_through(trainer: "Trainer", title: str, console: Console) -> "Outcome":
     """All steps that are left, or as many as SIGTERM allows."""
     stop = threading.Event()
     with on_terminate(stop), console.progress(title, trainer.total_steps, "steps") as bar:
-        outcome = trainer.run(stop.is_set, lambda steps, fields: bar.advance(steps, **fields), console.info)
+        outcome = trainer.run(stop.is_set, lambda steps, fields: bar.advance(steps, **fields), console.info, bar.found)
     if not outcome.finished:
         steps = f"{outcome.progress.step} of {trainer.total_steps}"
         console.warn(f"stopped at step {steps}: run the same command to go on")

@@ -4,8 +4,6 @@ Every combination of what is varied is trained with every seed. What combination
 is made once, and what was finished before is not done again, so a sweep may be stopped, widened, and taken up.
 """
 
-import copy
-import hashlib
 import itertools
 import json
 import re
@@ -18,13 +16,11 @@ from typing import Any
 
 from whisperstill.errors import SettingsError
 from whisperstill.files import write_whole
-from whisperstill.stages.console import Console, Silent
-from whisperstill.stages.fingerprint import fingerprint, jsonable
+from whisperstill.stages.console import Console
+from whisperstill.stages.fingerprint import jsonable
 from whisperstill.stages.recipe import Recipe, read_content, recipe_of
-from whisperstill.stages.run import carry_out_one, marker, read_json
+from whisperstill.stages.variation import VARIED, labels_missing, trained, with_values
 
-VARIED = ("filter", "init", "train")
-"""The stages whose settings may vary: none of them visits the teacher."""
 COLUMNS = ("mean", "least", "most", "windows", "steps")
 
 
@@ -87,8 +83,9 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
         for values in combinations:
             reports = {}
             for seed in settings.seeds:
-                tables = _with(content, values, seed, settings.max_steps, given, output)
-                reports[seed] = _train(tables, settings.recipe)
+                name = f"{_slug(values)}-seed-{seed}"
+                tables = with_values(content, values, seed, settings.max_steps, given, output, name)
+                _, reports[seed] = trained(tables, settings.recipe)
                 bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}")
             first = next(iter(reports.values()))
             wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
@@ -146,63 +143,12 @@ def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettin
             problems.append(f"{name} cannot be varied: --seeds names the seeds, outputs have folders of their own")
     if "train" not in stages or not stages["train"].settings.validation:
         problems.append("the recipe needs a [train] with validation: a sweep compares by it")
-    if "label" in stages and not (stages["label"].place / "manifest.json").exists():
-        problems.append(f"there are no labels in {stages['label'].place}: `whisperstill run --only label` first")
+    if missing := labels_missing(given):
+        problems.append(missing)
     if not settings.seeds:
         problems.append("seeds must name at least one")
     if problems:
         raise SettingsError("; ".join(problems))
-
-
-def _with(
-    content: Mapping[str, Any],
-    values: Mapping[str, Any],
-    seed: int,
-    max_steps: int | None,
-    given: Recipe,
-    output: Path,
-) -> dict[str, Any]:
-    """The recipe's tables with one combination in them, and folders for what it makes."""
-    tables = copy.deepcopy(dict(content))
-    for verb in ("evaluate", "transcribe"):
-        tables.pop(verb, None)
-    tables.get("filter", {}).pop("tune", None)  # else every pilot would have pilots of its own
-    for name, value in values.items():
-        *within, key = name.split(".")
-        table = tables
-        for one in within:
-            table = table.setdefault(one, {})
-        table[key] = value
-    tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
-    for stage in given.stages:
-        if stage.verb in VARIED:
-            tables[stage.verb].pop("output", None)
-            settings = json.dumps(tables[stage.verb], sort_keys=True, default=str)
-            digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-            name = f"{_slug(values)}-seed-{seed}" if stage.verb == "train" else stage.verb
-            tables[stage.verb]["output"] = output / f"{name}-{digest}"
-    return tables
-
-
-def _train(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The report of a combination's training; all that is missing on the way there is made."""
-    made: dict[Path, str] = {}
-    report: dict[str, Any] = {}
-    recipe = recipe_of(tables, path)
-    for stage in recipe.stages:
-        key = fingerprint(stage, recipe.folder, made)
-        made[stage.place] = key
-        if stage.verb == "label":
-            continue
-        done = read_json(marker(stage.place))
-        if done.get("state") == "finished" and done.get("key") == key and stage.place.exists():
-            report = done["report"]
-            continue
-        outcome, _ = carry_out_one(stage, key, bool(done) and done.get("key") != key, Silent())
-        report = outcome.report
-        if not outcome.finished:
-            raise SettingsError("the sweep was stopped; the same command goes on from there")
-    return report
 
 
 def _slug(values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import os
 
 from rich.console import Console as RichConsole
 
-from whisperstill.cli.console import Lasting, Lines, Meter, Terminal, looks_like_figure, spoken
+from whisperstill.cli.console import Bar, Lasting, Lines, Meter, Terminal, looks_like_figure, spoken
 from whisperstill.stages.console import Console, Silent
 
 
@@ -37,6 +37,17 @@ def test_figures_of_steps() -> None:
     meter = Meter("training", 10, "steps", clock)
     clock.now, meter.done, meter.fields = 4.0, 2.0, {"loss": "1.5"}
     assert meter.figures() == "2/10 steps · 0.50/s · 16 s left · loss 1.5"
+
+
+def test_what_was_done_before_says_nothing_of_the_speed() -> None:
+    clock = Clock()
+    meter = Meter("training", 10, "steps", clock)
+    bar = Bar(meter, lambda: None)
+    bar.found(6)
+    assert meter.figures() == "6/10 steps"
+    clock.now = 4.0
+    bar.advance(2)
+    assert meter.figures() == "8/10 steps · 0.50/s · 4 s left"
 
 
 def test_a_log_gets_a_line_now_and_then() -> None:

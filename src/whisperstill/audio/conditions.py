@@ -1,0 +1,202 @@
+"""Conditions that a recogniser is tried under, by name: `white@10`, `telephone`, `opus@6`, `kitchen.wav@0`.
+
+A name is a kind, and behind `@` its level: for noise the ratio of the powers of speech and noise in dB, both over the
+whole clip. A range `white@40:-10:-5` stands for all its levels. `NAMES` lists the kinds. Distil-Whisper (Gandhi et al.
+2023, arXiv 2311.00430) was tried under white and pub noise over LibriSpeech, from 40 to −10 dB; a pub is a `babble`
+here, or a recording.
+
+The trap: what is compared should differ in the level alone. All that is drawn comes from the generator that is given:
+one of the same key for every level of a kind gives the same noise, louder or quieter, and a curve without jitter.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from whisperstill.audio import channel, rooms
+from whisperstill.audio.augment import Noises
+from whisperstill.audio.noise import mix
+from whisperstill.errors import SettingsError
+
+VOICES = 6
+"""How many other utterances make a babble in which no single one is understood; `apply` takes as many as it gets."""
+FURTHEST_DB = 100.0
+"""Ratios and gains beyond it are a slip of the pen."""
+
+_NUMBER = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
+_Change = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is done to a sound. Made by `condition`, which checks the name; two of equal names are equal."""
+
+    name: str
+    """As it is written: kind, `@`, level, each in its shortest form."""
+    kind: str
+    """One of `NAMES`, or the path of a file or a folder of noise."""
+    level: float | None
+    """dB, seconds, kbit/s or %, as the kind has it; None for kinds without."""
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether `apply` needs other utterances."""
+        return self.kind == "babble"
+
+    def describe(self) -> str:
+        """What it is in words: "white noise at 10 dB"."""
+        return _kind(self.kind).words.format(level=self.level, noise=Path(self.kind).name)
+
+    def apply(
+        self,
+        sound: Float32[np.ndarray, "samples"],
+        rng: np.random.Generator,
+        others: Sequence[Float32[np.ndarray, "_"]] = (),
+    ) -> Float32[np.ndarray, "samples"]:
+        """The sound (16 kHz, full scale 1) under this condition: a new array as long, its words in their places.
+
+        `others` are the utterances that `babble` is made of, as many as there are (`VOICES` will do), of any lengths;
+        other kinds take no notice of them. Silence has no ratio to noise and gets none. Nothing but `clip` clips:
+        the result may exceed full scale. Raises `SettingsError` for a babble of nobody, `AudioError` for noise that
+        cannot be read, `MissingExtraError` for a room without the extra.
+        """
+        if not len(sound):
+            return sound.copy()
+        level = self.level or 0.0
+        change = _kind(self.kind).change
+        if change is not None:
+            return change(sound, level, rng)
+        if self.needs_others:
+            return mix(sound, _babble(others, len(sound), rng), level)
+        return _noises(self.kind).over(sound, level, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    words: str
+    change: _Change | None = None  # None: noise is mixed in
+    unit: str | None = None
+    least: float = -FURTHEST_DB
+    most: float = FURTHEST_DB
+    only: tuple[float, ...] = ()
+    example: str = "10"
+
+
+_RECORDED = _Kind("noise of {noise} at {level:g} dB", unit="dB")
+_KINDS = {
+    "clean": _Kind("clean", lambda x, _, rng: x.copy()),
+    "white": _Kind("white noise at {level:g} dB", unit="dB"),
+    "pink": _Kind("pink noise at {level:g} dB", unit="dB"),
+    "babble": _Kind("babble of other speakers at {level:g} dB", unit="dB"),
+    "reverb": _Kind(
+        "room with {level:g} s of reverberation", rooms.reverberate, "s", rooms.SHORTEST, rooms.LONGEST, example="0.6"
+    ),
+    "telephone": _Kind("telephone band, mu-law", lambda x, _, rng: channel.telephone(x)),
+    "mulaw": _Kind("mu-law at 8 kHz", lambda x, _, rng: channel.mu_law(x)),
+    "alaw": _Kind("A-law at 8 kHz", lambda x, _, rng: channel.a_law(x)),
+    "opus": _Kind("Opus at {level:g} kbit/s", lambda x, rate, _: channel.opus(x, rate), "kbit/s", *channel.OPUS_KBITS),
+    "mp3": _Kind(
+        "MP3 at {level:g} kbit/s",
+        lambda x, rate, _: channel.mp3(x, rate),
+        "kbit/s",
+        only=channel.MP3_KBITS,
+        example="16",
+    ),
+    "loss": _Kind("{level:g} % of the packets lost", channel.lose_packets, "%", 0, 100),
+    "gain": _Kind("gain of {level:g} dB", lambda x, by, _: channel.amplify(x, by), "dB", example="-20"),
+    "clip": _Kind("clipped {level:g} dB below the peak", lambda x, by, _: channel.clip(x, by), "dB", 0),
+}
+NAMES = tuple(_KINDS)
+"""The kinds that have a name; a path of noise is a kind, too."""
+
+
+def condition(name: str) -> Condition:
+    """The condition of a name; nothing in it is `clean`, and a path starts at the working directory.
+
+    Raises `SettingsError` for a kind or a level that cannot be, `MissingExtraError` for a room without the extra.
+    """
+    kind, level = _split(name)
+    known = _kind(kind)
+    if known is _RECORDED and not (kind and Path(kind).exists()):
+        kinds = ", ".join(f"{each}@{_KINDS[each].unit}" if _KINDS[each].unit else each for each in _KINDS)
+        raise SettingsError(f"a condition must be {kinds}, or FILE@dB or FOLDER@dB of noise, got {name}")
+    if known.unit is None:
+        if level is not None:
+            raise SettingsError(f"{kind} takes no level, got {name}")
+        return Condition(kind, kind, None)
+    if level is None or not re.fullmatch(_NUMBER, level, re.ASCII):
+        raise SettingsError(f"{kind} needs a level in {known.unit} such as {kind}@{known.example}, got {name}")
+    value = float(level) + 0.0  # -0 is 0
+    if known.only and value not in known.only:
+        raise SettingsError(f"{kind} must be {', '.join(map('{:g}'.format, known.only))} {known.unit}, got {name}")
+    if not known.only and not known.least <= value <= known.most:
+        raise SettingsError(f"{kind} must be {known.least:g} to {known.most:g} {known.unit}, got {name}")
+    if known is _RECORDED:
+        _noises(kind)  # finds that a folder holds none
+    if kind == "reverb":
+        rooms.check_installed()
+    return Condition(f"{kind}@{value:.10g}", kind, value)
+
+
+def conditions_of(names: Iterable[str]) -> tuple[Condition, ...]:
+    """The conditions of the names in their order, each once. A level may be a range `first:last:step`, both ends in it.
+
+    Raises what `condition` raises, and `SettingsError` for a range whose steps do not lead from its first to its last.
+    """
+    return tuple(dict.fromkeys(condition(one) for name in names for one in _expanded(name)))
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    kind, at, level = name.rpartition("@")
+    return (kind, level) if at else (name or "clean", None)
+
+
+def _kind(kind: str) -> _Kind:
+    return _KINDS.get(kind, _RECORDED)
+
+
+def _expanded(name: str) -> list[str]:
+    """The names that a range stands for; a name without one as it is."""
+    kind, level = _split(name)
+    if level is None or ":" not in level:
+        return [name]
+    found = re.fullmatch(f"({_NUMBER}):({_NUMBER}):({_NUMBER})", level, re.ASCII)
+    if not found:
+        raise SettingsError(f"a range of levels must be first:last:step such as white@40:-10:-5, got {name}")
+    first, last, step = map(Decimal, found.groups())
+    if not step or (last - first) % step or (last - first) / step < 0:
+        raise SettingsError(f"whole steps must lead from the first level to the last, got {name}")
+    return [f"{kind}@{first + step * place:f}" for place in range(int((last - first) / step) + 1)]
+
+
+def _noises(kind: str) -> Noises:
+    """Those of white, pink, or a path. Raises `SettingsError` for a folder without any."""
+    return _kept(kind if kind in _KINDS else str(Path(kind).absolute()))
+
+
+@cache
+def _kept(name: str) -> Noises:
+    """Recorded noise is read once."""
+    return Noises([name])
+
+
+def _babble(
+    others: Sequence[Float32[np.ndarray, "_"]], samples: int, rng: np.random.Generator
+) -> Float32[np.ndarray, "{samples}"]:
+    """The sum of the utterances at equal powers, each from a place that is drawn, and repeated where it is short."""
+    heard = [other for other in others if len(other)]
+    if not heard:
+        raise SettingsError("babble needs other utterances, got none: it takes a set of at least two")
+    sum_ = np.zeros(samples)
+    for other in heard:
+        power = float(np.square(other, dtype=np.float64).mean())
+        start = int(rng.integers(len(other)))
+        if power:
+            sum_ += np.take(other, np.arange(start, start + samples), mode="wrap") / np.sqrt(power)
+    return sum_.astype(np.float32)

@@ -1,0 +1,59 @@
+"""The same model in another engine, so that a suite can measure both beside each other.
+
+    engine("faster-whisper", "tiny.en", cache).transcribe(waveforms, ["en", None])
+
+    whisperstill     ours: any checkpoint that `load_checkpoint` reads
+    transformers     Hugging Face directories (extra `transformers`)
+    faster-whisper   CTranslate2 directories (extra `faster-whisper`)
+    whisper.cpp      ggml files (extra `whispercpp`); on the CPU
+
+A checkpoint in another form than an engine opens is written into `cache` by our own exporters, once (`conversion`).
+Each library is imported in its own file, when its engine is made, and given a local path: none of them asks the hub.
+
+All decode greedily, at temperature 0 and never again at another one, at most 224 tokens a window, with as many threads
+as torch has. Utterances up to 30 s are one window, without timestamps. For longer ones each has its own way, with
+timestamps unless the model is a student that never saw any. How features are made and padded is each library's own.
+"""
+
+from pathlib import Path
+
+from whisperstill.errors import SettingsError
+from whisperstill.evaluate.engines.engine import Engine
+
+NAMES = ("whisperstill", "transformers", "faster-whisper", "whisper.cpp")
+DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
+"""Types of computation; no engine has all."""
+
+__all__ = ["DTYPES", "NAMES", "Engine", "engine"]
+
+
+def engine(name: str, source: str | Path, cache: Path, *, device: str = "auto", dtype: str = "auto") -> Engine:
+    """A model in the engine called `name`.
+
+    `source` is a name (`tiny.en`), a directory, or for whisper.cpp also a ggml file. `device` is `auto`, `cpu` or
+    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (ours: bf16 where that is fast;
+    transformers and faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a
+    type that the engine does not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError`
+    as `load_checkpoint`.
+    """
+    if name not in NAMES:
+        raise SettingsError(f"expected an engine out of {', '.join(NAMES)}, got {name!r}")
+    if dtype not in DTYPES:
+        raise SettingsError(f"expected a type out of {', '.join(DTYPES)}, got {dtype!r}")
+    from whisperstill.evaluate.engines.whispercpp import WhisperCpp, is_ggml
+
+    if name == "whisper.cpp":
+        return WhisperCpp(source, cache, device, dtype)
+    if is_ggml(source):
+        raise SettingsError(f"{source} is a file of whisper.cpp, got the engine {name}: only whisper.cpp opens it")
+    if name == "whisperstill":
+        from whisperstill.evaluate.engines.ours import Ours
+
+        return Ours(source, device, dtype)
+    if name == "transformers":
+        from whisperstill.evaluate.engines.transformers import Transformers
+
+        return Transformers(source, cache, device, dtype)
+    from whisperstill.evaluate.engines.faster_whisper import FasterWhisper
+
+    return FasterWhisper(source, cache, device, dtype)

@@ -1,0 +1,122 @@
+"""The teacher with a draft against the teacher alone: is the text the same, and how much faster does it come?
+
+Both hear the same batches, in turns whose order changes from batch to batch. The encoder is the teacher's own in both
+and its states are taken for both, so its time is measured once and charged to both.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from whisperstill.audio.files import load_audio
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.rules import History
+from whisperstill.decode.speculation import Speculation
+from whisperstill.records import Utterance
+from whisperstill.records.findings import DraftShown, DraftToken
+from whisperstill.units import WINDOW_SECONDS
+
+SHOWN_BLOCK = 8
+"""Tokens that the teacher reads at a time in what is shown: one it knows, and seven proposals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Sums over all batches."""
+
+    utterances: int
+    identical: int
+    encoder_seconds: float
+    alone_seconds: float
+    """Decoding without the draft."""
+    draft_seconds: float
+    """Decoding with it."""
+    counts: Speculation
+
+
+def compare(
+    alone: Recogniser,
+    assisted: Recogniser,
+    utterances: Sequence[Utterance],
+    batch_size: int,
+    advance: Callable[[float], None] = lambda seconds: None,
+) -> Compared:
+    """Decode utterances of up to 30 s both ways, `batch_size` at a time; the first batch is decoded once more before,
+    to warm up. Raises `AudioError` for one that cannot be read."""
+    short = [one for one in utterances if one.audio.duration <= WINDOW_SECONDS]
+    batches = [short[at : at + batch_size] for at in range(0, len(short), batch_size)]
+    encoder = 0.0
+    spent = {alone: 0.0, assisted: 0.0}
+    identical = 0
+    for turn, batch in enumerate([*batches[:1], *batches]):
+        if turn == 1:  # the first was the warm-up
+            encoder, spent, identical = 0.0, {alone: 0.0, assisted: 0.0}, 0
+            assisted.speculation = Speculation()
+        waveforms = _waveforms(batch)
+        begun = _now(alone)
+        states = alone.encode(waveforms)
+        encoder += _now(alone) - begun
+        languages = alone.languages(states, [one.language for one in batch])
+        own = assisted.draft_states(waveforms, states)
+        found = {}
+        for which in (alone, assisted) if turn % 2 else (assisted, alone):
+            begun = _now(which)
+            heard = which.decode(states, languages, draft_states=own if which is assisted else None)
+            spent[which] += _now(which) - begun
+            found[which] = [one.decoded.tokens for one in heard]
+        identical += sum(map(tuple.__eq__, found[alone], found[assisted]))
+        advance(sum(one.audio.duration for one in batch))
+    return Compared(len(short), identical, encoder, spent[alone], spent[assisted], assisted.speculation)
+
+
+@torch.inference_mode()
+def shown(assisted: Recogniser, utterance: Utterance, name: str, block: int = SHOWN_BLOCK) -> DraftShown:
+    """One utterance token by token: what the draft proposed at each place, given all before it that stands, in blocks
+    of `block`. The tokens are those that any speculative decoding gives; which of them were proposals depends on the
+    block, which decoding itself chooses as it goes."""
+    assert assisted.assistant is not None
+    waveforms = _waveforms([utterance])
+    states = assisted.encode(waveforms)
+    own = assisted.draft_states(waveforms, states)
+    language = assisted.languages(states, [utterance.language])
+    (heard,) = assisted.decode(states, language, draft_states=own)
+    vocabulary = assisted.vocabulary
+    start = vocabulary.start(language[0], "transcribe", False)
+    tokens = [*heard.decoded.tokens, *([vocabulary.end_of_text] if heard.decoded.ended else [])]
+    decoder = assisted.assistant.network.decoder
+    device = assisted.network.device
+    before = torch.tensor([tokens[:-1]], dtype=torch.long, device=device)
+    read = torch.cat([torch.tensor([start], device=device), before], 1)
+    hidden = decoder(read, read.new_zeros(1), decoder.forced(states if own is None else own))
+    history = History.rows(History.empty(1, device).along(before, vocabulary.timestamp_begin))
+    rules = assisted.rules(timestamps=False)
+    proposed = rules.apply(decoder.logits(hidden[0, len(start) - 1 :]), history).argmax(-1).tolist()
+    found, passes, left = [], 0, 0
+    for at, token in enumerate(tokens):
+        if left == 0:  # the pass that reads the block: its first answer needs a proposal only for what follows
+            passes, left = passes + 1, block
+        left -= 1
+        text = "" if token == vocabulary.end_of_text else assisted.tokenizer.decode([token])
+        if left == 0:
+            found.append(DraftToken(text, "own"))
+        elif proposed[at] == token:
+            found.append(DraftToken(text, "accepted"))
+        else:
+            found.append(DraftToken(text, "corrected", assisted.tokenizer.decode([proposed[at]])))
+            left = 0
+    return DraftShown(name, utterance.id, passes, tuple(found))
+
+
+def _waveforms(utterances: Sequence[Utterance]) -> torch.Tensor:
+    loaded = [load_audio(one.audio.path, one.audio.start, one.audio.duration) for one in utterances]
+    return torch.stack([torch.from_numpy(pad_or_trim(one)) for one in loaded])
+
+
+def _now(recogniser: Recogniser) -> float:
+    """Seconds, after all that was asked of the device is done."""
+    if recogniser.network.device.type == "cuda":
+        torch.cuda.synchronize(recogniser.network.device)
+    return time.perf_counter()

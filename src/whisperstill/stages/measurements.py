@@ -1,0 +1,323 @@
+"""The measurements of a suite: each a function from a bench and its table to parts of the findings.
+
+To add one: a table in `stages.suite_file`, a function here that yields `(field of Findings, record)`, a line in
+`MEASURES`, a section in `evaluate.report`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisperstill.audio.conditions import NAMES, VOICES, Condition, conditions_of
+from whisperstill.audio.files import load_audio
+from whisperstill.errors import NotFoundError, SettingsError
+from whisperstill.evaluate.contenders import Own, Way
+from whisperstill.evaluate.hypotheses import Change
+from whisperstill.evaluate.measure import Heard, measured
+from whisperstill.evaluate.shelf import Shelf
+from whisperstill.records import Utterance
+from whisperstill.records.findings import (
+    Ablation,
+    CurvePoint,
+    SpeculationMeasured,
+    Speed,
+    Training,
+)
+from whisperstill.records.plain import from_plain
+from whisperstill.records.random import rng
+from whisperstill.stages.run import read_json
+from whisperstill.stages.suite import Bench, Corpus, spread
+from whisperstill.stages.suite_file import (
+    ChunkLength,
+    Include,
+    LongForm,
+    Noise,
+    NonSpeech,
+    ShortForm,
+    Speculative,
+    SpeedTable,
+    WorstOf,
+)
+from whisperstill.units import WINDOW_SECONDS
+
+Found = Iterator[tuple[str, Any]]
+"""(field of `Findings`, what to add to it)."""
+
+
+def short_form(bench: Bench, table: ShortForm) -> Found:
+    """Every model on every set of utterances up to 30 s."""
+    for corpus in bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech):
+        yield from _cells(bench, "short_form", table.models, corpus, Way(batch_size=bench.settings.batch_size))
+
+
+def non_speech(bench: Bench, table: NonSpeech) -> Found:
+    """What is heard where nobody speaks: by the bare model, and with what guards transcription."""
+    for corpus in bench.sets(table.sets, lambda one: one.asked.non_speech):
+        for decoding in ("short", "quiet"):
+            way = Way(decoding, batch_size=bench.settings.batch_size)
+            yield from _cells(bench, "non_speech", table.models, corpus, way)
+
+
+def long_form(bench: Bench, table: LongForm) -> Found:
+    """Every model on every set of recordings, in every way."""
+    for corpus in bench.sets(table.sets, lambda one: one.long and not one.asked.non_speech):
+        for strategy in table.strategies:
+            yield from _cells(bench, "long_form", table.models, corpus, Way(strategy, batch_size=table.batch_size))
+
+
+def chunk_length(bench: Bench, table: ChunkLength) -> Found:
+    """`chunked` with chunks of several lengths."""
+    for corpus in bench.sets(table.sets, lambda one: one.long and not one.asked.non_speech):
+        for length in table.lengths:
+            way = Way("chunked", length, bench.settings.batch_size)
+            yield from _cells(bench, "chunk_length", table.models, corpus, way)
+
+
+def noise(bench: Bench, table: Noise) -> Found:
+    """Every model on every set under every condition."""
+    conditions = conditions_of(table.conditions)
+    for corpus in bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech):
+        part = replace(corpus, utterances=tuple(spread(corpus.utterances, table.limit)))
+        part = replace(part, sha256=f"{corpus.sha256} {len(part.utterances)}")
+        for condition in conditions:
+            change = changed_by(condition, part, table.seed)
+            way = Way(batch_size=bench.settings.batch_size)
+            yield from _cells(bench, "noise", table.models, part, way, labelled(condition), change, table.seed)
+
+
+def labelled(condition: Condition) -> str:
+    """Its name; of recorded noise the file's, wherever that lies."""
+    if condition.kind in NAMES:
+        return condition.name
+    return f"{Path(condition.kind).stem}@{condition.level:g}"
+
+
+def changed_by(condition: Condition, corpus: Corpus, seed: int) -> Change | None:
+    """What a condition does to an utterance; the others of the set are the babble."""
+    if condition.kind == "clean":
+        return None
+
+    def change(one: Utterance, sound: np.ndarray) -> np.ndarray:
+        random = rng(seed, 0, one.id, f"condition {condition.kind}")  # the same noise at every level
+        others: list[np.ndarray] = []
+        if condition.needs_others:
+            rest = [other for other in corpus.utterances if other.id != one.id]
+            for at in random.permutation(len(rest))[:VOICES]:
+                span = rest[at].audio
+                others.append(load_audio(span.path, span.start, min(span.duration, WINDOW_SECONDS)))
+        return condition.apply(sound, random, others)
+
+    return change
+
+
+def _cells(
+    bench: Bench,
+    measurement: str,
+    models: tuple[str, ...],
+    corpus: Corpus,
+    way: Way,
+    condition: str = "",
+    change: Change | None = None,
+    seed: int = 0,
+) -> Found:
+    """A set by all models, the teacher first: the others are held against it."""
+    encoders = Counter(
+        one.checkpoint.encoder_sha256 for name in bench.models(models) if isinstance(one := bench.contenders[name], Own)
+    )
+    shelf = Shelf(shared=max(encoders.values(), default=0) > 1)
+    teacher: Heard | None = None
+    for name in bench.models(models):
+        if not bench.contenders[name].knows(way):
+            continue
+        heard = bench.hear(name, corpus, way, shelf, condition, change, seed)
+        if heard is None:
+            continue
+        is_teacher = name == bench.suite.teacher
+        if is_teacher:
+            teacher = heard
+        yield (
+            "cells",
+            measured(
+                heard,
+                measurement=measurement,
+                model=name,
+                set=corpus.name,
+                decoding=way.decoding,
+                condition=condition,
+                chunk_length=way.chunk_length,
+                teacher=None if is_teacher else teacher,
+            ),
+        )
+
+
+def speed(bench: Bench, table: SpeedTable) -> Found:
+    """Networks in turns, at each batch size; found again for the same networks on the same device."""
+    import torch
+
+    from whisperstill.evaluate.memory import peak_mib, weights_mib
+    from whisperstill.evaluate.speed import STEPS, measure_speed
+    from whisperstill.units import WINDOW_SECONDS
+
+    ours = [(name, one) for name in bench.models(table.models) if isinstance(one := bench.contenders[name], Own)]
+    for size in table.batch_sizes:
+        key = bench.outcomes.key(
+            speed=[one.checkpoint.sha256 for _, one in ours],
+            batch_size=size,
+            rounds=table.rounds,
+            device=bench.device,
+            dtype=str(bench.dtype),
+            threads=torch.get_num_threads(),
+        )
+        found = bench.outcomes.find(key)
+        if found is None:
+            bench.console.info(f"timing {', '.join(name for name, _ in ours)} at batch {size}")
+            networks = [one.recogniser.network for _, one in ours]
+            taken = measure_speed(networks, rounds=table.rounds, batch_size=size)
+            found = {
+                "rows": [
+                    {
+                        "encoder_ms_per_window": one.encoder_ms_per_window,
+                        "decoder_ms_per_token": one.decoder_ms_per_token,
+                        "latency_ms": one.latency_ms,
+                        "real_time_factor": one.latency_ms / 1000 / (WINDOW_SECONDS * size),
+                        "tokens": STEPS,
+                        "weights_mib": weights_mib(network),
+                        "peak_mib": peak_mib(contender.measured.source, size, bench.device, bench.dtype),
+                    }
+                    for one, network, (_, contender) in zip(taken, networks, ours, strict=True)
+                ]
+            }
+            bench.outcomes.keep(key, found)
+        for (name, _), row in zip(ours, found["rows"], strict=True):
+            yield "speeds", Speed(model=name, batch_size=size, **row)
+
+
+def speculative(bench: Bench, table: Speculative) -> Found:
+    """The teacher with each student as its draft, at each batch size, and a few utterances token by token."""
+    from whisperstill.decode.recogniser import Recogniser
+    from whisperstill.evaluate.speculative import compare, shown
+
+    teacher = bench.contenders.get(bench.suite.teacher or "")
+    if not isinstance(teacher, Own):
+        raise SettingsError("speculation needs a teacher in our own engine")
+    utterances = [
+        one
+        for corpus in bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech)
+        for one in spread(corpus.utterances, table.limit)
+    ]
+    if not utterances:
+        raise SettingsError("speculation needs a set of utterances up to 30 s")
+    for name in bench.suite.students:
+        student = bench.contenders.get(name)
+        if not isinstance(student, Own):
+            continue
+        assisted: Recogniser | None = None
+        for size in table.batch_sizes:
+            key = bench.outcomes.key(
+                teacher=teacher.identity, draft=student.identity, batch_size=size, of=[one.id for one in utterances]
+            )
+            found = bench.outcomes.find(key)
+            if found is None:
+                assisted = assisted or Recogniser(
+                    teacher.checkpoint, device=bench.device, dtype=bench.dtype, assistant=student.checkpoint
+                )
+                seconds = sum(one.audio.duration for one in utterances)
+                with bench.console.progress(f"{name} drafts at batch {size}", seconds, "s") as bar:
+                    sums = compare(teacher.recogniser, assisted, utterances, size, bar.advance)
+                found = {
+                    "seconds_alone": sums.encoder_seconds + sums.alone_seconds,
+                    "seconds_with_draft": sums.encoder_seconds + sums.draft_seconds,
+                    "encoder_seconds": sums.encoder_seconds,
+                    "utterances": sums.utterances,
+                    "identical": sums.identical,
+                    "accepted": 100 * sums.counts.acceptance,
+                    "tokens_per_step": sums.counts.tokens_per_verification,
+                }
+                bench.outcomes.keep(key, found)
+            yield (
+                "speculations",
+                SpeculationMeasured(model=teacher.measured.name, draft=name, batch_size=size, **found),
+            )
+        if table.shown:
+            assisted = assisted or Recogniser(
+                teacher.checkpoint, device=bench.device, dtype=bench.dtype, assistant=student.checkpoint
+            )
+            for one in spread(utterances, table.shown):
+                yield "drafts", shown(assisted, one, one.corpus)
+
+
+def worst(bench: Bench, table: WorstOf) -> Found:
+    """Utterances that the student (else the last model) does worst on, from cells that were heard already."""
+    from whisperstill.evaluate.worst import worst as worst_of
+
+    judged = next(iter(bench.suite.students), None) or list(bench.contenders)[-1]
+    for corpus in bench.sets((), lambda one: not one.long):
+        by_model = {}
+        for name in bench.models(()):
+            way = Way(batch_size=bench.settings.batch_size)
+            heard = bench.hear(name, corpus, way, Shelf(shared=False))
+            if heard is not None:
+                by_model[name] = heard
+        if judged in by_model:
+            first = [bench.suite.teacher] if bench.suite.teacher else []
+            for one in worst_of(corpus.name, "", by_model, judged, table.most, first):
+                yield "worst", one
+
+
+def include(bench: Bench, table: Include) -> Found:
+    """Ablations, training curves and the filter's ledger, as they were left elsewhere."""
+    for place in table.ablations:
+        with bench.noting(f"ablations {place}"):
+            content = read_json(Path(place))
+            if "ablations" not in content:
+                raise NotFoundError(f"expected ablations.json, as `whisperstill ablate` leaves it, at {place}")
+            for one in content["ablations"]:
+                yield "ablations", from_plain(Ablation, one)
+    ledger: dict[str, int] = {}
+    if table.filtered:
+        with bench.noting(f"filter {table.filtered}"):
+            content = read_json(Path(table.filtered) / "filter.json")
+            if "kept" not in content:
+                raise NotFoundError(f"expected what `whisperstill filter` leaves in {table.filtered}")
+            ledger = {"kept": content["kept"], **content["dropped"]}
+    for name in bench.suite.students:
+        points = curve(Path(bench.suite.models[name].model) / "metrics.jsonl")
+        if points or ledger:
+            yield "trainings", Training(name, points, ledger)
+
+
+def curve(path: Path) -> tuple[CurvePoint, ...]:
+    """The points of a training's metrics.jsonl; none where there is none."""
+    import json
+
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError):
+        return ()
+    points: dict[int, CurvePoint] = {}
+    for line in lines:
+        kept = points.get(line["step"], CurvePoint(line["step"]))
+        points[line["step"]] = replace(
+            kept,
+            loss=line.get("loss", kept.loss),
+            validation_wer=line.get("validation_wer", kept.validation_wer),
+        )
+    return tuple(points[step] for step in sorted(points))
+
+
+MEASURES: dict[str, Callable[[Bench, Any], Found]] = {
+    "short_form": short_form,
+    "non_speech": non_speech,
+    "long_form": long_form,
+    "chunk_length": chunk_length,
+    "noise": noise,
+    "speed": speed,
+    "speculative": speculative,
+    "worst": worst,
+    "include": include,
+}
+"""In this order; `worst` takes from what was heard before."""

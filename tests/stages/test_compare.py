@@ -1,0 +1,118 @@
+"""Two findings: what changed is told from chance, and the exit status says so."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whisperstill.cli.main import main
+from whisperstill.errors import NotFoundError, SettingsError
+from whisperstill.records.findings import Cell, Findings, Hallucination, Speed
+from whisperstill.records.plain import from_plain, to_plain
+from whisperstill.stages.compare import CompareSettings, run
+from whisperstill.stages.console import Silent
+
+NONE = Hallucination(0, 0, 0, 0, 0.0, 1.0, 1.0, 0, 0)
+RANDOM = np.random.default_rng(0)
+ERRORS = tuple(int(one) for one in RANDOM.integers(0, 3, size=200))
+
+
+def cell(errors: tuple[int, ...], set: str = "read", model: str = "student") -> Cell:
+    words = (10,) * len(errors)
+    wer = 100 * sum(errors) / sum(words)
+    return Cell(
+        "short_form", model, set, "short", wer, wer, wer, wer, wer, wer, wer, sum(errors), 0, 0, sum(words),
+        len(errors), 1.0, 1.0, NONE, utterance_errors=errors, utterance_words=words,
+    )  # fmt: skip
+
+
+def write(path: Path, *cells: Cell, latency: float = 100.0) -> Path:
+    findings = Findings("f", {}, cells=cells, speeds=(Speed("student", 1, 1, 1, latency, 0.1, 24, 10, 100),))
+    path.write_text(json.dumps(to_plain(findings)))
+    return path
+
+
+def more(errors: tuple[int, ...], every: int) -> tuple[int, ...]:
+    return tuple(one + (at % every == 0) for at, one in enumerate(errors))
+
+
+def test_findings_come_back_as_they_were() -> None:
+    findings = Findings("f", {"torch": "2"}, cells=(cell(ERRORS),))
+    plain = json.loads(json.dumps(to_plain(findings)))
+    assert from_plain(Findings, plain) == findings
+    assert from_plain(Findings, plain | {"of tomorrow": 1}) == findings
+    with pytest.raises(ValueError, match="expected Findings"):
+        from_plain(Findings, {})
+
+
+def test_worse_better_and_the_same(tmp_path: Path) -> None:
+    before = write(tmp_path / "a.json", cell(ERRORS, "one"), cell(more(ERRORS, 2), "two"), cell(ERRORS, "three"))
+    after = write(
+        tmp_path / "b.json", cell(more(ERRORS, 2), "one"), cell(ERRORS, "two"), cell(more(ERRORS, 199), "three")
+    )
+    report = run(CompareSettings((before, after), resamples=2000), Silent())
+    verdicts = {one.what: one.verdict for one in report.changes}
+    assert verdicts["WER on one"] == "worse" and verdicts["WER on two"] == "better"
+    assert verdicts["WER on three"] == "same"  # one more error in 200 utterances
+    assert (report.worse, report.better, report.exit_code) == (1, 1, 1)
+    assert run(CompareSettings((before, before), resamples=500), Silent()).exit_code == 0
+
+
+def test_many_comparisons_do_not_make_a_finding(tmp_path: Path) -> None:
+    """Listeners of equal quality on 40 sets: Holm keeps the chance of any false alarm at 5 %; without it there are."""
+
+    def drawn() -> tuple[int, ...]:
+        return tuple(int(one) for one in RANDOM.integers(0, 3, size=60))
+
+    before = write(tmp_path / "a.json", *(cell(drawn(), f"s{at}") for at in range(40)))
+    after = write(tmp_path / "b.json", *(cell(drawn(), f"s{at}") for at in range(40)))
+    report = run(CompareSettings((before, after), resamples=2000), Silent())
+    assert report.worse + report.better == 0
+    assert any(one.p < 0.05 for one in report.changes if one.what.startswith("WER"))
+
+
+def test_a_rise_within_the_tolerance_is_not_worse(tmp_path: Path) -> None:
+    before, after = write(tmp_path / "a.json", cell(ERRORS)), write(tmp_path / "b.json", cell(more(ERRORS, 2)))
+    assert run(CompareSettings((before, after), tolerance=4.9, resamples=500), Silent()).exit_code == 1
+    assert run(CompareSettings((before, after), tolerance=5.1, resamples=500), Silent()).exit_code == 0
+
+
+def test_other_utterances_are_not_compared(tmp_path: Path) -> None:
+    before, after = write(tmp_path / "a.json", cell(ERRORS)), write(tmp_path / "b.json", cell(more(ERRORS, 2)[1:]))
+    report = run(CompareSettings((before, after), resamples=500), Silent())
+    assert [one.verdict for one in report.changes if "WER" in one.what] == ["not comparable"]
+
+
+def test_times_decide_only_when_asked(tmp_path: Path) -> None:
+    before = write(tmp_path / "a.json", cell(ERRORS))
+    after = write(tmp_path / "b.json", cell(ERRORS), latency=130.0)
+    assert run(CompareSettings((before, after), resamples=500), Silent()).exit_code == 0
+    assert run(CompareSettings((before, after), resamples=500, max_slower=20), Silent()).exit_code == 1
+    assert run(CompareSettings((before, after), resamples=500, max_slower=40), Silent()).exit_code == 0
+
+
+def test_the_exit_status_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = write(tmp_path / "a.json", cell(ERRORS)), write(tmp_path / "b.json", cell(more(ERRORS, 2)))
+    assert main(["compare", str(before), str(after), "--resamples", "500"]) == 1
+    assert "worse" in capsys.readouterr().out
+    assert main(["compare", str(after), str(before), "--resamples", "500"]) == 0
+
+
+def test_what_is_no_findings(tmp_path: Path) -> None:
+    good = write(tmp_path / "a.json", cell(ERRORS))
+    with pytest.raises(NotFoundError, match="evaluate --suite"):
+        run(CompareSettings((good, tmp_path / "none.json")), Silent())
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(SettingsError, match=r"is no findings\.json"):
+        run(CompareSettings((good, tmp_path / "list.json")), Silent())
+    newer = json.loads(good.read_text()) | {"format": 99}
+    (tmp_path / "newer.json").write_text(json.dumps(newer))
+    with pytest.raises(SettingsError, match="newer whisperstill"):
+        run(CompareSettings((good, tmp_path / "newer.json")), Silent())
+    other = write(tmp_path / "other.json", replace(cell(ERRORS), model="someone"))
+    content = json.loads(other.read_text()) | {"speeds": []}
+    other.write_text(json.dumps(content))
+    with pytest.raises(SettingsError, match="no cell in common"):
+        run(CompareSettings((good, other)), Silent())

@@ -1,0 +1,258 @@
+"""A suite of everything in a small world: what is found, found again, and what fails without the rest."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from whisperstill.errors import SettingsError
+from whisperstill.evaluate import contenders
+from whisperstill.records.findings import Cell, Findings
+from whisperstill.stages import evaluate
+from whisperstill.stages.compare import CompareSettings, read_findings
+from whisperstill.stages.compare import run as compare
+from whisperstill.stages.console import Silent
+from whisperstill.stages.evaluate import EvaluateSettings
+from whisperstill.stages.suite import SuiteReport, cut, spread
+from whisperstill.stages.suite_file import read_suite
+
+SUITE = """
+name = "small"
+[models]
+teacher = "{teacher}"
+student = "{student}"
+[sets.read]
+manifest = "{corpus}"
+in_distribution = true
+limit = 3
+[sets.long]
+manifest = "{long}"
+[sets.street]
+manifest = "{street}"
+non_speech = true
+pieces = 2.0
+[short_form]
+[non_speech]
+[long_form]
+strategies = ["quiet", "chunked"]
+[chunk_length]
+lengths = [20]
+models = ["student"]
+[noise]
+sets = ["read"]
+conditions = ["white@10:0:-10", "babble@5"]
+limit = 2
+[speed]
+batch_sizes = [1]
+rounds = 1
+[speculative]
+batch_sizes = [2]
+limit = 2
+shown = 1
+[worst]
+most = 2
+[include]
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(
+    small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    generator = np.random.default_rng(3)
+    for name, seconds in (("street", 5), ("long", 32)):
+        (folder / name).mkdir()
+        sound = generator.normal(0, 0.1, seconds * 16_000).astype(np.float32)
+        soundfile.write(folder / name / f"{name}.wav", sound, 16_000)
+    (folder / "long" / "long.txt").write_text("some words of a long recording")
+    places = {"teacher": small_teacher, "student": small_student, "corpus": small_corpus}
+    places |= {"long": folder / "long", "street": folder / "street"}
+    (folder / "suite.toml").write_text(SUITE.format(**places))
+    return folder / "suite.toml"
+
+
+@pytest.fixture(scope="module")
+def settings(suite: Path) -> EvaluateSettings:
+    return EvaluateSettings(
+        suite=suite, output=suite.parent / "out", batch_size=4, bootstrap_resamples=50, language="en"
+    )
+
+
+@pytest.fixture(scope="module")
+def report(settings: EvaluateSettings) -> SuiteReport:
+    found = evaluate.run(settings, Silent())
+    assert isinstance(found, SuiteReport)
+    return found
+
+
+@pytest.fixture(scope="module")
+def findings(settings: EvaluateSettings, report: SuiteReport) -> Findings:
+    assert settings.output is not None
+    return read_findings(settings.output)
+
+
+def cells(findings: Findings, measurement: str) -> list[Cell]:
+    return [one for one in findings.cells if one.measurement == measurement]
+
+
+def test_every_cell_is_there(report: SuiteReport, findings: Findings) -> None:
+    assert not report.problems and not findings.failures
+    both = ["teacher", "student"]
+    assert [(one.model, one.set) for one in cells(findings, "short_form")] == [(name, "read") for name in both]
+    assert [(one.decoding, one.model) for one in cells(findings, "long_form")] == [
+        (way, name) for way in ("quiet", "chunked") for name in both
+    ]
+    assert [(one.chunk_length, one.model) for one in cells(findings, "chunk_length")] == [(20, "student")]
+    assert [one.condition for one in cells(findings, "noise")][::2] == ["white@10", "white@0", "babble@5"]
+    silent = cells(findings, "non_speech")
+    assert [one.decoding for one in silent] == ["short", "short", "quiet", "quiet"]
+    assert all(one.words == 0 and one.hallucination.clips_non_speech == 2 for one in silent)
+    assert [(one.model, one.batch_size) for one in findings.speeds] == [(name, 1) for name in both]
+    assert all(one.peak_mib > one.weights_mib > 0 for one in findings.speeds)
+
+
+def test_cells_hold_the_student_against_the_teacher(findings: Findings) -> None:
+    for measurement in ("short_form", "long_form", "noise"):
+        for one in cells(findings, measurement):
+            assert (one.against_teacher is None) == (one.model == "teacher")
+            assert len(one.utterance_errors) == one.utterances
+    assert {one.set for one in findings.worst} <= {"read", "street"}
+    assert [one.model for one in findings.worst[0].alignments] == ["teacher", "student"]
+    assert (findings.sets[0].in_distribution, findings.sets[1].long, findings.sets[2].non_speech) == (True, True, True)
+
+
+def test_a_draft_changes_nothing(findings: Findings) -> None:
+    assert [one.batch_size for one in findings.speculations] == [2]
+    for one in findings.speculations:
+        assert one.identical == one.utterances == 2
+        assert one.tokens_per_step >= 1
+    (shown,) = findings.drafts
+    kinds = [token.kind for token in shown.tokens]
+    assert set(kinds) <= {"accepted", "corrected", "own"}
+    assert shown.passes >= kinds.count("corrected") + kinds.count("own")
+
+
+def test_what_was_heard_is_found_again(settings: EvaluateSettings, report: SuiteReport, findings: Findings) -> None:
+    again = evaluate.run(settings, Silent())
+    assert isinstance(again, SuiteReport)
+    assert again.decoded == 0 and again.resumed >= report.decoded
+    assert settings.output is not None
+    other = read_findings(settings.output)
+    assert replace(other, provenance={}) == replace(findings, provenance={})
+    assert compare(CompareSettings((settings.output, settings.output), resamples=100), Silent()).exit_code == 0
+    for name in ("report.md", "report.html"):
+        assert "student" in (settings.output / name).read_text()
+
+
+def test_a_suite_that_was_stopped_goes_on(
+    settings: EvaluateSettings, findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear, count = contenders.Own.hear, iter(range(100))
+
+    def stopped(*given: Any) -> contenders.Listened:
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return hear(*given)
+
+    monkeypatch.setattr(contenders.Own, "hear", stopped)
+    few = settings.suite.read_text().split("[long_form]")[0]
+    (tmp_path / "few.toml").write_text(few)
+    elsewhere = replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(elsewhere, Silent())
+    assert not (tmp_path / "out" / "findings.json").exists()
+    monkeypatch.setattr(contenders.Own, "hear", hear)
+    resumed = evaluate.run(elsewhere, Silent())
+    assert isinstance(resumed, SuiteReport)
+    found = read_findings(tmp_path / "out")
+    assert [(one.set, one.model, one.utterance_errors) for one in found.cells] == [
+        (one.set, one.model, one.utterance_errors) for one in findings.cells[: len(found.cells)]
+    ]
+    whole = len(
+        {json.dumps([one.set, one.model, one.decoding, one.chunk_length, one.condition]) for one in found.cells}
+    )
+    assert resumed.decoded <= whole - 2
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+    broken = suite.read_text().split("[short_form]")[0] + "[short_form]\n"
+    broken += '[models.gone]\nmodel = "no-such-model"\n[sets.missing]\nmanifest = "nowhere.jsonl"\n'
+    (tmp_path / "broken.toml").write_text(broken)
+    report = evaluate.run(replace(settings, suite=tmp_path / "broken.toml", output=tmp_path / "out"), Silent())
+    assert isinstance(report, SuiteReport)
+    assert sorted(one.source for one in report.problems) == ["model gone", "set missing"]
+    assert [one.model for one in read_findings(tmp_path / "out").cells] == ["teacher", "student"]
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_cell_that_fails_is_told(settings: EvaluateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = contenders.Own.hear
+
+    def fails(self: contenders.Own, *given: Any) -> contenders.Listened:
+        if self.measured.name == "student":
+            raise RuntimeError("out of\nluck")
+        return hear(self, *given)
+
+    monkeypatch.setattr(contenders.Own, "hear", fails)
+    few = settings.suite.read_text().split("[non_speech]")[0] + "[speed]\nbatch_sizes = [1]\nrounds = 1\n"
+    (tmp_path / "few.toml").write_text(few)
+    report = evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), Silent())
+    assert isinstance(report, SuiteReport)
+    assert any(one.reason == "RuntimeError: out of luck" for one in report.problems)
+    found = read_findings(tmp_path / "out")
+    assert {one.model for one in found.cells} == {"teacher"} and found.speeds
+
+
+def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
+    found = read_suite(suite, ("base", "a", "b"))
+    assert [(name, one.model, one.role) for name, one in found.models.items()] == [
+        ("teacher", "base", "teacher"),
+        ("student-1", "a", "student"),
+        ("student-2", "b", "student"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[models]\na = 'base'\n", "asks for nothing"),
+        ("[short_form]\n", "names no model"),
+        ("[models]\na = 'base'\n[short_form]\nsets = ['x']\n", "expected names of [sets], got x"),
+        ("[models]\na = 'base'\n[short_form]\nset = ['x']\n", "[short_form] knows no key 'set'"),
+        ("[models]\na = 'base'\n[shortform]\n", "knows no key 'shortform'"),
+        ("[models]\na = 3\n[short_form]\n", "models.a: expected a table or a string"),
+        ("[models]\na = 'base'\n[speculative]\n", "needs a model with the role teacher"),
+        ("[models.a]\nmodel = 'b'\nengine = 'kaldi'\n[short_form]\n", "expected one of 'whisperstill'"),
+        ("[models]\nteacher = 'base'\n[models.b]\nmodel = 'c'\nrole = 'teacher'\n[short_form]\n", "2 teachers"),
+        ("[models]\na = 'base'\n[sets.s]\nmanifest = 'x'\npieces = 5.0\n[short_form]\n", "pieces must be 1 to 30 s"),
+        ("[models]\na = 'base'\n[speed]\nbatch_sizes = []\n", "batch_sizes must name numbers"),
+    ],
+)
+def test_a_suite_is_strict(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "suite.toml").write_text(content)
+    with pytest.raises(SettingsError) as error:
+        read_suite(tmp_path / "suite.toml")
+    assert said in str(error.value)
+
+
+def test_a_suite_names_its_own_sets(settings: EvaluateSettings) -> None:
+    with pytest.raises(SettingsError, match="names its own sets"):
+        evaluate.run(replace(settings, manifest=("x",)), Silent())
+    with pytest.raises(SettingsError, match="manifest must name at least one corpus; output must name a folder"):
+        evaluate.run(EvaluateSettings(model=("base",)), Silent())
+
+
+def test_limits_spread_and_pieces_lie_behind_each_other(findings: Findings, small_corpus: Path) -> None:
+    from whisperstill.corpus import read_corpus
+
+    ones = read_corpus(str(small_corpus)).utterances
+    assert [one.id for one in spread(ones, 4)] == ["u00", "u03", "u07", "u10"]
+    assert spread(ones, 99) == list(ones)
+    parts = cut(ones[4], 3.0)  # 7 s
+    assert [(one.audio.start, one.audio.duration) for one in parts] == [(0.0, 3.0), (3.0, 3.0)]
+    assert len({one.id for one in parts}) == 2 and cut(ones[0], 30.0) == [ones[0]]

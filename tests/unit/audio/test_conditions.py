@@ -1,0 +1,355 @@
+"""Each condition does to a sound what its name says, and nothing to where its words are."""
+
+import pickle
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from whisperstill.audio.channel import BURST_RATIO, PACKET_SAMPLES
+from whisperstill.audio.conditions import NAMES, VOICES, Condition, condition, conditions_of
+from whisperstill.audio.noise import pink, white
+from whisperstill.audio.rooms import ROOMS, room_response
+from whisperstill.errors import MissingExtraError, SettingsError
+from whisperstill.records.random import rng
+from whisperstill.units import SAMPLE_RATE
+
+needs_rooms = pytest.mark.skipif(find_spec("pyroomacoustics") is None, reason="no pyroomacoustics here")
+LEVELS = {"reverb": "0.3", "opus": "6", "mp3": "16", "gain": "-20", "clip": "12", "loss": "50"}
+WITHOUT = ("clean", "telephone", "mulaw", "alaw")
+ALL = [
+    pytest.param(name, marks=needs_rooms) if name.startswith("reverb") else name
+    for name in (kind if kind in WITHOUT else f"{kind}@{LEVELS.get(kind, '10')}" for kind in NAMES)
+]
+
+
+def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
+    """Voiced syllables, four a second, of a pitch that moves, with some breath: peak 0.5."""
+    draw = np.random.default_rng(seed)
+    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * at + seed)) / SAMPLE_RATE
+    voiced = sum(np.sin(n * phase) / n for n in range(1, 40))
+    syllables = np.clip(np.sin(2 * np.pi * 2 * at + draw.uniform(0, 6)), 0, 1) ** 2
+    sound = syllables * (voiced + 0.05 * draw.standard_normal(len(at)))
+    found: np.ndarray = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+    return found
+
+
+SPEECH = speech_like(5.03)
+OTHERS = [speech_like(1.0 + seed / 3, seed) * 10.0**-seed for seed in range(1, VOICES)]
+
+
+def under(name: str, sound: np.ndarray, seed: int = 0, others: Sequence[np.ndarray] = OTHERS) -> np.ndarray:
+    return condition(name).apply(sound, rng(seed, 0, "utterance", "condition"), others)
+
+
+def power(sound: np.ndarray) -> float:
+    return float(np.square(sound, dtype=np.float64).mean())
+
+
+def ratio_db(sound: np.ndarray, error: np.ndarray) -> float:
+    return float(10 * np.log10(power(sound) / power(error)))
+
+
+def band_power(sound: np.ndarray, low: float, high: float) -> float:
+    spectrum = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
+    at = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
+    return float(spectrum[(at >= low) & (at < high)].sum())
+
+
+def lag(sound: np.ndarray, later: np.ndarray, most: int = 1600) -> int:
+    """Samples by which `later` is late, where the two are most alike."""
+    inner = sound[most:-most].astype(np.float64)
+    alike = [float(inner @ later[most + shift : len(later) - most + shift]) for shift in range(-most, most)]
+    return int(np.argmax(alike)) - most
+
+
+@pytest.fixture
+def noise_file(tmp_path: Path) -> Path:
+    """0.7 s of recorded noise at 8 kHz, shorter than the speech."""
+    noise = 0.2 * pink(5600, np.random.default_rng(9))
+    (tmp_path / "kitchen").mkdir()
+    soundfile.write(tmp_path / "kitchen" / "tap.wav", noise, 8000)
+    return tmp_path / "kitchen" / "tap.wav"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_condition_keeps_length_and_place_and_is_finite(name: str) -> None:
+    found = under(name, SPEECH)
+    assert found.dtype == np.float32
+    assert len(found) == len(SPEECH)
+    assert np.isfinite(found).all()
+    assert found is not SPEECH
+    assert abs(lag(SPEECH, found)) <= (48 if name.startswith("reverb") else 16)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_key_gives_the_same_sound(name: str) -> None:
+    first = under(name, SPEECH)
+    assert np.array_equal(first, under(name, SPEECH))
+    drawn = name.partition("@")[0] in ("white", "pink", "babble", "reverb", "loss")
+    assert np.array_equal(first, under(name, SPEECH, seed=1)) != drawn
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("samples", [0, 1, 2, 333])
+def test_next_to_nothing_and_silence(name: str, samples: int) -> None:
+    for sound in (SPEECH[2000 : 2000 + samples], np.zeros(samples, np.float32)):
+        found = under(name, sound)
+        assert len(found) == samples
+        assert np.isfinite(found).all()
+        assert np.abs(found).max(initial=0.0) < (1e-3 if not sound.any() else 20)
+
+
+@pytest.mark.parametrize("kind", ["white", "pink", "babble", "recorded", "folder"])
+@pytest.mark.parametrize("level", [-10.0, 0.0, 12.5, 40.0])
+def test_noise_is_at_the_ratio_that_was_asked_for(kind: str, level: float, noise_file: Path) -> None:
+    kind = {"recorded": str(noise_file), "folder": str(noise_file.parent)}.get(kind, kind)
+    found = under(f"{kind}@{level}", SPEECH)
+    assert ratio_db(SPEECH, found.astype(np.float64) - SPEECH) == pytest.approx(level, abs=0.1)
+
+
+def test_loud_noise_is_not_clipped() -> None:
+    assert np.abs(under("white@-10", SPEECH)).max() > 1
+
+
+def test_one_key_gives_one_noise_at_every_level() -> None:
+    loud, quiet = (under(name, SPEECH) - SPEECH for name in ("white@0", "white@20"))
+    np.testing.assert_allclose(loud, 10 * quiet, atol=1e-5)
+
+
+def test_babble_has_all_voices_at_equal_power() -> None:
+    tones = [
+        (10.0**-n * np.sin(2 * np.pi * 200 * (n + 1) * np.arange(8000 * (n + 1)) / SAMPLE_RATE)).astype(np.float32)
+        for n in range(4)
+    ]
+    added = under("babble@0", SPEECH, others=tones) - SPEECH
+    powers = [band_power(added, 200 * (n + 1) - 50, 200 * (n + 1) + 50) for n in range(4)]
+    assert powers == pytest.approx([np.mean(powers)] * 4, rel=0.05)
+
+
+def test_babble_of_nobody() -> None:
+    assert [each.needs_others for each in conditions_of(["babble@0", "white@0"])] == [True, False]
+    for others in ([], [SPEECH[:0]]):
+        with pytest.raises(SettingsError, match="babble needs other utterances"):
+            under("babble@0", SPEECH, others=others)
+    silent = under("babble@0", SPEECH, others=[np.zeros(9, np.float32)])
+    assert np.array_equal(silent, SPEECH)
+
+
+def test_telephone_keeps_its_band_only() -> None:
+    sound = (0.1 * white(5 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
+    for low, high in ((0, 250), (3600, 8000)):
+        lost = [10 * np.log10(band_power(sound, low, high) / band_power(under(name, sound), low, high)) for name in
+                ("telephone", "clean")]  # fmt: skip
+        assert lost[0] > 20
+        assert lost[1] == pytest.approx(0, abs=1e-6)
+    kept = band_power(under("telephone", sound), 400, 3300) / band_power(sound, 400, 3300)
+    assert 10 * np.log10(kept) == pytest.approx(0, abs=0.2)
+    assert band_power(under("mulaw", sound), 0, 250) / band_power(sound, 0, 250) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["mulaw", "alaw"])
+def test_companding_adds_noise_in_proportion(name: str) -> None:
+    """Linear samples of 8 bits would have 43 dB for the loud sound and 23 dB for the quiet one."""
+    narrow = np.random.default_rng(0).standard_normal(3 * SAMPLE_RATE)
+    spectrum = np.fft.rfft(narrow)
+    spectrum[np.fft.rfftfreq(len(narrow), 1 / SAMPLE_RATE) > 3000] = 0
+    sound = np.fft.irfft(spectrum)
+    for rms in (0.2, 0.02):
+        each = (sound * rms / np.sqrt(power(sound))).astype(np.float32)
+        error = under(name, each)[800:-800] - each[800:-800]
+        assert ratio_db(each, error) == pytest.approx(38, abs=2)
+
+
+def test_companded_samples_are_few() -> None:
+    """At the places of the samples of 8 kHz, the sound has a value of the table (up to the resampler's ripple)."""
+    at = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    sound = (0.9 * np.sin(2 * np.pi * 0.5 * at)).astype(np.float32)  # so slow that the table's steps stay apart
+    steps = np.abs(np.diff(under("mulaw", sound)[::2]))
+    assert np.mean(steps < 1e-3) > 0.5 > np.mean(np.abs(np.diff(sound[::2])) == 0)
+    assert steps.max() > 0.02  # 1024 / 32768, the table's widest step
+
+
+def test_a_sound_beyond_full_scale_is_not_clipped_by_a_codec() -> None:
+    found = under("mulaw", 4 * SPEECH)
+    assert ratio_db(4 * SPEECH, found - 4 * SPEECH) > 15
+    assert np.abs(found).max() == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["opus@6", "opus@64", "mp3@8", "mp3@64"])
+def test_codecs_keep_the_place_and_the_end(name: str) -> None:
+    found = under(name, SPEECH)
+    assert abs(lag(SPEECH, found)) <= SAMPLE_RATE // 1000
+    end = slice(-SAMPLE_RATE // 2, None)
+    assert power(found[end]) == pytest.approx(power(SPEECH[end]), rel=0.4)
+
+
+@pytest.mark.parametrize(("poor", "rich"), [("opus@6", "opus@64"), ("mp3@8", "mp3@64")])
+def test_few_bits_leave_no_high_pitches(poor: str, rich: str) -> None:
+    before, less, more = (band_power(under(name, SPEECH), 5000, 7000) for name in ("clean", poor, rich))
+    assert 10 * np.log10(less / before) < -20
+    assert 10 * np.log10(more / before) == pytest.approx(0, abs=3)
+
+
+def test_the_lag_is_seen() -> None:
+    assert lag(SPEECH, np.roll(SPEECH, 104)) == 104  # what Opus is late by where nobody sees to it
+
+
+@pytest.mark.parametrize("percent", [0, 10, 50, 100])
+def test_share_and_length_of_what_is_lost(percent: int) -> None:
+    sound = np.ones(4000 * PACKET_SAMPLES - 7, np.float32)
+    found = under(f"loss@{percent}", sound)
+    packets = np.pad(found, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
+    lost = packets[:, 0] == 0
+    assert np.array_equal(packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape))  # whole packets
+    assert lost.mean() == pytest.approx(percent / 100, abs=0.03 if 0 < percent < 100 else 0)
+    if 0 < percent < 100:
+        bursts = int(lost[0]) + np.count_nonzero(np.diff(lost.astype(int)) == 1)
+        assert lost.sum() / bursts == pytest.approx(BURST_RATIO / (1 - percent / 100), rel=0.15)
+
+
+def test_gain_and_clipping() -> None:
+    np.testing.assert_allclose(under("gain@-20", SPEECH), 0.1 * SPEECH, rtol=1e-6)
+    np.testing.assert_allclose(under("gain@20", SPEECH), 10 * SPEECH, rtol=1e-6)
+    most = np.abs(SPEECH).max() * 10 ** (-12 / 20)
+    clipped = under("clip@12", SPEECH)
+    assert np.abs(clipped).max() == pytest.approx(most)
+    assert np.array_equal(clipped[np.abs(SPEECH) < 0.99 * most], SPEECH[np.abs(SPEECH) < 0.99 * most])
+    assert np.array_equal(under("clip@0", SPEECH), SPEECH)
+    assert np.array_equal(under("", SPEECH), SPEECH)
+
+
+def decay_seconds(response: np.ndarray) -> float:
+    """RT60 by Schroeder's backward integration, from the fall between −5 and −35 dB."""
+    left = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    fall = 10 * np.log10(left / left[0] + 1e-12)
+    first, last = (int(np.argmax(fall < level)) for level in (-5, -35))
+    return 60 / 30 * (last - first) / SAMPLE_RATE
+
+
+@needs_rooms
+@pytest.mark.parametrize("seconds", [0.2, 0.6])
+def test_rooms_reverberate_for_the_time_that_was_asked_for(seconds: float) -> None:
+    impulse = np.zeros(2 * SAMPLE_RATE, np.float32)
+    impulse[0] = 1.0
+    found = [under(f"reverb@{seconds}", impulse, seed) for seed in range(6)]
+    assert len({one.tobytes() for one in found}) > 1  # not always the same room
+    for one in found:
+        assert decay_seconds(one) == pytest.approx(seconds, rel=0.1)
+        assert power(one) == pytest.approx(power(impulse), rel=1e-3)
+
+
+@needs_rooms
+def test_the_direct_sound_arrives_at_once() -> None:
+    for number in range(ROOMS):
+        response, lead = room_response(0.3, number)
+        direct = np.abs(response[lead - 1 : lead + 2]).max()
+        assert direct > 4 * np.abs(response[: lead - 8]).max()
+        assert direct > 0.2 * np.abs(response).max()
+
+
+def test_a_room_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    room_response.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    for use in (lambda: condition("reverb@0.6"), lambda: room_response(0.6, 0)):
+        with pytest.raises(MissingExtraError, match=r"whisperstill\[rooms\]"):
+            use()
+
+
+KNOWN = (
+    "a condition must be clean, white@dB, pink@dB, babble@dB, reverb@s, telephone, mulaw, alaw, opus@kbit/s, "
+    "mp3@kbit/s, loss@%, gain@dB, clip@dB, or FILE@dB or FOLDER@dB of noise, got "
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("whit@10", KNOWN + "whit@10"),
+        ("@10", KNOWN + "@10"),
+        ("White", KNOWN + "White"),
+        ("no/such.wav@5", KNOWN + "no/such.wav@5"),
+        ("telephone@8", "telephone takes no level, got telephone@8"),
+        ("clean@", "clean takes no level, got clean@"),
+        ("white", "white needs a level in dB such as white@10, got white"),
+        ("white@", "white needs a level in dB such as white@10, got white@"),
+        ("white@loud", "white needs a level in dB such as white@10, got white@loud"),
+        ("white@nan", "white needs a level in dB such as white@10, got white@nan"),
+        ("white@ 1", "white needs a level in dB such as white@10, got white@ 1"),
+        ("white@1e1", "white needs a level in dB such as white@10, got white@1e1"),
+        ("white@1:2:1", "white needs a level in dB such as white@10, got white@1:2:1"),
+        ("white@101", "white must be -100 to 100 dB, got white@101"),
+        ("reverb", "reverb needs a level in s such as reverb@0.6, got reverb"),
+        ("reverb@60", "reverb must be 0.2 to 1.5 s, got reverb@60"),
+        ("opus@5", "opus must be 6 to 256 kbit/s, got opus@5"),
+        ("mp3@17", "mp3 must be 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160 kbit/s, got mp3@17"),
+        ("loss@101", "loss must be 0 to 100 %, got loss@101"),
+        ("clip@-1", "clip must be 0 to 100 dB, got clip@-1"),
+    ],
+)
+def test_names_that_cannot_be(name: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        condition(name)
+    assert str(caught.value) == message
+
+
+def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(noise_file.parent)
+    there = condition("tap.wav@5")
+    assert there == Condition("tap.wav@5", "tap.wav", 5.0)
+    assert np.array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH))
+    with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
+        condition("tap.wav")
+    (noise_file.parent / "empty").mkdir()
+    with pytest.raises(SettingsError, match="found none in"):
+        condition("empty@5")
+
+
+def test_ranges_stand_for_their_levels() -> None:
+    names = [each.name for each in conditions_of(["white@40:-10:-5", "", "loss@0:5:2.5", "white@10.0", "pink@-0"])]
+    assert names[:11] == [f"white@{level}" for level in range(40, -11, -5)]
+    assert names[11:] == ["clean", "loss@0", "loss@2.5", "loss@5", "pink@0"]
+    assert [each.level for each in conditions_of(["gain@0.1:0.3:0.1"])] == [0.1, 0.2, 0.3]
+    assert [each.name for each in conditions_of(["gain@3:3:1"])] == ["gain@3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("white@40:-10:5", "whole steps must lead from the first level to the last, got white@40:-10:5"),
+        ("white@40:-10:-3", "whole steps must lead from the first level to the last, got white@40:-10:-3"),
+        ("white@1:2:0", "whole steps must lead from the first level to the last, got white@1:2:0"),
+        ("white@1:2", "a range of levels must be first:last:step such as white@40:-10:-5, got white@1:2"),
+        ("telephone@1:2:1", "telephone takes no level, got telephone@1"),
+    ],
+)
+def test_ranges_that_cannot_be(name: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        conditions_of([name])
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "clean"),
+        ("white@10", "white noise at 10 dB"),
+        ("babble@-5", "babble of other speakers at -5 dB"),
+        ("telephone", "telephone band, mu-law"),
+        ("opus@6", "Opus at 6 kbit/s"),
+        ("loss@10", "10 % of the packets lost"),
+        ("clip@12", "clipped 12 dB below the peak"),
+    ],
+)
+def test_words(name: str, words: str) -> None:
+    assert condition(name).describe() == words
+    assert pickle.loads(pickle.dumps(condition(name))) == condition(name)
+
+
+def test_words_of_recorded_noise(noise_file: Path) -> None:
+    assert condition(f"{noise_file}@0").describe() == "noise of tap.wav at 0 dB"

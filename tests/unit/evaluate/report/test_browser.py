@@ -1,0 +1,141 @@
+"""The page in a real browser, where there is one: nothing in the console, nothing asked of the network, no overflow."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whisperstill.evaluate.report import render_page
+
+from unit.evaluate.report import builders
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None or os.name != "posix", reason="no Chromium on the path")
+
+SECONDS = 120
+COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+
+
+class Browser:
+    """A headless Chromium, spoken to through two pipes (its DevTools protocol)."""
+
+    def __init__(self, profile: Path) -> None:
+        ours, self._to = os.pipe()
+        self._from, theirs = os.pipe()
+        quiet = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run"
+        command = f'exec "$0" {quiet} --remote-debugging-pipe --user-data-dir="$1" about:blank 3<&{ours} 4>&{theirs}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", command, str(BROWSER), str(profile)],
+            pass_fds=(ours, theirs),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(ours)
+        os.close(theirs)
+        self._read = b""
+        self._number = 0
+        self.events: list[dict[str, Any]] = []
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._tab = None
+        self._tab = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+        self.ask("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """A method's result; events that come meanwhile are kept."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if getattr(self, "_tab", None):
+            message["sessionId"] = self._tab
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def open(self, page: Path) -> None:
+        """Load a page from disk."""
+        self.events.clear()
+        self.ask("Page.navigate", url=page.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._read:
+            ready, _, _ = select.select([self._from], [], [], SECONDS)
+            assert ready, f"the browser was silent for {SECONDS} seconds"
+            more = os.read(self._from, 1 << 16)
+            assert more, "the browser is gone"
+            self._read += more
+        message, self._read = self._read.split(b"\0", 1)
+        return json.loads(message)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        os.close(self._to)
+        os.close(self._from)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests."""
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages on disk."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = {"full": builders.full(), "many": builders.many(), "alone": builders.alone()}
+    for name, findings in found.items():
+        (folder / f"{name}.html").write_text(render_page(findings, audio=False), encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in found}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["full", "many", "alone"])
+def test_it_opens_without_a_word_and_fits(
+    browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=860, deviceScaleFactor=1, mobile=width < 500)
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.open(pages[name])
+    script = """JSON.stringify({
+        over: document.documentElement.scrollWidth - innerWidth,
+        smallest: Math.min(...[...document.querySelectorAll("svg.chart text, td, p")].map(
+            one => one.closest("svg") ? 12 * one.closest("svg").getBoundingClientRect().width / 460
+                                      : parseFloat(getComputedStyle(one).fontSize))),
+        back: getComputedStyle(document.body).backgroundColor})"""
+    seen = json.loads(browser.ask("Runtime.evaluate", expression=script)["result"]["value"])
+    assert [event for event in browser.events if event["method"] in COMPLAINTS] == []
+    asked = [
+        event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked[0] == pages[name].as_uri()
+    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    assert seen["over"] <= 0
+    assert seen["smallest"] >= 9
+    assert (seen["back"] == "rgb(253, 253, 251)") == (scheme == "light")
+
+
+def test_the_check_for_complaints_can_fail(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text('<link rel="stylesheet" href="http://127.0.0.1:9/no.css"><script>console.error("!")</script>')
+    browser.open(page)
+    methods = [event["method"] for event in browser.events]
+    assert "Runtime.consoleAPICalled" in methods
+    assert methods.count("Network.requestWillBeSent") == 2

@@ -1,0 +1,95 @@
+"""The same tables as Markdown."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from whisperstill.evaluate.report import render_markdown
+from whisperstill.evaluate.report.blocks import Table, columns, row
+from whisperstill.evaluate.report.markdown import escaped, table_markdown
+from whisperstill.evaluate.report.sections import sections
+from whisperstill.evaluate.report.view import View
+from whisperstill.records.findings import Findings
+
+from unit.evaluate.report import builders
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Rows of cells of every table."""
+    found, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            assert line.endswith(" |")
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif rows:
+            found.append(rows)
+            rows = []
+    return found
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [builders.full(), builders.many(), builders.alone(), builders.full(models=("base",)), Findings("nothing", {})],
+    ids=["full", "many", "alone", "teacher", "nothing"],
+)
+def test_tables_are_well_formed(findings: Findings) -> None:
+    text = render_markdown(findings)
+    found = tables(text)
+    assert len(found) == sum(len(section.tables) for section in sections(View(findings)))
+    for rows in found:
+        assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
+        assert len({len(cells) for cells in rows}) == 1
+        assert len(rows) > 2
+    assert text.count("<details>") == text.count("</details>")
+    assert text.endswith("\n") and "\n\n\n" not in text
+
+
+def test_it_holds_the_figures_of_the_page() -> None:
+    text = render_markdown(builders.alone())
+    assert "| mini-test | 3\u202f453 | 8.8 (7.3–10.3) |" in text
+
+
+def test_every_section_has_its_heading() -> None:
+    text = render_markdown(builders.full())
+    for section in sections(View(builders.full())):
+        assert f"## {section.title}\n" in text
+
+
+def test_what_was_heard_is_aligned() -> None:
+    text = render_markdown(builders.full())
+    assert "well *breaded* (bred) from the **+very** beginning ~~and~~ knows it" in text
+    assert "been ~~all~~ **well**" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("<script>", "&lt;script&gt;"),
+        ("a|b", "a\\|b"),
+        ("two\nlines", "two lines"),
+        ("*_~`[x]", "\\*\\_\\~\\`\\[x\\]"),
+        ("max_wer stays", "max_wer stays"),
+        ("_so_", "\\_so\\_"),
+    ],
+)
+def test_texts_are_taken_literally(text: str, written: str) -> None:
+    assert escaped(text) == written
+
+
+def test_groups_totals_and_folded_tables() -> None:
+    rows = (row("Group", kind="group"), row("a", "1"), row("all", "2", kind="total"))
+    written = table_markdown(Table("id", "Title", columns("Name", figures=("N",)), rows, "Said.", folded=True))
+    assert written == (
+        "<details>\n<summary>Title</summary>\n\n| Name | N |\n| --- | ---: |\n| **Group** |  |\n| a | 1 |\n"
+        "| **all** | 2 |\n\nSaid.\n\n</details>"
+    )
+
+
+def test_names_that_end_alike_are_told_apart() -> None:
+    findings = builders.full(models=("base", "student"))
+    names = {"base": "openai/base", "student": "mine/base"}
+    models = tuple(replace(one, name=names[one.name]) for one in findings.models)
+    cells = tuple(replace(one, model=names[one.model]) for one in findings.cells)
+    text = render_markdown(replace(findings, models=models, cells=cells, speeds=(), speculations=()))
+    assert "| openai/base | mine/base |" in text

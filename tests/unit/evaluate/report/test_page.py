@@ -1,0 +1,180 @@
+"""The page: whole, self-contained, escaped; sections come and go with their data."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from whisperstill.errors import MissingExtraError
+from whisperstill.evaluate.report import render_page
+from whisperstill.records.findings import Alignment, Failure, Findings, Paired, Step
+
+from unit.evaluate.report import builders
+from unit.evaluate.report.page_reader import Node, read
+
+FULL = (
+    *("verdict", "headline", "short-form", "long-form", "chunk-length", "hallucination", "robustness", "noise"),
+    *("channels", "speed", "speculation", "ablation-0-max-wer", "ablation-1-hours", "ablation-2-decoder-layers"),
+    *("ablation-3-objective", "ablation-4-label-smoothing", "worst", "slices", "training", "failures", "provenance"),
+)
+PAIR = builders.full(models=("base", "student"))
+EVIL = '<script>alert("x") & $x^2$'
+
+
+@pytest.fixture(scope="module")
+def page() -> Node:
+    """Of all that there can be, without sound."""
+    return read(render_page(builders.full(), audio=False))
+
+
+def sections(page: Node) -> list[str]:
+    return [node.attributes["id"] for node in page.all("section")]
+
+
+def test_every_section_is_there_and_in_the_contents(page: Node) -> None:
+    assert tuple(sections(page)) == FULL
+    links = [link.attributes["href"] for nav in page.all("nav") for link in nav.all("a")]
+    assert links == [f"#{name}" for name in FULL]
+
+
+def test_nothing_is_fetched(page: Node) -> None:
+    addresses = [
+        node.attributes[name]
+        for node in page.all("*")
+        for name in ("href", "src", "xlink:href", "srcset", "poster", "action", "data")
+        if name in node.attributes
+    ]
+    assert len(addresses) > 30
+    assert not [one for one in addresses if not one.startswith(("#", "data:"))]
+    assert not list(page.all("script"))
+    styles = "".join(node.text for node in page.all("style"))
+    assert "url(" not in styles and "@import" not in styles
+
+
+def test_identifiers_are_unique_and_references_lead_somewhere(page: Node) -> None:
+    found = [node.attributes["id"] for node in page.all("*") if "id" in node.attributes]
+    assert len(found) == len(set(found))
+    wanted = [node.attributes["href"][1:] for node in page.all("*") if node.attributes.get("href", "").startswith("#")]
+    wanted += [name for node in page.all("*") for name in node.attributes.get("aria-labelledby", "").split()]
+    wanted += [name for node in page.all("*") for name in re.findall(r"url\(#([^)]+)\)", str(node.attributes))]
+    assert set(wanted) <= set(found)
+
+
+def test_pictures_say_what_they_show(page: Node) -> None:
+    figures = list(page.all("figure"))
+    assert len(figures) > 12
+    for figure in figures:
+        (picture,) = (svg for svg in figure.all("svg"))
+        assert picture.attributes["role"] == "img"
+        said = picture.attributes["aria-label"]
+        assert any(f"{name}: " in said for name in (*builders.QUALITY, "mean WER", "base with student")), said
+        assert next(figure.all("figcaption")).text
+
+
+def test_headings_tables_and_scrolling_parts_are_labelled(page: Node) -> None:
+    assert len(list(page.all("h1"))) == 1
+    for table in page.all("table"):
+        (head,) = table.all("thead")
+        width = len(list(head.all("th")))
+        for row in next(table.all("tbody")).all("tr"):
+            cells = [*row.all("th"), *row.all("td")]
+            assert sum(int(cell.attributes.get("colspan", "1")) for cell in cells) == width
+            assert row.all("th")
+    for node in page.all("div"):
+        if node.attributes.get("class") == "scroll":
+            assert node.attributes["tabindex"] == "0"
+            assert node.attributes["aria-labelledby"]
+
+
+def test_figures_stand_as_they_were_given() -> None:
+    found = read(render_page(builders.alone(), audio=False))
+    (table,) = (node for node in found.all("div") if node.attributes.get("id") == "short-form-sets")
+    assert "8.8 (7.3–10.3)" in table.text
+    assert "3\u202f453" in table.text or "3 453" in table.text
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    found = read(render_page(builders.alone(), audio=False))
+    assert sections(found) == ["verdict", "headline", "short-form", "hallucination", "provenance"]
+    assert "No teacher was measured" in found.text
+    assert "Relative speed" not in found.text
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        Findings("nothing", {}),
+        Findings("ablations", {}, ablations=builders.full().ablations),
+        builders.full(models=("base",)),
+        replace(PAIR, models=()),
+        replace(PAIR, sets=()),
+        replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)),
+        builders.many(),
+        replace(builders.alone(), cells=(replace(builders.cell(), wer=float("inf"), wer_high=float("inf")),)),
+    ],
+    ids=["nothing", "ablations", "teacher", "no models", "no sets", "no roles", "many", "infinite"],
+)
+def test_parts_of_findings_make_a_whole_page(findings: Findings) -> None:
+    found = read(render_page(findings, audio=False))
+    identifiers = [node.attributes["id"] for node in found.all("*") if "id" in node.attributes]
+    assert len(identifiers) == len(set(identifiers))
+    assert not re.search(r"\b(nan|inf|None)\b", found.text.replace("λ = none", ""))
+
+
+def test_texts_are_shown_as_they_are() -> None:
+    evil = builders.worst(
+        id=EVIL,
+        reference=EVIL,
+        alignments=(Alignment("student", EVIL, 1, (Step("s", "good", EVIL), Step("i", "", EVIL))),),
+    )
+    findings = replace(
+        PAIR,
+        name=EVIL,
+        provenance={EVIL: EVIL},
+        worst=(evil,),
+        failures=(Failure(EVIL, EVIL),),
+    )
+    models = tuple(replace(one, name=EVIL) if one.name == "student" else one for one in findings.models)
+    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in findings.cells)
+    text = render_page(replace(findings, models=models, cells=cells), audio=False)
+    assert "<script" not in text
+    found = read(text)
+    assert next(found.all("h1")).text == EVIL
+    assert EVIL in next(found.all("dl")).text
+    assert any(EVIL in one.text for svg in found.all("svg") for one in svg.all("text")), "no mathematics in charts"
+
+
+def test_the_same_findings_give_the_same_page() -> None:
+    assert render_page(PAIR, audio=False) == render_page(PAIR, audio=False)
+
+
+def test_a_page_is_small() -> None:
+    assert len(render_page(builders.many(), audio=False)) < 2_000_000
+
+
+def test_a_verdict_that_is_bad_is_said(page: Node) -> None:
+    (said,) = (node for node in page.all("section") if node.attributes["id"] == "verdict")
+    assert "hears far worse" in said.text
+    assert "worse" in [node.text for node in said.all("span")]
+
+
+def test_no_difference_is_called_none() -> None:
+    cells = tuple(
+        replace(one, against_teacher=Paired(0.1, -0.8, 1.1, 0.8)) if one.against_teacher else one for one in PAIR.cells
+    )
+    text = read(render_page(replace(PAIR, cells=cells), audio=False)).text
+    assert "hears as well as these data can tell" in text
+    assert "no clear difference" in text
+
+
+def test_a_draft_that_is_not_exact_is_said() -> None:
+    other = tuple(replace(one, identical=one.utterances - 1) for one in PAIR.speculations)
+    assert "Not exact: 3 of 291" in read(render_page(replace(PAIR, speculations=other), audio=False)).text
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_a_library_that_is_not_there_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=r"whisperstill\[report\]"):
+        render_page(PAIR, audio=False)

@@ -1,0 +1,57 @@
+"""Charts as SVG."""
+
+import re
+
+import pytest
+
+from whisperstill.evaluate.report.blocks import Chart, Point, Series
+from whisperstill.evaluate.report.plots import draw
+
+
+def chart(kind: str = "lines", **changes: object) -> Chart:
+    points = (Point(1, 2, 1.5, 2.5), Point(2, 3, 2.0, 4.0))
+    known = {
+        "id": "one",
+        "title": "One",
+        "kind": kind,
+        "x_label": "x <1>",
+        "y_label": "y",
+        "series": (Series("first", points, 0), Series("a & b", points, 9)),
+        "rows": ("top", "middle", "bottom", "last") if kind == "dots" else (),
+    }
+    return Chart(**{**known, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
+def test_a_chart_is_an_element_in_the_pages_own_colours(kind: str) -> None:
+    svg = draw(chart(kind))
+    assert svg.startswith('<svg class="chart" viewBox="0 0 460 ') and svg.endswith("</svg>")
+    assert set(re.findall(r"var\(--[a-z0-9-]+\)", svg)) >= {"var(--ink)", "var(--series-0)", "var(--series-1)"}
+    assert not re.findall(r"#[0-9a-f]{6}", svg), "a colour that is not the page's"
+    assert "<text" in svg and "x &lt;1&gt;" in svg and "a &amp; b" in svg
+    assert "xmlns" not in svg and "<style" not in svg and "metadata" not in svg
+
+
+@pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
+def test_it_is_the_same_every_time(kind: str) -> None:
+    assert draw(chart(kind)) == draw(chart(kind))
+
+
+def test_two_charts_share_no_identifier() -> None:
+    ids = [set(re.findall(r'id="([^"]+)"', draw(chart(id=name)))) for name in ("one", "two")]
+    assert ids[0] and not ids[0] & ids[1]
+
+
+def test_it_says_what_it_shows() -> None:
+    assert chart().summary == "Line chart: y against x <1>. first: from 2 at 1 to 3 at 2; a & b: from 2 at 1 to 3 at 2."
+    assert "top" not in chart().summary
+    assert "bottom 1.0" in chart("dots").summary
+
+
+def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
+    points = tuple(Point(x, y) for x, y in ((40, 4), (10, 30), (-10, 95)))
+    many = tuple(Series(f"a model with a rather long name, number {n}", points, n) for n in range(10))
+    svg = draw(chart(series=many, log_y=True, descending=True, mark=50.0, mark_label="half"))
+    assert "half" in svg and ">50<" in svg and "…" in svg
+    places = {name: float(x) for x, name in re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]+)<', svg)}
+    assert places["40"] < places["0"] < places["−10"], "from clean to noisy"
