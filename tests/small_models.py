@@ -18,6 +18,34 @@ from whisperstill.stages.console import Silent
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet".split()
 
 
+RECIPE = """
+output = "{output}"
+[label]
+teacher = "{teacher}"
+manifest = ["{corpus}"]
+states = "fp32"
+max_new_tokens = 12
+[filter]
+max_wer = 100000
+min_logprob = -100
+max_tokens_per_second = 1000
+max_compression_ratio = 1000
+drop_empty = false
+[init]
+decoder_layers = 2
+[train]
+validation = ["{corpus}"]
+validation_limit = 2
+targets = "hidden"
+epochs = 1
+batch_size = 2
+warmup_steps = 1
+[evaluate]
+manifest = ["{corpus}"]
+"""
+"""Of a small world: fill in `output`, `teacher` and `corpus`."""
+
+
 def make_tokenizer(texts: int, languages: int) -> bytes:
     """Byte-level tokenizer without merges: the bytes, fillers up to `texts`, then the special tokens."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]

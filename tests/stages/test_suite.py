@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from whisperstill.audio.conditions import conditions_of
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import contenders
 from whisperstill.records.findings import Cell, Findings
@@ -238,6 +239,15 @@ def test_a_suite_is_strict(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(SettingsError) as error:
         read_suite(tmp_path / "suite.toml")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["quick.toml", "paper.toml"])
+def test_the_suites_of_the_project_are_valid(root: Path, name: str) -> None:
+    suite = read_suite(root / "suites" / name)
+    assert suite.teacher == "teacher" and suite.students == ("student",)
+    assert suite.short_form is not None and suite.noise is not None
+    conditions = [one for one in suite.noise.conditions if "/" not in one]
+    assert len(conditions_of(conditions)) >= len(conditions)
 
 
 def test_a_suite_names_its_own_sets(settings: EvaluateSettings) -> None:

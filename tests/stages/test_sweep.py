@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_models import RECIPE
 
 from whisperstill.errors import SettingsError
 from whisperstill.stages import filter as filtering
@@ -14,32 +15,6 @@ from whisperstill.stages import train
 from whisperstill.stages.console import Console, Silent
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
-
-RECIPE = """
-output = "{output}"
-[label]
-teacher = "{teacher}"
-manifest = ["{corpus}"]
-states = "fp32"
-max_new_tokens = 12
-[filter]
-max_wer = 100000
-min_logprob = -100
-max_tokens_per_second = 1000
-max_compression_ratio = 1000
-drop_empty = false
-[init]
-decoder_layers = 2
-[train]
-validation = ["{corpus}"]
-validation_limit = 2
-targets = "hidden"
-epochs = 1
-batch_size = 2
-warmup_steps = 1
-[evaluate]
-manifest = ["{corpus}"]
-"""
 
 
 @pytest.fixture

@@ -97,6 +97,6 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
         read_recipe(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("name", ["demo.toml", "mini-librispeech.toml"])
+@pytest.mark.parametrize("name", ["ablations.toml", "demo.toml", "mini-librispeech.toml"])
 def test_the_recipes_of_the_project_are_valid(root: Path, name: str) -> None:
     assert tuple(stage.verb for stage in read_recipe(root / "recipes" / name).stages)[:5] == ORDER[:5]
