@@ -25,6 +25,7 @@ def plot(metrics: Path, picture: Path) -> None:
     steps = [line for line in lines if "loss" in line]
     checks = [line for line in lines if "validation_wer" in line]
     at = [line["step"] for line in steps]
+    labelled = [line for line in steps if line.get("tokens", 1)]  # else the student's own words alone were learnt from
     with_hidden = any(line["hidden"] for line in steps)
     figure = Figure(figsize=(6.4, 6.4 if with_hidden else 5.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -32,7 +33,8 @@ def plot(metrics: Path, picture: Path) -> None:
     losses, rates = panels[0], panels[-1]
     for key, name, colour in SERIES:
         if any(line[key] for line in steps):
-            losses.plot(at, [line[key] for line in steps], color=colour, label=name)
+            seen = labelled if key == "cross_entropy" else steps
+            losses.plot([line["step"] for line in seen], [line[key] for line in seen], color=colour, label=name)
     _logarithmic(losses, "nats a token")
     if with_hidden:
         panels[1].plot(
@@ -40,7 +42,8 @@ def plot(metrics: Path, picture: Path) -> None:
         )
         _logarithmic(panels[1], "mean square")
     if any(line["agreement"] for line in steps):
-        rates.plot(at, [100 * line["agreement"] for line in steps], color="#31a354", label="agreement with labels, %")
+        agreement = [100 * line["agreement"] for line in labelled]
+        rates.plot([line["step"] for line in labelled], agreement, color="#31a354", label="agreement with labels, %")
     if checks:
         rates.plot(
             [line["step"] for line in checks],
