@@ -32,11 +32,11 @@ class EvaluateSettings:
     the place of its models: the teacher, and students."""
     manifest: tuple[str, ...] = ()
     """Corpora with references: JSONL manifests, or folders in any layout that is known."""
-    suite: Path | None = None
-    """A TOML file that names models, sets, ways of decoding and measurements (see suites/); instead of `manifest`."""
     output: Path | None = None
     """Folder for results.json, results.md and the hypotheses; of a suite for findings.json and its report (default
     there: where the suite says)."""
+    suite: Path | None = None
+    """A TOML file that names models, sets, ways of decoding and measurements (see suites/); instead of `manifest`."""
     language: str | None = None
     """Language of utterances that do not state theirs (ISO 639-1); default: detected by the model."""
     batch_size: int = 16
