@@ -71,7 +71,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "expected one of label, filter"),
         (
             ["bake"],
-            "expected one of label, filter, init, train, compress, evaluate, transcribe, export, run, sweep, plan, "
+            "expected one of label, filter, init, train, compress, evaluate, report, compare, transcribe, export, run, "
+            "sweep, ablate, plan, "
             "doctor, got 'bake'",
         ),
         (["init", "--output", "x"], "missing --teacher; see whisperstill init --help"),
