@@ -250,6 +250,12 @@ def test_the_suites_of_the_project_are_valid(root: Path, name: str) -> None:
     assert len(conditions_of(conditions)) >= len(conditions)
 
 
+def test_the_smaller_limit_counts(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.toml").write_text(suite.read_text().split("[non_speech]")[0])
+    evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out", limit=2), Silent())
+    assert {one.name: one.utterances for one in read_findings(tmp_path / "out").sets}["read"] == 2
+
+
 def test_a_suite_names_its_own_sets(settings: EvaluateSettings) -> None:
     with pytest.raises(SettingsError, match="names its own sets"):
         evaluate.run(replace(settings, manifest=("x",)), Silent())

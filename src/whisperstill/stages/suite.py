@@ -133,7 +133,7 @@ class Bench:
             raise CorpusError(f"expected transcripts in {asked.manifest}, found none (is it non_speech = true?)")
         if asked.non_speech:
             utterances = [replace(piece, text="") for one in utterances for piece in cut(one, asked.pieces)]
-        utterances = spread(utterances, asked.limit or settings.limit)
+        utterances = spread(utterances, min(filter(None, (asked.limit, settings.limit)), default=None))
         languages = {one.language for one in utterances}
         language = languages.pop() if len(languages) == 1 else None
         chosen = normaliser_for(language) if settings.normaliser == "auto" else settings.normaliser
