@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from whisperstill.audio.conditions import conditions_of
 from whisperstill.errors import SettingsError
@@ -248,6 +249,23 @@ def test_the_suites_of_the_project_are_valid(root: Path, name: str) -> None:
     assert suite.short_form is not None and suite.noise is not None
     conditions = [one for one in suite.noise.conditions if "/" not in one]
     assert len(conditions_of(conditions)) >= len(conditions)
+
+
+def test_models_of_another_type_hear_for_themselves(
+    settings: EvaluateSettings, small_teacher: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States on the shelf are shared by models of one encoder and one type of computation, by no others."""
+    from whisperstill.corpus import read_corpus
+    from whisperstill.evaluate.shelf import Shelf
+
+    ones = read_corpus(str(small_corpus)).utterances[:1]
+    shelf, encoded = Shelf(shared=True), list[str]()
+    for name, int8 in (("a", False), ("b", False), ("c", True)):
+        own = contenders.Own(name, str(small_teacher), "", "cpu", torch.float32, False, int8)
+        encode = own.recogniser.encode
+        monkeypatch.setattr(own.recogniser, "encode", lambda x, e=encode, n=name: encoded.append(n) or e(x))
+        own.hear(ones, contenders.Way(), shelf, None, lambda seconds: None)
+    assert encoded == ["a", "c"]
 
 
 def test_the_smaller_limit_counts(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:

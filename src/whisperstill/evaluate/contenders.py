@@ -4,6 +4,7 @@ Both give texts by utterance and the time it took. Ours shares encoder states be
 encoder, and charges each for them.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,21 +109,26 @@ class Own:
     def recogniser(self) -> Recogniser:
         """Made when it is first needed."""
         if self._recogniser is None:
-            self._recogniser = Recogniser(
-                self.checkpoint,
-                device=self._device,
-                dtype=self._dtype,
-                true_length=self._true_length,
-                int8=self._int8,
-            )
+            self._recogniser = self.assisted_by(None)
         return self._recogniser
+
+    def assisted_by(self, draft: Checkpoint | None) -> Recogniser:
+        """A recogniser of the same kind with a draft. Raises `SettingsError` for one with another vocabulary."""
+        return Recogniser(
+            self.checkpoint,
+            device=self._device,
+            dtype=self._dtype,
+            true_length=self._true_length,
+            int8=self._int8,
+            assistant=draft,
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
         """See `Contender`."""
         return {
             "weights": self.checkpoint.sha256,
-            "vocabulary": len(self.checkpoint.tokenizer_json),
+            "tokenizer": hashlib.sha256(self.checkpoint.tokenizer_json).hexdigest(),
             "generation": repr(self.checkpoint.generation),
             "prompts": self.checkpoint.metadata.get("trained_with_prompts"),
             "timestamps": self.checkpoint.metadata.get("trained_with_timestamps"),
@@ -146,13 +152,14 @@ class Own:
         for language in {utterance.language for utterance in utterances}:
             self.recogniser.known_language(language)
         shelf.credited = 0.0
+        encoder = f"{self.checkpoint.encoder_sha256} {self.measured.dtype}"  # another type hears other states
         begun = time.perf_counter()
         heard = decode_utterances(
             self.recogniser,
             utterances,
             batch_size=way.batch_size,
             advance=advance,
-            encode=lambda batch, sounds: shelf.encode(self.recogniser, self.checkpoint.encoder_sha256, batch, sounds),
+            encode=lambda batch, sounds: shelf.encode(self.recogniser, encoder, batch, sounds),
             change=change,
             options=way.options,
         )

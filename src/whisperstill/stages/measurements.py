@@ -14,6 +14,7 @@ import numpy as np
 
 from whisperstill.audio.conditions import NAMES, VOICES, Condition, conditions_of
 from whisperstill.audio.files import load_audio
+from whisperstill.decode.recogniser import Recogniser
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.evaluate.contenders import Own, Way
 from whisperstill.evaluate.hypotheses import Change
@@ -198,17 +199,13 @@ def speed(bench: Bench, table: SpeedTable) -> Found:
 
 def speculative(bench: Bench, table: Speculative) -> Found:
     """The teacher with each student as its draft, at each batch size, and a few utterances token by token."""
-    from whisperstill.decode.recogniser import Recogniser
     from whisperstill.evaluate.speculative import compare, shown
 
     teacher = bench.contenders.get(bench.suite.teacher or "")
     if not isinstance(teacher, Own):
         raise SettingsError("speculation needs a teacher in our own engine")
-    utterances = [
-        one
-        for corpus in bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech)
-        for one in spread(corpus.utterances, table.limit)
-    ]
+    corpora = bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech)
+    utterances = [one for corpus in corpora for one in spread(corpus.utterances, table.limit)]
     if not utterances:
         raise SettingsError("speculation needs a set of utterances up to 30 s")
     for name in bench.suite.students:
@@ -218,13 +215,15 @@ def speculative(bench: Bench, table: Speculative) -> Found:
         assisted: Recogniser | None = None
         for size in table.batch_sizes:
             key = bench.outcomes.key(
-                teacher=teacher.identity, draft=student.identity, batch_size=size, of=[one.id for one in utterances]
+                teacher=teacher.identity,
+                draft=student.identity,
+                batch_size=size,
+                corpora=[one.sha256 for one in corpora],
+                limit=table.limit,
             )
             found = bench.outcomes.find(key)
             if found is None:
-                assisted = assisted or Recogniser(
-                    teacher.checkpoint, device=bench.device, dtype=bench.dtype, assistant=student.checkpoint
-                )
+                assisted = assisted or teacher.assisted_by(student.checkpoint)
                 seconds = sum(one.audio.duration for one in utterances)
                 with bench.console.progress(f"{name} drafts at batch {size}", seconds, "s") as bar:
                     sums = compare(teacher.recogniser, assisted, utterances, size, bar.advance)
@@ -243,9 +242,7 @@ def speculative(bench: Bench, table: Speculative) -> Found:
                 SpeculationMeasured(model=teacher.measured.name, draft=name, batch_size=size, **found),
             )
         if table.shown:
-            assisted = assisted or Recogniser(
-                teacher.checkpoint, device=bench.device, dtype=bench.dtype, assistant=student.checkpoint
-            )
+            assisted = assisted or teacher.assisted_by(student.checkpoint)
             for one in spread(utterances, table.shown):
                 yield "drafts", shown(assisted, one, one.corpus)
 

@@ -113,7 +113,7 @@ class Bench:
             dtype = self.dtype if int8 or asked.dtype == "auto" else choose_dtype(asked.dtype, self.device)
             return Own(name, asked.model, asked.role, self.device, dtype, self.settings.true_length, int8)
         cache = (self.settings.output or self.suite.output) / "converted"
-        return Other(name, asked.model, asked.role, asked.engine, self.device, asked.dtype, cache)
+        return Other(name, asked.model, asked.role, asked.engine, self.settings.device, asked.dtype, cache)
 
     def _corpus(self, name: str, asked: SetAsked) -> Corpus:
         from whisperstill.corpus import read_corpus
