@@ -80,6 +80,16 @@ def test_each_student_is_trained_once_without_the_teacher(
     assert called == ["TrainSettings"]
 
 
+def test_a_relative_output_is_relative_to_where_one_is(
+    settings: AblateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the recipe, as the paths within it are."""
+    monkeypatch.chdir(tmp_path)
+    one = replace(settings, hours=(), decoder_layers=(), objective=(), max_wer=(100000.0,), output=Path("here"))
+    assert run(one, Silent()).ablations[0].rows[0].facts["steps"] >= 1
+    assert len(list((tmp_path / "here").glob("student-????????"))) == 1
+
+
 def test_what_cannot_be_varied(settings: AblateSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nothing is varied: name at least one of --max-wer"):
         run(AblateSettings(settings.recipe), Silent())

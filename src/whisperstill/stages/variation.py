@@ -47,11 +47,12 @@ def with_values(
     for verb in present:
         tables[verb].pop("output", None)
     plain = copy.deepcopy(tables)
+    folder = output.absolute()  # a path in a recipe's table is relative to the recipe; `output` is to the working directory
     for verb in present:
         before = present[: present.index(verb) + 1] if verb == "train" else [verb]
         settings = json.dumps([plain[one] for one in before], sort_keys=True, default=str)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        tables[verb]["output"] = output / f"{name if verb == 'train' else verb}-{digest}"
+        tables[verb]["output"] = folder / f"{name if verb == 'train' else verb}-{digest}"
     return tables
 
 
