@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from own_engine import Ours
 from small_models import make_checkpoint, make_tokenizer
 
 from whisperstill.corpus import read_corpus, utterance_waveform
@@ -35,6 +36,7 @@ LIBRARIES = {
     "whisper.cpp": ("pywhispercpp.model", "whispercpp"),
 }
 """Engine -> its module, its extra."""
+ALL = ("whisperstill", *NAMES)
 EXACT = ("transformers", "faster-whisper")
 """Peers that compute in float32."""
 SAID, AWAY = 24, 10.0
@@ -118,7 +120,8 @@ def make(cache: Path) -> Make:
         if name in LIBRARIES:
             pytest.importorskip(LIBRARIES[name][0])
         if (name, source) not in made:
-            made[name, source] = engine(name, source, cache, dtype="auto" if name == "whisper.cpp" else "fp32")
+            dtype = "auto" if name == "whisper.cpp" else "fp32"
+            made[name, source] = Ours(source) if name == "whisperstill" else engine(name, source, cache, dtype=dtype)
         return made[name, source]
 
     return engine_of
@@ -133,15 +136,12 @@ def clips(speech: Path) -> list[np.ndarray]:
 
 
 def test_what_cannot_be_is_said(english_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"out of whisperstill, transformers, faster-whisper, whisper\.cpp, got 'wh'"
-    ):
+    with pytest.raises(SettingsError, match=r"out of transformers, faster-whisper, whisper\.cpp, got 'wh'"):
         engine("wh", english_dir, tmp_path)
     with pytest.raises(SettingsError, match="out of auto, fp32, bf16, fp16, int8, got 'fp8'"):
-        engine("whisperstill", english_dir, tmp_path, dtype="fp8")
-    for name, dtype in {"whisperstill": "fp16", "transformers": "int8", "whisper.cpp": "fp32"}.items():
-        if name in LIBRARIES:
-            pytest.importorskip(LIBRARIES[name][0])
+        engine("transformers", english_dir, tmp_path, dtype="fp8")
+    for name, dtype in {"transformers": "int8", "whisper.cpp": "fp32"}.items():
+        pytest.importorskip(LIBRARIES[name][0])
         with pytest.raises(SettingsError, match=f"{name} computes in .*, got {dtype}"):
             engine(name, english_dir, tmp_path, dtype=dtype)
     assert not list(tmp_path.iterdir())
@@ -196,7 +196,7 @@ def test_languages_are_heard_each_as_its_own(multilingual_dir: Path, make: Make)
     assert ours.transcribe(windows, ["es", "es", "es"])[0] != expected[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_an_unknown_language_is_refused(name: str, english_dir: Path, multilingual_dir: Path, make: Make) -> None:
     for long in (False, True):
         with pytest.raises(SettingsError, match="knows English only, got de"):
@@ -211,7 +211,7 @@ def test_behind_a_window_nothing_is_heard(name: str, english_dir: Path, make: Ma
     assert one.transcribe([noise(31)], ["en"]) == one.transcribe([noise(31)[:WINDOW_SAMPLES]], ["en"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_recordings_of_any_length(name: str, english_dir: Path, make: Make) -> None:
     """Random networks may say nothing that an engine believes."""
     texts = make(name, english_dir).transcribe([noise(2), noise(33)], ["en", None], long=True)
@@ -336,12 +336,11 @@ def test_a_type_that_is_not_there_is_refused(english_dir: Path, cache: Path) -> 
     with pytest.raises(SettingsError, match="faster-whisper cannot compute in float16 on cpu"):
         engine("faster-whisper", english_dir, cache, dtype="fp16")
     assert engine("faster-whisper", english_dir, cache, dtype="int8").dtype == "int8"
-    assert engine("whisperstill", english_dir, cache, dtype="bf16").dtype == "bfloat16"
 
 
 def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
     """transformers to the letter; the others round, or pad, in their own way."""
-    texts = {name: make(name, tiny_en_dir).transcribe(clips[:2], ["en", "en"]) for name in NAMES}
+    texts = {name: make(name, tiny_en_dir).transcribe(clips[:2], ["en", "en"]) for name in ALL}
     assert texts["transformers"] == texts["whisperstill"]
     for one, other in combinations(map(" ".join, texts.values()), 2):
         assert agree(one, other)
@@ -352,5 +351,5 @@ def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Ma
 def test_real_weights_agree_on_recordings(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
     recording = np.concatenate(clips[2:])
     assert len(recording) > WINDOW_SAMPLES
-    texts = [make(name, tiny_en_dir).transcribe([recording], ["en"], long=True)[0] for name in NAMES]
+    texts = [make(name, tiny_en_dir).transcribe([recording], ["en"], long=True)[0] for name in ALL]
     assert all(agree(one, other) for one, other in combinations(texts, 2)), texts

@@ -1,8 +1,7 @@
-"""The same model in another engine, so that a suite can measure both beside each other.
+"""The same model in another engine than ours, so that a suite can measure both beside each other.
 
     engine("faster-whisper", "tiny.en", cache).transcribe(waveforms, ["en", None])
 
-    whisperstill     ours: any checkpoint that `load_checkpoint` reads
     transformers     Hugging Face directories (extra `transformers`)
     faster-whisper   CTranslate2 directories (extra `faster-whisper`)
     whisper.cpp      ggml files (extra `whispercpp`); on the CPU
@@ -20,7 +19,7 @@ from pathlib import Path
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.engines.engine import Engine
 
-NAMES = ("whisperstill", "transformers", "faster-whisper", "whisper.cpp")
+NAMES = ("transformers", "faster-whisper", "whisper.cpp")
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
 """Types of computation; no engine has all."""
 
@@ -31,8 +30,8 @@ def engine(name: str, source: str | Path, cache: Path, *, device: str = "auto", 
     """A model in the engine called `name`.
 
     `source` is a name (`tiny.en`), a directory, or for whisper.cpp also a ggml file. `device` is `auto`, `cpu` or
-    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (ours: bf16 where that is fast;
-    transformers and faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a
+    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (transformers
+    and faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a
     type that the engine does not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError`
     as `load_checkpoint`.
     """
@@ -46,10 +45,6 @@ def engine(name: str, source: str | Path, cache: Path, *, device: str = "auto", 
         return WhisperCpp(source, cache, device, dtype)
     if is_ggml(source):
         raise SettingsError(f"{source} is a file of whisper.cpp, got the engine {name}: only whisper.cpp opens it")
-    if name == "whisperstill":
-        from whisperstill.evaluate.engines.ours import Ours
-
-        return Ours(source, device, dtype)
     if name == "transformers":
         from whisperstill.evaluate.engines.transformers import Transformers
 
