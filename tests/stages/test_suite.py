@@ -142,7 +142,7 @@ def test_a_draft_changes_nothing(findings: Findings) -> None:
 def test_what_was_heard_is_found_again(settings: EvaluateSettings, report: SuiteReport, findings: Findings) -> None:
     again = evaluate.run(settings, Silent())
     assert isinstance(again, SuiteReport)
-    assert again.decoded == 0 and again.resumed >= report.decoded
+    assert again.decoded == 0 and again.resumed == report.decoded
     assert settings.output is not None
     other = read_findings(settings.output)
     assert replace(other, provenance={}) == replace(findings, provenance={})
@@ -290,3 +290,12 @@ def test_limits_spread_and_pieces_lie_behind_each_other(findings: Findings, smal
     parts = cut(ones[4], 3.0)  # 7 s
     assert [(one.audio.start, one.audio.duration) for one in parts] == [(0.0, 3.0), (3.0, 3.0)]
     assert len({one.id for one in parts}) == 2 and cut(ones[0], 30.0) == [ones[0]]
+
+
+def test_the_worst_are_of_what_was_heard(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+    few = suite.read_text().split("[short_form]")[0] + "[worst]\n"
+    (tmp_path / "few.toml").write_text(few)
+    report = evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), Silent())
+    assert isinstance(report, SuiteReport) and not report.decoded
+    assert [one.source for one in report.problems] == ["worst"]
+    assert "[short_form]" in report.problems[0].reason

@@ -129,9 +129,9 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
         own = student({}, settings.seeds[0])
         rows = [chunked(length, own, bench, settings) for length in settings.chunk_length]
         keep("chunk_length", "chunk_length of decoding", rows)
-    from whisperstill.stages.report import show_tables
+    from whisperstill.stages.report import write_tables
 
-    show_tables(Findings("ablations", {}, ablations=tuple(found)), output / "ablations.md", console)
+    write_tables(Findings("ablations", {}, ablations=tuple(found)), output / "ablations.md")
     return AblateReport(str(output), tuple(found), len(reports))
 
 

@@ -140,6 +140,8 @@ def _cells(
         is_teacher = name == bench.suite.teacher
         if is_teacher:
             teacher = heard
+        if way.decoding == "short" and not condition:
+            bench.heard.setdefault(corpus.name, {})[name] = heard
         yield (
             "cells",
             measured(
@@ -248,20 +250,17 @@ def speculative(bench: Bench, table: Speculative) -> Found:
 
 
 def worst(bench: Bench, table: WorstOf) -> Found:
-    """Utterances that the student (else the last model) does worst on, from cells that were heard already."""
+    """Utterances that the student (else the last model) does worst on, of what `short_form` and `non_speech` heard."""
     from whisperstill.evaluate.worst import worst as worst_of
 
-    judged = next(iter(bench.suite.students), None) or list(bench.contenders)[-1]
-    for corpus in bench.sets((), lambda one: not one.long):
-        by_model = {}
-        for name in bench.models(()):
-            way = Way(batch_size=bench.settings.batch_size)
-            heard = bench.hear(name, corpus, way, Shelf(shared=False))
-            if heard is not None:
-                by_model[name] = heard
+    there = list(bench.contenders)
+    judged = next((name for name in bench.suite.students if name in there), there[-1])
+    if not bench.heard:
+        raise SettingsError("utterances are taken from what [short_form] or [non_speech] heard: nothing was")
+    first = [bench.suite.teacher] if bench.suite.teacher else []
+    for name, by_model in bench.heard.items():
         if judged in by_model:
-            first = [bench.suite.teacher] if bench.suite.teacher else []
-            for one in worst_of(corpus.name, "", by_model, judged, table.most, first):
+            for one in worst_of(name, "", by_model, judged, table.most, first):
                 yield "worst", one
 
 
@@ -317,4 +316,4 @@ MEASURES: dict[str, Callable[[Bench, Any], Found]] = {
     "worst": worst,
     "include": include,
 }
-"""In this order; `worst` takes from what was heard before."""
+"""In this order; `worst` takes from what others heard before it."""

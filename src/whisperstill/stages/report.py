@@ -41,7 +41,7 @@ def run(settings: ReportSettings, console: Console) -> ReportReport:
     findings = read_findings(settings.findings)
     beside = settings.findings if settings.findings.is_dir() else settings.findings.parent
     output = settings.output or beside
-    written = [show_tables(findings, output / "report.md", console)]
+    written = [write_tables(findings, output / "report.md")]
     try:
         from whisperstill.evaluate.report import render_page
 
@@ -56,8 +56,8 @@ def run(settings: ReportSettings, console: Console) -> ReportReport:
     return ReportReport(tuple(map(str, written)))
 
 
-def show_tables(findings: Findings, path: Path, console: Console) -> Path:
-    """Write the findings' tables as Markdown, and show the first of them."""
+def write_tables(findings: Findings, path: Path) -> Path:
+    """The findings' tables as Markdown."""
     from whisperstill.evaluate.report import render_markdown
 
     write_whole(path, render_markdown(findings))

@@ -87,6 +87,8 @@ class Bench:
     corpora: dict[str, Corpus] = field(default_factory=dict)
     shelves: "dict[str, Shelf]" = field(default_factory=dict)
     """Encoder states by set, for those who measure many models one after the other."""
+    heard: "dict[str, dict[str, Heard]]" = field(default_factory=dict)
+    """What models heard of windows as they are, by set, then by model."""
     decoded: int = 0
     resumed: int = 0
 
