@@ -53,6 +53,7 @@ def test_each_student_is_trained_once_without_the_teacher(
     assert report.trained == 5  # the recipe's own, another limit, fewer hours, one layer, pseudo-labels alone
     assert called.count("TrainSettings") == 5 and "LabelSettings" not in called
     tables = {one.name: one for one in report.ablations}
+    assert all(one.mean_over == tuple(one.rows[0].wer) for one in report.ablations)
     assert list(tables) == ["max_wer", "hours", "decoder_layers", "objective"]
     own = [tables["max_wer"].rows[0], tables["decoder_layers"].rows[1], tables["objective"].rows[1]]
     assert own[0].wer == own[1].wer == own[2].wer

@@ -73,6 +73,22 @@ def test_many_comparisons_do_not_make_a_finding(tmp_path: Path) -> None:
     assert any(one.p < 0.05 for one in report.changes if one.what.startswith("WER"))
 
 
+def test_so_many_comparisons_that_more_draws_are_needed(tmp_path: Path) -> None:
+    """What is surely worse is found among a hundred others that stay."""
+    same = [cell(ERRORS, f"s{at}") for at in range(100)]
+    before = write(tmp_path / "a.json", *same, cell(ERRORS, "worse"))
+    after = write(tmp_path / "b.json", *same, cell(more(ERRORS, 2), "worse"))
+    report = run(CompareSettings((before, after), resamples=100), Silent())
+    assert [one.what for one in report.changes if one.verdict == "worse"] == ["WER on worse"]
+
+
+def test_few_recordings_tell_nothing(tmp_path: Path) -> None:
+    """Three that all got worse, as in a set of long recordings: one in four times by chance."""
+    before, after = write(tmp_path / "a.json", cell((3, 4, 5))), write(tmp_path / "b.json", cell((4, 5, 6)))
+    (change,) = [one for one in run(CompareSettings((before, after)), Silent()).changes if "WER" in one.what]
+    assert (change.verdict, change.p) == ("same", 0.25)
+
+
 def test_a_rise_within_the_tolerance_is_not_worse(tmp_path: Path) -> None:
     before, after = write(tmp_path / "a.json", cell(ERRORS)), write(tmp_path / "b.json", cell(more(ERRORS, 2)))
     assert run(CompareSettings((before, after), tolerance=4.9, resamples=500), Silent()).exit_code == 1

@@ -34,7 +34,8 @@ class Difference:
     low: float
     high: float
     p: float
-    """Two-sided: how often draws put the difference on the other side of 0 (at least 1 in resamples + 1)."""
+    """Two-sided: how often draws put the difference on the other side of 0 (at least 1 in resamples + 1), but never
+    less than a sign test of the utterances that differ can give: n of them all go one way by chance at 2^(1 - n)."""
 
 
 def bootstrap(
@@ -75,7 +76,8 @@ def paired_bootstrap(
     low, high = _ends(differences, confidence)
     known = differences[np.isfinite(differences)]
     tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    p = min(1.0, 2 * (tail + 1) / (len(known) + 1))
+    differ = np.count_nonzero(errors_a / np.maximum(lengths_a, 1) != errors_b / np.maximum(lengths_b, 1))
+    p = min(1.0, max(2 * (tail + 1) / (len(known) + 1), 2.0 ** (1 - differ)))
     observed = float(errors_a.sum() / lengths_a.sum() - errors_b.sum() / lengths_b.sum())
     return Difference(observed, low, high, p)
 

@@ -269,7 +269,7 @@ class AblationRow:
     wer: dict[str, dict[str, float]]
     """By set, by seed: per cent."""
     mean: float
-    """Over sets that are out of distribution (all, where there are none), then seeds."""
+    """Over the sets of `Ablation.mean_over`, then seeds."""
     low: float
     high: float
     """95 % interval of the mean over seeds and utterances."""
@@ -286,6 +286,8 @@ class Ablation:
     setting: str
     """Where the recipe has it: `filter.max_wer`."""
     rows: tuple[AblationRow, ...]
+    mean_over: tuple[str, ...] = ()
+    """The sets that the rows' means are over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.files import write_whole
 from whisperstill.records.findings import Ablation, AblationRow, Findings
 from whisperstill.records.plain import to_plain
-from whisperstill.stages.ablation import chunked, open_bench, row, timed
+from whisperstill.stages.ablation import chunked, counted, open_bench, row, timed
 from whisperstill.stages.console import Console
 from whisperstill.stages.recipe import Recipe, read_content, recipe_of
 from whisperstill.stages.variation import labels_missing, trained, with_values
@@ -107,7 +107,8 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
         return place
 
     def keep(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
-        found[:] = [*(one for one in found if one.name != name), Ablation(name, setting, tuple(rows))]
+        over = tuple(counted(list(rows[0].wer), settings))
+        found[:] = [*(one for one in found if one.name != name), Ablation(name, setting, tuple(rows), over)]
         content = {"ablations": [to_plain(one) for one in found]}
         write_whole(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 

@@ -121,11 +121,16 @@ def _summed(
     from whisperstill.evaluate.intervals import mean_over_sets
 
     wer = {name: {str(seed): 100 * _rate(one) for seed, one in by_seed.items()} for name, by_seed in heard.items()}
-    counted = [name for name in heard if name not in settings.in_distribution] or list(heard)
+    names = counted(list(heard), settings)
     mean, interval = mean_over_sets(
-        [[one.edits for one in heard[name].values()] for name in counted], resamples=settings.bootstrap_resamples
+        [[one.edits for one in heard[name].values()] for name in names], resamples=settings.bootstrap_resamples
     )
     return AblationRow(value, wer, 100 * mean, 100 * interval.low, 100 * interval.high, dict(facts))
+
+
+def counted(sets: Sequence[str], settings: "AblateSettings") -> list[str]:
+    """The sets that a mean is over: those out of distribution, or all where there are none."""
+    return [name for name in sets if name not in settings.in_distribution] or list(sets)
 
 
 def _rate(heard: "Heard") -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class CompareSettings:
     max_slower: float | None = None
     """Per cent by which latency and memory may rise before that counts as worse; default: times do not decide."""
     resamples: int = 10_000
-    """Draws of the paired bootstrap."""
+    """Draws of the paired bootstrap; more are taken where so many comparisons could not be told from chance by them."""
     seed: int = 0
     """Of the bootstrap."""
 
@@ -84,7 +85,9 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
         raise SettingsError("; ".join(problems))
     before, after = map(read_findings, settings.findings)
     ours, theirs = _cells(before), _cells(after)
-    changes = _decided([_paired(ours[key], theirs[key], settings) for key in ours if key in theirs], settings)
+    both = [key for key in ours if key in theirs]
+    resamples = max(settings.resamples, ceil(4 * len(both) / settings.alpha))  # p below alpha / n has to be possible
+    changes = _decided([_paired(ours[key], theirs[key], settings.seed, resamples) for key in both], settings)
     changes += _speeds(before, after, settings)
     if not changes:
         raise SettingsError("the two findings have no cell in common: models and sets are matched by their names")
@@ -132,13 +135,13 @@ def _name(cell: Cell) -> str:
     return " ".join(filter(None, [*parts, length]))
 
 
-def _paired(before: Cell, after: Cell, settings: CompareSettings) -> Change:
+def _paired(before: Cell, after: Cell, seed: int, resamples: int) -> Change:
     from whisperstill.evaluate.intervals import paired_bootstrap
 
     what = f"WER on {_name(after)}"
     if before.utterance_words != after.utterance_words or not before.utterance_words:
         return Change(what, after.model, before.wer, after.wer, 0.0, 0.0, 1.0, "not comparable")
-    found = paired_bootstrap(_counts(after), _counts(before), seed=settings.seed, resamples=settings.resamples)
+    found = paired_bootstrap(_counts(after), _counts(before), seed=seed, resamples=resamples)
     identical = before.utterance_errors == after.utterance_errors
     return Change(
         what,

@@ -18,7 +18,7 @@ from whisperstill.evaluate.report.blocks import (
     row,
     without_empty_columns,
 )
-from whisperstill.evaluate.report.numbers import count, figure, millions, rate, times
+from whisperstill.evaluate.report.numbers import count, figure, millions, one_of, rate, times
 from whisperstill.evaluate.report.view import View
 from whisperstill.records.findings import Ablation, AblationRow
 
@@ -61,10 +61,10 @@ _FACTS = {
 
 def ablations(view: View) -> list[Section]:
     """A section for everything that was varied."""
-    return [_section(view, ablation, place) for place, ablation in enumerate(view.findings.ablations) if ablation.rows]
+    return [_section(ablation, place) for place, ablation in enumerate(view.findings.ablations) if ablation.rows]
 
 
-def _section(view: View, ablation: Ablation, place: int) -> Section:
+def _section(ablation: Ablation, place: int) -> Section:
     known = _KNOWN.get(ablation.name)
     title = known.title if known else ablation.name.replace("_", " ").capitalize()
     id = f"ablation-{place}-{re.sub(r'[^a-z0-9]+', '-', ablation.name.lower())}"
@@ -81,8 +81,8 @@ def _section(view: View, ablation: Ablation, place: int) -> Section:
             figures=(*heads, *(sets if several else ()), "Mean WER %", "Seeds"),
         ),
         rows=tuple(_row(one, facts, sets if several else []) for one in ablation.rows),
-        caption=f"{ablation.setting} varied, all else as the recipe has it. {_mean_of(view, sets)} In brackets 95 % "
-        "intervals over seeds and utterances.",
+        caption=f"{ablation.setting} varied, all else as the recipe has it. {_mean_of(ablation, sets)} In brackets "
+        "95 % intervals over seeds and utterances.",
     )
     tables = [without_empty_columns(table)]
     if any(len(seeds) > 1 for one in ablation.rows for seeds in one.wer.values()):
@@ -121,9 +121,9 @@ def _average(seeds: dict[str, float]) -> float | None:
     return sum(seeds.values()) / len(seeds) if seeds else None
 
 
-def _mean_of(view: View, sets: list[str]) -> str:
-    far = [one.name for one in view.sets if one.name in sets and not one.in_distribution]
-    return "The mean is over sets out of distribution." if far else "The mean is over all sets."
+def _mean_of(ablation: Ablation, sets: list[str]) -> str:
+    over = [name for name in sets if name in ablation.mean_over]
+    return f"The mean is over {one_of(over)}." if 0 < len(over) < len(sets) else "The mean is over all sets."
 
 
 def _seeds(ablation: Ablation, id: str, value: str) -> Table:
