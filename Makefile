@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 SPEECH ?=
+# Processes of the tests, a file each at a time.
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -15,7 +17,7 @@ demo: $(READY)-demo
 	$(BIN)/whisperstill run recipes/demo.toml
 
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile
 
 lint: $(READY)-dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures for all tests, and the import hook that checks shapes and types while they run."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several at a time: a thread each, and those they start
+    os.environ["OMP_NUM_THREADS"] = "1"
 if "whisperstill" in sys.modules:
     raise RuntimeError("whisperstill was imported before its annotations could be checked")
 jaxtyping.install_import_hook("whisperstill", "shape_checker.check")

@@ -88,7 +88,7 @@ class Variant:
 
 
 def run(settings: AblateSettings, console: Console) -> AblateReport:
-    """Train and evaluate what is missing; writes ablations.json after every row, at the end ablations.md and plots.
+    """Train and evaluate what is missing; writes ablations.json after every row, at the end ablations.md.
 
     Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
     """
