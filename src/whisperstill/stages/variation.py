@@ -47,9 +47,7 @@ def with_values(
     for verb in present:
         tables[verb].pop("output", None)
     plain = copy.deepcopy(tables)
-    folder = (
-        output.absolute()
-    )  # a path in a recipe's table is relative to the recipe; `output` is to the working directory
+    folder = output.absolute()  # paths in tables are relative to the recipe
     for verb in present:
         before = present[: present.index(verb) + 1] if verb == "train" else [verb]
         settings = json.dumps([plain[one] for one in before], sort_keys=True, default=str)

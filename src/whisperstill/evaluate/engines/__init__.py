@@ -30,9 +30,9 @@ def engine(name: str, source: str | Path, cache: Path, *, device: str = "auto", 
     """A model in the engine called `name`.
 
     `source` is a name (`tiny.en`), a directory, or for whisper.cpp also a ggml file. `device` is `auto`, `cpu` or
-    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (transformers
-    and faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a
-    type that the engine does not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError`
+    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (transformers and
+    faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a type that the
+    engine does not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError`
     as `load_checkpoint`.
     """
     if name not in NAMES:

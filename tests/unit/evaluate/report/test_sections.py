@@ -167,3 +167,16 @@ def test_every_identifier_is_used_once() -> None:
     found = sections(View(builders.full()))
     ids = [part.id for section in found for part in (section, *section.tables, *section.charts)]
     assert len(ids) == len(set(ids))
+
+
+def test_intervals_of_few_recordings_are_called_rough() -> None:
+    few = replace(PAIR, sets=tuple(replace(one, utterances=3) if one.long else one for one in PAIR.sets))
+    assert "as few as 3 in a set" in given(long_form(View(few))).tables[0].caption
+    assert "rough" not in given(long_form(VIEW)).tables[0].caption
+
+
+def test_an_ablation_says_what_its_mean_is_over() -> None:
+    rows = (AblationRow("1", {"near": {"0": 3.0}, "far": {"0": 5.0}}, 5.0, 4.0, 6.0),)
+    for over, said in ((("far",), "over far."), (("near", "far"), "over all sets."), ((), "over all sets.")):
+        (section,) = ablations(View(Findings("f", {}, ablations=(Ablation("hours", "x", rows, over),))))
+        assert f"The mean is {said}" in section.tables[0].caption
