@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from whisperstill.audio.conditions import conditions_of
+from whisperstill.corpus import read_corpus
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import contenders
 from whisperstill.records.findings import Cell, Findings
@@ -33,6 +34,7 @@ in_distribution = true
 limit = 3
 [sets.long]
 manifest = "{long}"
+whole = true
 [sets.street]
 manifest = "{street}"
 non_speech = true
@@ -71,7 +73,8 @@ def suite(
         (folder / name).mkdir()
         sound = generator.normal(0, 0.1, seconds * 16_000).astype(np.float32)
         soundfile.write(folder / name / f"{name}.wav", sound, 16_000)
-    (folder / "long" / "long.txt").write_text("some words of a long recording")
+    segments = [{"start": 0, "end": 20, "text": "some words"}, {"start": 20, "end": 32, "text": "of a long recording"}]
+    (folder / "long" / "manifest.jsonl").write_text(json.dumps({"audio": "long.wav", "segments": segments}))
     places = {"teacher": small_teacher, "student": small_student, "corpus": small_corpus}
     places |= {"long": folder / "long", "street": folder / "street"}
     (folder / "suite.toml").write_text(SUITE.format(**places))
@@ -96,6 +99,25 @@ def report(settings: EvaluateSettings) -> SuiteReport:
 def findings(settings: EvaluateSettings, report: SuiteReport) -> Findings:
     assert settings.output is not None
     return read_findings(settings.output)
+
+
+def test_a_recording_is_whole_where_it_is_asked_for(findings: Findings) -> None:
+    (long,) = [one for one in findings.sets if one.long]
+    assert (long.name, long.utterances, long.words) == ("long", 1, 6)
+
+
+def test_a_set_tells_what_has_no_transcript(
+    settings: EvaluateSettings, small_corpus: Path, small_teacher: Path, tmp_path: Path
+) -> None:
+    (spoken,) = read_corpus(str(small_corpus)).utterances[:1]
+    rows = [{"id": name, "audio": str(Path(spoken.audio.path).resolve())} for name in "ab"]
+    rows[0]["text"] = "some words"
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = f'[models]\nteacher = "{small_teacher}"\n[sets.half]\nmanifest = "manifest.jsonl"\n[short_form]\n'
+    (tmp_path / "suite.toml").write_text(text)
+    found = evaluate.run(replace(settings, suite=tmp_path / "suite.toml", output=tmp_path / "out"), Silent())
+    assert isinstance(found, SuiteReport)
+    assert [(one.source, one.reason) for one in found.problems] == [("half: b", "has no transcript")]
 
 
 def cells(findings: Findings, measurement: str) -> list[Cell]:
@@ -255,7 +277,6 @@ def test_models_of_another_type_hear_for_themselves(
     settings: EvaluateSettings, small_teacher: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States on the shelf are shared by models of one encoder and one type of computation, by no others."""
-    from whisperstill.corpus import read_corpus
     from whisperstill.evaluate.shelf import Shelf
 
     ones = read_corpus(str(small_corpus)).utterances[:1]
@@ -282,8 +303,6 @@ def test_a_suite_names_its_own_sets(settings: EvaluateSettings) -> None:
 
 
 def test_limits_spread_and_pieces_lie_behind_each_other(findings: Findings, small_corpus: Path) -> None:
-    from whisperstill.corpus import read_corpus
-
     ones = read_corpus(str(small_corpus)).utterances
     assert [one.id for one in spread(ones, 4)] == ["u00", "u03", "u07", "u10"]
     assert spread(ones, 99) == list(ones)

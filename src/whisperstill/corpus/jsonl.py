@@ -4,8 +4,8 @@
      "speaker": "7", "chapter": "3", "segments": [{"start": 0.0, "end": 1.2, "text": "HELLO"}]}
 
 Only `audio` must be there; it is relative to the manifest's folder, or an address (`s3://bucket/a-1.opus`). A recording
-with `segments` becomes one utterance per segment, of the session that the recording is. An empty text says that nothing
-is said; null, that nobody knows.
+with `segments` becomes one utterance per segment, of the session that the recording is; `joined` puts them together
+again. An empty text says that nothing is said; null, that nobody knows.
 """
 
 import json

@@ -30,11 +30,9 @@ def open_bench(given: Recipe, settings: "AblateSettings", output: Path, console:
     from whisperstill.stages.suite_file import ModelAsked, SetAsked, Suite
 
     stages = {stage.verb: stage.settings for stage in given.stages}
-    manifests = [*stages["evaluate"].manifest, *settings.long]
-    sets = {
-        name: SetAsked(one, language=stages["evaluate"].language)
-        for name, one in zip(names_of(manifests), manifests, strict=True)
-    }
+    short, language = list(stages["evaluate"].manifest), stages["evaluate"].language
+    asked = [SetAsked(one, language=language, whole=one in settings.long) for one in [*short, *settings.long]]
+    sets = dict(zip(names_of([one.manifest for one in asked]), asked, strict=True))
     suite = Suite("ablations", output, {"teacher": ModelAsked(stages["init"].teacher, role="teacher")}, sets)
     device = choose_device(settings.device)
     how = EvaluateSettings(

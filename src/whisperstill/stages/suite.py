@@ -118,7 +118,7 @@ class Bench:
         return Other(name, asked.model, asked.role, asked.engine, self.settings.device, asked.dtype, cache)
 
     def _corpus(self, name: str, asked: SetAsked) -> Corpus:
-        from whisperstill.corpus import read_corpus
+        from whisperstill.corpus import joined, read_corpus
         from whisperstill.evaluate.measure import Scoring
         from whisperstill.stages.outcomes import corpus_digest
         from whisperstill.text.normalise import normaliser_for, unit_for
@@ -126,9 +126,12 @@ class Bench:
         settings = self.settings
         read = read_corpus(asked.manifest, layout=settings.layout, language=asked.language or settings.language)
         self.skipped |= {f"{name}: {one.source}": one.reason for one in read.skipped}
-        utterances = [one for one in read.utterances if asked.non_speech or one.text is not None]
+        utterances = list((joined(read) if asked.whole else read).utterances)
         if asked.ids:
             utterances = [one for one in utterances if any(fnmatchcase(one.id, like) for like in asked.ids)]
+        if not asked.non_speech:
+            self.skipped |= {f"{name}: {one.id}": "has no transcript" for one in utterances if one.text is None}
+            utterances = [one for one in utterances if one.text is not None]
         if not utterances:
             raise CorpusError(f"expected utterances with transcripts in {asked.manifest}, found none")
         if not asked.non_speech and not any((one.text or "").strip() for one in utterances):

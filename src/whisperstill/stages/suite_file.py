@@ -15,6 +15,9 @@
     [sets.read]
     manifest = "${SPEECH:-../speech}/test/manifest.jsonl"
     in_distribution = true
+    [sets.talks]
+    manifest = "../talks/manifest.jsonl"
+    whole = true                      # recordings, not the segments that the manifest takes them apart into
     [sets.street]
     manifest = "../noise"
     non_speech = true                 # nobody speaks: every word is made up
@@ -74,6 +77,8 @@ class SetAsked:
     """Only utterances whose id is like one of these (`street_*`)."""
     pieces: float | None = None
     """Cut each into pieces of so many seconds: for sets in which nobody speaks."""
+    whole: bool = False
+    """Recordings whole, where the manifest has them as segments: for `long_form`."""
     limit: int | None = None
     """Only so many utterances, spread over the set."""
 
