@@ -99,6 +99,11 @@ def test_other_utterances_are_not_compared(tmp_path: Path) -> None:
     before, after = write(tmp_path / "a.json", cell(ERRORS)), write(tmp_path / "b.json", cell(more(ERRORS, 2)[1:]))
     report = run(CompareSettings((before, after), resamples=500), Silent())
     assert [one.verdict for one in report.changes if "WER" in one.what] == ["not comparable"]
+    assert report.not_comparable == 1
+    for path in (before, after):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"speeds": []}))
+    with pytest.raises(SettingsError, match="measured on other utterances"):  # else a broken check would pass
+        run(CompareSettings((before, after), resamples=500), Silent())
 
 
 def test_times_decide_only_when_asked(tmp_path: Path) -> None:
@@ -132,3 +137,23 @@ def test_what_is_no_findings(tmp_path: Path) -> None:
     other.write_text(json.dumps(content))
     with pytest.raises(SettingsError, match="no cell in common"):
         run(CompareSettings((good, other)), Silent())
+
+
+def silent(errors: tuple[int, ...]) -> Cell:
+    """Clips in which nobody speaks, with the words made up in each."""
+    return replace(
+        cell(errors, "street"), measurement="non_speech", words=0, wer=0.0, utterance_words=(0,) * len(errors)
+    )
+
+
+def test_words_made_up_are_compared(tmp_path: Path) -> None:
+    before, after = write(tmp_path / "a.json", silent((0,) * 40)), write(tmp_path / "b.json", silent((0, 0, 0, 5) * 10))
+    report = run(CompareSettings((before, after)), Silent())
+    (change,) = [one for one in report.changes if "made up" in one.what]
+    assert (change.before, change.after, change.verdict) == (0.0, 125.0, "worse")
+    assert report.exit_code == 1
+    same = run(CompareSettings((before, before)), Silent())
+    assert (same.worse, same.not_comparable) == (0, 0)
+    few = write(tmp_path / "c.json", silent((0, 0, 0, 1)))
+    nearly = write(tmp_path / "d.json", silent((0, 0, 0, 0)))
+    assert run(CompareSettings((nearly, few)), Silent()).exit_code == 0  # one clip tells nothing

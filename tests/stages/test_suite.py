@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,19 @@ from whisperstill.audio.conditions import conditions_of
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import contenders
+from whisperstill.evaluate.measure import Scoring
+from whisperstill.evaluate.memory import weights_mib
+from whisperstill.evaluate.shelf import Shelf
+from whisperstill.evaluate.speculative import compare as compare_drafts
 from whisperstill.records.findings import Cell, Findings
 from whisperstill.stages import evaluate
 from whisperstill.stages.compare import CompareSettings, read_findings
 from whisperstill.stages.compare import run as compare
 from whisperstill.stages.console import Silent
 from whisperstill.stages.evaluate import EvaluateSettings
-from whisperstill.stages.suite import SuiteReport, cut, spread
-from whisperstill.stages.suite_file import read_suite
+from whisperstill.stages.measurements import labels
+from whisperstill.stages.suite import Corpus, SuiteReport, cut, spread
+from whisperstill.stages.suite_file import SetAsked, read_suite
 
 SUITE = """
 name = "small"
@@ -117,7 +123,7 @@ def test_a_set_tells_what_has_no_transcript(
     (tmp_path / "suite.toml").write_text(text)
     found = evaluate.run(replace(settings, suite=tmp_path / "suite.toml", output=tmp_path / "out"), Silent())
     assert isinstance(found, SuiteReport)
-    assert [(one.source, one.reason) for one in found.problems] == [("half: b", "has no transcript")]
+    assert [(one.source, one.reason) for one in found.problems] == [("half", "1 of 2 utterances have no transcript")]
 
 
 def cells(findings: Findings, measurement: str) -> list[Cell]:
@@ -247,6 +253,7 @@ def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
         ("[models]\na = 'base'\n", "asks for nothing"),
         ("[short_form]\n", "names no model"),
         ("[models]\na = 'base'\n[short_form]\nsets = ['x']\n", "expected names of [sets], got x"),
+        ("[models]\nteacher = 'base'\n[short_form]\nsets = ['teacher']\n", "expected names of [sets], got teacher"),
         ("[models]\na = 'base'\n[short_form]\nset = ['x']\n", "[short_form] knows no key 'set'"),
         ("[models]\na = 'base'\n[shortform]\n", "knows no key 'shortform'"),
         ("[models]\na = 3\n[short_form]\n", "models.a: expected a table or a string"),
@@ -264,6 +271,109 @@ def test_a_suite_is_strict(tmp_path: Path, content: str, said: str) -> None:
     assert said in str(error.value)
 
 
+def test_paths_of_a_suite_and_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of the command line are seen from the working directory, everything else from the suite; names stay."""
+    (tmp_path / "suites" / "noise").mkdir(parents=True)
+    for name in ("student", "de", "clean"):  # folders that only happen to be called so
+        (tmp_path / "suites" / name).mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path("suites/s.toml")
+    path.write_text(
+        "[models]\nteacher = 'base'\nstudent = './student'\n[sets.one]\nmanifest = 'de'\nlanguage = 'de'\n"
+        "[noise]\nmodels = ['student']\nconditions = ['clean', 'noise@5', './noise@3', 'white@10']\n"
+    )
+    suite = read_suite(path)
+    assert suite.models["student"].model == "suites/student"
+    assert (suite.sets["one"].manifest, suite.sets["one"].language) == ("suites/de", "de")
+    assert suite.noise is not None and suite.noise.models == ("student",)
+    assert suite.noise.conditions == ("clean", "suites/noise@5", "suites/noise@3", "white@10")
+    found = read_suite(path, ("base", "mine")).models
+    assert (found["teacher"].model, found["student"].model) == ("base", str(tmp_path / "mine"))
+
+
+def test_recorded_noises_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    for at, name in enumerate(("cafe/noise.wav", "street/noise.wav", "bus.wav", "white.wav")):
+        Path(name).parent.mkdir(exist_ok=True)
+        soundfile.write(name, sound * (at + 1), 16_000)
+    names = ["cafe/noise.wav@5", "street/noise.wav@5", "bus.wav@5", "white.wav@5", "white@5", "clean"]
+    found = conditions_of(names)
+    assert [labels(found)[one] for one in found] == [
+        "cafe/noise.wav@5",
+        "street/noise.wav@5",
+        "bus@5",
+        "white.wav@5",
+        "white@5",
+        "clean",
+    ]
+    assert len({one.recorded_sha256() for one in found[:4]}) == 4
+    assert found[4].recorded_sha256() == "" == found[5].recorded_sha256()
+
+
+def test_a_set_is_long_when_most_of_it_is(small_corpus: Path) -> None:
+    """One prompt over 30 s does not make a set of prompts one of recordings."""
+    one = read_corpus(str(small_corpus)).utterances[0]
+
+    def corpus(*seconds: float) -> Corpus:
+        spans = [replace(one, id=str(at), audio=replace(one.audio, duration=each)) for at, each in enumerate(seconds)]
+        return Corpus("s", SetAsked("m"), tuple(spans), Scoring("basic", "word"), "", "en")
+
+    prompts, talks = corpus(5, 31, 30, 4), corpus(5, 31, 40)
+    assert not prompts.long and [each.audio.duration for each in prompts.short] == [5, 30, 4]
+    assert talks.long and len(talks.short) == 1
+
+
+def test_another_engine_hears_an_utterance_over_a_window_whole(
+    small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    class Engine:
+        name, version, dtype, device = "faster-whisper", "1", "float32", "cpu"
+        about = SimpleNamespace(sha256="", dims=SimpleNamespace(encoder_layers=1, decoder_layers=1))
+
+        def transcribe(self, sounds: list[Any], languages: list[Any], *, long: bool) -> list[str]:
+            asked.append((len(sounds), long))
+            return ["words"] * len(sounds)
+
+    monkeypatch.setattr(contenders, "engine", lambda *given, **said: Engine())
+    one = read_corpus(str(small_corpus)).utterances[0]
+    soundfile.write(tmp_path / "long.wav", np.zeros(31 * 16_000, np.float32), 16_000)
+    over = replace(one, id="over", audio=replace(one.audio, path=str(tmp_path / "long.wav"), start=0.0, duration=31.0))
+    other = contenders.Other("theirs", "m", "", "faster-whisper", "cpu", "auto", tmp_path)
+    found = other.hear([one, over], contenders.Way(), Shelf(shared=False), None, lambda seconds: None)
+    assert asked == [(1, False), (1, True)] and set(found.texts) == {one.id, "over"}
+    asked.clear()
+    other.hear([one, over], contenders.Way("sequential"), Shelf(shared=False), None, lambda seconds: None)
+    assert asked == [(2, True)]
+
+
+def test_a_file_that_cannot_be_read_costs_speculation_no_more_than_itself(
+    small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    own = contenders.Own("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
+    student = contenders.Own("s", str(small_student), "student", "cpu", torch.float32, False)
+    one, two = read_corpus(str(small_corpus)).utterances[:2]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    broken = replace(two, audio=replace(two.audio, path=str(tmp_path / "broken.wav")))
+    found = compare_drafts(own.recogniser, own.assisted_by(student.checkpoint), [one, broken], 2)
+    assert (found.utterances, found.identical) == (1, 1)
+    assert [each.source for each in found.skipped] == [f"{two.corpus}/{two.id}"]
+
+
+def test_eight_bits_are_counted_as_such(small_teacher: Path) -> None:
+    """An int8 network holds its linear maps in a quarter of the bytes, and what else it has in full."""
+    network = contenders.Own("t", str(small_teacher), "", "cpu", torch.float32, False).recogniser.network
+    linear = sum(one.weight.numel() for one in network.modules() if isinstance(one, torch.nn.Linear))
+    whole = weights_mib(network)
+    small = weights_mib(
+        contenders.Own("t", str(small_teacher), "", "cpu", torch.float32, False, True).recogniser.network
+    )
+    assert linear and whole - 4.2 * linear / 2**20 < small < whole - 2.5 * linear / 2**20
+
+
 @pytest.mark.parametrize("name", ["quick.toml", "paper.toml"])
 def test_the_suites_of_the_project_are_valid(root: Path, name: str) -> None:
     suite = read_suite(root / "suites" / name)
@@ -277,8 +387,6 @@ def test_models_of_another_type_hear_for_themselves(
     settings: EvaluateSettings, small_teacher: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States on the shelf are shared by models of one encoder and one type of computation, by no others."""
-    from whisperstill.evaluate.shelf import Shelf
-
     ones = read_corpus(str(small_corpus)).utterances[:1]
     shelf, encoded = Shelf(shared=True), list[str]()
     for name, int8 in (("a", False), ("b", False), ("c", True)):
@@ -309,6 +417,11 @@ def test_limits_spread_and_pieces_lie_behind_each_other(findings: Findings, smal
     parts = cut(ones[4], 3.0)  # 7 s
     assert [(one.audio.start, one.audio.duration) for one in parts] == [(0.0, 3.0), (3.0, 3.0)]
     assert len({one.id for one in parts}) == 2 and cut(ones[0], 30.0) == [ones[0]]
+    long = replace(ones[0], audio=replace(ones[0].audio, start=1.0, duration=70.0))
+    assert [(one.audio.start, one.audio.duration) for one in cut(long, None)] == [
+        (1.0 + at * 70 / 3, 70 / 3) for at in range(3)
+    ]
+    assert cut(ones[0], None) == [ones[0]]
 
 
 def test_the_worst_are_of_what_was_heard(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:

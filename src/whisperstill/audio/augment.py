@@ -4,6 +4,7 @@ Speed is changed by resampling, pitch with it (Ko et al. 2015); noise is mixed i
 hides bands of pitch and stretches of time (Park et al. 2019, arXiv 1904.08779), here behind the spectrogram's mean.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxtyping import Float32
 from whisperstill.audio.files import AUDIO_SUFFIXES, load_audio
 from whisperstill.audio.noise import mix, pink, white
 from whisperstill.errors import SettingsError
+from whisperstill.files import file_sha256
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE
 
 WIDEST_BAND = 1 / 5
@@ -41,6 +43,11 @@ class Noises:
         if not self._found:
             raise SettingsError(f"noises must name at least one noise, found none in {', '.join(names) or 'nothing'}")
         self._read: dict[Path, np.ndarray] = {}
+
+    def sha256(self) -> str:
+        """Of the recordings' contents, in their order."""
+        files = [file_sha256(one) for one in self._found if isinstance(one, Path)]
+        return hashlib.sha256("".join(files).encode()).hexdigest()
 
     def over(
         self, speech: Float32[np.ndarray, "samples"], snr_db: float, rng: np.random.Generator

@@ -53,6 +53,10 @@ class Condition:
         """What it is in words: "white noise at 10 dB"."""
         return _kind(self.kind).words.format(level=self.level, noise=Path(self.kind).name)
 
+    def recorded_sha256(self) -> str:
+        """Of all recordings that the noise may be drawn from; empty for kinds that have a name."""
+        return _noises(self.kind).sha256() if self.kind not in _KINDS else ""
+
     def apply(
         self,
         sound: Float32[np.ndarray, "samples"],

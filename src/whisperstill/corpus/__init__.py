@@ -5,6 +5,5 @@ from whisperstill.corpus.long import split_long
 from whisperstill.corpus.packing import pack
 from whisperstill.corpus.reading import LAYOUTS, read_corpus
 from whisperstill.corpus.waveform import utterance_waveform, window_waveform
-from whisperstill.corpus.whole import joined
 
-__all__ = ["LAYOUTS", "Corpus", "joined", "pack", "read_corpus", "split_long", "utterance_waveform", "window_waveform"]
+__all__ = ["LAYOUTS", "Corpus", "pack", "read_corpus", "split_long", "utterance_waveform", "window_waveform"]

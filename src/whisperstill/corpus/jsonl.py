@@ -4,13 +4,14 @@
      "speaker": "7", "chapter": "3", "segments": [{"start": 0.0, "end": 1.2, "text": "HELLO"}]}
 
 Only `audio` must be there; it is relative to the manifest's folder, or an address (`s3://bucket/a-1.opus`). A recording
-with `segments` becomes one utterance per segment, of the session that the recording is; `joined` puts them together
-again. An empty text says that nothing is said; null, that nobody knows.
+with `segments` becomes one utterance per segment, of the session that the recording is, or is read whole where that is
+asked for. An empty text says that nothing is said; null, that nobody knows.
 """
 
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def recognises(source: Path) -> bool:
     return (source.is_file() and source.suffix.lower() in SUFFIXES) or _manifest_in(source) is not None
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
-    """One entry per line or segment."""
+def entries(source: Path, whole: bool = False) -> Iterator[Entry | Skipped]:
+    """One entry per line or segment; of `whole` recordings one per line, with its text, else that of its segments."""
     manifest = _manifest_in(source) or source
     if not manifest.is_file():
         raise CorpusError(f"expected a JSONL manifest at {source}, found none")
@@ -40,7 +41,7 @@ def entries(source: Path) -> Iterator[Entry | Skipped]:
                 continue
             where = f"{manifest.name}:{number}"
             try:
-                yield from _line(where, manifest.parent, line)
+                yield from _line(where, manifest.parent, line, whole)
             except CorpusError as error:
                 yield Skipped(where, str(error))
 
@@ -54,7 +55,7 @@ def _manifest_in(source: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _line(where: str, folder: Path, line: bytes) -> Iterator[Entry | Skipped]:
+def _line(where: str, folder: Path, line: bytes, whole: bool) -> Iterator[Entry | Skipped]:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -86,12 +87,24 @@ def _line(where: str, folder: Path, line: bytes) -> Iterator[Entry | Skipped]:
         yield recording
     elif not isinstance(segments, list):
         raise CorpusError(f"expected a list of segments, got {type(segments).__name__}")
+    elif whole:
+        yield recording if recording.text is not None else replace(recording, text=_joined(recording, segments))
     else:
         for number, segment in enumerate(segments):
             try:
                 yield _segment(recording, number, segment)
             except CorpusError as error:
                 yield Skipped(f"{where} segment {number}", str(error))
+
+
+def _joined(recording: Entry, segments: list[Any]) -> str | None:
+    """What is said in all segments, in order of time; None where one of them does not hold or does not say it."""
+    try:
+        parts = sorted((_segment(recording, *one) for one in enumerate(segments)), key=lambda one: one.start)
+    except CorpusError:
+        return None
+    texts = [one.text for one in parts]
+    return None if None in texts else " ".join(text for text in texts if text)
 
 
 def _segment(recording: Entry, number: int, segment: Any) -> Entry:

@@ -46,16 +46,19 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 """In the order in which they are tried: what can be told by a name first, what needs a search of the folder last."""
 
 
-def read_corpus(source: str | Path, *, layout: str = "auto", language: str | None = None) -> Corpus:
+def read_corpus(
+    source: str | Path, *, layout: str = "auto", language: str | None = None, whole: bool = False
+) -> Corpus:
     """The utterances of a manifest, a folder or `hf:name/config/split`; what is wrong in it is listed, never fatal.
 
     A manifest or a folder may lie in an object store (`s3://bucket/corpus`): audio is then fetched when it is heard,
     where its manifest states how long it is.
 
-    `layout` is a key of `LAYOUTS`; `auto` finds out. `language` (`en`) is taken where the corpus states none. The
-    corpus is named after its folder; a manifest that is not called manifest.* adds its own name. Raises `CorpusError`
-    when the source does not exist, has none of the layouts, or holds no usable utterance; `SettingsError` for a layout
-    that does not exist; `MissingExtraError` when the hub is asked for without the extra.
+    `layout` is a key of `LAYOUTS`; `auto` finds out. `language` (`en`) is taken where the corpus states none. With
+    `whole`, a JSONL manifest's recordings are not taken apart into its `segments`. The corpus is named after its
+    folder; a manifest that is not called manifest.* adds its own name. Raises `CorpusError` when the source does not
+    exist, has none of the layouts, or holds no usable utterance; `SettingsError` for a layout that does not exist;
+    `MissingExtraError` when the hub is asked for without the extra.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
@@ -69,7 +72,8 @@ def read_corpus(source: str | Path, *, layout: str = "auto", language: str | Non
             layout = next((name for name, known in LAYOUTS.items() if known.recognises(path)), "")
         if not layout:
             raise CorpusError(f"expected one of the layouts {', '.join(LAYOUTS)} at {source}, found none of them")
-        return gather(corpus_name(path), LAYOUTS[layout].entries(path), language)
+        entries = jsonl.entries(path, whole) if layout == "jsonl" else LAYOUTS[layout].entries(path)
+        return gather(corpus_name(path), entries, language)
     except OSError as error:
         raise CorpusError(f"cannot read {source}: {error.strerror or error}") from error
 

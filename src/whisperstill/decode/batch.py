@@ -1,6 +1,6 @@
 """A batch of windows decoded together, each row to its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,19 +20,21 @@ def decode_batch(
     start: Int[Tensor, "batch prompt"],
     rules: Rules,
     *,
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_new_tokens: int | Sequence[int] = MAX_NEW_TOKENS,
     top: int = 0,
     make_draft: Callable[[int, int], Draft] | None = None,
     blocks: tuple[int, ...] = (1,),
     exact: bool = False,
 ) -> tuple[list[Decoded], Speculation]:
-    """The most probable token at each step, until <|endoftext|> or `max_new_tokens`: greedy decoding.
+    """The most probable token at each step, until <|endoftext|> or `max_new_tokens` (of all, or of each row): greedy
+    decoding.
 
     Everything as in `Pool`; a draft changes nothing but the time it takes.
     """
     pool = Pool(network, rules, len(states), top, make_draft, blocks, exact)
+    most = [max_new_tokens] * len(states) if isinstance(max_new_tokens, int) else max_new_tokens
     jobs = [
-        Job(state, tuple(tokens), max_new_tokens=max_new_tokens)
-        for state, tokens in zip(states, start.tolist(), strict=True)
+        Job(state, tuple(tokens), max_new_tokens=limit)
+        for state, tokens, limit in zip(states, start.tolist(), most, strict=True)
     ]
     return pool.run(jobs), pool.counts

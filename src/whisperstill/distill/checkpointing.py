@@ -134,8 +134,7 @@ class Checkpoints:
                         with torch.no_grad():
                             (weight if what == "weight" else average[name]).copy_(file.get_tensor(key))
                     elif weight in updated:
-                        device = "cpu" if what == "step" else weight.device
-                        optimiser.state[weight][what] = file.get_tensor(key).to(device)
+                        optimiser.state[weight][what] = file.get_tensor(key).to(weight.device)  # `step` too: fused
         return Progress(**found)
 
     def load_best(self, network: Whisper) -> bool:

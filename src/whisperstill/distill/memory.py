@@ -1,6 +1,7 @@
 """How many windows a step's gradients are taken of at a time: as many as memory holds.
 
-Gradients of micro-batches add up to those of the whole, token by token, so this changes nothing but memory and speed.
+Gradients of micro-batches add up to those of the whole, token by token, so this changes nothing but memory and speed
+(and which branches dropout drops).
 Total memory is asked, not what happens to be free: on one machine a run is cut into the same micro-batches each time,
 and a resumed one ends with the same bits.
 """

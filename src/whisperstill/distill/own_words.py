@@ -34,10 +34,10 @@ def spoken(student: Whisper, begun: Loaded, rules: Rules) -> Loaded:
     was_training, batch = student.training, begun.batch
     student.eval()
     starts = batch.decoder_ids.view(len(batch.lengths), -1)
-    limit = min(MAX_NEW_TOKENS, begun.longest + MARGIN)
+    limits = [min(MAX_NEW_TOKENS, count + MARGIN) for count in begun.said]
     states = batch.states.to(student.device, student.dtype)
     with torch.no_grad():
-        found, _ = decode_batch(student, states, starts, rules, max_new_tokens=limit)
+        found, _ = decode_batch(student, states, starts, rules, max_new_tokens=limits)
     student.train(was_training)
     end, before = rules.vocabulary.end_of_text, starts.shape[1] - 1
     sequences = [

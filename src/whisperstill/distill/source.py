@@ -41,8 +41,8 @@ class Loaded:
     """Of audio."""
     own: bool = False
     """Whether the student says these windows itself (see `own_words`): the batch is at first what it begins with."""
-    longest: int = 0
-    """Most tokens of the teacher's in a window."""
+    said: tuple[int, ...] = ()
+    """Tokens of the teacher's in each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class BatchSource:
             lengths = tuple(map(len, starts))
             ones = torch.ones(len(nowhere))
             begun = Batch(windows, states, lengths, _joined(starts), _joined(starts), nowhere, nowhere, ones)
-            longest = max(len(example.labelled.tokens) for example in examples)
-            return Loaded(begun, None, None, seconds, own, longest)
+            said = tuple(len(example.labelled.tokens) for example in examples)
+            return Loaded(begun, None, None, seconds, own, said)
         views = [compose(example, self.vocabulary, self.drawing, epoch) for example in examples]
         scored = _joined([view.scored for view in views])
         known = [[self.kind == "live" or view.as_labelled] * len(view.scored) for view in views]
@@ -182,7 +182,9 @@ def _joined(rows: Sequence[Sequence[int] | Sequence[bool] | Sequence[float]]) ->
 
 def _steps(view: View) -> Tensor:
     """The teacher's steps at a view's scored tokens."""
-    return torch.tensor([step for step, scored in zip(view.steps, view.scored, strict=True) if scored])
+    return torch.tensor(
+        [step for step, scored in zip(view.steps, view.scored, strict=True) if scored], dtype=torch.long
+    )
 
 
 class TeacherDecoder:

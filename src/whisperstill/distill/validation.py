@@ -19,7 +19,7 @@ from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts, Utterance
 from whisperstill.records.edits import NO_EDITS
 from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import normaliser, normaliser_for
+from whisperstill.text.normalise import scored_units
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.units import WINDOW_SECONDS
 
@@ -61,7 +61,7 @@ class Validation:
 
     @torch.inference_mode()
     def edits(self) -> EditCounts:
-        """Word edits of the network as it is now, over all utterances."""
+        """Edits of the network as it is now, over all utterances, in what their languages count (`unit_for`)."""
         was_training = self.network.training
         self.network.eval()
         total = NO_EDITS
@@ -75,8 +75,7 @@ class Validation:
             )
             found, _ = decode_batch(self.network, states, start, self.rules)
             for (utterance, language, _), decoded in zip(items, found, strict=True):
-                clean = normaliser(normaliser_for(language))
                 heard = self.tokenizer.decode(list(decoded.tokens))
-                total = total + count_edits(clean(utterance.text or ""), clean(heard))
+                total = total + count_edits(scored_units(utterance.text or "", language), scored_units(heard, language))
         self.network.train(was_training)
         return EditCounts(*map(int, self.ranks.total(*astuple(total))))

@@ -53,7 +53,8 @@ class Views:
         seed: int,
         processes: int = 1,
     ) -> None:
-        """`processes` share the directory and the disk. Raises `SettingsError` for noises that are not there."""
+        """`processes` share the directory and the disk; views of another teacher, seed or augmentation belong into
+        another one. Raises `SettingsError` for noises that are not there."""
         self.augmentation = augmentation
         self._directory, self._teacher, self._vocabulary, self._seed = directory, teacher, vocabulary, seed
         self._noises = Noises(augmentation.noises) if augmentation.noisy else None
@@ -83,11 +84,6 @@ class Views:
                 save_file({"states": made.states, "hidden": made.hidden}, temporary)
             self._kept.append(path)
         return made
-
-    def clear(self) -> None:
-        """Remove all views."""
-        for path in self._directory.glob("*.safetensors"):
-            path.unlink(missing_ok=True)
 
     def plan(self, found: Sequence[Example], batch_size: int, epochs: int) -> Iterator[tuple[int, list[Example]]]:
         """The batches of all epochs: (epoch, examples). As many as without views, in an order that lets views serve."""

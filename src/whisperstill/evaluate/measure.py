@@ -33,6 +33,11 @@ class Scoring:
     seed: int = 0
     resamples: int = 1000
 
+    def split(self, text: str) -> list[str]:
+        """A text's units after normalisation."""
+        clean = normaliser(self.normaliser)(text)
+        return characters(clean) if self.unit == "character" else clean.split()
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -47,12 +52,12 @@ class Heard:
     @cached_property
     def references(self) -> list[list[str]]:
         """Words (or characters) after normalisation."""
-        return [self.split(one.text or "") for one in self.utterances]
+        return [self.scoring.split(one.text or "") for one in self.utterances]
 
     @cached_property
     def words(self) -> list[list[str]]:
         """The same of what was heard."""
-        return [self.split(text) for text in self.texts]
+        return [self.scoring.split(text) for text in self.texts]
 
     @cached_property
     def alignments(self) -> list[list[Pair]]:
@@ -63,11 +68,6 @@ class Heard:
     def edits(self) -> list[EditCounts]:
         """Counts of each utterance."""
         return [count_edits(mine, theirs) for mine, theirs in zip(self.references, self.words, strict=True)]
-
-    def split(self, text: str) -> list[str]:
-        """A text's units after normalisation."""
-        clean = normaliser(self.scoring.normaliser)(text)
-        return characters(clean) if self.scoring.unit == "character" else clean.split()
 
     def only(self, ids: Mapping[str, object]) -> "Heard":
         """The utterances with these ids."""

@@ -15,7 +15,8 @@ from whisperstill.audio.mel import pad_or_trim
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.rules import History
 from whisperstill.decode.speculation import Speculation
-from whisperstill.records import Utterance
+from whisperstill.errors import AudioError
+from whisperstill.records import Skipped, Utterance
 from whisperstill.records.findings import DraftShown, DraftToken
 from whisperstill.units import WINDOW_SECONDS
 
@@ -35,6 +36,8 @@ class Compared:
     draft_seconds: float
     """Decoding with it."""
     counts: Speculation
+    skipped: tuple[Skipped, ...]
+    """Utterances that could not be read."""
 
 
 def compare(
@@ -45,8 +48,8 @@ def compare(
     advance: Callable[[float], None] = lambda seconds: None,
 ) -> Compared:
     """Decode utterances of up to 30 s both ways, `batch_size` at a time; the first batch is decoded once more before,
-    to warm up. Raises `AudioError` for one that cannot be read."""
-    short = [one for one in utterances if one.audio.duration <= WINDOW_SECONDS]
+    to warm up. Those that cannot be read are skipped."""
+    short, skipped = _readable([one for one in utterances if one.audio.duration <= WINDOW_SECONDS])
     batches = [short[at : at + batch_size] for at in range(0, len(short), batch_size)]
     encoder = 0.0
     spent = {alone: 0.0, assisted: 0.0}
@@ -69,7 +72,7 @@ def compare(
             found[which] = [one.decoded.tokens for one in heard]
         identical += sum(map(tuple.__eq__, found[alone], found[assisted]))
         advance(sum(one.audio.duration for one in batch))
-    return Compared(len(short), identical, encoder, spent[alone], spent[assisted], assisted.speculation)
+    return Compared(len(short), identical, encoder, spent[alone], spent[assisted], assisted.speculation, skipped)
 
 
 @torch.inference_mode()
@@ -108,6 +111,17 @@ def shown(assisted: Recogniser, utterance: Utterance, name: str, block: int = SH
             found.append(DraftToken(text, "corrected", assisted.tokenizer.decode([proposed[at]])))
             left = 0
     return DraftShown(name, utterance.id, passes, tuple(found))
+
+
+def _readable(utterances: Sequence[Utterance]) -> tuple[list[Utterance], tuple[Skipped, ...]]:
+    found, skipped = [], []
+    for one in utterances:
+        try:
+            load_audio(one.audio.path, one.audio.start, one.audio.duration)
+            found.append(one)
+        except AudioError as error:
+            skipped.append(Skipped(f"{one.corpus}/{one.id}", str(error)))
+    return found, tuple(skipped)
 
 
 def _waveforms(utterances: Sequence[Utterance]) -> torch.Tensor:

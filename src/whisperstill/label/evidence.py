@@ -11,7 +11,7 @@ from whisperstill.label.repeats import longest_repeat
 from whisperstill.label.teacher import Visit
 from whisperstill.records import EditCounts, Labelled, Utterance, UtteranceEvidence, Window
 from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import normaliser, normaliser_for
+from whisperstill.text.normalise import scored_units, unit_for
 from whisperstill.text.tokenizer import Tokenizer, TokenWord
 from whisperstill.text.vocabulary import Vocabulary
 
@@ -49,7 +49,9 @@ def _word_ranges(
     if len(window.utterances) == 1:
         return [(0, len(words))]
     if window.has_text:
-        return split_hypothesis([w.text for w in words], [u.text or "" for u in window.utterances])
+        by_character = unit_for(language) == "character"
+        references = [u.text or "" for u in window.utterances]
+        return split_hypothesis([w.text for w in words], references, by_character=by_character)
     times = None
     if any(vocabulary.is_timestamp(token) for token in tokens):
         times, now, at = [], 0.0, 0
@@ -98,5 +100,4 @@ def _evidence(
 def _edits(utterance: Utterance, text: str, language: str) -> EditCounts | None:
     if utterance.text is None:
         return None
-    clean = normaliser(normaliser_for(language))
-    return count_edits(clean(utterance.text), clean(text))
+    return count_edits(scored_units(utterance.text, language), scored_units(text, language))

@@ -2,7 +2,7 @@
 
 Evidence is turned into some twenty figures an utterance; gradient-boosted trees (scikit-learn, extra `prediction`)
 learn on the utterances that have a reference what word error rate goes with them. Those utterances themselves are
-predicted by trees that did not see them (cross-fitting by speaker where speakers are known), so that what is said of
+predicted by trees that did not see them (cross-fitting by speaker where there are several), so that what is said of
 them is as honest as what is said of the others. Errors above 100 % count as 100.
 
 The strongest figure by far is a second opinion: the words of another model (tiny.en, the student) for the same audio.
@@ -19,7 +19,7 @@ from whisperstill.label.rules import wer_percent
 from whisperstill.label.store import LabelStore
 from whisperstill.records.labelled import Labelled, UtteranceEvidence
 from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import normaliser, normaliser_for
+from whisperstill.text.normalise import scored_units
 
 Rows = npt.NDArray[np.float64]
 FEWEST = 40
@@ -161,8 +161,7 @@ def _figures(
     after = np.nan if logprobs is None or seen.last_token >= len(logprobs) else float(logprobs[seen.last_token])
     proxy_wer = proxy_words = np.nan
     if heard is not None:
-        clean = normaliser(normaliser_for(language))
-        edits = count_edits(clean(heard), clean(text))
+        edits = count_edits(scored_units(heard, language), scored_units(text, language))
         proxy_wer = min(200.0, wer_percent(edits))
         proxy_words = (1 + len(words)) / (1 + len(heard.split()))
     return [
@@ -191,5 +190,7 @@ def predict_store(store: LabelStore, proxy: LabelStore | None, seed: int = 0) ->
     labels = list(store.labelled())
     seen = [one for labelled in labels for one in labelled.evidence]
     rows = figures(store, labels, None if proxy is None else opinions(proxy))
-    groups = [one.utterance.speaker or one.utterance.id for one in seen]
+    groups = [one.utterance.speaker or f"{one.utterance.corpus}/{one.utterance.id}" for one in seen]
+    if len({group for group, one in zip(groups, seen, strict=True) if one.edits is not None}) < PARTS:
+        groups = [f"{one.utterance.corpus}/{one.utterance.id}" for one in seen]  # an utterance may be in more packings
     return predict(rows, [known_wer(one) for one in seen], groups, seed)

@@ -132,6 +132,11 @@ def read_verdicts(directory: Path) -> tuple[Path, dict[Key, Verdict]]:
     }
 
 
+def verdicts_sha256(directory: Path) -> str:
+    """Of the verdicts in a folder; empty where there are none."""
+    return _sha256(directory / VERDICTS) if (directory / VERDICTS).exists() else ""
+
+
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise NotFoundError(f"expected a file {path}, there is none: run `whisperstill label` and `filter` again")

@@ -36,6 +36,8 @@ class Int8Linear(nn.Module):
     ) -> None:
         super().__init__()
         self._by_row = by_row
+        self.bytes = weight.numel() + 8 * len(weight)
+        """Held beside parameters and buffers: the weight, and per output its scale and bias in 32 bits."""
         self._bias = None if bias is None or not by_row else bias.detach().float()
         whole = weight.detach().float()
         scale = (whole.abs().amax(1) / 127).clamp(min=1e-12)

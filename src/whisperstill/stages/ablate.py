@@ -180,6 +180,8 @@ def _check(given: Recipe, settings: AblateSettings) -> None:
     if not any(getattr(settings, name) for name in asked):
         flags = ", ".join("--" + one.replace("_", "-") for one in asked)
         problems.append(f"nothing is varied: name at least one of {flags}")
+    if settings.decoder_layers and any(getattr(stage.settings, "layers", None) for stage in given.stages):
+        problems.append(f"{settings.recipe} names init.layers, which says how many there are: vary layers instead")
     if bool(settings.chunk_length) != bool(settings.long):
         problems.append("chunk_length and long go together: chunks are of recordings over 30 s")
     if not settings.seeds:

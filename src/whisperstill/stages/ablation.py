@@ -42,6 +42,10 @@ def open_bench(given: Recipe, settings: "AblateSettings", output: Path, console:
     bench.open()
     if bench.failures:
         raise SettingsError(f"{bench.failures[0].what}: {bench.failures[0].reason}")
+    if unknown := [one for one in settings.in_distribution if one not in bench.corpora]:
+        raise SettingsError(
+            f"in_distribution must name test sets ({', '.join(bench.corpora)}), got {', '.join(unknown)}"
+        )
     return bench
 
 
@@ -58,10 +62,10 @@ def row(
     bench: "Bench",
     settings: "AblateSettings",
 ) -> AblationRow:
-    """A value's students on all test sets of short utterances."""
+    """A value's students on the recipe's test sets."""
     from whisperstill.evaluate.contenders import Way
 
-    corpora = [one for one in bench.corpora.values() if not one.long]
+    corpora = [one for one in bench.corpora.values() if not one.asked.whole]
     way = Way(batch_size=settings.batch_size)
     heard: dict[str, dict[int, Heard]] = {corpus.name: {} for corpus in corpora}
     for seed, place in places.items():
@@ -143,7 +147,7 @@ def chunked(length: float, place: Path, bench: "Bench", settings: "AblateSetting
 
     way = Way("chunked", length, settings.batch_size)
     student = _student(place, bench)
-    long = [one for one in bench.corpora.values() if one.long]
+    long = [one for one in bench.corpora.values() if one.asked.whole]
     heard = {one.name: {settings.seeds[0]: _heard(student, one, way, bench)} for one in long}
     return _summed(f"{length:g}", heard, {}, settings)
 

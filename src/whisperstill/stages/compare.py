@@ -27,7 +27,7 @@ class CompareSettings:
     alpha: float = 0.05
     """Chance of calling anything worse or better that is not, over all comparisons together (Holm 1979)."""
     tolerance: float = 0.0
-    """A word error rate that rises by no more per cent points is not called worse."""
+    """A rate that rises by no more is not called worse: per cent points of word errors, made-up words in 100 clips."""
     max_slower: float | None = None
     """Per cent by which latency and memory may rise before that counts as worse; default: times do not decide."""
     resamples: int = 10_000
@@ -62,6 +62,8 @@ class CompareReport:
     only_after: tuple[str, ...]
     worse: int
     better: int
+    not_comparable: int
+    """Cells of the same name, but of other utterances."""
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +74,8 @@ class CompareReport:
 def run(settings: CompareSettings, console: Console) -> CompareReport:
     """Pair the cells of both findings, model by model of the same name, and test each difference.
 
-    Raises `NotFoundError` or `SettingsError` for what is no findings.json, and when the two have nothing in common.
+    Raises `NotFoundError` or `SettingsError` for what is no findings.json, and when the two have nothing in common, or
+    no cell of the same utterances.
     """
     problems = []
     if not 0 < settings.alpha < 1:
@@ -97,12 +100,17 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
         tuple(_name(theirs[key]) + f" by {theirs[key].model}" for key in theirs if key not in ours),
         worse=sum(one.verdict == "worse" for one in changes),
         better=sum(one.verdict == "better" for one in changes),
+        not_comparable=sum(one.verdict == "not comparable" for one in changes),
     )
+    if report.not_comparable == len(changes):
+        raise SettingsError("the two findings were measured on other utterances: evaluate both on the same sets")
     console.table(f"{before.name}: before and after", COLUMNS, [_row(one) for one in changes])
     for where, names in (("before", report.only_before), ("after", report.only_after)):
         if names:
             console.info(f"measured {where} alone: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
-    same = len(changes) - report.worse - report.better
+    if report.not_comparable:
+        console.warn(f"{report.not_comparable} of {len(changes)} cannot be compared: they are of other utterances")
+    same = len(changes) - report.worse - report.better - report.not_comparable
     console.info(f"{report.better} better, {report.worse} worse, {same} no different as far as can be told")
     return report
 
@@ -125,7 +133,6 @@ def _cells(findings: Findings) -> dict[tuple[Any, ...], Cell]:
     return {
         (one.measurement, one.model, one.set, one.decoding, one.chunk_length, one.condition): one
         for one in findings.cells
-        if one.words
     }
 
 
@@ -138,16 +145,17 @@ def _name(cell: Cell) -> str:
 def _paired(before: Cell, after: Cell, seed: int, resamples: int) -> Change:
     from whisperstill.evaluate.intervals import paired_bootstrap
 
-    what = f"WER on {_name(after)}"
+    what = f"WER on {_name(after)}" if after.words else f"words made up in 100 clips of {_name(after)}"
+    was, now = _rate(before), _rate(after)
     if before.utterance_words != after.utterance_words or not before.utterance_words:
-        return Change(what, after.model, before.wer, after.wer, 0.0, 0.0, 1.0, "not comparable")
+        return Change(what, after.model, was, now, 0.0, 0.0, 1.0, "not comparable")
     found = paired_bootstrap(_counts(after), _counts(before), seed=seed, resamples=resamples)
     identical = before.utterance_errors == after.utterance_errors
     return Change(
         what,
         after.model,
-        before.wer,
-        after.wer,
+        was,
+        now,
         100 * found.low,
         100 * found.high,
         1.0 if identical else found.p,
@@ -155,10 +163,17 @@ def _paired(before: Cell, after: Cell, seed: int, resamples: int) -> Change:
     )
 
 
+def _rate(cell: Cell) -> float:
+    if cell.words:
+        return cell.wer
+    return 100 * sum(cell.utterance_errors) / len(cell.utterance_errors) if cell.utterance_errors else 0.0
+
+
 def _counts(cell: Cell) -> list[EditCounts]:
-    """Errors and lengths are all that a rate needs: all errors are taken as insertions."""
+    """Errors and lengths are all that a rate needs: all errors are taken as insertions. Where nobody speaks a clip
+    counts as one word, so that the rate is words made up per clip."""
     return [
-        EditCounts(words, 0, 0, errors)
+        EditCounts(words if cell.words else 1, 0, 0, errors)
         for words, errors in zip(cell.utterance_words, cell.utterance_errors, strict=True)
     ]
 

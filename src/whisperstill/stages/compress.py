@@ -200,7 +200,9 @@ def _check(settings: CompressSettings) -> None:
     ]
     if settings.learning_rate <= 0 or settings.clip <= 0:
         problems.append("learning_rate and clip must be above 0")
-    if settings.packings is not None and settings.packings < 1:
-        problems.append(f"packings must be at least 1, got {settings.packings}")
+    for name in ("packings", "max_steps"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            problems.append(f"{name} must be at least 1, got {value}")
     if problems:
         raise SettingsError("; ".join(problems))

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,10 @@ def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:
                 found.append(training(train, label, student, windows, tokens, speeds))
             case "evaluate" if teacher and student:
                 found.append(evaluating(settings, teacher, student, speeds))
+            case "filter" if getattr(settings, "tune", None) and train and student and windows is not None:
+                pilots = len(settings.tune_wer) * len(settings.tune_seeds)
+                one = training(replace(train, max_steps=settings.tune_steps), label, student, windows, tokens, speeds)
+                found.append(StageEstimate("filter", pilots * (one.seconds or 0.0), f"{pilots} pilots"))
             case "filter" | "init":
                 found.append(StageEstimate(stage.verb, 5.0, "no network is run"))
             case "transcribe":

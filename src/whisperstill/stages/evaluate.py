@@ -7,7 +7,7 @@ and of the settings that matter, and found again by the next run.
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -131,6 +131,7 @@ def run(settings: EvaluateSettings, console: Console) -> "EvaluateReport | Suite
                 unit=one.unit,
                 batch_size=settings.batch_size,
                 dtype=str(dtype),
+                device=device,
                 seed=settings.seed,
                 resamples=settings.bootstrap_resamples,
                 **({"true_length": True} if settings.true_length else {}),
@@ -189,7 +190,8 @@ def _read_sets(settings: EvaluateSettings, problems: list[Skipped], console: Con
         sets.append(_Set(manifest, corpus.name, utterances, corpus_digest(utterances), normaliser, unit))
     if not sets:
         raise CorpusError(f"nothing to evaluate on: {problems[-1].reason}")
-    return sets
+    names = Counter(one.name for one in sets)
+    return [one if names[one.name] == 1 else replace(one, name=one.manifest) for one in sets]
 
 
 def _how_to_score(

@@ -20,6 +20,7 @@ from whisperstill.stages.fingerprint import jsonable
 if TYPE_CHECKING:
     from whisperstill.label.prediction import Prediction
     from whisperstill.label.store import LabelStore
+    from whisperstill.stages.recipe import Planned
 
 PREDICTED = "predicted_wer"
 """The rule that needs all labels together, unlike those in `label.rules`."""
@@ -46,7 +47,7 @@ class FilterSettings(RuleSettings):
     """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
     tune: Path | None = None
     """A recipe: of several limits on the word error rate the one is taken whose pilot, a short training by the recipe's
-    `[init]` and `[train]`, has the lowest validation error (the paper chose its λ so)."""
+    `[init]` and `[train]` on what these rules keep, has the lowest validation error (the paper chose its λ so)."""
     tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
     """The limits that are tried, per cent."""
     tune_steps: int = 150
@@ -98,11 +99,11 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     from whisperstill.label.store import open_labels
     from whisperstill.label.verdicts import Row, rows, write_verdicts
 
-    if settings.sweep and not all(limit >= 0 for limit in settings.sweep_wer or (-1,)):
-        raise SettingsError(f"sweep_wer must name limits of 0 or more per cent, got {list(settings.sweep_wer)}")
+    _check(settings)
     store = open_labels(settings.labels)
     if not store.finished:
         console.warn(f"the labels in {settings.labels} are not finished; filter again once they are")
+    predicted = _prediction(settings, store)
     pilots = _pilots(settings, console)
     rules = (
         replace(settings.rules, max_wer=min(pilots, key=lambda limit: (pilots[limit], -limit)))
@@ -113,7 +114,6 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     everything = Tally()
     by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED, NOT_DRAWN)}
     chosen = None if settings.max_hours is None else drawn(store.labelled(), rules, settings.max_hours)
-    predicted = _prediction(settings, store)
     expected = iter(predicted.wer if predicted else ())
     written: list[Row] = []
     for labelled in store.labelled():
@@ -181,26 +181,51 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         )
     if stages["label"].place.resolve() != settings.labels.resolve():
         raise SettingsError(f"{settings.tune} is about the labels in {stages['label'].place}, not in {settings.labels}")
-    vary = f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]"
-    found = run_sweep(
-        SweepSettings(settings.tune, (vary,), settings.tune_seeds, settings.tune_steps, settings.output / "pilots"),
-        console,
-    )
+    vary = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_other_rules(settings, stages["filter"]))
+    place = settings.output.with_name(f"{settings.output.name}-pilots")
+    found = run_sweep(SweepSettings(settings.tune, vary, settings.tune_seeds, settings.tune_steps, place), console)
     pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in found.rows}
     best = min(pilots, key=lambda limit: (pilots[limit], -limit))
     console.info(f"the pilot with at most {best:g} % word errors in its labels did best ({pilots[best]:.2f} %)")
     return pilots
 
 
-def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
+def _other_rules(settings: FilterSettings, asked: "Planned") -> list[str]:
+    """The rules but `max_wer` where they are not the recipe's: pilots are of this filter."""
+    found, problems = [], []
+    for field in fields(RuleSettings):
+        value = getattr(settings, field.name)
+        if field.name == "max_wer" or value == getattr(asked.settings, field.name):
+            continue
+        if value is None:
+            problems.append(field.name)
+        else:
+            found.append(f"filter.{field.name}=[{json.dumps(value)}]")
+    if problems:
+        raise SettingsError(
+            f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
+        )
+    return found
+
+
+def _check(settings: FilterSettings) -> None:
+    problems = []
+    if settings.sweep and not all(limit >= 0 for limit in settings.sweep_wer or (-1,)):
+        problems.append(f"sweep_wer must name limits of 0 or more per cent, got {list(settings.sweep_wer)}")
     if settings.max_predicted_wer is None:
         if settings.weigh:
-            raise SettingsError("weigh needs max_predicted_wer: labels are weighed by their predicted error rate")
+            problems.append("weigh needs max_predicted_wer: labels are weighed by their predicted error rate")
         if settings.proxy is not None:
-            raise SettingsError("proxy needs max_predicted_wer: a second opinion is for the prediction")
+            problems.append("proxy needs max_predicted_wer: a second opinion is for the prediction")
+    elif not 0 <= settings.max_predicted_wer <= 100:
+        problems.append(f"max_predicted_wer must be 0 to 100 per cent, got {settings.max_predicted_wer:g}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+
+
+def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
+    if settings.max_predicted_wer is None:
         return None
-    if not 0 <= settings.max_predicted_wer <= 100:
-        raise SettingsError(f"max_predicted_wer must be 0 to 100 per cent, got {settings.max_predicted_wer:g}")
     from whisperstill.label.prediction import predict_store
     from whisperstill.label.store import open_labels
 

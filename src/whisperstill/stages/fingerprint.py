@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from whisperstill.stages.recipe import Planned
+from whisperstill.stages.recipe import Planned, read_content
 
 WHOLE_FILE_BYTES = 64 * 2**20
 """Larger files (weights) are known by their size and their time of change."""
@@ -29,6 +29,7 @@ def fingerprint(stage: Planned, folder: Path, made: Mapping[Path, str]) -> str:
 
     `folder` is where the recipe lies; `made` holds the hash of what earlier stages left, by the place they left it.
     """
+    tuned = getattr(stage.settings, "tune", None)  # a recipe, of which two tables matter; often this very one
     seen = {
         "verb": stage.verb,
         "settings": {
@@ -37,9 +38,14 @@ def fingerprint(stage: Planned, folder: Path, made: Mapping[Path, str]) -> str:
             if field.name not in WITHOUT_EFFECT and (value := getattr(stage.settings, field.name)) != field.default
         },
         "inputs": {
-            relative(path, folder): contents(path, made) for path in named_paths(stage.settings) if path != stage.place
+            relative(path, folder): contents(path, made)
+            for path in named_paths(stage.settings)
+            if path not in (stage.place, tuned)
         },
     }
+    if isinstance(tuned, Path):
+        content = read_content(tuned)
+        seen["pilots"] = {verb: content.get(verb) for verb in ("init", "train")}
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 

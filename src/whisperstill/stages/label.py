@@ -82,6 +82,12 @@ class LabelReport:
     problems: tuple[Skipped, ...]
 
 
+def _read_from(window: Window, settings: LabelSettings) -> str:
+    """What a window's labels come from: its sound, and its transcripts where those are read."""
+    texts = [one.text for one in window.utterances] if settings.transcripts == "corpus" else []
+    return "\n".join([window.id, *map(str, texts)])
+
+
 def run(settings: LabelSettings, console: Console) -> LabelReport:
     """Label a corpus, or finish labelling it.
 
@@ -153,7 +159,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
         },
     }
     plan = {
-        name: Planned(name, shard, plan_hash(window.id for window in shard))
+        name: Planned(name, shard, plan_hash(_read_from(window, settings) for window in shard))
         for name, shard in ((f"{index:05d}", shard) for index, shard in enumerate(shards))
     }
     writer = StoreWriter(settings.output, header, {name: one.plan for name, one in plan.items()})

@@ -5,7 +5,7 @@ To add one: a table in `stages.suite_file`, a function here that yields `(field 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from whisperstill.records.findings import (
 )
 from whisperstill.records.plain import from_plain
 from whisperstill.records.random import rng
-from whisperstill.stages.run import read_json
+from whisperstill.stages.run import marker, read_json
 from whisperstill.stages.suite import Bench, Corpus, spread
 from whisperstill.stages.suite_file import (
     ChunkLength,
@@ -79,22 +79,29 @@ def chunk_length(bench: Bench, table: ChunkLength) -> Found:
 
 
 def noise(bench: Bench, table: Noise) -> Found:
-    """Every model on every set under every condition."""
+    """Every model on every set under every condition; utterances over 30 s are left out."""
     conditions = conditions_of(table.conditions)
+    names = labels(conditions)
     for corpus in bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech):
-        part = replace(corpus, utterances=tuple(spread(corpus.utterances, table.limit)))
+        part = replace(corpus, utterances=tuple(spread(corpus.short, table.limit)))
         part = replace(part, sha256=f"{corpus.sha256} {len(part.utterances)}")
         for condition in conditions:
             change = changed_by(condition, part, table.seed)
+            changed = {"condition": condition.name, "seed": table.seed, "noise": condition.recorded_sha256()}
             way = Way(batch_size=bench.settings.batch_size)
-            yield from _cells(bench, "noise", table.models, part, way, labelled(condition), change, table.seed)
+            yield from _cells(bench, "noise", table.models, part, way, names[condition], change, changed)
 
 
-def labelled(condition: Condition) -> str:
-    """Its name; of recorded noise the file's, wherever that lies."""
-    if condition.kind in NAMES:
-        return condition.name
-    return f"{Path(condition.kind).stem}@{condition.level:g}"
+def labels(conditions: Sequence[Condition]) -> dict[Condition, str]:
+    """Their names; of recorded noise the file's, wherever that lies, or as much of its path as tells it from others."""
+    kinds = {one.kind for one in conditions if one.kind not in NAMES}
+    found = {}
+    for kind in kinds:
+        path, others = Path(kind), [Path(other) for other in kinds if other != kind]
+        shorter = (path.stem, path.name, f"{path.parent.name}/{path.name}")
+        taken = {name for one in others for name in (one.stem, one.name, f"{one.parent.name}/{one.name}")} | {*NAMES}
+        found[kind] = next((name for name in shorter if name not in taken), kind)
+    return {one: f"{found[one.kind]}@{one.level:g}" if one.kind in found else one.name for one in conditions}
 
 
 def changed_by(condition: Condition, corpus: Corpus, seed: int) -> Change | None:
@@ -123,7 +130,7 @@ def _cells(
     way: Way,
     condition: str = "",
     change: Change | None = None,
-    seed: int = 0,
+    changed: Mapping[str, Any] | None = None,
 ) -> Found:
     """A set by all models, the teacher first: the others are held against it."""
     encoders = Counter(
@@ -134,7 +141,7 @@ def _cells(
     for name in bench.models(models):
         if not bench.contenders[name].knows(way):
             continue
-        heard = bench.hear(name, corpus, way, shelf, condition, change, seed)
+        heard = bench.hear(name, corpus, way, shelf, condition, change, changed)
         if heard is None:
             continue
         is_teacher = name == bench.suite.teacher
@@ -168,11 +175,9 @@ def speed(bench: Bench, table: SpeedTable) -> Found:
     ours = [(name, one) for name in bench.models(table.models) if isinstance(one := bench.contenders[name], Own)]
     for size in table.batch_sizes:
         key = bench.outcomes.key(
-            speed=[one.checkpoint.sha256 for _, one in ours],
+            speed=[one.identity for _, one in ours],
             batch_size=size,
             rounds=table.rounds,
-            device=bench.device,
-            dtype=str(bench.dtype),
             threads=torch.get_num_threads(),
         )
         found = bench.outcomes.find(key)
@@ -189,7 +194,7 @@ def speed(bench: Bench, table: SpeedTable) -> Found:
                         "real_time_factor": one.latency_ms / 1000 / (WINDOW_SECONDS * size),
                         "tokens": STEPS,
                         "weights_mib": weights_mib(network),
-                        "peak_mib": peak_mib(contender.measured.source, size, bench.device, bench.dtype),
+                        "peak_mib": peak_mib(contender.measured.source, size, bench.device, contender.measured.dtype),
                     }
                     for one, network, (_, contender) in zip(taken, networks, ours, strict=True)
                 ]
@@ -201,13 +206,16 @@ def speed(bench: Bench, table: SpeedTable) -> Found:
 
 def speculative(bench: Bench, table: Speculative) -> Found:
     """The teacher with each student as its draft, at each batch size, and a few utterances token by token."""
+    import torch
+
     from whisperstill.evaluate.speculative import compare, shown
 
     teacher = bench.contenders.get(bench.suite.teacher or "")
     if not isinstance(teacher, Own):
         raise SettingsError("speculation needs a teacher in our own engine")
     corpora = bench.sets(table.sets, lambda one: not one.long and not one.asked.non_speech)
-    utterances = [one for corpus in corpora for one in spread(corpus.utterances, table.limit)]
+    parts = [(corpus.name, one) for corpus in corpora for one in spread(corpus.short, table.limit)]
+    utterances = [one for _, one in parts]
     if not utterances:
         raise SettingsError("speculation needs a set of utterances up to 30 s")
     for name in bench.suite.students:
@@ -222,6 +230,7 @@ def speculative(bench: Bench, table: Speculative) -> Found:
                 batch_size=size,
                 corpora=[one.sha256 for one in corpora],
                 limit=table.limit,
+                threads=torch.get_num_threads(),
             )
             found = bench.outcomes.find(key)
             if found is None:
@@ -237,16 +246,19 @@ def speculative(bench: Bench, table: Speculative) -> Found:
                     "identical": sums.identical,
                     "accepted": 100 * sums.counts.acceptance,
                     "tokens_per_step": sums.counts.tokens_per_verification,
+                    "skipped": {one.source: one.reason for one in sums.skipped},
                 }
                 bench.outcomes.keep(key, found)
+            bench.skipped |= found["skipped"]
+            figures = {key: value for key, value in found.items() if key != "skipped"}
             yield (
                 "speculations",
-                SpeculationMeasured(model=teacher.measured.name, draft=name, batch_size=size, **found),
+                SpeculationMeasured(model=teacher.measured.name, draft=name, batch_size=size, **figures),
             )
         if table.shown:
             assisted = assisted or teacher.assisted_by(student.checkpoint)
-            for one in spread(utterances, table.shown):
-                yield "drafts", shown(assisted, one, one.corpus)
+            for name_of_set, one in spread(parts, table.shown):
+                yield "drafts", shown(assisted, one, name_of_set)
 
 
 def worst(bench: Bench, table: WorstOf) -> Found:
@@ -273,17 +285,24 @@ def include(bench: Bench, table: Include) -> Found:
                 raise NotFoundError(f"expected ablations.json, as `whisperstill ablate` leaves it, at {place}")
             for one in content["ablations"]:
                 yield "ablations", from_plain(Ablation, one)
-    ledger: dict[str, int] = {}
+    given: dict[str, int] = {}
     if table.filtered:
         with bench.noting(f"filter {table.filtered}"):
-            content = read_json(Path(table.filtered) / "filter.json")
-            if "kept" not in content:
+            given = ledger(Path(table.filtered))
+            if not given:
                 raise NotFoundError(f"expected what `whisperstill filter` leaves in {table.filtered}")
-            ledger = {"kept": content["kept"], **content["dropped"]}
     for name in bench.suite.students:
-        points = curve(Path(bench.suite.models[name].model) / "metrics.jsonl")
-        if points or ledger:
-            yield "trainings", Training(name, points, ledger)
+        student = Path(bench.suite.models[name].model)
+        labels = read_json(marker(student)).get("settings", {}).get("labels")
+        points, kept = curve(student / "metrics.jsonl"), ledger(Path(labels)) if labels else {}
+        if points or kept or given:
+            yield "trainings", Training(name, points, kept or given)
+
+
+def ledger(filtered: Path) -> dict[str, int]:
+    """What a filter kept, and what it dropped by which rule; empty where there was none."""
+    content = read_json(filtered / "filter.json")
+    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
 
 
 def curve(path: Path) -> tuple[CurvePoint, ...]:

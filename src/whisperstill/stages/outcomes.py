@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperstill.files import write_whole
+from whisperstill._version import __version__
+from whisperstill.files import file_sha256, write_whole
 from whisperstill.records import Utterance
 
 
@@ -25,7 +26,7 @@ class Outcomes:
 
     def key(self, **depends_on: Any) -> str:
         """The hash of all that an outcome depends on."""
-        return self.digest(json.dumps(depends_on, sort_keys=True).encode())
+        return self.digest(json.dumps({**depends_on, "version": __version__}, sort_keys=True).encode())
 
     def find(self, key: str) -> dict[str, Any] | None:
         """What was kept under a key; None when it is not there, or not whole."""
@@ -52,12 +53,14 @@ class Outcomes:
 
 
 def corpus_digest(utterances: Sequence[Utterance]) -> str:
-    """Hash of a corpus's utterances: what is said, where in which file, and the files' sizes."""
+    """Hash of a corpus's utterances: what is said, and where in which sound. Files are read; of what lies elsewhere
+    the address is taken."""
+    files = {one.audio.path: "" for one in utterances}
+    for path in files:
+        files[path] = file_sha256(Path(path)) if Path(path).is_file() else path
     digest = hashlib.sha256()
     for one in utterances:
-        path = Path(one.audio.path)
-        size = path.stat().st_size if path.is_file() else -1
-        seen = [one.id, path.name, size, one.audio.start, one.audio.duration, one.text, one.language]
+        seen = [one.id, files[one.audio.path], one.audio.start, one.audio.duration, one.text, one.language]
         digest.update(json.dumps(seen).encode() + b"\n")
     return digest.hexdigest()
 

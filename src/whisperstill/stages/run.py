@@ -88,6 +88,8 @@ def run(settings: RunSettings, console: Console) -> RunReport:
         earlier = read_json(marker(stage.place))
         done = earlier.get("key") == key and earlier.get("state") == "finished" and stage.place.exists()
         left_out = bool(settings.only) and stage.verb not in settings.only
+        if left_out and not done:
+            made[stage.place] = earlier.get("key", key)  # what is there was made otherwise
         title = f"[{number}/{len(recipe.stages)}] {stage.verb}"
         if (done or left_out) and stage.verb not in settings.again:
             console.info(f"{title}: {'done already' if done else 'left out'} ({stage.place})")

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from whisperstill.errors import CorpusError, SettingsError, WhisperstillError
 from whisperstill.files import write_whole
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from whisperstill.evaluate.shelf import Shelf
     from whisperstill.stages.evaluate import EvaluateSettings
     from whisperstill.stages.outcomes import Outcomes
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +67,15 @@ class Corpus:
 
     @property
     def long(self) -> bool:
-        """Whether it holds recordings of more than a window."""
+        """Whether most of it is recordings of more than a window: then it is of the long form."""
+        return 2 * len(self.short) < len(self.utterances)
+
+    @property
+    def short(self) -> tuple[Utterance, ...]:
+        """What fits into a window."""
         from whisperstill.units import WINDOW_SECONDS
 
-        return any(one.audio.duration > WINDOW_SECONDS for one in self.utterances)
+        return tuple(one for one in self.utterances if one.audio.duration <= WINDOW_SECONDS)
 
 
 @dataclass
@@ -118,20 +126,23 @@ class Bench:
         return Other(name, asked.model, asked.role, asked.engine, self.settings.device, asked.dtype, cache)
 
     def _corpus(self, name: str, asked: SetAsked) -> Corpus:
-        from whisperstill.corpus import joined, read_corpus
+        from whisperstill.corpus import read_corpus
         from whisperstill.evaluate.measure import Scoring
         from whisperstill.stages.outcomes import corpus_digest
         from whisperstill.text.normalise import normaliser_for, unit_for
 
         settings = self.settings
-        read = read_corpus(asked.manifest, layout=settings.layout, language=asked.language or settings.language)
+        said = asked.language or settings.language
+        read = read_corpus(asked.manifest, layout=settings.layout, language=said, whole=asked.whole)
         self.skipped |= {f"{name}: {one.source}": one.reason for one in read.skipped}
-        utterances = list((joined(read) if asked.whole else read).utterances)
+        utterances = list(read.utterances)
         if asked.ids:
             utterances = [one for one in utterances if any(fnmatchcase(one.id, like) for like in asked.ids)]
         if not asked.non_speech:
-            self.skipped |= {f"{name}: {one.id}": "has no transcript" for one in utterances if one.text is None}
-            utterances = [one for one in utterances if one.text is not None]
+            written = [one for one in utterances if one.text is not None]
+            if missing := len(utterances) - len(written):
+                self.skipped[name] = f"{missing} of {len(utterances)} utterances have no transcript"
+            utterances = written
         if not utterances:
             raise CorpusError(f"expected utterances with transcripts in {asked.manifest}, found none")
         if not asked.non_speech and not any((one.text or "").strip() for one in utterances):
@@ -141,6 +152,10 @@ class Bench:
         utterances = spread(utterances, min(filter(None, (asked.limit, settings.limit)), default=None))
         languages = {one.language for one in utterances}
         language = languages.pop() if len(languages) == 1 else None
+        if settings.normaliser == "auto" and language is None and not asked.non_speech:
+            self.skipped[f"{name}: language"] = (
+                "several or none is stated: scored by the basic normaliser; say which by language = 'en' of the set"
+            )
         chosen = normaliser_for(language) if settings.normaliser == "auto" else settings.normaliser
         scoring = Scoring(chosen, unit_for(language), settings.seed, settings.bootstrap_resamples)
         return Corpus(name, asked, tuple(utterances), scoring, corpus_digest(utterances), language or "")
@@ -168,9 +183,11 @@ class Bench:
         shelf: "Shelf",
         condition: str = "",
         change: "Change | None" = None,
-        seed: int = 0,
+        changed: Mapping[str, Any] | None = None,
     ) -> "Heard | None":
-        """What a model hears in a set; found again where it was heard before. None where that fails."""
+        """What a model hears in a set; found again where it was heard before. None where that fails. `changed` is all
+        that the `change` depends on, `condition` its name."""
+        from whisperstill.audio.voice import detector_of
         from whisperstill.evaluate.measure import ordered
 
         contender = self.contenders[model]
@@ -180,7 +197,8 @@ class Bench:
                 **contender.identity,
                 corpus=corpus.sha256,
                 way=asdict(way),
-                **({"condition": condition, "seed": seed} if change else {}),
+                voice=type(detector_of()).__name__ if way.options else "",
+                changed=dict(changed or {}),
             )
             outcome = self.outcomes.find(key)
             if outcome is None:
@@ -224,16 +242,20 @@ class Noting:
 
 
 def cut(utterance: Utterance, seconds: float | None) -> list[Utterance]:
-    """Pieces of so many seconds, one behind the other; what is left at the end, if it is shorter, is left out."""
-    if seconds is None or utterance.audio.duration < seconds:
-        return [utterance]
+    """Pieces of so many seconds, one behind the other; what is left at the end, if it is shorter, is left out. None:
+    as few equal ones as fit into windows."""
+    from whisperstill.units import WINDOW_SECONDS
+
     audio = utterance.audio
+    seconds = seconds or audio.duration / ceil(audio.duration / WINDOW_SECONDS)
+    if audio.duration <= seconds:
+        return [utterance]
     count = int(audio.duration / seconds + 1e-6)
     spans = [replace(audio, start=audio.start + at * seconds, duration=seconds) for at in range(count)]
     return [replace(utterance, id=f"{utterance.id}+{at * seconds:g}", audio=span) for at, span in enumerate(spans)]
 
 
-def spread(utterances: Sequence[Utterance], limit: int | None) -> list[Utterance]:
+def spread(utterances: Sequence[Item], limit: int | None) -> list[Item]:
     """At most `limit` of them, at even distances."""
     if limit is None or len(utterances) <= limit:
         return list(utterances)
@@ -299,7 +321,7 @@ def _described(corpus: Corpus) -> SetMeasured:
         sha256=corpus.sha256,
         utterances=len(corpus.utterances),
         hours=seconds / 3600,
-        words=sum(len((one.text or "").split()) for one in corpus.utterances),
+        words=sum(len(corpus.scoring.split(one.text or "")) for one in corpus.utterances),
         language=corpus.language,
         normaliser=corpus.scoring.normaliser,
         unit=corpus.scoring.unit,

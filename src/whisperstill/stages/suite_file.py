@@ -33,15 +33,15 @@ Models called `teacher` and `student` have that role unasked; where a measuremen
 that have it. What is measured is what has a table.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from whisperstill.audio.conditions import NAMES
 from whisperstill.errors import SettingsError
 from whisperstill.stages.recipe import read_content
-from whisperstill.stages.typed import fill
+from whisperstill.stages.typed import fill, names_path, placed
 from whisperstill.units import WINDOW_SECONDS
 
 Table = TypeVar("Table")
@@ -76,7 +76,8 @@ class SetAsked:
     ids: tuple[str, ...] = ()
     """Only utterances whose id is like one of these (`street_*`)."""
     pieces: float | None = None
-    """Cut each into pieces of so many seconds: for sets in which nobody speaks."""
+    """Cut each into pieces of so many seconds: for sets in which nobody speaks. None: into as few equal ones as fit
+    into windows."""
     whole: bool = False
     """Recordings whole, where the manifest has them as segments: for `long_form`."""
     limit: int | None = None
@@ -85,7 +86,7 @@ class SetAsked:
 
 @dataclass(frozen=True)
 class ShortForm:
-    """Sets of utterances up to 30 s, one window each."""
+    """Sets of utterances; one up to 30 s is one window, the few others are recordings to every engine."""
 
     models: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
@@ -101,7 +102,7 @@ class NonSpeech:
 
 @dataclass(frozen=True)
 class LongForm:
-    """Sets of longer recordings."""
+    """Sets most of whose utterances are recordings over 30 s."""
 
     models: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
@@ -130,7 +131,7 @@ class Noise:
     conditions: tuple[str, ...] = ("white@40:-10:-5", "pink@40:-10:-5")
     """See `audio.conditions`: `white@10` is white noise at an SNR of 10 dB, `white@40:-10:-5` is twelve of them."""
     limit: int | None = None
-    """Only so many utterances of each set, spread over it."""
+    """Only so many utterances of each set, spread over it; those over 30 s are left out."""
     seed: int = 0
     """Of the noise."""
 
@@ -219,7 +220,8 @@ class Suite:
 
 
 def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
-    """Reads and checks a suite. `models` take the place of its models: a teacher, and students.
+    """Reads and checks a suite. `models`, seen from the working directory, take the place of its models: a teacher, and
+    students.
 
     Raises `NotFoundError` without such a file, `SettingsError`, which names all problems at once.
     """
@@ -241,9 +243,11 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
         for key, kind in MEASUREMENTS.items()
         if key in tables
     }
+    if isinstance(noise := wanted.get("noise"), Noise):
+        wanted["noise"] = replace(noise, conditions=tuple(_beside(one, path.parent) for one in noise.conditions))
     for name in ("teacher", "student"):
         if name in asked and not asked[name].role:
-            asked[name] = dataclasses.replace(asked[name], role=name)
+            asked[name] = replace(asked[name], role=name)
     problems += _amiss(asked, sets, wanted)
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
@@ -255,7 +259,14 @@ def _as_roles(models: tuple[str, ...]) -> dict[str, Any]:
     """The first is the teacher; one other is the student, more of them are numbered."""
     names = ["student"] if len(models) == 2 else [f"student-{number}" for number in range(1, len(models))]
     roles = [("teacher", "teacher"), *((name, "student") for name in names)]
-    return {name: {"model": model, "role": role} for model, (name, role) in zip(models, roles, strict=True)}
+    there = [str(Path(model).absolute()) if Path(model).expanduser().exists() else model for model in models]
+    return {name: {"model": model, "role": role} for model, (name, role) in zip(there, roles, strict=True)}
+
+
+def _beside(condition: str, folder: Path) -> str:
+    """A condition whose recorded noise lies beside the suite."""
+    kind, at, level = condition.rpartition("@")
+    return f"{placed(kind, folder)}@{level}" if at and kind not in NAMES and names_path(kind, folder) else condition
 
 
 def _named(
@@ -286,7 +297,8 @@ def _amiss(models: Mapping[str, ModelAsked], sets: Mapping[str, SetAsked], wante
     roles = {one.role for one in models.values()}  # `student` is all students
     for key, table in wanted.items():
         for field_name, there in (("models", models), ("sets", sets)):
-            unknown = [name for name in getattr(table, field_name, ()) if name not in there and name not in roles]
+            known = {*there, *(roles if field_name == "models" else ())}
+            unknown = [name for name in getattr(table, field_name, ()) if name not in known]
             if unknown:
                 problems.append(f"[{key}] {field_name}: expected names of [{field_name}], got {', '.join(unknown)}")
     if "speculative" in wanted and (not teachers or not any(one.role == "student" for one in models.values())):

@@ -143,6 +143,9 @@ def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettin
             problems.append(f"{name} cannot be varied: --seeds names the seeds, outputs have folders of their own")
     if "train" not in stages or not stages["train"].settings.validation:
         problems.append("the recipe needs a [train] with validation: a sweep compares by it")
+    chosen = "init" in stages and getattr(stages["init"].settings, "layers", None)
+    if "init.decoder_layers" in varied and chosen and "init.layers" not in varied:
+        problems.append("init.decoder_layers says nothing beside the recipe's init.layers: vary those")
     if missing := labels_missing(given):
         problems.append(missing)
     if not settings.seeds:

@@ -1,5 +1,7 @@
 """`whisperstill train`: the student learns from what the teacher left behind."""
 
+import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -61,7 +63,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     from whisperstill.distill.trainer import Trainer, TrainerSettings
     from whisperstill.distill.views import Views
     from whisperstill.label.store import open_labels
-    from whisperstill.label.verdicts import read_verdicts
+    from whisperstill.label.verdicts import read_verdicts, verdicts_sha256
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.model.whisper import Whisper
@@ -130,7 +132,9 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     views = None
     if settings.views.uses:
         assert live is not None
-        views = Views(settings.output / "views", live, vocabulary, settings.views, settings.seed, ranks.size)
+        heard = f"{settings.views} {settings.seed} {made_by['sha256']} {store.sha256}"  # what a view depends on
+        place = settings.output / "views" / hashlib.sha256(heard.encode()).hexdigest()[:16]
+        views = Views(place, live, vocabulary, settings.views, settings.seed, ranks.size)
     source = BatchSource(
         store,
         student,
@@ -155,6 +159,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
         "student_sha256": checkpoint.sha256,
         "labels_sha256": store.sha256,
+        "verdicts_sha256": verdicts_sha256(settings.labels),
         "windows": len(found),
     }
     layers = tuple(checkpoint.metadata.get("layers", ()))
@@ -210,8 +215,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     outcome = go_through(trainer, "training", console)
     progress = outcome.progress
     if outcome.finished and ranks.leads:
-        if views is not None:
-            views.clear()
+        shutil.rmtree(settings.output / "views", ignore_errors=True)
         languages = {example.labelled.language for example in found}
         write_result(
             trainer,

@@ -37,8 +37,8 @@ class TrainingSettings:
     batch_size: int = 8
     """Windows per optimiser step, over all processes."""
     micro_batch: int | None = None
-    """Windows whose gradients are taken at a time (default: as many as fit a quarter of the memory); of no effect on
-    the result."""
+    """Windows whose gradients are taken at a time (default: as many as fit a quarter of the memory). The result is the
+    same but for rounding, and for which branches `dropout` drops: that is drawn from one micro-batch to the next."""
     learning_rate: float = 3e-4
     """Peak learning rate (the paper: 1e-4 at batch 256)."""
     warmup_steps: int = 50
@@ -136,7 +136,7 @@ class TrainingSettings:
             problems.append("views have no stored top-k: use --targets hidden or live")
         if self.on_policy and not self.alpha_kl + self.alpha_hidden > 0:
             problems.append("on_policy teaches the teacher's distribution: alpha_kl or alpha_hidden must be above 0")
-        for name in ("packings", "micro_batch"):
+        for name in ("packings", "micro_batch", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 problems.append(f"{name} must be at least 1, got {value}")

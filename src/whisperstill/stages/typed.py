@@ -15,6 +15,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 Settings = TypeVar("Settings")
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
+PLACES = (
+    *("ablations", "assistant", "audio", "card", "filtered", "manifest", "model", "noises", "proxy", "student"),
+    *("teacher", "validation"),
+)
+"""Fields whose strings may be paths; other strings (`language`, names of sets) never are."""
 _PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path in quotes"}
 
 
@@ -47,7 +52,7 @@ def fill(
             values[name] = fill(hints[name], table[name], f"{where[:-1]}.{name}]", base, problems)
             continue
         try:
-            values[name] = converted(table[name], hints[name], base)
+            values[name] = converted(table[name], hints[name], base, name in PLACES)
         except Mismatch as mismatch:
             problems.append(f"{where} {name}: {mismatch}")
     if len(problems) > found:
@@ -55,17 +60,17 @@ def fill(
     return settings(**values)
 
 
-def converted(value: Any, hint: Any, base: Path) -> Any:
-    """`value` as `hint` wants it; raises `Mismatch` where it is something else."""
+def converted(value: Any, hint: Any, base: Path, place: bool = False) -> Any:
+    """`value` as `hint` wants it; raises `Mismatch` where it is something else. `place`: strings may be paths."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return first_fit(value, arguments, hint, base)
+        return first_fit(value, arguments, hint, base, place)
     if origin is Literal:
         if any(value == choice and type(value) is type(choice) for choice in arguments):
             return value
         raise Mismatch(f"expected {described(hint)}, got {value!r}")
     if origin is tuple:
-        return as_tuple(value, arguments, hint, base)
+        return as_tuple(value, arguments, hint, base, place)
     if hint is None or hint is types.NoneType:
         raise Mismatch(f"expected nothing, got {value!r}")
     if hint is Any:
@@ -76,7 +81,7 @@ def converted(value: Any, hint: Any, base: Path) -> Any:
         return placed(expanded(value), base)
     if hint is str and isinstance(value, str):
         text = expanded(value)
-        return str(placed(text, base)) if names_path(text, base) else text
+        return str(placed(text, base)) if place and names_path(text, base) else text
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint in (int, bool) and type(value) is hint:
@@ -84,25 +89,25 @@ def converted(value: Any, hint: Any, base: Path) -> Any:
     raise Mismatch(f"expected {described(hint)}, got {value!r}")
 
 
-def first_fit(value: Any, arms: tuple[Any, ...], hint: Any, base: Path) -> Any:
+def first_fit(value: Any, arms: tuple[Any, ...], hint: Any, base: Path, place: bool) -> Any:
     """The first arm of a union that takes the value."""
     for arm in arms:
         try:
-            return converted(value, arm, base)
+            return converted(value, arm, base, place)
         except Mismatch:
             continue
     raise Mismatch(f"expected {described(hint)}, got {value!r}")
 
 
-def as_tuple(value: Any, arguments: tuple[Any, ...], hint: Any, base: Path) -> tuple[Any, ...]:
+def as_tuple(value: Any, arguments: tuple[Any, ...], hint: Any, base: Path, place: bool) -> tuple[Any, ...]:
     """A list of a recipe as a tuple."""
     if not isinstance(value, list | tuple):
         raise Mismatch(f"expected {described(hint)}, got {value!r}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(converted(each, arguments[0], base) for each in value)
+        return tuple(converted(each, arguments[0], base, place) for each in value)
     if len(value) != len(arguments):
         raise Mismatch(f"expected {described(hint)}, got {len(value)} values")
-    return tuple(converted(each, one, base) for each, one in zip(value, arguments, strict=True))
+    return tuple(converted(each, one, base, place) for each, one in zip(value, arguments, strict=True))
 
 
 def described(hint: Any) -> str:

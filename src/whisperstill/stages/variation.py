@@ -35,7 +35,8 @@ def with_values(
     tables = copy.deepcopy(dict(content))
     for verb in ("evaluate", "transcribe"):
         tables.pop(verb, None)
-    tables.get("filter", {}).pop("tune", None)  # else every pilot would have pilots of its own
+    for key in [key for key in tables.get("filter", {}) if key.startswith("tune")]:
+        del tables["filter"][key]  # else every pilot would have pilots of its own
     for key, value in values.items():
         *within, last = key.split(".")
         table = tables
@@ -69,6 +70,7 @@ def trained(tables: Mapping[str, Any], path: Path) -> tuple[Path, dict[str, Any]
         key = fingerprint(stage, recipe.folder, made)
         made[stage.place] = key
         if stage.verb == "label":
+            made[stage.place] = read_json(marker(stage.place)).get("key", key)
             continue
         done = read_json(marker(stage.place))
         if done.get("state") == "finished" and done.get("key") == key and stage.place.exists():

@@ -50,6 +50,12 @@ def unit_for(language: str | None) -> str:
     return "character" if _code(language) in UNSPACED else "word"
 
 
+def scored_units(text: str, language: str | None) -> list[str]:
+    """What an error rate of a text counts: its words, or characters, normalised as its language asks."""
+    clean = normaliser(normaliser_for(language))(text)
+    return characters(clean) if unit_for(language) == "character" else clean.split()
+
+
 def characters(normalised: str) -> list[str]:
     """The characters of a normalised text as the units of an error rate: no spaces, marks kept with their letter.
 

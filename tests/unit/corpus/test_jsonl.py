@@ -154,3 +154,24 @@ def test_real_manifests_read_whole(speech: Path) -> None:
     for name, count in expected.items():
         corpus = read_corpus(speech / name / "manifest.jsonl")
         assert (corpus.name, len(corpus.utterances), corpus.skipped) == (name, count, ())
+
+
+def test_recordings_are_whole_where_that_is_asked_for(tmp_path: Path, good: dict[str, Any]) -> None:
+    segments = [{"start": 0.5, "end": 0.9, "text": "TWO"}, {"start": 0.1, "end": 0.4, "text": "ONE"}]
+    wrong = [*segments, {"start": 0.9, "end": 0.9, "text": "THREE"}]
+    rows = [
+        {"id": "own", "audio": good["audio"], "text": "AS IT STANDS", "segments": wrong},
+        {"id": "joined", "audio": good["audio"], "segments": segments},
+        {"id": "unknown", "audio": good["audio"], "segments": [*segments, {"start": 0.4, "end": 0.5, "text": None}]},
+        {"id": "damaged", "audio": good["audio"], "segments": wrong},
+    ]
+    manifest = write(tmp_path / "set", *rows)
+    found = read_corpus(manifest, whole=True).utterances
+    assert [(one.id, one.text) for one in found] == [
+        ("own", "AS IT STANDS"),
+        ("joined", "ONE TWO"),
+        ("unknown", None),
+        ("damaged", None),
+    ]
+    assert {(one.audio.start, one.audio.duration) for one in found} == {(0.0, found[0].audio.duration)}
+    assert len(read_corpus(manifest).utterances) == 9  # segments, else

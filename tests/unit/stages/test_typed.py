@@ -109,6 +109,7 @@ def test_the_environment_may_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_string_may_be_a_name_or_a_path_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert converted("tiny.en", str, tmp_path) == "tiny.en"
-    assert converted("mine", str, tmp_path) == str(tmp_path / "mine")
-    assert converted("../there", str, Path("recipes")) == "there"
+    assert converted("tiny.en", str, tmp_path, place=True) == "tiny.en"
+    assert converted("mine", str, tmp_path, place=True) == str(tmp_path / "mine")
+    assert converted("../there", str, Path("recipes"), place=True) == "there"
+    assert converted("mine", str, tmp_path) == "mine"  # such as a language

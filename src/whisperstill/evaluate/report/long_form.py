@@ -61,10 +61,21 @@ def long_form(view: View) -> Section | None:
         title="Word error rate by strategy, %",
         columns=columns("Strategy", figures=(*heads, "× real time", "Relative speed")),
         rows=tuple(rows),
-        caption=f"Each recording whole. {relative}{MEANS if len(sets) > 1 else ''} {_few(sets)}".strip(),
+        caption=f"Each recording whole. {_others(view)}{relative}{MEANS if len(sets) > 1 else ''} {_few(sets)}".strip(),
     )
     lead = f"Fewest errors {'; '.join(f'by {way}: {one_of(names)}' for way, names in best.items())}." if best else ""
     return Section("long-form", "Long form", GROUP, lead=lead, tables=(without_empty_columns(table),))
+
+
+def _others(view: View) -> str:
+    """What other engines do otherwise."""
+    other = any(view.engine(name) != "whisperstill" for name, *_ in view.long)
+    return (
+        "Our engine decodes as it transcribes by default: again at higher temperatures where a window fails, and with "
+        "guards; other engines greedily, without the text before a window. "
+        if other
+        else ""
+    )
 
 
 def _few(sets: Sequence[SetMeasured]) -> str:

@@ -192,6 +192,7 @@ def _legend(figure: Any, axes: Any, chart: Chart) -> None:
 
 
 def _short(name: str) -> str:
+    name = f"\u200b{name}" if name.startswith("_") else name  # matplotlib hides those from legends
     return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS // 2]}…{name[-(MOST_LETTERS // 2 - 1) :]}"
 
 

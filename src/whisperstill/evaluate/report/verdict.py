@@ -12,7 +12,7 @@ from whisperstill.evaluate.report.numbers import count, figure, millions, one_of
 from whisperstill.evaluate.report.view import View, mean, mean_paired
 from whisperstill.records.findings import Cell, ModelMeasured
 
-Badge = Literal["", "better", "worse", "no clear difference", "mixed", "smaller", "larger", "faster", "slower"]
+Badge = Literal["", "better", "worse", "no clear difference", "smaller", "larger", "faster", "slower"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class _Heard:
     teacher: float | None
     paired: tuple[float, float, float] | None
     words: int
+    unit: str
+    """`words`, `characters`, or both."""
 
     @property
     def badge(self) -> Badge:
@@ -88,6 +90,7 @@ def _heard(view: View, own: Sequence[Cell], teachers: Sequence[Cell]) -> _Heard 
         teacher=theirs.value if theirs else None,
         paired=(pairs.value, pairs.low, pairs.high) if pairs else None,
         words=sum(cell.words for cell in own),
+        unit=view.counted([cell.set for cell in own]),
     )
 
 
@@ -102,7 +105,9 @@ def _sentence(view: View, model: ModelMeasured) -> str:
     far = _short(view, model, in_distribution=False)
     heard, where = (far, " out of distribution") if far else (_short(view, model, None), "")
     if teacher is None:
-        made = f"{name} makes {figure(heard.own)} errors in 100 words{where}" if heard else f"{name} was measured"
+        made = (
+            f"{name} makes {figure(heard.own)} errors in 100 {heard.unit}{where}" if heard else f"{name} was measured"
+        )
         if model is view.teacher:
             return f"{made}. Nothing was measured beside it, so nothing here says what a student loses or gains."
         return f"{made}. No teacher was measured beside it, so nothing here says what it lost or gained."
@@ -116,7 +121,7 @@ def _sentence(view: View, model: ModelMeasured) -> str:
     said = f"{name} {' and '.join(gains)}"
     if heard is None or heard.teacher is None:
         return f"{said}."
-    both = f"{figure(heard.own)} errors in 100 words{where}, {them} {figure(heard.teacher)}"
+    both = f"{figure(heard.own)} errors in 100 {heard.unit}{where}, {them} {figure(heard.teacher)}"
     if heard.badge == "no clear difference":
         return f"{said}, and hears as well as these data can tell: {both}."
     if heard.badge == "better":
@@ -192,7 +197,7 @@ def _errors(view: View, model: ModelMeasured, label: str, heard: _Heard | None, 
     value = rate(heard.own, heard.low, heard.high)
     teacher = _teacher_of(view, model)
     if teacher is None or heard.teacher is None:
-        return Tile(label, f"{value.text} %", value.aside, f"Of {count(heard.words)} words.{note}")
+        return Tile(label, f"{value.text} %", value.aside, f"Of {count(heard.words)} {heard.unit}.{note}")
     them = view.label(teacher.name)
     change = heard.own - heard.teacher
     size = f"{figure(abs(change))} points {'more' if change > 0 else 'fewer'}"
@@ -204,7 +209,9 @@ def _errors(view: View, model: ModelMeasured, label: str, heard: _Heard | None, 
         inside = "not paired"
     sentence = f"{size} than {them} ({inside})"
     if heard.badge == "no clear difference":
-        sentence = f"No difference to {them} that {count(heard.words)} words can show ({signed(change)}; {inside})"
+        sentence = (
+            f"No difference to {them} that {count(heard.words)} {heard.unit} can show ({signed(change)}; {inside})"
+        )
     aside = f"{value.aside} · {them} {figure(heard.teacher)}".removeprefix(" · ")
     return Tile(label, f"{value.text} %", aside, f"{sentence}.{note}", heard.badge)
 
@@ -229,33 +236,26 @@ def _hallucination(view: View, model: ModelMeasured) -> Tile | None:
         return None
     them = view.label(teacher.name) if teacher else ""
     theirs = pooled_insertions(view, teacher.name) if teacher else None
-    pairs: list[tuple[float, float]] = []
     said = []
     if own is not None:
         loops = sum(cell.hallucination.runaways for cell in view.short_cells(model.name))
         said.append(plural(loops, "loop"))
         if teacher and theirs is not None:
             of_teacher = sum(cell.hallucination.runaways for cell in view.short_cells(teacher.name))
-            pairs += [(own, theirs), (loops, of_teacher)]
             said[-1] += f" ({them} {count(of_teacher)})"
     if silent is not None:
         said.append(f"{plural(silent[0], 'word')} in {plural(silent[1], 'clip')} without speech")
         others = []
         if teacher and (empty := invented(view, teacher.name)):
-            pairs.append((silent[0], empty[0]))
             others.append(f"{them} {count(empty[0])}")
         if guarded := invented(view, model.name, guarded=True):
             others.append(f"with guards {count(guarded[0])}")
         said[-1] += f" ({', '.join(others)})" if others else ""
-    badge: Badge = ""
-    if teacher and pairs:
-        worse, better = any(a > b for a, b in pairs), any(a < b for a, b in pairs)
-        badge = "mixed" if worse and better else "worse" if worse else "better" if better else "no clear difference"
     sentence = f"{'; '.join(said)}."
     if own is None and silent is not None:
-        return Tile("Hallucination", count(silent[0]), "words where nobody speaks", sentence, badge)
+        return Tile("Hallucination", count(silent[0]), "words where nobody speaks", sentence)
     aside = f"{them} {figure(theirs, 2)}" if theirs is not None else ""
-    return Tile("Words made up for 100 said", figure(own, 2), aside, sentence, badge)
+    return Tile("Words made up for 100 said", figure(own, 2), aside, sentence)
 
 
 def _draft(view: View, model: ModelMeasured) -> Tile | None:

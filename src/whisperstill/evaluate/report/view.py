@@ -73,9 +73,18 @@ class View:
         """A model's short name."""
         return self.labels.get(model, model)
 
+    def engine(self, model: str) -> str:
+        """What a model was run in."""
+        return next((one.engine for one in self.models if one.name == model), "whisperstill")
+
     def set_label(self, one: SetMeasured) -> str:
         """A set's name; what is counted, where that is not words."""
         return one.name if one.unit in ("word", "") else f"{one.name} ({one.unit}s)"
+
+    def counted(self, sets: Sequence[str]) -> str:
+        """What error rates of these sets are of: words, characters, or both."""
+        units = sorted({one.unit or "word" for one in self.sets if one.name in sets}, reverse=True)
+        return " and ".join(f"{unit}s" for unit in units) or "words"
 
     def select(self, measurement: str | Sequence[str], *, clean: bool = False) -> list[Cell]:
         """Cells of a part of the suite, in the order of sets and models; `clean` leaves out spoiled sound."""
