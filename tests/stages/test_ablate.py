@@ -98,6 +98,12 @@ def test_what_cannot_be_varied(settings: AblateSettings, tmp_path: Path) -> None
         run(replace(settings, chunk_length=(10.0,)), Silent())
     with pytest.raises(SettingsError, match="numbers with commas"):
         run(replace(settings, layers=("a",)), Silent())
+    with pytest.raises(SettingsError, match="in_distribution must name test sets"):
+        run(replace(settings, in_distribution=("nowhere",)), Silent())
+    layers = tmp_path / "layers.toml"
+    layers.write_text(settings.recipe.read_text().replace("[init]", "[init]\nlayers = [0, 1]"))
+    with pytest.raises(SettingsError, match=r"names init\.layers"):
+        run(replace(settings, recipe=layers), Silent())
     bare = tmp_path / "bare.toml"
     bare.write_text(settings.recipe.read_text().split("[evaluate]")[0].replace("/out", "/elsewhere"))
     with pytest.raises(SettingsError) as error:

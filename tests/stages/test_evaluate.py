@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jiwer
 import pytest
+import soundfile
 
 from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.stages import evaluate
@@ -93,3 +94,22 @@ def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
         evaluate.run(EvaluateSettings((), (), tmp_path / "file", batch_size=0), Silent())
     for word in ("model", "manifest", "batch_size", "output"):
         assert word in str(caught.value)
+
+
+def test_sets_of_one_name_and_of_one_size_are_told_apart(
+    small_student: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    """A clean and a noisy copy: the same ids, texts, lengths and names of files."""
+    for name, gain in (("clean/test", 1.0), ("noisy/test", 0.5)):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        row = json.loads(small_corpus.read_text().splitlines()[0])
+        sound, rate = soundfile.read(small_corpus.parent / row["audio"])
+        soundfile.write(folder / "a.wav", gain * sound, rate)
+        (folder / "manifest.jsonl").write_text(json.dumps({"id": "a", "audio": "a.wav", "text": row["text"]}))
+    manifests = tuple(str(tmp_path / name / "test") for name in ("clean", "noisy"))
+    out = tmp_path / "out"
+    report = evaluate.run(EvaluateSettings((str(small_student),), manifests, out, measure_speed=False), Silent())
+    assert report.decoded == 2
+    assert [one["set"] for one in report.results] == list(manifests)
+    assert len(list(out.glob("hypotheses-*.jsonl"))) == 2

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,8 +19,10 @@ from whisperstill.errors import AudioError, SettingsError, StoreError, TrainingE
 from whisperstill.files import file_sha256
 from whisperstill.label.store import open_labels
 from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.stages import filter as filtering
 from whisperstill.stages import label, train
 from whisperstill.stages.console import Silent
+from whisperstill.stages.filter import FilterSettings
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 
@@ -139,6 +143,29 @@ def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels
 def test_other_settings_are_refused(settings: LabelSettings, labels: Path) -> None:
     with pytest.raises(StoreError, match="other settings"):
         label.run(replace(settings, top=4), Silent())
+
+
+def test_transcripts_that_are_read_decide_the_labels(
+    settings: LabelSettings, small_corpus: Path, tmp_path: Path
+) -> None:
+    """The same sound with another transcript is another plan where the teacher reads it, and none where it hears."""
+    rows = [json.loads(line) for line in small_corpus.read_text().splitlines()[:2]]
+    manifest = tmp_path / "manifest.jsonl"
+
+    def write(text: str) -> None:
+        lines = [{**row, "audio": str(small_corpus.parent / row["audio"]), "text": text} for row in rows]
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    for reads, again in (("corpus", True), ("teacher", False)):
+        asked = replace(settings, manifest=(str(manifest),), output=tmp_path / reads, transcripts=reads, language="en")
+        write("a word")
+        assert label.run(asked, Silent()).encoder_windows > 0
+        write("an other")
+        if again:
+            with pytest.raises(StoreError):
+                label.run(asked, Silent())
+        else:
+            assert label.run(asked, Silent()).encoder_windows == 0
 
 
 def test_a_growing_corpus_labels_only_what_is_new(
@@ -319,6 +346,30 @@ def test_another_run_is_not_resumed(training: TrainSettings) -> None:
     train.run(training, Silent())
     with pytest.raises(StoreError, match=r"learning_rate was 0\.001, is 0\.01"):
         train.run(replace(training, learning_rate=1e-2), Silent())
+
+
+def test_other_verdicts_are_another_run(training: TrainSettings, tmp_path: Path) -> None:
+    """As many windows, but other labels of them count: a filter into the same folder, asked again."""
+    rules = {"max_wer": None, "min_logprob": None, "max_tokens_per_second": None, "max_compression_ratio": None}
+    rules |= {"max_repeat": None, "drop_empty": False, "drop_all_capitals": False}
+    judged = FilterSettings(labels=training.labels, output=tmp_path / "filtered", **rules)
+    filtering.run(judged, Silent())
+    filtered = replace(training, labels=judged.output, max_steps=2)
+    train.run(filtered, Silent())
+    assert train.run(filtered, Silent()).resumed_from == 2
+    table = pq.read_table(judged.output / "verdicts.parquet")
+    lighter = table.set_column(table.column_names.index("weight"), "weight", pa.array([0.5] * len(table)))
+    pq.write_table(lighter, judged.output / "verdicts.parquet")
+    summary = json.loads((judged.output / "filter.json").read_text())
+    summary["verdicts_sha256"] = file_sha256(judged.output / "verdicts.parquet")
+    (judged.output / "filter.json").write_text(json.dumps(summary))
+    with pytest.raises(StoreError, match="belongs to another run"):
+        train.run(filtered, Silent())
+
+
+def test_no_step_is_no_training(training: TrainSettings) -> None:
+    with pytest.raises(SettingsError, match="max_steps must be at least 1, got 0"):
+        train.run(replace(training, max_steps=0), Silent())
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettings, tmp_path: Path) -> None:

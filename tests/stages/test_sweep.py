@@ -78,8 +78,18 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
     summary = json.loads((filtered / "filter.json").read_text())
     assert summary["settings"]["max_wer"] == 1e5  # of two that do as well the one that keeps more
     assert summary["pilots"] == {"1e+06": 30.0, "100000": 10.0, "10000": 10.0}
-    assert (filtered / "pilots" / "sweep.md").exists()
+    assert (tmp_path / "out" / "filtered-pilots" / "sweep.md").exists()
     settings = filtering.FilterSettings(labels=tmp_path / "out" / "labels", output=filtered, tune=sweep.recipe)
+    rules = {"min_logprob": -100.0, "max_tokens_per_second": 1000.0, "max_compression_ratio": 1000.0}
+    settings = replace(settings, **rules, drop_empty=False, tune_wer=(1e6, 1e4), tune_steps=1)
+    assert filtering.run(replace(settings, max_repeat=1000), Silent()).max_wer == 1e4
+    of_pilots = [
+        json.loads(path.read_text())["settings"]["max_repeat"]
+        for path in (tmp_path / "out" / "filtered-pilots").glob("filter-*/filter.json")
+    ]
+    assert sorted(of_pilots) == [4, 4, 4, 1000, 1000]  # the rules that were asked for, not the recipe's
+    with pytest.raises(SettingsError, match="sets min_logprob: pilots need the same rules"):
+        filtering.run(replace(settings, min_logprob=None), Silent())
     with pytest.raises(SettingsError, match="is about the labels in"):
         filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), Silent())
 
@@ -95,6 +105,9 @@ def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
     ):
         with pytest.raises(SettingsError, match=problem):
             run(replace(sweep, vary=(vary,)), Silent())
+    sweep.recipe.write_text(sweep.recipe.read_text().replace("[init]", "[init]\nlayers = [0, 1]"))
+    with pytest.raises(SettingsError, match=r"says nothing beside the recipe's init\.layers"):
+        run(replace(sweep, vary=("init.decoder_layers=[1, 2]",)), Silent())
     shutil.rmtree(tmp_path / "out" / "labels")
     with pytest.raises(SettingsError, match="whisperstill run --only label"):
         run(sweep, Silent())

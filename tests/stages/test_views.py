@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from whisperstill.decode.rules import Rules
 from whisperstill.distill import result
-from whisperstill.distill.examples import examples
+from whisperstill.distill.examples import Drawing, examples
 from whisperstill.distill.metrics import read_metrics
+from whisperstill.distill.own_words import spoken
+from whisperstill.distill.source import BatchSource
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.views import Views
 from whisperstill.errors import SettingsError
@@ -111,7 +114,7 @@ def test_a_view_is_made_once_and_serves_as_often_as_asked(training: TrainSetting
     assert report.encoder_windows == 2 * report.windows
     assert report.windows > 8
     assert report.steps == 6 * -(-report.windows // 4)
-    assert not list((views.output / "views").iterdir())
+    assert not (views.output / "views").exists()
 
 
 def test_on_disk_there_are_no_more_views_than_may_be(
@@ -121,7 +124,7 @@ def test_on_disk_there_are_no_more_views_than_may_be(
     most, original = [0], Trainer._step
 
     def step(self: Trainer, *rest: object) -> object:
-        most.append(len(list((views.output / "views").iterdir())))
+        most.append(len(list((views.output / "views").glob("*/*.safetensors"))))
         return original(self, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_step", step)
@@ -139,7 +142,7 @@ def test_a_resumed_run_ends_with_the_same_bits_even_if_its_views_are_lost(
         with monkeypatch.context() as patch:
             stopping(patch, 11)
             assert not train.run(parts, Silent()).finished
-        assert list((parts.output / "views").iterdir())
+        assert list((parts.output / "views").glob("*/*.safetensors"))
         if lost:
             shutil.rmtree(parts.output / "views")
         assert trained(parts) == expected
@@ -180,6 +183,26 @@ def test_own_words_are_no_labels(training: TrainSettings, tmp_path: Path) -> Non
     half = len(tokens[0]) // 2
     assert tokens[0][:half] == tokens[1][:half]
     assert 0.25 < sum(tokens[1][half:]) / sum(tokens[0][half:]) < 0.75
+
+
+def test_own_words_do_not_depend_on_who_shares_the_micro_batch(
+    training: TrainSettings, small_student: Path, labels: Path
+) -> None:
+    """A small student babbles on: what ends its words is the limit, which is the window's own."""
+    student = load_checkpoint(str(small_student))
+    network = Whisper.from_state(student.dims, student.state, torch.float32, "cpu")
+    vocabulary = Vocabulary.of(student.dims.vocab)
+    store = open_labels(labels)
+    found = examples(store.labelled(), None, vocabulary.end_of_text)
+    longest = found[1]
+    shortest = replace(found[0], labelled=replace(found[0].labelled, tokens=found[0].labelled.tokens[:3]))
+    source = BatchSource(store, network, vocabulary, Drawing(0), "hidden", 2.0, True, False)
+    rules = Rules(vocabulary, student.generation, False, "cpu")
+    alone = spoken(network, source.load([shortest], 0, own=True), rules).batch
+    both = spoken(network, source.load([shortest, longest], 0, own=True), rules).batch
+    assert len(shortest.labelled.tokens) < len(longest.labelled.tokens)
+    assert both.lengths[0] == alone.lengths[0]
+    assert torch.equal(both.decoder_ids[: alone.lengths[0]], alone.decoder_ids)
 
 
 def test_what_cannot_be_is_said(training: TrainSettings, tmp_path: Path) -> None:

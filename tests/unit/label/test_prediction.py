@@ -1,6 +1,7 @@
 """Bad labels are told from good ones without a reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from whisperstill.errors import SettingsError
 from whisperstill.label import prediction
 from whisperstill.label.prediction import FIGURES, Rows, predict
-from whisperstill.records import AudioSpan, Utterance, UtteranceEvidence
+from whisperstill.label.store import LabelStore
+from whisperstill.records import AudioSpan, Labelled, Utterance, UtteranceEvidence
+
+from unit.label.builders import evidence, labelled
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
 
@@ -81,3 +85,32 @@ def test_figures_see_what_is_wrong() -> None:
     assert same["share_of_guesses"] == pytest.approx(1 / 3) and same["logprob_of_what_follows"] == -4.0
     assert other["share_of_capitals"] > same["share_of_capitals"]
     assert np.isnan(figures("", None)["share_of_different_words"])
+
+
+def test_an_utterance_of_one_speaker_is_not_torn_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few speakers each utterance, which may stand in several packings, is one group; with many the speaker is."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(prediction, "figures", lambda store, labels, others: np.zeros((0, len(FIGURES))))
+
+    def predicted(rows: Rows, wer: object, groups: Sequence[str], seed: int) -> prediction.Prediction:
+        asked.append(list(groups))
+        return prediction.Prediction(np.zeros(0), 0, 0.0)
+
+    monkeypatch.setattr(prediction, "predict", predicted)
+
+    class Store(LabelStore):
+        def __init__(self, speakers: int) -> None:
+            self.speakers = speakers
+
+        def labelled(self) -> Iterator[Labelled]:
+            found = []
+            for at in range(12):
+                seen = evidence(f"u{at % 6}")
+                speaker = str(at % 6 % self.speakers)
+                found.append(labelled(f"w{at}", replace(seen, utterance=replace(seen.utterance, speaker=speaker))))
+            return iter(found)
+
+    for speakers in (1, 6):
+        prediction.predict_store(Store(speakers), None)
+    assert asked[0] == [f"corpus/u{at % 6}" for at in range(12)]
+    assert asked[1] == [str(at % 6) for at in range(12)]

@@ -174,6 +174,16 @@ def test_only_and_again(kitchen: Kitchen) -> None:
         kitchen.run(only=("bake",))
 
 
+def test_what_was_made_otherwise_keeps_its_mark(kitchen: Kitchen) -> None:
+    """A later stage alone, after an earlier one's settings were changed: it learns from what is there, and says so."""
+    kitchen.run()
+    kitchen.write(size=2)
+    kitchen.run(only=("filter",))
+    assert kitchen.calls == []  # of the labels that are there it was made already
+    kitchen.run()
+    assert kitchen.calls == ["First", "Second"]
+
+
 def test_only_settings_of_a_stage_can_be_carried_out() -> None:
     with pytest.raises(SettingsError, match="expected the settings of a stage"):
         carry_out(3)

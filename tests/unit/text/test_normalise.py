@@ -5,7 +5,7 @@ import random
 import pytest
 
 from whisperstill.errors import SettingsError
-from whisperstill.text.normalise import characters, normaliser, normaliser_for, simple_word, unit_for
+from whisperstill.text.normalise import characters, normaliser, normaliser_for, scored_units, simple_word, unit_for
 
 oracle = pytest.importorskip("transformers.models.whisper.english_normalizer")
 
@@ -90,3 +90,9 @@ def test_simple_word() -> None:
     assert [simple_word(word) for word in ("Don't,", " “1,000”", "—", "ﬁne", "STRASSE")] == [
         "dont", "1000", "", "fine", "strasse"
     ]  # fmt: skip
+
+
+def test_units_are_those_of_the_language() -> None:
+    assert scored_units("Mr. Smith's twenty", "en") == ["mister", "smith", "is", "20"]
+    assert scored_units("我们，去 公园。", "zh") == ["我", "们", "去", "公", "园"]
+    assert scored_units("Guten Tag", "de") == ["guten", "tag"]

@@ -55,3 +55,9 @@ def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
     assert "half" in svg and ">50<" in svg and "…" in svg
     places = {name: float(x) for x, name in re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]+)<', svg)}
     assert places["40"] < places["0"] < places["−10"], "from clean to noisy"
+
+
+def test_a_name_may_begin_with_an_underscore() -> None:
+    """Of which matplotlib thinks that it is not for legends."""
+    points = (Point(1, 2, 1.5, 2.5),)
+    assert "_mine" in draw(chart(series=(Series("_mine", points, 0), Series("_theirs", points, 1))))

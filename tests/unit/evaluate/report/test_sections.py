@@ -12,6 +12,7 @@ from whisperstill.evaluate.report.hallucination import hallucination, invented, 
 from whisperstill.evaluate.report.long_form import chunk_length, long_form
 from whisperstill.evaluate.report.robustness import channels, effective_robustness, noise
 from whisperstill.evaluate.report.sections import sections
+from whisperstill.evaluate.report.verdict import verdict
 from whisperstill.evaluate.report.view import View
 from whisperstill.records.findings import Ablation, AblationRow, Findings, Paired
 
@@ -180,3 +181,29 @@ def test_an_ablation_says_what_its_mean_is_over() -> None:
     for over, said in ((("far",), "over far."), (("near", "far"), "over all sets."), ((), "over all sets.")):
         (section,) = ablations(View(Findings("f", {}, ablations=(Ablation("hours", "x", rows, over),))))
         assert f"The mean is {said}" in section.tables[0].caption
+
+
+def test_other_engines_say_what_they_do_otherwise() -> None:
+    assert "Our engine decodes" not in given(long_form(VIEW)).tables[0].caption
+    other = tuple(replace(one, engine="faster-whisper") if one.name == "base" else one for one in PAIR.models)
+    assert "Our engine decodes" in given(long_form(View(replace(PAIR, models=other)))).tables[0].caption
+
+
+def test_characters_are_not_called_words() -> None:
+    assert VIEW.counted(["mini-test"]) == "words"
+    units = tuple(replace(one, unit="character") if one.name == "ljspeech" else one for one in PAIR.sets)
+    view = View(replace(PAIR, sets=units))
+    assert (view.counted(["ljspeech"]), view.counted(["ljspeech", "mini-test"])) == (
+        "characters",
+        "words and characters",
+    )
+    only = replace(PAIR, sets=tuple(replace(one, unit="character") for one in PAIR.sets))
+    said = verdict(View(only))
+    assert said is not None and "errors in 100 characters" in said.sentence and "words" not in said.sentence
+
+
+def test_made_up_words_are_told_without_a_judgement() -> None:
+    """Nothing tests that difference, so nothing calls it one."""
+    said = verdict(VIEW)
+    assert said is not None
+    assert [tile.badge for tile in said.tiles if tile.label.startswith("Words made up")] == [""]
