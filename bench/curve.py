@@ -3,7 +3,7 @@
 Hypothesis: what makes more of little data (embedding left alone, hidden states, several packings, dropout, views) is
 worth a multiple of the hours to the plain recipe, the paper's losses with all of the decoder trained on one packing.
 Method: windows are drawn (`filter --max-hours`), the same ones for both and each amount within the next larger. Both
-are trained for the same number of steps, validated four times on the way, and the best counts.
+are trained for the same number of steps, validated four times on the way, and the best counts. Views begin half-way.
 Limit: the teacher's own word error rate on the same utterances.
 
     whisperstill run recipes/mini-librispeech.toml --only label
@@ -22,9 +22,16 @@ from typing import Any
 from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.files import write_whole
+from whisperstill.label.verdicts import read_verdicts
 from whisperstill.records.augmentation import Augmentation
 
 HOURS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def windows_kept(filtered: Path) -> int:
+    """Windows of which at least one utterance teaches, in all packings."""
+    _, verdicts = read_verdicts(filtered)
+    return len({window for (window, _, _), verdict in verdicts.items() if verdict.kept})
 
 
 def main() -> None:
@@ -60,7 +67,7 @@ def main() -> None:
         freeze_embedding=True,
         alpha_hidden=0.05,
         dropout=0.1,
-        views=Augmentation(uses=4, share=0.7),
+        views=Augmentation(uses=1, share=0.7),
     )
     result: dict[str, Any] = {"question": "how many hours are needed", "teacher": given.teacher, "steps": given.steps}
     result["rows"] = []
@@ -70,7 +77,12 @@ def main() -> None:
         row: dict[str, Any] = {"hours": hours, "kept": carry_out(drawn, Silent()).kept, "validation_wer": {}}
         for name, settings in (("plain", plain), ("ours", ours)):
             output = given.work / f"{given.steps}-{name}-{hours:g}"
+            if settings.views.uses:
+                epochs = given.steps * settings.batch_size / windows_kept(labels)
+                settings = replace(settings, views=replace(settings.views, uses=max(1, round(epochs / 2))))
             report = carry_out(replace(settings, labels=labels, output=output), Silent())
+            if not report.finished:
+                raise SystemExit("stopped; the same command goes on")
             row["validation_wer"][name] = round(report.best_wer, 2)
             row[f"{name}_windows"] = report.windows
         result["rows"].append(row)

@@ -6,22 +6,26 @@ Method: one label store, one number of steps, one change at a time; the word err
 schedule that ends at 0, so that every row is a finished run, if a short one.
 Limit: the teacher's own word error rate on the same utterances.
 
-    whisperstill run recipes/mini-librispeech.toml --only label filter
-    python bench/ingredients.py --labels runs/mini-librispeech/filtered \\
+    whisperstill run recipes/mini-librispeech.toml --only label
+    python bench/ingredients.py --labels runs/mini-librispeech/labels --seeds 0 1 2 \\
         --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
 
-Each row is an ordinary run of `train`: stopped, the bench goes on where it was.
+Views begin where windows are seen again: their rows, and the row that they are changes of, learn from one hour. Each
+row is an ordinary run of `train`: stopped, the bench goes on where it was; of a finished one only the figure is kept.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from whisperstill import InitSettings, Silent, TrainSettings, carry_out
+from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.files import write_whole
+from whisperstill.label.store import open_labels
 from whisperstill.records.augmentation import Augmentation
 
 
@@ -33,13 +37,15 @@ class Row:
     against: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
-    selection: str = "spaced"
+    selection: Literal["spaced", "importance", "merged"] = "spaced"
+    hours: float | None = None
 
 
 PLAIN = "plain: the paper's losses, all of the decoder trained"
 FROZEN = "token embedding frozen"
 LITTLE = "+ last hidden states, weight 0.05"
 HIDDEN = "+ last hidden states, weight 1"
+HOUR = "one hour: embedding frozen, + last hidden states, weight 0.05, one packing"
 ROWS = (
     Row(PLAIN),
     Row(FROZEN, PLAIN, {"freeze_embedding": True}),
@@ -50,14 +56,15 @@ ROWS = (
     Row("learning rate 2e-4", FROZEN, {"learning_rate": 2e-4}),
     Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
     Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
-    Row("one packing, seen again", FROZEN, {"packings": 1}),
     Row("one token in ten read wrongly", LITTLE, {"token_noise": 0.1}),
     Row("one token in four read wrongly", LITTLE, {"token_noise": 0.25}),
     Row("a tenth of the states hidden", LITTLE, {"state_masks": 0.1}),
     Row("three tenths of the states hidden", LITTLE, {"state_masks": 0.3}),
     Row("average over the last weights, decay 0.98", LITTLE, {"average": 0.98}),
-    Row("views, each for 2 epochs", LITTLE, {"views": Augmentation(uses=2)}),
-    Row("views, a new one every epoch", LITTLE, {"views": Augmentation(uses=1)}),
+    Row(HOUR, None, {"freeze_embedding": True, "alpha_hidden": 0.05, "packings": 1}, hours=1.0),
+    Row("one hour: three packings", HOUR, {"packings": None}, hours=1.0),
+    Row("one hour: views, each for 2 epochs", HOUR, {"views": Augmentation(uses=2)}, hours=1.0),
+    Row("one hour: views, a new one every epoch", HOUR, {"views": Augmentation(uses=1)}, hours=1.0),
     Row("+ what layers hand on, weight 1", LITTLE, {"targets": "live", "alpha_layers": 1.0}),
     Row("+ where layers look, weight 1", LITTLE, {"targets": "live", "alpha_attention": 1.0}),
     Row("the last third along the student's own words", LITTLE, {"on_policy": 0.33}),
@@ -86,9 +93,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="base")
-    parser.add_argument("--labels", type=Path, required=True, help="labels, or a filter's output")
+    parser.add_argument("--labels", type=Path, required=True, help="what `label` left")
+    parser.add_argument("--max-wer", type=float, default=20.0)
     parser.add_argument("--validation", required=True)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the rows to run")
     parser.add_argument("--work", type=Path, default=Path("build/ingredients"))
@@ -97,7 +105,7 @@ def main() -> None:
 
     plain = TrainSettings(
         student=Path(),
-        labels=options.labels,
+        labels=Path(),
         output=Path(),
         validation=(options.validation,),
         targets="hidden",
@@ -107,36 +115,43 @@ def main() -> None:
         eval_every=options.steps,
         warmup_steps=min(50, options.steps // 4),
     )
-    found = {}
-    if options.output.exists():
-        known = json.loads(options.output.read_text())
-        found = {row["name"]: row for row in known["rows"]} if known["steps"] == options.steps else {}
+    asked = {"teacher": options.teacher, "steps": options.steps, "batch_size": plain.batch_size}
+    asked |= {"max_wer": options.max_wer, "labels_sha256": open_labels(options.labels).sha256}
+    known = json.loads(options.output.read_text()) if options.output.exists() else {}
+    found = {row["name"]: row for row in known["rows"]} if asked.items() <= known.items() else {}
     for row in ROWS:
         if options.only and not any(part in row.name for part in options.only):
             continue
         changes = changes_of(row)
         student = options.work / ("init-" + "-".join(map(str, row.layers or (row.selection,))))
-        if not (student / "whisperstill.json").exists():
-            asked = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-            carry_out(replace(asked, layers=row.layers, selection=row.selection))
+        initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
+        carry_out(replace(initial, layers=row.layers, selection=row.selection), Silent())
+        labels = options.work / f"filtered-{row.hours or 'all'}"
+        drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, max_hours=row.hours)
+        carry_out(drawn, Silent())
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = found.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
+            if str(seed) in known_rates:
+                continue
             output = options.work / f"{options.steps}-{slug}-{seed}"
-            report = carry_out(replace(plain, student=student, output=output, seed=seed, **changes), Silent())
+            one = replace(plain, student=student, labels=labels, output=output, seed=seed)
+            report = carry_out(replace(one, **changes), Silent())
+            if not report.finished:
+                raise SystemExit("stopped; the same command goes on")
             found[row.name] = {
                 "name": row.name,
                 "against": row.against,
                 "validation_wer": known_rates | {str(seed): round(report.best_wer, 2)},
                 "weights_trained": report.parameters_trained,
+                "epochs": round(options.steps * plain.batch_size / report.windows, 1),
             }
+            shutil.rmtree(output)
             known_rates = found[row.name]["validation_wer"]
             print(json.dumps(found[row.name]), flush=True)
             rows = [found[other.name] for other in ROWS if other.name in found]
-            result = {"question": "what helps a small student", "teacher": options.teacher, "steps": options.steps}
-            result |= {"batch_size": plain.batch_size, "rows": rows}
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(json.dumps(result, indent=1) + "\n")
+            result = {"question": "what helps a small student", **asked, "rows": rows}
+            write_whole(options.output, json.dumps(result, indent=1) + "\n")
     print("| run | one change from | validation WER % | weights trained, M |\n| --- | --- | ---: | ---: |")
     for one in found.values():
         rates = list(one["validation_wer"].values())

@@ -5,9 +5,9 @@ wrong (word error rate above 40 %) from good ones; a student taught by what is k
 oracle's choice.
 Method: the teacher's own labels of read English, three in ten spoiled on purpose, in equal parts: another clip's text,
 a loop, a phrase put in, the second half cut off. The teacher reads them (`label --transcripts corpus`). A fifth of the
-utterances, by speaker where there are many, are calibrated on with their true word error rate; the area under the
-curve is over all others. Then three students of the same steps: of all labels, of those predicted to be good, of those
-that are (oracle). The word error rate is of held-out speakers.
+speakers are calibrated on with their true word error rates; the area under the curve is over all other speakers. Then
+students of the same steps and seeds: of all labels, of those predicted to be good, of those that are (oracle). The word
+error rate is of held-out speakers.
 Limit: an area of 1, and the oracle.
 
     python bench/spoiled.py --labels runs/mini-librispeech/labels --manifest train.jsonl --proxy runs/tiny.en/labels \\
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from whisperstill import InitSettings, LabelSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
@@ -34,6 +35,8 @@ from whisperstill.label.verdicts import Row, write_verdicts
 SPOILED = 0.3
 BAD = 40.0
 """Per cent."""
+CALIBRATED = 0.2
+Bools = npt.NDArray[np.bool_]
 PHRASE = "thank you for watching and please subscribe to the channel"
 
 
@@ -66,8 +69,19 @@ def area(scores: Sequence[float], bad: Sequence[bool]) -> float:
     return round(float(roc_auc_score(bad, scores)), 4)
 
 
-def trained(name: str, kept: Sequence[bool], store: LabelStore, given: argparse.Namespace) -> dict[str, Any]:
-    """A student of these utterances."""
+def calibration(speakers: Sequence[str], seed: int) -> Bools:
+    """Which utterances are learnt from: all of some speakers, a fifth or a little more."""
+    order = np.random.default_rng(seed).permutation(sorted(set(speakers)))
+    chosen: set[str] = set()
+    for speaker in order:
+        if sum(one in chosen for one in speakers) >= CALIBRATED * len(speakers):
+            break
+        chosen.add(str(speaker))
+    return np.array([one in chosen for one in speakers])
+
+
+def trained(name: str, kept: Sequence[bool], seed: int, store: LabelStore, given: argparse.Namespace) -> float:
+    """Word error rate of a student of these utterances."""
     rows = []
     verdicts = iter(kept)
     for labelled in store.labelled():
@@ -77,13 +91,14 @@ def trained(name: str, kept: Sequence[bool], store: LabelStore, given: argparse.
             rule = "" if stays else name
             row = Row(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0, 1.0)
             rows.append(row)
-    folder = given.work / name
+    folder = given.work / name.replace(" ", "-")
     write_verdicts(folder / "filtered", store.directory, rows, {"settings": {}})
     carry_out(InitSettings(teacher=given.teacher, output=given.work / "init"), Silent())
     settings = TrainSettings(
         student=given.work / "init",
         labels=folder / "filtered",
-        output=folder / "student",
+        output=folder / f"student-{seed}",
+        seed=seed,
         validation=(given.validation,),
         max_steps=given.steps,
         epochs=1000,
@@ -95,9 +110,10 @@ def trained(name: str, kept: Sequence[bool], store: LabelStore, given: argparse.
         eval_every=0,
     )
     report = carry_out(settings, Silent())
-    found = {"kept": int(sum(kept)), "wer": round(report.best_wer, 2)}
-    print(name, json.dumps(found), flush=True)
-    return found
+    if not report.finished:
+        raise SystemExit("stopped; the same command goes on")
+    print(name, seed, round(report.best_wer, 2), flush=True)
+    return round(float(report.best_wer), 2)
 
 
 def main() -> None:
@@ -109,10 +125,12 @@ def main() -> None:
     parser.add_argument("--validation", required=True)
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of what is spoiled and who is calibrated on")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the students")
     parser.add_argument("--work", type=Path, default=Path("build/spoiled"))
     parser.add_argument("--output", type=Path, default=Path("bench/results/spoiled.json"))
     given = parser.parse_args()
+    given.work = given.work / f"seed-{given.seed}"
     given.work.mkdir(parents=True, exist_ok=True)
 
     written = {
@@ -146,13 +164,16 @@ def main() -> None:
     names = [seen.utterance.id for labelled in labels for seen in labelled.evidence]
     truth = [score([references[name]], [texts[name]], normaliser="english").wer for name in names]
     bad = [wer > BAD for wer in truth]
-    calibrated = np.random.default_rng(given.seed).random(len(names)) < 0.2
+    speakers = [seen.utterance.speaker or seen.utterance.id for labelled in labels for seen in labelled.evidence]
+    calibrated = calibration(speakers, given.seed)
     known = [wer if seen else None for wer, seen in zip(truth, calibrated, strict=True)]
     unseen = np.flatnonzero(~calibrated)
     result: dict[str, Any] = {
         "utterances": len(names),
         "spoiled": {kind: sum(one == kind for one in how.values()) for kind in sorted(set(how.values()))},
         "bad": int(sum(bad)),
+        "calibrated_on": int(calibrated.sum()),
+        "speakers_calibrated_on": len({one for one, seen in zip(speakers, calibrated, strict=True) if seen}),
         "area": {},
         "students": {},
     }
@@ -162,7 +183,7 @@ def main() -> None:
     others = {(corpus[name], name): heard_by[name] for name in names}
     for kind, heard in (("evidence", None), ("evidence and a second opinion", others)):
         rows = figures(store, labels, heard)
-        predicted[kind] = predict(rows, known, names, given.seed).wer
+        predicted[kind] = predict(rows, known, speakers, given.seed).wer
         result["area"][kind] = area(predicted[kind][unseen].tolist(), [bad[at] for at in unseen])
     logprobs = [seen.mean_logprob for labelled in labels for seen in labelled.evidence]
     result["area"]["mean log-probability alone"] = area([-logprobs[at] for at in unseen], [bad[at] for at in unseen])
@@ -174,9 +195,12 @@ def main() -> None:
         "oracle": [wer <= BAD / 2 for wer in truth],
     }
     for name, kept in choices.items():
-        result["students"][name] = trained(name, kept, store, given)
-        result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
-        write_whole(given.output, json.dumps(result, indent=1) + "\n")
+        one: dict[str, Any] = {"kept": int(sum(kept)), "wer": {}}
+        result["students"][name] = one
+        for seed in given.seeds:
+            one["wer"][str(seed)] = trained(name, kept, seed, store, given)
+            result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
+            write_whole(given.output, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
