@@ -76,6 +76,10 @@ def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
     assert [each.verb for each in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
     assert all(each.seconds is not None and each.seconds > 0 for each in report.estimates)
     assert report.total_seconds == pytest.approx(sum(each.seconds or 0 for each in report.estimates))
+    by_verb = {each.verb: each for each in report.estimates}
+    recipe.write_text(recipe.read_text().replace("[filter]", '[filter]\ntune = "./r.toml"\ntune_seeds = [0, 1]'))
+    tuned = run(DoctorSettings(recipe), Silent()).estimates[1]
+    assert tuned.why == "10 pilots" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
 
 
 def test_times_are_spoken() -> None:
