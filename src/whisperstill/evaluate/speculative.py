@@ -71,7 +71,8 @@ def compare(
             spent[which] += _now(which) - begun
             found[which] = [one.decoded.tokens for one in heard]
         identical += sum(map(tuple.__eq__, found[alone], found[assisted]))
-        advance(sum(one.audio.duration for one in batch))
+        if turn:
+            advance(sum(one.audio.duration for one in batch))
     return Compared(len(short), identical, encoder, spent[alone], spent[assisted], assisted.speculation, skipped)
 
 

@@ -48,6 +48,10 @@ class _Heard:
     words: int
     unit: str
     """`words`, `characters`, or both."""
+    worse: int
+    """Sets on which it is surely worse than the teacher, each on its own."""
+    better: int
+    sets: int
 
     @property
     def badge(self) -> Badge:
@@ -91,6 +95,9 @@ def _heard(view: View, own: Sequence[Cell], teachers: Sequence[Cell]) -> _Heard 
         paired=(pairs.value, pairs.low, pairs.high) if pairs else None,
         words=sum(cell.words for cell in own),
         unit=view.counted([cell.set for cell in own]),
+        worse=sum(cell.against_teacher is not None and cell.against_teacher.low > 0 for cell in own),
+        better=sum(cell.against_teacher is not None and cell.against_teacher.high < 0 for cell in own),
+        sets=len(own),
     )
 
 
@@ -116,19 +123,22 @@ def _sentence(view: View, model: ModelMeasured) -> str:
     gains = [f"is {figure(speed, 1)} times as fast as {them}"] if speed else []
     if model.parameters and teacher.parameters:
         gains.append(f"has {_fewer(model.parameters / teacher.parameters)} parameters")
-    if not gains:
-        gains = [f"stands beside {them}"]
-    said = f"{name} {' and '.join(gains)}"
+    said = f"{name} {' and '.join(gains)}, and" if gains else name
     if heard is None or heard.teacher is None:
-        return f"{said}."
+        return f"{said.removesuffix(', and')}." if gains else f"{name} stands beside {them}."
     both = f"{figure(heard.own)} errors in 100 {heard.unit}{where}, {them} {figure(heard.teacher)}"
+    if heard.badge == "no clear difference" and (heard.worse or heard.better):
+        apart = one_of(
+            [f"{what} on {number}" for what, number in (("worse", heard.worse), ("better", heard.better)) if number]
+        )
+        return f"{said} hears no differently in the mean, but {apart} of {plural(heard.sets, 'set')}: {both}."
     if heard.badge == "no clear difference":
-        return f"{said}, and hears as well as these data can tell: {both}."
+        return f"{said} hears as well as these data can tell: {both}."
     if heard.badge == "better":
-        return f"{said}, and hears better: {both}."
+        return f"{said} hears better: {both}."
     ratio = heard.own / heard.teacher if heard.teacher else float("inf")
     how = "far worse" if ratio >= 2 else "worse" if ratio >= 1.1 else "slightly worse"
-    return f"{said}, but hears {how}: {both}."
+    return f"{said.removesuffix(' and')} but hears {how}: {both}." if gains else f"{said} hears {how}: {both}."
 
 
 def _fewer(share: float) -> str:

@@ -207,3 +207,18 @@ def test_made_up_words_are_told_without_a_judgement() -> None:
     said = verdict(VIEW)
     assert said is not None
     assert [tile.badge for tile in said.tiles if tile.label.startswith("Words made up")] == [""]
+
+
+def test_a_mean_does_not_hide_sets_that_differ() -> None:
+    """Level in the mean, worse on two sets and better on the third: the first sentence says so."""
+    sets = [("a", 5.0, 9.0, 3.0), ("b", 5.0, 9.0, 3.0), ("c", 50.0, 40.0, -15.0)]
+    cells = []
+    for name, teacher, own, low in sets:
+        cells.append(builders.cell(teacher, model="base", set=name))
+        cells.append(builders.cell(own, set=name, against_teacher=Paired(own - teacher, low, low + 10, 0.01)))
+    said = verdict(View(replace(PAIR, cells=tuple(cells), speeds=(), sets=())))
+    assert said is not None
+    assert "hears no differently in the mean, but worse on 2 and better on 1 of 3 sets" in said.sentence
+    nowhere = tuple(replace(one, against_teacher=one.against_teacher and Paired(0.5, -9.0, 9.0, 0.8)) for one in cells)
+    said = verdict(View(replace(PAIR, cells=nowhere, speeds=(), sets=())))
+    assert said is not None and "and hears as well as these data can tell" in said.sentence
