@@ -5,6 +5,7 @@ is made, so that a better figure needs no decoding.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +17,14 @@ from whisperstill.evaluate.score import score, utterance_edits
 from whisperstill.records import Utterance
 from whisperstill.records.edits import NO_EDITS, EditCounts
 from whisperstill.records.findings import Cell, Hallucination, Paired, Slice
-from whisperstill.text.edits import Pair, align, count_edits
+from whisperstill.text.edits import Pair, align, count_edits, count_stretches
 from whisperstill.text.normalise import characters, normaliser
 
 DURATIONS = (2.0, 5.0, 10.0, 20.0, 30.0)
 """Ends of the ranges of duration that are scored apart, seconds."""
 FEWEST_FOR_A_SLICE = 2
+STRETCH = 100
+"""Words of a reference: a recording of more than twice as many is drawn in stretches of about so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,20 @@ class Heard:
         """Counts of each utterance."""
         return [count_edits(mine, theirs) for mine, theirs in zip(self.references, self.words, strict=True)]
 
+    @cached_property
+    def drawn(self) -> list[list[EditCounts]]:
+        """Of each utterance what a bootstrap draws: it as a whole, or the stretches of a long one, of which there may
+        be too few to draw from. The same stretches whoever hears it."""
+        return [
+            [counts] if len(mine) < 2 * STRETCH else count_stretches(mine, theirs, STRETCH)
+            for counts, mine, theirs in zip(self.edits, self.references, self.words, strict=True)
+        ]
+
+    @property
+    def samples(self) -> list[EditCounts]:
+        """All that a bootstrap draws from."""
+        return [one for parts in self.drawn for one in parts]
+
     def only(self, ids: Mapping[str, object]) -> "Heard":
         """The utterances with these ids."""
         kept = [(u, text) for u, text in zip(self.utterances, self.texts, strict=True) if u.id in ids]
@@ -105,6 +122,9 @@ def measured(
             resamples=scoring.resamples,
         )
         rates = {name: getattr(scored, name) for name in rates}
+        if len(heard.samples) > len(heard.edits):
+            interval = bootstrap(heard.samples, seed=scoring.seed, resamples=scoring.resamples)
+            rates |= {"wer_low": 100 * interval.low, "wer_high": 100 * interval.high}
         as_written = sum(utterance_edits(references, heard.texts, normaliser="none", unit=scoring.unit), NO_EDITS)
         orthographic = 100 * as_written.rate
     paired, agreement = between(heard, teacher) if teacher is not None else (None, None)
@@ -129,8 +149,8 @@ def measured(
         agreement=agreement,
         by_speaker=slices(heard, lambda one: one.speaker),
         by_duration=slices(heard, duration_range),
-        utterance_errors=tuple(one.errors for one in heard.edits),
-        utterance_words=tuple(one.reference for one in heard.edits),
+        utterance_errors=tuple(one.errors for one in heard.samples),
+        utterance_words=tuple(one.reference for one in heard.samples),
     )
 
 
@@ -148,17 +168,19 @@ def between(heard: Heard, teacher: Heard) -> tuple[Paired | None, float | None]:
     agreement = 100 * sum(map(list.__eq__, a.words, b.words)) / len(a.words)
     if not sum(a.edits, NO_EDITS).reference:
         return None, agreement
-    found = paired_bootstrap(a.edits, b.edits, seed=heard.scoring.seed, resamples=heard.scoring.resamples)
+    found = paired_bootstrap(a.samples, b.samples, seed=heard.scoring.seed, resamples=heard.scoring.resamples)
     return Paired(100 * found.difference, 100 * found.low, 100 * found.high, found.p), agreement
 
 
 def slices(heard: Heard, name_of: Callable[[Utterance], str | None]) -> tuple[Slice, ...]:
     """Error rates of the parts that `name_of` puts utterances in, where there is more than one part."""
     parts: dict[str, list[EditCounts]] = {}
-    for one, counts in zip(heard.utterances, heard.edits, strict=True):
+    counted: Counter[str] = Counter()
+    for one, drawn in zip(heard.utterances, heard.drawn, strict=True):
         name = name_of(one)
         if name is not None:
-            parts.setdefault(name, []).append(counts)
+            parts.setdefault(name, []).extend(drawn)
+            counted[name] += 1
     if len(parts) < FEWEST_FOR_A_SLICE:
         return ()
     found = []
@@ -168,7 +190,7 @@ def slices(heard: Heard, name_of: Callable[[Utterance], str | None]) -> tuple[Sl
             continue
         interval = bootstrap(edits, seed=heard.scoring.seed, resamples=heard.scoring.resamples)
         found.append(
-            Slice(name, len(edits), total.reference, 100 * total.rate, 100 * interval.low, 100 * interval.high)
+            Slice(name, counted[name], total.reference, 100 * total.rate, 100 * interval.low, 100 * interval.high)
         )
     return tuple(found)
 

@@ -148,7 +148,7 @@ class Cell:
     by_speaker: tuple[Slice, ...] = ()
     by_duration: tuple[Slice, ...] = ()
     utterance_errors: tuple[int, ...] = ()
-    """Utterance by utterance, as the set has them: what `compare` pairs."""
+    """Utterance by utterance, as the set has them, a long one stretch by stretch: what `compare` pairs."""
     utterance_words: tuple[int, ...] = ()
 
     @property

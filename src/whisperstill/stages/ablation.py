@@ -125,7 +125,7 @@ def _summed(
     wer = {name: {str(seed): 100 * _rate(one) for seed, one in by_seed.items()} for name, by_seed in heard.items()}
     names = counted(list(heard), settings)
     mean, interval = mean_over_sets(
-        [[one.edits for one in heard[name].values()] for name in names], resamples=settings.bootstrap_resamples
+        [[one.samples for one in heard[name].values()] for name in names], resamples=settings.bootstrap_resamples
     )
     return AblationRow(value, wer, 100 * mean, 100 * interval.low, 100 * interval.high, dict(facts))
 

@@ -42,6 +42,26 @@ def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> li
     return pairs
 
 
+def count_stretches(reference_words: Sequence[str], hypothesis_words: Sequence[str], length: int) -> list[EditCounts]:
+    """Edits of stretches of about `length` words of the reference, at least one; together they are all of them.
+
+    Where stretches end depends on the reference alone. What was inserted belongs to the word before it.
+    """
+    count = max(1, len(reference_words) // length)
+    found = [[0, 0, 0, 0] for _ in range(count)]
+    at = 0
+    for mine, theirs in align(reference_words, hypothesis_words):
+        if mine is None:
+            found[at][3] += 1
+            continue
+        at = mine * count // len(reference_words)
+        if theirs is None:
+            found[at][2] += 1
+        else:
+            found[at][reference_words[mine] != hypothesis_words[theirs]] += 1
+    return [EditCounts(*one) for one in found]
+
+
 def _words(text: str | Sequence[str]) -> Sequence[str]:
     return text.split() if isinstance(text, str) else text
 

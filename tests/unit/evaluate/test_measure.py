@@ -1,6 +1,9 @@
 """Cells against jiwer, and what is between a model and its teacher."""
 
+from dataclasses import replace
+
 import jiwer
+import numpy as np
 import pytest
 
 from whisperstill.errors import CorpusError
@@ -108,3 +111,24 @@ def test_the_worst_are_found_each_kind_first() -> None:
     steps = found[1].alignments[1].steps
     assert [one.kind for one in steps].count("d") == 3 and steps[0].heard == "where"
     assert not worst("s", "", {"m": heard(TEXTS)}, "m", 5)
+
+
+def test_a_long_recording_is_drawn_in_stretches() -> None:
+    """One recording has an interval, the stretches are the same for all models, and together they are the recording."""
+    generator = np.random.default_rng(0)
+    words = [f"w{at}" for at in range(1050)]
+    one = Utterance("talk", "c", AudioSpan("a.wav", 0.0, 600.0), " ".join(words), "en", None, None)
+
+    def heard(wrong: float) -> Heard:
+        said = [word if generator.random() > wrong else "x x" for word in words]
+        return Heard((one,), (" ".join(said),), 1.0, Scoring("none", "word"))
+
+    good, bad = heard(0.05), heard(0.2)
+    assert [part.reference for part in good.samples] == [part.reference for part in bad.samples] == [105] * 10
+    assert sum(part.errors for part in bad.samples) == bad.edits[0].errors
+    made = measured(bad, measurement="long_form", model="m", set="s", decoding="quiet", teacher=good)
+    assert made.wer_low < made.wer - 1 and made.wer + 1 < made.wer_high
+    assert made.against_teacher is not None and made.against_teacher.low > 0 and made.against_teacher.p < 0.01
+    assert len(made.utterance_errors) == 10 and made.utterances == 1
+    short = Heard((replace(one, text=" ".join(words[:150])),), (" ".join(words[:140]),), 1.0, Scoring("none", "word"))
+    assert short.samples == short.edits

@@ -1,10 +1,11 @@
 """Counts against jiwer."""
 
 import jiwer
+import numpy as np
 import pytest
 
 from whisperstill.records import EditCounts
-from whisperstill.text.edits import align, count_character_edits, count_edits
+from whisperstill.text.edits import align, count_character_edits, count_edits, count_stretches
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,17 @@ def test_alignment() -> None:
     assert align("a b c".split(), "a x c d".split()) == [(0, 0), (1, 1), (2, 2), (None, 3)]
     assert align(["a", "b"], []) == [(0, None), (1, None)]
     assert align([], []) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stretches_are_the_whole(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    reference = [str(one) for one in random.integers(0, 9, size=int(random.integers(0, 400)))]
+    hypothesis = [one for one in reference if random.random() > 0.1]
+    hypothesis.insert(0, "new")
+    parts = count_stretches(reference, hypothesis, 50)
+    whole = count_edits(reference, hypothesis)
+    assert sum(one.errors for one in parts) == whole.errors
+    assert sum(one.reference for one in parts) == len(reference)
+    sizes = [one.reference for one in parts]
+    assert max(sizes) - min(sizes) <= 1 and len(parts) == max(1, len(reference) // 50)

@@ -1,7 +1,6 @@
 """Long recordings: what is misheard by every strategy of taking them apart, and with chunks of every length."""
 
-from collections.abc import Sequence
-
+from whisperstill.evaluate.measure import STRETCH
 from whisperstill.evaluate.report.accuracy import GROUP, MEANS
 from whisperstill.evaluate.report.blocks import (
     NOTHING,
@@ -19,9 +18,6 @@ from whisperstill.evaluate.report.blocks import (
 from whisperstill.evaluate.report.numbers import figure, one_of, rate, times
 from whisperstill.evaluate.report.view import View, mean, mean_value
 from whisperstill.records.findings import Cell, SetMeasured
-
-FEW = 10
-"""Recordings below which a bootstrap over them says little."""
 
 
 def long_form(view: View) -> Section | None:
@@ -61,7 +57,8 @@ def long_form(view: View) -> Section | None:
         title="Word error rate by strategy, %",
         columns=columns("Strategy", figures=(*heads, "× real time", "Relative speed")),
         rows=tuple(rows),
-        caption=f"Each recording whole. {_others(view)}{relative}{MEANS if len(sets) > 1 else ''} {_few(sets)}".strip(),
+        caption=f"Each recording whole; intervals are over stretches of {STRETCH} words or so. {_others(view)}"
+        f"{relative}{MEANS if len(sets) > 1 else ''}".strip(),
     )
     lead = f"Fewest errors {'; '.join(f'by {way}: {one_of(names)}' for way, names in best.items())}." if best else ""
     return Section("long-form", "Long form", GROUP, lead=lead, tables=(without_empty_columns(table),))
@@ -76,11 +73,6 @@ def _others(view: View) -> str:
         if other
         else ""
     )
-
-
-def _few(sets: Sequence[SetMeasured]) -> str:
-    fewest = min(one.utterances for one in sets)
-    return f"Intervals are over recordings, as few as {fewest} in a set: take them as rough." if fewest < FEW else ""
 
 
 def _real_time_factor(cells: list[Cell]) -> float:

@@ -170,12 +170,6 @@ def test_every_identifier_is_used_once() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_intervals_of_few_recordings_are_called_rough() -> None:
-    few = replace(PAIR, sets=tuple(replace(one, utterances=3) if one.long else one for one in PAIR.sets))
-    assert "as few as 3 in a set" in given(long_form(View(few))).tables[0].caption
-    assert "rough" not in given(long_form(VIEW)).tables[0].caption
-
-
 def test_an_ablation_says_what_its_mean_is_over() -> None:
     rows = (AblationRow("1", {"near": {"0": 3.0}, "far": {"0": 5.0}}, 5.0, 4.0, 6.0),)
     for over, said in ((("far",), "over far."), (("near", "far"), "over all sets."), ((), "over all sets.")):
