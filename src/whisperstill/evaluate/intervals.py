@@ -1,9 +1,9 @@
 """How sure an error rate is: bootstrap over utterances.
 
 Utterances are drawn again with replacement, and the rate of each draw is its errors over its reference length (a
-ratio of sums, never a mean of rates). The interval holds the middle of the draws (percentile method). What it
-covers is the choice of utterances (long recordings are cut into stretches first, see `measure`); it knows nothing of the choice of speakers: utterances of one speaker go wrong
-together, so with few speakers the truth is less sure than the interval says.
+ratio of sums, never a mean of rates). The interval holds the middle of the draws (percentile method). What it covers is
+the choice of utterances, or of stretches of long ones (see `measure`); it knows nothing of the choice of speakers:
+utterances of one speaker go wrong together, so with few speakers the truth is less sure than the interval says.
 """
 
 from collections.abc import Iterator, Sequence
