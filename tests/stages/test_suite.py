@@ -26,8 +26,9 @@ from whisperstill.stages.compare import run as compare
 from whisperstill.stages.console import Silent
 from whisperstill.stages.evaluate import EvaluateSettings
 from whisperstill.stages.measurements import labels
-from whisperstill.stages.suite import Corpus, SuiteReport, cut, spread
+from whisperstill.stages.suite import SuiteReport
 from whisperstill.stages.suite_file import SetAsked, read_suite
+from whisperstill.stages.suite_sets import Corpus, cut, spread
 
 SUITE = """
 name = "small"

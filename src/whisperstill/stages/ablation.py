@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from whisperstill.evaluate.contenders import Own, Way
     from whisperstill.evaluate.measure import Heard
     from whisperstill.stages.ablate import AblateSettings
-    from whisperstill.stages.suite import Bench, Corpus
+    from whisperstill.stages.suite import Bench
+    from whisperstill.stages.suite_sets import Corpus
 
 TIMED_ROUNDS = 5
 """Of windows and tokens, in turns."""

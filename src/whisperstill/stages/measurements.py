@@ -31,7 +31,7 @@ from whisperstill.records.findings import (
 from whisperstill.records.plain import from_plain
 from whisperstill.records.random import rng
 from whisperstill.stages.run import marker, read_json
-from whisperstill.stages.suite import Bench, Corpus, spread
+from whisperstill.stages.suite import Bench
 from whisperstill.stages.suite_file import (
     ChunkLength,
     Include,
@@ -43,6 +43,7 @@ from whisperstill.stages.suite_file import (
     SpeedTable,
     WorstOf,
 )
+from whisperstill.stages.suite_sets import Corpus, spread
 from whisperstill.units import WINDOW_SECONDS
 
 Found = Iterator[tuple[str, Any]]

@@ -13,29 +13,26 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from whisperstill.errors import CorpusError, SettingsError, WhisperstillError
+from whisperstill.errors import SettingsError, WhisperstillError
 from whisperstill.files import write_whole
-from whisperstill.records import Skipped, Utterance
+from whisperstill.records import Skipped
 from whisperstill.records.findings import Failure, Findings, SetMeasured
 from whisperstill.records.plain import to_plain
 from whisperstill.stages.console import Console
 from whisperstill.stages.run import made_with
-from whisperstill.stages.suite_file import SetAsked, Suite, read_suite
+from whisperstill.stages.suite_file import Suite, read_suite
+from whisperstill.stages.suite_sets import Corpus, read_set
 
 if TYPE_CHECKING:
     from whisperstill.evaluate.contenders import Contender, Way
     from whisperstill.evaluate.hypotheses import Change
-    from whisperstill.evaluate.measure import Heard, Scoring
+    from whisperstill.evaluate.measure import Heard
     from whisperstill.evaluate.shelf import Shelf
     from whisperstill.stages.evaluate import EvaluateSettings
     from whisperstill.stages.outcomes import Outcomes
-
-Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -52,30 +49,6 @@ class SuiteReport:
     """Cells found finished."""
     problems: tuple[Skipped, ...]
     """What failed or was left out."""
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A set that could be read."""
-
-    name: str
-    asked: SetAsked
-    utterances: tuple[Utterance, ...]
-    scoring: "Scoring"
-    sha256: str
-    language: str
-
-    @property
-    def long(self) -> bool:
-        """Whether most of it is recordings of more than a window: then it is of the long form."""
-        return 2 * len(self.short) < len(self.utterances)
-
-    @property
-    def short(self) -> tuple[Utterance, ...]:
-        """What fits into a window."""
-        from whisperstill.units import WINDOW_SECONDS
-
-        return tuple(one for one in self.utterances if one.audio.duration <= WINDOW_SECONDS)
 
 
 @dataclass
@@ -104,7 +77,8 @@ class Bench:
         """Read the sets and the models; what cannot be read is a failure."""
         for name, asked in self.suite.sets.items():
             with self.noting(f"set {name}"):
-                self.corpora[name] = self._corpus(name, asked)
+                self.corpora[name], notes = read_set(name, asked, self.settings)
+                self.skipped |= notes
         for name in self.suite.models:
             with self.noting(f"model {name}"):
                 self.contenders[name] = self._contender(name)
@@ -124,41 +98,6 @@ class Bench:
             return Own(name, asked.model, asked.role, self.device, dtype, self.settings.true_length, int8)
         cache = (self.settings.output or self.suite.output) / "converted"
         return Other(name, asked.model, asked.role, asked.engine, self.settings.device, asked.dtype, cache)
-
-    def _corpus(self, name: str, asked: SetAsked) -> Corpus:
-        from whisperstill.corpus import read_corpus
-        from whisperstill.evaluate.measure import Scoring
-        from whisperstill.stages.outcomes import corpus_digest
-        from whisperstill.text.normalise import normaliser_for, unit_for
-
-        settings = self.settings
-        said = asked.language or settings.language
-        read = read_corpus(asked.manifest, layout=settings.layout, language=said, whole=asked.whole)
-        self.skipped |= {f"{name}: {one.source}": one.reason for one in read.skipped}
-        utterances = list(read.utterances)
-        if asked.ids:
-            utterances = [one for one in utterances if any(fnmatchcase(one.id, like) for like in asked.ids)]
-        if not asked.non_speech:
-            written = [one for one in utterances if one.text is not None]
-            if missing := len(utterances) - len(written):
-                self.skipped[name] = f"{missing} of {len(utterances)} utterances have no transcript"
-            utterances = written
-        if not utterances:
-            raise CorpusError(f"expected utterances with transcripts in {asked.manifest}, found none")
-        if not asked.non_speech and not any((one.text or "").strip() for one in utterances):
-            raise CorpusError(f"expected transcripts in {asked.manifest}, found none (is it non_speech = true?)")
-        if asked.non_speech:
-            utterances = [replace(piece, text="") for one in utterances for piece in cut(one, asked.pieces)]
-        utterances = spread(utterances, min(filter(None, (asked.limit, settings.limit)), default=None))
-        languages = {one.language for one in utterances}
-        language = languages.pop() if len(languages) == 1 else None
-        if settings.normaliser == "auto" and language is None and not asked.non_speech:
-            self.skipped[f"{name}: language"] = (
-                "several or none is stated: scored by the basic normaliser; say which by language = 'en' of the set"
-            )
-        chosen = normaliser_for(language) if settings.normaliser == "auto" else settings.normaliser
-        scoring = Scoring(chosen, unit_for(language), settings.seed, settings.bootstrap_resamples)
-        return Corpus(name, asked, tuple(utterances), scoring, corpus_digest(utterances), language or "")
 
     def noting(self, what: str) -> "Noting":
         """Around a part that may fail without the rest."""
@@ -239,27 +178,6 @@ class Noting:
         self._bench.failures.append(Failure(self._what, " ".join(reason.split())))
         self._bench.console.warn(f"{self._what}: {reason}")
         return True
-
-
-def cut(utterance: Utterance, seconds: float | None) -> list[Utterance]:
-    """Pieces of so many seconds, one behind the other; what is left at the end, if it is shorter, is left out. None:
-    as few equal ones as fit into windows."""
-    from whisperstill.units import WINDOW_SECONDS
-
-    audio = utterance.audio
-    seconds = seconds or audio.duration / ceil(audio.duration / WINDOW_SECONDS)
-    if audio.duration <= seconds:
-        return [utterance]
-    count = int(audio.duration / seconds + 1e-6)
-    spans = [replace(audio, start=audio.start + at * seconds, duration=seconds) for at in range(count)]
-    return [replace(utterance, id=f"{utterance.id}+{at * seconds:g}", audio=span) for at, span in enumerate(spans)]
-
-
-def spread(utterances: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` of them, at even distances."""
-    if limit is None or len(utterances) <= limit:
-        return list(utterances)
-    return [utterances[at * len(utterances) // limit] for at in range(limit)]
 
 
 def run_suite(settings: "EvaluateSettings", console: Console) -> SuiteReport:
