@@ -74,12 +74,12 @@ def test_segments_as_they_come(
     assert re.match(r"\d+\.\d\d  ?\w+", capsys.readouterr().out)
 
 
-def test_six_lines_of_python(
+def test_five_lines_of_python(
     root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    lines = block(root, "Six lines of Python")
-    assert len([line for line in lines.splitlines() if line]) == 6 - 1  # one is blank
+    lines = block(root, "Five lines of Python")
+    assert len([line for line in lines.splitlines() if line]) == 5
     exec(compile(lines, "README.md", "exec"), {})
     heard, parameters = capsys.readouterr().out.strip().splitlines()
     assert len(heard) > 3

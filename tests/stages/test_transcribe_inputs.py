@@ -226,7 +226,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
         ({"best_of": 0, "suppress_tokens": "x", "pcm": "s16le"}, "got 'x'; best_of must be at least 1"),
         ({"max_line_count": 2}, "max_line_count needs max_line_width"),
         ({"max_line_width": 0}, "max_line_width must be at least 1"),
-        ({"max_words_per_line": 3}, "max_words_per_line needs word timestamps: add --word-timestamps"),
+        ({"max_words_per_line": 3}, "max_words_per_line needs word timestamps: add --word_timestamps"),
         ({"highlight_words": True, "output_format": "srt"}, "highlight_words needs word timestamps"),
     ],
 )

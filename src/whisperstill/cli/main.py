@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"whisperstill: error: {message}\n")
         return MENDABLE
     except KeyboardInterrupt:
-        with_option = " with --skip-existing" if arguments[:1] == ["transcribe"] else ""
+        with_option = " with --skip_existing" if arguments[:1] == ["transcribe"] else ""
         sys.stderr.write(f"whisperstill: interrupted; the same command{with_option} goes on where it stopped\n")
         return INTERRUPTED
     except BrokenPipeError:

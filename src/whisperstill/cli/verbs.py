@@ -89,8 +89,8 @@ VERBS = {
         Verb(
             "transcribe",
             "TranscribeSettings",
-            "audio files to txt, srt, vtt, json",
-            "AUDIO... --model NAME_OR_DIR --output_dir DIR --output_format {txt,srt,vtt,json,all}",
+            "audio files to txt, srt, vtt, tsv, json",
+            "AUDIO... --model NAME_OR_DIR --output_dir DIR --output_format {txt,srt,vtt,tsv,json,all}",
             positional="audio",
             underscores=True,
         ),

@@ -1,4 +1,4 @@
-"""How recordings are decoded. Names and defaults are openai/whisper's where it has them."""
+"""How recordings are decoded. Names, and the defaults of its Python API, are openai/whisper's where it has them."""
 
 import math
 from dataclasses import dataclass

@@ -28,9 +28,10 @@ class RuleSettings:
     max_repeat: int | None = 4
     """Most times in a row that one group of 1 to 8 words may stand; references of read speech stay at 3 or below."""
     drop_empty: bool = True
-    """Drop utterances in which the teacher heard nothing."""
+    """Drop utterances in which the teacher heard nothing; `--no-drop-empty` keeps them."""
     drop_all_capitals: bool = True
-    """Drop texts of three and more words that are all in capitals: the teacher fell into the style of subtitles."""
+    """Drop texts of three and more words that are all in capitals: the teacher fell into the style of subtitles;
+    `--no-drop-all-capitals` keeps them."""
     min_logprob: float | None = -1.0
     """Least mean natural-log probability of the teacher's tokens; the value openai/whisper falls back at."""
     max_compression_ratio: float | None = 2.4

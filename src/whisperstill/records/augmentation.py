@@ -16,7 +16,7 @@ class Augmentation:
     share: float = 1.0
     """Share of the windows that are changed; the others are heard as they were labelled."""
     speed: float = 0.1
-    """Largest change of speed: 0.1 draws from 0.9 to 1.1 times. None for labels with timestamps."""
+    """Largest change of speed: 0.1 draws from 0.9 to 1.1 times. Labels with timestamps keep theirs."""
     noises: tuple[str, ...] = ("white", "pink")
     """What is mixed in: `white`, `pink`, files, or folders of them; one is drawn for each noisy window."""
     noisy: float = 0.5

@@ -36,7 +36,7 @@ class AblateSettings:
     max_wer: tuple[float, ...] = ()
     """The filter's limits on the word error rate, per cent (paper: 100, 80, 40, 20, 15, 10, 5)."""
     hours: tuple[float, ...] = ()
-    """Hours of what the filter keeps that are trained on."""
+    """Hours of the first packing that are trained on; what is drawn is heard in all packings."""
     decoder_layers: tuple[int, ...] = ()
     """Decoder layers of the student (paper: 2, 4, 8, 16)."""
     layers: tuple[str, ...] = ()

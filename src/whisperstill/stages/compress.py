@@ -32,11 +32,11 @@ class CompressSettings:
     layers: tuple[int, ...] | None = None
     """Which layers exactly, counted from 0; overrides `encoder_layers`."""
     packings: int | None = 1
-    """Train only on the labels' first so many ways of packing."""
+    """Train only on the labels' first so many ways of packing; None: all."""
     validation: tuple[str, ...] = ()
     """Corpora for validation; the weights with the lowest WER on them become the result."""
     validation_limit: int = 200
-    """Most utterances validated on."""
+    """Most utterances validated on: of more, every second, third, ... is taken."""
     epochs: int = 4
     """Passes over all windows."""
     max_steps: int | None = None
@@ -50,7 +50,7 @@ class CompressSettings:
     clip: float = 1.0
     """Largest gradient norm."""
     eval_every: int = 200
-    """Steps between validations."""
+    """Steps between validations; 0: at the end alone."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     log_every: int = 10

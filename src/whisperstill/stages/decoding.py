@@ -69,8 +69,8 @@ class DecodingSettings:
     no_speech_threshold: float | None = _DEFAULT.no_speech_threshold
     """A window with a higher probability of silence is silent where its mean log-probability failed."""
     guards: bool = _DEFAULT.guards
-    """Whether windows in which nobody speaks are left out, text far from any voice is not believed, and loops are cut;
-    what is left out is listed in the json."""
+    """Leave out windows in which nobody speaks, believe no text far from any voice, cut loops; what is left out is
+    listed in the json. `--no_guards` switches that off."""
     seed: int = _DEFAULT.seed
     """Of drawing: the same one gives the same text whatever the batch."""
     mode: Literal["free", "exact-block"] = "free"

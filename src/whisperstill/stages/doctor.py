@@ -1,5 +1,6 @@
 """doctor: what this machine can do, and how long a recipe would take here."""
 
+import math
 import os
 import platform
 import shutil
@@ -12,12 +13,34 @@ from typing import Any
 from whisperstill._version import __version__
 from whisperstill.errors import WhisperstillError
 from whisperstill.stages.console import Console
-from whisperstill.stages.estimate import TOKENS_PER_SECOND, Sizes, Speeds, decode_seconds, sizes_of, train_seconds
+from whisperstill.stages.estimate import (
+    TOKENS_PER_SECOND,
+    Sizes,
+    Speeds,
+    decode_seconds,
+    sizes_of,
+    train_seconds,
+    views_seconds,
+)
 from whisperstill.stages.recipe import Planned, read_recipe
 from whisperstill.units import WINDOW_SECONDS
 
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
-OPTIONAL = {"matplotlib": "plots", "tensorboard": "tensorboard", "datasets": "datasets"}
+OPTIONAL = {
+    "matplotlib": "plots",
+    "jinja2": "report",
+    "silero-vad": "vad",
+    "scikit-learn": "prediction",
+    "datasets": "datasets",
+    "pyroomacoustics": "rooms",
+    "tensorboard": "tensorboard",
+    "ray": "ray",
+    "ctranslate2": "ctranslate2",
+    "transformers": "transformers",
+    "faster-whisper": "faster-whisper",
+    "pywhispercpp": "whispercpp",
+}
+"""A library of each extra, and the extra's name."""
 PACKED_SECONDS = 26.0
 """How full a packed window is, in the mean."""
 
@@ -196,12 +219,13 @@ def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:
                 seconds = decode_seconds(teacher, windows * views, tokens, speeds)
                 found.append(StageEstimate("label", seconds, f"{hours:.2f} h of audio x {views} packing(s)"))
             case "train" if student and windows is not None:
-                found.append(training(train, label, student, windows, tokens, speeds))
+                found.append(training(train, label, teacher or student, student, windows, tokens, speeds))
             case "evaluate" if teacher and student:
                 found.append(evaluating(settings, teacher, student, speeds))
             case "filter" if getattr(settings, "tune", None) and train and student and windows is not None:
                 pilots = len(settings.tune_wer) * len(settings.tune_seeds)
-                one = training(replace(train, max_steps=settings.tune_steps), label, student, windows, tokens, speeds)
+                short = replace(train, max_steps=settings.tune_steps)
+                one = training(short, label, teacher or student, student, windows, tokens, speeds)
                 found.append(StageEstimate("filter", pilots * (one.seconds or 0.0), f"{pilots} pilots"))
             case "filter" | "init":
                 found.append(StageEstimate(stage.verb, 5.0, "no network is run"))
@@ -212,8 +236,11 @@ def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:
     return found
 
 
-def training(settings: Any, label: Any, student: Sizes, windows: float, tokens: float, speeds: Speeds) -> StageEstimate:
-    """Seconds of training."""
+def training(
+    settings: Any, label: Any, teacher: Sizes, student: Sizes, windows: float, tokens: float, speeds: Speeds
+) -> StageEstimate:
+    """Seconds of training, the teacher's for views among them; validation, the student's own words and a teacher that
+    is asked live are left out."""
     steps = getattr(settings, "max_steps", None)
     batch = getattr(settings, "batch_size", 8)
     views = getattr(label, "packings", 1)
@@ -222,7 +249,12 @@ def training(settings: Any, label: Any, student: Sizes, windows: float, tokens: 
         epochs = min(epochs, steps * batch / (windows * views))
     live = getattr(label, "states", "none") == "none" or getattr(settings, "states", "auto") == "live"
     seconds = train_seconds(student, windows * views, tokens, epochs, speeds, encoder_each_time=live)
-    return StageEstimate("train", seconds, f"{epochs:.1f} epochs of {windows * views:.0f} windows")
+    because, augmentation = f"{epochs:.1f} epochs of {windows * views:.0f} windows", getattr(settings, "views", None)
+    if augmentation and augmentation.uses and epochs > augmentation.uses:
+        made = augmentation.share * windows * views * (math.ceil(epochs / augmentation.uses) - 1)
+        seconds += views_seconds(teacher, made, tokens, speeds)
+        because += f", {made:.0f} of them made anew"
+    return StageEstimate("train", seconds, because)
 
 
 def evaluating(settings: Any, teacher: Sizes, student: Sizes, speeds: Speeds) -> StageEstimate:

@@ -97,6 +97,12 @@ def train_seconds(
     return OVERHEAD * epochs * windows * (TRAINING_PASSES * forward + hearing) / speeds.products
 
 
+def views_seconds(teacher: Sizes, views: float, tokens: float, speeds: Speeds) -> float:
+    """Seconds for the teacher to hear `views` changed windows and to read the `tokens` tokens of each."""
+    reading = encoder_operations(teacher) + cross_operations(teacher) + tokens * token_operations(teacher)
+    return OVERHEAD * views * reading / speeds.products
+
+
 KNOWN = {
     "tiny": Sizes(80, 51865, 384, 4, 4),
     "base": Sizes(80, 51865, 512, 6, 6),

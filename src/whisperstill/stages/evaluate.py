@@ -58,7 +58,7 @@ class EvaluateSettings:
     limit: int | None = None
     """Only the first so many utterances of each corpus; of a suite's so many, spread over it."""
     measure_speed: bool = True
-    """Time encoder and decoder at batch 1, models in turns."""
+    """Time encoder and decoder at batch 1, models in turns; `--no-measure-speed` leaves that out."""
     strict: bool = False
     """Exit with status 1 if anything was skipped."""
 

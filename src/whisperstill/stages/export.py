@@ -24,7 +24,7 @@ class ExportSettings:
     teacher has."""
     dtype: str | None = None
     """Type of the weights. huggingface: fp32, fp16, bf16; ctranslate2: float32, float16, int8_float32, ...;
-    whisper.cpp: f16, f32 (default: the first of each)."""
+    whisper.cpp: f16, f32 (default: the first of each); delta: fp32."""
     teacher: str | None = None
     """The delta's teacher, by the name that it is to be found by."""
 

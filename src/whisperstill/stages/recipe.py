@@ -73,7 +73,9 @@ def read_recipe(path: Path) -> Recipe:
 def read_content(path: Path) -> dict[str, Any]:
     """A recipe's tables as they stand. Raises `NotFoundError` without such a file, `SettingsError` if it is no TOML."""
     if not path.is_file():
-        raise NotFoundError(f"expected a recipe, got {path}, which is no file; recipes/ holds examples")
+        raise NotFoundError(
+            f"expected a recipe or a suite, got {path}, which is no file; recipes/ and suites/ hold examples"
+        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ class ReportSettings:
     output: Path | None = None
     """Folder of report.html and report.md (default: beside the findings)."""
     audio: bool = True
-    """Put the worst utterances into the page, to be listened to."""
+    """Put the worst utterances into the page, to be listened to; `--no-audio` leaves them out."""
     card: str | None = None
     """Also write a model card for the model of this name, as the hub wants it: README.md in its folder, where it is
     one without a README.md, else card-NAME.md beside the report."""

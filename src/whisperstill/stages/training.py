@@ -21,7 +21,7 @@ class TrainingSettings:
     validation: tuple[str, ...] = ()
     """Corpora for validation; the weights with the lowest WER on them become the result."""
     validation_limit: int = 200
-    """Most utterances validated on."""
+    """Most utterances validated on: of more, every second, third, ... is taken."""
     targets: Literal["top", "hidden", "live"] = "top"
     """Teacher's distribution: stored top-k (bounds the KL from below), stored hidden states, or its decoder live."""
     states: Literal["auto", "store", "live"] = "auto"
@@ -91,7 +91,7 @@ class TrainingSettings:
     prompt_probability: float = 0.0
     """Share of samples with the window before as a prompt; only `targets live` teaches their distribution."""
     eval_every: int = 200
-    """Steps between validations."""
+    """Steps between validations; 0: at the end alone."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     log_every: int = 10

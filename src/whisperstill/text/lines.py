@@ -44,7 +44,7 @@ class LineOptions:
         """Raises `SettingsError` when word timestamps are needed and not available."""
         if self.need_words and not available:
             verb = "needs" if len(self.need_words) == 1 else "need"
-            raise SettingsError(f"{' and '.join(self.need_words)} {verb} word timestamps: add --word-timestamps")
+            raise SettingsError(f"{' and '.join(self.need_words)} {verb} word timestamps: add --word_timestamps")
 
 
 def wrapped(text: str, width: int, language: str) -> list[str]:

@@ -78,7 +78,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["init", "--output", "x"], "missing --teacher; see whisperstill init --help"),
         ([*INIT, "--decoder-layers", "two"], "'two'"),
         ([*INIT, "--decoder-layer", "2"], "--decoder-layer"),
-        (["run", "none.toml"], "expected a recipe, got none.toml"),
+        (["run", "none.toml"], "expected a recipe or a suite, got none.toml"),
         (["label", "--teacher", "a", "--manifest", "b", "--output", "c", "--states", "fp7"], "fp7"),
     ],
 )

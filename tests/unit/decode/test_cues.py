@@ -94,7 +94,7 @@ def test_languages_without_spaces() -> None:
     ],
 )
 def test_what_needs_words_says_so(options: LineOptions, names: str) -> None:
-    with pytest.raises(SettingsError, match=f"{names} word timestamps: add --word-timestamps"):
+    with pytest.raises(SettingsError, match=f"{names} word timestamps: add --word_timestamps"):
         cues_of(transcript(" One two.", words=False), options)
 
 

@@ -82,7 +82,7 @@ def test_json_tells_words_and_what_was_not_believed_only_where_there_are_any() -
 
 
 def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="--word-timestamps"):
+    with pytest.raises(SettingsError, match="--word_timestamps"):
         write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "all", LineOptions(highlight_words=True))
     assert not (tmp_path / "new").exists()
     write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "srt", LineOptions(max_line_width=5))

@@ -1,11 +1,15 @@
 """doctor counts work as the table of the paper's networks says, and its estimates hang together."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from whisperstill import LabelSettings, TrainSettings
+from whisperstill.records.augmentation import Augmentation
 from whisperstill.stages.console import Silent
-from whisperstill.stages.doctor import DoctorSettings, run, spoken
+from whisperstill.stages.doctor import DoctorSettings, run, spoken, training
 from whisperstill.stages.estimate import (
     KNOWN,
     Speeds,
@@ -15,6 +19,7 @@ from whisperstill.stages.estimate import (
     sizes_of,
     token_operations,
     train_seconds,
+    views_seconds,
 )
 
 SPEEDS = Speeds(products=50e9, memory=10e9)
@@ -80,6 +85,20 @@ def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
     recipe.write_text(recipe.read_text().replace("[filter]", '[filter]\ntune = "./r.toml"\ntune_seeds = [0, 1]'))
     tuned = run(DoctorSettings(recipe), Silent()).estimates[1]
     assert tuned.why == "10 pilots" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
+
+
+def test_views_cost_the_teacher() -> None:
+    base, label = KNOWN["base"], LabelSettings(teacher="base", manifest=(), output=Path(), states="bf16")
+    plain = TrainSettings(student=Path(), labels=Path(), output=Path(), epochs=6)
+
+    def seconds(**changes: Any) -> float:
+        asked = replace(plain, **changes)
+        return training(asked, label, base, base.with_decoder(2), 600, 100, SPEEDS).seconds or 0.0
+
+    once = seconds(views=Augmentation(uses=3)) - seconds()  # the last three epochs hear each window made anew
+    assert once == pytest.approx(views_seconds(base, 600, 100, SPEEDS))
+    assert seconds(views=Augmentation(uses=2, share=0.5)) - seconds() == pytest.approx(once)
+    assert seconds(views=Augmentation(uses=6)) == seconds()  # the run ends before the first view
 
 
 def test_times_are_spoken() -> None:

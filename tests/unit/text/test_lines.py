@@ -48,6 +48,6 @@ def test_all_problems_are_told_at_once() -> None:
 def test_only_width_alone_needs_no_words() -> None:
     assert LineOptions(max_line_width=10).need_words == LineOptions().need_words == ()
     LineOptions(max_line_width=10).check_words(False)
-    with pytest.raises(SettingsError, match="--word-timestamps"):
+    with pytest.raises(SettingsError, match="--word_timestamps"):
         LineOptions(highlight_words=True).check_words(False)
     LineOptions(highlight_words=True).check_words(True)
