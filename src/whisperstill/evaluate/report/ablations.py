@@ -71,18 +71,23 @@ def _section(ablation: Ablation, place: int) -> Section:
     sets = list(dict.fromkeys(name for one in ablation.rows for name in one.wer))
     facts = [name for name in _FACTS if name != ablation.name and any(name in one.facts for one in ablation.rows)]
     facts += sorted({name for one in ablation.rows for name in one.facts} - {*_FACTS, ablation.name})
-    heads = [_FACTS[name][0] if name in _FACTS else name for name in facts]
+    alike = [name for name in facts if len(ablation.rows) > 1 and len({_told(one, name) for one in ablation.rows}) == 1]
+    facts = [name for name in facts if name not in alike]
+    heads = [_head(name) for name in facts]
+    of_all = (
+        f" Of all: {'; '.join(f'{_head(name)} {_told(ablation.rows[0], name)}' for name in alike)}." if alike else ""
+    )
     several = len(sets) > 1
     table = Table(
         id=f"{id}-rates",
         title="Word error rate by value, %",
         columns=columns(
             known.value if known else ablation.name,
-            figures=(*heads, *(sets if several else ()), "Mean WER %", "Seeds"),
+            figures=("Mean WER %", *(sets if several else ()), *heads, "Seeds"),
         ),
         rows=tuple(_row(one, facts, sets if several else []) for one in ablation.rows),
         caption=f"{ablation.setting} varied, all else as the recipe has it. {_mean_of(ablation, sets)} In brackets "
-        "95 % intervals over seeds and utterances.",
+        f"95 % intervals over seeds and utterances.{of_all}",
     )
     tables = [without_empty_columns(table)]
     if any(len(seeds) > 1 for one in ablation.rows for seeds in one.wer.values()):
@@ -100,14 +105,19 @@ def _section(ablation: Ablation, place: int) -> Section:
 def _row(one: AblationRow, facts: list[str], sets: list[str]) -> Row:
     return row(
         one.value,
-        *(Value(_fact(name, one.facts.get(name))) for name in facts),
-        *(figure(_average(one.wer.get(name, {}))) for name in sets),
         rate(one.mean, one.low, one.high),
+        *(figure(_average(one.wer.get(name, {}))) for name in sets),
+        *(Value(_told(one, name)) for name in facts),
         count(max((len(seeds) for seeds in one.wer.values()), default=1)),
     )
 
 
-def _fact(name: str, value: float | None) -> str:
+def _head(name: str) -> str:
+    return _FACTS[name][0] if name in _FACTS else name
+
+
+def _told(one: AblationRow, name: str) -> str:
+    value = one.facts.get(name)
     if value is None:
         return figure(None)
     return str(_FACTS[name][1](value)) if name in _FACTS else f"{value:g}"

@@ -93,7 +93,8 @@ def _lines(axes: Any, chart: Chart) -> None:
                 x, low, high, color=look["color"], alpha=0.16 if len(chart.series) < 4 else 0.09, linewidth=0
             )
     if chart.from_zero and not chart.log_y:
-        axes.set_ylim(bottom=0)
+        most = max((value for s in chart.series for p in s.points for value in (p.y, p.high or p.y)), default=1.0)
+        axes.set_ylim(0, 1.08 * max(most, chart.mark or 0.0) or 1.0)
 
 
 def _dots(axes: Any, chart: Chart) -> None:

@@ -255,12 +255,10 @@ def _hallucination(view: View, model: ModelMeasured) -> Tile | None:
             said[-1] += f" ({them} {count(of_teacher)})"
     if silent is not None:
         said.append(f"{plural(silent[0], 'word')} in {plural(silent[1], 'clip')} without speech")
-        others = []
-        if teacher and (empty := invented(view, teacher.name)):
-            others.append(f"{them} {count(empty[0])}")
         if guarded := invented(view, model.name, guarded=True):
-            others.append(f"with guards {count(guarded[0])}")
-        said[-1] += f" ({', '.join(others)})" if others else ""
+            said[-1] += f", with guards {count(guarded[0])}"
+        if teacher and (empty := invented(view, teacher.name)):
+            said[-1] += f" ({them} {count(empty[0])})"
     sentence = f"{'; '.join(said)}."
     if own is None and silent is not None:
         return Tile("Hallucination", count(silent[0]), "words where nobody speaks", sentence)

@@ -150,18 +150,22 @@ def test_ablations_are_drawn_as_fits_their_values(number: int, log: bool, kind: 
     assert (chart.log_x, chart.kind) == (log, kind)
 
 
-def test_facts_of_ablations_are_columns() -> None:
+def test_facts_of_ablations_that_differ_are_columns() -> None:
     found = ablations(VIEW)
     assert [column.title for column in found[0].tables[0].columns] == [
-        *("λ, WER %", "Dropped, %", "Hours", "test-other", "ljspeech", "Mean WER %", "Seeds")
+        *("λ, WER %", "Mean WER %", "test-other", "ljspeech", "Dropped, %", "Hours", "Seeds")
     ]
     assert "Fewest errors with λ = 15: 13.7 (12.9–14.6) %." in found[0].lead
     assert "No other interval reaches that." in found[1].lead
-    assert rows(found[2].tables[0])[3][:3] == ["2", "60.0", "1.6×"]
+    assert rows(found[2].tables[0])[3][-3:-1] == ["60.0", "1.6×"]
     alone = Ablation("odd/name <x>", "x", (AblationRow("1", {"s": {"0": 3.0}}, 3.0, 2.0, 4.0, {"best": 1.5}),))
     (section,) = ablations(View(Findings("one", {}, ablations=(alone,))))
     assert section.id == "ablation-0-odd-name-x-"
-    assert rows(section.tables[0]) == [["1", "1.5", "3.0 (2.0–4.0)", "1"]]
+    assert rows(section.tables[0]) == [["1", "3.0 (2.0–4.0)", "1.5", "1"]]
+    alike = replace(alone, rows=(alone.rows[0], replace(alone.rows[0], value="2")))
+    (section,) = ablations(View(Findings("one", {}, ablations=(alike,))))
+    assert rows(section.tables[0])[1] == ["2", "3.0 (2.0–4.0)", "1"]
+    assert section.tables[0].caption.endswith(" Of all: best 1.5.")
 
 
 def test_every_identifier_is_used_once() -> None:
