@@ -259,7 +259,7 @@ def _provenance(bench: Bench, output: Path, begun: datetime) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(bench.device) if bench.device.startswith("cuda") else "cpu",
         "dtype": str(bench.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "whisperstill"), *sys.argv[1:]]),
         "suite_sha256": bench.outcomes.digest(json.dumps(content, sort_keys=True).encode()),
         "begun": begun.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
