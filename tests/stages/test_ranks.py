@@ -25,7 +25,12 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("ranks") / "labels"
     settings = LabelSettings(
-        teacher=str(small_teacher), manifest=(str(small_corpus),), output=output, states="fp32", max_new_tokens=12
+        teacher=str(small_teacher),
+        manifest=(str(small_corpus),),
+        output=output,
+        states="fp32",
+        max_new_tokens=12,
+        dtype="fp32",
     )
     label.run(settings, Silent())
     return output
@@ -39,6 +44,7 @@ def command(student: Path, labels: Path, output: Path, epochs: int, *more: objec
         "--epochs": epochs,
         "--batch-size": 3,
         "--targets": "hidden",
+        "--dtype": "fp32",  # the machine's choice may be bf16, whose rounding is larger than what is looked for
         "--alpha-hidden": 0.1,
         "--warmup-steps": 1,
         "--checkpoint-every": 1,

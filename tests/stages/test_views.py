@@ -44,7 +44,7 @@ def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.Tem
     output = tmp_path_factory.mktemp("views") / "labels"
     corpora = (str(small_corpus),)
     kept = LabelSettings(teacher=str(small_teacher), manifest=corpora, output=output, states="bf16", max_new_tokens=12)
-    label.run(replace(kept, min_window=4.0, packings=3), Silent())
+    label.run(replace(kept, min_window=4.0, packings=3, dtype="fp32"), Silent())
     return output
 
 
@@ -60,6 +60,7 @@ def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings
         learning_rate=1e-3,
         log_every=1,
         targets="hidden",
+        dtype="fp32",
     )
 
 
