@@ -21,6 +21,7 @@ from typing import Any
 
 from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.distill.validation import hearing_once
 from whisperstill.files import write_whole
 from whisperstill.label.verdicts import read_verdicts
 from whisperstill.records.augmentation import Augmentation
@@ -92,4 +93,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_with_allocator()
-    main()
+    with hearing_once():
+        main()

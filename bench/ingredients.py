@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.distill.validation import hearing_once
 from whisperstill.files import write_whole
 from whisperstill.label.store import open_labels
 from whisperstill.records.augmentation import Augmentation
@@ -162,4 +163,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_with_allocator()
-    main()
+    with hearing_once():
+        main()

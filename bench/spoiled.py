@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from whisperstill import InitSettings, LabelSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
+from whisperstill.distill.validation import hearing_once
 from whisperstill.evaluate.score import score
 from whisperstill.files import write_whole
 from whisperstill.label.prediction import figures, opinions, predict
@@ -194,13 +195,14 @@ def main() -> None:
         "predicted from evidence alone": (predicted["evidence"] <= BAD / 2).tolist(),
         "oracle": [wer <= BAD / 2 for wer in truth],
     }
-    for name, kept in choices.items():
-        one: dict[str, Any] = {"kept": int(sum(kept)), "wer": {}}
-        result["students"][name] = one
-        for seed in given.seeds:
-            one["wer"][str(seed)] = trained(name, kept, seed, store, given)
-            result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
-            write_whole(given.output, json.dumps(result, indent=1) + "\n")
+    with hearing_once():
+        for name, kept in choices.items():
+            one: dict[str, Any] = {"kept": int(sum(kept)), "wer": {}}
+            result["students"][name] = one
+            for seed in given.seeds:
+                one["wer"][str(seed)] = trained(name, kept, seed, store, given)
+                result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
+                write_whole(given.output, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

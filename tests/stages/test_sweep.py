@@ -2,13 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_models import RECIPE
 
+from whisperstill.distill import result, validation
+from whisperstill.distill.validation import Item, Validation
 from whisperstill.errors import SettingsError
+from whisperstill.records import Utterance
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import run as running
 from whisperstill.stages import train
@@ -25,6 +30,24 @@ def sweep(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> SweepSetti
     running.run(RunSettings(path, only=("label",)), Silent())
     vary = ("train.learning_rate=[1e-3, 1e-2]", "init.layers=[[0, 2], [0, 1]]")
     return SweepSettings(path, vary, seeds=(0, 1))
+
+
+def test_held_out_speech_is_heard_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    original = Validation._items
+
+    def items(self: Validation, utterances: Sequence[Utterance]) -> list[Item]:
+        heard.append(len(utterances))
+        return original(self, utterances)
+
+    monkeypatch.setattr(Validation, "_items", items)
+    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+    alone = replace(sweep, vary=())
+    shared = run(replace(alone, output=tmp_path / "shared"), Silent())
+    assert len(shared.rows[0].validation_wer) == 2 and len(heard) == 1
+    monkeypatch.setattr(validation, "hearing_once", nullcontext)  # negative control
+    assert run(replace(alone, output=tmp_path / "each"), Silent()).rows == shared.rows
+    assert len(heard) == 1 + 2
 
 
 def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

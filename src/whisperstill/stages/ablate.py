@@ -92,6 +92,8 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
 
     Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
     """
+    from whisperstill.distill.validation import hearing_once
+
     content = read_content(settings.recipe)
     given = recipe_of(content, settings.recipe)
     _check(given, settings)
@@ -113,7 +115,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
         write_whole(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 
     total = sum(len(variants) for _, _, variants in tables) * len(settings.seeds)
-    with console.progress("ablations", total, "students") as bar:
+    with console.progress("ablations", total, "students") as bar, hearing_once():
         for name, setting, variants in tables:
             rows, first = list[AblationRow](), list[Path]()
             for variant in variants:

@@ -129,14 +129,14 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     found = examples(store.labelled(), None, vocabulary.end_of_text)
     if settings.packings is not None:
         found = [example for example in found if example.labelled.window.packing < settings.packings]
-    validation = held_out(settings.validation, settings.validation_limit, student, initial, ranks, frozen=False)
+    dtype = choose_dtype(settings.dtype, ranks.device)
+    validation = held_out(settings.validation, settings.validation_limit, student, initial, ranks, False, dtype)
     undecisive = ("output", "student", "labels", "device", "validation", "log_every")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
         "student_sha256": whole.sha256,
         "labels_sha256": store.sha256,
     }
-    dtype = choose_dtype(settings.dtype, ranks.device)
 
     def gradients(micro_batches: "Sequence[Sounds]") -> "tuple[LossSums, float]":
         return learn_states(student, micro_batches, dtype, ranks)

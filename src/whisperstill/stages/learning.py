@@ -13,6 +13,8 @@ from whisperstill.stages.terminate import on_terminate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from whisperstill.distill.ranks import Ranks
     from whisperstill.distill.trainer import Outcome, Trainer
     from whisperstill.distill.validation import Validation
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
 
 
 def held_out(
-    corpora: "Sequence[str]", limit: int, student: "Whisper", checkpoint: "Checkpoint", ranks: "Ranks", frozen: bool
+    corpora: "Sequence[str]",
+    limit: int,
+    student: "Whisper",
+    checkpoint: "Checkpoint",
+    ranks: "Ranks",
+    frozen: bool,
+    dtype: "torch.dtype",
 ) -> "Validation | None":
     """Up to `limit` utterances spread over these corpora, for a student that is made from `checkpoint`; None without.
 
-    `frozen`: its encoder does not change. Raises `CorpusError`.
+    `frozen`: its encoder does not change, and hears them in `dtype`. Raises `CorpusError`.
     """
     if not corpora:
         return None
@@ -44,7 +52,8 @@ def held_out(
         utterances[:: max(1, -(-len(utterances) // limit))],
         None if vocabulary.multilingual else "en",
         ranks,
-        frozen=frozen,
+        checkpoint.encoder_sha256 if frozen else None,
+        dtype,
     )
 
 

@@ -71,6 +71,8 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
 
     Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
     """
+    from whisperstill.distill.validation import hearing_once
+
     content = read_content(settings.recipe)
     given = recipe_of(content, settings.recipe)
     varied = dict(_varied(one) for one in settings.vary)
@@ -79,7 +81,8 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
     combinations = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
     rows: list[SweepRow] = []
-    with console.progress("sweep", len(combinations) * len(settings.seeds), "trainings") as bar:
+    trainings = len(combinations) * len(settings.seeds)
+    with console.progress("sweep", trainings, "trainings") as bar, hearing_once():
         for values in combinations:
             reports = {}
             for seed in settings.seeds:

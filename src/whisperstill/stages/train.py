@@ -153,7 +153,8 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         views,
     )
     rules = Rules(vocabulary, checkpoint.generation, False, device)
-    validation = held_out(settings.validation, settings.validation_limit, student, checkpoint, ranks, frozen=True)
+    computed_in = choose_dtype(settings.dtype, device)
+    validation = held_out(settings.validation, settings.validation_limit, student, checkpoint, ranks, True, computed_in)
     undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every", "micro_batch")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
@@ -171,7 +172,6 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         )
     weights = Weights(settings.alpha_kl, settings.alpha_pl, settings.temperature, settings.divergence)
     teacher_decoder = TeacherDecoder(original, live, settings.targets == "live")
-    computed_in = choose_dtype(settings.dtype, device)
 
     def gradients(micro_batches: "Sequence[Loaded]") -> "tuple[LossSums, float]":
         said = [spoken(student, one, rules) if one.own else one for one in micro_batches]
