@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
 from whisperstill.distill import result
 from whisperstill.distill.metrics import read_metrics
-from whisperstill.errors import AudioError, SettingsError, StoreError, TrainingError
+from whisperstill.errors import AudioError, CorpusError, SettingsError, StoreError, TrainingError
 from whisperstill.files import file_sha256
 from whisperstill.label.store import open_labels
 from whisperstill.model.checkpoints import Checkpoint
@@ -481,3 +482,75 @@ def test_labelling_is_not_for_torchrun(
 def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="timestamps are the teacher's"):
         label.run(replace(settings, output=tmp_path, timestamps=True, transcripts="corpus"), Silent())
+
+
+def test_audio_that_is_back_is_labelled(
+    settings: LabelSettings, labels: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    """A disk that was away leaves no hole: what had to be left out is tried anew."""
+    corpus = tmp_path / small_corpus.parent.name
+    shutil.copytree(small_corpus.parent, corpus)
+    away = replace(settings, manifest=(str(corpus / small_corpus.name),), output=tmp_path / "labels")
+    hidden = corpus / "03.wav"
+    hidden.rename(tmp_path / "03.wav")
+    with pytest.MonkeyPatch.context() as patch:  # the manifest is believed
+        patch.setattr("whisperstill.corpus.corpus._Files._check", lambda *_: None)
+        report = label.run(away, Silent())
+        assert "u03" in report.problems[0].source
+        assert label.run(away, Silent()).encoder_windows == 0  # negative control: it is still away
+        (tmp_path / "03.wav").rename(hidden)
+        again = label.run(away, Silent())
+    assert not again.problems and 0 < again.encoder_windows <= settings.shard_windows
+    assert [one.tokens for one in open_labels(away.output).labelled()] == [
+        one.tokens for one in open_labels(labels).labelled()
+    ]
+
+
+def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in small_corpus.read_text().splitlines()]
+    lines[2]["language"], lines[5]["language"] = "ga", "und"
+    manifest = small_corpus.parent / "irish.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = replace(settings, manifest=(str(manifest),), output=tmp_path / "labels")
+    report = label.run(asked, Silent())
+    assert [one.source.split()[-1] for one in report.problems] == ["u02", "u05"]
+    assert "does not know its language, ga" in report.problems[0].reason
+    assert report.windows > 0
+    with pytest.raises(CorpusError, match=r"nothing is left to label.*ga"):
+        manifest.write_text("".join(json.dumps({**line, "language": "ga"}) + "\n" for line in lines))
+        label.run(replace(asked, output=tmp_path / "none"), Silent())
+
+
+def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name / "train" for name in ("podcasts", "calls")]
+    for folder, seed in zip(folders, (1, 2), strict=True):
+        shutil.copytree(small_corpus.parent, folder)
+        sound = np.random.default_rng(seed).normal(0, 0.1, 48_000).astype(np.float32)
+        soundfile.write(folder / "00.wav", sound, 16_000)
+    asked = replace(settings, manifest=tuple(map(str, folders)), output=tmp_path / "labels", shard_windows=8)
+    label.run(asked, Silent())
+    seen = [one for labelled in open_labels(asked.output).labelled() for one in labelled.evidence]
+    assert {one.utterance.corpus for one in seen} == {"train", "calls-train"}
+    assert len({(one.utterance.corpus, one.utterance.id) for one in seen}) == len(seen) == 28
+    twice = replace(asked, manifest=(str(folders[0]), str(folders[0])), output=tmp_path / "twice")
+    with pytest.raises(SettingsError, match="two corpora are called"):
+        label.run(replace(twice, manifest=(str(folders[0]),) * 9), Silent())
+
+
+def test_labels_with_timestamps_are_read_with_them(
+    training: TrainSettings, settings: LabelSettings, tmp_path: Path
+) -> None:
+    """Of other views the store knows no distribution: without a word, nothing but the pseudo-labels would teach."""
+    timed = replace(settings, timestamps=True, output=tmp_path / "timed")
+    label.run(timed, Silent())
+    asked = replace(training, labels=timed.output, max_steps=1, epochs=1)
+    with pytest.raises(SettingsError, match=r"100% of the windows.*timestamp_probability 1"):
+        train.run(asked, Silent())
+    warned: list[str] = []
+    console = Silent()
+    console.warn = warned.append  # type: ignore[method-assign]
+    train.run(replace(asked, timestamp_probability=0.5), console)
+    assert "50% of the windows" in warned[0]
+    warned.clear()
+    train.run(replace(asked, timestamp_probability=1.0, output=tmp_path / "all"), console)
+    assert not [line for line in warned if "timestamps" in line]

@@ -1,26 +1,40 @@
 """Held-out speech as trainings hear it."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
+from whisperstill.distill.examples import Example
 from whisperstill.distill.ranks import Ranks
 from whisperstill.distill.validation import Validation, hearing_once
+from whisperstill.errors import CorpusError
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
+from whisperstill.records import Labelled, Window
 from whisperstill.stages.learning import held_out
+from whisperstill.stages.train import TrainSettings
+from whisperstill.text.vocabulary import Vocabulary
 
 FP32, BF16 = torch.float32, torch.bfloat16
 
 
 def heard(
-    checkpoint: Checkpoint, corpus: Path, limit: int = 4, dtype: torch.dtype = FP32, frozen: bool = True
+    checkpoint: Checkpoint,
+    corpus: Path,
+    limit: int = 4,
+    dtype: torch.dtype = FP32,
+    frozen: bool = True,
+    found: Sequence[Example] = (),
 ) -> Validation:
+    settings = TrainSettings(Path(), Path(), Path(), validation=(str(corpus),), validation_limit=limit)
     network = Whisper.from_state(checkpoint.dims, checkpoint.state)
-    found = held_out((str(corpus),), limit, network, checkpoint, Ranks(), frozen, dtype)
-    assert found is not None
-    return found
+    validation = held_out(settings, network, checkpoint, found, Ranks(), frozen, dtype)
+    assert validation is not None
+    return validation
 
 
 def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_student: Path, small_corpus: Path) -> None:
@@ -45,3 +59,28 @@ def test_bf16_is_fp32_but_for_rounding(small_teacher: Path, small_corpus: Path) 
         assert (one.heard.dtype, other.heard.dtype) == (FP32, BF16)
         assert 0 < float((one.heard - other.heard).norm() / one.heard.norm()) < 0.02
     assert exact.edits().reference == rounded.edits().reference
+
+
+@pytest.mark.parametrize(
+    ("students", "labels", "heard_as"), [("de", (), "de"), (None, ("nl",), "nl"), (None, ("nl", "de"), "")]
+)
+def test_what_states_no_language(
+    small_teacher: Path, small_corpus: Path, students: str | None, labels: tuple[str, ...], heard_as: str
+) -> None:
+    """It is in the student's language, else in that of all labels, else somebody has to say."""
+    silent = small_corpus.parent / "silent.jsonl"
+    lines = map(json.loads, small_corpus.read_text().splitlines())
+    silent.write_text("".join(json.dumps({**line, "language": None}) + "\n" for line in lines))
+    checkpoint = load_checkpoint(str(small_teacher))
+    checkpoint = replace(checkpoint, generation=replace(checkpoint.generation, language=students))
+    assert Vocabulary.of(checkpoint.dims.vocab).multilingual
+    found = [
+        Example(Labelled(Window("w", (), 0), language, (), "", True, False, (), "00000"), (), (), ())
+        for language in labels
+    ]
+    if heard_as:
+        assert heard(checkpoint, silent, found=found).language == heard_as
+        assert heard(checkpoint, small_corpus, found=found).items[0].utterance.language == "en"  # which says it
+    else:
+        with pytest.raises(CorpusError, match=r"state no language, and the labels are in de, nl"):
+            heard(checkpoint, silent, found=found)

@@ -32,6 +32,11 @@ def word(value: object) -> str | None:
     return str(value).strip() or None
 
 
+def name_of(audio: str, start: float) -> str:
+    """The id of what has none: its file's name, and where in the file it begins."""
+    return Path(audio).with_suffix("").as_posix() + (f"@{start:g}" if start else "")
+
+
 def audio_path(folder: Path, audio: str) -> Path:
     """Where a manifest's audio lies: beside it, or where its address will be fetched to."""
     if is_remote(audio):

@@ -120,11 +120,15 @@ def _entries(split: str, rows: Iterable[dict[str, Any]], folder: Path) -> Iterat
         where = f"{split}:{number}"
         columns = meanings(row)
         values = {meaning: row[column] for meaning, column in columns.items()}
-        text, duration = values.get("text"), values.get("duration")
+        text, start, duration = (values.get(name) for name in ("text", "start", "duration"))
         try:
             path = _audio_file(values.get("audio"), cache, folder)
-            if not isinstance(text, str | None) or not isinstance(duration, int | float | None):
-                raise CorpusError(f"expected text and a duration in seconds, got {text!r} and {duration!r}")
+            if not isinstance(text, str | None) or not all(
+                isinstance(x, int | float | None) for x in (start, duration)
+            ):
+                raise CorpusError(
+                    f"expected text, a start and a duration in seconds, got {text!r}, {start!r} and {duration!r}"
+                )
         except CorpusError as error:
             yield Skipped(where, str(error))
             continue
@@ -136,6 +140,7 @@ def _entries(split: str, rows: Iterable[dict[str, Any]], folder: Path) -> Iterat
             language=word(values.get("language")),
             speaker=word(values.get("speaker")),
             session=word(values.get("session")),
+            start=0.0 if start is None or path.parent == cache else float(start),  # bytes are the stretch itself
             duration=None if duration is None else float(duration),
         )
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.columns import audio_path, meanings, word
+from whisperstill.corpus.columns import audio_path, meanings, name_of, word
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
@@ -71,15 +71,16 @@ def _line(where: str, folder: Path, line: bytes, whole: bool) -> Iterator[Entry 
     audio = values.get("audio")
     if not isinstance(audio, str) or not audio or "\0" in audio:
         raise CorpusError("expected the key audio with a file's name" + (f", got {audio!r}" if audio else ""))
+    start = _seconds(values.get("start"), "start") or 0.0
     recording = Entry(
         source=where,
-        id=word(values.get("id")) or Path(audio).with_suffix("").as_posix(),
+        id=word(values.get("id")) or name_of(audio, start),
         path=audio_path(folder, audio),
         text=_text(values.get("text")),
         language=word(values.get("language")),
         speaker=word(values.get("speaker")),
         session=word(values.get("session")),
-        start=_seconds(values.get("start"), "start") or 0.0,
+        start=start,
         duration=_seconds(values.get("duration"), "duration"),
     )
     segments = row.get("segments")

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.columns import audio_path, meanings, word
+from whisperstill.corpus.columns import audio_path, meanings, name_of, word
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
@@ -75,7 +75,7 @@ def _row(where: str, folder: Path, cells: list[str], at: dict[str, int], width: 
         return Skipped(where, f"expected start and duration in seconds: {error}")
     return Entry(
         source=where,
-        id=word(values.get("id")) or Path(audio).with_suffix("").as_posix(),
+        id=word(values.get("id")) or name_of(audio, start),
         path=audio_path(folder, audio),
         text=values.get("text") or None,
         language=word(values.get("language")),

@@ -67,7 +67,7 @@ def examples(labelled: Iterable[Labelled], verdicts: Mapping[VerdictKey, Verdict
     `end` is the first id that is no text token (<|endoftext|>): prompts hold text only.
     """
     found: list[Example] = []
-    before: Labelled | None = None
+    before: tuple[Labelled, tuple[bool, ...]] | None = None
     for one in labelled:
         judged = [
             _UNJUDGED if verdicts is None else verdicts[one.window.id, seen.utterance.corpus, seen.utterance.id]
@@ -76,11 +76,17 @@ def examples(labelled: Iterable[Labelled], verdicts: Mapping[VerdictKey, Verdict
         kept = tuple(verdict.kept for verdict in judged)
         if any(kept):
             previous: tuple[int, ...] = ()
-            if before is not None and _follows(before, one):
-                previous = tuple(token for token in before.tokens if token < end)
+            if before is not None and _follows(before[0], one):
+                previous = tuple(token for token in _trusted(*before) if token < end)
             found.append(Example(one, kept, tuple(verdict.weight for verdict in judged), previous))
-        before = one
+        before = one, kept
     return found
+
+
+def _trusted(before: Labelled, kept: Sequence[bool]) -> tuple[int, ...]:
+    """A window's tokens from behind the last utterance that the filter dropped."""
+    dropped = [seen.last_token for seen, stays in zip(before.evidence, kept, strict=True) if not stays]
+    return before.tokens[max(dropped, default=0) :]
 
 
 def _follows(before: Labelled, one: Labelled) -> bool:
@@ -89,7 +95,7 @@ def _follows(before: Labelled, one: Labelled) -> bool:
     return (
         before.window.packing == one.window.packing == 0
         and (last.corpus, last.speaker, last.session) == (first.corpus, first.speaker, first.session)
-        and (first.session is not None or first.speaker is not None)
+        and first.session is not None  # what one speaker says for a crowd-sourced corpus are unrelated sentences
     )
 
 

@@ -140,7 +140,7 @@ class BatchSource:
         self.windows_encoded += len(waveforms)
         with torch.no_grad():
             mel = log_mel(torch.stack(waveforms).to(self.network.device), self.network.dims.mels)
-            return [self.network.encoder(one[None])[0] for one in mel]
+            return [self.network.encoder(one[None])[0].cpu() for one in mel]
 
     def _masked(self, states: Tensor, examples: Sequence[Example], epoch: int) -> Tensor:
         """Hidden states are the window's mean."""

@@ -116,7 +116,7 @@ class Trainer:
         student.decoder.dropout = settings.dropout
         self.weights = list(trained(student).values())
         self.optimiser = torch.optim.AdamW(
-            [weight for index, weight in enumerate(self.weights) if ranks.owns(index)],
+            [{"params": [weight for index, weight in enumerate(self.weights) if ranks.owns(index)]}],  # or none
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.epsilon,
@@ -195,7 +195,7 @@ class Trainer:
             windows = [window for loaded in micro_batches for window in loaded.batch.windows]
             raise TrainingError(
                 f"loss {loss} with gradient norm {norm} at step {progress.step + 1}, batch {' '.join(windows)}: lower "
-                "--learning-rate or look at that audio; the last checkpoint is intact"
+                "--learning-rate (with another --output: a run keeps its settings) or look at that audio"
             )
         self.optimiser.step()
         self.ranks.spread(self.weights)

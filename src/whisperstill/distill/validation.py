@@ -64,8 +64,9 @@ class Validation:
         dtype: torch.dtype = torch.float32,
         batch_size: int = 16,
     ) -> None:
-        """`frozen_encoder`: hash of the encoder where it does not change, whose states are computed in `dtype`. Keeps
-        utterances of at most 30 s that have a reference, of several processes each its share.
+        """`language`: of what states none (None: all do). `frozen_encoder`: hash of the encoder where it does not
+        change, whose states are computed in `dtype`. Keeps utterances of at most 30 s that have a reference, of several
+        processes each its share.
 
         Raises `CorpusError` when none are left.
         """

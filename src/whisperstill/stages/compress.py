@@ -130,7 +130,7 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     if settings.packings is not None:
         found = [example for example in found if example.labelled.window.packing < settings.packings]
     dtype = choose_dtype(settings.dtype, ranks.device)
-    validation = held_out(settings.validation, settings.validation_limit, student, initial, ranks, False, dtype)
+    validation = held_out(settings, student, initial, found, ranks, False, dtype)
     undecisive = ("output", "student", "labels", "device", "validation", "log_every")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},

@@ -3,14 +3,18 @@
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from whisperstill.errors import SettingsError
+from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.files import write_whole
 from whisperstill.records import Skipped, Utterance, Window
 from whisperstill.stages.console import Console
+
+if TYPE_CHECKING:
+    from whisperstill.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,60 @@ def _read_from(window: Window, settings: LabelSettings) -> str:
     return "\n".join([window.id, *map(str, texts)])
 
 
+def _usable(
+    source: str, utterances: tuple[Utterance, ...], settings: LabelSettings, vocabulary: "Vocabulary"
+) -> tuple[tuple[Utterance, ...], list[Skipped]]:
+    """What the teacher can label of a corpus, and why not the rest."""
+    from whisperstill.text.languages import language_code
+
+    def against(one: Utterance) -> str | None:
+        if settings.transcripts == "corpus" and not (one.text and one.audio.duration <= settings.max_window):
+            return f"no transcript to read, or longer than {settings.max_window:g} s"
+        try:
+            known = one.language is None or language_code(one.language) in (vocabulary.languages or ("en",))
+        except SettingsError:
+            known = False
+        return None if known else f"the teacher does not know its language, {one.language}"
+
+    reasons = [(one, against(one)) for one in utterances]
+    return (
+        tuple(one for one, reason in reasons if reason is None),
+        [Skipped(f"{source}: {one.id}", reason) for one, reason in reasons if reason is not None],
+    )
+
+
+def _name_among(names: set[str], name: str, source: str) -> str:
+    """A corpus's name, with those of the folders above it until no corpus before it is called so."""
+    folders = [part for part in source.replace("\\", "/").split("/")[:-1] if part not in ("", ".", "..")]
+    if folders and folders[-1] == name:
+        folders.pop()
+    for folder in reversed(folders):
+        if name not in names:
+            return name
+        name = f"{folder}-{name}"
+    if name in names:
+        raise SettingsError(
+            f"two corpora are called {name}, the second is {source}: name each once, or rename a folder"
+        )
+    return name
+
+
+def _heard_now(skipped: list[dict[str, str]], windows: Sequence[Window]) -> bool:
+    """Whether anything that a finished shard had to leave out can be heard by now (a disk is back, a server up)."""
+    from whisperstill.corpus.waveform import utterance_waveform
+    from whisperstill.errors import AudioError
+
+    gone = {entry["source"] for entry in skipped}
+    for utterance in (one for window in windows for one in window.utterances) if gone else ():
+        if f"{utterance.corpus}/{utterance.id}" in gone:
+            try:
+                utterance_waveform(utterance)
+            except AudioError:
+                continue
+            return True
+    return False
+
+
 def run(settings: LabelSettings, console: Console) -> LabelReport:
     """Label a corpus, or finish labelling it.
 
@@ -104,20 +162,22 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.records.edits import NO_EDITS
+    from whisperstill.text.vocabulary import Vocabulary
 
     _check(settings)
+    checkpoint = load_checkpoint(settings.teacher)
     problems: list[Skipped] = []
     shards: list[list[Window]] = []
     views: set[tuple[Utterance, ...]] = set()
+    names: set[str] = set()
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
-        usable = corpus.utterances
-        if settings.transcripts == "corpus":
-            usable = tuple(one for one in usable if one.text and one.audio.duration <= settings.max_window)
-            gone = {one.id for one in corpus.utterances} - {one.id for one in usable}
-            why = f"no transcript to read, or longer than {settings.max_window:g} s"
-            problems += [Skipped(f"{source}: {name}", why) for name in sorted(gone)]
+        usable, unusable = _usable(source, corpus.utterances, settings, Vocabulary.of(checkpoint.dims.vocab))
+        problems += unusable
+        if (name := _name_among(names, corpus.name, source)) != corpus.name:
+            usable = tuple(replace(one, corpus=name) for one in usable)
+        names.add(name)
         utterances, notes = split_long(usable, settings.max_window)
         problems += notes
         for packing in range(settings.packings):
@@ -134,11 +194,12 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
             size = settings.shard_windows
             shards += [windows[at : at + size] for at in range(0, len(windows), size)]
     planned = sum(len(shard) for shard in shards)
+    if not planned:
+        raise CorpusError(f"nothing is left to label: {problems[0].source}: {problems[0].reason}, and so on")
     hours = sum(window.duration for shard in shards for window in shard) / 3600
     console.info(f"{planned} windows, {hours:.2f} h of audio, {len(problems)} skipped")
 
     device = choose_device(settings.device)
-    checkpoint = load_checkpoint(settings.teacher)
     dtype = choose_dtype(settings.dtype, device)
     decisive = {
         name: value
@@ -166,7 +227,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
     write_whole(settings.output / "skipped.jsonl", skipped)
 
-    done = writer.finished
+    done = {name: shard for name, shard in writer.finished.items() if not _heard_now(shard.skipped, plan[name].windows)}
     todo = [one for name, one in plan.items() if name not in done]
     work = Work(
         teacher=settings.teacher,

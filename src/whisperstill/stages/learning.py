@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whisperstill.errors import CorpusError
 from whisperstill.files import write_whole
 from whisperstill.stages.console import Console
 from whisperstill.stages.terminate import on_terminate
@@ -15,26 +16,31 @@ if TYPE_CHECKING:
 
     import torch
 
+    from whisperstill.distill.examples import Example
     from whisperstill.distill.ranks import Ranks
     from whisperstill.distill.trainer import Outcome, Trainer
     from whisperstill.distill.validation import Validation
     from whisperstill.model.checkpoints import Checkpoint
     from whisperstill.model.whisper import Whisper
+    from whisperstill.stages.compress import CompressSettings
+    from whisperstill.stages.train import TrainSettings
 
 
 def held_out(
-    corpora: "Sequence[str]",
-    limit: int,
+    settings: "CompressSettings | TrainSettings",
     student: "Whisper",
     checkpoint: "Checkpoint",
+    found: "Sequence[Example]",
     ranks: "Ranks",
     frozen: bool,
     dtype: "torch.dtype",
 ) -> "Validation | None":
-    """Up to `limit` utterances spread over these corpora, for a student that is made from `checkpoint`; None without.
+    """The utterances that `settings` ask for, for a student that is made from `checkpoint`; None where none are.
 
-    `frozen`: its encoder does not change, and hears them in `dtype`. Raises `CorpusError`.
+    `frozen`: its encoder does not change, and hears them in `dtype`. What states no language is taken to be in the one
+    that the student is for, or that all examples `found` are in. Raises `CorpusError`.
     """
+    corpora, limit = settings.validation, settings.validation_limit
     if not corpora:
         return None
     from whisperstill.corpus import read_corpus
@@ -45,12 +51,21 @@ def held_out(
 
     utterances = [u for path in corpora for u in read_corpus(path).utterances if u.text is not None]
     vocabulary = Vocabulary.of(checkpoint.dims.vocab)
+    spoken = {example.labelled.language for example in found}
+    language = checkpoint.generation.language if vocabulary.multilingual else "en"
+    if language is None and len(spoken) == 1:
+        (language,) = spoken
+    if language is None and any(one.language is None for one in utterances):
+        raise CorpusError(
+            f"some utterances of {', '.join(corpora)} state no language, and the labels are in "
+            f"{', '.join(sorted(spoken))}: give them one in the manifest, or init the student with --language"
+        )
     return Validation(
         student,
         Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab),
         Rules(vocabulary, checkpoint.generation, False, ranks.device),
         utterances[:: max(1, -(-len(utterances) // limit))],
-        None if vocabulary.multilingual else "en",
+        language,
         ranks,
         checkpoint.encoder_sha256 if frozen else None,
         dtype,

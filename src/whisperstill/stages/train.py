@@ -123,6 +123,12 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     if settings.targets == "top" and settings.alpha_kl and not store.settings["top"]:
         raise SettingsError(f"{labels} holds no top-k: label with --top 32, or train with --targets hidden or live")
 
+    if store.settings["timestamps"] and settings.targets != "live" and settings.timestamp_probability < 1:
+        without = f"{1 - settings.timestamp_probability:.0%} of the windows are read without the labels' timestamps"
+        advice = "set timestamp_probability 1, train with --targets live, or label without --timestamps"
+        if not settings.timestamp_probability:
+            raise SettingsError(f"{without}, of which the store says nothing but the words: {advice}")
+        console.warn(f"{without} and taught by pseudo-labels alone: {advice}")
     found = examples(store.labelled(), verdicts, vocabulary.end_of_text)
     if settings.packings is not None:
         found = [example for example in found if example.labelled.window.packing < settings.packings]
@@ -154,7 +160,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     )
     rules = Rules(vocabulary, checkpoint.generation, False, device)
     computed_in = choose_dtype(settings.dtype, device)
-    validation = held_out(settings.validation, settings.validation_limit, student, checkpoint, ranks, True, computed_in)
+    validation = held_out(settings, student, checkpoint, found, ranks, True, computed_in)
     undecisive = ("output", "student", "labels", "device", "validation", "teacher", "log_every", "micro_batch")
     identity = {
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},

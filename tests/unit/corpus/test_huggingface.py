@@ -122,3 +122,14 @@ def test_a_damaged_file(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"PAR1 this is nothing")
     with pytest.raises(CorpusError, match="cannot read"):
         read_corpus(tmp_path / name if name.endswith("parquet") else tmp_path / "saved")
+
+
+def test_stretches_of_a_file(tmp_path: Path, table: Any, make_audio: MakeAudio, cache: Path) -> None:
+    """A start is the file's that a row names; bytes are the stretch itself."""
+    make_audio("ds/long.wav", 9.0)
+    rows = {"audio": ["long.wav"] * 2, "start": [0.0, 5.0], "duration": [2.0, 2.0]}
+    parquet.write_table(pa.table(rows), tmp_path / "ds/all.parquet")
+    assert [one.audio.start for one in read_corpus(tmp_path / "ds/all.parquet").utterances] == [0.0, 5.0]
+    starts = pa.array([5.0] * len(table))
+    parquet.write_table(table.append_column("start", starts), tmp_path / "ds/bytes.parquet")
+    assert {one.audio.start for one in read_corpus(tmp_path / "ds/bytes.parquet").utterances} == {0.0}

@@ -175,3 +175,17 @@ def test_recordings_are_whole_where_that_is_asked_for(tmp_path: Path, good: dict
     ]
     assert {(one.audio.start, one.audio.duration) for one in found} == {(0.0, found[0].audio.duration)}
     assert len(read_corpus(manifest).utterances) == 9  # segments, else
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_stretches_of_a_file_without_ids(tmp_path: Path, make_audio: Callable[..., Path], suffix: str) -> None:
+    make_audio("set/long.wav", 9.0)
+    rows = [{"audio_filepath": "long.wav", "offset": start, "duration": 2.5} for start in (0, 2.5, 5)]
+    manifest = write(tmp_path / "set", *rows)
+    if suffix == "csv":
+        manifest = tmp_path / "set" / "table.csv"
+        manifest.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
+    corpus = read_corpus(manifest)
+    assert not corpus.skipped
+    assert [one.id for one in corpus.utterances] == ["long", "long@2.5", "long@5"]
+    assert [one.audio.start for one in corpus.utterances] == [0.0, 2.5, 5.0]

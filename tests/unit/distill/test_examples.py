@@ -166,3 +166,27 @@ def test_masks_hide_stretches_of_the_audio_only() -> None:
     assert len({tuple(one) for one in hidden}) == 50
     assert hidden[3] == masked(example, drawing, 3)
     assert masked(example, Drawing(), 0) == []
+
+
+def test_what_was_dropped_is_no_prompt() -> None:
+    first, second = labelled("a", (11, 12, 13, 14), (1, 3)), labelled("b", (21,), ())
+
+    def previous(*kept: bool) -> tuple[int, ...]:
+        return examples([first, second], verdicts(first, *kept) | verdicts(second, True), EOT)[-1].previous
+
+    assert previous(True, True, True) == (11, 12, 13, 14)
+    assert previous(True, False, True) == (14,)
+    assert previous(True, True, False) == previous(False, False, False) == ()
+
+
+def test_a_speaker_alone_is_no_session() -> None:
+    """One who reads for a crowd-sourced corpus reads sentences that have nothing to do with each other."""
+    windows = [labelled(name, (11,), ()) for name in "ab"]
+    assert examples(windows, None, EOT)[1].previous == (11,)
+    alone = [
+        replace(
+            one, window=replace(one.window, utterances=tuple(replace(u, session=None) for u in one.window.utterances))
+        )
+        for one in windows
+    ]
+    assert examples(alone, None, EOT)[1].previous == ()
