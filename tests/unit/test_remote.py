@@ -111,3 +111,19 @@ def test_what_was_not_read_for_longest_makes_room(bucket: str, monkeypatch: pyte
         os.utime(place, (place.stat().st_mtime - age,) * 2)
     fetched(places[2])
     assert [place.exists() for place in places] == [True, False, True]
+
+
+def test_one_that_cannot_be_had_costs_no_other(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    original = MemoryFileSystem.get_file
+
+    def get_file(self: MemoryFileSystem, name: str, *rest: object, **more: object) -> None:
+        if name.endswith("plain/1.wav"):
+            raise PermissionError("403")
+        original(self, name, *rest, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", get_file)
+    found, problems = collect((bucket + "/plain",))
+    assert [path.name for path in found] == ["0.wav", "2.wav"]
+    assert [(one.source, "403" in one.reason) for one in problems] == [(bucket + "/plain/1.wav", True)]

@@ -2,7 +2,7 @@
 
 Utterances are drawn again with replacement, and the rate of each draw is its errors over its reference length (a
 ratio of sums, never a mean of rates). The interval holds the middle of the draws (percentile method). What it covers is
-the choice of utterances, or of stretches of long ones (see `measure`); it knows nothing of the choice of speakers:
+the choice of utterances, or of stretches of long ones (see `drawn`); it knows nothing of the choice of speakers:
 utterances of one speaker go wrong together, so with few speakers the truth is less sure than the interval says.
 """
 
@@ -13,9 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperstill.records.edits import EditCounts
+from whisperstill.text.edits import count_stretches
 
+STRETCH = 100
+"""Words, or characters, of a reference: a recording of twice as many is drawn in stretches of about so many."""
 Floats = npt.NDArray[np.float64]
 _DRAWN_AT_ONCE = 4_000_000  # indices held at a time: 32 MB
+
+
+def drawn(counts: EditCounts, reference: Sequence[str], hypothesis: Sequence[str]) -> list[EditCounts]:
+    """What a bootstrap draws of an utterance: it as a whole, or the stretches of a long one, of which there may be too
+    few to draw from. The same stretches whoever hears it."""
+    return [counts] if len(reference) < 2 * STRETCH else count_stretches(reference, hypothesis, STRETCH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import starmap
 
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.hallucination import hallucination
-from whisperstill.evaluate.intervals import bootstrap, paired_bootstrap
+from whisperstill.evaluate.intervals import bootstrap, drawn, paired_bootstrap
 from whisperstill.evaluate.score import score, utterance_edits
 from whisperstill.records import Utterance
 from whisperstill.records.edits import NO_EDITS, EditCounts
 from whisperstill.records.findings import Cell, Hallucination, Paired, Slice
-from whisperstill.text.edits import Pair, align, count_edits, count_stretches
+from whisperstill.text.edits import Pair, align, count_edits
 from whisperstill.text.normalise import characters, normaliser
 
 DURATIONS = (2.0, 5.0, 10.0, 20.0, 30.0)
 """Ends of the ranges of duration that are scored apart, seconds."""
 FEWEST_FOR_A_SLICE = 2
-STRETCH = 100
-"""Words of a reference: a recording of more than twice as many is drawn in stretches of about so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +73,8 @@ class Heard:
 
     @cached_property
     def drawn(self) -> list[list[EditCounts]]:
-        """Of each utterance what a bootstrap draws: it as a whole, or the stretches of a long one, of which there may
-        be too few to draw from. The same stretches whoever hears it."""
-        return [
-            [counts] if len(mine) < 2 * STRETCH else count_stretches(mine, theirs, STRETCH)
-            for counts, mine, theirs in zip(self.edits, self.references, self.words, strict=True)
-        ]
+        """Of each utterance what a bootstrap draws."""
+        return list(starmap(drawn, zip(self.edits, self.references, self.words, strict=True)))
 
     @property
     def samples(self) -> list[EditCounts]:
@@ -176,10 +171,10 @@ def slices(heard: Heard, name_of: Callable[[Utterance], str | None]) -> tuple[Sl
     """Error rates of the parts that `name_of` puts utterances in, where there is more than one part."""
     parts: dict[str, list[EditCounts]] = {}
     counted: Counter[str] = Counter()
-    for one, drawn in zip(heard.utterances, heard.drawn, strict=True):
+    for one, those in zip(heard.utterances, heard.drawn, strict=True):
         name = name_of(one)
         if name is not None:
-            parts.setdefault(name, []).extend(drawn)
+            parts.setdefault(name, []).extend(those)
             counted[name] += 1
     if len(parts) < FEWEST_FOR_A_SLICE:
         return ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import starmap
 
 from whisperstill.errors import CorpusError, SettingsError
-from whisperstill.evaluate.intervals import bootstrap
+from whisperstill.evaluate.intervals import bootstrap, drawn
 from whisperstill.records.edits import NO_EDITS, EditCounts
 from whisperstill.text.edits import count_character_edits, count_edits
 from whisperstill.text.normalise import UNITS, characters
@@ -59,7 +59,8 @@ def score(
         raise SettingsError(f"expected unit 'word' or 'character', got {unit!r}")
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
-    edits = utterance_edits(references, hypotheses, normaliser=normaliser, unit=unit)
+    pairs = _split(references, hypotheses, normaliser, unit)
+    edits = list(starmap(count_edits, pairs))
     total = sum(edits, NO_EDITS)
     if not total.reference:
         raise CorpusError(
@@ -69,7 +70,8 @@ def score(
     clean = normaliser_named(normaliser)
     spelled = list(starmap(count_character_edits, zip(map(clean, references), map(clean, hypotheses), strict=True)))
     spelled_total = sum(spelled, NO_EDITS)
-    words_interval = bootstrap(edits, seed=seed, resamples=resamples)
+    parts = [part for counts, pair in zip(edits, pairs, strict=True) for part in drawn(counts, *pair)]
+    words_interval = bootstrap(parts, seed=seed, resamples=resamples)
     characters_interval = bootstrap(spelled, seed=seed, resamples=resamples)
     return Score(
         edits=total,
@@ -92,9 +94,13 @@ def utterance_edits(
     references: Sequence[str], hypotheses: Sequence[str], *, normaliser: str, unit: str = "word"
 ) -> list[EditCounts]:
     """Edits of each utterance after normalisation, in order: what `score` adds up and `paired_bootstrap` compares."""
+    return list(starmap(count_edits, _split(references, hypotheses, normaliser, unit)))
+
+
+def _split(
+    references: Sequence[str], hypotheses: Sequence[str], normaliser: str, unit: str
+) -> list[tuple[list[str], list[str]]]:
+    """The units of each reference and of what was heard for it."""
     clean = normaliser_named(normaliser)
     split = characters if unit == "character" else str.split
-    return [
-        count_edits(split(clean(reference)), split(clean(hypothesis)))
-        for reference, hypothesis in zip(references, hypotheses, strict=True)
-    ]
+    return [(split(clean(mine)), split(clean(theirs))) for mine, theirs in zip(references, hypotheses, strict=True)]

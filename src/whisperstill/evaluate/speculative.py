@@ -63,7 +63,9 @@ def compare(
         states = alone.encode(waveforms)
         encoder += _now(alone) - begun
         languages = alone.languages(states, [one.language for one in batch])
+        begun = _now(assisted)
         own = assisted.draft_states(waveforms, states)
+        spent[assisted] += _now(assisted) - begun  # a draft with an encoder of its own has to hear, too
         found = {}
         for which in (alone, assisted) if turn % 2 else (assisted, alone):
             begun = _now(which)

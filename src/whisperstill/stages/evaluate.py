@@ -198,17 +198,18 @@ def _how_to_score(
     utterances: Sequence[Utterance], settings: EvaluateSettings, name: str, console: Console
 ) -> tuple[str, str]:
     """(normaliser, unit), the same for every model: by the language of the set."""
-    from whisperstill.text.normalise import normaliser_for, unit_for
+    from whisperstill.text.normalise import normaliser_for, unit_for_all
 
     languages = Counter(one.language or settings.language for one in utterances)
     language = next(iter(languages)) if len(languages) == 1 else None
     if language is None and settings.normaliser == "auto":
         console.warn(
             f"{name} is of {'several languages' if len(languages) > 1 else 'unknown language'}: scored with the basic "
-            "normaliser; --language or --normaliser say otherwise"
+            f"normaliser, by {unit_for_all(languages)}; a manifest of each language, --language where none is stated, "
+            "or --normaliser say otherwise"
         )
     chosen = normaliser_for(language) if settings.normaliser == "auto" else settings.normaliser
-    return chosen, unit_for(language)
+    return chosen, unit_for_all(languages)
 
 
 def _evaluate(

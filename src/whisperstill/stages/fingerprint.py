@@ -20,7 +20,10 @@ from whisperstill.stages.recipe import Planned, read_content
 WHOLE_FILE_BYTES = 64 * 2**20
 """Larger files (weights) are known by their size and their time of change."""
 
-WITHOUT_EFFECT = ("strict", "device", "workers", "ray_address", "micro_batch")
+WITHOUT_EFFECT = (
+    *("strict", "device", "workers", "ray_address", "micro_batch"),
+    *("skip_existing", "verbose", "threads"),
+)
 """Settings that decide neither what is made nor from what."""
 
 

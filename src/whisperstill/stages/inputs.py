@@ -5,7 +5,7 @@ from pathlib import Path
 
 from whisperstill.errors import AudioError, NotFoundError
 from whisperstill.records import Skipped
-from whisperstill.remote import fetched, is_folder, is_remote, listed, place_of
+from whisperstill.remote import address_of, fetched, is_folder, is_remote, listed, place_of
 
 STANDARD_INPUT = Path("-")
 STANDARD_NAME = "stdin"
@@ -29,7 +29,10 @@ def collect(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
                 inside = listed(source) if is_folder(source) else [place_of(source)]
                 for file in inside:
                     if inside == [place_of(source)] or file.suffix.lower() in AUDIO_SUFFIXES:
-                        found.setdefault(file, fetched(file))
+                        try:
+                            found.setdefault(file, fetched(file))
+                        except NotFoundError as error:  # the others may be had
+                            problems.append(Skipped(address_of(file) or source, str(error)))
             elif path.is_dir():
                 files = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
                 inside = sorted(file for file in files if file.is_file())

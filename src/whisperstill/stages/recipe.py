@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from whisperstill.errors import NotFoundError, SettingsError
-from whisperstill.stages.typed import fill
+from whisperstill.stages.typed import expanded, fill, placed
 
 ORDER = ("label", "filter", "init", "train", "evaluate", "transcribe")
 PLACES = {
@@ -115,7 +115,7 @@ def plan(verb: str, content: Mapping[str, Any], output: Path, folder: Path, prob
     """One stage with what the recipe says and what it takes from the stages before it."""
     settings_type = settings_of(verb)
     names = {field.name for field in dataclasses.fields(settings_type)}
-    given = {key: value for key, value in chained(verb, content, output).items() if key in names}
+    given = {key: value for key, value in chained(verb, content, output, folder).items() if key in names}
     hints = get_type_hints(settings_type)
     for key, value in given.items():
         if isinstance(value, list) and get_origin(hints[key]) is not tuple:
@@ -138,15 +138,15 @@ def settings_of(verb: str) -> type[Any]:
     return found
 
 
-def chained(verb: str, content: Mapping[str, Any], output: Path) -> dict[str, Any]:
+def chained(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
     """What a stage takes from the stages before it, where the recipe does not say otherwise."""
 
-    def left_by(earlier: str) -> Path | str | None:
+    def left_by(earlier: str) -> Path | None:
         """Where an earlier stage of this recipe leaves its output."""
         if earlier not in content:
             return None
         named = content[earlier].get("output")
-        return str(named) if named else output / PLACES[earlier]
+        return placed(expanded(str(named)), folder) if named else output / PLACES[earlier]
 
     labels = left_by("label")
     teacher = content.get("label", {}).get("teacher") or content.get("init", {}).get("teacher")

@@ -99,11 +99,13 @@ def run(settings: RunSettings, console: Console) -> RunReport:
             continue
         console.info(f"{title} -> {stage.place}")
         stale = bool(earlier) and earlier.get("key") != key
-        again = stage.verb in settings.again
+        again = stage.verb in settings.again or (
+            not stale and earlier.get("state") == "started" and earlier.get("again")
+        )
         if stale and not again and _grew(stage, earlier, recipe.folder, made):
             console.info("more to label: what is there is kept")
             stale = False
-        outcome, skipped = carry_out_one(stage, key, stale or again, console)
+        outcome, skipped = carry_out_one(stage, key, stale, console, bool(again))
         outcomes.append(outcome)
         problems += skipped
         if not outcome.finished:
@@ -130,14 +132,25 @@ def _grew(stage: Planned, earlier: dict[str, Any], folder: Path, made: Mapping[P
     )
 
 
-def carry_out_one(stage: Planned, key: str, fresh: bool, console: Console) -> tuple[StageOutcome, list[Any]]:
-    """Runs one stage between its two marks, `started` and `finished`."""
-    if fresh and stage.place.exists() and stage.verb not in SORTS_ITSELF:
-        console.info(f"settings or inputs changed: the earlier output is now {move_aside(stage.place)}")
+def carry_out_one(
+    stage: Planned, key: str, stale: bool, console: Console, again: bool = False
+) -> tuple[StageOutcome, list[Any]]:
+    """Runs one stage between its two marks, `started` and `finished`.
+
+    What is `stale`, or asked for `again` and not begun again yet, begins from nothing; all else goes on.
+    """
+    earlier = read_json(marker(stage.place))
+    goes_on = not stale and earlier.get("state") == "started" and bool(earlier.get("again")) == again
+    if (stale or (again and not goes_on)) and stage.place.exists() and stage.verb not in SORTS_ITSELF:
+        why = "asked for again" if again else "settings or inputs changed"
+        console.info(f"{why}: the earlier output is now {move_aside(stage.place)}")
     note: dict[str, Any] = {"key": key, "verb": stage.verb, "state": "started", "settings": jsonable(stage.settings)}
-    write_json(marker(stage.place), note)
+    write_json(marker(stage.place), note | {"again": again})
     begun = time.monotonic()
-    report = carry_out(stage.settings, console)
+    settings = stage.settings
+    if goes_on and hasattr(settings, "skip_existing"):
+        settings = replace(settings, skip_existing=True)
+    report = carry_out(settings, console)
     seconds = round(time.monotonic() - begun, 2)
     written = jsonable(report)
     finished = bool(getattr(report, "finished", True))

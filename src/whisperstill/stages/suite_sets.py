@@ -46,7 +46,7 @@ def read_set(name: str, asked: SetAsked, settings: "EvaluateSettings") -> tuple[
     from whisperstill.corpus import read_corpus
     from whisperstill.evaluate.measure import Scoring
     from whisperstill.stages.outcomes import corpus_digest
-    from whisperstill.text.normalise import normaliser_for, unit_for
+    from whisperstill.text.normalise import normaliser_for, unit_for_all
 
     said = asked.language or settings.language
     read = read_corpus(asked.manifest, layout=settings.layout, language=said, whole=asked.whole)
@@ -67,13 +67,14 @@ def read_set(name: str, asked: SetAsked, settings: "EvaluateSettings") -> tuple[
         utterances = [replace(piece, text="") for one in utterances for piece in cut(one, asked.pieces)]
     utterances = spread(utterances, min(filter(None, (asked.limit, settings.limit)), default=None))
     languages = {one.language for one in utterances}
-    language = languages.pop() if len(languages) == 1 else None
+    language = next(iter(languages)) if len(languages) == 1 else None
     if settings.normaliser == "auto" and language is None and not asked.non_speech:
         notes[f"{name}: language"] = (
-            "several or none is stated: scored by the basic normaliser; say which by language = 'en' of the set"
+            f"several or none is stated: scored by the basic normaliser and by {unit_for_all(languages)}; make a set "
+            "of each, or say which by language = 'en' of the set"
         )
     chosen = normaliser_for(language) if settings.normaliser == "auto" else settings.normaliser
-    scoring = Scoring(chosen, unit_for(language), settings.seed, settings.bootstrap_resamples)
+    scoring = Scoring(chosen, unit_for_all(languages), settings.seed, settings.bootstrap_resamples)
     return Corpus(name, asked, tuple(utterances), scoring, corpus_digest(utterances), language or ""), notes
 
 

@@ -7,7 +7,7 @@ transformers' copy of the authors' code.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
@@ -48,6 +48,11 @@ def normaliser_for(language: str | None) -> str:
 def unit_for(language: str | None) -> str:
     """What an error rate of a language counts: `character` where words are not separated by spaces, else `word`."""
     return "character" if _code(language) in UNSPACED else "word"
+
+
+def unit_for_all(languages: Iterable[str | None]) -> str:
+    """What an error rate over texts of several languages counts: `character` where none separates words by spaces."""
+    return "character" if {unit_for(language) for language in languages} == {"character"} else "word"
 
 
 def scored_units(text: str, language: str | None) -> list[str]:

@@ -92,3 +92,14 @@ def test_what_cannot_be_is_said() -> None:
         score(["a"], ["a"], normaliser="basic", unit="syllable")
     with pytest.raises(ValueError, match="1 references but 2"):
         score(["a"], ["a", "b"], normaliser="basic")
+
+
+def test_a_long_recording_is_drawn_in_stretches() -> None:
+    """One recording by itself: an interval without width would claim to be sure."""
+    words = [f"word{index}" for index in range(1000)]
+    heard = [word if index % 7 or index > 400 else "other" for index, word in enumerate(words)]
+    long = score([" ".join(words)], [" ".join(heard)], normaliser="none")
+    assert long.wer_low < long.wer < long.wer_high
+    assert long.edits.errors == 58
+    short = score([" ".join(words[:199])], [" ".join(heard[:199])], normaliser="none")
+    assert short.wer_low == short.wer == short.wer_high  # too short to be taken apart

@@ -65,6 +65,19 @@ def test_the_recipe_has_the_last_word(tmp_path: Path) -> None:
     assert recipe.output == Path("runs/recipe")
 
 
+def test_what_a_stage_leaves_lies_beside_the_recipe_for_all(tmp_path: Path) -> None:
+    """Before it was made, and after."""
+    text = (
+        '[label]\nteacher = "base"\nmanifest = ["a"]\n[init]\n[train]\noutput = "mine"\n[evaluate]\nmanifest = ["a"]\n'
+    )
+    text += '[transcribe]\naudio = ["a.wav"]\n'
+    for _ in range(2):
+        *_, train, evaluate, transcribe = (stage.settings for stage in recipe_of(tmp_path, text).stages)
+        assert train.output == tmp_path / "mine" == Path(transcribe.model)
+        assert [str(one) for one in evaluate.model] == ["base", str(tmp_path / "mine")]
+        train.output.mkdir(exist_ok=True)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -31,6 +31,13 @@ class Second:
 
 
 @dataclass(frozen=True)
+class Third:
+    labels: Path
+    output: Path
+    skip_existing: bool = False
+
+
+@dataclass(frozen=True)
 class Made:
     value: float
     problems: tuple[Skipped, ...] = ()
@@ -187,3 +194,39 @@ def test_what_was_made_otherwise_keeps_its_mark(kitchen: Kitchen) -> None:
 def test_only_settings_of_a_stage_can_be_carried_out() -> None:
     with pytest.raises(SettingsError, match="expected the settings of a stage"):
         carry_out(3)
+
+
+def test_again_goes_on_where_it_was_stopped(kitchen: Kitchen) -> None:
+    """And from a run that was stopped before, it begins from nothing."""
+    kitchen.breaks = {"Second"}
+    with pytest.raises(StoreError):
+        kitchen.run()
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            kitchen.run(again=("filter",))
+    with pytest.raises(StoreError):
+        kitchen.run()
+    kitchen.breaks = set()
+    assert kitchen.run(again=("filter",)).finished
+    assert kitchen.calls == ["Second"]
+    assert Path("out/filtered.old-1").exists() and not Path("out/filtered.old-2").exists()
+    assert kitchen.run(again=("filter",)).finished  # it had come to its end: this is another
+    assert Path("out/filtered.old-2").exists()
+
+
+def test_what_was_transcribed_before_a_stop_stays(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def carry_out(settings: Any, console: object) -> Made:
+        if isinstance(settings, Third):
+            seen.append(settings.skip_existing)
+        return kitchen.carry_out(settings, console)
+
+    monkeypatch.setattr(recipes, "settings_of", {"label": First, "filter": Third}.__getitem__)
+    monkeypatch.setattr(running, "carry_out", carry_out)
+    kitchen.breaks = {"Third"}
+    with pytest.raises(StoreError):
+        kitchen.run()
+    kitchen.breaks = set()
+    assert kitchen.run().finished and kitchen.run(again=("filter",)).finished
+    assert seen == [False, True, False]

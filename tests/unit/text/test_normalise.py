@@ -5,7 +5,15 @@ import random
 import pytest
 
 from whisperstill.errors import SettingsError
-from whisperstill.text.normalise import characters, normaliser, normaliser_for, scored_units, simple_word, unit_for
+from whisperstill.text.normalise import (
+    characters,
+    normaliser,
+    normaliser_for,
+    scored_units,
+    simple_word,
+    unit_for,
+    unit_for_all,
+)
 
 oracle = pytest.importorskip("transformers.models.whisper.english_normalizer")
 
@@ -96,3 +104,10 @@ def test_units_are_those_of_the_language() -> None:
     assert scored_units("Mr. Smith's twenty", "en") == ["mister", "smith", "is", "20"]
     assert scored_units("我们，去 公园。", "zh") == ["我", "们", "去", "公", "园"]
     assert scored_units("Guten Tag", "de") == ["guten", "tag"]
+
+
+def test_what_several_languages_count() -> None:
+    assert unit_for_all(["zh", "ja", "zh"]) == "character"
+    assert (
+        unit_for_all(["zh", "de"]) == unit_for_all(["zh", None]) == unit_for_all(["en"]) == unit_for_all([]) == "word"
+    )

@@ -1,6 +1,6 @@
 """Long recordings: what is misheard by every strategy of taking them apart, and with chunks of every length."""
 
-from whisperstill.evaluate.measure import STRETCH
+from whisperstill.evaluate.intervals import STRETCH
 from whisperstill.evaluate.report.accuracy import GROUP, MEANS
 from whisperstill.evaluate.report.blocks import (
     NOTHING,
