@@ -18,7 +18,7 @@ from whisperstill.distill import result
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import AudioError, CorpusError, SettingsError, StoreError, TrainingError
 from whisperstill.files import file_sha256
-from whisperstill.label.store import open_labels
+from whisperstill.label.store import Shard, StoreWriter, open_labels
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import label, train
@@ -519,6 +519,26 @@ def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, smal
     with pytest.raises(CorpusError, match=r"nothing is left to label.*ga"):
         manifest.write_text("".join(json.dumps({**line, "language": "ga"}) + "\n" for line in lines))
         label.run(replace(asked, output=tmp_path / "none"), Silent())
+
+
+def test_out_of_memory_one_goes_on_with_smaller_batches(settings: LabelSettings, tmp_path: Path) -> None:
+    first = replace(settings, output=tmp_path / "labels")
+    with pytest.MonkeyPatch.context() as patch:
+        original, left = StoreWriter.add, [1]
+
+        def add(self: StoreWriter, shard: Shard) -> None:
+            if not left[0]:
+                raise MemoryError
+            left[0] -= 1
+            original(self, shard)
+
+        patch.setattr(StoreWriter, "add", add)
+        with pytest.raises(MemoryError):
+            label.run(first, Silent())
+    report = label.run(replace(first, batch_size=1), Silent())
+    assert report.resumed_windows == settings.shard_windows < report.windows
+    with pytest.raises(StoreError, match=r"top 8, now 4"):  # negative control: this one decides
+        label.run(replace(first, top=4), Silent())
 
 
 def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:

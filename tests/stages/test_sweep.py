@@ -12,7 +12,7 @@ from small_models import RECIPE
 
 from whisperstill.distill import result, validation
 from whisperstill.distill.validation import Item, Validation
-from whisperstill.errors import SettingsError
+from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.records import Utterance
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import run as running
@@ -134,3 +134,13 @@ def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out" / "labels")
     with pytest.raises(SettingsError, match="whisperstill run --only label"):
         run(sweep, Silent())
+
+
+def test_one_that_fails_costs_no_other(sweep: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+    rules = replace(sweep, vary=("filter.max_wer=[0.0, 1e6]",), seeds=(0,), max_steps=1)
+    report = run(rules, Silent())
+    assert [row.values["filter.max_wer"] for row in report.rows] == [1e6]
+    assert len(report.failed) == 1 and "every utterance was dropped" in report.failed[0]
+    with pytest.raises(TrainingError, match=r"all 1 trainings failed, the last: (filter\.)?max_wer 0"):
+        run(replace(rules, vary=("filter.max_wer=[0.0]",)), Silent())

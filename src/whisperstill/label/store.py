@@ -199,6 +199,17 @@ def write_shard(directory: Path, name: str, tables: dict[str, object], tensors: 
     return files
 
 
+def _unlike(old: dict[str, object], new: dict[str, object]) -> str:
+    """What two headers say differently, name by name."""
+    found = []
+    for key in ("settings", "teacher"):
+        before, now = old.get(key), new[key]
+        if isinstance(before, dict) and isinstance(now, dict):
+            names = sorted(name for name in before | now if before.get(name) != now.get(name))
+            found += [f"{name} {before.get(name)}, now {now.get(name)}" for name in names if name != "encoder_sha256"]
+    return "; ".join(found) or "format"
+
+
 class StoreWriter:
     """A label store, open for adding the shards that are missing."""
 
@@ -218,7 +229,7 @@ class StoreWriter:
             differing = [key for key in header if old.get(key) != header[key]]
             if differing:
                 raise StoreError(
-                    f"{directory} holds labels made with other {' and '.join(differing)}: "
+                    f"{directory} holds labels made with other {' and '.join(differing)} ({_unlike(old, header)}): "
                     "name another --output, or delete that folder"
                 )
             changed = [shard["name"] for shard in old["shards"] if plan.get(shard["name"]) != shard["plan"]]  # type: ignore[attr-defined]

@@ -158,7 +158,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     from whisperstill.corpus.packing import pack
     from whisperstill.label.labeller import Labeller, Planned, Work
     from whisperstill.label.ray_workers import label_with_ray
-    from whisperstill.label.store import StoreWriter, open_labels, plan_hash
+    from whisperstill.label.store import MANIFEST, StoreWriter, open_labels, plan_hash
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.records.edits import NO_EDITS
@@ -209,6 +209,8 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     }
     if settings.transcripts == "teacher":
         del decisive["transcripts"]  # as in stores that were made before there was a choice
+    if (settings.output / MANIFEST).exists():  # it decides rounding alone, and out of memory one has to go on with less
+        decisive["batch_size"] = open_labels(settings.output).settings.get("batch_size", settings.batch_size)
     header: dict[str, object] = {
         "settings": {**decisive, "dtype": str(dtype).removeprefix("torch.")},
         "teacher": {

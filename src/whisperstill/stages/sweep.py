@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whisperstill.errors import SettingsError
+from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.files import write_whole
 from whisperstill.stages.console import Console
 from whisperstill.stages.fingerprint import jsonable
@@ -64,6 +64,8 @@ class SweepReport:
 
     output: str
     rows: tuple[SweepRow, ...] = field(default=())
+    failed: tuple[str, ...] = ()
+    """Trainings that came to nothing, and why: a rate that diverges, a filter that leaves nothing."""
 
 
 def run(settings: SweepSettings, console: Console) -> SweepReport:
@@ -81,6 +83,7 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
     combinations = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
     rows: list[SweepRow] = []
+    failed: list[str] = []
     trainings = len(combinations) * len(settings.seeds)
     with console.progress("sweep", trainings, "trainings") as bar, hearing_once():
         for values in combinations:
@@ -88,21 +91,29 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
             for seed in settings.seeds:
                 name = f"{_slug(values)}-seed-{seed}"
                 tables = with_values(content, values, seed, settings.max_steps, given, output, name)
-                _, reports[seed] = trained(tables, settings.recipe)
-                bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}")
+                try:
+                    _, reports[seed] = trained(tables, settings.recipe)
+                except (StoreError, TrainingError) as error:
+                    failed.append(f"{_named(values)}, seed {seed}: {error}")
+                    console.warn(failed[-1])
+                bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}" if seed in reports else "-")
+            if not reports:
+                continue
             first = next(iter(reports.values()))
             wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
             rows.append(SweepRow(values, wer, first["steps"], first["windows"]))
             _write(output, rows)
+    if not rows:
+        raise TrainingError(f"all {trainings} trainings failed, the last: {failed[-1]}")
     rows.sort(key=lambda row: row.mean)
     console.table("validation WER, %", ["", *COLUMNS], _cells(rows))
-    return SweepReport(str(output), tuple(rows))
+    return SweepReport(str(output), tuple(rows), tuple(failed))
 
 
 def _cells(rows: list[SweepRow]) -> list[list[str]]:
     return [
         [
-            ", ".join(f"{name} {_shown(value)}" for name, value in row.values.items()) or "as the recipe has it",
+            _named(row.values),
             f"{row.mean:.2f}",
             f"{min(row.validation_wer.values()):.2f}",
             f"{max(row.validation_wer.values()):.2f}",
@@ -111,6 +122,10 @@ def _cells(rows: list[SweepRow]) -> list[list[str]]:
         ]
         for row in rows
     ]
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_shown(value)}" for name, value in values.items()) or "as the recipe has it"
 
 
 def _write(output: Path, rows: list[SweepRow]) -> None:
