@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.files import write_whole
 from whisperstill.records import Skipped, Utterance, Window
+from whisperstill.remote import is_remote
 from whisperstill.stages.console import Console
 
 if TYPE_CHECKING:
@@ -297,6 +298,13 @@ def _check(settings: LabelSettings) -> None:
         problems.append("torchrun is for train alone: label with several processes by --workers")
     if not settings.manifest:
         problems.append("manifest must name at least one corpus")
+    named = [
+        source if is_remote(source) or source.startswith("hf:") else os.path.realpath(source)
+        for source in settings.manifest
+    ]
+    if len(set(named)) < len(named):
+        twice = next(source for at, source in enumerate(named) if source in named[:at])
+        problems.append(f"manifest names {twice} twice: each corpus is labelled once")
     if not 0 < settings.max_window <= 30:
         problems.append(f"max_window must be above 0 and at most 30 seconds, got {settings.max_window:g}")
     if settings.min_window is not None and not 0 <= settings.min_window <= settings.max_window:
