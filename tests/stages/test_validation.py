@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,13 +44,16 @@ def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_stud
     with hearing_once():
         first = heard(teacher, small_corpus)
         assert heard(student, small_corpus).items is first.items  # its encoder is the teacher's
-        for other in (
-            heard(teacher, small_corpus, limit=2),
-            heard(teacher, small_corpus, dtype=BF16),
-            heard(replace(teacher, state=louder), small_corpus),
-            heard(teacher, small_corpus, frozen=False),
-        ):
-            assert other.items is not first.items
+    others: list[dict[str, Any]] = [
+        {"limit": 2},
+        {"dtype": BF16},
+        {"checkpoint": replace(teacher, state=louder)},
+        {"frozen": False},
+    ]
+    for change in others:  # each right behind the first, whose states are still there
+        with hearing_once():
+            first = heard(teacher, small_corpus)
+            assert heard(**{"checkpoint": teacher, "corpus": small_corpus, **change}).items is not first.items, change
     assert heard(teacher, small_corpus).items is not heard(teacher, small_corpus).items
 
 
