@@ -15,11 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from whisperstill.distill import result
+from whisperstill.distill.checkpointing import Checkpoints
 from whisperstill.distill.metrics import read_metrics
-from whisperstill.errors import AudioError, CorpusError, SettingsError, StoreError, TrainingError
+from whisperstill.distill.validation import Validation
+from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError, StoreError, TrainingError
 from whisperstill.files import file_sha256
 from whisperstill.label.store import Shard, StoreWriter, open_labels
-from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
+from whisperstill.model.whisper import Whisper
+from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import label, train
 from whisperstill.stages.console import Silent
@@ -221,6 +225,24 @@ def test_training_from_the_store_equals_live(training: TrainSettings, small_teac
     assert losses(training.output)[-1] < losses(training.output)[0]
 
 
+def test_the_teachers_words_stay_the_teachers(
+    training: TrainSettings, small_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student whose embedding was trained, trained again: what the teacher says does not go through its embedding."""
+    first = replace(training, output=tmp_path / "first", learning_rate=0.1)
+    train.run(first, Silent())
+    again = replace(training, student=first.output, output=tmp_path / "again")
+    train.run(again, Silent())
+    train.run(replace(again, output=tmp_path / "live", targets="live", teacher=str(small_teacher)), Silent())
+    assert losses(again.output)[0] == pytest.approx(losses(tmp_path / "live")[0], rel=1e-4)
+    with pytest.raises(NotFoundError):
+        train.run(replace(again, output=tmp_path / "gone", teacher=str(tmp_path / "gone")), Silent())
+    # negative control: its own embedding taken for the teacher's
+    monkeypatch.setattr(Checkpoint, "embedding_sha256", load_checkpoint(str(small_teacher)).embedding_sha256)
+    train.run(replace(again, output=tmp_path / "own"), Silent())
+    assert losses(tmp_path / "own")[0] != pytest.approx(losses(again.output)[0], rel=5e-4)
+
+
 def test_bf16_states_give_the_same_losses_within_a_thousandth(
     training: TrainSettings, settings: LabelSettings, tmp_path: Path
 ) -> None:
@@ -312,6 +334,39 @@ def test_a_resumed_run_ends_with_the_same_bits(
     # negative control: another seed gives other bits
     train.run(replace(whole, output=tmp_path / "seed", seed=1), Silent())
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(whole.output / "model.safetensors")
+
+
+def test_the_best_of_a_run_that_was_killed(
+    training: TrainSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 3 did best and was kept, then the run was killed; heard again, it is no longer the best."""
+    whole = replace(training, schedule="constant", validation=(str(small_corpus),), eval_every=1, max_steps=5)
+    heard = [30, 20, 10, 25, 40, 50]
+    monkeypatch.setattr(Validation, "edits", lambda self: EditCounts(100, heard.pop(0), 0, 0))
+
+    class Killed(Exception):
+        pass
+
+    kept = Checkpoints.save_best
+
+    def killed(self: Checkpoints, network: Whisper, step: int) -> None:
+        kept(self, network, step)
+        if step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_best", killed)
+        with pytest.raises(Killed):
+            train.run(whole, Silent())
+    assert (whole.output / "checkpoints" / "best-00000003.safetensors").exists()
+    report = train.run(whole, Silent())
+    assert (report.resumed_from, report.best_step, round(report.best_wer or 0)) == (2, 2, 17)
+    two = replace(whole, output=tmp_path / "two", validation=(), max_steps=2)
+    train.run(two, Silent())
+    assert file_sha256(whole.output / "model.safetensors") == file_sha256(two.output / "model.safetensors")
+    assert [path.name for path in (whole.output / "checkpoints").glob("best-*")] == ["best-00000002.safetensors"]
+    with pytest.raises(StoreError, match="validation_sha256 was"):
+        train.run(replace(whole, validation_limit=2), Silent())
 
 
 def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, tmp_path: Path) -> None:

@@ -43,11 +43,13 @@ def beam_search(
     beam_size: int,
     patience: float = 1.0,
     length_penalty: float | None = None,
+    said: tuple[int, ...] = (),
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Decoded:
     """The best hypothesis of one window: log-probability over its length, or over the penalty of that length.
 
-    `start` are the tokens before the transcript. Raises `ValueError` for a beam or a patience below 1 hypothesis,
+    `start` are the tokens before the transcript; after those of them that are `said`, its last ones, the rules go on as
+    if the network had said them. Raises `ValueError` for a beam or a patience below 1 hypothesis,
     and for a start that fills all tokens.
     """
     enough = round(beam_size * patience)
@@ -68,6 +70,7 @@ def beam_search(
     last = hidden[:, -1]
     running, finished = [_Hypothesis()], list[_Hypothesis]()
     history = History.empty(1, device)
+    history.say(0, said, vocabulary.timestamp_begin)
     for step in range(limit):
         raw = output(last)
         whole = raw.logsumexp(-1)

@@ -108,7 +108,9 @@ class Chunked(Plan):
         window, believed = heard.window, self.believed(heard)
         if self._stitching is None:
             self._stitching = Stitching("en")
-        self._stitching.language = self.spoken.code or "en"  # not known while nobody speaks
+        self._stitching.language = self.setting.options.written_in(
+            self.spoken.code or "en"
+        )  # unknown while all is quiet
         if window is self._seam:
             words = self._words(heard, None) if believed else []
             self._take_seam(self._chunk(heard, words, None), self._stitching)

@@ -38,7 +38,7 @@ def cues_of(transcript: Transcript, options: LineOptions | None = None) -> list[
     options.check_words(all(segment.words is not None for segment in transcript.segments))
     if options.need_words:
         return in_order(list(_cues_of_words(transcript, options)))
-    width, language = options.max_line_width, transcript.language
+    width, language = options.max_line_width, transcript.written_in
     return in_order(
         [
             Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)

@@ -120,7 +120,10 @@ class Engine:
         options, vocabulary = self._options, self._recogniser.vocabulary
         temperature = options.temperature[one.rung]
         window = one.window
-        start = (*window.prompt, *vocabulary.start(one.language, options.task, self._timestamps), *window.prefix)
+        # With timestamps the prefix is the beginning of a segment, and the rules go on from there.
+        said = (vocabulary.timestamp_begin, *window.prefix) if self._timestamps and window.prefix else ()
+        start = (*window.prompt, *vocabulary.start(one.language, options.task, self._timestamps))
+        start += said or window.prefix
         self._number += 1
         number = self._number
         self._tries[number] = one
@@ -133,13 +136,14 @@ class Engine:
                 beam_size=options.beam_size,
                 patience=options.patience,
                 length_penalty=options.length_penalty,
+                said=said,
             )
             return self._judge(number, found)
         one.asked = options.best_of if temperature > 0 else 1
         for sample in range(one.asked):
             # Where the window lies in its recording, not when or with whom it is decoded.
             key = noise_key(options.seed, round(1000 * window.start), one.rung, sample)
-            self._jobs.append(Job(one.states, start, one.draft_states, temperature, key, mark=number))
+            self._jobs.append(Job(one.states, start, one.draft_states, temperature, key, said=said, mark=number))
         return []
 
     def _judge(self, number: object, decoded: Decoded) -> list[Heard]:

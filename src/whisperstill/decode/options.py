@@ -11,6 +11,8 @@ STRATEGIES = ("auto", "chunked", "sequential", "vad", "quiet")
 MODES = ("free", "exact-block")
 MAY_BE_NONE = frozenset({"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"})
 """Options whose None is not the default, or says that something is not done."""
+NONE_IS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp": WINDOW_SECONDS}
+"""What None says in openai/whisper: no token, one sample, no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,9 @@ class DecodingOptions:
     task: str = "transcribe"
     without_timestamps: bool | None = None
     """None: with timestamps, unless the checkpoint is a student that never saw them."""
-    initial_prompt: str | None = None
-    """Text that stands before the first window as if it had been said, and before all others where they do not have
-    the text before them: names, spelling, style."""
+    initial_prompt: str | tuple[int, ...] | None = None
+    """Text (or its tokens) that stands before the first window as if it had been said, and before all others where they
+    do not have the text before them: names, spelling, style."""
     prefix: str | None = None
     """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = None
@@ -94,6 +96,10 @@ class DecodingOptions:
             problems.append(f"task must be transcribe or translate, got {self.task!r}")
         if problems:
             raise SettingsError("; ".join(problems))
+
+    def written_in(self, language: str) -> str:
+        """The language of what is written down where this one is spoken."""
+        return "en" if self.task == "translate" else language
 
 
 def token_ids(text: str) -> tuple[int, ...]:

@@ -114,9 +114,10 @@ class Plan(ABC):
         language, segments = self.spoken.code or "en", tuple(self.segments)
         probability = self.spoken.probability if self.spoken.code else 0.0
         duration = max(self.duration, self.reader.duration or 0.0)
-        broken, text = self.reader.broken, joined(segments, language)
+        broken, text = self.reader.broken, joined(segments, self.setting.options.written_in(language))
         gone = tuple(_told_once(self.suppressed))
-        return Transcript(text, segments, language, probability, duration, gone, str(broken) if broken else None)
+        why, translated = str(broken) if broken else None, self.setting.options.task == "translate"
+        return Transcript(text, segments, language, probability, duration, gone, why, translated)
 
     def window(
         self,
@@ -222,7 +223,8 @@ class Plan(ABC):
             [heard.recognised],
             [min(window.duration, until or window.duration)],
             waveforms=torch.from_numpy(window.waveform)[None],
-            task=setting.options.task,
+            options=setting.options,
+            prefixes=[window.prefix],
         )
         at = window.start
         moved = (replace(word, start=round(at + word.start, 3), end=round(at + word.end, 3)) for word in found)

@@ -48,6 +48,8 @@ class Job:
     temperature: float = 0.0
     key: int = 0
     """Of the noise, where the temperature is above 0."""
+    said: tuple[int, ...] = ()
+    """The tokens at the end of `start` after which the rules go on as if the network had said them."""
     max_new_tokens: int = MAX_NEW_TOKENS
     mark: object = None
     """Whatever the caller knows it by."""
@@ -224,6 +226,8 @@ class Pool:
             self._limit[row] = max(1, min(job.max_new_tokens, network.dims.tokens - prompt))
         self._running[rows] = True
         self._history.put(rows, len(self._rows))
+        for row, job in zip(rows, jobs, strict=True):
+            self._history.say(row, job.said, vocabulary.timestamp_begin)
         self._greedy = all(row is None or row.job.temperature == 0 for row in self._rows)
 
     def _places(self, count: int) -> list[int]:

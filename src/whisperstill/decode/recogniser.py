@@ -167,12 +167,14 @@ class Recogniser:
                 codes[row] = code
         return [code or "en" for code in codes]
 
-    def prompt(self, text: str | None, hotwords: str | None = None) -> tuple[int, ...]:
+    def prompt(self, text: str | Sequence[int] | None, hotwords: str | None = None) -> tuple[int, ...]:
         """The tokens that tell the network what was said before; none for none (see `prompt_of`)."""
         return self.prompt_of(self.tokens_of(text), hotwords)
 
-    def tokens_of(self, text: str | None) -> list[int]:
-        """A text's tokens as they stand within a transcript: with a space before it."""
+    def tokens_of(self, text: str | Sequence[int] | None) -> list[int]:
+        """A text's tokens as they stand within a transcript: with a space before it. Tokens are what they are."""
+        if not isinstance(text, str | None):
+            return list(text)
         text = (text or "").strip()
         return self.tokenizer.encode(f" {text}") if text else []
 

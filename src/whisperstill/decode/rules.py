@@ -72,6 +72,14 @@ class History:
             begun.append(tensor)
         self.count, self.last, self.penultimate, self.timestamp = begun
 
+    def say(self, row: int, tokens: Sequence[int], timestamp_begin: int) -> None:
+        """What one row, which begins anew, has said already."""
+        for token in tokens:
+            self.penultimate[row], self.last[row] = self.last[row].clone(), token
+            self.count[row] += 1
+            if token >= timestamp_begin:
+                self.timestamp[row] = token
+
     def add(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
         """Note one more token a row."""
         self.timestamp = torch.where(tokens >= timestamp_begin, tokens, self.timestamp)

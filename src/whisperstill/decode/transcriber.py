@@ -13,7 +13,7 @@ import numpy as np
 
 from whisperstill.audio.streams import stream_chunks
 from whisperstill.decode.longform import Recording, stream_recording, transcribe_recordings
-from whisperstill.decode.options import MAY_BE_NONE, DecodingOptions, token_ids
+from whisperstill.decode.options import MAY_BE_NONE, NONE_IS, DecodingOptions, token_ids
 from whisperstill.decode.plans import Plan
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.transcript import Segment, Suppressed, Transcript
@@ -120,17 +120,21 @@ def recording_of(source: Source, language: str | None = None) -> Recording:
 
 def options_of(given: dict[str, Any]) -> DecodingOptions:
     """Options by name, as people write them for openai/whisper: a single temperature or token will do for a tuple,
-    ids of tokens for their text (`"-1,50364"`), and None for what has no None is the default.
+    ids of tokens for their text (`"-1,50364"`), a list of ids for `initial_prompt`, and None says what it says there:
+    of what has none, the default.
 
     Raises `SettingsError` for an unknown one.
     """
-    defaults = {field.name: field.default for field in fields(DecodingOptions)}
-    wrong = [name for name in given if name not in defaults]
+    known = {field.name: field.default for field in fields(DecodingOptions)}
+    wrong = [name for name in given if name not in known]
     if wrong:
-        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(defaults))}")
+        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(known))}")
+    defaults = known | NONE_IS
     given = {
         name: defaults[name] if value is None and name not in MAY_BE_NONE else value for name, value in given.items()
     }
+    if not isinstance(given.get("initial_prompt"), str | None):
+        given["initial_prompt"] = tuple(given["initial_prompt"])
     if isinstance(given.get("suppress_tokens"), str):
         given["suppress_tokens"] = token_ids(given["suppress_tokens"])
     for name in ("temperature", "suppress_tokens"):

@@ -83,6 +83,13 @@ class Transcript:
     """What was said on silence, noise or in a loop, and is not part of the text."""
     broken: str | None = None
     """Why the recording could not be read to its end, where it broke off behind `duration`; None where it was."""
+    translated: bool = False
+    """Whether the text is in English, whatever was spoken."""
+
+    @property
+    def written_in(self) -> str:
+        """ISO 639-1 code of the text's language."""
+        return "en" if self.translated else self.language
 
 
 def compression_ratio(text: str) -> float:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.decode.attention_path import attention_gain, token_starts
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.pauses import fit_to_sound
 from whisperstill.decode.recogniser import Recognised, Recogniser
 from whisperstill.decode.transcript import Word
@@ -20,6 +21,7 @@ from whisperstill.model.whisper import Whisper
 from whisperstill.text.tokenizer import Tokenizer, TokenWord
 from whisperstill.units import SAMPLE_RATE, SAMPLES_PER_POSITION, TIMESTAMP_SECONDS, WINDOW_POSITIONS
 
+DEFAULT = DecodingOptions()
 TOGETHER = 8
 """Windows of similar length that go through the decoder at a time."""
 
@@ -31,12 +33,14 @@ def align_words(
     durations: Sequence[float],
     *,
     waveforms: Float[Tensor, "batch samples"] | None = None,
-    task: str = "transcribe",
+    options: DecodingOptions = DEFAULT,
+    prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[tuple[Word, ...]]:
     """The words of each window, in order, with start and end in seconds from the window's beginning.
 
     `heard` is what was decoded from `states`, with or without timestamps; `durations` are the seconds of audio that
     the windows hold (at most 30), which no word exceeds. With the `waveforms` pauses are respected (`fit_to_sound`).
+    Of `options` the task counts. `prefixes` are tokens that were said before what was decoded, whose words are none.
     Times never fall from word to word. A word's probability is the mean of its tokens'. A window without text has no
     words.
     """
@@ -46,8 +50,11 @@ def align_words(
     order = sorted((row for row, text in enumerate(texts) if text), key=lambda row: len(texts[row]))
     for begin in range(0, len(order), TOGETHER):
         rows = order[begin : begin + TOGETHER]
-        start = [vocabulary.start(heard[row].language, task) for row in rows]
-        said = [[heard[row].decoded.tokens[at] for at in texts[row]] for row in rows]
+        start = [vocabulary.start(heard[row].language, options.task) for row in rows]
+        before = [list(prefixes[row]) if prefixes else [] for row in rows]
+        said = []
+        for row, first in zip(rows, before, strict=True):
+            said.append([*first, *(heard[row].decoded.tokens[at] for at in texts[row])])
         times = token_times(
             recogniser.network,
             states[rows],
@@ -57,8 +64,9 @@ def align_words(
             recogniser.generation.alignment_heads,
             vocabulary.end_of_text,
         )
-        for row, bounds in zip(rows, times, strict=True):
+        for row, first_tokens, bounds in zip(rows, before, times, strict=True):
             duration, decoded = durations[row], heard[row].decoded
+            bounds = bounds[len(first_tokens) :]
             probability = decoded.observed.logprob.exp().tolist()
             place = {at: index for index, at in enumerate(texts[row])}
             words = tuple(
@@ -68,7 +76,9 @@ def align_words(
                     word.text,
                     _mean(probability, word),
                 )
-                for word, first, last in spoken_tokens(recogniser.tokenizer, decoded.tokens, heard[row].language)
+                for word, first, last in spoken_tokens(
+                    recogniser.tokenizer, decoded.tokens, options.written_in(heard[row].language)
+                )
             )
             if waveforms is not None:
                 sound = waveforms[row, : round(duration * SAMPLE_RATE)].float().cpu().numpy()

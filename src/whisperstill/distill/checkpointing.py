@@ -2,7 +2,7 @@
 
     checkpoints/manifest.json                names, steps and SHA-256 of the checkpoints that exist
     checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the run's state as JSON
-    checkpoints/best.safetensors             trained weights with the lowest validation WER so far
+    checkpoints/best-00000200.safetensors    trained weights at the step with the lowest validation WER so far
 
 Each file is written aside, flushed and renamed, then named in the manifest; the one before is kept until then. Of
 several processes each writes the moments of the weights that it updates (`step-00000200.1-of-2.safetensors`), the first
@@ -79,18 +79,22 @@ class Checkpoints:
             return
         entries = [old for old in self._entries() if old["step"] < progress.step]
         files = {name: file_sha256(self.directory / name) for name in names}
-        entries.append({"step": progress.step, "files": files})
+        entries.append({"step": progress.step, "files": files, "best": progress.best_step})
         write_whole(self._manifest_path, json.dumps(entries[-KEEP:], indent=1))
         for old in entries[:-KEEP]:
             for name in old["files"]:
                 (self.directory / name).unlink(missing_ok=True)
+        named = {self._best(entry["best"]) for entry in entries[-KEEP:]}
+        for path in self.directory.glob("best-*.safetensors"):
+            if path not in named:
+                path.unlink()
 
     def save_best(self, network: Whisper, step: int) -> None:
-        """Keep these weights as the best so far."""
+        """Keep these weights as the best so far; those before stay until no checkpoint means them."""
         if not self._ranks.leads:
             return
         tensors = {name: weight.detach().contiguous() for name, weight in trained(network).items()}
-        self._write("best.safetensors", tensors, {"step": str(step)})
+        self._write(self._best(step).name, tensors, {"step": str(step)})
 
     def restore(
         self,
@@ -137,15 +141,14 @@ class Checkpoints:
                         optimiser.state[weight][what] = file.get_tensor(key).to(weight.device)  # `step` too: fused
         return Progress(**found)
 
-    def load_best(self, network: Whisper) -> bool:
-        """Put the best weights into the network; False when none were kept."""
-        path = self.directory / "best.safetensors"
-        if not path.exists():
-            return False
-        with safe_open(str(path), framework="pt") as file, torch.no_grad():
+    def load_best(self, network: Whisper, step: int) -> None:
+        """Put the weights that were the best, at `step`, into the network."""
+        with safe_open(str(self._best(step)), framework="pt") as file, torch.no_grad():
             for name, weight in trained(network).items():
                 weight.copy_(file.get_tensor(name))
-        return True
+
+    def _best(self, step: int) -> Path:
+        return self.directory / f"best-{step:08d}.safetensors"
 
     def _check(self, had: dict[str, Any], wanted: dict[str, Any]) -> None:
         differing = [
@@ -171,6 +174,6 @@ class Checkpoints:
         if not self._manifest_path.exists():
             return []
         entries: list[dict[str, Any]] = json.loads(self._manifest_path.read_text())
-        if not all("files" in entry for entry in entries):
+        if not all("files" in entry and "best" in entry for entry in entries):
             raise StoreError(f"the checkpoints in {self.directory} are an older version's: delete that folder")
         return entries

@@ -1,12 +1,20 @@
-"""How many windows a step's gradients are taken of at a time: as many as memory holds.
+"""How much memory training takes.
+
+How many windows a step's gradients are taken of at a time: as many as memory holds.
 
 Gradients of micro-batches add up to those of the whole, token by token, so this changes nothing but memory and speed
 (and which branches dropout drops).
 Total memory is asked, not what happens to be free: on one machine a run is cut into the same micro-batches each time,
 and a resumed one ends with the same bits.
+
+What a CPU's heap holds unused is given back before it fills the machine (`Heap`).
 """
 
+import ctypes
 import os
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,3 +48,44 @@ def total_memory(device: str) -> int:
 def windows_at_a_time(dims: Dims, device: str) -> int:
     """Windows of a micro-batch; at least one."""
     return max(1, int(SHARE * total_memory(device) / window_bytes(dims)))
+
+
+class Heap:
+    """Gives memory that lies about in pieces back to the system, once it is much.
+
+    No two steps have as many tokens, so their temporaries fit badly into the places of those before; a heap that never
+    shrinks by itself (`cli.allocator`) can grow to several times of what is in use. After it is given back the next
+    step meets fresh pages, which costs it some time: so only where more than a share of the machine is taken, and not
+    again before half as much has come on top of what was left. For glibc; elsewhere nothing is done.
+    """
+
+    def __init__(self, most: float = 0.25) -> None:
+        """`most`: share of the machine's memory that may lie about."""
+        self._least = self._limit = most * total_memory("cpu")
+
+    def tidy(self) -> bool:
+        """To be called after a step; whether memory was given back."""
+        libc = _glibc()
+        if libc is None or resident() < self._limit:
+            return False
+        libc.malloc_trim(0)
+        self._limit = max(self._least, 1.5 * resident())
+        return True
+
+
+def resident() -> int:
+    """Bytes of this process in memory; 0 where that is not told."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+@cache
+def _glibc() -> Any:
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    except (OSError, AttributeError):  # another system, or another C library
+        return None
+    return libc

@@ -70,7 +70,7 @@ def _last_and_best(trainer: Trainer, output: Path, written: Callable[[Path, int]
     with trainer.heard():
         written(output if trainer.validation is None else output / "last", progress.step)
     if trainer.validation is not None:
-        trainer.checkpoints.load_best(trainer.student)
+        trainer.checkpoints.load_best(trainer.student, progress.best_step)
         written(output, progress.best_step)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from whisperstill.distill.average import Average
 from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
 from whisperstill.distill.examples import Example, batches
+from whisperstill.distill.memory import Heap
 from whisperstill.distill.metrics import Metrics
 from whisperstill.distill.own_words import says_itself
 from whisperstill.distill.ranks import Ranks
@@ -148,6 +149,7 @@ class Trainer:
         found(progress.step)
         encoded_before = progress.windows_encoded - self.source.windows_encoded
         self.student.train()
+        heap = Heap()
         stopped = False
         for micro_batches in self._steps(progress.step):
             figures = self._step(progress, micro_batches)
@@ -165,6 +167,7 @@ class Trainer:
                 self.checkpoints.save(self.student, self.optimiser, self._averages(), progress)
             if stopped:
                 break
+            heap.tidy()
         board.close()
         self.student.eval()
         return Outcome(not stopped, progress, resumed_from, time.monotonic() - begun)

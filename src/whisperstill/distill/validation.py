@@ -4,6 +4,7 @@ Where the encoder is frozen its states are computed once and kept; each validati
 trainings in one process, such as a sweep's, may share what was heard (`hearing_once`).
 """
 
+import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -73,6 +74,9 @@ class Validation:
         self.network, self.tokenizer, self.rules, self.batch_size = network, tokenizer, rules, batch_size
         self.ranks, self.frozen, self.language, self.dtype = ranks, frozen_encoder is not None, language, dtype
         usable = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
+        said = repr(sorted((u.id, u.corpus, u.text, u.language) for u in usable))
+        self.sha256 = hashlib.sha256(f"{said} {language}".encode()).hexdigest()
+        """Identity of what is held out, wherever its audio lies."""
         mine = tuple(ranks.share(sorted(usable, key=lambda u: u.audio.duration)))
         known = _heard.get()
         if known is None or frozen_encoder is None:

@@ -9,26 +9,26 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from whisperstill.errors import SettingsError
-from whisperstill.label.rules import RuleSettings, judge
 from whisperstill.records import Utterance
-from whisperstill.records.labelled import Judged, Labelled, Verdict
+from whisperstill.records.labelled import Judged, Verdict
 
 NOT_DRAWN = "not_drawn"
 """Rule of the verdict on utterances that the rules would keep and the draw leaves out."""
 
 
-def drawn(everything: Iterable[Labelled], rules: RuleSettings, hours: float) -> Set[tuple[str, str]]:
-    """(corpus, id) of utterances that make up at most so many hours of what the rules keep.
+def drawn(everything: Iterable[Judged], hours: float) -> Set[tuple[str, str]]:
+    """(corpus, id) of utterances that make up at most so many hours of what is kept.
 
     Raises `SettingsError` for no hours at all.
     """
     if not hours > 0:
         raise SettingsError(f"max_hours must be above 0, got {hours:g}")
     windows: dict[str, list[Utterance]] = {}
-    for labelled in everything:
-        if labelled.window.packing == 0:
-            pairs = zip(labelled.evidence, judge(labelled, rules).verdicts, strict=True)
-            windows[labelled.window.id] = [seen.utterance for seen, verdict in pairs if verdict.kept]
+    for judged in everything:
+        window = judged.labelled.window
+        if window.packing == 0:
+            pairs = zip(judged.labelled.evidence, judged.verdicts, strict=True)
+            windows[window.id] = [seen.utterance for seen, verdict in pairs if verdict.kept]
     found: set[tuple[str, str]] = set()
     seconds = 0.0
     for name in sorted(windows, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):

@@ -7,7 +7,7 @@ import numpy as np
 from whisperstill.decode.observed import Observed
 from whisperstill.decode.transcript import compression_ratio
 from whisperstill.label.alignment import split_hypothesis, split_without_reference
-from whisperstill.label.repeats import longest_repeat
+from whisperstill.label.repeats import most_repeated
 from whisperstill.label.teacher import Visit
 from whisperstill.records import EditCounts, Labelled, Utterance, UtteranceEvidence, Window
 from whisperstill.text.edits import count_edits
@@ -91,7 +91,7 @@ def _evidence(
         entropy=float(np.mean(entropy)) if count else 0.0,
         no_speech=visit.decoded.no_speech,
         compression_ratio=compression_ratio(text),
-        longest_repeat=longest_repeat(text.split()),
+        longest_repeat=most_repeated(text, visit.language),
         tokens_per_second=spoken / utterance.audio.duration,
         edits=_edits(utterance, text, visit.language),
     )

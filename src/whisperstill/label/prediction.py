@@ -19,7 +19,7 @@ from whisperstill.label.rules import wer_percent
 from whisperstill.label.store import LabelStore
 from whisperstill.records.labelled import Labelled, UtteranceEvidence
 from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import scored_units
+from whisperstill.text.normalise import scored_units, spoken_units
 
 Rows = npt.NDArray[np.float64]
 FEWEST = 40
@@ -155,7 +155,7 @@ def _figures(
     seen: UtteranceEvidence, language: str, logprobs: npt.NDArray[np.float64] | None, heard: str | None
 ) -> list[float]:
     text, seconds = seen.text, seen.utterance.audio.duration
-    words = text.split()
+    words = spoken_units(text, language)
     letters = [letter for letter in text if letter.isalpha()]
     own = np.zeros(0) if logprobs is None else logprobs[seen.first_token : seen.last_token]
     after = np.nan if logprobs is None or seen.last_token >= len(logprobs) else float(logprobs[seen.last_token])
@@ -163,7 +163,7 @@ def _figures(
     if heard is not None:
         edits = count_edits(scored_units(heard, language), scored_units(text, language))
         proxy_wer = min(200.0, wer_percent(edits))
-        proxy_words = (1 + len(words)) / (1 + len(heard.split()))
+        proxy_words = (1 + len(words)) / (1 + len(spoken_units(heard, language)))
     return [
         seen.mean_logprob,
         seen.min_logprob,

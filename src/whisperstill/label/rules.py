@@ -26,7 +26,8 @@ class RuleSettings:
     require_reference: bool = False
     """Drop utterances that have no reference."""
     max_repeat: int | None = 4
-    """Most times in a row that one group of 1 to 8 words may stand; references of read speech stay at 3 or below."""
+    """Most times in a row that one group of 1 to 8 words (2 to 24 characters in languages without spaces) may stand;
+    references of read speech stay at 3 or below."""
     drop_empty: bool = True
     """Drop utterances in which the teacher heard nothing; `--no-drop-empty` keeps them."""
     drop_all_capitals: bool = True

@@ -25,6 +25,7 @@ from torch import Tensor
 from whisperstill.errors import NotFoundError, StoreError
 from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
 from whisperstill.label.schema import labelled_from
+from whisperstill.label.top import GROUP, TopK, TopReader
 from whisperstill.records import Labelled
 
 FORMAT = 1
@@ -50,20 +51,6 @@ class Shard:
     """Hash of the windows it was planned to hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopK:
-    """What the store knows of the teacher's distribution at a window's tokens."""
-
-    tokens: Tensor
-    """Targets `[steps]`, the end token included."""
-    ids: Tensor
-    """`[steps, k]`."""
-    logits: Tensor
-    """`[steps, k]`, float32."""
-    lse1: Tensor
-    lse2: Tensor
-
-
 class LabelStore:
     """A label store, open for reading."""
 
@@ -72,7 +59,7 @@ class LabelStore:
         self.manifest = manifest
         self.shards = [Shard(**shard) for shard in manifest["shards"]]  # type: ignore[attr-defined]
         self._open: dict[str, object] = {}
-        self._top: dict[str, dict[str, TopK]] = {}
+        self._top = TopReader(directory)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -108,10 +95,7 @@ class LabelStore:
 
     def top(self, labelled: Labelled) -> TopK:
         """Top-k of a window. Raises `StoreError` when the store was made without."""
-        name = labelled.shard
-        if name not in self._top:
-            self._top[name] = self._read_top(name)
-        return self._top[name][labelled.window.id]
+        return self._top.read(labelled.shard, labelled.window.id)
 
     def states(self, labelled: Labelled) -> Tensor:
         """Encoder states `[positions, width]` of a window, in the type they were kept in or float32 from int8."""
@@ -143,28 +127,6 @@ class LabelStore:
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} cannot be read ({error}): label again") from error
 
-    def _read_top(self, shard: str) -> dict[str, TopK]:
-        if not (self.directory / f"top-{shard}.parquet").exists():
-            raise StoreError(f"{self.directory} holds no top-k: label with --top 32")
-        table = self._table(f"top-{shard}.parquet")
-        read = {}
-        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-
-        def array(name: str, row: int, dtype: torch.dtype) -> Tensor:
-            values = columns[name][row].values.to_numpy(zero_copy_only=False)
-            return torch.from_numpy(values.copy()).to(dtype)
-
-        for row, window in enumerate(columns["window"].to_pylist()):
-            k = columns["k"][row].as_py()
-            read[window] = TopK(
-                tokens=array("tokens", row, torch.long),
-                ids=array("top_ids", row, torch.long).view(-1, k),
-                logits=array("top_logits", row, torch.float32).view(-1, k),
-                lse1=array("lse1", row, torch.float32),
-                lse2=array("lse2", row, torch.float32),
-            )
-        return read
-
 
 def open_labels(directory: Path) -> LabelStore:
     """Open a label store.
@@ -189,7 +151,7 @@ def write_shard(directory: Path, name: str, tables: dict[str, object], tensors: 
     for prefix, table in tables.items():
         path = directory / f"{prefix}-{name}.parquet"
         with whole(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd", row_group_size=GROUP if prefix == "top" else None)
         files[path.name] = file_sha256(path)
     if tensors:
         path = directory / f"states-{name}.safetensors"

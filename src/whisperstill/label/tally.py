@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from whisperstill.records.edits import NO_EDITS, EditCounts
 from whisperstill.records.labelled import UtteranceEvidence
+from whisperstill.text.normalise import spoken_units
 
 
 def spoken_words(seen: UtteranceEvidence) -> int:
-    """Words of the reference after normalisation; without reference, words that the teacher heard."""
-    return len(seen.text.split()) if seen.edits is None else seen.edits.reference
+    """Words of the reference after normalisation; without reference, words that the teacher heard (characters in
+    languages without spaces)."""
+    return len(spoken_units(seen.text, seen.utterance.language)) if seen.edits is None else seen.edits.reference
 
 
 @dataclass(slots=True)

@@ -62,6 +62,7 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
         "teacher": checkpoint.source,
         "teacher_sha256": checkpoint.sha256,
         "teacher_encoder_sha256": checkpoint.encoder_sha256,
+        "teacher_embedding_sha256": checkpoint.embedding_sha256,
         **checkpoint.metadata,
         "encoder_layers": list(layers),
     }
@@ -99,6 +100,7 @@ def make_student(
         "teacher": teacher.source,
         "teacher_sha256": teacher.sha256,
         "teacher_encoder_sha256": teacher.encoder_sha256,
+        "teacher_embedding_sha256": teacher.embedding_sha256,
         "teacher_decoder_layers": teacher.dims.decoder_layers,
         "layers": list(kept),
     }

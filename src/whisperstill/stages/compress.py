@@ -136,6 +136,7 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
         **{name: value for name, value in asdict(settings).items() if name not in undecisive},
         "student_sha256": whole.sha256,
         "labels_sha256": store.sha256,
+        "validation_sha256": validation and validation.sha256,
     }
 
     def gradients(micro_batches: "Sequence[Sounds]") -> "tuple[LossSums, float]":

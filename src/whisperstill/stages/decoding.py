@@ -31,7 +31,7 @@ class DecodingSettings:
     """Decode no timestamps: one segment per window. Default: only for students that never saw any."""
     word_timestamps: bool = _DEFAULT.word_timestamps
     """Find when each word was said."""
-    initial_prompt: str | None = _DEFAULT.initial_prompt
+    initial_prompt: str | None = None
     """Text that stands before the first window, as if it had been said, and before every other one that does not have
     the text before it: names, spelling, style."""
     prefix: str | None = _DEFAULT.prefix

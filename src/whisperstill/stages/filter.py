@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PREDICTED = "predicted_wer"
 """The rule that needs all labels together, unlike those in `label.rules`."""
+BESIDE = ("max_predicted_wer", "weigh", "max_hours", "proxy")
+"""Settings that decide what is kept, beside the rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,21 +115,19 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     sweep = Sweep(rules, settings.sweep_wer)
     everything = Tally()
     by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED, NOT_DRAWN)}
-    chosen = None if settings.max_hours is None else drawn(store.labelled(), rules, settings.max_hours)
-    expected = iter(predicted.wer if predicted else ())
+    chosen = None
+    if settings.max_hours is not None:
+        chosen = drawn(_judged(store, rules, predicted, settings), settings.max_hours)
     written: list[Row] = []
-    for labelled in store.labelled():
-        judged = judge(labelled, rules)
-        if predicted:
-            judged = _doubted(judged, settings.max_predicted_wer or 0.0, settings.weigh, expected)
+    for judged in _judged(store, rules, predicted, settings):
+        if settings.sweep:
+            sweep.add(judged)
         if chosen is not None:
             judged = among(judged, chosen)
         written += rows(judged)
-        for seen, verdict in zip(labelled.evidence, judged.verdicts, strict=True):
+        for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
             everything.add(seen)
             by_reason[verdict.rule].add(seen)
-        if settings.sweep:
-            sweep.add(labelled.evidence)
 
     kept = by_reason.pop("")
     dropped = {rule: tally for rule, tally in by_reason.items() if tally.utterances}
@@ -149,7 +149,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     )
     figures = {name: value for name, value in jsonable(report).items() if name != "output"}
     hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
-    summary = {"whisperstill": __version__, "settings": jsonable(rules), **figures, "dropped_hours": hours}
+    asked = jsonable(rules) | {name: jsonable(getattr(settings, name)) for name in BESIDE}
+    summary = {"whisperstill": __version__, "settings": asked, **figures, "dropped_hours": hours}
     write_verdicts(settings.output, settings.labels, written, summary)
     _show(everything, {"kept": kept, **{f"dropped: {rule}": tally for rule, tally in dropped.items()}}, console)
     if report.wer is not None and report.wer_kept is not None:
@@ -160,7 +161,7 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
             f"one (correlation with the truth {predicted.correlation:.2f})"
         )
     if settings.sweep:
-        _write_sweep(settings.output, sweep, console)
+        _write_sweep(settings.output, sweep, console, "" if chosen is None else ", before hours are drawn")
     if not report.kept:
         console.warn("nothing is left to learn from: loosen the rules (the table says which one dropped what)")
     return report
@@ -191,16 +192,16 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
 
 
 def _other_rules(settings: FilterSettings, asked: "Planned") -> list[str]:
-    """The rules but `max_wer` where they are not the recipe's: pilots are of this filter."""
+    """All that decides what is kept but `max_wer`, where it is not the recipe's: pilots are of this filter."""
     found, problems = [], []
-    for field in fields(RuleSettings):
-        value = getattr(settings, field.name)
-        if field.name == "max_wer" or value == getattr(asked.settings, field.name):
+    for name in (*(field.name for field in fields(RuleSettings)), *BESIDE):
+        value = getattr(settings, name)
+        if name == "max_wer" or value == getattr(asked.settings, name):
             continue
         if value is None:
-            problems.append(field.name)
+            problems.append(name)
         else:
-            found.append(f"filter.{field.name}=[{json.dumps(value)}]")
+            found.append(f"filter.{name}=[{json.dumps(str(value.resolve()) if isinstance(value, Path) else value)}]")
     if problems:
         raise SettingsError(
             f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
@@ -232,6 +233,18 @@ def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | 
     return predict_store(store, open_labels(settings.proxy) if settings.proxy else None)
 
 
+def _judged(
+    store: "LabelStore", rules: RuleSettings, predicted: "Prediction | None", settings: FilterSettings
+) -> Iterator[Judged]:
+    """Every window with what the rules and the prediction say of its utterances."""
+    expected = iter(predicted.wer if predicted else ())
+    for labelled in store.labelled():
+        judged = judge(labelled, rules)
+        if predicted:
+            judged = _doubted(judged, settings.max_predicted_wer or 0.0, settings.weigh, expected)
+        yield judged
+
+
 def _doubted(judged: Judged, most: float, weigh: bool, expected: Iterator[float]) -> Judged:
     """The same, without utterances that have no reference and are predicted to be worse than `most`; the others of them
     weighed, where that is asked for."""
@@ -261,11 +274,11 @@ def _show(everything: Tally, parts: dict[str, Tally], console: Console) -> None:
     console.table("what may teach", ["verdict", "utterances", "hours", "% of hours", "words", "WER %"], table)
 
 
-def _write_sweep(directory: Path, sweep: Sweep, console: Console) -> None:
+def _write_sweep(directory: Path, sweep: Sweep, console: Console, when: str) -> None:
     from whisperstill.label.sweep_plot import plot
 
     points = sweep.points()
-    console.table("what would be left", COLUMNS, cells(points))
+    console.table(f"what would be left{when}", COLUMNS, cells(points))
     content = {
         "whisperstill": __version__,
         "settings": jsonable(sweep.settings),

@@ -105,13 +105,17 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     student.decoder.positions.requires_grad_(not settings.freeze_positions)
 
     live = None
-    if settings.targets == "live" or settings.views.uses or settings.on_policy:
+    reads = settings.targets == "live" or settings.views.uses > 0 or settings.on_policy > 0
+    own_embedding = checkpoint.embedding_sha256 != checkpoint.metadata.get("teacher_embedding_sha256")
+    if reads or (own_embedding and settings.targets == "hidden" and settings.alpha_kl > 0):
         named = settings.teacher or made_by["source"].removesuffix(" (installed package)")
         teacher = load_checkpoint(named)
         if teacher.sha256 != made_by["sha256"]:
             raise SettingsError(f"teacher {named} is not the one that made the labels ({made_by['source']})")
-        live = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
-        original = live.decoder.embedding.weight
+        original = teacher.state["decoder.embedding.weight"].to(device, torch.float32)
+        if reads:
+            live = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
+            original = live.decoder.embedding.weight
     elif not settings.freeze_embedding:
         original = original.clone()
     kept_states = store.settings["states"] != "none"
@@ -168,6 +172,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         "labels_sha256": store.sha256,
         "verdicts_sha256": verdicts_sha256(settings.labels),
         "windows": len(found),
+        "validation_sha256": validation and validation.sha256,
     }
     layers = tuple(checkpoint.metadata.get("layers", ()))
     depth = 0 if live is None else live.dims.decoder_layers

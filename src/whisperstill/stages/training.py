@@ -27,7 +27,8 @@ class TrainingSettings:
     states: Literal["auto", "store", "live"] = "auto"
     """Encoder states: from the store, or computed (auto: from the store where it has them)."""
     teacher: str | None = None
-    """Teacher for `targets live`, views and the student's own words (default: the one that made the labels)."""
+    """Teacher for `targets live`, views and the student's own words, and for `targets hidden` where the student's
+    embedding is no longer its teacher's (default: the one that made the labels)."""
     packings: int | None = None
     """Train only on the labels' first so many ways of packing (default: all)."""
     epochs: int = 10

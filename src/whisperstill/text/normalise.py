@@ -57,8 +57,12 @@ def unit_for_all(languages: Iterable[str | None]) -> str:
 
 def scored_units(text: str, language: str | None) -> list[str]:
     """What an error rate of a text counts: its words, or characters, normalised as its language asks."""
-    clean = normaliser(normaliser_for(language))(text)
-    return characters(clean) if unit_for(language) == "character" else clean.split()
+    return spoken_units(normaliser(normaliser_for(language))(text), language)
+
+
+def spoken_units(text: str, language: str | None) -> list[str]:
+    """The words of a text as it stands, or its characters where words are not separated by spaces."""
+    return characters(text) if unit_for(language) == "character" else text.split()
 
 
 def characters(normalised: str) -> list[str]:

@@ -67,10 +67,13 @@ def test_single_values_do_for_tuples() -> None:
 
 def test_options_may_be_written_as_for_openai() -> None:
     plain = DecodingOptions()
-    written = {"suppress_tokens": "-1", "best_of": None, "beam_size": None, "patience": None, "length_penalty": None}
-    assert options_of({**written, "max_initial_timestamp": None, "suppress_tokens": "-1"}) == plain
+    written = {"suppress_tokens": "-1", "beam_size": None, "patience": None, "length_penalty": None}
+    assert options_of(written) == plain
+    assert options_of({"initial_prompt": [7, 8]}).initial_prompt == (7, 8)
+    assert options_of({"initial_prompt": "so", "prefix": None}) == DecodingOptions(initial_prompt="so")
+    nothing = options_of({"suppress_tokens": None, "best_of": None, "max_initial_timestamp": None})
+    assert nothing == DecodingOptions(suppress_tokens=(), best_of=1, max_initial_timestamp=30.0)
     assert options_of({"suppress_tokens": "-1,7"}).suppress_tokens == (-1, 7)
-    assert options_of({"suppress_tokens": None}).suppress_tokens == (-1,)
     assert options_of({"logprob_threshold": None}).logprob_threshold is None
     with pytest.raises(SettingsError, match="ids with commas"):
         options_of({"suppress_tokens": "a"})

@@ -53,7 +53,26 @@ def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scri
     prefix = scripted.tokenizer.encode(" so it")
     assert first[0] == vocabulary.start_of_previous
     assert list(first[-len(prefix) :]) == prefix
-    assert first[-len(prefix) - 1] == vocabulary.transcribe
+    assert first[-len(prefix) - 2 : -len(prefix)] == (vocabulary.transcribe, vocabulary.timestamp_begin)
+    assert [job.said for _, job in scripted.said] == [(vocabulary.timestamp_begin, *prefix), (), ()]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(5, 0.5), language="en", prefix="so it", without_timestamps=True)
+    [(_, job)] = scripted.said
+    assert job.start[-len(prefix) - 1] == vocabulary.no_timestamps and job.said == ()
+
+
+def test_a_translation_is_written_in_english(scripted: Scripted) -> None:
+    spoken = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh")
+    translated = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh", task="translate")
+    assert (spoken.language, spoken.written_in) == ("zh", "zh")
+    assert (translated.language, translated.written_in) == ("zh", "en")
+
+
+def test_a_prompt_in_tokens_is_the_same_as_in_text(scripted: Scripted) -> None:
+    for prompt in ("once", scripted.tokenizer.encode(" once")):
+        Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=prompt)
+    first, second = (job.start for _, job in scripted.said)
+    assert first == second and before(scripted) == ["once", "once"]
 
 
 def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:
@@ -78,7 +97,7 @@ def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:
     start = scripted.said[0][1].start
     at = start.index(scripted.vocabulary.start_of_transcript)
     assert at == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
-    assert len(start) == at + 3 + MAX_PROMPT_TOKENS // 2
+    assert len(start) == at + 4 + MAX_PROMPT_TOKENS // 2
 
 
 def test_the_language_is_asked_for_once_or_in_every_window(scripted: Scripted) -> None:

@@ -68,6 +68,10 @@ def test_vectorised_is_row_by_row(said: list[list[int]], seed: int, timestamps: 
     history = History(
         *(torch.cat([getattr(p, f) for p in parts]) for f in ("count", "last", "penultimate", "timestamp"))
     )
+    begun = History.empty(len(said), torch.device("cpu"))
+    for row, past in enumerate(said):
+        begun.say(row, past, BEGIN)
+    assert all(torch.equal(one, other) for one, other in zip(begun, history, strict=True))
     result = rules.apply(logits.clone(), history)
     for row, past in enumerate(said):
         barred = barred_slowly(logits[row].tolist(), past, timestamps)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.corpus import read_corpus, utterance_waveform
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.recogniser import Recognised, Recogniser
 from whisperstill.decode.words import align_words, audible_positions, token_times
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
@@ -70,6 +71,26 @@ def test_timestamps_change_no_time(recogniser: Recogniser, states: Tensor, heard
     assert [(word.start, word.end, word.word) for word in found[0]] == [
         (word.start, word.end, word.word) for word in plain[0]
     ]
+
+
+def test_what_was_said_before_has_its_time_and_no_words(
+    recogniser: Recogniser, states: Tensor, heard: list[Recognised]
+) -> None:
+    tokens = heard[3].decoded.tokens
+    two = recogniser.tokenizer.words(tokens, "en")[1].last  # after the second word
+    [whole] = align_words(recogniser, states[3:4], heard[3:4], [30.0])
+    after = replace(heard[3], decoded=decoded(tokens[two:]))
+    [found] = align_words(recogniser, states[3:4], [after], [30.0], prefixes=[tokens[:two]])
+    assert [(one.start, one.end, one.word) for one in found] == [(one.start, one.end, one.word) for one in whole[2:]]
+    assert align_words(recogniser, states[3:4], [after], [30.0]) != [found]
+
+
+def test_a_translation_has_english_words(recogniser: Recogniser, states: Tensor, heard: list[Recognised]) -> None:
+    spoken = replace(heard[3], language="zh")
+    [translated] = align_words(recogniser, states[3:4], [spoken], [30.0], options=DecodingOptions(task="translate"))
+    [written] = align_words(recogniser, states[3:4], [spoken], [30.0])
+    assert [word.word for word in translated] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
+    assert len(written) > len(translated)
 
 
 def test_no_word_runs_from_one_segment_into_the_next(

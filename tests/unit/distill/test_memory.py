@@ -14,5 +14,19 @@ def test_as_many_windows_as_fit(small_dims: Dims, monkeypatch: pytest.MonkeyPatc
     assert memory.windows_at_a_time(small_dims, "cpu") == 1
 
 
+@pytest.mark.skipif(memory._glibc() is None, reason="no glibc that tells of its heap")
+def test_a_heap_in_pieces_is_given_back() -> None:
+    piece, held = 48 * 1024, 2000  # of this size glibc maps none by itself
+    blocks = [bytearray(piece) for _ in range(2 * held)]
+    before = memory.resident()
+    del blocks[::2]  # every other one stays, so that the heap cannot shrink
+    assert before - memory.resident() < piece * held / 10
+    assert not memory.Heap(most=0.9).tidy()  # so much is not taken
+    heap = memory.Heap(most=1e-4)
+    assert heap.tidy() and not heap.tidy()  # the second time little has come on top
+    assert before - memory.resident() > piece * held / 2
+    assert len(blocks) == held
+
+
 def test_this_machine_has_memory() -> None:
     assert 2**28 < memory.total_memory("cpu") < 2**50

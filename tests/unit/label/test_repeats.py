@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperstill.label.repeats import longest_repeat
+from whisperstill.label.repeats import longest_repeat, most_repeated
 
 
 def slow_repeat(words: list[str]) -> int:
@@ -37,3 +37,11 @@ def test_longest_repeat() -> None:
     assert longest_repeat("Thank you. thank you! THANK YOU".split()) == 3
     nine = list("abcdefghi")
     assert longest_repeat(nine * 3) == 1  # groups of more than 8 words are not looked for
+
+
+def test_a_loop_without_spaces_is_counted_in_characters() -> None:
+    looped = "谢谢观看" * 6
+    assert most_repeated(looped, "zh") == 6 and most_repeated(looped, None) == 1
+    assert most_repeated("今天哈哈哈哈哈哈走了", "zh") == 3  # one character over and over counts in pairs
+    assert most_repeated("到了机场的时候" * 5, "zh") == 5
+    assert most_repeated("thank you thank you", "en") == 2

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from whisperstill.label.rules import RuleSettings, verdict
+from whisperstill.label.rules import KEPT, RuleSettings, judge, verdict
 from whisperstill.label.sweep import Sweep, cells, markdown
 from whisperstill.label.sweep_plot import plot
 from whisperstill.records import EditCounts, UtteranceEvidence
+from whisperstill.records.labelled import Judged, Verdict
 
-from unit.label.builders import evidence
+from unit.label.builders import evidence, labelled
 
 
 def seen() -> list[UtteranceEvidence]:
@@ -22,7 +23,7 @@ def seen() -> list[UtteranceEvidence]:
 def test_every_point_is_what_the_filter_keeps() -> None:
     everything = seen()
     sweep = Sweep(RuleSettings(), (5, 40, 20, 20))
-    sweep.add(everything)
+    sweep.add(judge(labelled("w", *everything), RuleSettings()))
     points = sweep.points()
     assert [point.max_wer for point in points] == [None, 40, 20, 5]
     total = sum(each.utterance.audio.duration for each in everything)
@@ -39,6 +40,17 @@ def test_every_point_is_what_the_filter_keeps() -> None:
     assert all(a.hours >= b.hours and a.words >= b.words for a, b in pairwise(points))
 
 
+def test_what_something_else_left_out_stays_out_under_every_limit() -> None:
+    kept, doubted = evidence("kept", edits=None), evidence("doubted", edits=None)
+    sweep = Sweep(RuleSettings(), (5,))
+    sweep.add(Judged(labelled("w", kept, doubted), (KEPT, Verdict(False, "predicted_wer", 60.0))))
+    assert [point.utterances for point in sweep.points()] == [1, 1]
+    assert sweep.points()[0].hours_dropped == pytest.approx(50)
+    loosened = Sweep(RuleSettings(), (5,))
+    loosened.add(judge(labelled("w", evidence("wrong", edits=EditCounts(5, 5, 0, 0))), RuleSettings()))
+    assert [point.utterances for point in loosened.points()] == [1, 0]  # what a rule dropped comes back
+
+
 def test_nothing_to_sweep() -> None:
     points = Sweep(RuleSettings()).points()
     assert len(points) == 8
@@ -49,7 +61,7 @@ def test_nothing_to_sweep() -> None:
 def test_table_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     sweep = Sweep(RuleSettings())
-    sweep.add(seen())
+    sweep.add(judge(labelled("w", *seen()), RuleSettings()))
     lines = markdown(sweep.points()).splitlines()
     assert len(lines) == 10
     assert all(line.count("|") == 7 for line in lines)

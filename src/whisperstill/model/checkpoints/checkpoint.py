@@ -36,6 +36,11 @@ class Checkpoint:
         return self._hash(name for name in self.state if name.startswith("encoder."))
 
     @cached_property
+    def embedding_sha256(self) -> str:
+        """Identity of the token embedding, which is the output layer, too."""
+        return self._hash(["decoder.embedding.weight"])
+
+    @cached_property
     def _decoder_sha256(self) -> str:
         return self._hash(name for name in self.state if not name.startswith("encoder."))
 
