@@ -121,6 +121,17 @@ def test_the_exit_status_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["compare", str(after), str(before), "--resamples", "500"]) == 0
 
 
+def test_what_failed_in_the_second_is_a_failure(tmp_path: Path) -> None:
+    before = write(tmp_path / "a.json", cell(ERRORS, "one"), cell(ERRORS, "two"))
+    after = write(tmp_path / "b.json", cell(ERRORS, "one"))
+    left_out = run(CompareSettings((before, after), resamples=500), Silent())
+    assert (left_out.exit_code, left_out.failed, len(left_out.only_before)) == (0, 0, 1)
+    content = json.loads(after.read_text()) | {"failures": [{"what": "set two", "reason": "it is gone"}]}
+    after.write_text(json.dumps(content))
+    failed = run(CompareSettings((before, after), resamples=500), Silent())
+    assert (failed.exit_code, failed.failed) == (1, 1)
+
+
 def test_what_is_no_findings(tmp_path: Path) -> None:
     good = write(tmp_path / "a.json", cell(ERRORS))
     with pytest.raises(NotFoundError, match="evaluate --suite"):

@@ -13,12 +13,15 @@ import torch
 
 from whisperstill.audio.conditions import conditions_of
 from whisperstill.corpus import read_corpus
+from whisperstill.decode import recogniser
+from whisperstill.decode.drafts import Sofar, StudentDraft
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import contenders
 from whisperstill.evaluate.measure import Scoring
 from whisperstill.evaluate.memory import weights_mib
 from whisperstill.evaluate.shelf import Shelf
 from whisperstill.evaluate.speculative import compare as compare_drafts
+from whisperstill.evaluate.speculative import shown
 from whisperstill.records.findings import Cell, Findings
 from whisperstill.stages import evaluate
 from whisperstill.stages.compare import CompareSettings, read_findings
@@ -239,6 +242,25 @@ def test_a_cell_that_fails_is_told(settings: EvaluateSettings, tmp_path: Path, m
     assert {one.model for one in found.cells} == {"teacher"} and found.speeds
 
 
+def test_nothing_that_could_be_measured_is_an_error(
+    settings: EvaluateSettings, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contenders.Own, "hear", lambda self, *given: 1 / 0)
+    (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
+    with pytest.raises(SettingsError, match=r"nothing could be measured: teacher on .* ZeroDivisionError"):
+        evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), Silent())
+
+
+def test_times_of_other_threads_are_told(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
+    few = replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out")
+    assert not [one for one in evaluate.run(few, Silent()).problems if one.source == "times"]
+    for path in (tmp_path / "out" / "finished").iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": 99}))
+    (told,) = [one for one in evaluate.run(few, Silent()).problems if one.source == "times"]
+    assert told.reason.startswith("2 cells were heard with 99 threads before")
+
+
 def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
     found = read_suite(suite, ("base", "a", "b"))
     assert [(name, one.model, one.role) for name, one in found.models.items()] == [
@@ -362,6 +384,29 @@ def test_a_file_that_cannot_be_read_costs_speculation_no_more_than_itself(
     found = compare_drafts(own.recogniser, own.assisted_by(student.checkpoint), [one, broken], 2)
     assert (found.utterances, found.identical) == (1, 1)
     assert [each.source for each in found.skipped] == [f"{two.corpus}/{two.id}"]
+
+
+def test_what_is_shown_is_what_a_draft_does(
+    small_teacher: Path, small_student: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passes and proposals are those of a decoding in blocks of this length."""
+    own = contenders.Own("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
+    student = contenders.Own("s", str(small_student), "student", "cpu", torch.float32, False)
+    told: list[list[int]] = []
+    propose = StudentDraft.propose
+
+    def listening(self: StudentDraft, sofar: Sofar, count: int) -> torch.Tensor:
+        told.append(propose(self, sofar, count)[0].tolist())
+        return torch.tensor(told[-1:])
+
+    monkeypatch.setattr(StudentDraft, "propose", listening)
+    monkeypatch.setattr(recogniser, "BLOCKS", (4,))
+    assisted = own.assisted_by(student.checkpoint)
+    found = shown(assisted, read_corpus(str(small_corpus)).utterances[0], "set", 4)
+    decoding, showing = told[: len(told) // 2], told[len(told) // 2 :]
+    assert found.passes == len(decoding) == len(showing) > 1
+    assert decoding == showing
+    assert [one.kind for one in found.tokens].count("corrected") > 0
 
 
 def test_eight_bits_are_counted_as_such(small_teacher: Path) -> None:

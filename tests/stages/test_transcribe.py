@@ -1,6 +1,7 @@
 """`transcribe`: many files, some of them broken."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: 
     assert (tmp_path / "talk.wav.txt").read_text() == "mine"
     assert (tmp_path / "talk.flac.txt").exists()
     assert main([*line, "--strict"]) == 1  # two files are still broken
+    os.utime(tmp_path / "talk.wav.txt", (1, 1))  # the recording was changed since
+    assert main(line) == 0
+    assert (tmp_path / "talk.wav.txt").read_text() != "mine"
 
 
 def test_only_broken_files_are_an_error(folder: Path, small_teacher: Path, tmp_path: Path) -> None:

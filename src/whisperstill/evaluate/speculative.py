@@ -12,8 +12,10 @@ import torch
 
 from whisperstill.audio.files import load_audio
 from whisperstill.audio.mel import pad_or_trim
+from whisperstill.decode.drafts import Sofar
 from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.rules import History
+from whisperstill.decode.sampling import Draw
 from whisperstill.decode.speculation import Speculation
 from whisperstill.errors import AudioError
 from whisperstill.records import Skipped, Utterance
@@ -80,40 +82,42 @@ def compare(
 
 @torch.inference_mode()
 def shown(assisted: Recogniser, utterance: Utterance, name: str, block: int = SHOWN_BLOCK) -> DraftShown:
-    """One utterance token by token: what the draft proposed at each place, given all before it that stands, in blocks
-    of `block`. The tokens are those that any speculative decoding gives; which of them were proposals depends on the
-    block, which decoding itself chooses as it goes."""
-    assert assisted.assistant is not None
+    """One utterance token by token: what the draft proposes at each place, in blocks of `block`, the last of which is
+    the teacher's own. The tokens are those that any speculative decoding gives; which of them were proposals depends
+    on the block, which decoding itself chooses as it goes."""
     waveforms = _waveforms([utterance])
     states = assisted.encode(waveforms)
     own = assisted.draft_states(waveforms, states)
     language = assisted.languages(states, [utterance.language])
     (heard,) = assisted.decode(states, language, draft_states=own)
-    vocabulary = assisted.vocabulary
+    vocabulary, device = assisted.vocabulary, assisted.network.device
     start = vocabulary.start(language[0], "transcribe", False)
     tokens = [*heard.decoded.tokens, *([vocabulary.end_of_text] if heard.decoded.ended else [])]
-    decoder = assisted.assistant.network.decoder
-    device = assisted.network.device
-    before = torch.tensor([tokens[:-1]], dtype=torch.long, device=device)
-    read = torch.cat([torch.tensor([start], device=device), before], 1)
-    hidden = decoder(read, read.new_zeros(1), decoder.forced(states if own is None else own))
-    history = History.rows(History.empty(1, device).along(before, vocabulary.timestamp_begin))
-    rules = assisted.rules(timestamps=False)
-    proposed = rules.apply(decoder.logits(hidden[0, len(start) - 1 :]), history).argmax(-1).tolist()
-    found, passes, left = [], 0, 0
-    for at, token in enumerate(tokens):
-        if left == 0:  # the pass that reads the block: its first answer needs a proposal only for what follows
-            passes, left = passes + 1, block
-        left -= 1
-        text = "" if token == vocabulary.end_of_text else assisted.tokenizer.decode([token])
-        if left == 0:
-            found.append(DraftToken(text, "own"))
-        elif proposed[at] == token:
-            found.append(DraftToken(text, "accepted"))
+    sequence = torch.tensor([[*start, *tokens]], device=device)
+    known = History.empty(1, device).along(sequence[:, len(start) :], vocabulary.timestamp_begin)
+    make = assisted.make_draft(assisted.rules(timestamps=False))
+    assert make is not None
+    draft = make(1, sequence.shape[1] + block)
+    draft.put([0], states if own is None else own, sequence[:, : len(start)])
+    nothing = torch.zeros(1, device=device)
+    found: list[DraftToken] = []
+    passes = 0
+    while (at := len(found)) < len(tokens):
+        passes += 1
+        length = torch.tensor([len(start) + at], device=device)
+        sofar = Sofar(sequence, length, known[at], Draw(nothing, nothing.long(), True))
+        for token, proposed in zip(tokens[at:], draft.propose(sofar, block - 1)[0].tolist(), strict=False):
+            if proposed != token:
+                found.append(DraftToken(_text(assisted, token), "corrected", _text(assisted, proposed)))
+                break
+            found.append(DraftToken(_text(assisted, token), "accepted"))
         else:
-            found.append(DraftToken(text, "corrected", assisted.tokenizer.decode([proposed[at]])))
-            left = 0
+            found += [DraftToken(_text(assisted, token), "own") for token in tokens[len(found) : at + block]]
     return DraftShown(name, utterance.id, passes, tuple(found))
+
+
+def _text(recogniser: Recogniser, token: int) -> str:
+    return "" if token == recogniser.vocabulary.end_of_text else recogniser.tokenizer.decode([token])
 
 
 def _readable(utterances: Sequence[Utterance]) -> tuple[list[Utterance], tuple[Skipped, ...]]:

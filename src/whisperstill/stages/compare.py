@@ -64,11 +64,13 @@ class CompareReport:
     better: int
     not_comparable: int
     """Cells of the same name, but of other utterances."""
+    failed: int = 0
+    """Cells that the first measured and the second, in which something failed, did not."""
 
     @property
     def exit_code(self) -> int:
-        """1 when something got worse."""
-        return WORSE if self.worse else 0
+        """1 when something got worse, or failed."""
+        return WORSE if self.worse or self.failed else 0
 
 
 def run(settings: CompareSettings, console: Console) -> CompareReport:
@@ -101,6 +103,7 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
         worse=sum(one.verdict == "worse" for one in changes),
         better=sum(one.verdict == "better" for one in changes),
         not_comparable=sum(one.verdict == "not comparable" for one in changes),
+        failed=sum(key not in theirs for key in ours) if after.failures else 0,
     )
     if report.not_comparable == len(changes):
         raise SettingsError("the two findings were measured on other utterances: evaluate both on the same sets")
@@ -110,6 +113,9 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
             console.info(f"measured {where} alone: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
     if report.not_comparable:
         console.warn(f"{report.not_comparable} of {len(changes)} cannot be compared: they are of other utterances")
+    if report.failed:
+        first = after.failures[0]
+        console.warn(f"{report.failed} cells of before are missing, and something failed: {first.what}: {first.reason}")
     same = len(changes) - report.worse - report.better - report.not_comparable
     console.info(f"{report.better} better, {report.worse} worse, {same} no different as far as can be told")
     return report

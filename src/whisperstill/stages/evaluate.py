@@ -103,6 +103,8 @@ def run(settings: EvaluateSettings, console: Console) -> "EvaluateReport | Suite
     problems: list[Skipped] = []
     sets = _read_sets(settings, problems, console)
 
+    import torch
+
     from whisperstill.decode.recogniser import Recogniser
     from whisperstill.evaluate.shelf import Shelf
     from whisperstill.evaluate.tables import COLUMNS, markdown, rows_of
@@ -115,12 +117,12 @@ def run(settings: EvaluateSettings, console: Console) -> "EvaluateReport | Suite
     outcomes = Outcomes(settings.output)
     results: list[dict[str, Any]] = []
     decoded = 0
-    models = list(dict.fromkeys(settings.model))
-    checkpoints = {model: load_checkpoint(model) for model in models}
-    encoders = Counter(checkpoint.encoder_sha256 for checkpoint in checkpoints.values())
+    checkpoints = {model: load_checkpoint(model) for model in dict.fromkeys(settings.model)}
+    encoders = {checkpoint.encoder_sha256 for checkpoint in checkpoints.values()}
     recognisers: dict[str, Recogniser] = {}
+    computing: dict[str, Any] = {"device": device, "dtype": dtype, "true_length": settings.true_length}
     for one in sets:
-        shelf = Shelf(shared=max(encoders.values()) > 1)
+        shelf = Shelf(shared=len(encoders) < len(checkpoints))
         for model, checkpoint in checkpoints.items():
             key = outcomes.key(
                 weights=checkpoint.sha256,
@@ -139,20 +141,21 @@ def run(settings: EvaluateSettings, console: Console) -> "EvaluateReport | Suite
             outcome = outcomes.find(key)
             if outcome is None:
                 if model not in recognisers:
-                    recognisers[model] = Recogniser(
-                        checkpoint, device=device, dtype=dtype, true_length=settings.true_length
-                    )
+                    recognisers[model] = Recogniser(checkpoint, **computing)
                 try:
                     outcome = _evaluate(recognisers[model], checkpoint, one, shelf, settings, console)
+                    outcome["figures"]["threads"] = torch.get_num_threads()
                 except (SettingsError, CorpusError) as error:
                     problems.append(Skipped(f"{model} on {one.name}", str(error)))
                     continue
                 outcomes.keep(key, outcome)
                 decoded += 1
+            elif (threads := outcome["figures"].get("threads")) != torch.get_num_threads():
+                console.warn(f"{model} heard {one.name} before, with {threads} threads: so says its real-time factor")
             problems += [Skipped(**skipped) for skipped in outcome["skipped"]]
             results.append({"model": model, "manifest": one.manifest, "set": one.name, **outcome["figures"]})
             outcomes.write_hypotheses(model, one.name, outcome["hypotheses"])
-    results.sort(key=lambda result: models.index(result["model"]))
+    results.sort(key=lambda result: list(checkpoints).index(result["model"]))
     if not results:
         raise SettingsError(f"nothing could be evaluated: {problems[0].reason}")
     if settings.measure_speed:

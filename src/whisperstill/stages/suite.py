@@ -10,6 +10,7 @@ import logging
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -72,6 +73,8 @@ class Bench:
     """What models heard of windows as they are, by set, then by model."""
     decoded: int = 0
     resumed: int = 0
+    timed_with: Counter[int] = field(default_factory=Counter)
+    """Of cells that were found finished: with how many threads they were heard."""
 
     def open(self) -> None:
         """Read the sets and the models; what cannot be read is a failure."""
@@ -126,6 +129,8 @@ class Bench:
     ) -> "Heard | None":
         """What a model hears in a set; found again where it was heard before. None where that fails. `changed` is all
         that the `change` depends on, `condition` its name."""
+        import torch
+
         from whisperstill.audio.voice import detector_of
         from whisperstill.evaluate.measure import ordered
 
@@ -149,12 +154,14 @@ class Bench:
                 outcome = {
                     "texts": heard.texts,
                     "seconds": heard.seconds,
+                    "threads": torch.get_num_threads(),
                     "skipped": [asdict(one) for one in heard.skipped],
                 }
                 self.outcomes.keep(key, outcome)
                 self.decoded += 1
             else:
                 self.resumed += 1
+                self.timed_with[outcome.get("threads", 0)] += 1
             self.skipped |= {one["source"]: one["reason"] for one in outcome["skipped"]}
             return ordered(corpus.utterances, outcome["texts"], outcome["seconds"], corpus.scoring)
         return None
@@ -190,6 +197,8 @@ def run_suite(settings: "EvaluateSettings", console: Console) -> SuiteReport:
     output = settings.output or suite.output
     begun = datetime.now(UTC)
 
+    import torch
+
     from whisperstill.model.device import choose_device, choose_dtype
     from whisperstill.stages.measurements import MEASURES
     from whisperstill.stages.outcomes import Outcomes
@@ -205,6 +214,12 @@ def run_suite(settings: "EvaluateSettings", console: Console) -> SuiteReport:
         with bench.noting(name.replace("_", " ")):
             for part, found in measure(bench, table):
                 parts.setdefault(part, []).append(found)
+    if not parts:
+        raise SettingsError(f"nothing could be measured: {bench.failures[0].what}: {bench.failures[0].reason}")
+    for threads, cells in bench.timed_with.items():
+        if threads not in (0, torch.get_num_threads()):  # 0: an older version did not tell
+            why = f"{cells} cells were heard with {threads} threads before, not {torch.get_num_threads()}: their times "
+            bench.failures.append(Failure("times", f"{why}are of then; name another --output to measure them anew"))
     findings = Findings(
         name=suite.name,
         provenance=_provenance(bench, output, begun),

@@ -67,7 +67,7 @@ class TranscribeSettings(DecodingSettings):
     verbose: bool = False
     """Show the text of each file, and what of it was not believed and why."""
     skip_existing: bool = False
-    """Leave out files whose transcripts are all there."""
+    """Leave out files whose transcripts are all there, none older than the file."""
     strict: bool = False
     """Exit with status 1 if any file could not be transcribed."""
 
@@ -113,9 +113,7 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     pcm, lines, options = _check(settings)
     found, problems = collect(settings.audio)
     names = output_names(found)
-    # A pipe may hold something else every time.
-    skipped = {path for path in found if settings.skip_existing and path != STANDARD_INPUT}
-    todo = [path for path in found if not (path in skipped and _is_there(settings, names[path]))]
+    todo = [path for path in found if not (settings.skip_existing and _is_there(settings, path, names[path]))]
     existing = len(found) - len(todo)
     if existing:
         console.info(f"{existing} files have their transcripts already")
@@ -285,8 +283,11 @@ def _open_folder(folder: Path) -> None:
         raise SettingsError(f"output_dir: cannot write into {folder}: {error.strerror}") from error
 
 
-def _is_there(settings: TranscribeSettings, name: str) -> bool:
-    return all((settings.output_dir / output).is_file() for output in _outputs(settings, name))
+def _is_there(settings: TranscribeSettings, path: Path, name: str) -> bool:
+    since = path.stat().st_mtime if path.is_file() else 0.0
+    places = [settings.output_dir / output for output in _outputs(settings, name)]
+    # A pipe may hold something else every time.
+    return path != STANDARD_INPUT and all(one.is_file() and one.stat().st_mtime >= since for one in places)
 
 
 def _outputs(settings: TranscribeSettings, name: str) -> list[str]:
@@ -309,8 +310,7 @@ def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions, Deco
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         problems.append(f"output_dir must be a folder, but {settings.output_dir} is a file")
     language = settings.language
-    if language is not None:
-        _tried(lambda: language_code(language), problems, "language: ")
+    _tried(lambda: language and language_code(language), problems, "language: ")
     if problems or lines is None or options is None:
         raise SettingsError("; ".join(problems))
     return pcm, lines, options
