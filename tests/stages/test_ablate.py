@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_models import RECIPE
 
-from whisperstill.errors import SettingsError
+from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.label import labeller
 from whisperstill.records.findings import Ablation
 from whisperstill.records.plain import from_plain
@@ -79,6 +79,16 @@ def test_each_student_is_trained_once_without_the_teacher(
     shutil.rmtree(next(place.glob("student-????????")))
     run(settings, Silent())
     assert called == ["TrainSettings"]
+
+
+def test_what_cannot_be_trained_costs_no_other(settings: AblateSettings) -> None:
+    one = replace(settings, max_wer=(), hours=(1e-6, 0.01), decoder_layers=(), objective=())
+    report = run(one, Silent())
+    assert [row.value for row in report.ablations[0].rows] == ["0.01"]
+    (failed,) = report.failed
+    assert failed.startswith("hours 1e-06, seed 0: no window of")
+    with pytest.raises(TrainingError, match="nothing could be trained, the last: hours 1e-06"):
+        run(replace(one, hours=(1e-6,)), Silent())
 
 
 def test_a_relative_output_is_relative_to_where_one_is(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from whisperstill.errors import SettingsError
+from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.files import write_whole
 from whisperstill.records.findings import Ablation, AblationRow, Findings
 from whisperstill.records.plain import to_plain
@@ -77,6 +77,8 @@ class AblateReport:
     ablations: tuple[Ablation, ...] = field(default=())
     trained: int = 0
     """Students, each counted once."""
+    failed: tuple[str, ...] = ()
+    """What could not be trained, and why; the rest went on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class Variant:
 def run(settings: AblateSettings, console: Console) -> AblateReport:
     """Train and evaluate what is missing; writes ablations.json after every row, at the end ablations.md.
 
-    Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
+    Raises `SettingsError` for what cannot be varied and where the labels are not there, `TrainingError` where nothing
+    could be trained, and what a stage raises.
     """
     from whisperstill.distill.validation import hearing_once
 
@@ -102,6 +105,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     tables = _asked(content, settings)
     reports: dict[Path, dict[str, Any]] = {}
     found: list[Ablation] = []
+    failed: list[str] = []
 
     def student(sets: Mapping[str, Any], seed: int) -> Path:
         changed = with_values(content, sets, seed, settings.max_steps, given, output, "student")
@@ -121,21 +125,29 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
             for variant in variants:
                 places = {}
                 for seed in settings.seeds:
-                    places[seed] = student(variant.sets, seed)
+                    try:
+                        places[seed] = student(variant.sets, seed)
+                    except (StoreError, TrainingError) as error:
+                        failed.append(f"{name} {variant.value}, seed {seed}: {error}")
+                        console.warn(failed[-1])
                     bar.advance(1, now=f"{name} {variant.value}")
-                first.append(places[settings.seeds[0]])
+                if not places:
+                    continue
+                first.append(next(iter(places.values())))
                 rows.append(row(variant.value, places, reports, bench, settings))
                 keep(name, setting, rows)
-            if name == "decoder_layers":
+            if name == "decoder_layers" and rows:
                 keep(name, setting, timed(rows, first, bench))
     if settings.chunk_length:
         own = student({}, settings.seeds[0])
         rows = [chunked(length, own, bench, settings) for length in settings.chunk_length]
         keep("chunk_length", "chunk_length of decoding", rows)
+    if failed and not found:
+        raise TrainingError(f"nothing could be trained, the last: {failed[-1]}")
     from whisperstill.stages.report import write_tables
 
     write_tables(Findings("ablations", {}, ablations=tuple(found)), output / "ablations.md")
-    return AblateReport(str(output), tuple(found), len(reports))
+    return AblateReport(str(output), tuple(found), len(reports), tuple(failed))
 
 
 def _asked(content: Mapping[str, Any], settings: AblateSettings) -> list[tuple[str, str, list[Variant]]]:
