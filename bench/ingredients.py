@@ -3,7 +3,8 @@
 Hypothesis: a plain student spends its data on the token embedding (three quarters of its trained weights) and on
 what the words are; told what the teacher's last layer says, it needs less of both.
 Method: one label store, one number of steps, one change at a time; the word error rate on held-out speakers after a
-schedule that ends at 0, so that every row is a finished run, if a short one.
+schedule that ends at 0, so that every row is a finished run, if a short one. Two runs of a seed see the same windows
+in the same order, so differences are taken seed by seed.
 Limit: the teacher's own word error rate on the same utterances.
 
     whisperstill run recipes/mini-librispeech.toml --only label
@@ -21,6 +22,8 @@ import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from scipy.stats import t
 
 from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
 from whisperstill.cli.allocator import restart_with_allocator
@@ -153,12 +156,26 @@ def main() -> None:
             rows = [found[other.name] for other in ROWS if other.name in found]
             result = {"question": "what helps a small student", **asked, "rows": rows}
             write_whole(options.output, json.dumps(result, indent=1) + "\n")
-    print("| run | one change from | validation WER % | weights trained, M |\n| --- | --- | ---: | ---: |")
+    print("| run | one change to | validation WER % | difference | weights trained, M |")
+    print("| --- | --- | ---: | ---: | ---: |")
     for one in found.values():
         rates = list(one["validation_wer"].values())
         shown = f"{statistics.mean(rates):.1f}" + (f" ({min(rates):.1f} to {max(rates):.1f})" if rates[1:] else "")
-        trained = one["weights_trained"] / 1e6
-        print(f"| {one['name']} | {one['against'] or '-'} | {shown} | {trained:.1f} |")
+        change = difference(one, found.get(one["against"]))
+        print(f"| {one['name']} | {one['against'] or '-'} | {shown} | {change} | {one['weights_trained'] / 1e6:.1f} |")
+
+
+def difference(one: dict[str, Any], other: dict[str, Any] | None) -> str:
+    """Mean difference of the seeds that both have, seed by seed, with its 95 % interval (Student's t)."""
+    seeds = [seed for seed in one["validation_wer"] if other and seed in other["validation_wer"]]
+    if other is None or not seeds:
+        return ""
+    differences = [one["validation_wer"][seed] - other["validation_wer"][seed] for seed in seeds]
+    mean = statistics.mean(differences)
+    if len(seeds) == 1:
+        return f"{mean:+.1f}"
+    wide = float(t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(differences) / len(seeds) ** 0.5
+    return f"{mean:+.1f} ({mean - wide:+.1f} to {mean + wide:+.1f})"
 
 
 if __name__ == "__main__":
