@@ -4,7 +4,7 @@ Hypothesis: a plain student spends its data on the token embedding (three quarte
 what the words are; told what the teacher's last layer says, it needs less of both.
 Method: one label store, one number of steps, one change at a time; the word error rate on held-out speakers after a
 schedule that ends at 0, so that every row is a finished run, if a short one. Two runs of a seed see the same windows
-in the same order, so differences are taken seed by seed.
+in the same order (but where windows or batches are what is changed), so differences are taken seed by seed.
 Limit: the teacher's own word error rate on the same utterances.
 
     whisperstill run recipes/mini-librispeech.toml --only label

@@ -25,9 +25,10 @@ from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering
-from whisperstill.stages import label, train
+from whisperstill.stages import init, label, train
 from whisperstill.stages.console import Silent
 from whisperstill.stages.filter import FilterSettings
+from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 
@@ -237,6 +238,12 @@ def test_the_teachers_words_stay_the_teachers(
     assert losses(again.output)[0] == pytest.approx(losses(tmp_path / "live")[0], rel=1e-4)
     with pytest.raises(NotFoundError):
         train.run(replace(again, output=tmp_path / "gone", teacher=str(tmp_path / "gone")), Silent())
+    # the same for its student: the labels are not its teacher's
+    init.run(InitSettings(str(first.output), tmp_path / "second", decoder_layers=1), Silent())
+    second = replace(training, student=tmp_path / "second", output=tmp_path / "second-hidden")
+    train.run(second, Silent())
+    train.run(replace(second, output=tmp_path / "second-live", targets="live", teacher=str(small_teacher)), Silent())
+    assert losses(second.output)[0] == pytest.approx(losses(tmp_path / "second-live")[0], rel=1e-4)
     # negative control: its own embedding taken for the teacher's
     monkeypatch.setattr(Checkpoint, "embedding_sha256", load_checkpoint(str(small_teacher)).embedding_sha256)
     train.run(replace(again, output=tmp_path / "own"), Silent())
@@ -365,6 +372,9 @@ def test_the_best_of_a_run_that_was_killed(
     train.run(two, Silent())
     assert file_sha256(whole.output / "model.safetensors") == file_sha256(two.output / "model.safetensors")
     assert [path.name for path in (whole.output / "checkpoints").glob("best-*")] == ["best-00000002.safetensors"]
+    (whole.output / "checkpoints" / "best-00000002.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"best weights, .* cannot be read"):
+        train.run(whole, Silent())
     with pytest.raises(StoreError, match="validation_sha256 was"):
         train.run(replace(whole, validation_limit=2), Silent())
 

@@ -249,16 +249,25 @@ def test_nothing_that_could_be_measured_is_an_error(
     (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
     with pytest.raises(SettingsError, match=r"nothing could be measured: teacher on .* ZeroDivisionError"):
         evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), Silent())
+    none = suite.read_text().split("[sets.long]")[0] + "[non_speech]\n"
+    (tmp_path / "none.toml").write_text(none)
+    with pytest.raises(SettingsError, match="nothing could be measured: no set: is of the kind"):
+        evaluate.run(replace(settings, suite=tmp_path / "none.toml", output=tmp_path / "none"), Silent())
 
 
-def test_times_of_other_threads_are_told(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+def test_times_of_other_threads_are_told(
+    settings: EvaluateSettings, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
     few = replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out")
-    assert not [one for one in evaluate.run(few, Silent()).problems if one.source == "times"]
+    evaluate.run(few, Silent())
     for path in (tmp_path / "out" / "finished").iterdir():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": 99}))
-    (told,) = [one for one in evaluate.run(few, Silent()).problems if one.source == "times"]
-    assert told.reason.startswith("2 cells were heard with 99 threads before")
+    told: list[str] = []
+    monkeypatch.setattr(Silent, "warn", lambda self, text: told.append(text))
+    evaluate.run(few, Silent())
+    assert [one.partition(" before")[0] for one in told] == ["2 cells were heard with 99 threads"]
+    assert read_findings(tmp_path / "out").provenance["cells_found_by_threads"] == {"99": 2}
 
 
 def test_models_of_the_command_line_take_the_place(suite: Path) -> None:

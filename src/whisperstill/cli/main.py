@@ -3,7 +3,7 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done (files that had to be skipped were listed) |
-| 1 | with `--strict`: something was skipped; `compare`: something got worse |
+| 1 | with `--strict`: something was skipped; `compare`: something got worse, or failed |
 | 2 | something the user can mend: one line on standard error says what and how |
 | 130 | interrupted |
 """

@@ -149,7 +149,7 @@ def overview() -> str:
         "",
         "`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` says which version this is.",
         "A model is a directory or a name such as tiny.en or base. Exit codes: 0 done, 1 with --strict when something",
-        "was skipped and for `compare` when something got worse, 2 when you can mend it (one line on standard error",
-        "says how).",
+        "was skipped and for `compare` when something got worse or failed, 2 when you can mend it (one line on",
+        "standard error says how).",
     ]
     return "\n".join(lines)

@@ -172,8 +172,13 @@ class Recogniser:
         return self.prompt_of(self.tokens_of(text), hotwords)
 
     def tokens_of(self, text: str | Sequence[int] | None) -> list[int]:
-        """A text's tokens as they stand within a transcript: with a space before it. Tokens are what they are."""
+        """A text's tokens as they stand within a transcript: with a space before it. Tokens are what they are.
+
+        Raises `SettingsError` for a token that is not in the vocabulary.
+        """
         if not isinstance(text, str | None):
+            if wrong := [token for token in text if not 0 <= token < self.dims.vocab]:
+                raise SettingsError(f"initial_prompt must be text or ids of 0 to {self.dims.vocab - 1}, got {wrong[0]}")
             return list(text)
         text = (text or "").strip()
         return self.tokenizer.encode(f" {text}") if text else []

@@ -123,7 +123,7 @@ def options_of(given: dict[str, Any]) -> DecodingOptions:
     ids of tokens for their text (`"-1,50364"`), a list of ids for `initial_prompt`, and None says what it says there:
     of what has none, the default.
 
-    Raises `SettingsError` for an unknown one.
+    Raises `SettingsError` for an unknown one, and for a value that cannot be.
     """
     known = {field.name: field.default for field in fields(DecodingOptions)}
     wrong = [name for name in given if name not in known]
@@ -133,8 +133,11 @@ def options_of(given: dict[str, Any]) -> DecodingOptions:
     given = {
         name: defaults[name] if value is None and name not in MAY_BE_NONE else value for name, value in given.items()
     }
-    if not isinstance(given.get("initial_prompt"), str | None):
-        given["initial_prompt"] = tuple(given["initial_prompt"])
+    prompt = given.get("initial_prompt")
+    if not isinstance(prompt, str | None):
+        if not isinstance(prompt, Iterable):
+            raise SettingsError(f"initial_prompt must be text or ids of tokens, got {prompt!r}")
+        given["initial_prompt"] = tuple(prompt)
     if isinstance(given.get("suppress_tokens"), str):
         given["suppress_tokens"] = token_ids(given["suppress_tokens"])
     for name in ("temperature", "suppress_tokens"):

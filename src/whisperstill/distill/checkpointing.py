@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -142,10 +142,15 @@ class Checkpoints:
         return Progress(**found)
 
     def load_best(self, network: Whisper, step: int) -> None:
-        """Put the weights that were the best, at `step`, into the network."""
-        with safe_open(str(self._best(step)), framework="pt") as file, torch.no_grad():
-            for name, weight in trained(network).items():
-                weight.copy_(file.get_tensor(name))
+        """Put the weights that were the best, at `step`, into the network. Raises `StoreError` where they are gone."""
+        path = self._best(step)
+        try:
+            with safe_open(str(path), framework="pt") as file, torch.no_grad():
+                for name, weight in trained(network).items():
+                    weight.copy_(file.get_tensor(name))
+        except (OSError, SafetensorError) as error:
+            why = f"the best weights, {path}, cannot be read ({error})"
+            raise StoreError(f"{why}: delete {self.directory} and train anew, or take what is in last/") from error
 
     def _best(self, step: int) -> Path:
         return self.directory / f"best-{step:08d}.safetensors"

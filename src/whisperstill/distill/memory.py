@@ -23,6 +23,8 @@ from whisperstill.units import TEXT_POSITIONS, WINDOW_POSITIONS
 
 SHARE = 0.25
 """Of all memory, for what the windows of a micro-batch need; weights, optimiser and logits need some, too."""
+GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says what a container may take: control groups of version 2, and of version 1."""
 PER_TOKEN = 48
 """Values kept for the backward pass of a decoder layer and what it makes of them, in widths."""
 
@@ -36,13 +38,25 @@ def window_bytes(dims: Dims) -> int:
 
 
 def total_memory(device: str) -> int:
-    """Bytes of the device."""
+    """Bytes of the device; of a container as many as it may take."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # a system that does not tell
-        return 8 * 2**30
+        whole = 8 * 2**30
+    return min([whole, *_limits()])
+
+
+def _limits() -> list[int]:
+    """Bytes that this process's control group may take, where it is limited."""
+    found = []
+    for path in GROUPS:
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):  # no such file, or `max`
+            continue
+    return found
 
 
 def windows_at_a_time(dims: Dims, device: str) -> int:
@@ -60,7 +74,7 @@ class Heap:
     """
 
     def __init__(self, most: float = 0.25) -> None:
-        """`most`: share of the machine's memory that may lie about."""
+        """`most`: share of the machine's memory that the process may take before."""
         self._least = self._limit = most * total_memory("cpu")
 
     def tidy(self) -> bool:

@@ -149,7 +149,7 @@ class Trainer:
         found(progress.step)
         encoded_before = progress.windows_encoded - self.source.windows_encoded
         self.student.train()
-        heap = Heap()
+        heap = Heap(0.25 / self.ranks.size)
         stopped = False
         for micro_batches in self._steps(progress.step):
             figures = self._step(progress, micro_batches)

@@ -48,10 +48,10 @@ class Sweep:
         """Count the utterances of a window under every limit."""
         by_rules = {"", *(name for name, _ in RULES)}
         for seen, found in zip(judged.labelled.evidence, judged.verdicts, strict=True):
-            self.everything.add(seen)
+            self.everything.add(seen, judged.labelled.language)
             for limit, tally in self._left.items():
                 if found.rule in by_rules and verdict(seen, replace(self.settings, max_wer=limit)).kept:
-                    tally.add(seen)
+                    tally.add(seen, judged.labelled.language)
 
     def points(self) -> list[SweepPoint]:
         """One point per limit, from no limit to the tightest."""

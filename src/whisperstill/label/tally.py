@@ -7,10 +7,10 @@ from whisperstill.records.labelled import UtteranceEvidence
 from whisperstill.text.normalise import spoken_units
 
 
-def spoken_words(seen: UtteranceEvidence) -> int:
-    """Words of the reference after normalisation; without reference, words that the teacher heard (characters in
-    languages without spaces)."""
-    return len(spoken_units(seen.text, seen.utterance.language)) if seen.edits is None else seen.edits.reference
+def spoken_words(seen: UtteranceEvidence, language: str) -> int:
+    """Words of the reference after normalisation; without reference, words that the teacher heard in this language
+    (characters where it writes no spaces)."""
+    return len(spoken_units(seen.text, language)) if seen.edits is None else seen.edits.reference
 
 
 @dataclass(slots=True)
@@ -22,11 +22,11 @@ class Tally:
     words: int = 0
     edits: EditCounts = NO_EDITS
 
-    def add(self, seen: UtteranceEvidence) -> None:
-        """Count one utterance."""
+    def add(self, seen: UtteranceEvidence, language: str) -> None:
+        """Count one utterance, heard in this language."""
         self.utterances += 1
         self.seconds += seen.utterance.audio.duration
-        self.words += spoken_words(seen)
+        self.words += spoken_words(seen, language)
         if seen.edits is not None:
             self.edits += seen.edits
 

@@ -73,7 +73,7 @@ def rows(judged: Judged) -> list[Row]:
             rule=verdict.rule,
             value=verdict.value,
             wer=None if seen.edits is None else wer_percent(seen.edits),
-            words=spoken_words(seen),
+            words=spoken_words(seen, judged.labelled.language),
             duration=seen.utterance.audio.duration,
             weight=verdict.weight,
         )

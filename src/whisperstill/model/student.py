@@ -58,14 +58,14 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
     if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < depth:
         raise SettingsError(f"encoder layers must ascend from 0 to {depth - 1} at most, got {list(layers)}")
     state = _renumbered(checkpoint.state, "encoder.layers.", layers)
-    metadata = {
+    teacher = {
         "teacher": checkpoint.source,
         "teacher_sha256": checkpoint.sha256,
         "teacher_encoder_sha256": checkpoint.encoder_sha256,
         "teacher_embedding_sha256": checkpoint.embedding_sha256,
-        **checkpoint.metadata,
-        "encoder_layers": list(layers),
     }
+    of_a_student = "teacher_sha256" in checkpoint.metadata
+    metadata = {**(checkpoint.metadata if of_a_student else teacher), "encoder_layers": list(layers)}
     dims = replace(checkpoint.dims, encoder_layers=len(layers))
     shown = ",".join(map(str, layers))
     source = f"{checkpoint.source}, encoder layers {shown}"

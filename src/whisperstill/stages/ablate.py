@@ -107,15 +107,20 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     found: list[Ablation] = []
     failed: list[str] = []
 
-    def student(sets: Mapping[str, Any], seed: int) -> Path:
+    def student(sets: Mapping[str, Any], seed: int, what: str) -> Path | None:
         changed = with_values(content, sets, seed, settings.max_steps, given, output, "student")
-        place, reports[place] = trained(changed, settings.recipe)
+        try:
+            place, reports[place] = trained(changed, settings.recipe)
+        except (StoreError, TrainingError) as error:
+            failed.append(f"{what}, seed {seed}: {error}")
+            console.warn(failed[-1])
+            return None
         return place
 
     def keep(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
         over = tuple(counted(list(rows[0].wer), settings))
         found[:] = [*(one for one in found if one.name != name), Ablation(name, setting, tuple(rows), over)]
-        content = {"ablations": [to_plain(one) for one in found]}
+        content = {"ablations": [to_plain(one) for one in found], "failed": failed}
         write_whole(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 
     total = sum(len(variants) for _, _, variants in tables) * len(settings.seeds)
@@ -125,11 +130,8 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
             for variant in variants:
                 places = {}
                 for seed in settings.seeds:
-                    try:
-                        places[seed] = student(variant.sets, seed)
-                    except (StoreError, TrainingError) as error:
-                        failed.append(f"{name} {variant.value}, seed {seed}: {error}")
-                        console.warn(failed[-1])
+                    if place := student(variant.sets, seed, f"{name} {variant.value}"):
+                        places[seed] = place
                     bar.advance(1, now=f"{name} {variant.value}")
                 if not places:
                     continue
@@ -138,8 +140,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
                 keep(name, setting, rows)
             if name == "decoder_layers" and rows:
                 keep(name, setting, timed(rows, first, bench))
-    if settings.chunk_length:
-        own = student({}, settings.seeds[0])
+    if settings.chunk_length and (own := student({}, settings.seeds[0], "chunk_length")):
         rows = [chunked(length, own, bench, settings) for length in settings.chunk_length]
         keep("chunk_length", "chunk_length of decoding", rows)
     if failed and not found:

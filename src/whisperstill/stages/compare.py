@@ -14,13 +14,14 @@ from whisperstill.records.plain import from_plain
 from whisperstill.stages.console import Console
 
 WORSE = 1
-"""Exit status when something got worse."""
+"""Exit status when something got worse, or failed that was measured before."""
 COLUMNS = ("what", "model", "before", "after", "difference", "verdict")
 
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Two findings of `evaluate --suite`; the exit status is 1 when the second is worse."""
+    """Two findings of `evaluate --suite`; the exit status is 1 when the second is worse, or failed to measure
+    something."""
 
     findings: tuple[Path, Path]
     """findings.json before and after."""
@@ -65,7 +66,7 @@ class CompareReport:
     not_comparable: int
     """Cells of the same name, but of other utterances."""
     failed: int = 0
-    """Cells that the first measured and the second, in which something failed, did not."""
+    """Cells that the first measured and that failed in the second."""
 
     @property
     def exit_code(self) -> int:
@@ -96,6 +97,7 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
     changes += _speeds(before, after, settings)
     if not changes:
         raise SettingsError("the two findings have no cell in common: models and sets are matched by their names")
+    lost = [key for key in ours if key not in theirs and _failure(ours[key], after)]
     report = CompareReport(
         tuple(changes),
         tuple(_name(ours[key]) + f" by {ours[key].model}" for key in ours if key not in theirs),
@@ -103,7 +105,7 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
         worse=sum(one.verdict == "worse" for one in changes),
         better=sum(one.verdict == "better" for one in changes),
         not_comparable=sum(one.verdict == "not comparable" for one in changes),
-        failed=sum(key not in theirs for key in ours) if after.failures else 0,
+        failed=len(lost),
     )
     if report.not_comparable == len(changes):
         raise SettingsError("the two findings were measured on other utterances: evaluate both on the same sets")
@@ -113,9 +115,10 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
             console.info(f"measured {where} alone: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
     if report.not_comparable:
         console.warn(f"{report.not_comparable} of {len(changes)} cannot be compared: they are of other utterances")
-    if report.failed:
-        first = after.failures[0]
-        console.warn(f"{report.failed} cells of before are missing, and something failed: {first.what}: {first.reason}")
+    for key in lost[:5]:
+        console.warn(
+            f"{_name(ours[key])} by {ours[key].model} was measured before and failed: {_failure(ours[key], after)}"
+        )
     same = len(changes) - report.worse - report.better - report.not_comparable
     console.info(f"{report.better} better, {report.worse} worse, {same} no different as far as can be told")
     return report
@@ -140,6 +143,16 @@ def _cells(findings: Findings) -> dict[tuple[Any, ...], Cell]:
         (one.measurement, one.model, one.set, one.decoding, one.chunk_length, one.condition): one
         for one in findings.cells
     }
+
+
+def _failure(cell: Cell, findings: Findings) -> str | None:
+    """Why a cell is missing from findings: it failed, or its model, its set or the whole measurement; None where it was
+    not asked for."""
+    parts = {f"model {cell.model}", f"set {cell.set}", cell.measurement.replace("_", " ")}
+    for one in findings.failures:
+        if one.what in parts or one.what.startswith(f"{cell.model} on {cell.set} "):
+            return one.reason
+    return None
 
 
 def _name(cell: Cell) -> str:

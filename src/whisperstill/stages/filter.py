@@ -126,8 +126,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
             judged = among(judged, chosen)
         written += rows(judged)
         for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
-            everything.add(seen)
-            by_reason[verdict.rule].add(seen)
+            everything.add(seen, judged.labelled.language)
+            by_reason[verdict.rule].add(seen, judged.labelled.language)
 
     kept = by_reason.pop("")
     dropped = {rule: tally for rule, tally in by_reason.items() if tally.utterances}

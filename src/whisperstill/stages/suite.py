@@ -215,11 +215,14 @@ def run_suite(settings: "EvaluateSettings", console: Console) -> SuiteReport:
             for part, found in measure(bench, table):
                 parts.setdefault(part, []).append(found)
     if not parts:
-        raise SettingsError(f"nothing could be measured: {bench.failures[0].what}: {bench.failures[0].reason}")
+        first = next(iter(bench.failures), Failure("no set", "is of the kind that the measurements hear"))
+        raise SettingsError(f"nothing could be measured: {first.what}: {first.reason}")
     for threads, cells in bench.timed_with.items():
         if threads not in (0, torch.get_num_threads()):  # 0: an older version did not tell
-            why = f"{cells} cells were heard with {threads} threads before, not {torch.get_num_threads()}: their times "
-            bench.failures.append(Failure("times", f"{why}are of then; name another --output to measure them anew"))
+            console.warn(
+                f"{cells} cells were heard with {threads} threads before, not {torch.get_num_threads()}: their times "
+                "are of then; name another --output to measure them anew"
+            )
     findings = Findings(
         name=suite.name,
         provenance=_provenance(bench, output, begun),
@@ -280,6 +283,7 @@ def _provenance(bench: Bench, output: Path, begun: datetime) -> dict[str, Any]:
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "cells_decoded": bench.decoded,
         "cells_found": bench.resumed,
+        "cells_found_by_threads": {str(threads): cells for threads, cells in sorted(bench.timed_with.items())},
     }
 
 

@@ -106,7 +106,8 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
 
     live = None
     reads = settings.targets == "live" or settings.views.uses > 0 or settings.on_policy > 0
-    own_embedding = checkpoint.embedding_sha256 != checkpoint.metadata.get("teacher_embedding_sha256")
+    known = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
+    own_embedding = known != (made_by["sha256"], checkpoint.embedding_sha256)
     if reads or (own_embedding and settings.targets == "hidden" and settings.alpha_kl > 0):
         named = settings.teacher or made_by["source"].removesuffix(" (installed package)")
         teacher = load_checkpoint(named)

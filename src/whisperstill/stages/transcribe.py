@@ -310,7 +310,7 @@ def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions, Deco
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         problems.append(f"output_dir must be a folder, but {settings.output_dir} is a file")
     language = settings.language
-    _tried(lambda: language and language_code(language), problems, "language: ")
+    _tried(lambda: None if language is None else language_code(language), problems, "language: ")
     if problems or lines is None or options is None:
         raise SettingsError("; ".join(problems))
     return pcm, lines, options

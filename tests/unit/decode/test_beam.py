@@ -10,6 +10,8 @@ from torch import Tensor
 from whisperstill.decode.batch import decode_batch
 from whisperstill.decode.beam import beam_search
 from whisperstill.decode.observed import Decoded
+from whisperstill.decode.pool import Job
+from whisperstill.decode.recogniser import Recogniser
 from whisperstill.decode.rules import History, Rules
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation import Generation
@@ -119,6 +121,30 @@ def test_a_beam_of_one_is_greedy(worlds: list[World]) -> None:
             assert mine.tolist() == pytest.approx(theirs.tolist(), abs=1e-3)
         lengths.add(len(found.tokens))
     assert len(lengths) > 1
+
+
+def test_after_what_was_said_the_rules_go_on(random_checkpoint: Checkpoint) -> None:
+    """With timestamps a transcript must begin with one of the first second's; one that was begun need not."""
+    recogniser = Recogniser(random_checkpoint, dtype=torch.float32)
+    rules, begin = recogniser.rules(timestamps=True), VOCABULARY.timestamp_begin
+    said = (begin, 500, 2000)
+    start = (*VOCABULARY.start("en", timestamps=True), *said)
+    history = History.empty(1, torch.device("cpu"))
+    for token in said:
+        history.add(torch.tensor([token]), begin)
+    later = 0
+    for state in torch.randn(4, 1500, 32, generator=torch.Generator().manual_seed(5)):
+        jobs = [Job(state, start, said=said, max_new_tokens=3), Job(state, start, max_new_tokens=3)]
+        going_on, anew = recogniser.pool(2, rules=rules).run(jobs)
+        beam = beam_search(recogniser.network, state, start, rules, beam_size=1, said=said, max_new_tokens=3)
+        with torch.inference_mode():
+            memory = recogniser.network.decoder.forced(state[None])
+            hidden = recogniser.network.decoder(torch.tensor([start]), torch.zeros(1, dtype=torch.long), memory)[:, -1]
+            slow = rules.apply(recogniser.network.decoder.logits(hidden), history).argmax(-1)
+        assert going_on.tokens[0] == slow.item() and beam.tokens == going_on.tokens
+        assert begin <= anew.tokens[0] <= begin + 50
+        later += not begin <= going_on.tokens[0] <= begin + 50
+    assert later
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 1.0])

@@ -70,6 +70,8 @@ def test_options_may_be_written_as_for_openai() -> None:
     written = {"suppress_tokens": "-1", "beam_size": None, "patience": None, "length_penalty": None}
     assert options_of(written) == plain
     assert options_of({"initial_prompt": [7, 8]}).initial_prompt == (7, 8)
+    with pytest.raises(SettingsError, match="initial_prompt must be text or ids of tokens, got 5"):
+        options_of({"initial_prompt": 5})
     assert options_of({"initial_prompt": "so", "prefix": None}) == DecodingOptions(initial_prompt="so")
     nothing = options_of({"suppress_tokens": None, "best_of": None, "max_initial_timestamp": None})
     assert nothing == DecodingOptions(suppress_tokens=(), best_of=1, max_initial_timestamp=30.0)

@@ -7,6 +7,7 @@ from whisperstill.decode import longform
 from whisperstill.decode.guards import Voice
 from whisperstill.decode.observed import Decoded
 from whisperstill.decode.transcriber import Transcriber
+from whisperstill.errors import SettingsError
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.units import MAX_PROMPT_TOKENS
 
@@ -73,6 +74,8 @@ def test_a_prompt_in_tokens_is_the_same_as_in_text(scripted: Scripted) -> None:
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=prompt)
     first, second = (job.start for _, job in scripted.said)
     assert first == second and before(scripted) == ["once", "once"]
+    with pytest.raises(SettingsError, match="initial_prompt must be text or ids of 0 to"):
+        Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=[scripted.dims.vocab])
 
 
 def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:

@@ -1,5 +1,7 @@
 """How many windows fit."""
 
+from pathlib import Path
+
 import pytest
 
 from whisperstill.distill import memory
@@ -26,6 +28,14 @@ def test_a_heap_in_pieces_is_given_back() -> None:
     assert heap.tidy() and not heap.tidy()  # the second time little has come on top
     assert before - memory.resident() > piece * held / 2
     assert len(blocks) == held
+
+
+def test_a_container_has_what_it_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = memory.total_memory("cpu")
+    for said, expected in (("max\n", whole), ("1073741824\n", 2**30), ("9223372036854771712\n", whole)):
+        (tmp_path / "memory.max").write_text(said)
+        monkeypatch.setattr(memory, "GROUPS", (tmp_path / "memory.max", tmp_path / "none"))
+        assert memory.total_memory("cpu") == expected
 
 
 def test_this_machine_has_memory() -> None:
