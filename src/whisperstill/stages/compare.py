@@ -20,8 +20,7 @@ COLUMNS = ("what", "model", "before", "after", "difference", "verdict")
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Two findings of `evaluate --suite`; the exit status is 1 when the second is worse, or failed to measure
-    something."""
+    """Two findings of `evaluate --suite`; exit status 1 when the second is worse, or failed to measure something."""
 
     findings: tuple[Path, Path]
     """findings.json before and after."""
