@@ -410,12 +410,17 @@ def test_what_is_shown_is_what_a_draft_does(
 
     monkeypatch.setattr(StudentDraft, "propose", listening)
     monkeypatch.setattr(recogniser, "BLOCKS", (4,))
-    assisted = own.assisted_by(student.checkpoint)
-    found = shown(assisted, read_corpus(str(small_corpus)).utterances[0], "set", 4)
-    decoding, showing = told[: len(told) // 2], told[len(told) // 2 :]
-    assert found.passes == len(decoding) == len(showing) > 1
-    assert decoding == showing
-    assert [one.kind for one in found.tokens].count("corrected") > 0
+    only_first: tuple[int, ...] = ()
+    for _ in range(2):
+        told.clear()
+        assisted = own.assisted_by(student.checkpoint)
+        assisted.generation = replace(assisted.generation, begin_suppress=only_first)
+        found = shown(assisted, read_corpus(str(small_corpus)).utterances[0], "set", 4)
+        decoding, showing = told[: len(told) // 2], told[len(told) // 2 :]
+        assert found.passes == len(decoding) == len(showing) > 1
+        assert decoding == showing
+        assert [one.kind for one in found.tokens].count("corrected") > 0
+        only_first = tuple(proposed[0] for proposed in decoding[1:])  # barred at the beginning, not later
 
 
 def test_eight_bits_are_counted_as_such(small_teacher: Path) -> None:

@@ -51,6 +51,15 @@ def test_what_something_else_left_out_stays_out_under_every_limit() -> None:
     assert [point.utterances for point in loosened.points()] == [1, 0]  # what a rule dropped comes back
 
 
+def test_words_are_counted_in_the_language_that_was_heard() -> None:
+    """Of audio without a transcript the manifest need not know the language."""
+    chinese = evidence("u", text="今天天气好", edits=None)
+    for language, words in (("zh", 5), ("en", 1)):
+        sweep = Sweep(RuleSettings())
+        sweep.add(judge(replace(labelled("w", chinese), language=language), RuleSettings()))
+        assert sweep.points()[0].words == words
+
+
 def test_nothing_to_sweep() -> None:
     points = Sweep(RuleSettings()).points()
     assert len(points) == 8
