@@ -102,7 +102,9 @@ def test_two_processes_are_one(small_student: Path, labels: Path, small_corpus: 
     mine, theirs = (read_metrics(path / "metrics.jsonl") for path in (one, two))
     assert [line.keys() for line in mine] == [line.keys() for line in theirs]
     for line, other in zip(mine, theirs, strict=True):
-        assert other == pytest.approx(line, rel=1e-4)
+        # The absolute part is for the KL: near zero it is a difference of log-probabilities of magnitude 10, each of
+        # which float32 rounds by up to 1e-6.
+        assert other == pytest.approx(line, rel=1e-4, abs=1e-6), f"step {line['step']}"
     report = json.loads((two / "report.json").read_text())
     assert report["finished"] and report["steps"] == len([line for line in mine if "loss" in line])
     names = {path.name for path in (two / "checkpoints").glob("step-*")}
