@@ -1,0 +1,216 @@
+"""Do two commits compute the same labels, weights and transcripts?
+
+Method: the command line of a checkout labels 40 clips with tiny.en, trains a 2-layer student for 30 steps, and
+transcribes 20 clips (greedy, then with the student as draft model) and a long recording in chunks, all in float32 with
+word timestamps. Every array, token and text is hashed without its key or file name, so that a commit that only renames
+gives the same file. Options whose names differ between commits are looked up in `--help`.
+Limit: equal hashes need the same machine, thread count and libraries; run both commits one after the other.
+
+    python bench/same_behaviour.py --root . --output after.json
+    python bench/same_behaviour.py --compare before.json after.json
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+
+NAMES = {
+    "store states": ("--encoder-states", "--states"),
+    "float32": ("float32", "fp32"),
+    "max grad norm": ("--max-grad-norm", "--clip"),
+    "log every": ("--logging-steps", "--log-every"),
+    "chunked": ("--long_form", "--longform", "--long_form_strategy", "--strategy"),
+    "filter": ("--no_hallucination_filter", "--no_guards"),
+    "teacher targets": ("--teacher-targets", "--targets"),
+}
+"""What is asked for -> its spellings, newest first."""
+SEGMENT_KEYS = ("start", "end", "text", "tokens", "avg_logprob", "compression_ratio", "no_speech_prob", "temperature")
+
+
+class Checkout:
+    """The command line of one checkout."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` holds `src/whisperstill`."""
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(root / "src"),
+            "WHISPERSTILL_NO_REEXEC": "1",
+            "OMP_NUM_THREADS": "2",
+            "COLUMNS": "200",
+        }
+        self._help: dict[str, str] = {}
+
+    def run(self, *arguments: object) -> str:
+        """Standard output of one call; its standard error where it fails."""
+        command = [sys.executable, "-m", "whisperstill", *map(str, arguments)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def name(self, verb: str, meaning: str) -> str:
+        """How `verb` of this checkout spells an option or a value."""
+        text = self._help.setdefault(verb, self.run(verb, "--help"))
+        for spelling in NAMES[meaning]:
+            if spelling in text:
+                return spelling
+        raise SystemExit(f"{verb}: none of {', '.join(NAMES[meaning])} is in its help")
+
+
+def digest(values: object) -> str:
+    """A short hash of plain values; floats count with every bit."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def leaves(column: pa.Array) -> Iterator[list[Any]]:
+    """The columns inside a column: structs field by field, lists flattened with their lengths."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_struct(column.type):
+        for index in range(column.type.num_fields):
+            yield from leaves(column.field(index))
+    elif pa.types.is_list(column.type):
+        yield [len(row) if row.is_valid else None for row in column]
+        yield from leaves(column.flatten())
+    else:
+        yield column.to_pylist()
+
+
+def tables(directory: Path) -> list[str]:
+    """Hashes of all columns of all Parquet files, whatever they are called; strings that are paths are left out."""
+    found = []
+    for path in directory.rglob("*.parquet"):
+        for column in pq.read_table(path).columns:
+            for values in leaves(column):
+                if not any(isinstance(value, str) and "/" in value for value in values):
+                    found.append(digest(values))
+    return sorted(found)
+
+
+def tensors(directory: Path) -> list[str]:
+    """Hashes of all tensors of all safetensors files, whatever they are called."""
+    found = []
+    for path in directory.rglob("*.safetensors"):
+        with safe_open(path, "np") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                value = np.ascontiguousarray(file.get_tensor(key))
+                found.append(hashlib.sha256(str(value.shape).encode() + value.tobytes()).hexdigest()[:16])
+    return sorted(found)
+
+
+def transcripts(directory: Path) -> dict[str, str]:
+    """File -> hash of its text, segments and words, under openai/whisper's keys."""
+    found = {}
+    for path in sorted(directory.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        segments = [
+            [segment[key] for key in SEGMENT_KEYS]
+            + [[word[key] for key in ("start", "end", "word", "probability")] for word in segment.get("words") or ()]
+            for segment in content["segments"]
+        ]
+        found[path.stem] = digest([content["text"], content["language"], segments])
+    return found
+
+
+def lines_of(speech: Path, corpus: str, count: int) -> list[dict[str, Any]]:
+    """The first lines of a manifest, with whole paths."""
+    folder = speech / corpus
+    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    return [{**line, "audio": str(folder / line["audio"])} for line in map(json.loads, lines)]
+
+
+def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
+    """All hashes of one checkout."""
+    checkout = Checkout(root)
+    clips = lines_of(speech, "librispeech-mini-val", 40)
+    manifest = work / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in clips), encoding="utf-8")
+    labels, filtered, start, student = (work / name for name in ("labels", "filtered", "init", "student"))
+
+    # 1. Labels: tokens, texts, statistics, top-k logits, encoder states and hidden states.
+    kept = (checkout.name("label", "store states"), checkout.name("label", "float32"))
+    dtype = ("--dtype", checkout.name("label", "float32"))
+    common = ("--teacher", "tiny.en", "--manifest", manifest, "--batch-size", 8, "--shard-windows", 8)
+    checkout.run("label", *common, *kept, *dtype, "--output", labels)
+    checkout.run("filter", "--labels", labels, "--max-wer", 20, "--output", filtered)
+    found: dict[str, Any] = {
+        "labels": {"tables": tables(labels), "tensors": tensors(labels)},
+        "filter": {"tables": tables(filtered)},
+    }
+
+    # 2. Thirty training steps, from the stored top-k logits and states.
+    checkout.run("init", "--teacher", "tiny.en", "--decoder-layers", 2, "--output", start)
+    steps = ("--max-steps", 30, "--epochs", 100, "--batch-size", 4, "--warmup-steps", 5)
+    log = (checkout.name("train", "log every"), 1, checkout.name("train", "max grad norm"), 1.0)
+    checkout.run("train", "--student", start, "--labels", filtered, "--output", student, *steps, *log, *dtype)
+    found["train"] = {
+        "tensors": tensors_of(student / "model.safetensors"),
+        "init": tensors_of(start / "model.safetensors"),
+    }
+
+    # 3. Transcripts, with the segments' figures and the words' times.
+    audio = [line["audio"] for line in clips[:20]]
+    usual = ("--model", "tiny.en", "--output_format", "json", "--word_timestamps", "--dtype")
+    usual = (*usual, checkout.name("transcribe", "float32"))
+    for name, more in {"greedy": (), "speculative": ("--assistant", student)}.items():
+        checkout.run("transcribe", *audio, *usual, *more, "--output_dir", work / name)
+        found[name] = transcripts(work / name)
+    long = [line["audio"] for line in lines_of(speech, "longform-librispeech", 2)]
+    for strategy in ("chunked", "sequential"):
+        way = (checkout.name("transcribe", "chunked"), strategy)
+        checkout.run("transcribe", *long, *usual, *way, "--output_dir", work / strategy)
+        found[strategy] = transcripts(work / strategy)
+    return found
+
+
+def tensors_of(path: Path) -> dict[str, str]:
+    """Name -> hash of each tensor; the names are Hugging Face's."""
+    with safe_open(path, "np") as file:
+        return {key: hashlib.sha256(file.get_tensor(key).tobytes()).hexdigest()[:16] for key in file.keys()}  # noqa: SIM118
+
+
+def differences(before: object, after: object, where: str = "") -> list[str]:
+    """The places at which two recordings differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        return [one for key in keys for one in differences(before.get(key), after.get(key), f"{where}/{key}")]
+    if isinstance(before, list) and isinstance(after, list):
+        lost, new = set(before) - set(after), set(after) - set(before)
+        return [f"{where}: {len(lost)} of {len(before)} hashes lost, {len(new)} new"] if lost or new else []
+    return [] if before == after else [f"{where}: {before} -> {after}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Record a checkout, or compare two recordings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path())
+    parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
+    given = parser.parse_args(arguments)
+    if given.compare:
+        before, after = (json.loads(path.read_text(encoding="utf-8")) for path in given.compare)
+        found = differences(before, after)
+        print("\n".join(found) or "equal")
+        raise SystemExit(bool(found))
+    with tempfile.TemporaryDirectory() as work:
+        found = record(given.root.resolve(), given.speech.resolve(), Path(work))
+    text = json.dumps(found, indent=1)
+    (given.output.write_text(text, encoding="utf-8") if given.output else print(text))
+
+
+if __name__ == "__main__":
+    main()
