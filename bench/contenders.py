@@ -39,8 +39,8 @@ class Contender:
     """Whether it takes part in recordings."""
     assisted: bool = False
     """Whether a student drafts: then only the teacher decodes so."""
-    bf16: bool = False
-    """Whether it makes sense only where the processor multiplies bf16 fast."""
+    bfloat16: bool = False
+    """Whether it makes sense only where the processor multiplies bfloat16 fast."""
     batched: bool = True
     """Whether several windows are decoded together in recordings."""
 
@@ -52,12 +52,12 @@ class Contender:
 
 CONTENDERS = (
     Contender("ours"),
-    Contender("ours bf16", bf16=True),
+    Contender("ours bfloat16", bfloat16=True),
     Contender("ours int8"),
     Contender("ours, student drafts", assisted=True),
-    Contender("ours bf16, student drafts", assisted=True, bf16=True),
+    Contender("ours bfloat16, student drafts", assisted=True, bfloat16=True),
     Contender("transformers"),
-    Contender("transformers bf16", bf16=True),
+    Contender("transformers bfloat16", bfloat16=True),
     Contender("transformers, student drafts", assisted=True, long=False),
     Contender("faster-whisper float32", batched=False),
     Contender("faster-whisper int8", batched=False),
@@ -124,16 +124,16 @@ def _ours(name: str, job: Job, encoder: Stopwatch) -> Decode:
     from whisperstill.audio.mel import pad_or_trim
 
     assistant = job.student if "student" in name else None
-    dtype = next((one for one in ("bf16", "int8") if one in name), "fp32")
+    dtype = next((one for one in ("bfloat16", "int8") if one in name), "float32")
     model = whisperstill.load(job.model, device="cpu", dtype=dtype, assistant=assistant)
-    recogniser = model.recogniser
+    recogniser = model.model
     recogniser.encode = encoder.around(recogniser.encode)  # type: ignore[method-assign]
 
     def short(waveform: Any, batch_size: int) -> str:
         window = torch.from_numpy(pad_or_trim(waveform))[None]
         states = recogniser.encode(window)
-        drafted = recogniser.draft_states(window, states)
-        return recogniser.decode(states, [job.language], draft_states=drafted)[0].text
+        drafted = recogniser.encode_for_draft(window, states)
+        return recogniser.decode(states, [job.language], draft_encoder_states=drafted)[0].text
 
     def long(path: str, batch_size: int) -> str:
         how = {"language": job.language, "without_timestamps": True, "batch_size": batch_size, **job.options}
@@ -145,7 +145,7 @@ def _ours(name: str, job: Job, encoder: Stopwatch) -> Decode:
 def _pieces(path: str) -> list[Any]:
     """A recording cut as ours cuts it: the waveforms."""
     from whisperstill.audio import cut_file
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
     from whisperstill.units import WINDOW_SECONDS
 
     return [load_audio(path, start, seconds) for start, seconds in cut_file(path, WINDOW_SECONDS)]
@@ -165,7 +165,7 @@ def _transformers(name: str, job: Job, encoder: Stopwatch) -> Decode:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    hf, dtype = f"{job.work}/hf", torch.bfloat16 if "bf16" in name else torch.float32
+    hf, dtype = f"{job.work}/hf", torch.bfloat16 if "bfloat16" in name else torch.float32
 
     how = {"attn_implementation": "sdpa", "dtype": dtype}
     network = WhisperForConditionalGeneration.from_pretrained(hf, **how).eval()
@@ -225,7 +225,7 @@ def _faster_whisper(name: str, job: Job, encoder: Stopwatch) -> Decode:
 def _whispercpp(name: str, job: Job, encoder: Stopwatch) -> Decode:
     from pywhispercpp.model import Model
 
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
 
     own = "own windows" in name
     model = Model(
@@ -323,7 +323,7 @@ def serve() -> None:
     job = Job(**{**told, "clips": tuple(told["clips"])})
     import torch
 
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
 
     torch.set_num_threads(job.threads)
     sounds = job.clips if job.long else [load_audio(path) for path in job.clips]

@@ -41,10 +41,10 @@ def prepare(name: str, student: str | None, work: Path) -> None:
     """Write what the peers read, unless it is there already."""
     from whisperstill.export.ctranslate2 import write_ctranslate2
     from whisperstill.export.whispercpp import write_whispercpp
-    from whisperstill.model.checkpoints import holds, load_checkpoint, write_huggingface
+    from whisperstill.model.checkpoints import contains_checkpoint, load_checkpoint, write_huggingface
 
     checkpoint = load_checkpoint(name)
-    if not holds(work / "hf", checkpoint):
+    if not contains_checkpoint(work / "hf", checkpoint):
         write_ctranslate2(checkpoint, work / "ct2")
         write_whispercpp(checkpoint, work / "ggml-f16.bin")
         write_huggingface(checkpoint, work / "hf")  # the last: it tells that all are there
@@ -95,9 +95,9 @@ def summary(
                 "decoder_to_ours": round(median(b / a for a, b in zip(ours_decoder, decoder, strict=True)), 3)
                 if told_apart
                 else None,
-                "wer": round(score(references, row["texts"], normaliser="english").wer, 2),
+                "wer": round(score(references, row["texts"], normalizer="english").wer, 2),
                 "same": round(sum(same) / len(same), 3),
-                "wer_against_ours": round(score(base["texts"], row["texts"], normaliser="english").wer, 2),
+                "wer_against_ours": round(score(base["texts"], row["texts"], normalizer="english").wer, 2),
                 "seconds": [round(value, 3) for value in row["seconds"]],
                 "encoder_seconds": [value and round(value, 3) for value in row["encoder_seconds"]],
             }
@@ -152,7 +152,7 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
                 for one in CONTENDERS
                 if getattr(one, setting)
                 and (student or not one.assisted)
-                and (not one.bf16 or best_dtype("cpu") == torch.bfloat16)
+                and (not one.bfloat16 or best_dtype("cpu") == torch.bfloat16)
                 and (one.name == "ours" or not options.contenders or any(p in one.name for p in options.contenders))
             ]
             batches = options.batch_sizes if setting == "long" else [1]

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from whisperstill.audio.files import load_audio
+from whisperstill.atomic_io import atomic_write
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import read_corpus
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.speculation import Speculation
-from whisperstill.files import write_whole
+from whisperstill.decode.generate.speculative_stats import SpeculativeStats
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 
 SETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood")
@@ -35,7 +35,7 @@ LISTS = ("whole vocabulary", "short list")
 def drafts_of(name: str) -> dict[str, Checkpoint]:
     """The same student without and with its short list."""
     checkpoint = load_checkpoint(name)
-    without = {key: value for key, value in checkpoint.metadata.items() if key != "tokens_seen"}
+    without = {key: value for key, value in checkpoint.metadata.items() if key != "frequent_tokens"}
     found = {LISTS[0]: replace(checkpoint, metadata=without)}
     if len(without) < len(checkpoint.metadata):
         found[LISTS[1]] = checkpoint
@@ -53,9 +53,9 @@ def main() -> None:
     given = parser.parse_args()
 
     teacher = load_checkpoint(given.model)
-    plain = Recogniser(teacher)
+    plain = WhisperModel(teacher)
     pairs = {
-        (name, listed): Recogniser(teacher, assistant=draft)
+        (name, listed): WhisperModel(teacher, assistant=draft)
         for name in given.drafts
         for listed, draft in drafts_of(name).items()
     }
@@ -65,14 +65,14 @@ def main() -> None:
         utterances = utterances[:: max(1, len(utterances) // given.clips)][: given.clips]
         seconds = dict.fromkeys((None, *pairs), 0.0)
         for pair in pairs.values():
-            pair.speculation = Speculation()
+            pair.speculative_stats = SpeculativeStats()
         for turn, utterance in enumerate(utterances):
             waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
             states = plain.encode(torch.from_numpy(pad_or_trim(waveform))[None])
             if not turn:  # warm-up
                 for recogniser in (plain, *pairs.values()):
                     recogniser.decode(states, ["en"])
-                    recogniser.speculation = Speculation()
+                    recogniser.speculative_stats = SpeculativeStats()
             begun = time.perf_counter()
             [expected] = plain.decode(states, ["en"])
             seconds[None] += time.perf_counter() - begun
@@ -80,21 +80,21 @@ def main() -> None:
                 begun = time.perf_counter()
                 [found] = recogniser.decode(states, ["en"])
                 seconds[key] += time.perf_counter() - begun
-                if found.decoded.tokens != expected.decoded.tokens:
+                if found.result.tokens != expected.result.tokens:
                     raise SystemExit(f"{utterance.id}: {key} changed the text")
         for (name, listed), recogniser in pairs.items():
-            counts = recogniser.speculation
+            counts = recogniser.speculative_stats
             row = {
-                "set": one,
+                "dataset": one,
                 "draft": name,
                 "list": listed,
-                "acceptance": round(counts.acceptance, 3),
+                "acceptance_rate": round(counts.acceptance_rate, 3),
                 "tokens_per_verification": round(counts.tokens_per_verification, 2),
                 "decoding_speed": round(seconds[None] / seconds[name, listed], 2),
             }
             result["rows"].append(row)
             print(json.dumps(row), flush=True)
-        write_whole(given.output, json.dumps(result, indent=1) + "\n")
+        atomic_write(given.output, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Is what is decoded speculatively what is decoded greedily, to the last token?
 
 Hypothesis: whoever proposes, in whatever batch, with or without timestamps, float32 output is equal; exact blocks are
-equal to the last bit in float32, bf16 and int8; free bf16 and int8 differ only where two logits are nearly equal.
+equal to the last bit in float32, bfloat16 and int8; free bfloat16 and int8 differ only where two logits are nearly
+equal.
 
 Method: the encoder states of a label store (real speech, read once by the teacher's encoder) are decoded greedily, then
 speculatively with the student at batch 16, 4 and 1, and with drafts that are random, always wrong, always right, or end
@@ -22,17 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whisperstill.decode.drafts import Draft, Nobody, Sofar
-from whisperstill.decode.observed import Decoded
-from whisperstill.decode.pool import Job, Pool
-from whisperstill.decode.recogniser import EXACT_BLOCK, Recogniser
-from whisperstill.decode.speculation import Speculation
-from whisperstill.files import write_whole
+from whisperstill.atomic_io import atomic_write
+from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.speculative_stats import SpeculativeStats
+from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.whisper_model import DETERMINISTIC_BLOCK_SIZE, WhisperModel
 from whisperstill.label.store import open_labels
-from whisperstill.model.cache import Slots
 from whisperstill.model.checkpoints import load_checkpoint
+from whisperstill.model.kv_cache import StaticKVCache
 
-Make = Callable[[int, int], Draft]
+Make = Callable[[int, int], DraftModel]
 
 
 class Told:
@@ -42,21 +43,21 @@ class Told:
         self.texts, self.change = texts, change
         self.rows: dict[int, tuple[list[int], int]] = {}
 
-    def put(self, rows: list[int], states: Tensor, start: Tensor) -> None:
+    def prefill(self, rows: list[int], encoder_states: Tensor, prompt_tokens: Tensor) -> None:
         """Windows are known by their first states."""
-        for row, state in zip(rows, states, strict=True):
-            self.rows[row] = (self.texts[_name(state)], start.shape[1])
+        for row, state in zip(rows, encoder_states, strict=True):
+            self.rows[row] = (self.texts[_name(state)], prompt_tokens.shape[1])
 
-    def propose(self, sofar: Sofar, count: int) -> Tensor:
+    def propose(self, state: DecodeState, num_tokens: int) -> Tensor:
         """The next tokens of each row's text, changed."""
         found = []
-        for row, length in enumerate(sofar.length.tolist()):
+        for row, length in enumerate(state.length.tolist()):
             text, prompt = self.rows.get(row, ([], 0))
-            rest = text[max(0, length - prompt) :][:count]
-            found.append([self.change(token) for token in rest] + [0] * (count - len(rest)))
+            rest = text[max(0, length - prompt) :][:num_tokens]
+            found.append([self.change(token) for token in rest] + [0] * (num_tokens - len(rest)))
         return torch.tensor(found)
 
-    def keep(self, order: Tensor) -> None:
+    def select_rows(self, order: Tensor) -> None:
         """Follow the rows."""
         self.rows = {new: self.rows[old] for new, old in enumerate(order.tolist())}
 
@@ -73,7 +74,7 @@ class Result:
     bits_equal: bool | None = None
     margins: list[float] = field(default_factory=list)
     """Of the two best logits where a window first differs."""
-    acceptance: float = 0.0
+    acceptance_rate: float = 0.0
     tokens_per_verification: float = 0.0
     seconds: float = 0.0
 
@@ -83,7 +84,7 @@ def _name(state: Tensor) -> bytes:
 
 
 def decode(
-    recogniser: Recogniser,
+    recogniser: WhisperModel,
     states: Sequence[Tensor],
     size: int,
     *,
@@ -93,29 +94,32 @@ def decode(
     exact: bool = False,
     temperature: float = 0.0,
     top: int = 0,
-) -> tuple[list[Decoded], Speculation]:
+) -> tuple[list[DecodingResult], SpeculativeStats]:
     """Every other window with timestamps; `make` or the `student` drafts, or nobody."""
-    found: dict[int, Decoded] = {}
-    counts = Speculation()
+    found: dict[int, DecodingResult] = {}
+    counts = SpeculativeStats()
     for timestamps in (False, True):
-        rules = recogniser.rules(timestamps)
-        start = recogniser.vocabulary.start("en", "transcribe", timestamps)
+        rules = recogniser.make_logit_filter(timestamps)
+        start = recogniser.vocabulary.sot_sequence("en", "transcribe", timestamps)
         chosen = range(int(timestamps), len(states), 2)
         if not chosen:
             continue
-        drafts = recogniser.make_draft(rules) if student else make
-        pool = Pool(recogniser.network, rules, min(size, len(chosen)), top, drafts, blocks, exact)
+        drafts = recogniser.make_draft_factory(rules) if student else make
+        pool = BatchScheduler(recogniser.network, rules, min(size, len(chosen)), top, drafts, blocks, exact)
         jobs = [
-            Job(states[row].to(recogniser.network.dtype), start, temperature=temperature, key=row) for row in chosen
+            DecodeRequest(states[row].to(recogniser.network.dtype), start, temperature=temperature, seed=row)
+            for row in chosen
         ]
         found |= dict(zip(chosen, pool.run(jobs), strict=True))
-        counts += pool.counts
+        counts += pool.speculative_stats
     return [found[row] for row in range(len(states))], counts
 
 
-def compare(name: str, found: list[Decoded], expected: list[Decoded], counts: Speculation, seconds: float) -> Result:
+def compare(
+    name: str, found: list[DecodingResult], expected: list[DecodingResult], counts: SpeculativeStats, seconds: float
+) -> Result:
     """Token by token."""
-    result = Result(name, len(found), acceptance=round(counts.acceptance, 3), seconds=round(seconds, 1))
+    result = Result(name, len(found), acceptance_rate=round(counts.acceptance_rate, 3), seconds=round(seconds, 1))
     result.tokens_per_verification = round(counts.tokens_per_verification, 2)
     for one, other in zip(found, expected, strict=True):
         mine, theirs = (*one.tokens, one.ended), (*other.tokens, other.ended)
@@ -125,18 +129,18 @@ def compare(name: str, found: list[Decoded], expected: list[Decoded], counts: Sp
             places = [at for at, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b]
             result.differing_tokens += len(places) + abs(len(mine) - len(theirs))
             at = min([*places, len(mine) - 1, len(theirs) - 1])
-            if other.observed.top_logits.shape[1] > 1:
-                two = other.observed.top_logits[min(at, len(other.observed.top_logits) - 1)]
+            if other.token_stats.top_logits.shape[1] > 1:
+                two = other.token_stats.top_logits[min(at, len(other.token_stats.top_logits) - 1)]
                 result.margins.append(round(float(two[0] - two[1]), 4))
     print(json.dumps(vars(result)), flush=True)
     return result
 
 
-def same_bits(found: list[Decoded], expected: list[Decoded]) -> bool:
+def same_bits(found: list[DecodingResult], expected: list[DecodingResult]) -> bool:
     """Whether hidden states, from which logits are, and log-probabilities are equal to the last bit."""
-    names = ("hidden", "allowed", "top_logits")
+    names = ("hidden", "filtered_logprob", "top_logits")
     return all(
-        torch.equal(getattr(one.observed, name), getattr(other.observed, name))
+        torch.equal(getattr(one.token_stats, name), getattr(other.token_stats, name))
         for one, other in zip(found, expected, strict=True)
         for name in names
     )
@@ -155,8 +159,8 @@ def main() -> None:
     teacher, student = load_checkpoint(given.teacher), load_checkpoint(given.student)
     store = open_labels(given.labels)
     states = []
-    for labelled in store.labelled():
-        states.append(store.states(labelled).clone())
+    for labelled in store.read_labels():
+        states.append(store.read_encoder_states(labelled).clone())
         if len(states) == given.windows:
             break
     results = run(teacher, student, states)
@@ -167,17 +171,17 @@ def main() -> None:
         "torch": torch.__version__,
         "results": [vars(one) for one in results],
     }
-    write_whole(given.output, json.dumps(content, indent=1) + "\n")
+    atomic_write(given.output, json.dumps(content, indent=1) + "\n")
     checked = [one for one in results if one.name.startswith("float32")]
     print(sum(one.tokens for one in checked), "tokens,", sum(one.differing_tokens for one in checked), "differing")
 
 
 def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore[no-untyped-def]
     """All comparisons."""
-    recogniser = Recogniser(teacher, dtype=torch.float32, assistant=student)
+    recogniser = WhisperModel(teacher, dtype=torch.float32, assistant=student)
     results = []
 
-    def timed(name: str, expected: list[Decoded], part: int, size: int, **how: object) -> None:
+    def timed(name: str, expected: list[DecodingResult], part: int, size: int, **how: object) -> None:
         some = states[:: max(1, part)]
         begun = time.perf_counter()
         found, counts = decode(recogniser, some, size, **how)  # type: ignore[arg-type]
@@ -210,13 +214,13 @@ def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore
     few = states[:: 2 * part]
     narrow: dict[str, dict[str, Any]] = {
         "float32": {"dtype": torch.float32},
-        "bf16": {"dtype": torch.bfloat16},
+        "bfloat16": {"dtype": torch.bfloat16},
         "int8": {"int8": True},
     }
     for name, kind in narrow.items():
-        rounded = Recogniser(teacher, assistant=student, **kind)
-        exact = {"blocks": (EXACT_BLOCK,), "exact": True, "top": 2}
-        plain, _ = decode(rounded, few, 4, make=lambda size, capacity: Nobody(), **exact)
+        rounded = WhisperModel(teacher, assistant=student, **kind)
+        exact = {"blocks": (DETERMINISTIC_BLOCK_SIZE,), "exact": True, "top": 2}
+        plain, _ = decode(rounded, few, 4, make=lambda size, capacity: NullDraft(), **exact)
         begun = time.perf_counter()
         found, counts = decode(rounded, few, 4, student=True, **exact)
         one = compare(f"exact blocks, {name}, batch 4", found, plain, counts, time.perf_counter() - begun)
@@ -230,22 +234,22 @@ def run(teacher, student, states: list[Tensor]) -> list[Result]:  # type: ignore
     return results
 
 
-def control(recogniser: Recogniser, states: list[Tensor]) -> Result:
+def control(recogniser: WhisperModel, states: list[Tensor]) -> Result:
     """One slot of one layer is spoiled at one position: this must be noticed."""
     expected, _ = decode(recogniser, states, 4)
-    extend = Slots.extend
+    extend = StaticKVCache.extend
 
-    def spoiled(self: Slots, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def spoiled(self: StaticKVCache, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = extend(self, layer, key, value)
-        if layer == 0 and self.rows > 1 and keys.shape[2] > 6:
+        if layer == 0 and self.num_rows > 1 and keys.shape[2] > 6:
             values[1, :, 5] += 3.0
         return keys, values
 
-    Slots.extend = spoiled  # type: ignore[method-assign]
+    StaticKVCache.extend = spoiled  # type: ignore[method-assign]
     try:
         found, counts = decode(recogniser, states, 4, student=True, blocks=(4,))
     finally:
-        Slots.extend = extend  # type: ignore[method-assign]
+        StaticKVCache.extend = extend  # type: ignore[method-assign]
     return compare("control, a spoiled slot", found, expected, counts, 0.0)
 
 

@@ -6,8 +6,8 @@ Method: silence, white and pink noise, mains hum and a run of tones, 30 s and 10
 -30 dB; and recorded noise without speech (the babble of ten voices is left out: it is speech). Ours beside two peers:
 the plain teacher, every window of 30 s heard greedily and believed, and faster-whisper with its defaults (beams,
 fallbacks, no voice activity detection). Words after the English normaliser, an hour. Then the word error rate of two
-sets of speech with guards and without. With and without are keywords of `transcribe`: `--with-guards` and
-`--without-guards`, as JSON.
+sets of speech with the hallucination filter and without. With and without are keywords of `transcribe`: `--with-filter`
+and `--without-filter`, as JSON.
 Limit: 0 words; and the same word error rate.
 
     python bench/hallucination.py --speech ../shared/speech
@@ -36,14 +36,14 @@ Hear = Callable[[str], str]
 
 def made(kind: str, samples: int) -> np.ndarray:
     """Sound without speech: silence, white, pink, hum (50 Hz and its odd harmonics) or tones (a melody of chords)."""
-    from whisperstill.audio.noise import pink, white
+    from whisperstill.audio.noise import pink_noise, white_noise
 
     rng = np.random.default_rng(0)
     time = np.arange(samples) / SAMPLE_RATE
     if kind == "silence":
         return np.zeros(samples, np.float32)
     if kind in ("white", "pink"):
-        sound = {"white": white, "pink": pink}[kind](samples, rng)
+        sound = {"white": white_noise, "pink": pink_noise}[kind](samples, rng)
     elif kind == "hum":
         sound = sum(np.sin(2 * np.pi * 50 * harmonic * time) / harmonic for harmonic in (1, 3, 5, 7))
     else:
@@ -81,17 +81,17 @@ def plain(name: str) -> Hear:
     """The teacher's greedy words on every window of 30 s, whatever it thinks of them."""
     import torch
 
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
     from whisperstill.audio.mel import pad_or_trim
-    from whisperstill.decode.recogniser import Recogniser
+    from whisperstill.decode.whisper_model import WhisperModel
     from whisperstill.model.checkpoints import load_checkpoint
 
-    recogniser = Recogniser(load_checkpoint(name))
+    recogniser = WhisperModel(load_checkpoint(name))
 
     def hear(path: str) -> str:
         sound = load_audio(path)
         windows = [pad_or_trim(sound[at : at + WINDOW_SAMPLES]) for at in range(0, len(sound), WINDOW_SAMPLES)]
-        heard = [recogniser.recognise(torch.from_numpy(window)[None], ["en"])[0] for window in windows]
+        heard = [recogniser.transcribe_windows(torch.from_numpy(window)[None], ["en"])[0] for window in windows]
         return " ".join(one.text for one in heard)
 
     return hear
@@ -111,11 +111,11 @@ def faster_whisper(name: str, folder: Path, threads: int) -> Hear:
 
 def words_an_hour(hear: Hear, files: list[str]) -> float:
     """Words heard in files, by their length."""
-    from whisperstill.audio.files import probe
-    from whisperstill.text.normalise import normaliser
+    from whisperstill.audio.audio_files import probe_duration
+    from whisperstill.text.normalizers import get_normalizer
 
-    words = sum(len(normaliser("english")(hear(path)).split()) for path in files)
-    return 3600 * words / sum(probe(path) for path in files)
+    words = sum(len(get_normalizer("english")(hear(path)).split()) for path in files)
+    return 3600 * words / sum(probe_duration(path) for path in files)
 
 
 def error_rate(hear: Hear, manifest: Path, clips: int | None) -> tuple[float, float, float]:
@@ -125,7 +125,7 @@ def error_rate(hear: Hear, manifest: Path, clips: int | None) -> tuple[float, fl
 
     utterances = read_corpus(str(manifest)).utterances[:clips]
     found = score(
-        [one.text or "" for one in utterances], [hear(one.audio.path) for one in utterances], normaliser="english"
+        [one.text or "" for one in utterances], [hear(one.audio.path) for one in utterances], normalizer="english"
     )
     return round(found.wer, 2), round(found.wer_low, 2), round(found.wer_high, 2)
 
@@ -136,10 +136,10 @@ def render(result: dict[str, Any]) -> str:
     lines = [f"| words an hour | {' | '.join(who)} |", "| --- |" + " ---: |" * len(who)]
     for kind, row in result["words_an_hour"].items():
         lines.append(f"| {kind} | " + " | ".join(f"{row[one]:.0f}" for one in who) + " |")
-    guards = ("guards on", "guards off")
-    lines += ["", f"| WER % (interval) | {' | '.join(guards)} |", "| --- | ---: | ---: |"]
+    columns = ("filter on", "filter off")
+    lines += ["", f"| WER % (interval) | {' | '.join(columns)} |", "| --- | ---: | ---: |"]
     for name, row in result["wer"].items():
-        cells = (f"{row[one][0]:.2f} ({row[one][1]:.2f} to {row[one][2]:.2f})" for one in guards)
+        cells = (f"{row[one][0]:.2f} ({row[one][1]:.2f} to {row[one][2]:.2f})" for one in columns)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -149,8 +149,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speech", type=Path, help="folder of the sets, each with a manifest.jsonl")
     parser.add_argument("--teacher", default="base")
-    parser.add_argument("--with-guards", default="{}", help="keywords of transcribe, as JSON")
-    parser.add_argument("--without-guards", default='{"guards": false}', help="keywords of transcribe, as JSON")
+    parser.add_argument("--with-filter", default="{}", help="keywords of transcribe, as JSON")
+    parser.add_argument(
+        "--without-filter", default='{"hallucination_filter": false}', help="keywords of transcribe, as JSON"
+    )
     parser.add_argument("--seconds", nargs="+", type=int, default=list(SECONDS), help="lengths of what is made")
     parser.add_argument("--clips", type=int, help="only the first so many of each set of speech")
     parser.add_argument("--keep-peers", action="store_true", help="peers as the results have them")
@@ -170,11 +172,11 @@ def main() -> None:
         folder = Path(place)
         files = without_speech(options.speech, folder, tuple(options.seconds))
         guarded = {
-            "guards on": ours(options.teacher, json.loads(options.with_guards)),
-            "guards off": ours(options.teacher, json.loads(options.without_guards)),
+            "filter on": ours(options.teacher, json.loads(options.with_filter)),
+            "filter off": ours(options.teacher, json.loads(options.without_filter)),
         }
         hearing = {
-            "ours": guarded["guards on"],
+            "ours": guarded["filter on"],
             "the plain teacher": plain(options.teacher),
             "faster-whisper, defaults": faster_whisper(options.teacher, folder, options.threads),
         }
@@ -195,8 +197,8 @@ def main() -> None:
     result = {
         "question": "words where nobody speaks",
         "teacher": options.teacher,
-        "with_guards": json.loads(options.with_guards),
-        "without_guards": json.loads(options.without_guards),
+        "with_filter": json.loads(options.with_filter),
+        "without_filter": json.loads(options.without_filter),
         "words_an_hour": words,
         "wer": rates,
     }

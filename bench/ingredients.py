@@ -25,12 +25,12 @@ from typing import Any, Literal
 
 from scipy.stats import t
 
-from whisperstill import FilterSettings, InitSettings, Silent, TrainSettings, carry_out
+from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings, run
+from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.distill.validation import hearing_once
-from whisperstill.files import write_whole
+from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.label.store import open_labels
-from whisperstill.records.augmentation import Augmentation
+from whisperstill.records.augment_settings import AugmentSettings
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Row:
     against: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
-    selection: Literal["spaced", "importance", "merged"] = "spaced"
+    layer_selection: Literal["spaced", "importance", "merged"] = "spaced"
     hours: float | None = None
 
 
@@ -52,34 +52,34 @@ HIDDEN = "+ last hidden states, weight 1"
 HOUR = "one hour: embedding frozen, + last hidden states, weight 0.05, one packing"
 ROWS = (
     Row(PLAIN),
-    Row(FROZEN, PLAIN, {"freeze_embedding": True}),
-    Row(LITTLE, FROZEN, {"alpha_hidden": 0.05}),
-    Row("+ last hidden states, weight 0.2", FROZEN, {"alpha_hidden": 0.2}),
-    Row(HIDDEN, FROZEN, {"alpha_hidden": 1.0}),
-    Row("last hidden states alone", HIDDEN, {"alpha_kl": 0.0, "alpha_pl": 0.0}),
+    Row(FROZEN, PLAIN, {"freeze_embed_tokens": True}),
+    Row(LITTLE, FROZEN, {"hidden_loss_weight": 0.05}),
+    Row("+ last hidden states, weight 0.2", FROZEN, {"hidden_loss_weight": 0.2}),
+    Row(HIDDEN, FROZEN, {"hidden_loss_weight": 1.0}),
+    Row("last hidden states alone", HIDDEN, {"kl_weight": 0.0, "ce_weight": 0.0}),
     Row("learning rate 2e-4", FROZEN, {"learning_rate": 2e-4}),
     Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
     Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
-    Row("one token in ten read wrongly", LITTLE, {"token_noise": 0.1}),
-    Row("one token in four read wrongly", LITTLE, {"token_noise": 0.25}),
-    Row("a tenth of the states hidden", LITTLE, {"state_masks": 0.1}),
-    Row("three tenths of the states hidden", LITTLE, {"state_masks": 0.3}),
-    Row("average over the last weights, decay 0.98", LITTLE, {"average": 0.98}),
-    Row(HOUR, None, {"freeze_embedding": True, "alpha_hidden": 0.05, "packings": 1}, hours=1.0),
-    Row("one hour: three packings", HOUR, {"packings": None}, hours=1.0),
-    Row("one hour: views, each for 2 epochs", HOUR, {"views": Augmentation(uses=2)}, hours=1.0),
-    Row("one hour: views, a new one every epoch", HOUR, {"views": Augmentation(uses=1)}, hours=1.0),
-    Row("+ what layers hand on, weight 1", LITTLE, {"targets": "live", "alpha_layers": 1.0}),
-    Row("+ where layers look, weight 1", LITTLE, {"targets": "live", "alpha_attention": 1.0}),
-    Row("the last third along the student's own words", LITTLE, {"on_policy": 0.33}),
-    Row("layers merged", LITTLE, selection="merged"),
+    Row("one token in ten read wrongly", LITTLE, {"decoder_input_noise": 0.1}),
+    Row("one token in four read wrongly", LITTLE, {"decoder_input_noise": 0.25}),
+    Row("a tenth of the states hidden", LITTLE, {"encoder_mask_prob": 0.1}),
+    Row("three tenths of the states hidden", LITTLE, {"encoder_mask_prob": 0.3}),
+    Row("average over the last weights, decay 0.98", LITTLE, {"ema_decay": 0.98}),
+    Row(HOUR, None, {"freeze_embed_tokens": True, "hidden_loss_weight": 0.05, "packing_variants": 1}, hours=1.0),
+    Row("one hour: three packings", HOUR, {"packing_variants": None}, hours=1.0),
+    Row("one hour: views, each for 2 epochs", HOUR, {"augment": AugmentSettings(epochs_per_version=2)}, hours=1.0),
+    Row("one hour: views, a new one every epoch", HOUR, {"augment": AugmentSettings(epochs_per_version=1)}, hours=1.0),
+    Row("+ what layers hand on, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
+    Row("+ where layers look, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
+    Row("the last third along the student's own words", LITTLE, {"on_policy_fraction": 0.33}),
+    Row("layers merged", LITTLE, layer_selection="merged"),
     Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
     Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
     Row("total variation", LITTLE, {"divergence": "tv"}),
     Row("skewed KL", LITTLE, {"divergence": "skewed-kl"}),
     Row("temperature 1", LITTLE, {"temperature": 1.0}),
-    Row("KL alone", LITTLE, {"alpha_pl": 0.0}),
-    Row("pseudo-labels alone", LITTLE, {"alpha_kl": 0.0}),
+    Row("KL alone", LITTLE, {"ce_weight": 0.0}),
+    Row("pseudo-labels alone", LITTLE, {"kl_weight": 0.0}),
     Row("batches of 4", LITTLE, {"batch_size": 4}),
     Row("layers 0, 4", FROZEN, layers=(0, 4)),
     Row("layers 1, 5", FROZEN, layers=(1, 5)),
@@ -112,11 +112,11 @@ def main() -> None:
         labels=Path(),
         output=Path(),
         validation=(options.validation,),
-        targets="hidden",
-        epochs=100,
+        teacher_targets="hidden",
+        num_train_epochs=100,
         learning_rate=5e-4,
         max_steps=options.steps,
-        eval_every=options.steps,
+        eval_steps=options.steps,
         warmup_steps=min(50, options.steps // 4),
     )
     asked = {"teacher": options.teacher, "steps": options.steps, "batch_size": plain.batch_size}
@@ -127,12 +127,12 @@ def main() -> None:
         if options.only and not any(part in row.name for part in options.only):
             continue
         changes = changes_of(row)
-        student = options.work / ("init-" + "-".join(map(str, row.layers or (row.selection,))))
+        student = options.work / ("init-" + "-".join(map(str, row.layers or (row.layer_selection,))))
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        carry_out(replace(initial, layers=row.layers, selection=row.selection), Silent())
+        run(replace(initial, layers=row.layers, layer_selection=row.layer_selection), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
-        drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, max_hours=row.hours)
-        carry_out(drawn, Silent())
+        drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
+        run(drawn, NullConsole())
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = found.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
@@ -140,7 +140,7 @@ def main() -> None:
                 continue
             output = options.work / f"{options.steps}-{slug}-{seed}"
             one = replace(plain, student=student, labels=labels, output=output, seed=seed)
-            report = carry_out(replace(one, **changes), Silent())
+            report = run(replace(one, **changes), NullConsole())
             if not report.finished:
                 raise SystemExit("stopped; the same command goes on")
             found[row.name] = {
@@ -155,7 +155,7 @@ def main() -> None:
             print(json.dumps(found[row.name]), flush=True)
             rows = [found[other.name] for other in ROWS if other.name in found]
             result = {"question": "what helps a small student", **asked, "rows": rows}
-            write_whole(options.output, json.dumps(result, indent=1) + "\n")
+            atomic_write(options.output, json.dumps(result, indent=1) + "\n")
     print("| run | one change to | validation WER % | difference | weights trained, M |")
     print("| --- | --- | ---: | ---: | ---: |")
     for one in found.values():
@@ -180,5 +180,5 @@ def difference(one: dict[str, Any], other: dict[str, Any] | None) -> str:
 
 if __name__ == "__main__":
     restart_with_allocator()
-    with hearing_once():
+    with shared_encoder_cache():
         main()

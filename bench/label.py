@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus import pack, read_corpus, window_waveform
-from whisperstill.label.evidence import labelled
-from whisperstill.label.schema import label_row, top_row
+from whisperstill.corpus import load_window_waveform, pack, read_corpus
+from whisperstill.label.label_quality import build_pseudo_label
+from whisperstill.label.store_schema import label_to_row, topk_to_row
 from whisperstill.label.teacher import Teacher
 from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
 
@@ -48,7 +48,7 @@ PEERS = (
 """Name, whether batched, whether evidence and top-k are taken."""
 
 
-def observe(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def token_stats(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """What our teacher notes of a step's distribution."""
     logits = logits.float()
     lse = logits.logsumexp(-1)
@@ -72,7 +72,7 @@ def main() -> None:
 
     windows = pack(read_corpus(options.manifest).utterances)[: options.windows]
     seconds = sum(window.duration for window in windows)
-    waveforms = torch.stack([torch.from_numpy(window_waveform(window)) for window in windows])
+    waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
     checkpoint = load_checkpoint(options.teacher)
     teacher = Teacher(checkpoint)
     end = teacher.vocabulary.end_of_text
@@ -91,14 +91,16 @@ def main() -> None:
         tokens = []
         for at in range(0, len(windows), options.batch_size):
             part = windows[at : at + options.batch_size]
-            visits = teacher.visit(
-                waveforms[at : at + options.batch_size], ["en"] * len(part), top=top, max_new_tokens=224
+            outputs = teacher.label_batch(
+                waveforms[at : at + options.batch_size], ["en"] * len(part), top_k=top, max_new_tokens=224
             )
-            for window, visit in zip(part, visits, strict=True):
-                found = labelled(window, visit, teacher.tokenizer, teacher.vocabulary, timestamps=False, shard="0")
+            for window, output in zip(part, outputs, strict=True):
+                found = build_pseudo_label(
+                    window, output, teacher.tokenizer, teacher.vocabulary, timestamps=False, shard="0"
+                )
                 if top > 1:
-                    label_row(found)
-                    top_row(window.id, found.tokens + ((end,) if found.ended else ()), visit.decoded.observed)
+                    label_to_row(found)
+                    topk_to_row(window.id, found.tokens + ((end,) if found.ended else ()), output.result.token_stats)
                 tokens.append(found.tokens)
         return tokens
 
@@ -128,7 +130,7 @@ def main() -> None:
                 output = peer.generate(inputs, language="en", task="transcribe", max_new_tokens=224, **asked)
                 if evidence:
                     for logits in output.logits:  # one step, all rows
-                        observe(logits)
+                        token_stats(logits)
                     output = output.sequences
                 for row in output.tolist():
                     tokens.append(tuple(token for token in row if token < end))

@@ -29,7 +29,7 @@ def join(paths: list[str], output: Path, hours: float, speech_share: float) -> N
     import numpy as np
     import soundfile
 
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
 
     left = round(hours * 3600 * SAMPLE_RATE)
     with soundfile.SoundFile(output, "w", SAMPLE_RATE, 1) as file:

@@ -1,4 +1,4 @@
-"""Which way through a long recording loses least: chunked, sequential, vad or quiet, beside the peers on equal weights?
+"""Which way through a long recording loses least: chunked, sequential, vad or silence, beside peers on equal weights?
 
 Hypothesis: overlapping chunks joined by their words come within 0.3 points of the best sequential decoding. Method:
 word error rate (Whisper's English normaliser) over longform-librispeech and longform-ljspeech, each whole; the peers
@@ -23,28 +23,28 @@ import numpy as np
 import soundfile
 import torch
 
-from whisperstill.audio.files import load_audio
+from whisperstill.atomic_io import atomic_write
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.decode.transcriber import load
 from whisperstill.evaluate.score import score
 from whisperstill.export.ctranslate2 import write_ctranslate2
-from whisperstill.files import write_whole
 from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
 from whisperstill.units import SAMPLE_RATE
 
 SETS = ("longform-librispeech", "longform-ljspeech")
 OURS: dict[str, dict[str, Any]] = {
-    "quiet": {"strategy": "quiet"},
-    "vad": {"strategy": "vad"},
-    "sequential": {"strategy": "sequential"},
-    "chunked 30 s": {"strategy": "chunked", "chunk_length": 30.0},
-    "chunked 15 s": {"strategy": "chunked", "chunk_length": 15.0},
+    "silence": {"long_form": "silence"},
+    "vad": {"long_form": "vad"},
+    "sequential": {"long_form": "sequential"},
+    "chunked 30 s": {"long_form": "chunked", "chunk_length": 30.0},
+    "chunked 15 s": {"long_form": "chunked", "chunk_length": 15.0},
 }
 PEERS = ("faster-whisper", "transformers")
 
 
 def ours(model: str, options: dict[str, Any]) -> Callable[[str], str]:
     """Our transcript of a file."""
-    transcriber = load(model, device="cpu", dtype="fp32")
+    transcriber = load(model, device="cpu", dtype="float32")
     return lambda path: transcriber.transcribe(path, language="en", **options).text
 
 
@@ -138,7 +138,7 @@ def row(model: str, way: str, recordings: list[Recording], more: dict[str, Any])
     found: dict[str, Any] = {"model": model, "way": way}
     for name in dict.fromkeys(one.set for one in recordings):
         chosen = [at for at, one in enumerate(recordings) if one.set == name]
-        scored = score([recordings[at].text for at in chosen], [texts[at] for at in chosen], normaliser="english")
+        scored = score([recordings[at].text for at in chosen], [texts[at] for at in chosen], normalizer="english")
         edits = scored.edits
         found[name] = {
             "wer": round(scored.wer, 2),
@@ -194,7 +194,7 @@ def main() -> None:
                 rows[model, way] = rows.get((model, way), {}) | one
                 print(json.dumps(one), flush=True)
                 content = {"command": "bench/longform.py", "rows": list(rows.values())}
-                write_whole(given.output, json.dumps(content, indent=1) + "\n")
+                atomic_write(given.output, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

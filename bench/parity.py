@@ -34,10 +34,10 @@ import torch
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.corpus import read_corpus, utterance_waveform
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_huggingface
-from whisperstill.model.checkpoints.ctranslate2 import model_files
+from whisperstill.corpus import load_utterance_waveform, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve_checkpoint, write_huggingface
+from whisperstill.model.checkpoints.ctranslate2 import find_model_files
 from whisperstill.model.dims import Dims
 from whisperstill.records import Utterance
 from whisperstill.units import MAX_NEW_TOKENS
@@ -50,20 +50,20 @@ Greedy = Callable[[Tensor, str], list[list[int]]]
 
 def window_of(utterance: Utterance) -> Tensor:
     """One clip, cut or padded to 30 s."""
-    return torch.from_numpy(pad_or_trim(utterance_waveform(utterance)))
+    return torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance)))
 
 
-def ours(recogniser: Recogniser) -> Greedy:
+def ours(recogniser: WhisperModel) -> Greedy:
     """Tokens of whisperstill."""
 
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
         heard = recogniser.decode(recogniser.encode(waveforms), [language] * len(waveforms))
-        return [list(one.decoded.tokens) for one in heard]
+        return [list(one.result.tokens) for one in heard]
 
     return tokens
 
 
-def of_transformers(peer: Any, recogniser: Recogniser) -> Greedy:
+def of_transformers(peer: Any, recogniser: WhisperModel) -> Greedy:
     """Tokens of transformers' `generate`."""
     vocabulary = recogniser.vocabulary
 
@@ -73,7 +73,7 @@ def of_transformers(peer: Any, recogniser: Recogniser) -> Greedy:
         said = {"language": language, "task": "transcribe"} if vocabulary.multilingual else {}
         limits = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
         rows = peer.generate(features, force_unique_generate_call=True, **limits, **said).tolist()
-        start, end = list(vocabulary.start(language)), vocabulary.end_of_text
+        start, end = list(vocabulary.sot_sequence(language)), vocabulary.end_of_text
         assert all(row[: len(start)] == start for row in rows)
         rows = [row[len(start) :] for row in rows]
         return [row[: row.index(end)] if end in row else row for row in rows]
@@ -81,13 +81,13 @@ def of_transformers(peer: Any, recogniser: Recogniser) -> Greedy:
     return tokens
 
 
-def of_ctranslate2(peer: Any, recogniser: Recogniser) -> Greedy:
+def of_ctranslate2(peer: Any, recogniser: WhisperModel) -> Greedy:
     """Tokens of CTranslate2; its `max_length` counts twice what may follow the start tokens."""
     import ctranslate2
 
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
         features = ctranslate2.StorageView.from_array(log_mel(waveforms, recogniser.dims.mels).numpy())
-        start = [list(recogniser.vocabulary.start(language))] * len(waveforms)
+        start = [list(recogniser.vocabulary.sot_sequence(language))] * len(waveforms)
         rules = {"suppress_blank": True, "suppress_tokens": [-1], "max_length": 2 * MAX_NEW_TOKENS}
         return [found.sequences_ids[0] for found in peer.generate(features, start, beam_size=1, **rules)]
 
@@ -104,15 +104,15 @@ def first_difference(left: list[int], right: list[int]) -> int | None:
 
 
 @torch.inference_mode()
-def forced_logits(recogniser: Recogniser, states: Tensor, tokens: list[int]) -> Tensor:
+def forced_logits(recogniser: WhisperModel, states: Tensor, tokens: list[int]) -> Tensor:
     """Our logits at each of the tokens."""
     decoder, row = recogniser.network.decoder, torch.tensor([tokens])
-    hidden = decoder(row, torch.zeros(1, dtype=torch.long), decoder.forced(states))
+    hidden = decoder(row, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))
     return decoder.logits(hidden[0])
 
 
 def difference(
-    recogniser: Recogniser, utterance: Utterance, language: str, mine: list[int], other: list[int], alone: list[int]
+    recogniser: WhisperModel, utterance: Utterance, language: str, mine: list[int], other: list[int], alone: list[int]
 ) -> dict[str, Any]:
     """What is to be known about a clip whose outputs part."""
     at = first_difference(mine, other)
@@ -120,7 +120,7 @@ def difference(
     end = recogniser.vocabulary.end_of_text
     tokens = [(*sequence, end)[at] for sequence in (mine, other)]
     states = recogniser.encode(window_of(utterance)[None])
-    logits = forced_logits(recogniser, states, [*recogniser.vocabulary.start(language), *mine[:at]])[-1]
+    logits = forced_logits(recogniser, states, [*recogniser.vocabulary.sot_sequence(language), *mine[:at]])[-1]
     return {
         "id": utterance.id,
         "position": at,
@@ -134,7 +134,7 @@ def difference(
 
 
 def compare_tokens(
-    recogniser: Recogniser, others: dict[str, Greedy], utterances: list[Utterance], batch_size: int
+    recogniser: WhisperModel, others: dict[str, Greedy], utterances: list[Utterance], batch_size: int
 ) -> dict[str, Any]:
     """Counts and differences of one set."""
     differences: dict[str, list[dict[str, Any]]] = {name: [] for name in others}
@@ -166,7 +166,7 @@ def compare_tokens(
 
 @torch.inference_mode()
 def compare_logits(
-    recogniser: Recogniser, directory: Path, windows: list[Tensor], forced: Callable[[Tensor], list[int]]
+    recogniser: WhisperModel, directory: Path, windows: list[Tensor], forced: Callable[[Tensor], list[int]]
 ) -> dict[str, Any]:
     """Largest differences of states and logits; `forced` gives the tokens for a window's states."""
     peers = {kind: load_transformers(directory, kind) for kind in ("sdpa", "eager")}
@@ -216,9 +216,9 @@ def load_ctranslate2(name: str, directory: Path, threads: int) -> Any:
     import ctranslate2
 
     directory.mkdir()
-    paths = resolve(name).paths
+    paths = resolve_checkpoint(name).paths
     with (directory / "model.bin").open("wb") as whole:
-        for part in model_files(paths):
+        for part in find_model_files(paths):
             with part.open("rb") as piece:
                 shutil.copyfileobj(piece, whole)
     for path in paths:
@@ -233,7 +233,7 @@ def random_checkpoint() -> Checkpoint:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     from small_models import make_checkpoint, make_tokenizer
 
-    sizes = {"mels": 128, "vocab": 51866, "width": 1280, "encoder_heads": 20, "decoder_heads": 20}
+    sizes = {"mels": 128, "vocab_size": 51866, "width": 1280, "encoder_heads": 20, "decoder_heads": 20}
     checkpoint = make_checkpoint(Dims(**sizes, encoder_layers=2, decoder_layers=2), make_tokenizer(50257, 100))
     for name, tensor in checkpoint.state.items():
         if name.endswith("norm.weight"):
@@ -246,14 +246,14 @@ def random_checkpoint() -> Checkpoint:
 def measure(name: str, speech: Path, clips: int | None, batch_size: int, threads: int) -> Iterator[tuple[str, Any]]:
     """One trained model: (what was compared, result), each as soon as it is there."""
     checkpoint = load_checkpoint(name)
-    recogniser = Recogniser(checkpoint, dtype=torch.float32)
+    recogniser = WhisperModel(checkpoint, dtype=torch.float32)
     with tempfile.TemporaryDirectory() as folder:
         written = write_huggingface(checkpoint, Path(folder) / "huggingface")
         listed = {kind: read_corpus(speech / kind / "manifest.jsonl").utterances[:clips] for kind in SETS[name]}
 
         def transcript(states: Tensor) -> list[int]:
-            said = recogniser.decode(states, ["en"])[0].decoded
-            return [*recogniser.vocabulary.start("en"), *said.tokens, recogniser.vocabulary.end_of_text]
+            said = recogniser.decode(states, ["en"])[0].result
+            return [*recogniser.vocabulary.sot_sequence("en"), *said.tokens, recogniser.vocabulary.end_of_text]
 
         windows = [window_of(one) for one in listed[ENGLISH[0]][:10]]
         yield "logits", compare_logits(recogniser, written, windows, transcript)
@@ -268,12 +268,12 @@ def measure(name: str, speech: Path, clips: int | None, batch_size: int, threads
 def measure_random(speech: Path, clips: int) -> dict[str, Any]:
     """Logits of the random network along 50 random text tokens a clip."""
     checkpoint = random_checkpoint()
-    recogniser = Recogniser(checkpoint, dtype=torch.float32)
+    recogniser = WhisperModel(checkpoint, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
 
     def text(_: Tensor) -> list[int]:
         tokens = torch.randint(recogniser.vocabulary.end_of_text, (50,), generator=generator)
-        return [*recogniser.vocabulary.start("en"), *tokens.tolist()]
+        return [*recogniser.vocabulary.sot_sequence("en"), *tokens.tolist()]
 
     utterances = read_corpus(speech / ENGLISH[0] / "manifest.jsonl").utterances[:clips]
     with tempfile.TemporaryDirectory() as folder:

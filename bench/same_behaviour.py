@@ -33,6 +33,7 @@ NAMES = {
     "log every": ("--logging-steps", "--log-every"),
     "chunked": ("--long_form", "--longform", "--long_form_strategy", "--strategy"),
     "filter": ("--no_hallucination_filter", "--no_guards"),
+    "epochs": ("--num-train-epochs", "--epochs"),
     "teacher targets": ("--teacher-targets", "--targets"),
 }
 """What is asked for -> its spellings, newest first."""
@@ -153,7 +154,7 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
 
     # 2. Thirty training steps, from the stored top-k logits and states.
     checkout.run("init", "--teacher", "tiny.en", "--decoder-layers", 2, "--output", start)
-    steps = ("--max-steps", 30, "--epochs", 100, "--batch-size", 4, "--warmup-steps", 5)
+    steps = ("--max-steps", 30, checkout.name("train", "epochs"), 100, "--batch-size", 4, "--warmup-steps", 5)
     log = (checkout.name("train", "log every"), 1, checkout.name("train", "max grad norm"), 1.0)
     checkout.run("train", "--student", start, "--labels", filtered, "--output", student, *steps, *log, *dtype)
     found["train"] = {

@@ -26,24 +26,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from whisperstill.audio.files import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.decode.diagonal import merge_tokens
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.seams import merge
-from whisperstill.decode.stitching import Stitching
-from whisperstill.decode.transcript import Word
-from whisperstill.decode.words import align_words
+from whisperstill.decode.longform.chunk_merge import find_merge_point
+from whisperstill.decode.longform.chunk_merger import ChunkMerger
+from whisperstill.decode.output.transcript import Word
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.decode.word_timestamps.align import align_words
 from whisperstill.evaluate.score import score
 from whisperstill.evaluate.seams import (
-    Located,
+    LocatedError,
+    MergeErrors,
     Reference,
-    SeamErrors,
-    against_reference,
-    against_windows,
-    between_seams,
-    count_near,
-    heard_by,
+    count_errors_against_windows,
+    count_errors_near,
+    find_recognized_words,
+    locate_errors_in_recording,
+    midpoints_between,
 )
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.units import SAMPLE_RATE
@@ -96,9 +96,9 @@ class Ear:
         self.model, self.cache = model, cache
 
     @cached_property
-    def recogniser(self) -> Recogniser:
+    def recogniser(self) -> WhisperModel:
         """In float32: what is heard does not depend on the machine."""
-        return Recogniser(load_checkpoint(self.model), dtype=torch.float32)
+        return WhisperModel(load_checkpoint(self.model), dtype=torch.float32)
 
     def hear(self, recording: Recording, stretches: Sequence[tuple[float, float]], name: str) -> list[Chunk]:
         """The chunks of these seconds; `name` is that of their file in the cache."""
@@ -128,7 +128,7 @@ class Ear:
             Chunk(
                 begin,
                 end,
-                list(one.decoded.tokens),
+                list(one.result.tokens),
                 [Word(begin + word.start, begin + word.end, word.word, word.probability) for word in found],
             )
             for (begin, end), one, found in zip(stretches, heard, words, strict=True)
@@ -136,10 +136,10 @@ class Ear:
 
     def token_words(self, chunk: Chunk) -> list[Word]:
         """For each token the word it belongs to."""
-        groups = self.recogniser.tokenizer.words(chunk.tokens, "en")
+        groups = self.recogniser.tokenizer.split_to_word_tokens(chunk.tokens, "en")
         words: list[Word] = []
         for group, word in zip(groups, chunk.words, strict=True):
-            words += [word] * (group.last - group.first)
+            words += [word] * (group.token_end - group.token_start)
         return words
 
 
@@ -153,18 +153,18 @@ def stretches_of(seconds: float, length: float) -> list[tuple[float, float]]:
 
 def by_words(ear: Ear, recording: Recording, chunks: Sequence[Chunk], length: float) -> tuple[list[Word], int]:
     """Our merge, and how many seams needed a window of their own."""
-    stitching, words, again = Stitching("en"), [], 0
+    stitching, words, again = ChunkMerger("en"), [], 0
     before: Chunk | None = None
     for chunk in chunks:
-        if before is not None and not stitching.agrees(chunk.words, chunk.begin):
+        if before is not None and not stitching.can_merge(chunk.words, chunk.begin):
             middle = (chunk.begin + before.end) / 2
             stretch = (max(0.0, middle - length / 2), min(recording.seconds, middle + length / 2))
             centre = ear.hear(recording, [stretch], f"{length:g}-centred")[0]
-            after = merge(centre.words, chunk.words, chunk.begin, centre.end, "en")
-            if after and stitching.agrees(centre.words, centre.begin):
-                words += stitching.add(centre.words, centre.begin, centre.end)
+            after = find_merge_point(centre.words, chunk.words, chunk.begin, centre.end, "en")
+            if after and stitching.can_merge(centre.words, centre.begin):
+                words += stitching.add_chunk(centre.words, centre.begin, centre.end)
             again += 1
-        words += stitching.add(chunk.words, chunk.begin, chunk.end)
+        words += stitching.add_chunk(chunk.words, chunk.begin, chunk.end)
         before = chunk
     return words + stitching.finish(), again
 
@@ -175,8 +175,8 @@ def by_diagonal(ear: Ear, chunks: Sequence[Chunk]) -> list[Word]:
     places = merge_tokens([chunk.tokens for chunk in chunks])
     tokens = [chunks[chunk].tokens[place] for chunk, place in places]
     words = []
-    for group in ear.recogniser.tokenizer.words(tokens, "en"):
-        chunk, place = places[group.first]
+    for group in ear.recogniser.tokenizer.split_to_word_tokens(tokens, "en"):
+        chunk, place = places[group.token_start]
         owner = owners[chunk][place]
         words.append(Word(owner.start, owner.end, group.text, owner.probability))
     return words
@@ -187,25 +187,25 @@ class Tally:
     """What one method did in all recordings."""
 
     texts: list[str] = field(default_factory=list)
-    at_seams: SeamErrors = field(default_factory=SeamErrors)
-    background: SeamErrors = field(default_factory=SeamErrors)
-    windows: SeamErrors = field(default_factory=SeamErrors)
+    at_seams: MergeErrors = field(default_factory=MergeErrors)
+    background: MergeErrors = field(default_factory=MergeErrors)
+    windows: MergeErrors = field(default_factory=MergeErrors)
 
     def row(self, references: list[str]) -> dict[str, Any]:
         """For the results."""
-        found: dict[str, Any] = {"wer": round(score(references, self.texts, normaliser="english").wer, 2)}
+        found: dict[str, Any] = {"wer": round(score(references, self.texts, normalizer="english").wer, 2)}
         for name, errors in (("at_seams", self.at_seams), ("between", self.background), ("windows", self.windows)):
-            if errors.seams:
+            if errors.merge_points:
                 found[name] = {
-                    "places": errors.seams,
-                    "doubled": errors.doubled,
+                    "places": errors.merge_points,
+                    "duplicated": errors.duplicated,
                     "inserted": errors.inserted,
-                    "lost": errors.lost,
-                    "avoidable": errors.avoidable,
-                    "per_100": round(errors.rate, 1),
-                    "merge_per_100": round(errors.merge_rate, 1),
+                    "deleted": errors.deleted,
+                    "avoidable": errors.deleted_by_merge,
+                    "per_100": round(errors.error_rate, 1),
+                    "merge_per_100": round(errors.merge_error_rate, 1),
                 }
-        found["excess_per_100"] = round(self.at_seams.rate - self.background.rate, 1)
+        found["excess_per_100"] = round(self.at_seams.error_rate - self.background.error_rate, 1)
         return found
 
 
@@ -219,7 +219,9 @@ def measure(ear: Ear, recordings: Sequence[Recording], length: float, centred: b
         seams = [(after[0] + before[1]) / 2 for before, after in pairwise(stretches)]
         ours, redone = by_words(ear, recording, chunks, length)
         again += redone
-        heard = heard_by([(chunk.begin, chunk.end, chunk.words) for chunk in chunks], recording.reference, "en")
+        heard = find_recognized_words(
+            [(chunk.begin, chunk.end, chunk.words) for chunk in chunks], recording.reference, "en"
+        )
         centres = []
         if centred:
             around = [(max(0.0, at - length / 2), min(recording.seconds, at + length / 2)) for at in seams]
@@ -227,12 +229,12 @@ def measure(ear: Ear, recordings: Sequence[Recording], length: float, centred: b
         for method, words in (("words", ours), ("diagonal", by_diagonal(ear, chunks))):
             tally = tallies[method]
             tally.texts.append("".join(word.word for word in words))
-            found = against_reference(words, recording.reference, "en")
-            tally.at_seams += count_near(found, seams, length / 6, heard)
-            tally.background += count_near(found, between_seams(seams), length / 6, heard)
+            found = locate_errors_in_recording(words, recording.reference, "en")
+            tally.at_seams += count_errors_near(found, seams, length / 6, heard)
+            tally.background += count_errors_near(found, midpoints_between(seams), length / 6, heard)
             if centres:
                 windows = [(at, chunk.words) for at, chunk in zip(seams, centres, strict=True)]
-                tally.windows += against_windows(words, windows, length / 6, "en")
+                tally.windows += count_errors_against_windows(words, windows, length / 6, "en")
             if show:
                 display(recording, method, words, found, heard, chunks, seams, length / 6)
     references = [recording.text for recording in recordings]
@@ -253,7 +255,7 @@ def display(
     recording: Recording,
     method: str,
     words: Sequence[Word],
-    found: Sequence[Located],
+    found: Sequence[LocatedError],
     heard: set[int],
     chunks: Sequence[Chunk],
     seams: Sequence[float],
@@ -264,7 +266,8 @@ def display(
         errors = [
             one
             for one in found
-            if abs(one.time - seam) <= radius and (one.kind == "doubled" or (one.kind == "lost" and one.place in heard))
+            if abs(one.time - seam) <= radius
+            and (one.kind == "duplicated" or (one.kind == "deleted" and one.word_index in heard))
         ]
         if errors:
             print(
@@ -295,7 +298,9 @@ def main() -> None:
                 path = options.speech / folder / entry["audio"]
                 spoken = [(part["text"], float(part["start"]), float(part["end"])) for part in entry["segments"]]
                 seconds = len(load_audio(str(path))) / SAMPLE_RATE
-                recordings.append(Recording(entry["id"], path, entry["text"], Reference.of(spoken, "en"), seconds))
+                recordings.append(
+                    Recording(entry["id"], path, entry["text"], Reference.from_utterances(spoken, "en"), seconds)
+                )
     rows: dict[tuple[str, float], dict[str, Any]] = {}
     if options.output.exists():
         rows = {(row["model"], row["chunk_s"]): row for row in json.loads(options.output.read_text())["rows"]}
@@ -314,8 +319,8 @@ def main() -> None:
             one = row[method]
             at, background = one["at_seams"], one["between"]
             print(
-                f"| {row['model']} | {row['chunk_s']:g} | {method} | {one['wer']:.2f} | {at['doubled']} | "
-                f"{at['avoidable']} | {at['merge_per_100']:.1f} | {at['lost']} | {background['lost']} |"
+                f"| {row['model']} | {row['chunk_s']:g} | {method} | {one['wer']:.2f} | {at['duplicated']} | "
+                f"{at['avoidable']} | {at['merge_per_100']:.1f} | {at['deleted']} | {background['deleted']} |"
             )
 
 

@@ -4,14 +4,14 @@ Hypothesis: what a teacher thinks of a text that it reads, and what a smaller mo
 wrong (word error rate above 40 %) from good ones; a student taught by what is kept is as good as one taught by an
 oracle's choice.
 Method: the teacher's own labels of read English, three in ten spoiled on purpose, in equal parts: another clip's text,
-a loop, a phrase put in, the second half cut off. The teacher reads them (`label --transcripts corpus`). A fifth of the
-speakers are calibrated on with their true word error rates; the area under the curve is over all other speakers. Then
-students of the same steps and seeds: of all labels, of those predicted to be good, of those that are (oracle). The word
-error rate is of held-out speakers.
+a loop, a phrase put in, the second half cut off. The teacher reads them (`label --label-source reference`). A fifth of
+the speakers are calibrated on with their true word error rates; the area under the curve is over all other speakers.
+Then students of the same steps and seeds: of all labels, of those predicted to be good, of those that are (oracle). The
+word error rate is of held-out speakers.
 Limit: an area of 1, and the oracle.
 
-    python bench/spoiled.py --labels runs/mini-librispeech/labels --manifest train.jsonl --proxy runs/tiny.en/labels \\
-        --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
+    python bench/spoiled.py --labels runs/mini-librispeech/labels --manifest train.jsonl \\
+        --second-opinion runs/tiny.en/labels --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
 """
 
 import argparse
@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from whisperstill import InitSettings, LabelSettings, Silent, TrainSettings, carry_out
+from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings, run
+from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.distill.validation import hearing_once
+from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.evaluate.score import score
-from whisperstill.files import write_whole
-from whisperstill.label.prediction import figures, opinions, predict
+from whisperstill.label.filter_decisions import DecisionRow, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
-from whisperstill.label.verdicts import Row, write_verdicts
+from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions
 
 SPOILED = 0.3
 BAD = 40.0
@@ -84,17 +84,17 @@ def calibration(speakers: Sequence[str], seed: int) -> Bools:
 def trained(name: str, kept: Sequence[bool], seed: int, store: LabelStore, given: argparse.Namespace) -> float:
     """Word error rate of a student of these utterances."""
     rows = []
-    verdicts = iter(kept)
-    for labelled in store.labelled():
-        for seen in labelled.evidence:
-            stays = next(verdicts)
+    decisions = iter(kept)
+    for labelled in store.read_labels():
+        for seen in labelled.quality:
+            stays = next(decisions)
             utterance = seen.utterance
             rule = "" if stays else name
-            row = Row(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0, 1.0)
+            row = DecisionRow(labelled.window.id, utterance.id, utterance.corpus, stays, rule, 0.0, None, 0, 0.0, 1.0)
             rows.append(row)
     folder = given.work / name.replace(" ", "-")
-    write_verdicts(folder / "filtered", store.directory, rows, {"settings": {}})
-    carry_out(InitSettings(teacher=given.teacher, output=given.work / "init"), Silent())
+    write_decisions(folder / "filtered", store.directory, rows, {"settings": {}})
+    run(InitSettings(teacher=given.teacher, output=given.work / "init"), NullConsole())
     settings = TrainSettings(
         student=given.work / "init",
         labels=folder / "filtered",
@@ -102,15 +102,15 @@ def trained(name: str, kept: Sequence[bool], seed: int, store: LabelStore, given
         seed=seed,
         validation=(given.validation,),
         max_steps=given.steps,
-        epochs=1000,
+        num_train_epochs=1000,
         learning_rate=5e-4,
         warmup_steps=25,
-        freeze_embedding=True,
-        targets="hidden",
-        alpha_hidden=0.05,
-        eval_every=0,
+        freeze_embed_tokens=True,
+        teacher_targets="hidden",
+        hidden_loss_weight=0.05,
+        eval_steps=0,
     )
-    report = carry_out(settings, Silent())
+    report = run(settings, NullConsole())
     if not report.finished:
         raise SystemExit("stopped; the same command goes on")
     print(name, seed, round(report.best_wer, 2), flush=True)
@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="the teacher's labels of the manifest, or of more")
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--proxy", type=Path, required=True, help="another model's labels of the manifest")
+    parser.add_argument("--second-opinion", type=Path, required=True, help="another model's labels of the manifest")
     parser.add_argument("--validation", required=True)
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--steps", type=int, default=150)
@@ -136,9 +136,9 @@ def main() -> None:
 
     written = {
         seen.utterance.id: seen.text
-        for labelled in open_labels(given.labels).labelled()
-        if labelled.window.packing == 0
-        for seen in labelled.evidence
+        for labelled in open_labels(given.labels).read_labels()
+        if labelled.window.packing_variant == 0
+        for seen in labelled.quality
     }
     lines = [json.loads(line) for line in given.manifest.read_text().splitlines()]
     references = {line["id"]: line["text"] for line in lines}
@@ -150,22 +150,22 @@ def main() -> None:
         if line["id"] in texts
     ]
     manifest = given.work / "spoiled.jsonl"
-    write_whole(manifest, "".join(json.dumps(line) + "\n" for line in kept_lines))
+    atomic_write(manifest, "".join(json.dumps(line) + "\n" for line in kept_lines))
     labelling = LabelSettings(
         teacher=given.teacher,
         manifest=(str(manifest),),
         output=given.work / "labels",
-        states="bf16",
-        transcripts="corpus",
+        encoder_states="bfloat16",
+        label_source="reference",
         language="en",
     )
-    carry_out(labelling, Silent())
+    run(labelling, NullConsole())
     store = open_labels(given.work / "labels")
-    labels = list(store.labelled())
-    names = [seen.utterance.id for labelled in labels for seen in labelled.evidence]
-    truth = [score([references[name]], [texts[name]], normaliser="english").wer for name in names]
+    labels = list(store.read_labels())
+    names = [seen.utterance.id for labelled in labels for seen in labelled.quality]
+    truth = [score([references[name]], [texts[name]], normalizer="english").wer for name in names]
     bad = [wer > BAD for wer in truth]
-    speakers = [seen.utterance.speaker or seen.utterance.id for labelled in labels for seen in labelled.evidence]
+    speakers = [seen.utterance.speaker or seen.utterance.id for labelled in labels for seen in labelled.quality]
     calibrated = calibration(speakers, given.seed)
     known = [wer if seen else None for wer, seen in zip(truth, calibrated, strict=True)]
     unseen = np.flatnonzero(~calibrated)
@@ -179,14 +179,14 @@ def main() -> None:
         "students": {},
     }
     predicted = {}
-    heard_by = {name: text for (_, name), text in opinions(open_labels(given.proxy)).items()}
-    corpus = {seen.utterance.id: seen.utterance.corpus for one in labels for seen in one.evidence}
+    heard_by = {name: text for (_, name), text in read_second_opinions(open_labels(given.second_opinion)).items()}
+    corpus = {seen.utterance.id: seen.utterance.corpus for one in labels for seen in one.quality}
     others = {(corpus[name], name): heard_by[name] for name in names}
     for kind, heard in (("evidence", None), ("evidence and a second opinion", others)):
-        rows = figures(store, labels, heard)
-        predicted[kind] = predict(rows, known, speakers, given.seed).wer
+        rows = build_features(store, labels, heard)
+        predicted[kind] = predict_wer(rows, known, speakers, given.seed).wer
         result["area"][kind] = area(predicted[kind][unseen].tolist(), [bad[at] for at in unseen])
-    logprobs = [seen.mean_logprob for labelled in labels for seen in labelled.evidence]
+    logprobs = [seen.mean_logprob for labelled in labels for seen in labelled.quality]
     result["area"]["mean log-probability alone"] = area([-logprobs[at] for at in unseen], [bad[at] for at in unseen])
     print(json.dumps(result), flush=True)
     choices = {
@@ -195,14 +195,14 @@ def main() -> None:
         "predicted from evidence alone": (predicted["evidence"] <= BAD / 2).tolist(),
         "oracle": [wer <= BAD / 2 for wer in truth],
     }
-    with hearing_once():
+    with shared_encoder_cache():
         for name, kept in choices.items():
             one: dict[str, Any] = {"kept": int(sum(kept)), "wer": {}}
             result["students"][name] = one
             for seed in given.seeds:
                 one["wer"][str(seed)] = trained(name, kept, seed, store, given)
                 result["command"] = f"bench/spoiled.py --steps {given.steps} --seed {given.seed}"
-                write_whole(given.output, json.dumps(result, indent=1) + "\n")
+                atomic_write(given.output, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

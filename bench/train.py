@@ -30,26 +30,26 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus.waveform import window_waveform
-from whisperstill.distill.checkpointing import trained
-from whisperstill.distill.examples import Drawing, Example, examples
-from whisperstill.distill.matching import Matching
-from whisperstill.distill.objective import Weights
-from whisperstill.distill.ranks import Ranks
-from whisperstill.distill.source import BatchSource, TargetKind, TeacherDecoder
-from whisperstill.distill.step import accumulate
-from whisperstill.files import write_whole
+from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.distill.data_loader import DataLoader, TargetKind, TeacherTargetSource
+from whisperstill.distill.dataset import ExampleOptions, TrainingExample, build_examples
+from whisperstill.distill.distillation_loss import LossConfig
+from whisperstill.distill.feature_losses import FeatureLossConfig
+from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.train_step import accumulate_gradients
+from whisperstill.distill.training_checkpoint import trainable_parameters
+from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.store import LabelStore, open_labels
-from whisperstill.label.verdicts import read_verdicts
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.model.device import choose_dtype
-from whisperstill.model.student import choose_layers, make_student
+from whisperstill.model.student_init import make_student, select_spaced_layers
 from whisperstill.model.whisper import Whisper
-from whisperstill.stages.estimate import cross_operations, encoder_operations, sizes_of, token_operations
+from whisperstill.stages.estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
 from whisperstill.text.vocabulary import Vocabulary
 
-WEIGHTS = Weights(alpha_kl=0.8, alpha_pl=1.0, temperature=2.0)
+WEIGHTS = LossConfig(kl_weight=0.8, ce_weight=1.0, temperature=2.0)
 RATE, CLIP = 1e-4, 1.0
 IGNORED = -100
 
@@ -59,7 +59,7 @@ class Task:
     """What everybody trains on."""
 
     store: LabelStore
-    found: list[Example]
+    found: list[TrainingExample]
     teacher: Checkpoint
     student: Checkpoint
     vocabulary: Vocabulary
@@ -75,19 +75,23 @@ def ours(task: Task, kind: TargetKind, from_store: bool, dtype: torch.dtype, fro
     student.requires_grad_(False)
     student.decoder.requires_grad_(True)
     student.decoder.embedding.requires_grad_(not frozen)
-    live = None
-    if kind == "live":
-        live = Whisper.from_state(task.teacher.dims, task.teacher.state, dtype)
-    original = live.decoder.embedding.weight if live else student.decoder.embedding.weight.detach().clone()
+    teacher = None
+    if kind == "online":
+        teacher = Whisper.from_state(task.teacher.dims, task.teacher.state, dtype)
+    original = teacher.decoder.embedding.weight if teacher else student.decoder.embedding.weight.detach().clone()
     encoder = student if dtype == torch.float32 else Whisper.from_state(task.student.dims, task.student.state, dtype)
-    source = BatchSource(task.store, encoder, task.vocabulary, Drawing(), kind, WEIGHTS.temperature, from_store, False)
-    decoder = TeacherDecoder(original, live)
-    weights = list(trained(student).values())
+    source = DataLoader(
+        task.store, encoder, task.vocabulary, ExampleOptions(), kind, WEIGHTS.temperature, from_store, False
+    )
+    decoder = TeacherTargetSource(original, teacher)
+    weights = list(trainable_parameters(student).values())
     optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0, fused=True)
 
     def step() -> float:
         student.zero_grad(set_to_none=True)
-        _, loss = accumulate(student, decoder, [source.load(task.found, 0)], WEIGHTS, Matching(), dtype, Ranks())
+        _, loss = accumulate_gradients(
+            student, decoder, [source.load(task.found, 0)], WEIGHTS, FeatureLossConfig(), dtype, ProcessGroup()
+        )
         torch.nn.utils.clip_grad_norm_(weights, CLIP)
         optimiser.step()
         return loss
@@ -111,12 +115,12 @@ def reference(task: Task, pad: int, dtype: torch.dtype, folder: Path) -> tuple[S
     student.train()
     student.model.encoder.requires_grad_(False)
     features = WhisperFeatureExtractor.from_pretrained(folder / "student")
-    waves = [window_waveform(one.labelled.window) for one in task.found]
+    waves = [load_window_waveform(one.label.window) for one in task.found]
     mel = features(waves, sampling_rate=16_000, return_tensors="pt").input_features
     decoder_ids, labels = [], []
     for one in task.found:
-        start = task.vocabulary.start(one.labelled.language)
-        whole = (*start, *one.labelled.tokens, task.vocabulary.end_of_text)
+        start = task.vocabulary.sot_sequence(one.label.language)
+        whole = (*start, *one.label.tokens, task.vocabulary.end_of_text)
         kept = [IGNORED] * (len(start) - 1) + list(whole[len(start) :])
         rest = pad - len(kept)
         decoder_ids.append([*whole[:-1], *[task.vocabulary.end_of_text] * rest])
@@ -140,7 +144,7 @@ def reference(task: Task, pad: int, dtype: torch.dtype, folder: Path) -> tuple[S
             scored = (targets != IGNORED).unsqueeze(-1)
             apart = F.kl_div(soft, sharp, reduction="none") * scored
             divergence = apart.sum() / scored.sum() * t**2
-            loss = WEIGHTS.alpha_pl * entropy + WEIGHTS.alpha_kl * divergence
+            loss = WEIGHTS.ce_weight * entropy + WEIGHTS.kl_weight * divergence
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, CLIP)
         optimiser.step()
@@ -153,34 +157,36 @@ def contenders(dtypes: list[torch.dtype]) -> dict[str, Callable[[Task, Path], tu
     """Everybody, by name."""
     found: dict[str, Callable[[Task, Path], tuple[Step, Any]]] = {}
     for dtype in dtypes:
-        kind = "fp32" if dtype == torch.float32 else "bf16"
+        kind = "float32" if dtype == torch.float32 else "bfloat16"
         for pad in (448, 128):
             found[f"reference, labels padded to {pad}, {kind}"] = lambda task, folder, p=pad, d=dtype: reference(
                 task, p, d, folder
             )
-        found[f"ours, nothing from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "live", False, d)
-        found[f"ours, from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "top", True, d)
+        found[f"ours, nothing from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "online", False, d)
+        found[f"ours, from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "topk", True, d)
         found[f"ours, from the store, embedding frozen, {kind}"] = lambda task, _, d=dtype: ours(
-            task, "top", True, d, True
+            task, "topk", True, d, True
         )
     return found
 
 
 def task_of(given: argparse.Namespace) -> Task:
     """The windows of one step."""
-    labels, verdicts = given.labels, None
+    labels, decisions = given.labels, None
     if (labels / "filter.json").exists():
-        labels, verdicts = read_verdicts(labels)
+        labels, decisions = read_decisions(labels)
     store = open_labels(labels)
     teacher = load_checkpoint(given.teacher)
-    vocabulary = Vocabulary.of(teacher.dims.vocab)
-    whole = [one for one in examples(store.labelled(), verdicts, vocabulary.end_of_text) if all(one.kept)]
-    chosen = random.Random(0).sample([one for one in whole if one.labelled.ended], given.batch_size)
+    vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
+    whole = [
+        one for one in build_examples(store.read_labels(), decisions, vocabulary.end_of_text) if all(one.utterance_mask)
+    ]
+    chosen = random.Random(0).sample([one for one in whole if one.label.ended], given.batch_size)
     return Task(
         store,
         chosen,
         teacher,
-        make_student(teacher, choose_layers(teacher.dims.decoder_layers, given.layers)),
+        make_student(teacher, select_spaced_layers(teacher.dims.decoder_layers, given.layers)),
         vocabulary,
     )
 
@@ -190,7 +196,7 @@ def equal(task: Task, folder: Path) -> dict[str, float]:
     step, theirs = reference(task, 448, torch.float32, folder)
     their_loss = step()
     gradients = {name: weight.grad for name, weight in theirs.named_parameters() if weight.grad is not None}
-    step, mine = ours(task, "live", False, torch.float32)
+    step, mine = ours(task, "online", False, torch.float32)
     my_loss = step()
     # Their gradients, read as if they were a checkpoint's weights, have our names and our fused rows.
     as_weights = {name: gradients.get(name, torch.zeros_like(weight)) for name, weight in theirs.named_parameters()}
@@ -203,7 +209,7 @@ def equal(task: Task, folder: Path) -> dict[str, float]:
     read = load_checkpoint(str(folder / "gradients")).state
     apart = {
         name: float((weight.grad - read[name]).abs().max() / read[name].abs().max())
-        for name, weight in trained(mine).items()
+        for name, weight in trainable_parameters(mine).items()
         if weight.grad is not None
     }
     worst = max(apart, key=lambda name: apart[name])
@@ -264,8 +270,8 @@ def main() -> None:
                 print(f"{turn} {who}: {took:.2f} s", flush=True)
             order.reverse()
         steps.clear()
-    tokens = statistics.mean(len(one.labelled.tokens) + 4 for one in task.found)
-    sizes = sizes_of(given.teacher)
+    tokens = statistics.mean(len(one.label.tokens) + 4 for one in task.found)
+    sizes = model_size(given.teacher)
     rows = [
         {"name": who, "seconds": round(statistics.median(took), 3), "memory_gib": round(memory[who], 2)}
         for who, took in seconds.items()
@@ -283,11 +289,11 @@ def main() -> None:
     if sizes:
         student = replace(sizes, decoder_layers=given.layers)
         result["gflop_per_window"] = {
-            "encoder": encoder_operations(sizes) / 1e9,
-            "teacher": (cross_operations(sizes) + tokens * token_operations(sizes)) / 1e9,
-            "student": 3 * (cross_operations(student) + tokens * token_operations(student)) / 1e9,
+            "encoder": encoder_flops(sizes) / 1e9,
+            "teacher": (cross_attention_flops(sizes) + tokens * decoder_token_flops(sizes)) / 1e9,
+            "student": 3 * (cross_attention_flops(student) + tokens * decoder_token_flops(student)) / 1e9,
         }
-    write_whole(given.output, json.dumps(result, indent=1) + "\n")
+    atomic_write(given.output, json.dumps(result, indent=1) + "\n")
     print(render(result))
 
 

@@ -19,20 +19,20 @@ from typing import Any
 
 import torch
 
-from whisperstill.audio.files import load_audio
+from whisperstill.atomic_io import atomic_write
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import read_corpus
-from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.score import score
-from whisperstill.files import write_whole
 from whisperstill.model.checkpoints import load_checkpoint
 
 SETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")
-WAYS = ("whole", "true length")
+WAYS = ("padded", "trimmed")
 
 
-def row_of(name: str, speech: Path, hearers: dict[str, Recogniser], limit: int) -> dict[str, Any]:
+def row_of(name: str, speech: Path, hearers: dict[str, WhisperModel], limit: int) -> dict[str, Any]:
     """One set."""
     utterances = read_corpus(speech / name / "manifest.jsonl").utterances
     utterances = utterances[:: -(-len(utterances) // limit)]
@@ -47,15 +47,15 @@ def row_of(name: str, speech: Path, hearers: dict[str, Recogniser], limit: int) 
             seconds[way] += time.perf_counter() - begun
             texts[way].append(hearers[way].decode(states, ["en"])[0].text)
     references = [utterance.text or "" for utterance in utterances]
-    scores = {way: score(references, texts[way], normaliser="english") for way in WAYS}
+    scores = {way: score(references, texts[way], normalizer="english") for way in WAYS}
     duration = sum(utterance.audio.duration for utterance in utterances) / len(utterances)
     return {
-        "set": name,
+        "dataset": name,
         "clips": len(utterances),
         "mean_seconds": round(duration, 1),
         "wer": {way: round(found.wer, 2) for way, found in scores.items()},
         "texts_that_differ": sum(a != b for a, b in zip(*texts.values(), strict=True)),
-        "encoder_speed": round(seconds["whole"] / seconds["true length"], 2),
+        "encoder_speed": round(seconds["padded"] / seconds["trimmed"], 2),
     }
 
 
@@ -68,16 +68,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/true-length.json"))
     given = parser.parse_args()
     checkpoint = load_checkpoint(given.model)
-    hearers = {way: Recogniser(checkpoint, true_length=way != "whole") for way in WAYS}
+    hearers = {way: WhisperModel(checkpoint, trim_padding=way == "trimmed") for way in WAYS}
     for hearer in hearers.values():  # warm-up
         hearer.encode(pad_or_trim(torch.randn(1, 32_000)))
     result: dict[str, Any] = {"question": "what does it cost to hear no more than holds sound", "model": given.model}
-    result |= {"dtype": str(hearers["whole"].network.dtype), "threads": torch.get_num_threads()}
+    result |= {"dtype": str(hearers["padded"].network.dtype), "threads": torch.get_num_threads()}
     result |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "rows": []}
     for name in SETS:
         result["rows"].append(row_of(name, given.speech, hearers, given.limit))
         print(json.dumps(result["rows"][-1]), flush=True)
-        write_whole(given.output, json.dumps(result, indent=1) + "\n")
+        atomic_write(given.output, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

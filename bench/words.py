@@ -28,17 +28,17 @@ import numpy as np
 import torch
 from parity import load_ctranslate2
 
-from whisperstill.audio.activity import cut_file
-from whisperstill.audio.files import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.corpus import read_corpus, utterance_waveform
-from whisperstill.decode.alignment_heads import with_alignment_heads
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.words import align_words
+from whisperstill.audio.sound_activity import cut_file
+from whisperstill.corpus import load_utterance_waveform, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.decode.word_timestamps.align import align_words
+from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
-from whisperstill.model.generation import remap_alignment_heads
-from whisperstill.text.edits import align
-from whisperstill.text.normalise import simple_word
+from whisperstill.model.generation_config import remap_alignment_heads
+from whisperstill.text.edit_distance import align
+from whisperstill.text.normalizers import normalize_word
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 
 RECORDINGS = (
@@ -94,7 +94,7 @@ def recordings(speech: Path, seconds: float) -> Iterator[Recording]:
         reference: list[str] = []
         bounds = []
         for one in segments:
-            words = [word for text in one["text"].replace("-", " ").split() if (word := simple_word(text))]
+            words = [word for text in one["text"].replace("-", " ").split() if (word := normalize_word(text))]
             on = np.flatnonzero(loud[int(one["start"] * 100) : int(one["end"] * 100)])
             bounds.append(Bound(len(reference), "start", one["start"], one["start"] + on[0] / 100))
             reference += words
@@ -111,7 +111,7 @@ def errors(recording: Recording, heard: Heard) -> dict[int, tuple[float, float]]
     hypothesis, owner = [], []
     for index, (_, _, text) in enumerate(heard):
         for part in text.replace("-", " ").split():
-            hypothesis.append(simple_word(part))
+            hypothesis.append(normalize_word(part))
             owner.append(index)
     matched = {
         i: owner[j]
@@ -129,8 +129,8 @@ def errors(recording: Recording, heard: Heard) -> dict[int, tuple[float, float]]
 
 def of_ours(checkpoint: Checkpoint, found: Checkpoint, recordings: Sequence[Recording]) -> dict[str, list[Heard]]:
     """Words of the settings' and the found heads, without and with pauses; one transcript for all four."""
-    recogniser = Recogniser(checkpoint, dtype=torch.float32)
-    heads = {"settings' heads": checkpoint.generation, "found heads": found.generation}
+    recogniser = WhisperModel(checkpoint, dtype=torch.float32)
+    heads = {"settings' heads": checkpoint.generation_config, "found heads": found.generation_config}
     words: dict[str, list[Heard]] = {}
     for recording in recordings:
         starts = [start for start, _ in recording.windows]
@@ -139,7 +139,7 @@ def of_ours(checkpoint: Checkpoint, found: Checkpoint, recordings: Sequence[Reco
         states = recogniser.encode(waves)
         heard = recogniser.decode(states, ["en"] * len(states))
         for name, generation in heads.items():
-            recogniser.generation = generation
+            recogniser.generation_config = generation
             for suffix, sound in (("", None), (", pauses", waves)):
                 aligned = align_words(recogniser, states, heard, durations, waveforms=sound)
                 words.setdefault(f"ours, {name}{suffix}", []).append(
@@ -232,7 +232,7 @@ def main() -> None:
 
     listed = list(recordings(options.speech, options.seconds))
     utterances = read_corpus(options.speech / HEADS_FROM).utterances
-    waves = [utterance_waveform(one) for one in utterances[:: len(utterances) // 12][:12]]
+    waves = [load_utterance_waveform(one) for one in utterances[:: len(utterances) // 12][:12]]
     result: dict[str, Any] = {
         "question": "word times at known utterance boundaries",
         "seconds": {
@@ -255,8 +255,8 @@ def main() -> None:
         if shown != "student":
             words = {"faster-whisper": of_faster_whisper(name, listed, options.threads), **words}
         result["heads"][shown] = {
-            "settings": checkpoint.generation.alignment_heads,
-            "found": found.generation.alignment_heads,
+            "settings": checkpoint.generation_config.alignment_heads,
+            "found": found.generation_config.alignment_heads,
         }
         result["errors"][shown] = summary(listed, words)
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -268,8 +268,8 @@ def inherited(student: Checkpoint, teacher: Checkpoint) -> Checkpoint:
     """The student with its teacher's heads, as far as their layers are left."""
     layers = student.metadata["layers"]
     assert isinstance(layers, list)
-    heads = remap_alignment_heads(teacher.generation.alignment_heads, tuple(layers), student.dims)
-    return replace(student, generation=replace(student.generation, alignment_heads=heads))
+    heads = remap_alignment_heads(teacher.generation_config.alignment_heads, tuple(layers), student.dims)
+    return replace(student, generation_config=replace(student.generation_config, alignment_heads=heads))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def example_of(test: Path, example: Path) -> None:
     """One clip of the test, long but not very long, as a wav file to transcribe at the end."""
     import soundfile
 
-    from whisperstill.audio.files import load_audio
+    from whisperstill.audio.audio_files import load_audio
 
     rows = [json.loads(line) for line in test.read_text(encoding="utf-8").splitlines()]
     chosen = max(rows, key=lambda row: (row["duration_s"] <= 15, row["duration_s"]))

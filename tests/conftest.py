@@ -60,4 +60,6 @@ def small_dims() -> object:
     """A multilingual network so small that a random one is made in milliseconds."""
     from whisperstill.model.dims import Dims
 
-    return Dims(mels=80, vocab=51865, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3)
+    return Dims(
+        mels=80, vocab_size=51865, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3
+    )

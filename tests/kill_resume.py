@@ -83,7 +83,7 @@ TRAIN_FILES = ("model.safetensors", "metrics.jsonl", "checkpoints/step-*.safeten
 
 def check(work: Path, teacher: Path, student: Path, manifest: Path, kills: int, seed: int) -> dict[str, int]:
     """The whole comparison; raises `AssertionError` when anything differs."""
-    label = ["label", "--teacher", str(teacher), "--manifest", str(manifest), "--states", "bf16"]
+    label = ["label", "--teacher", str(teacher), "--manifest", str(manifest), "--encoder-states", "bfloat16"]
     label += ["--batch-size", "1", "--shard-windows", "1", "--max-new-tokens", "24", "--output"]
     finish([*label, str(work / "labels")])
     hits = {"label": kill_at_random([*label, str(work / "labels-killed")], work / "labels-killed", kills, seed)}
@@ -91,8 +91,8 @@ def check(work: Path, teacher: Path, student: Path, manifest: Path, kills: int, 
     assert expected, "nothing was labelled"
     assert content(work / "labels-killed", LABEL_FILES) == expected, "labels differ after kills"
 
-    train = ["train", "--student", str(student), "--labels", str(work / "labels"), "--epochs", "4"]
-    train += ["--batch-size", "1", "--checkpoint-every", "2", "--log-every", "1", "--dropout", "0.1", "--output"]
+    train = ["train", "--student", str(student), "--labels", str(work / "labels"), "--num-train-epochs", "4"]
+    train += ["--batch-size", "1", "--save-steps", "2", "--logging-steps", "1", "--dropout", "0.1", "--output"]
     finish([*train, str(work / "student")])
     hits["train"] = kill_at_random([*train, str(work / "student-killed")], work / "student-killed", kills, seed)
     expected = content(work / "student", TRAIN_FILES)

@@ -7,36 +7,36 @@ import numpy as np
 import torch
 
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.longform import Recording, transcribe_recordings
+from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.options import DecodingOptions
-from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.engines.about import About
-from whisperstill.evaluate.engines.engine import Waveform
+from whisperstill.evaluate.engines.external_engine import Waveform
+from whisperstill.evaluate.engines.model_description import ModelDescription
 from whisperstill.model.checkpoints import load_checkpoint
 
 
 class Ours:
-    """A `Recogniser` in float32, as an `Engine`."""
+    """A `WhisperModel` in float32, as an `ExternalEngine`."""
 
     name, version, device, dtype = "whisperstill", "0", "cpu", "float32"
 
     def __init__(self, source: str | Path) -> None:
         checkpoint = load_checkpoint(source)
-        self.about = About.of(checkpoint)
-        self._recogniser = Recogniser(checkpoint, device="cpu", dtype=torch.float32)
-        self.tokens = 0
+        self.description = ModelDescription.from_checkpoint(checkpoint)
+        self._recogniser = WhisperModel(checkpoint, device="cpu", dtype=torch.float32)
+        self.num_tokens = 0
 
     def transcribe(
-        self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long: bool = False
+        self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """See `Engine`."""
-        codes = [self.about.spoken(one) for one in languages]
-        if long:
+        """See `ExternalEngine`."""
+        codes = [self.description.resolve_language(one) for one in languages]
+        if long_form:
             return self._long(waveforms, codes)
         windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
-        heard = self._recogniser.recognise(windows, codes)
-        self._count(*(one.decoded.tokens for one in heard))
+        heard = self._recogniser.transcribe_windows(windows, codes)
+        self._count(*(one.result.tokens for one in heard))
         return [one.text for one in heard]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
@@ -53,4 +53,4 @@ class Ours:
         return texts
 
     def _count(self, *sequences: Sequence[int]) -> None:
-        self.tokens += sum(self._recogniser.vocabulary.is_text(token) for one in sequences for token in one)
+        self.num_tokens += sum(self._recogniser.vocabulary.is_text(token) for one in sequences for token in one)

@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from whisperstill.model.checkpoints import Checkpoint, expected_shapes, write_huggingface
-from whisperstill.model.checkpoints.shapes import key_rows
+from whisperstill.model.checkpoints.shapes import key_bias_rows
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation
+from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.stages import init
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet".split()
 
@@ -23,7 +23,7 @@ output = "{output}"
 [label]
 teacher = "{teacher}"
 manifest = ["{corpus}"]
-states = "fp32"
+encoder_states = "float32"
 max_new_tokens = 12
 [filter]
 max_wer = 100000
@@ -36,8 +36,8 @@ decoder_layers = 2
 [train]
 validation = ["{corpus}"]
 validation_limit = 2
-targets = "hidden"
-epochs = 1
+teacher_targets = "hidden"
+num_train_epochs = 1
 batch_size = 2
 warmup_steps = 1
 [evaluate]
@@ -80,22 +80,24 @@ def make_checkpoint(dims: Dims, tokenizer_json: bytes, seed: int = 0) -> Checkpo
     state = {}
     for name, shape in expected_shapes(dims).items():
         state[name] = torch.randn(shape, generator=generator) * 0.05
-        if rows := key_rows(name, dims.width):
+        if rows := key_bias_rows(name, dims.width):
             state[name][rows] = 0.0
     heads = ((0, 1), (2, 0), (2, 1)) if dims.decoder_layers > 2 else ((0, 0),)
-    return Checkpoint(dims, state, Generation((1, 2, 7), (220, 50257), heads), tokenizer_json, "random")
+    return Checkpoint(dims, state, GenerationConfig((1, 2, 7), (220, 50257), heads), tokenizer_json, "random")
 
 
 def make_teacher(directory: Path) -> Path:
     """Two encoder and three decoder layers of width 32, as a Hugging Face directory."""
-    dims = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3)
+    dims = Dims(
+        mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3
+    )
     write_huggingface(make_checkpoint(dims, make_tokenizer(50257, 99)), directory)
     return directory
 
 
 def make_student_of(teacher: Path, directory: Path) -> Path:
     """Two of its decoder layers."""
-    init.run(init.InitSettings(teacher=str(teacher), output=directory), Silent())
+    init.run(init.InitSettings(teacher=str(teacher), output=directory), NullConsole())
     return directory
 
 

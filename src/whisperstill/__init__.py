@@ -4,7 +4,7 @@ Everything public is here and is loaded when it is first used, so that `import w
 
     import whisperstill as ws
     print(ws.load("tiny.en").transcribe("speech.flac").text)
-    report = ws.carry_out(ws.InitSettings(teacher="tiny.en", decoder_layers=2, output=Path("tiny-student")))
+    report = ws.run(ws.InitSettings(teacher="tiny.en", decoder_layers=2, output=Path("tiny-student")))
 """
 
 from importlib import import_module
@@ -14,11 +14,11 @@ from whisperstill._version import __version__
 
 if TYPE_CHECKING:
     from whisperstill.decode.options import DecodingOptions as DecodingOptions
+    from whisperstill.decode.output.transcript import Segment as Segment
+    from whisperstill.decode.output.transcript import Transcript as Transcript
+    from whisperstill.decode.output.transcript import Word as Word
     from whisperstill.decode.transcriber import TranscriptionInfo as TranscriptionInfo
     from whisperstill.decode.transcriber import load as load
-    from whisperstill.decode.transcript import Segment as Segment
-    from whisperstill.decode.transcript import Transcript as Transcript
-    from whisperstill.decode.transcript import Word as Word
     from whisperstill.errors import AudioError as AudioError
     from whisperstill.errors import CheckpointError as CheckpointError
     from whisperstill.errors import CorpusError as CorpusError
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from whisperstill.errors import StoreError as StoreError
     from whisperstill.errors import TrainingError as TrainingError
     from whisperstill.errors import WhisperstillError as WhisperstillError
-    from whisperstill.stages import carry_out as carry_out
+    from whisperstill.stages import run_settings as run
     from whisperstill.stages.ablate import AblateSettings as AblateSettings
     from whisperstill.stages.compare import CompareSettings as CompareSettings
     from whisperstill.stages.compress import CompressSettings as CompressSettings
-    from whisperstill.stages.console import Silent as Silent
+    from whisperstill.stages.console import NullConsole as NullConsole
     from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
     from whisperstill.stages.evaluate import EvaluateSettings as EvaluateSettings
     from whisperstill.stages.export import ExportSettings as ExportSettings
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from whisperstill.stages.train import TrainSettings as TrainSettings
     from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
 
-_HOME = {
+_PUBLIC_MODULES = {
     "AblateSettings": "whisperstill.stages.ablate",
     "AudioError": "whisperstill.errors",
     "CheckpointError": "whisperstill.errors",
@@ -62,25 +62,27 @@ _HOME = {
     "LabelSettings": "whisperstill.stages.label",
     "MissingExtraError": "whisperstill.errors",
     "NotFoundError": "whisperstill.errors",
+    "NullConsole": "whisperstill.stages.console",
     "PlanSettings": "whisperstill.stages.plan",
     "ReportSettings": "whisperstill.stages.report",
     "RunSettings": "whisperstill.stages.run",
-    "Segment": "whisperstill.decode.transcript",
+    "Segment": "whisperstill.decode.output.transcript",
     "SettingsError": "whisperstill.errors",
-    "Silent": "whisperstill.stages.console",
     "StoreError": "whisperstill.errors",
     "SweepSettings": "whisperstill.stages.sweep",
     "TrainSettings": "whisperstill.stages.train",
     "TrainingError": "whisperstill.errors",
     "TranscribeSettings": "whisperstill.stages.transcribe",
-    "Transcript": "whisperstill.decode.transcript",
+    "Transcript": "whisperstill.decode.output.transcript",
     "TranscriptionInfo": "whisperstill.decode.transcriber",
     "WhisperstillError": "whisperstill.errors",
-    "Word": "whisperstill.decode.transcript",
-    "carry_out": "whisperstill.stages",
+    "Word": "whisperstill.decode.output.transcript",
     "load": "whisperstill.decode.transcriber",
+    "run": "whisperstill.stages",
 }
 """Where each public name lives."""
+_ATTRIBUTE_NAMES = {"run": "run_settings"}
+"""Public names whose module calls them differently (`whisperstill.stages.run` is a module)."""
 
 __all__ = [
     "AblateSettings",
@@ -98,12 +100,12 @@ __all__ = [
     "LabelSettings",
     "MissingExtraError",
     "NotFoundError",
+    "NullConsole",
     "PlanSettings",
     "ReportSettings",
     "RunSettings",
     "Segment",
     "SettingsError",
-    "Silent",
     "StoreError",
     "SweepSettings",
     "TrainSettings",
@@ -114,16 +116,16 @@ __all__ = [
     "WhisperstillError",
     "Word",
     "__version__",
-    "carry_out",
     "load",
+    "run",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Loads a public name when it is first asked for (PEP 562)."""
-    if name not in _HOME:
+    if name not in _PUBLIC_MODULES:
         raise AttributeError(f"module 'whisperstill' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_PUBLIC_MODULES[name]), _ATTRIBUTE_NAMES.get(name, name))
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
 """`python -m whisperstill`."""
 
-from whisperstill.cli.main import program
+from whisperstill.cli.main import entry_point
 
 if __name__ == "__main__":
-    program()
+    entry_point()

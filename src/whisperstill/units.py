@@ -7,8 +7,8 @@ constant is found before a wrong transcript is.
 
 def exact_div(numerator: int, denominator: int) -> int:
     """`numerator / denominator` as an integer; `ValueError` when it is none."""
-    quotient, rest = divmod(numerator, denominator)
-    if rest:
+    quotient, remainder = divmod(numerator, denominator)
+    if remainder:
         raise ValueError(f"{numerator} is no multiple of {denominator}")
     return quotient
 
@@ -21,8 +21,8 @@ HOP_SAMPLES = 160  # 10 ms between frames
 WINDOW_FRAMES = exact_div(WINDOW_SAMPLES, HOP_SAMPLES)  # 3000
 WINDOW_POSITIONS = exact_div(WINDOW_FRAMES, 2)  # 1500: the second convolution has stride 2
 SAMPLES_PER_POSITION = exact_div(WINDOW_SAMPLES, WINDOW_POSITIONS)  # 320: one timestamp step
-TIMESTAMP_SECONDS = SAMPLES_PER_POSITION / SAMPLE_RATE  # 0.02 s
+TIMESTAMP_STEP_SECONDS = SAMPLES_PER_POSITION / SAMPLE_RATE  # 0.02 s
 TIMESTAMP_TOKENS = WINDOW_POSITIONS + 1  # <|0.00|> ... <|30.00|>
-TEXT_POSITIONS = 448  # decoder positions: prompt and output together
-MAX_PROMPT_TOKENS = exact_div(TEXT_POSITIONS, 2) - 1  # 223: previous text that may stand before a transcript
-MAX_NEW_TOKENS = exact_div(TEXT_POSITIONS, 2)  # 224: most tokens one window may yield
+MAX_TARGET_POSITIONS = 448  # decoder positions: prompt and output together
+MAX_PROMPT_TOKENS = exact_div(MAX_TARGET_POSITIONS, 2) - 1  # 223: previous text that may stand before a transcript
+MAX_NEW_TOKENS = exact_div(MAX_TARGET_POSITIONS, 2)  # 224: most tokens one window may yield

@@ -24,7 +24,11 @@ OPTIONAL = {
     "pyroomacoustics",
     "jinja2",
 }
-WITH_TENSORS = {"whisperstill.records.batch", "whisperstill.records.losses", "whisperstill.stages.measurements"}
+WITH_TENSORS = {
+    "whisperstill.records.batch",
+    "whisperstill.records.loss_sums",
+    "whisperstill.stages.suite_measurements",
+}
 """Modules of light packages that are imported when there is something to compute."""
 HEAVY = {"torch", "numpy", "transformers", "pyarrow", "matplotlib"}
 
@@ -104,7 +108,7 @@ def test_optional_libraries_are_imported_inside_functions_of_their_own_file(path
         "transformers": "transformers",
         "faster_whisper": "faster_whisper",
         "pywhispercpp": "whispercpp",
-        "pyroomacoustics": "room",
+        "pyroomacoustics": "reverberation",
         "jinja2": "page",
     }
     for library in used:

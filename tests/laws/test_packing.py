@@ -56,12 +56,12 @@ def samples(window: Window) -> int:
 @given(corpora(), st.integers(0, 3), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
 def test_laws(utterances: list[Utterance], packing: int, seed: int) -> None:
-    windows = pack(utterances, packing=packing, seed=seed)
+    windows = pack(utterances, packing_variant=packing, seed=seed)
     packed = [utterance for window in windows for utterance in window.utterances]
     assert Counter(packed) == Counter(utterances)
     assert len({window.id for window in windows}) == len(windows)
     for window in windows:
-        assert window.packing == packing
+        assert window.packing_variant == packing
         assert window.duration <= 30.0 + 1e-6
         assert samples(window) <= WINDOW_SAMPLES
         assert len({group(utterance) for utterance in window.utterances}) == 1
@@ -76,7 +76,7 @@ def test_laws(utterances: list[Utterance], packing: int, seed: int) -> None:
         if group(before.utterances[0]) == group(after.utterances[0]):
             joined = Window("", (*before.utterances, after.utterances[0]), packing)
             assert joined.duration > 30.0 - 1e-6 or samples(joined) > WINDOW_SAMPLES
-    assert pack(utterances, packing=packing, seed=seed) == windows
+    assert pack(utterances, packing_variant=packing, seed=seed) == windows
 
 
 @given(corpora(), st.floats(30.0, 40.0, exclude_min=True))
@@ -118,7 +118,10 @@ def test_who_is_packed_with_whom() -> None:
 def test_packings_are_other_views_of_the_same_audio() -> None:
     utterances = [make(str(number), 3.0 + number % 7) for number in range(60)]
     contents = [
-        {tuple(item.id for item in window.utterances) for window in pack(utterances, packing=packing, seed=seed)}
+        {
+            tuple(item.id for item in window.utterances)
+            for window in pack(utterances, packing_variant=packing, seed=seed)
+        }
         for packing, seed in ((0, 0), (1, 0), (2, 0), (1, 1))
     ]
     assert all(not (one & other) for k, one in enumerate(contents) for other in contents[:k])
@@ -127,9 +130,9 @@ def test_packings_are_other_views_of_the_same_audio() -> None:
 
 def test_the_draw_of_a_group_does_not_depend_on_the_others() -> None:
     mine, yours = [make(str(k), 9.0, "me") for k in range(20)], [make(str(k), 8.0, "you") for k in range(99, 130)]
-    both = [window for window in pack(yours + mine, packing=1) if window.utterances[0].speaker == "me"]
-    assert both == pack(mine, packing=1)
-    assert both == pack(mine[::-1], packing=1)
+    both = [window for window in pack(yours + mine, packing_variant=1) if window.utterances[0].speaker == "me"]
+    assert both == pack(mine, packing_variant=1)
+    assert both == pack(mine[::-1], packing_variant=1)
 
 
 def test_the_id_depends_on_the_audio_and_on_nothing_else() -> None:
@@ -163,7 +166,7 @@ def test_shorter_windows() -> None:
 @given(corpora(), st.integers(0, 3), st.floats(0.0, 30.0))
 @settings(max_examples=60, deadline=None)
 def test_windows_of_drawn_lengths_lose_nothing(utterances: list[Utterance], packing: int, least: float) -> None:
-    windows = pack(utterances, packing=packing, min_seconds=least)
+    windows = pack(utterances, packing_variant=packing, min_seconds=least)
     assert Counter(u for window in windows for u in window.utterances) == Counter(utterances)
     assert all(samples(window) <= WINDOW_SAMPLES for window in windows)
     if packing == 0:
@@ -172,10 +175,12 @@ def test_windows_of_drawn_lengths_lose_nothing(utterances: list[Utterance], pack
 
 def test_lengths_are_drawn_between_the_two() -> None:
     utterances = [make(str(number), 1.0) for number in range(2000)]
-    lengths = [window.duration for window in pack(utterances, packing=1, min_seconds=5.0)][:-1]
+    lengths = [window.duration for window in pack(utterances, packing_variant=1, min_seconds=5.0)][:-1]
     assert min(lengths) >= 4.0 and max(lengths) <= 30.0
     assert 14 < sum(lengths) / len(lengths) < 20
     assert len({round(length) for length in lengths}) > 15
-    assert {window.duration for window in pack(utterances, packing=1)} == {30.0, 20.0}, "without it all are full"
+    assert {window.duration for window in pack(utterances, packing_variant=1)} == {30.0, 20.0}, (
+        "without it all are full"
+    )
     with pytest.raises(SettingsError, match="min_seconds must be"):
         pack(utterances, min_seconds=31.0)

@@ -25,13 +25,13 @@ from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.corpus import read_corpus, utterance_waveform
-from whisperstill.decode.recogniser import Recogniser
+from whisperstill.corpus import load_utterance_waveform, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.model.dims import Dims
 from whisperstill.model.whisper import Whisper
 from whisperstill.stages import init
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.units import WINDOW_SAMPLES
 
 transformers = pytest.importorskip("transformers")
@@ -53,7 +53,7 @@ class Pair:
     def __init__(self, directory: Path, waveforms: Tensor, max_new_tokens: int) -> None:
         """`directory` holds what `write_huggingface` wrote; both read it."""
         self.checkpoint = load_checkpoint(directory)
-        self.ours = Recogniser(self.checkpoint, dtype=torch.float32)
+        self.ours = WhisperModel(self.checkpoint, dtype=torch.float32)
         self.directory = directory
         self.features = log_mel(waveforms, self.checkpoint.dims.mels)
         self.waveforms = waveforms
@@ -98,7 +98,7 @@ class Pair:
             logits: Tensor = self.theirs(input_features=self.features[:1], decoder_input_ids=tokens).logits[0]
         return logits
 
-    def changed(self, weight: str, by: float) -> Recogniser:
+    def changed(self, weight: str, by: float) -> WhisperModel:
         """Ours, but for one weight."""
         state = {**self.checkpoint.state, weight: self.checkpoint.state[weight] + by}
         other = copy(self.ours)
@@ -106,7 +106,7 @@ class Pair:
         return other
 
 
-Check = Callable[[Pair, Recogniser], None]
+Check = Callable[[Pair, WhisperModel], None]
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -115,27 +115,27 @@ def relative_difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 @torch.inference_mode()
-def check_states(pair: Pair, ours: Recogniser) -> None:
+def check_states(pair: Pair, ours: WhisperModel) -> None:
     """The encoder's states of the first window."""
     assert relative_difference(ours.encode(pair.waveforms[:1]), pair.their_states) <= RELATIVE_TOLERANCE
 
 
 @torch.inference_mode()
-def check_logits(pair: Pair, ours: Recogniser) -> None:
+def check_logits(pair: Pair, ours: WhisperModel) -> None:
     """The logits where both are forced along the first window's transcript, start and end included."""
     tokens, decoder = torch.tensor(pair.their_tokens[:1]), ours.network.decoder
     assert tokens.shape[1] > 20
-    hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.forced(pair.states[:1]))
+    hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(pair.states[:1]))
     logits = decoder.logits(hidden[0])
     assert logits.shape == pair.their_logits.shape
     assert relative_difference(logits, pair.their_logits) <= RELATIVE_TOLERANCE
 
 
-def check_tokens(pair: Pair, ours: Recogniser) -> None:
+def check_tokens(pair: Pair, ours: WhisperModel) -> None:
     """Every window's greedy tokens, start and end included."""
-    start, end = ours.vocabulary.start("en"), ours.vocabulary.end_of_text
+    start, end = ours.vocabulary.sot_sequence("en"), ours.vocabulary.end_of_text
     heard = ours.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
-    tokens = [[*start, *one.decoded.tokens, *[end] * one.decoded.ended] for one in heard]
+    tokens = [[*start, *one.result.tokens, *[end] * one.result.ended] for one in heard]
     assert tokens == pair.their_tokens
 
 
@@ -144,7 +144,9 @@ def random_checkpoint() -> Checkpoint:
 
     The layers are so strong that the logits follow what is heard and what was said; weak ones would hide a mistake.
     """
-    dims = Dims(mels=128, vocab=51866, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3)
+    dims = Dims(
+        mels=128, vocab_size=51866, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3
+    )
     checkpoint = make_checkpoint(dims, make_tokenizer(50257, 100))
     strong = {"decoder.embedding.weight": 10, "decoder.positions": 20}
     for name, tensor in checkpoint.state.items():
@@ -170,7 +172,7 @@ def one_thread() -> Iterator[None]:
 def clips(speech: Path) -> Tensor:
     """Three clips of 15 s, padded to windows."""
     utterances = read_corpus(speech / "librispeech-mini-val" / "manifest.jsonl").utterances[:3]
-    return torch.stack([torch.from_numpy(pad_or_trim(utterance_waveform(one))) for one in utterances])
+    return torch.stack([torch.from_numpy(pad_or_trim(load_utterance_waveform(one))) for one in utterances])
 
 
 @pytest.fixture(scope="module", params=[*REAL, "random"])
@@ -190,7 +192,7 @@ def in_english(checkpoint: Checkpoint) -> Checkpoint:
     """With English as the language that is written into a multilingual model's settings."""
     if not checkpoint.dims.multilingual:
         return checkpoint
-    return replace(checkpoint, generation=replace(checkpoint.generation, language="en"))
+    return replace(checkpoint, generation_config=replace(checkpoint.generation_config, language="en"))
 
 
 @pytest.mark.parametrize("check", [check_states, check_logits, check_tokens])
@@ -218,7 +220,7 @@ def test_transformers_opens_a_student(
 ) -> None:
     """It is told nothing but the directory. An untrained student rambles: 40 tokens are enough."""
     name, language = str(request.getfixturevalue(REAL[teacher])), None if teacher.endswith(".en") else "en"
-    init.run(init.InitSettings(teacher=name, output=tmp_path, decoder_layers=2, language=language), Silent())
+    init.run(init.InitSettings(teacher=name, output=tmp_path, decoder_layers=2, language=language), NullConsole())
     student = Pair(tmp_path, clips[[1, 0]], 40)  # the longer transcript first
     assert student.theirs.config.decoder_layers == student.ours.dims.decoder_layers == 2
     check_logits(student, student.ours)

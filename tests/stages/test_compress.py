@@ -8,15 +8,15 @@ from typing import Literal
 import pytest
 import torch
 
+from whisperstill.atomic_io import file_sha256
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.trainer import Trainer
 from whisperstill.errors import SettingsError, StoreError
-from whisperstill.files import file_sha256
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.records.augmentation import Augmentation
+from whisperstill.records.augment_settings import AugmentSettings
 from whisperstill.stages import compress, label, train
 from whisperstill.stages.compress import CompressSettings
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 
@@ -25,9 +25,9 @@ from whisperstill.stages.train import TrainSettings
 def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("compress") / "labels"
     asked = LabelSettings(
-        str(small_teacher), (str(small_corpus),), output, states="fp32", max_new_tokens=8, dtype="fp32"
+        str(small_teacher), (str(small_corpus),), output, encoder_states="float32", max_new_tokens=8, dtype="float32"
     )
-    label.run(asked, Silent())
+    label.run(asked, NullConsole())
     return output
 
 
@@ -38,11 +38,11 @@ def settings(small_student: Path, labels: Path, tmp_path: Path) -> CompressSetti
         labels=labels,
         output=tmp_path / "smaller",
         encoder_layers=1,
-        epochs=3,
+        num_train_epochs=3,
         batch_size=2,
         learning_rate=1e-3,
         warmup_steps=1,
-        log_every=1,
+        logging_steps=1,
     )
 
 
@@ -51,11 +51,11 @@ def losses(output: Path) -> list[float]:
 
 
 def test_the_encoder_shrinks_and_the_decoder_stays(settings: CompressSettings, small_corpus: Path) -> None:
-    report = compress.run(replace(settings, validation=(str(small_corpus),), validation_limit=3), Silent())
+    report = compress.run(replace(settings, validation=(str(small_corpus),), validation_limit=3), NullConsole())
     assert report.finished and report.layers == (0,) and report.best_wer is not None
     before, after = load_checkpoint(str(settings.student)), load_checkpoint(str(settings.output))
     assert (before.dims.encoder_layers, after.dims.encoder_layers) == (2, 1)
-    assert report.encoder_parameters == after.parameters.encoder < before.parameters.encoder
+    assert report.encoder_parameters == after.parameter_counts.encoder < before.parameter_counts.encoder
     assert after.metadata["encoder_layers"] == [0] and after.metadata["layers"] == before.metadata["layers"]
     for name, tensor in before.state.items():
         if name.startswith("decoder.") or "conv" in name or name == "encoder.positions":
@@ -65,21 +65,21 @@ def test_the_encoder_shrinks_and_the_decoder_stays(settings: CompressSettings, s
     assert found[-1] < found[0]
 
 
-@pytest.mark.parametrize(("dtype", "rounding"), [("fp32", 1e-9), ("bf16", 1e-5)])
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-9), ("bfloat16", 1e-5)])
 def test_a_whole_encoder_has_nothing_to_learn(
-    settings: CompressSettings, tmp_path: Path, dtype: Literal["fp32", "bf16"], rounding: float
+    settings: CompressSettings, tmp_path: Path, dtype: Literal["float32", "bfloat16"], rounding: float
 ) -> None:
     settings = replace(settings, dtype=dtype)
-    compress.run(replace(settings, encoder_layers=2, max_steps=1), Silent())
+    compress.run(replace(settings, encoder_layers=2, max_steps=1), NullConsole())
     assert losses(settings.output)[0] < rounding
-    compress.run(replace(settings, output=tmp_path / "other", layers=(1,), max_steps=1), Silent())
+    compress.run(replace(settings, output=tmp_path / "other", layers=(1,), max_steps=1), NullConsole())
     assert losses(tmp_path / "other")[0] > 1e-4
 
 
 def test_a_resumed_run_ends_with_the_same_bits(
     settings: CompressSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress.run(settings, Silent())
+    compress.run(settings, NullConsole())
     parts, original = replace(settings, output=tmp_path / "parts"), Trainer.run
 
     def run(self: Trainer, stop: Callable[[], bool], *rest: object) -> object:
@@ -88,48 +88,55 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run", run)
-        assert not compress.run(parts, Silent()).finished
-    assert compress.run(parts, Silent()).resumed_from == 2
+        assert not compress.run(parts, NullConsole()).finished
+    assert compress.run(parts, NullConsole()).resumed_from == 2
     weights = [file_sha256(one.output / "model.safetensors") for one in (settings, parts)]
     assert weights[0] == weights[1]
-    compress.run(replace(settings, output=tmp_path / "seed", seed=1), Silent())
+    compress.run(replace(settings, output=tmp_path / "seed", seed=1), NullConsole())
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != weights[0]
 
 
 def test_its_decoder_learns_to_listen_to_it(settings: CompressSettings, tmp_path: Path) -> None:
-    compress.run(settings, Silent())
+    compress.run(settings, NullConsole())
     training = TrainSettings(
         student=settings.output,
         labels=settings.labels,
         output=tmp_path / "adapted",
-        epochs=3,
+        num_train_epochs=3,
         batch_size=2,
         warmup_steps=1,
         learning_rate=1e-3,
-        log_every=1,
-        targets="hidden",
+        logging_steps=1,
+        teacher_targets="hidden",
     )
-    report = train.run(training, Silent())
+    report = train.run(training, NullConsole())
     assert report.encoder_windows == 3 * report.windows  # its own, in every epoch
     assert losses(training.output)[-1] < losses(training.output)[0]
-    for change in ({"states": "store"}, {"views": Augmentation(uses=1)}, {"on_policy": 0.5}, {"targets": "live"}):
+    for change in (
+        {"encoder_states": "store"},
+        {"augment": AugmentSettings(epochs_per_version=1)},
+        {"on_policy_fraction": 0.5},
+        {"teacher_targets": "online"},
+    ):
         with pytest.raises(SettingsError, match="has an encoder of its own"):
-            train.run(replace(training, output=tmp_path / "none", **change), Silent())
+            train.run(replace(training, output=tmp_path / "none", **change), NullConsole())
 
 
 def test_what_cannot_be_is_said(
     settings: CompressSettings, small_teacher: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="encoder_layers must be 1 to 2, got 3"):
-        compress.run(replace(settings, encoder_layers=3), Silent())
+        compress.run(replace(settings, encoder_layers=3), NullConsole())
     with pytest.raises(SettingsError, match=r"encoder layers must ascend from 0 to 1 at most, got \[1, 0\]"):
-        compress.run(replace(settings, layers=(1, 0)), Silent())
-    with pytest.raises(SettingsError, match=r"epochs must be at least 1, got 0; learning_rate and clip"):
-        compress.run(replace(settings, epochs=0, clip=0.0), Silent())
-    compress.run(settings, Silent())
+        compress.run(replace(settings, layers=(1, 0)), NullConsole())
+    with pytest.raises(
+        SettingsError, match=r"num_train_epochs must be at least 1, got 0; learning_rate and max_grad_norm"
+    ):
+        compress.run(replace(settings, num_train_epochs=0, max_grad_norm=0.0), NullConsole())
+    compress.run(settings, NullConsole())
     with pytest.raises(SettingsError, match="has another encoder than"):
-        compress.run(replace(settings, student=settings.output), Silent())
+        compress.run(replace(settings, student=settings.output), NullConsole())
     none = LabelSettings(str(small_teacher), (str(small_corpus),), tmp_path / "labels", max_new_tokens=4)
-    label.run(none, Silent())
-    with pytest.raises(StoreError, match="label with --states bf16"):
-        compress.run(replace(settings, labels=none.output), Silent())
+    label.run(none, NullConsole())
+    with pytest.raises(StoreError, match="label with --encoder-states bfloat16"):
+        compress.run(replace(settings, labels=none.output), NullConsole())

@@ -11,9 +11,9 @@ import soundfile
 
 from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.stages import evaluate
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.evaluate import EvaluateSettings
-from whisperstill.text.normalise import normaliser
+from whisperstill.text.normalizers import get_normalizer
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def settings(
 
 @pytest.fixture(scope="module")
 def report(settings: EvaluateSettings) -> evaluate.EvaluateReport:
-    return evaluate.run(settings, Silent())
+    return evaluate.run(settings, NullConsole())
 
 
 def test_results_hold_what_scripts_rely_on(settings: EvaluateSettings, report: evaluate.EvaluateReport) -> None:
@@ -35,15 +35,15 @@ def test_results_hold_what_scripts_rely_on(settings: EvaluateSettings, report: e
     for result in results:
         assert result["manifest"] == settings.manifest[0]
         assert result["wer_low"] <= result["wer"] <= result["wer_high"]
-        assert (result["utterances"], result["words"], result["normaliser"]) == (3, 2 + 3 + 4, "english")
+        assert (result["utterances"], result["words"], result["normalizer"]) == (3, 2 + 3 + 4, "english")
         assert result["decoder_ms_per_token"] > 0
     assert results[0]["parameters"] > results[1]["parameters"]
     assert "| " in (settings.output / "results.md").read_text()
-    assert report.decoded == 2 and report.resumed == 0 and not report.problems
+    assert report.num_decoded == 2 and report.num_cached == 0 and not report.problems
 
 
 def test_the_rate_is_jiwers(settings: EvaluateSettings, report: evaluate.EvaluateReport) -> None:
-    clean = normaliser("english")
+    clean = get_normalizer("english")
     files = sorted(settings.output.rglob("*.jsonl"))
     assert len(files) == 2
     rates = []
@@ -54,11 +54,11 @@ def test_the_rate_is_jiwers(settings: EvaluateSettings, report: evaluate.Evaluat
 
 
 def test_what_was_decoded_is_found_again(settings: EvaluateSettings, report: evaluate.EvaluateReport) -> None:
-    again = evaluate.run(settings, Silent())
-    assert (again.decoded, again.resumed) == (0, 2)
+    again = evaluate.run(settings, NullConsole())
+    assert (again.num_decoded, again.num_cached) == (0, 2)
     assert again.results == report.results
-    other = evaluate.run(replace(settings, seed=1, measure_speed=False), Silent())  # another draw of the intervals
-    assert other.decoded == 2
+    other = evaluate.run(replace(settings, seed=1, measure_speed=False), NullConsole())  # another draw of the intervals
+    assert other.num_decoded == 2
 
 
 def test_utterances_that_cannot_be_read_are_listed(small_student: Path, small_corpus: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_utterances_that_cannot_be_read_are_listed(small_student: Path, small_co
     settings = EvaluateSettings(
         (str(small_student),), (str(copy / "manifest.jsonl"),), tmp_path / "out", measure_speed=False
     )
-    report = evaluate.run(settings, Silent())
+    report = evaluate.run(settings, NullConsole())
     assert [result["utterances"] for result in report.results] == [1]
     reasons = [problem.reason for problem in report.problems]
     assert len(reasons) == 2
@@ -85,13 +85,13 @@ def test_a_set_without_references_is_an_error(small_student: Path, small_corpus:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text(json.dumps(row) + "\n")
     with pytest.raises(CorpusError, match="expected references"):
-        evaluate.run(EvaluateSettings((str(small_student),), (str(manifest),), tmp_path / "out"), Silent())
+        evaluate.run(EvaluateSettings((str(small_student),), (str(manifest),), tmp_path / "out"), NullConsole())
 
 
 def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError) as caught:
-        evaluate.run(EvaluateSettings((), (), tmp_path / "file", batch_size=0), Silent())
+        evaluate.run(EvaluateSettings((), (), tmp_path / "file", batch_size=0), NullConsole())
     for word in ("model", "manifest", "batch_size", "output"):
         assert word in str(caught.value)
 
@@ -109,7 +109,7 @@ def test_sets_of_one_name_and_of_one_size_are_told_apart(
         (folder / "manifest.jsonl").write_text(json.dumps({"id": "a", "audio": "a.wav", "text": row["text"]}))
     manifests = tuple(str(tmp_path / name / "test") for name in ("clean", "noisy"))
     out = tmp_path / "out"
-    report = evaluate.run(EvaluateSettings((str(small_student),), manifests, out, measure_speed=False), Silent())
-    assert report.decoded == 2
-    assert [one["set"] for one in report.results] == list(manifests)
+    report = evaluate.run(EvaluateSettings((str(small_student),), manifests, out, measure_speed=False), NullConsole())
+    assert report.num_decoded == 2
+    assert [one["dataset"] for one in report.results] == list(manifests)
     assert len(list(out.glob("hypotheses-*.jsonl"))) == 2

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from whisperstill.errors import CheckpointError, NotFoundError, SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.model.checkpoints.delta import TEACHER
-from whisperstill.stages.console import Silent
+from whisperstill.model.checkpoints.delta import TEACHER_VARIABLE
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.export import ExportSettings, run
 
 
@@ -23,14 +23,14 @@ def delta(small_teacher: Path, small_student: Path, tmp_path: Path) -> Path:
     weights = load_file(trained / "model.safetensors")
     weights["model.decoder.layers.1.fc1.weight"] += 1.0
     save_file(weights, trained / "model.safetensors", metadata={"format": "pt"})
-    run(ExportSettings(str(trained), tmp_path / "delta", "delta", teacher=str(small_teacher)), Silent())
+    run(ExportSettings(str(trained), tmp_path / "delta", "delta", teacher=str(small_teacher)), NullConsole())
     return tmp_path / "delta"
 
 
 def test_a_delta_and_its_teacher_are_the_student(delta: Path, small_teacher: Path, tmp_path: Path) -> None:
     whole, together = load_checkpoint(tmp_path / "trained"), load_checkpoint(delta)
     assert together.sha256 == whole.sha256
-    assert together.generation == whole.generation
+    assert together.generation_config == whole.generation_config
     sizes = [(folder / name).stat().st_size for folder, name in (
         (delta, "delta.safetensors"), (tmp_path / "trained", "model.safetensors"))]  # fmt: skip
     assert sizes[0] < 0.2 * sizes[1]
@@ -39,7 +39,7 @@ def test_a_delta_and_its_teacher_are_the_student(delta: Path, small_teacher: Pat
     half = load_checkpoint(delta, torch.bfloat16)
     assert {tensor.dtype for tensor in half.state.values()} == {torch.bfloat16}
 
-    report = run(ExportSettings(str(delta), tmp_path / "again", "huggingface"), Silent())
+    report = run(ExportSettings(str(delta), tmp_path / "again", "huggingface"), NullConsole())
     assert load_checkpoint(tmp_path / "again").sha256 == whole.sha256 and report.bytes == sizes[1]
 
 
@@ -49,11 +49,11 @@ def test_the_teacher_may_have_moved(
     manifest = json.loads((delta / "whisperstill.json").read_text())
     manifest["delta"]["teacher"] = "/nowhere/teacher"
     (delta / "whisperstill.json").write_text(json.dumps(manifest))
-    with pytest.raises(NotFoundError, match=f"say in {TEACHER} where it is"):
+    with pytest.raises(NotFoundError, match=f"say in {TEACHER_VARIABLE} where it is"):
         load_checkpoint(delta)
-    monkeypatch.setenv(TEACHER, str(small_teacher))
+    monkeypatch.setenv(TEACHER_VARIABLE, str(small_teacher))
     assert load_checkpoint(delta).sha256 == load_checkpoint(tmp_path / "trained").sha256
-    monkeypatch.setenv(TEACHER, str(tmp_path / "trained"))
+    monkeypatch.setenv(TEACHER_VARIABLE, str(tmp_path / "trained"))
     with pytest.raises(CheckpointError, match="belongs to another teacher"):
         load_checkpoint(delta)
 
@@ -73,14 +73,14 @@ def test_a_damaged_delta_is_not_believed(delta: Path) -> None:
 
 
 def test_other_forms(small_student: Path, tmp_path: Path) -> None:
-    half = run(ExportSettings(str(small_student), tmp_path / "half", "huggingface", "fp16"), Silent())
-    whole = run(ExportSettings(str(small_student), tmp_path / "whole", "huggingface"), Silent())
+    half = run(ExportSettings(str(small_student), tmp_path / "half", "huggingface", "float16"), NullConsole())
+    whole = run(ExportSettings(str(small_student), tmp_path / "whole", "huggingface"), NullConsole())
     assert half.bytes == pytest.approx(whole.bytes / 2, rel=0.01)
     assert load_checkpoint(tmp_path / "half", None).state["encoder.norm.weight"].dtype == torch.float16
-    assert run(ExportSettings(str(small_student), tmp_path / "ggml.bin", "whisper.cpp"), Silent()).dtype == "f16"
+    assert run(ExportSettings(str(small_student), tmp_path / "ggml.bin", "whisper.cpp"), NullConsole()).dtype == "f16"
     assert (tmp_path / "ggml.bin").is_file()
     pytest.importorskip("ctranslate2")
-    run(ExportSettings(str(small_student), tmp_path / "ct2", "ctranslate2", "int8_float32"), Silent())
+    run(ExportSettings(str(small_student), tmp_path / "ct2", "ctranslate2", "int8_float32"), NullConsole())
     assert load_checkpoint(tmp_path / "ct2").dims == load_checkpoint(small_student).dims
 
 
@@ -89,10 +89,10 @@ def test_what_cannot_be(small_student: Path, small_teacher: Path, tmp_path: Path
     for settings, problem in (
         (ExportSettings(student, out, "delta"), "delta, which needs it"),
         (ExportSettings(student, out, "ctranslate2", teacher="x"), "--teacher belongs to --format delta"),
-        (ExportSettings(student, out, "huggingface", "int8"), "expected a type out of fp32, fp16, bf16"),
-        (ExportSettings(student, out, "delta", "fp16", str(small_teacher)), "a delta is fp32"),
+        (ExportSettings(student, out, "huggingface", "int8"), "expected a type out of float32, float16, bfloat16"),
+        (ExportSettings(student, out, "delta", "float16", str(small_teacher)), "a delta is float32"),
         (ExportSettings(student, Path(__file__), "huggingface"), "output must be a directory"),
     ):
         with pytest.raises(SettingsError, match=problem):
-            run(settings, Silent())
+            run(settings, NullConsole())
     assert not out.exists()

@@ -7,20 +7,20 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from whisperstill.errors import NotFoundError, SettingsError
-from whisperstill.files import file_sha256
-from whisperstill.label.rules import judge
-from whisperstill.label.schema import LABELS, label_row
-from whisperstill.label.store import Shard, StoreWriter, open_labels, write_shard
-from whisperstill.label.verdicts import read_verdicts
-from whisperstill.records import EditCounts, Labelled
-from whisperstill.stages.console import Silent
+from whisperstill.atomic_io import file_sha256
+from whisperstill.errors import NotFoundError, SettingsError, StoreError
+from whisperstill.label.filter_decisions import read_decisions
+from whisperstill.label.filter_rules import apply_filter
+from whisperstill.label.store import LabelStoreWriter, Shard, open_labels, write_shard_files
+from whisperstill.label.store_schema import LABELS_SCHEMA, label_to_row
+from whisperstill.records import EditCounts, PseudoLabel
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings, run
 
 from unit.label.builders import evidence, labelled
 
 
-class Heard(Silent):
+class Heard(NullConsole):
     """A console that remembers."""
 
     def __init__(self) -> None:
@@ -37,19 +37,19 @@ class Heard(Silent):
 
 WINDOWS = (
     labelled("w1", evidence("a"), evidence("b", text="", edits=EditCounts(0, 0, 10, 0))),
-    labelled("w2", evidence("c", edits=EditCounts(45, 3, 2, 1)), evidence("d", longest_repeat=9)),
+    labelled("w2", evidence("c", edits=EditCounts(45, 3, 2, 1)), evidence("d", ngram_repeats=9)),
     labelled("w3", evidence("e", edits=None), evidence("f", edits=EditCounts(98, 2, 0, 0))),
 )
 
 
 def make_store(
-    directory: Path, planned: int = 2, parts: Sequence[Sequence[Labelled]] = (WINDOWS[:2], WINDOWS[2:])
+    directory: Path, planned: int = 2, parts: Sequence[Sequence[PseudoLabel]] = (WINDOWS[:2], WINDOWS[2:])
 ) -> Path:
-    writer = StoreWriter(directory, {"settings": {"top": 0}}, {f"{number:05}": "" for number in range(planned)})
+    writer = LabelStoreWriter(directory, {"settings": {"top_k": 0}}, {f"{number:05}": "" for number in range(planned)})
     for number, windows in enumerate(parts):
-        table = pa.Table.from_pylist([label_row(window) for window in windows], schema=LABELS)
-        files = write_shard(directory, f"{number:05}", {"labels": table}, {})
-        writer.add(Shard(f"{number:05}", len(windows), 0.1, files))
+        table = pa.Table.from_pylist([label_to_row(window) for window in windows], schema=LABELS_SCHEMA)
+        files = write_shard_files(directory, f"{number:05}", {"labels": table}, {})
+        writer.add_shard(Shard(f"{number:05}", len(windows), 0.1, files))
     return directory
 
 
@@ -67,9 +67,9 @@ def test_verdicts_are_those_of_the_rules(labels: Path, tmp_path: Path) -> None:
     assert report.dropped == {"empty": 1, "repetition": 1, "wer": 1}
     assert report.hours_kept == pytest.approx(9 / 3600)
     assert report.wer_kept == pytest.approx(100 * 2 / 200)
-    _, verdicts = read_verdicts(tmp_path / "filtered")
-    for window in open_labels(labels).labelled():
-        for seen, expected in zip(window.evidence, judge(window, settings.rules).verdicts, strict=True):
+    _, verdicts = read_decisions(tmp_path / "filtered")
+    for window in open_labels(labels).read_labels():
+        for seen, expected in zip(window.quality, apply_filter(window, settings.rules).decisions, strict=True):
             assert verdicts[window.window.id, seen.utterance.corpus, seen.utterance.id] == expected
     assert {path.name: file_sha256(path) for path in labels.iterdir()} == before
     assert [row[:2] for row in console.tables["what may teach"]] == [
@@ -105,17 +105,17 @@ def test_without_matplotlib_the_table_is_written(labels: Path, tmp_path: Path, m
 
 def test_again_with_other_rules(labels: Path, tmp_path: Path) -> None:
     output = tmp_path / "filtered"
-    run(FilterSettings(labels=labels, output=output), Silent())
+    run(FilterSettings(labels=labels, output=output), NullConsole())
     console = Heard()
     report = run(FilterSettings(labels=labels, output=output, max_wer=0.0, require_reference=True), console)
-    assert report.kept == sum(verdict.kept for verdict in read_verdicts(output)[1].values()) == 1
+    assert report.kept == sum(verdict.keep for verdict in read_decisions(output)[1].values()) == 1
     report = run(FilterSettings(labels=labels, output=output, min_logprob=-0.1), console)
     assert report.kept == 0
     assert "nothing is left" in console.warnings[-1]
 
 
 def test_limits_may_be_infinite_in_a_recipe(labels: Path, tmp_path: Path) -> None:
-    report = run(FilterSettings(labels=labels, output=tmp_path / "f", max_wer=float("inf")), Silent())
+    report = run(FilterSettings(labels=labels, output=tmp_path / "f", max_wer=float("inf")), NullConsole())
     assert "wer" not in report.dropped
     assert json.loads((tmp_path / "f" / "filter.json").read_text())["settings"]["max_wer"] is None
 
@@ -126,6 +126,10 @@ def test_unfinished_and_missing_labels(tmp_path: Path) -> None:
     assert "not finished" in console.warnings[0]
     with pytest.raises(NotFoundError, match="run `whisperstill label` first"):
         run(FilterSettings(labels=tmp_path / "none", output=tmp_path / "f"), console)
+    manifest = tmp_path / "half" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
+    with pytest.raises(StoreError, match=r"before 0\.1\.0 \(format 1, expected 2\)"):
+        open_labels(tmp_path / "half")
     with pytest.raises(SettingsError, match="sweep_wer"):
         run(FilterSettings(labels=tmp_path, output=tmp_path, sweep=True, sweep_wer=()), console)
 
@@ -134,7 +138,7 @@ def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Pa
     """A third is wrong, and heard otherwise by another model; half of all have no reference."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
 
-    def window(at: int, opinion: bool) -> Labelled:
+    def window(at: int, opinion: bool) -> PseudoLabel:
         wrong = at % 3 == 0
         text = "nothing of that" if wrong != opinion else "a good day"
         edits = (EditCounts(1, 9, 0, 0) if wrong else EditCounts(10, 0, 0, 0)) if at % 2 else None
@@ -144,21 +148,24 @@ def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Pa
     labels = make_store(tmp_path / "labels", 1, [[window(at, False) for at in range(120)]])
     proxy = make_store(tmp_path / "proxy", 1, [[labelled(f"w{at}", evidence(f"u{at}")) for at in range(120)]])
     common = {"labels": labels, "output": tmp_path / "filtered"}
-    assert run(FilterSettings(**common), Silent()).dropped == {"wer": 20}
-    report = run(FilterSettings(**common, max_predicted_wer=40.0, proxy=proxy), Silent())
+    assert run(FilterSettings(**common), NullConsole()).dropped == {"wer": 20}
+    report = run(FilterSettings(**common, max_predicted_wer=40.0, second_opinion=proxy), NullConsole())
     assert report.dropped == {"wer": 20, "predicted_wer": 20}
-    assert report.predicted_from == 60 and report.correlation > 0.9
-    _, verdicts = read_verdicts(tmp_path / "filtered")
-    assert {name for (_, _, name), one in verdicts.items() if not one.kept} == {f"u{at}" for at in range(0, 120, 3)}
+    assert report.calibration_utterances == 60 and report.correlation > 0.9
+    _, verdicts = read_decisions(tmp_path / "filtered")
+    assert {name for (_, _, name), one in verdicts.items() if not one.keep} == {f"u{at}" for at in range(0, 120, 3)}
     assert {one.weight for one in verdicts.values()} == {1.0}
-    run(FilterSettings(**common, max_predicted_wer=100.0, proxy=proxy, weigh=True), Silent())
-    _, weighed = read_verdicts(tmp_path / "filtered")
-    weights = {int(name[1:]): one.weight for (_, _, name), one in weighed.items() if one.kept}
+    run(
+        FilterSettings(**common, max_predicted_wer=100.0, second_opinion=proxy, weight_by_predicted_wer=True),
+        NullConsole(),
+    )
+    _, weighed = read_decisions(tmp_path / "filtered")
+    weights = {int(name[1:]): one.weight for (_, _, name), one in weighed.items() if one.keep}
     assert len(weights) == 100 and all(weights[at] == 1.0 for at in weights if at % 2)
     assert all(weights[at] < 0.6 if at % 3 == 0 else 0.8 < weights[at] < 1.0 for at in weights if not at % 2)
-    with pytest.raises(SettingsError, match="weigh needs max_predicted_wer"):
-        run(FilterSettings(**common, weigh=True), Silent())
-    with pytest.raises(SettingsError, match="proxy needs max_predicted_wer"):
-        run(FilterSettings(**common, proxy=proxy), Silent())
+    with pytest.raises(SettingsError, match="weight_by_predicted_wer needs max_predicted_wer"):
+        run(FilterSettings(**common, weight_by_predicted_wer=True), NullConsole())
+    with pytest.raises(SettingsError, match="second_opinion needs max_predicted_wer"):
+        run(FilterSettings(**common, second_opinion=proxy), NullConsole())
     with pytest.raises(SettingsError, match="0 to 100 per cent, got 400"):
-        run(FilterSettings(**common, max_predicted_wer=400.0), Silent())
+        run(FilterSettings(**common, max_predicted_wer=400.0), NullConsole())

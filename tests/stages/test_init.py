@@ -7,11 +7,11 @@ import pytest
 
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.init import InitSettings, run
 
 
-class Recorder(Silent):
+class Recorder(NullConsole):
     """Keeps what was shown."""
 
     def __init__(self) -> None:
@@ -25,44 +25,44 @@ def test_init_writes_the_student_once(tiny_en_dir: Path, tmp_path: Path) -> None
     settings = InitSettings(teacher=str(tiny_en_dir), output=tmp_path / "student")
     console = Recorder()
     report = run(settings, console)
-    assert (report.made, report.layers) == (True, (0, 3))
+    assert (report.created, report.layers) == (True, (0, 3))
     assert report.teacher_parameters == 37_760_256
     assert report.teacher_parameters - report.student_parameters == report.teacher_decoder - report.student_decoder
     assert ("encoder", "8.2", "8.2") in console.rows
     student, teacher = load_checkpoint(settings.output), load_checkpoint(tiny_en_dir)
     assert student.sha256 == report.sha256
     assert student.encoder_sha256 == teacher.encoder_sha256
-    assert {layer for layer, _ in student.generation.alignment_heads} == {1}  # the teacher's last layer
+    assert {layer for layer, _ in student.generation_config.alignment_heads} == {1}  # the teacher's last layer
 
     before = {path.name: path.stat().st_mtime_ns for path in settings.output.iterdir()}
-    again = run(settings, Silent())
-    assert not again.made
+    again = run(settings, NullConsole())
+    assert not again.created
     assert again.sha256 == report.sha256
     assert before == {path.name: path.stat().st_mtime_ns for path in settings.output.iterdir()}
 
     other = InitSettings(teacher=str(tiny_en_dir), output=settings.output, layers=(0, 2))
     with pytest.raises(SettingsError, match="--overwrite"):
-        run(other, Silent())
-    assert run(InitSettings(**{**vars(other), "overwrite": True}), Silent()).layers == (0, 2)
+        run(other, NullConsole())
+    assert run(InitSettings(**{**vars(other), "overwrite": True}), NullConsole()).layers == (0, 2)
     assert load_checkpoint(settings.output).metadata["layers"] == [0, 2]
 
 
 def test_init_continues_what_was_killed(tiny_en_dir: Path, tmp_path: Path) -> None:
     settings = InitSettings(teacher=str(tiny_en_dir), output=tmp_path, decoder_layers=1)
-    (tmp_path / "whisperstill.json").write_text('{"format": 1, "unfinished": true}')
+    (tmp_path / "whisperstill.json").write_text('{"format": 2, "unfinished": true}')
     (tmp_path / ".model.safetensors.77.tmp").write_bytes(b"half")
-    assert run(settings, Silent()).made
+    assert run(settings, NullConsole()).created
     assert load_checkpoint(tmp_path).dims.decoder_layers == 1
 
 
 def test_init_refuses_what_cannot_be(tiny_en_dir: Path, tmp_path: Path) -> None:
     teacher = str(tiny_en_dir)
     with pytest.raises(SettingsError, match=r"decoder_layers must be 1 to 4 \(the teacher's\), got 40"):
-        run(InitSettings(teacher, tmp_path, decoder_layers=40), Silent())
+        run(InitSettings(teacher, tmp_path, decoder_layers=40), NullConsole())
     with pytest.raises(SettingsError, match="English model, got de"):
-        run(InitSettings(teacher, tmp_path, language="de"), Silent())
+        run(InitSettings(teacher, tmp_path, language="de"), NullConsole())
     (tmp_path / "mine.txt").write_text("something of the user's")
     with pytest.raises(SettingsError, match="holds something else"):
-        run(InitSettings(teacher, tmp_path), Silent())
+        run(InitSettings(teacher, tmp_path), NullConsole())
     with pytest.raises(SettingsError, match="is a file"):
-        run(InitSettings(teacher, tmp_path / "mine.txt"), Silent())
+        run(InitSettings(teacher, tmp_path / "mine.txt"), NullConsole())

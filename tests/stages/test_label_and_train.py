@@ -14,19 +14,19 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from whisperstill.distill import result
-from whisperstill.distill.checkpointing import Checkpoints
+from whisperstill.atomic_io import file_sha256
+from whisperstill.distill import save_student as result
 from whisperstill.distill.metrics import read_metrics
+from whisperstill.distill.training_checkpoint import Checkpoints
 from whisperstill.distill.validation import Validation
 from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError, StoreError, TrainingError
-from whisperstill.files import file_sha256
-from whisperstill.label.store import Shard, StoreWriter, open_labels
+from whisperstill.label.store import LabelStoreWriter, Shard, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import init, label, train
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings
@@ -39,17 +39,17 @@ def settings(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.T
         teacher=str(small_teacher),
         manifest=(str(small_corpus),),
         output=tmp_path_factory.mktemp("store") / "labels",
-        states="fp32",
+        encoder_states="float32",
         batch_size=2,
         shard_windows=2,
         max_new_tokens=12,
-        top=8,
+        top_k=8,
     )
 
 
 @pytest.fixture(scope="module")
 def labels(settings: LabelSettings) -> Path:
-    label.run(settings, Silent())
+    label.run(settings, NullConsole())
     return settings.output
 
 
@@ -59,13 +59,13 @@ def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings
         student=small_student,
         labels=labels,
         output=tmp_path / "trained",
-        epochs=3,
+        num_train_epochs=3,
         batch_size=2,
         warmup_steps=1,
         learning_rate=1e-3,
-        log_every=1,
-        checkpoint_every=2,
-        targets="hidden",
+        logging_steps=1,
+        save_steps=2,
+        teacher_targets="hidden",
     )
 
 
@@ -78,27 +78,27 @@ def hashes(directory: Path) -> dict[str, str]:
 
 
 def test_the_teacher_visits_every_window_once(settings: LabelSettings, labels: Path) -> None:
-    report = label.run(settings, Silent())
+    report = label.run(settings, NullConsole())
     assert report.encoder_windows == 0
-    assert report.resumed_windows == report.windows == sum(shard.windows for shard in open_labels(labels).shards)
+    assert report.resumed_windows == report.windows == sum(shard.num_windows for shard in open_labels(labels).shards)
     fresh = json.loads((labels / "manifest.json").read_text())
-    assert sum(shard["windows"] for shard in fresh["shards"]) == report.windows
+    assert sum(shard["num_windows"] for shard in fresh["shards"]) == report.windows
 
 
 def test_the_store_holds_what_was_seen(labels: Path) -> None:
     store = open_labels(labels)
     store.verify()
-    windows = list(store.labelled())
-    assert sum(len(one.evidence) for one in windows) == 14
+    windows = list(store.read_labels())
+    assert sum(len(one.quality) for one in windows) == 14
     for one in windows:
-        top, states, hidden = store.top(one), store.states(one), store.hidden(one)
+        top, states, hidden = store.read_topk(one), store.read_encoder_states(one), store.read_hidden_states(one)
         targets = one.tokens + ((50257,) if one.ended else ())
         assert tuple(top.tokens.tolist()) == targets
         assert top.ids.shape == top.logits.shape == (len(targets), 8)
         assert states.shape == (1500, 32)
         assert hidden.shape == (len(targets), 32)
-        assert one.evidence[0].first_token == 0
-        assert one.evidence[-1].last_token == len(one.tokens)
+        assert one.quality[0].token_start == 0
+        assert one.quality[-1].token_end == len(one.tokens)
         log_p = top.logits - top.lse1[:, None]
         assert (log_p.exp().sum(-1) <= 1 + 1e-5).all()
 
@@ -107,7 +107,7 @@ def test_parquet_is_readable_by_others(labels: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(labels / "labels-00000.parquet")
     assert list(frame.utterances[0][0])[:2] == ["id", "corpus"]
-    top = pandas.read_parquet(labels / "top-00000.parquet")
+    top = pandas.read_parquet(labels / "topk-00000.parquet")
     assert len(top.top_ids[0]) == top.k[0] * len(top.tokens[0])
 
 
@@ -117,7 +117,7 @@ def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels
     class Stop(Exception):
         pass
 
-    class Interrupts(Silent):
+    class Interrupts(NullConsole):
         def progress(self, name: str, total: float, unit: str):  # type: ignore[no-untyped-def]
             shards = 0
 
@@ -148,7 +148,7 @@ def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels
 
 def test_other_settings_are_refused(settings: LabelSettings, labels: Path) -> None:
     with pytest.raises(StoreError, match="other settings"):
-        label.run(replace(settings, top=4), Silent())
+        label.run(replace(settings, top_k=4), NullConsole())
 
 
 def test_transcripts_that_are_read_decide_the_labels(
@@ -162,16 +162,16 @@ def test_transcripts_that_are_read_decide_the_labels(
         lines = [{**row, "audio": str(small_corpus.parent / row["audio"]), "text": text} for row in rows]
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    for reads, again in (("corpus", True), ("teacher", False)):
-        asked = replace(settings, manifest=(str(manifest),), output=tmp_path / reads, transcripts=reads, language="en")
+    for reads, again in (("reference", True), ("teacher", False)):
+        asked = replace(settings, manifest=(str(manifest),), output=tmp_path / reads, label_source=reads, language="en")
         write("a word")
-        assert label.run(asked, Silent()).encoder_windows > 0
+        assert label.run(asked, NullConsole()).encoder_windows > 0
         write("an other")
         if again:
             with pytest.raises(StoreError):
-                label.run(asked, Silent())
+                label.run(asked, NullConsole())
         else:
-            assert label.run(asked, Silent()).encoder_windows == 0
+            assert label.run(asked, NullConsole()).encoder_windows == 0
 
 
 def test_a_growing_corpus_labels_only_what_is_new(
@@ -179,9 +179,9 @@ def test_a_growing_corpus_labels_only_what_is_new(
 ) -> None:
     directory = tmp_path / "labels"
     shutil.copytree(labels, directory)
-    report = label.run(replace(settings, output=directory, packings=2), Silent())
+    report = label.run(replace(settings, output=directory, packing_variants=2), NullConsole())
     assert report.encoder_windows == report.windows - report.resumed_windows > 0
-    assert {one.window.packing for one in open_labels(directory).labelled()} == {0, 1}
+    assert {one.window.packing_variant for one in open_labels(directory).read_labels()} == {0, 1}
 
 
 def test_bad_audio_is_left_out_and_listed(
@@ -204,21 +204,27 @@ def test_bad_audio_is_left_out_and_listed(
 
     monkeypatch.setattr(waveform, "load_audio", breaks)
     report = label.run(
-        replace(settings, manifest=(str(corpus / "manifest.jsonl"),), output=tmp_path / "labels"), Silent()
+        replace(settings, manifest=(str(corpus / "manifest.jsonl"),), output=tmp_path / "labels"), NullConsole()
     )
     assert len(report.problems) == 3
     assert any("broken in the middle" in problem.reason for problem in report.problems)
-    found = [seen.utterance.id for one in open_labels(tmp_path / "labels").labelled() for seen in one.evidence]
+    found = [seen.utterance.id for one in open_labels(tmp_path / "labels").read_labels() for seen in one.quality]
     assert sorted(found) == sorted(f"u{index:02d}" for index in range(14) if index not in (3, 5, 13))
     assert len((tmp_path / "labels" / "skipped.jsonl").read_text().splitlines()) == 3
 
 
 def test_training_from_the_store_equals_live(training: TrainSettings, small_teacher: Path, tmp_path: Path) -> None:
     """States, hidden states or both from the store; the teacher's encoder is then not run at all."""
-    stored = train.run(training, Silent())
+    stored = train.run(training, NullConsole())
     live = train.run(
-        replace(training, output=tmp_path / "live", targets="live", states="live", teacher=str(small_teacher)),
-        Silent(),
+        replace(
+            training,
+            output=tmp_path / "live",
+            teacher_targets="online",
+            encoder_states="online",
+            teacher=str(small_teacher),
+        ),
+        NullConsole(),
     )
     assert stored.encoder_windows == 0
     assert live.encoder_windows == live.windows * 3
@@ -231,22 +237,27 @@ def test_the_teachers_words_stay_the_teachers(
 ) -> None:
     """A student whose embedding was trained, trained again: what the teacher says does not go through its embedding."""
     first = replace(training, output=tmp_path / "first", learning_rate=0.1)
-    train.run(first, Silent())
+    train.run(first, NullConsole())
     again = replace(training, student=first.output, output=tmp_path / "again")
-    train.run(again, Silent())
-    train.run(replace(again, output=tmp_path / "live", targets="live", teacher=str(small_teacher)), Silent())
+    train.run(again, NullConsole())
+    train.run(
+        replace(again, output=tmp_path / "live", teacher_targets="online", teacher=str(small_teacher)), NullConsole()
+    )
     assert losses(again.output)[0] == pytest.approx(losses(tmp_path / "live")[0], rel=1e-4)
     with pytest.raises(NotFoundError):
-        train.run(replace(again, output=tmp_path / "gone", teacher=str(tmp_path / "gone")), Silent())
+        train.run(replace(again, output=tmp_path / "gone", teacher=str(tmp_path / "gone")), NullConsole())
     # the same for its student: the labels are not its teacher's
-    init.run(InitSettings(str(first.output), tmp_path / "second", decoder_layers=1), Silent())
+    init.run(InitSettings(str(first.output), tmp_path / "second", decoder_layers=1), NullConsole())
     second = replace(training, student=tmp_path / "second", output=tmp_path / "second-hidden")
-    train.run(second, Silent())
-    train.run(replace(second, output=tmp_path / "second-live", targets="live", teacher=str(small_teacher)), Silent())
+    train.run(second, NullConsole())
+    train.run(
+        replace(second, output=tmp_path / "second-live", teacher_targets="online", teacher=str(small_teacher)),
+        NullConsole(),
+    )
     assert losses(second.output)[0] == pytest.approx(losses(tmp_path / "second-live")[0], rel=1e-4)
     # negative control: its own embedding taken for the teacher's
     monkeypatch.setattr(Checkpoint, "embedding_sha256", load_checkpoint(str(small_teacher)).embedding_sha256)
-    train.run(replace(again, output=tmp_path / "own"), Silent())
+    train.run(replace(again, output=tmp_path / "own"), NullConsole())
     assert losses(tmp_path / "own")[0] != pytest.approx(losses(again.output)[0], rel=5e-4)
 
 
@@ -254,32 +265,32 @@ def test_bf16_states_give_the_same_losses_within_a_thousandth(
     training: TrainSettings, settings: LabelSettings, tmp_path: Path
 ) -> None:
     found = []
-    for states in ("fp32", "bf16"):  # computing in bf16 would round the states of both alike
-        kept = replace(settings, states=states, dtype="fp32", output=tmp_path / states)
-        label.run(kept, Silent())
-        trained = replace(training, labels=kept.output, dtype="fp32", output=tmp_path / f"trained-{states}")
-        train.run(trained, Silent())
+    for states in ("float32", "bfloat16"):  # computing in bf16 would round the states of both alike
+        kept = replace(settings, encoder_states=states, dtype="float32", output=tmp_path / states)
+        label.run(kept, NullConsole())
+        trained = replace(training, labels=kept.output, dtype="float32", output=tmp_path / f"trained-{states}")
+        train.run(trained, NullConsole())
         found.append(losses(trained.output))
     assert found[1] == pytest.approx(found[0], rel=1e-3)
     assert found[1] != found[0]
 
 
 def test_training_on_some_of_the_packings(training: TrainSettings, settings: LabelSettings, tmp_path: Path) -> None:
-    views = replace(settings, packings=2, min_window=5.0, output=tmp_path / "views")
-    report = label.run(views, Silent())
+    views = replace(settings, packing_variants=2, min_packed_seconds=5.0, output=tmp_path / "views")
+    report = label.run(views, NullConsole())
     short = replace(training, labels=views.output, max_steps=1)
-    everything = train.run(replace(short, output=tmp_path / "all"), Silent())
-    first = train.run(replace(short, packings=1, output=tmp_path / "first"), Silent())
+    everything = train.run(replace(short, output=tmp_path / "all"), NullConsole())
+    first = train.run(replace(short, packing_variants=1, output=tmp_path / "first"), NullConsole())
     assert first.windows < everything.windows == report.windows
-    with pytest.raises(SettingsError, match="packings must be at least 1"):
-        train.run(replace(short, packings=0), Silent())
-    with pytest.raises(SettingsError, match="min_window must be"):
-        label.run(replace(views, min_window=31.0), Silent())
+    with pytest.raises(SettingsError, match="packing_variants must be at least 1"):
+        train.run(replace(short, packing_variants=0), NullConsole())
+    with pytest.raises(SettingsError, match="min_packed_seconds must be"):
+        label.run(replace(views, min_packed_seconds=31.0), NullConsole())
 
 
 def test_top_k_loss_is_below_the_whole(training: TrainSettings, tmp_path: Path) -> None:
-    train.run(training, Silent())
-    train.run(replace(training, targets="top", output=tmp_path / "top"), Silent())
+    train.run(training, NullConsole())
+    train.run(replace(training, teacher_targets="topk", output=tmp_path / "top"), NullConsole())
     whole = [line["kl"] for line in read_metrics(training.output / "metrics.jsonl") if "kl" in line]
     bound = [line["kl"] for line in read_metrics(tmp_path / "top" / "metrics.jsonl") if "kl" in line]
     assert bound[0] < whole[0]
@@ -292,19 +303,19 @@ def test_kl_to_oneself_is_zero_with_prompts(
     from whisperstill.stages import init
 
     same = tmp_path / "same"
-    init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), Silent())
+    init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), NullConsole())
     train.run(
         replace(
             training,
             student=same,
-            targets="live",
+            teacher_targets="online",
             teacher=str(small_teacher),
-            alpha_pl=0.0,
-            prompt_probability=1.0,
+            ce_weight=0.0,
+            condition_on_prev_probability=1.0,
             learning_rate=1e-12,
-            epochs=1,
+            num_train_epochs=1,
         ),
-        Silent(),
+        NullConsole(),
     )
     for line in read_metrics(training.output / "metrics.jsonl"):
         assert abs(line["kl"]) < 1e-5
@@ -327,19 +338,19 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_a_resumed_run_ends_with_the_same_bits(
     training: TrainSettings, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = {"dropout": 0.1, "token_noise": 0.1, "state_masks": 0.1, "average": 0.9}
-    whole = replace(training, **views, batch_size=2, micro_batch=1)
-    train.run(whole, Silent())
+    views = {"dropout": 0.1, "decoder_input_noise": 0.1, "encoder_mask_prob": 0.1, "ema_decay": 0.9}
+    whole = replace(training, **views, batch_size=2, micro_batch_size=1)
+    train.run(whole, NullConsole())
     parts = replace(whole, output=tmp_path / "parts")
     with monkeypatch.context() as patch:
         stopping(patch, after)
-        assert not train.run(parts, Silent()).finished
-    report = train.run(parts, Silent())
+        assert not train.run(parts, NullConsole()).finished
+    report = train.run(parts, NullConsole())
     assert report.finished and report.resumed_from == after
     assert file_sha256(parts.output / "model.safetensors") == file_sha256(whole.output / "model.safetensors")
     assert (parts.output / "metrics.jsonl").read_text() == (whole.output / "metrics.jsonl").read_text()
     # negative control: another seed gives other bits
-    train.run(replace(whole, output=tmp_path / "seed", seed=1), Silent())
+    train.run(replace(whole, output=tmp_path / "seed", seed=1), NullConsole())
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(whole.output / "model.safetensors")
 
 
@@ -347,9 +358,9 @@ def test_the_best_of_a_run_that_was_killed(
     training: TrainSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Step 3 did best and was kept, then the run was killed; heard again, it is no longer the best."""
-    whole = replace(training, schedule="constant", validation=(str(small_corpus),), eval_every=1, max_steps=5)
+    whole = replace(training, lr_scheduler_type="constant", validation=(str(small_corpus),), eval_steps=1, max_steps=5)
     heard = [30, 20, 10, 25, 40, 50]
-    monkeypatch.setattr(Validation, "edits", lambda self: EditCounts(100, heard.pop(0), 0, 0))
+    monkeypatch.setattr(Validation, "compute_edits", lambda self: EditCounts(100, heard.pop(0), 0, 0))
 
     class Killed(Exception):
         pass
@@ -364,19 +375,19 @@ def test_the_best_of_a_run_that_was_killed(
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_best", killed)
         with pytest.raises(Killed):
-            train.run(whole, Silent())
+            train.run(whole, NullConsole())
     assert (whole.output / "checkpoints" / "best-00000003.safetensors").exists()
-    report = train.run(whole, Silent())
+    report = train.run(whole, NullConsole())
     assert (report.resumed_from, report.best_step, round(report.best_wer or 0)) == (2, 2, 17)
     two = replace(whole, output=tmp_path / "two", validation=(), max_steps=2)
-    train.run(two, Silent())
+    train.run(two, NullConsole())
     assert file_sha256(whole.output / "model.safetensors") == file_sha256(two.output / "model.safetensors")
     assert [path.name for path in (whole.output / "checkpoints").glob("best-*")] == ["best-00000002.safetensors"]
     (whole.output / "checkpoints" / "best-00000002.safetensors").unlink()
     with pytest.raises(StoreError, match=r"best weights, .* cannot be read"):
-        train.run(whole, Silent())
+        train.run(whole, NullConsole())
     with pytest.raises(StoreError, match="validation_sha256 was"):
-        train.run(replace(whole, validation_limit=2), Silent())
+        train.run(replace(whole, validation_limit=2), NullConsole())
 
 
 def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, tmp_path: Path) -> None:
@@ -384,11 +395,14 @@ def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, 
     runs = []
     for steps in (0, 1, 2, 3):
         if steps:
-            train.run(replace(training, output=tmp_path / f"{steps}", max_steps=steps, schedule="constant"), Silent())
+            train.run(
+                replace(training, output=tmp_path / f"{steps}", max_steps=steps, lr_scheduler_type="constant"),
+                NullConsole(),
+            )
         folder = tmp_path / f"{steps}" if steps else training.student
         runs.append(load_file(folder / "model.safetensors"))
-    averaged = replace(training, output=tmp_path / "average", max_steps=3, schedule="constant", average=0.25)
-    train.run(replace(averaged, validation=(str(small_corpus),), validation_limit=1, eval_every=1), Silent())
+    averaged = replace(training, output=tmp_path / "average", max_steps=3, lr_scheduler_type="constant", ema_decay=0.25)
+    train.run(replace(averaged, validation=(str(small_corpus),), validation_limit=1, eval_steps=1), NullConsole())
     found = load_file(averaged.output / "last" / "model.safetensors")
     moved = [name for name in found if not torch.equal(runs[0][name], runs[3][name])]
     assert len(moved) > 10
@@ -401,51 +415,51 @@ def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, 
 
 
 def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:
-    first = train.run(training, Silent())
+    first = train.run(training, NullConsole())
     before = file_sha256(training.output / "model.safetensors")
-    again = train.run(training, Silent())
+    again = train.run(training, NullConsole())
     assert again.resumed_from == again.steps == first.steps
     assert file_sha256(training.output / "model.safetensors") == before
 
 
 def test_another_run_is_not_resumed(training: TrainSettings) -> None:
-    train.run(training, Silent())
+    train.run(training, NullConsole())
     with pytest.raises(StoreError, match=r"learning_rate was 0\.001, is 0\.01"):
-        train.run(replace(training, learning_rate=1e-2), Silent())
+        train.run(replace(training, learning_rate=1e-2), NullConsole())
 
 
 def test_other_verdicts_are_another_run(training: TrainSettings, tmp_path: Path) -> None:
     """As many windows, but other labels of them count: a filter into the same folder, asked again."""
     rules = {"max_wer": None, "min_logprob": None, "max_tokens_per_second": None, "max_compression_ratio": None}
-    rules |= {"max_repeat": None, "drop_empty": False, "drop_all_capitals": False}
+    rules |= {"max_ngram_repeats": None, "drop_empty": False, "drop_all_caps": False}
     judged = FilterSettings(labels=training.labels, output=tmp_path / "filtered", **rules)
-    filtering.run(judged, Silent())
+    filtering.run(judged, NullConsole())
     filtered = replace(training, labels=judged.output, max_steps=2)
-    train.run(filtered, Silent())
-    assert train.run(filtered, Silent()).resumed_from == 2
-    table = pq.read_table(judged.output / "verdicts.parquet")
+    train.run(filtered, NullConsole())
+    assert train.run(filtered, NullConsole()).resumed_from == 2
+    table = pq.read_table(judged.output / "decisions.parquet")
     lighter = table.set_column(table.column_names.index("weight"), "weight", pa.array([0.5] * len(table)))
-    pq.write_table(lighter, judged.output / "verdicts.parquet")
+    pq.write_table(lighter, judged.output / "decisions.parquet")
     summary = json.loads((judged.output / "filter.json").read_text())
-    summary["verdicts_sha256"] = file_sha256(judged.output / "verdicts.parquet")
+    summary["decisions_sha256"] = file_sha256(judged.output / "decisions.parquet")
     (judged.output / "filter.json").write_text(json.dumps(summary))
     with pytest.raises(StoreError, match="belongs to another run"):
-        train.run(filtered, Silent())
+        train.run(filtered, NullConsole())
 
 
 def test_no_step_is_no_training(training: TrainSettings) -> None:
     with pytest.raises(SettingsError, match="max_steps must be at least 1, got 0"):
-        train.run(replace(training, max_steps=0), Silent())
+        train.run(replace(training, max_steps=0), NullConsole())
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettings, tmp_path: Path) -> None:
-    train.run(training, Silent())
+    train.run(training, NullConsole())
     good = file_sha256(training.output / "model.safetensors")
     newest = sorted((training.output / "checkpoints").glob("step-*"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     (training.output / "model.safetensors").unlink()
     (training.output / "whisperstill.json").unlink(missing_ok=True)
-    report = train.run(training, Silent())
+    report = train.run(training, NullConsole())
     assert report.resumed_from < report.steps
     assert file_sha256(training.output / "model.safetensors") == good
 
@@ -455,32 +469,34 @@ def test_checkpoints_of_an_older_version_are_named(training: TrainSettings) -> N
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('[{"step": 2, "file": "step-00000002.safetensors", "sha256": "0"}]')
     with pytest.raises(StoreError, match="are an older version's"):
-        train.run(training, Silent())
+        train.run(training, NullConsole())
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(
     training: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whisperstill.distill.source import BatchSource
+    from whisperstill.distill.data_loader import DataLoader
 
-    original = BatchSource._states
+    original = DataLoader._encoder_states
     calls = iter(range(1000))
 
-    def poisoned(self: BatchSource, *rest: object) -> torch.Tensor:
+    def poisoned(self: DataLoader, *rest: object) -> torch.Tensor:
         states = original(self, *rest)  # type: ignore[arg-type]
         return states * torch.nan if next(calls) == 4 else states
 
-    monkeypatch.setattr(BatchSource, "_states", poisoned)
+    monkeypatch.setattr(DataLoader, "_encoder_states", poisoned)
     with pytest.raises(TrainingError, match="at step 5, batch"):
-        train.run(training, Silent())
+        train.run(training, NullConsole())
     monkeypatch.undo()
-    report = train.run(training, Silent())
+    report = train.run(training, NullConsole())
     assert report.resumed_from == 4 and report.finished
 
 
 def test_problems_are_named_together(training: TrainSettings) -> None:
-    with pytest.raises(SettingsError, match="epochs must be at least 1, got 0; learning_rate must be above 0"):
-        train.run(replace(training, epochs=0, learning_rate=0.0), Silent())
+    with pytest.raises(
+        SettingsError, match="num_train_epochs must be at least 1, got 0; learning_rate must be above 0"
+    ):
+        train.run(replace(training, num_train_epochs=0, learning_rate=0.0), NullConsole())
 
 
 def heads_of(output: Path) -> list[list[int]]:
@@ -493,10 +509,10 @@ def test_the_result_gets_alignment_heads_of_its_own(training: TrainSettings, mon
 
     def found(student: Checkpoint, waveforms: list[np.ndarray], languages: list[str], **_: object) -> Checkpoint:
         heard.append(([len(one) for one in waveforms], languages))
-        return replace(student, generation=replace(student.generation, alignment_heads=((1, 0), (1, 1))))
+        return replace(student, generation_config=replace(student.generation_config, alignment_heads=((1, 0), (1, 1))))
 
     monkeypatch.setattr(result, "with_alignment_heads", found)
-    train.run(replace(training, max_steps=1), Silent())
+    train.run(replace(training, max_steps=1), NullConsole())
     assert heads_of(training.output) == [[1, 0], [1, 1]]
     [(lengths, languages)] = heard
     assert len(lengths) == len(languages) > 1
@@ -510,8 +526,8 @@ def test_without_the_audio_the_heads_stay(
     def gone(_: object) -> np.ndarray:
         raise AudioError("no such file")
 
-    monkeypatch.setattr(result, "window_waveform", gone)
-    train.run(replace(training, max_steps=1), Silent())
+    monkeypatch.setattr(result, "load_window_waveform", gone)
+    train.run(replace(training, max_steps=1), NullConsole())
     assert heads_of(training.output) == heads_of(training.student)
     assert "no such file" in caplog.text
 
@@ -519,20 +535,20 @@ def test_without_the_audio_the_heads_stay(
 def test_what_the_corpus_says_is_read_and_taught(
     settings: LabelSettings, training: TrainSettings, small_corpus: Path, tmp_path: Path
 ) -> None:
-    reading = replace(settings, output=tmp_path / "read", transcripts="corpus", max_new_tokens=200)
-    report = label.run(reading, Silent())
+    reading = replace(settings, output=tmp_path / "read", label_source="reference", max_new_tokens=200)
+    report = label.run(reading, NullConsole())
     assert report.wer is None  # a text is no reference for itself
-    for one in open_labels(reading.output).labelled():
-        assert one.text == " ".join(seen.utterance.text or "" for seen in one.evidence)
-        assert [seen.text for seen in one.evidence] == [seen.utterance.text for seen in one.evidence]
-        assert all(seen.mean_logprob < -5 for seen in one.evidence)  # random weights think little of it
-    assert train.run(replace(training, labels=reading.output, max_steps=2), Silent()).finished
+    for one in open_labels(reading.output).read_labels():
+        assert one.text == " ".join(seen.utterance.text or "" for seen in one.quality)
+        assert [seen.text for seen in one.quality] == [seen.utterance.text for seen in one.quality]
+        assert all(seen.mean_logprob < -5 for seen in one.quality)  # random weights think little of it
+    assert train.run(replace(training, labels=reading.output, max_steps=2), NullConsole()).finished
 
     lines = [json.loads(line) for line in small_corpus.read_text().splitlines()]
     del lines[0]["text"]
     silent = small_corpus.with_name("silent.jsonl")
     silent.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    report = label.run(replace(reading, manifest=(str(silent),), output=tmp_path / "less"), Silent())
+    report = label.run(replace(reading, manifest=(str(silent),), output=tmp_path / "less"), NullConsole())
     assert any(str(lines[0]["id"]) in one.source and "no transcript" in one.reason for one in report.problems)
 
 
@@ -541,12 +557,12 @@ def test_labelling_is_not_for_torchrun(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingsError, match="by --workers"):
-        label.run(replace(settings, output=tmp_path), Silent())
+        label.run(replace(settings, output=tmp_path), NullConsole())
 
 
 def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="timestamps are the teacher's"):
-        label.run(replace(settings, output=tmp_path, timestamps=True, transcripts="corpus"), Silent())
+        label.run(replace(settings, output=tmp_path, timestamps=True, label_source="reference"), NullConsole())
 
 
 def test_audio_that_is_back_is_labelled(
@@ -559,15 +575,15 @@ def test_audio_that_is_back_is_labelled(
     hidden = corpus / "03.wav"
     hidden.rename(tmp_path / "03.wav")
     with pytest.MonkeyPatch.context() as patch:  # the manifest is believed
-        patch.setattr("whisperstill.corpus.corpus._Files._check", lambda *_: None)
-        report = label.run(away, Silent())
+        patch.setattr("whisperstill.corpus.corpus._AudioProber._check_readable", lambda *_: None)
+        report = label.run(away, NullConsole())
         assert "u03" in report.problems[0].source
-        assert label.run(away, Silent()).encoder_windows == 0  # negative control: it is still away
+        assert label.run(away, NullConsole()).encoder_windows == 0  # negative control: it is still away
         (tmp_path / "03.wav").rename(hidden)
-        again = label.run(away, Silent())
+        again = label.run(away, NullConsole())
     assert not again.problems and 0 < again.encoder_windows <= settings.shard_windows
-    assert [one.tokens for one in open_labels(away.output).labelled()] == [
-        one.tokens for one in open_labels(labels).labelled()
+    assert [one.tokens for one in open_labels(away.output).read_labels()] == [
+        one.tokens for one in open_labels(labels).read_labels()
     ]
 
 
@@ -577,33 +593,33 @@ def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, smal
     manifest = small_corpus.parent / "irish.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     asked = replace(settings, manifest=(str(manifest),), output=tmp_path / "labels")
-    report = label.run(asked, Silent())
+    report = label.run(asked, NullConsole())
     assert [one.source.split()[-1] for one in report.problems] == ["u02", "u05"]
     assert "does not know its language, ga" in report.problems[0].reason
     assert report.windows > 0
     with pytest.raises(CorpusError, match=r"nothing is left to label.*ga"):
         manifest.write_text("".join(json.dumps({**line, "language": "ga"}) + "\n" for line in lines))
-        label.run(replace(asked, output=tmp_path / "none"), Silent())
+        label.run(replace(asked, output=tmp_path / "none"), NullConsole())
 
 
 def test_out_of_memory_one_goes_on_with_smaller_batches(settings: LabelSettings, tmp_path: Path) -> None:
     first = replace(settings, output=tmp_path / "labels")
     with pytest.MonkeyPatch.context() as patch:
-        original, left = StoreWriter.add, [1]
+        original, left = LabelStoreWriter.add_shard, [1]
 
-        def add(self: StoreWriter, shard: Shard) -> None:
+        def add(self: LabelStoreWriter, shard: Shard) -> None:
             if not left[0]:
                 raise MemoryError
             left[0] -= 1
             original(self, shard)
 
-        patch.setattr(StoreWriter, "add", add)
+        patch.setattr(LabelStoreWriter, "add_shard", add)
         with pytest.raises(MemoryError):
-            label.run(first, Silent())
-    report = label.run(replace(first, batch_size=1), Silent())
+            label.run(first, NullConsole())
+    report = label.run(replace(first, batch_size=1), NullConsole())
     assert report.resumed_windows == settings.shard_windows < report.windows
-    with pytest.raises(StoreError, match=r"top 8, now 4"):  # negative control: this one decides
-        label.run(replace(first, top=4), Silent())
+    with pytest.raises(StoreError, match=r"top_k 8, now 4"):  # negative control: this one decides
+        label.run(replace(first, top_k=4), NullConsole())
 
 
 def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:
@@ -613,13 +629,13 @@ def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corp
         sound = np.random.default_rng(seed).normal(0, 0.1, 48_000).astype(np.float32)
         soundfile.write(folder / "00.wav", sound, 16_000)
     asked = replace(settings, manifest=tuple(map(str, folders)), output=tmp_path / "labels", shard_windows=8)
-    label.run(asked, Silent())
-    seen = [one for labelled in open_labels(asked.output).labelled() for one in labelled.evidence]
+    label.run(asked, NullConsole())
+    seen = [one for labelled in open_labels(asked.output).read_labels() for one in labelled.quality]
     assert {one.utterance.corpus for one in seen} == {"train", "calls-train"}
     assert len({(one.utterance.corpus, one.utterance.id) for one in seen}) == len(seen) == 28
     twice = replace(asked, manifest=(str(folders[0]), f"{folders[1]}/../../podcasts/train"), output=tmp_path / "twice")
     with pytest.raises(SettingsError, match=r"manifest names .*podcasts/train twice"):
-        label.run(twice, Silent())
+        label.run(twice, NullConsole())
 
 
 def test_labels_with_timestamps_are_read_with_them(
@@ -627,12 +643,12 @@ def test_labels_with_timestamps_are_read_with_them(
 ) -> None:
     """Of other views the store knows no distribution: without a word, nothing but the pseudo-labels would teach."""
     timed = replace(settings, timestamps=True, output=tmp_path / "timed")
-    label.run(timed, Silent())
-    asked = replace(training, labels=timed.output, max_steps=1, epochs=1)
+    label.run(timed, NullConsole())
+    asked = replace(training, labels=timed.output, max_steps=1, num_train_epochs=1)
     with pytest.raises(SettingsError, match=r"100% of the windows.*timestamp_probability 1"):
-        train.run(asked, Silent())
+        train.run(asked, NullConsole())
     warned: list[str] = []
-    console = Silent()
+    console = NullConsole()
     console.warn = warned.append  # type: ignore[method-assign]
     train.run(replace(asked, timestamp_probability=0.5), console)
     assert "50% of the windows" in warned[0]

@@ -14,10 +14,10 @@ import torch
 
 from whisperstill.errors import StoreError
 from whisperstill.label import ray_workers
-from whisperstill.label.labeller import Labeller, Planned
+from whisperstill.label.shard_writer import ShardSpec, ShardWriter
 from whisperstill.label.store import Shard, open_labels
 from whisperstill.stages import label
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
@@ -38,8 +38,8 @@ def settings(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.T
         teacher=str(small_teacher),
         manifest=(str(small_corpus),),
         output=tmp_path_factory.mktemp("alone") / "labels",
-        states="fp32",
-        packings=2,
+        encoder_states="float32",
+        packing_variants=2,
         batch_size=2,
         shard_windows=1,
         max_new_tokens=12,
@@ -48,7 +48,7 @@ def settings(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="module")
 def alone(settings: LabelSettings) -> str:
-    label.run(settings, Silent())
+    label.run(settings, NullConsole())
     return open_labels(settings.output).sha256
 
 
@@ -57,8 +57,8 @@ def arguments(settings: LabelSettings, *more: str) -> list[str]:
         "--teacher": settings.teacher,
         "--manifest": settings.manifest[0],
         "--output": str(settings.output),
-        "--states": "fp32",
-        "--packings": "2",
+        "--encoder-states": "float32",
+        "--packing-variants": "2",
         "--batch-size": "2",
         "--shard-windows": "1",
         "--max-new-tokens": "12",
@@ -68,7 +68,7 @@ def arguments(settings: LabelSettings, *more: str) -> list[str]:
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
     """Processes of Ray's workers that come from this one."""
-    found = subprocess.run(["pgrep", "-f", "ray::Labeller"], capture_output=True, text=True, check=False)
+    found = subprocess.run(["pgrep", "-f", "ray::ShardWriter"], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split() if os.getsid(int(line)) == os.getsid(process.pid)]
 
 
@@ -97,7 +97,7 @@ def test_a_killed_worker_costs_nothing(settings: LabelSettings, alone: str, tmp_
     assert process.returncode == 0, output.decode()
     assert killed
     store = open_labels(several.output)
-    assert store.finished and store.sha256 == alone
+    assert store.is_complete and store.sha256 == alone
     store.verify()
 
 
@@ -106,20 +106,20 @@ def test_what_a_worker_raises_is_raised_and_done_work_stays(
 ) -> None:
     """A shard that kills whoever makes it is given up; the others are there, and the next run makes only the rest."""
 
-    class Mortal(Labeller):
-        def label(self, shard: Planned, *more: object) -> Shard:
+    class Mortal(ShardWriter):
+        def write_shard(self, shard: ShardSpec, *more: object) -> Shard:
             if shard.name == "00001":
                 os._exit(1)
-            return super().label(shard)
+            return super().write_shard(shard)
 
-    monkeypatch.setattr(ray_workers, "Labeller", Mortal)
-    monkeypatch.setattr(ray_workers, "TRIES", 2)
+    monkeypatch.setattr(ray_workers, "ShardWriter", Mortal)
+    monkeypatch.setattr(ray_workers, "MAX_SHARD_ATTEMPTS", 2)
     several = replace(settings, output=tmp_path / "labels", workers=1)
     with pytest.raises(StoreError, match="2 workers died over shard 00001"):
-        label.run(several, Silent())
+        label.run(several, NullConsole())
     done = open_labels(several.output).shards
     assert [shard.name for shard in done] == ["00000"]
     monkeypatch.undo()
-    report = label.run(replace(several, workers=0), Silent())
-    assert report.resumed_windows == done[0].windows
+    report = label.run(replace(several, workers=0), NullConsole())
+    assert report.resumed_windows == done[0].num_windows
     assert open_labels(several.output).sha256 == open_labels(settings.output).sha256

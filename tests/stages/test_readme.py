@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from whisperstill.audio.files import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.cli.main import main
 
 CLIPS = 10

@@ -9,42 +9,44 @@ import pytest
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.records.augmentation import Augmentation
+from whisperstill.records.augment_settings import AugmentSettings
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import label, train
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 
 
 def test_a_student_teaches_itself(small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path) -> None:
     first = LabelSettings(
-        str(small_teacher), (str(small_corpus),), tmp_path / "labels", states="bf16", max_new_tokens=8
+        str(small_teacher), (str(small_corpus),), tmp_path / "labels", encoder_states="bfloat16", max_new_tokens=8
     )
-    label.run(first, Silent())
+    label.run(first, NullConsole())
     training = TrainSettings(
         student=small_student,
         labels=first.output,
         output=tmp_path / "student",
-        epochs=2,
+        num_train_epochs=2,
         batch_size=4,
         warmup_steps=1,
         learning_rate=1e-3,
-        log_every=1,
-        targets="hidden",
+        logging_steps=1,
+        teacher_targets="hidden",
         dropout=0.1,
     )
-    train.run(training, Silent())
+    train.run(training, NullConsole())
     unlabelled = tmp_path / "unlabelled.jsonl"
     lines = [json.loads(line) for line in small_corpus.read_text().splitlines()[:6]]
     rows = [{**line, "audio": str(small_corpus.parent / line["audio"]), "text": None} for line in lines]
     unlabelled.write_text("\n".join(map(json.dumps, rows)))
     again = replace(first, teacher=str(training.output), manifest=(str(unlabelled),), output=tmp_path / "own-labels")
-    assert label.run(again, Silent()).wer is None
-    kept = filtering.run(filtering.FilterSettings(labels=again.output, output=tmp_path / "filtered"), Silent())
+    assert label.run(again, NullConsole()).wer is None
+    kept = filtering.run(filtering.FilterSettings(labels=again.output, output=tmp_path / "filtered"), NullConsole())
     assert kept.utterances == 6
     second = replace(training, student=training.output, labels=again.output, output=tmp_path / "second")
-    report = train.run(replace(second, views=Augmentation(uses=1), on_policy=0.5), Silent())
+    report = train.run(
+        replace(second, augment=AugmentSettings(epochs_per_version=1), on_policy_fraction=0.5), NullConsole()
+    )
     assert report.finished and report.encoder_windows == report.windows
     kl = [line["kl"] for line in read_metrics(second.output / "metrics.jsonl") if "kl" in line]
     assert 0 < kl[0] < 0.05  # it agrees with itself but for the dropout
@@ -57,8 +59,13 @@ def test_labels_of_another_teacher_are_refused(
     """Views ask the one that made the labels, whoever is named."""
     labels = tmp_path / "labels"
     label.run(
-        LabelSettings(str(small_teacher), (str(small_corpus),), labels, states="bf16", max_new_tokens=8), Silent()
+        LabelSettings(str(small_teacher), (str(small_corpus),), labels, encoder_states="bfloat16", max_new_tokens=8),
+        NullConsole(),
     )
-    training = TrainSettings(student=small_student, labels=labels, output=tmp_path / "student", targets="hidden")
+    training = TrainSettings(
+        student=small_student, labels=labels, output=tmp_path / "student", teacher_targets="hidden"
+    )
     with pytest.raises(SettingsError, match="is not the one that made the labels"):
-        train.run(replace(training, teacher=str(small_student), views=Augmentation(uses=1)), Silent())
+        train.run(
+            replace(training, teacher=str(small_student), augment=AugmentSettings(epochs_per_version=1)), NullConsole()
+        )

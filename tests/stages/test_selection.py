@@ -9,13 +9,15 @@ import torch
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
 from whisperstill.stages import init, label
-from whisperstill.stages.console import Silent
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings
 
 
 def labels_of(teacher: Path, corpus: Path, output: Path) -> Path:
-    label.run(LabelSettings(str(teacher), (str(corpus),), output, states="fp32", max_new_tokens=8), Silent())
+    label.run(
+        LabelSettings(str(teacher), (str(corpus),), output, encoder_states="float32", max_new_tokens=8), NullConsole()
+    )
     return output
 
 
@@ -30,23 +32,23 @@ def test_a_layer_that_does_nothing_is_left_out(small_teacher: Path, small_corpus
         teacher = tmp_path / f"teacher-{idle}"
         write_huggingface(replace(checkpoint, state=state), teacher)
         labels = labels_of(teacher, small_corpus, tmp_path / f"labels-{idle}")
-        asked = InitSettings(str(teacher), tmp_path / f"student-{idle}", selection="importance", labels=labels)
-        assert init.run(asked, Silent()).layers == expected
+        asked = InitSettings(str(teacher), tmp_path / f"student-{idle}", layer_selection="importance", labels=labels)
+        assert init.run(asked, NullConsole()).layers == expected
 
 
 def test_merged(small_teacher: Path, tmp_path: Path) -> None:
-    report = init.run(InitSettings(str(small_teacher), tmp_path / "student", selection="merged"), Silent())
+    report = init.run(InitSettings(str(small_teacher), tmp_path / "student", layer_selection="merged"), NullConsole())
     assert report.layers == (0, 1)
     assert load_checkpoint(str(tmp_path / "student")).metadata["merged"] is True
 
 
 def test_importance_needs_the_teachers_own_labels(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
-    asked = InitSettings(str(small_teacher), tmp_path / "student", selection="importance")
+    asked = InitSettings(str(small_teacher), tmp_path / "student", layer_selection="importance")
     with pytest.raises(SettingsError, match="needs --labels"):
-        init.run(asked, Silent())
+        init.run(asked, NullConsole())
     checkpoint = load_checkpoint(str(small_teacher))
     state = {name: 2 * tensor for name, tensor in checkpoint.state.items()}
     write_huggingface(replace(checkpoint, state=state), tmp_path / "other")
     labels = labels_of(tmp_path / "other", small_corpus, tmp_path / "labels")
     with pytest.raises(SettingsError, match="label with it first"):
-        init.run(replace(asked, labels=labels), Silent())
+        init.run(replace(asked, labels=labels), NullConsole())

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from small_models import RECIPE
 
-from whisperstill.distill import result, validation
-from whisperstill.distill.validation import Item, Validation
+from whisperstill.distill import save_student, validation
+from whisperstill.distill.validation import Validation, ValidationItem
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.records import Utterance
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import run as running
 from whisperstill.stages import train
-from whisperstill.stages.console import Console, Silent
+from whisperstill.stages.console import Console, NullConsole
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
 
@@ -27,40 +27,40 @@ def sweep(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> SweepSetti
     path = tmp_path / "recipe.toml"
     text = RECIPE.format(output=tmp_path / "out", teacher=small_teacher, corpus=small_corpus)
     path.write_text(text, encoding="utf-8")
-    running.run(RunSettings(path, only=("label",)), Silent())
-    vary = ("train.learning_rate=[1e-3, 1e-2]", "init.layers=[[0, 2], [0, 1]]")
-    return SweepSettings(path, vary, seeds=(0, 1))
+    running.run(RunSettings(path, only=("label",)), NullConsole())
+    grid = ("train.learning_rate=[1e-3, 1e-2]", "init.layers=[[0, 2], [0, 1]]")
+    return SweepSettings(path, grid, seeds=(0, 1))
 
 
 def test_held_out_speech_is_heard_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
-    original = Validation._items
+    original = Validation._build_items
 
-    def items(self: Validation, utterances: Sequence[Utterance]) -> list[Item]:
+    def items(self: Validation, utterances: Sequence[Utterance]) -> list[ValidationItem]:
         heard.append(len(utterances))
         return original(self, utterances)
 
-    monkeypatch.setattr(Validation, "_items", items)
-    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
-    alone = replace(sweep, vary=())
-    shared = run(replace(alone, output=tmp_path / "shared"), Silent())
+    monkeypatch.setattr(Validation, "_build_items", items)
+    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+    alone = replace(sweep, grid=())
+    shared = run(replace(alone, output=tmp_path / "shared"), NullConsole())
     assert len(shared.rows[0].validation_wer) == 2 and len(heard) == 1
-    monkeypatch.setattr(validation, "hearing_once", nullcontext)  # negative control
-    assert run(replace(alone, output=tmp_path / "each"), Silent()).rows == shared.rows
+    monkeypatch.setattr(validation, "shared_encoder_cache", nullcontext)  # negative control
+    assert run(replace(alone, output=tmp_path / "each"), NullConsole()).rows == shared.rows
     assert len(heard) == 1 + 2
 
 
 def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
-    original = running.carry_out
+    original = running.run_settings
 
     def counted(settings: object, console: object) -> object:
         trained.append(type(settings).__name__)
         return original(settings, console)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "carry_out", counted)
-    rates = replace(sweep, vary=sweep.vary[:1])
-    report = run(rates, Silent())
+    monkeypatch.setattr(running, "run_settings", counted)
+    rates = replace(sweep, grid=sweep.grid[:1])
+    report = run(rates, NullConsole())
     assert sorted(trained) == ["FilterSettings", "InitSettings", *["TrainSettings"] * 4]
     assert sorted(row.values["train.learning_rate"] for row in report.rows) == [1e-3, 1e-2]
     assert all(set(row.validation_wer) == {0, 1} and row.steps == 2 for row in report.rows)
@@ -72,13 +72,13 @@ def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatc
     assert len(weights) == 4  # rates and seeds make a difference
 
     trained.clear()
-    assert run(rates, Silent()) == report and not trained
+    assert run(rates, NullConsole()) == report and not trained
     shutil.rmtree(next(folder.glob("learning_rate-0.01-seed-1-????????")))
-    assert run(rates, Silent()) == report
+    assert run(rates, NullConsole()) == report
     assert trained == ["TrainSettings"]
 
     trained.clear()
-    wider = run(replace(sweep, seeds=(0,), max_steps=1), Silent())
+    wider = run(replace(sweep, seeds=(0,), max_steps=1), NullConsole())
     assert sorted(trained) == ["InitSettings", "InitSettings", *["TrainSettings"] * 4]
     assert len(wider.rows) == 4 and all(row.steps == 1 for row in wider.rows)
 
@@ -96,7 +96,7 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
     limits = ", ".join(f"{limit:.1f}" for limit in planted)
     tuned = f'[filter]\ntune = "./recipe.toml"\ntune_steps = 1\ntune_wer = [{limits}]'
     sweep.recipe.write_text(sweep.recipe.read_text().replace("[filter]", tuned), encoding="utf-8")
-    running.run(RunSettings(sweep.recipe, only=("filter",)), Silent())
+    running.run(RunSettings(sweep.recipe, only=("filter",)), NullConsole())
     filtered = tmp_path / "out" / "filtered"
     summary = json.loads((filtered / "filter.json").read_text())
     assert summary["settings"]["max_wer"] == 1e5  # of two that do as well the one that keeps more
@@ -105,23 +105,23 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
     settings = filtering.FilterSettings(labels=tmp_path / "out" / "labels", output=filtered, tune=sweep.recipe)
     rules = {"min_logprob": -100.0, "max_tokens_per_second": 1000.0, "max_compression_ratio": 1000.0}
     settings = replace(settings, **rules, drop_empty=False, tune_wer=(1e6, 1e4), tune_steps=1)
-    assert filtering.run(replace(settings, max_repeat=1000), Silent()).max_wer == 1e4
+    assert filtering.run(replace(settings, max_ngram_repeats=1000), NullConsole()).max_wer == 1e4
     of_pilots = [
-        json.loads(path.read_text())["settings"]["max_repeat"]
+        json.loads(path.read_text())["settings"]["max_ngram_repeats"]
         for path in (tmp_path / "out" / "filtered-pilots").glob("filter-*/filter.json")
     ]
     assert sorted(of_pilots) == [4, 4, 4, 1000, 1000]  # the rules that were asked for, not the recipe's
-    with pytest.raises(TrainingError, match=r"max_hours 1e-06.*: no window of .* may teach"):
-        filtering.run(replace(settings, max_hours=1e-6), Silent())  # pilots learn from so many hours, too
+    with pytest.raises(TrainingError, match=r"subset_hours 1e-06.*: no window of .* may teach"):
+        filtering.run(replace(settings, subset_hours=1e-6), NullConsole())  # pilots learn from so many hours, too
     with pytest.raises(SettingsError, match="sets min_logprob: pilots need the same rules"):
-        filtering.run(replace(settings, min_logprob=None), Silent())
+        filtering.run(replace(settings, min_logprob=None), NullConsole())
     with pytest.raises(SettingsError, match="is about the labels in"):
-        filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), Silent())
+        filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), NullConsole())
 
 
 def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
-    for vary, problem in (
-        ("label.top=[1, 2]", r"label\.top cannot be varied: expected a setting of filter, init, train"),
+    for entry, problem in (
+        ("label.top_k=[1, 2]", r"label\.top_k cannot be varied: expected a setting of filter, init, train"),
         ("train.seed=[1, 2]", "--seeds names the seeds"),
         ("train.dropout", "expected a name and a list"),
         ("train.dropout=0.1", "expected a name and a list"),
@@ -129,20 +129,20 @@ def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
         ("train.speed=[1]", "knows no key 'speed'"),
     ):
         with pytest.raises(SettingsError, match=problem):
-            run(replace(sweep, vary=(vary,)), Silent())
+            run(replace(sweep, grid=(entry,)), NullConsole())
     sweep.recipe.write_text(sweep.recipe.read_text().replace("[init]", "[init]\nlayers = [0, 1]"))
     with pytest.raises(SettingsError, match=r"says nothing beside the recipe's init\.layers"):
-        run(replace(sweep, vary=("init.decoder_layers=[1, 2]",)), Silent())
+        run(replace(sweep, grid=("init.decoder_layers=[1, 2]",)), NullConsole())
     shutil.rmtree(tmp_path / "out" / "labels")
     with pytest.raises(SettingsError, match="whisperstill run --only label"):
-        run(sweep, Silent())
+        run(sweep, NullConsole())
 
 
 def test_one_that_fails_costs_no_other(sweep: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
-    rules = replace(sweep, vary=("filter.max_wer=[0.0, 1e6]",), seeds=(0,), max_steps=1)
-    report = run(rules, Silent())
+    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+    rules = replace(sweep, grid=("filter.max_wer=[0.0, 1e6]",), seeds=(0,), max_steps=1)
+    report = run(rules, NullConsole())
     assert [row.values["filter.max_wer"] for row in report.rows] == [1e6]
     assert len(report.failed) == 1 and "every utterance was dropped" in report.failed[0]
     with pytest.raises(TrainingError, match=r"all 1 trainings failed, the last: (filter\.)?max_wer 0"):
-        run(replace(rules, vary=("filter.max_wer=[0.0]",)), Silent())
+        run(replace(rules, grid=("filter.max_wer=[0.0]",)), NullConsole())

@@ -12,8 +12,8 @@ import soundfile
 from whisperstill.cli.main import main
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import Silent
-from whisperstill.stages.inputs import output_names
+from whisperstill.stages.console import NullConsole
+from whisperstill.stages.input_files import unique_output_names
 from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
 
 
@@ -37,13 +37,13 @@ def settings_for(folder: Path, teacher: Path, output: Path) -> TranscribeSetting
         model=str(teacher),
         output_dir=output,
         language="en",
-        guards=False,
+        hallucination_filter=False,
         temperature_increment_on_fallback=None,  # a random network is never sure: no need to try six times
     )
 
 
 def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
-    report = transcribe.run(settings_for(folder, small_teacher, tmp_path), Silent())
+    report = transcribe.run(settings_for(folder, small_teacher, tmp_path), NullConsole())
     assert report.files == 2 and report.hours == pytest.approx(4 / 3600)
     assert sorted(Path(problem.source).name for problem in report.problems) == ["empty.wav", "junk.mp3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
@@ -55,11 +55,11 @@ def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher:
 
 
 def test_an_assistant_writes_the_same(folder: Path, small_teacher: Path, small_student: Path, tmp_path: Path) -> None:
-    plain = replace(settings_for(folder, small_teacher, tmp_path / "plain"), dtype="fp32", output_format="json")
+    plain = replace(settings_for(folder, small_teacher, tmp_path / "plain"), dtype="float32", output_format="json")
     helped = replace(plain, output_dir=tmp_path / "helped", assistant=str(small_student))
-    assert transcribe.run(plain, Silent()).acceptance is None
-    report = transcribe.run(helped, Silent())
-    assert report.acceptance is not None and 0 <= report.acceptance <= 1
+    assert transcribe.run(plain, NullConsole()).acceptance_rate is None
+    report = transcribe.run(helped, NullConsole())
+    assert report.acceptance_rate is not None and 0 <= report.acceptance_rate <= 1
     assert report.tokens_per_verification is not None and report.tokens_per_verification >= 1
     assert report.encoder_share + report.draft_share + report.verify_share == pytest.approx(1)
     texts = [
@@ -88,14 +88,14 @@ def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: 
 def test_only_broken_files_are_an_error(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
     broken = TranscribeSettings(audio=(str(folder / "junk.mp3"),), model=str(small_teacher), output_dir=tmp_path)
     with pytest.raises(AudioError, match="no file could be transcribed"):
-        transcribe.run(broken, Silent())
+        transcribe.run(broken, NullConsole())
 
 
 def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     wrong = TranscribeSettings((), "base", output_dir=tmp_path / "file", batch_size=0, threads=-1, language="Klingon")
     with pytest.raises(SettingsError) as caught:
-        transcribe.run(wrong, Silent())
+        transcribe.run(wrong, NullConsole())
     for word in ("audio", "batch_size", "threads", "output_dir", "language"):
         assert word in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
 )
 def test_names_tell_files_apart(paths: list[str], names: list[str] | None) -> None:
     files = [Path(path) for path in paths]
-    found = output_names(files)
+    found = unique_output_names(files)
     assert len({name.casefold() for name in found.values()}) == len(files)
     if names is not None:
         assert [found[path] for path in files] == names

@@ -21,16 +21,16 @@ import soundfile
 from small_models import make_tokenizer
 
 from whisperstill.cli.main import main
-from whisperstill.decode import longform
-from whisperstill.decode.guards import Voice
-from whisperstill.decode.observed import Decoded
-from whisperstill.decode.options import MODES, STRATEGIES, DecodingOptions
+from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.longform import recordings as longform
+from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import Silent
-from whisperstill.stages.decoding import DecodingSettings
-from whisperstill.stages.inputs import STANDARD_INPUT, collect, forget_unfinished, output_names
+from whisperstill.stages.console import NullConsole
+from whisperstill.stages.decode_settings import DecodingSettings
+from whisperstill.stages.input_files import STDIN_PATH, collect_audio, remove_partial_outputs, unique_output_names
 from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
 from whisperstill.text.tokenizer import Tokenizer
 
@@ -53,8 +53,8 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> None:
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Every model, whatever its name: says the first sample."""
 
-    def script(first: float, language: str) -> Decoded:
-        begin, end = tokenizer.vocabulary.timestamp(0.1), tokenizer.vocabulary.timestamp(0.9)
+    def script(first: float, language: str) -> DecodingResult:
+        begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
         return decoded([begin, *tokenizer.encode(f" heard {first:.3f} once"), end])
 
     recogniser = Scripted(tokenizer, script)
@@ -88,7 +88,8 @@ def test_five_hundred_files_in_one_call(scripted: Scripted, tmp_path: Path, monk
     looks = []
     monkeypatch.setattr(Path, "glob", lambda *arguments: looks.append(arguments) or iter(()))
     report = transcribe.run(
-        TranscribeSettings((str(tmp_path / "in"),), "any", output_dir=tmp_path / "out", output_format="txt"), Silent()
+        TranscribeSettings((str(tmp_path / "in"),), "any", output_dir=tmp_path / "out", output_format="txt"),
+        NullConsole(),
     )
     assert report.files == len(report.written) == 500 and not report.problems
     assert scripted.batches == [8] * 62 + [4]  # no batch of one file's own
@@ -106,7 +107,7 @@ def test_three_broken_files_do_not_stop_the_others(scripted: Scripted, tmp_path:
     (folder / "junk.flac").write_bytes(b"fLaC" + bytes(range(256)) * 20)
     content = write(folder / "truncated.flac", 0.5, 20.0).read_bytes()
     (folder / "truncated.flac").write_bytes(content[: len(content) // 2])
-    report = transcribe.run(TranscribeSettings((str(folder),), "any", output_dir=out), Silent())
+    report = transcribe.run(TranscribeSettings((str(folder),), "any", output_dir=out), NullConsole())
     assert sorted(Path(problem.source).name for problem in report.problems) == [
         "empty.wav",
         "junk.flac",
@@ -123,7 +124,7 @@ def test_a_transcript_that_cannot_be_written_does_not_stop_the_others(
         write(tmp_path / f"{name}.wav", 0.25)
     (tmp_path / "out" / "b.txt" / "a folder in the way").mkdir(parents=True)
     settings = TranscribeSettings((str(tmp_path),), "any", output_dir=tmp_path / "out", output_format="txt")
-    report = transcribe.run(settings, Silent())
+    report = transcribe.run(settings, NullConsole())
     assert [Path(path).name for path in report.written] == ["a.txt", "c.txt"]
     assert [Path(problem.source).name for problem in report.problems] == ["b.wav"]
     assert "cannot be written" in report.problems[0].reason
@@ -183,7 +184,7 @@ def test_names_that_cannot_be_written_are_listed(scripted: Scripted, tmp_path: P
     good = write(tmp_path / "good.wav", 0.5)
     write(tmp_path / "b.wav", 0.5).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
     (tmp_path / "folder.wav").mkdir()
-    found, problems = collect((str(tmp_path), "x" * 300))
+    found, problems = collect_audio((str(tmp_path), "x" * 300))
     assert found == [good]
     reasons = [one.reason for one in problems]
     assert len(reasons) == 2 and "too long" in reasons[0] and "no UTF-8" in reasons[1]
@@ -195,7 +196,7 @@ def test_names_that_cannot_be_written_are_listed(scripted: Scripted, tmp_path: P
 def test_where_nothing_can_be_written_nothing_is_heard(scripted: Scripted, tmp_path: Path) -> None:
     wav = write(tmp_path / "a.wav", 0.5)
     with pytest.raises(SettingsError, match="cannot write into"):
-        transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), Silent())
+        transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), NullConsole())
     assert not scripted.said
 
 
@@ -207,7 +208,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
     line = [tmp_path / "a.flac", "--language", "en", "--output_dir", tmp_path, "--output_format", "json"]
     assert call(*line) == 0 and call(*line, "--strict") == 1
     said = json.loads((tmp_path / "a.json").read_text())
-    assert said["broken"] and said["segments"] and said["duration"] < 40
+    assert said["read_error"] and said["segments"] and said["duration"] < 40
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
 def test_settings_that_cannot_be(changes: dict[str, object], message: str) -> None:
     settings = replace(TranscribeSettings(("a.wav",), "any"), **changes)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=re.escape(message)):
-        transcribe.run(settings, Silent())
+        transcribe.run(settings, NullConsole())
 
 
 def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monk
     assert call(*line) == 2
     given = {
         "task": "translate",
-        "strategy": "sequential",
+        "long_form": "sequential",
         "chunk_length": 20.0,
         "without_timestamps": True,
         "initial_prompt": "before",
@@ -275,19 +276,26 @@ def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monk
         "logprob_threshold": -2.0,
         "no_speech_threshold": None,
         "seed": 7,
-        "mode": "exact-block",
         "batch_size": 2,
     }
     flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    flags += ["--highlight-words", "--word-timestamps", "--multilingual", "--no-guards", "--suppress_tokens=-1,50"]
+    flags += [
+        "--highlight-words",
+        "--deterministic",
+        "--word-timestamps",
+        "--multilingual",
+        "--no-hallucination-filter",
+        "--suppress_tokens=-1,50",
+    ]
     flags += ["--condition_on_previous_text", "False", "--temperature", "0.5"]
     assert call(*line, *flags) == 2
     assert asked[0] == DecodingOptions()
     assert asked[1] == DecodingOptions(
         **given,  # type: ignore[arg-type]
+        deterministic=True,
         word_timestamps=True,
         multilingual=True,
-        guards=False,
+        hallucination_filter=False,
         suppress_tokens=(-1, 50),
         condition_on_previous_text=False,
         temperature=(0.5, 0.7, 0.9),
@@ -300,7 +308,7 @@ def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
     names = {field.name for field in fields(DecodingOptions)}
     assert names | {"temperature_increment_on_fallback"} == {field.name for field in fields(DecodingSettings)}
     hints = get_type_hints(DecodingSettings)
-    assert get_args(hints["strategy"]) == STRATEGIES and get_args(hints["mode"]) == MODES
+    assert get_args(hints["long_form"]) == LONG_FORM_STRATEGIES
     assert get_args(get_type_hints(TranscribeSettings)["dtype"]) == DTYPES
     assert DecodingSettings().options() == DecodingOptions()
 
@@ -325,21 +333,23 @@ def test_the_ladder_of_temperatures(first: float, step: float | None, ladder: tu
 def test_what_was_not_believed_is_counted_and_listed(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, wave: cls(() if wave[0] > 0.3 else ((0.0, 0.5),))))
+    monkeypatch.setattr(
+        SpeechSpans, "detect", classmethod(lambda cls, wave: cls(() if wave[0] > 0.3 else ((0.0, 0.5),)))
+    )
     write(tmp_path / "voice.wav", 0.25)
     write(tmp_path / "noise.wav", 0.5)
     settings = TranscribeSettings((str(tmp_path),), "any", output_dir=tmp_path / "out", verbose=True)
     told: list[str] = []
-    console = Silent()
+    console = NullConsole()
     monkeypatch.setattr(console, "info", told.append)
     report = transcribe.run(settings, console)
-    assert report.suppressed == {"no voice": 1}
-    assert (report.mode, report.strategy, report.acceptance) == ("free", "quiet", None)
-    assert "[0.00 --> 1.00] not believed (no voice)" in told
-    assert "not believed: 1 no voice (--verbose lists them)" in told
-    assert json.loads((tmp_path / "out" / "noise.json").read_text())["suppressed"][0]["reason"] == "no voice"
-    assert "suppressed" not in json.loads((tmp_path / "out" / "voice.json").read_text())
-    assert transcribe.run(replace(settings, guards=False), Silent()).suppressed == {}
+    assert report.filtered_by_reason == {"no speech": 1}
+    assert (report.deterministic, report.long_form, report.acceptance_rate) == (False, "silence", None)
+    assert "[0.00 --> 1.00] removed by the hallucination filter (no speech)" in told
+    assert "removed by the hallucination filter: 1 no speech (--verbose lists them)" in told
+    assert json.loads((tmp_path / "out" / "noise.json").read_text())["filtered_segments"][0]["reason"] == "no speech"
+    assert "filtered_segments" not in json.loads((tmp_path / "out" / "voice.json").read_text())
+    assert transcribe.run(replace(settings, hallucination_filter=False), NullConsole()).filtered_by_reason == {}
 
 
 def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +363,7 @@ def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, m
             """Note it."""
             shown.append(amount)
 
-    class Drawn(Silent):
+    class Drawn(NullConsole):
         def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Bar]:
             """Note the total."""
             totals.append(total)
@@ -366,18 +376,18 @@ def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, m
 
 
 def test_names_and_sources() -> None:
-    found, problems = collect(("-", "-", "no such file"))
-    assert found == [STANDARD_INPUT] and len(problems) == 1
-    names = output_names([STANDARD_INPUT, Path("a/stdin.wav"), Path("b.wav")])
+    found, problems = collect_audio(("-", "-", "no such file"))
+    assert found == [STDIN_PATH] and len(problems) == 1
+    names = unique_output_names([STDIN_PATH, Path("a/stdin.wav"), Path("b.wav")])
     assert names[Path("b.wav")] == "b" and len({name.casefold() for name in names.values()}) == 3
-    assert output_names([STANDARD_INPUT]) == {STANDARD_INPUT: "stdin"}
+    assert unique_output_names([STDIN_PATH]) == {STDIN_PATH: "stdin"}
 
 
 def test_only_what_a_killed_writer_left_of_these_outputs_is_removed(tmp_path: Path) -> None:
     for name in (".a.b.txt.12.part", ".c.txt.12.part", "a.b.txt", ".a.b.txt", "a.b.txt.12.part"):
         (tmp_path / name).touch()
-    forget_unfinished(tmp_path, {"a.b.txt", "d.txt"})
-    forget_unfinished(tmp_path / "none", {"a.b.txt"})
+    remove_partial_outputs(tmp_path, {"a.b.txt", "d.txt"})
+    remove_partial_outputs(tmp_path / "none", {"a.b.txt"})
     left = {".c.txt.12.part", "a.b.txt", ".a.b.txt", "a.b.txt.12.part"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
@@ -388,10 +398,10 @@ from small_models import make_tokenizer
 from unit.decode.scripted import Scripted, decoded
 from whisperstill.cli.main import main
 from whisperstill.decode import transcriber
-from whisperstill.decode.guards import Voice
+from whisperstill.decode.longform.hallucination_filter import SpeechSpans
 from whisperstill.text.tokenizer import Tokenizer
 
-Voice.of = classmethod(lambda cls, waveform: cls(((0.0, 30.0),)))
+SpeechSpans.detect = classmethod(lambda cls, waveform: cls(((0.0, 30.0),)))
 
 tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 

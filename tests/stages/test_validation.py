@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from whisperstill.distill.examples import Example
-from whisperstill.distill.ranks import Ranks
-from whisperstill.distill.validation import Validation, hearing_once
+from whisperstill.distill.dataset import TrainingExample
+from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.validation import Validation, shared_encoder_cache
 from whisperstill.errors import CorpusError
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
-from whisperstill.records import Labelled, Window
-from whisperstill.stages.learning import held_out
+from whisperstill.records import PseudoLabel, Window
 from whisperstill.stages.train import TrainSettings
+from whisperstill.stages.training_setup import build_validation
 from whisperstill.text.vocabulary import Vocabulary
 
 FP32, BF16 = torch.float32, torch.bfloat16
@@ -29,11 +29,11 @@ def heard(
     limit: int = 4,
     dtype: torch.dtype = FP32,
     frozen: bool = True,
-    found: Sequence[Example] = (),
+    found: Sequence[TrainingExample] = (),
 ) -> Validation:
     settings = TrainSettings(Path(), Path(), Path(), validation=(str(corpus),), validation_limit=limit)
     network = Whisper.from_state(checkpoint.dims, checkpoint.state)
-    validation = held_out(settings, network, checkpoint, found, Ranks(), frozen, dtype)
+    validation = build_validation(settings, network, checkpoint, found, ProcessGroup(), frozen, dtype)
     assert validation is not None
     return validation
 
@@ -41,7 +41,7 @@ def heard(
 def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_student: Path, small_corpus: Path) -> None:
     teacher, student = load_checkpoint(str(small_teacher)), load_checkpoint(str(small_student))
     louder = {name: 2 * value if name == "encoder.norm.weight" else value for name, value in teacher.state.items()}
-    with hearing_once():
+    with shared_encoder_cache():
         first = heard(teacher, small_corpus)
         assert heard(student, small_corpus).items is first.items  # its encoder is the teacher's
     others: list[dict[str, Any]] = [
@@ -51,7 +51,7 @@ def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_stud
         {"frozen": False},
     ]
     for change in others:  # each right behind the first, whose states are still there
-        with hearing_once():
+        with shared_encoder_cache():
             first = heard(teacher, small_corpus)
             assert heard(**{"checkpoint": teacher, "corpus": small_corpus, **change}).items is not first.items, change
     assert heard(teacher, small_corpus).items is not heard(teacher, small_corpus).items
@@ -60,9 +60,9 @@ def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_stud
 def test_bf16_is_fp32_but_for_rounding(small_teacher: Path, small_corpus: Path) -> None:
     exact, rounded = (heard(load_checkpoint(str(small_teacher)), small_corpus, dtype=dtype) for dtype in (FP32, BF16))
     for one, other in zip(exact.items, rounded.items, strict=True):
-        assert (one.heard.dtype, other.heard.dtype) == (FP32, BF16)
-        assert 0 < float((one.heard - other.heard).norm() / one.heard.norm()) < 0.02
-    assert exact.edits().reference == rounded.edits().reference
+        assert (one.features.dtype, other.features.dtype) == (FP32, BF16)
+        assert 0 < float((one.features - other.features).norm() / one.features.norm()) < 0.02
+    assert exact.compute_edits().reference_length == rounded.compute_edits().reference_length
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_what_states_no_language(
     lines = map(json.loads, small_corpus.read_text().splitlines())
     silent.write_text("".join(json.dumps({**line, "language": None}) + "\n" for line in lines))
     checkpoint = load_checkpoint(str(small_teacher))
-    checkpoint = replace(checkpoint, generation=replace(checkpoint.generation, language=students))
-    assert Vocabulary.of(checkpoint.dims.vocab).multilingual
+    checkpoint = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language=students))
+    assert Vocabulary.from_size(checkpoint.dims.vocab_size).multilingual
     found = [
-        Example(Labelled(Window("w", (), 0), language, (), "", True, False, (), "00000"), (), (), ())
+        TrainingExample(PseudoLabel(Window("w", (), 0), language, (), "", True, False, (), "00000"), (), (), ())
         for language in labels
     ]
     if heard_as:

@@ -19,18 +19,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.audio import channel, rooms
-from whisperstill.audio.augment import Noises
-from whisperstill.audio.noise import mix
+from whisperstill.audio import channel_effects as channel
+from whisperstill.audio import reverberation as rooms
+from whisperstill.audio.augment import NoiseSampler
+from whisperstill.audio.noise import mix_at_snr
 from whisperstill.errors import SettingsError
 
-VOICES = 6
+NUM_BABBLE_SPEAKERS = 6
 """How many other utterances make a babble in which no single one is understood; `apply` takes as many as it gets."""
-FURTHEST_DB = 100.0
+MAX_LEVEL_DB = 100.0
 """Ratios and gains beyond it are a slip of the pen."""
 
-_NUMBER = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
-_Change = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
+_NUMBER_PATTERN = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
+_Transform = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +46,23 @@ class Condition:
     """dB, seconds, kbit/s or %, as the kind has it; None for kinds without."""
 
     @property
-    def needs_others(self) -> bool:
+    def needs_other_utterances(self) -> bool:
         """Whether `apply` needs other utterances."""
         return self.kind == "babble"
 
     def describe(self) -> str:
         """What it is in words: "white noise at 10 dB"."""
-        return _kind(self.kind).words.format(level=self.level, noise=Path(self.kind).name)
+        return _kind_spec(self.kind).description.format(level=self.level, noise=Path(self.kind).name)
 
-    def recorded_sha256(self) -> str:
+    def noise_recordings_sha256(self) -> str:
         """Of all recordings that the noise may be drawn from; empty for kinds that have a name."""
-        return _noises(self.kind).sha256() if self.kind not in _KINDS else ""
+        return _noise_sampler(self.kind).sha256() if self.kind not in _KINDS else ""
 
     def apply(
         self,
-        sound: Float32[np.ndarray, "samples"],
+        waveform: Float32[np.ndarray, "samples"],
         rng: np.random.Generator,
-        others: Sequence[Float32[np.ndarray, "_"]] = (),
+        other_utterances: Sequence[Float32[np.ndarray, "_"]] = (),
     ) -> Float32[np.ndarray, "samples"]:
         """The sound (16 kHz, full scale 1) under this condition: a new array as long, its words in their places.
 
@@ -70,137 +71,154 @@ class Condition:
         the result may exceed full scale. Raises `SettingsError` for a babble of nobody, `AudioError` for noise that
         cannot be read, `MissingExtraError` for a room without the extra.
         """
-        if not len(sound):
-            return sound.copy()
+        if not len(waveform):
+            return waveform.copy()
         level = self.level or 0.0
-        change = _kind(self.kind).change
-        if change is not None:
-            return change(sound, level, rng)
-        if self.needs_others:
-            return mix(sound, _babble(others, len(sound), rng), level)
-        return _noises(self.kind).over(sound, level, rng)
+        transform = _kind_spec(self.kind).transform
+        if transform is not None:
+            return transform(waveform, level, rng)
+        if self.needs_other_utterances:
+            return mix_at_snr(waveform, _make_babble(other_utterances, len(waveform), rng), level)
+        return _noise_sampler(self.kind).add_to(waveform, level, rng)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    words: str
-    change: _Change | None = None  # None: noise is mixed in
+    description: str
+    transform: _Transform | None = None  # None: noise is mixed in
     unit: str | None = None
-    least: float = -FURTHEST_DB
-    most: float = FURTHEST_DB
-    only: tuple[float, ...] = ()
-    example: str = "10"
+    min_level: float = -MAX_LEVEL_DB
+    max_level: float = MAX_LEVEL_DB
+    allowed_levels: tuple[float, ...] = ()
+    example_level: str = "10"
 
 
-_RECORDED = _Kind("noise of {noise} at {level:g} dB", unit="dB")
+_RECORDED_NOISE = _Kind("noise of {noise} at {level:g} dB", unit="dB")
 _KINDS = {
     "clean": _Kind("clean", lambda x, _, rng: x.copy()),
     "white": _Kind("white noise at {level:g} dB", unit="dB"),
     "pink": _Kind("pink noise at {level:g} dB", unit="dB"),
     "babble": _Kind("babble of other speakers at {level:g} dB", unit="dB"),
     "reverb": _Kind(
-        "room with {level:g} s of reverberation", rooms.reverberate, "s", rooms.SHORTEST, rooms.LONGEST, example="0.6"
+        "room with {level:g} s of reverberation",
+        rooms.reverberate,
+        "s",
+        rooms.MIN_RT60_SECONDS,
+        rooms.MAX_RT60_SECONDS,
+        example_level="0.6",
     ),
     "telephone": _Kind("telephone band, mu-law", lambda x, _, rng: channel.telephone(x)),
     "mulaw": _Kind("mu-law at 8 kHz", lambda x, _, rng: channel.mu_law(x)),
     "alaw": _Kind("A-law at 8 kHz", lambda x, _, rng: channel.a_law(x)),
-    "opus": _Kind("Opus at {level:g} kbit/s", lambda x, rate, _: channel.opus(x, rate), "kbit/s", *channel.OPUS_KBITS),
+    "opus": _Kind(
+        "Opus at {level:g} kbit/s", lambda x, rate, _: channel.opus(x, rate), "kbit/s", *channel.OPUS_BITRATE_RANGE_KBPS
+    ),
     "mp3": _Kind(
         "MP3 at {level:g} kbit/s",
         lambda x, rate, _: channel.mp3(x, rate),
         "kbit/s",
-        only=channel.MP3_KBITS,
-        example="16",
+        allowed_levels=channel.MP3_BITRATES_KBPS,
+        example_level="16",
     ),
     "loss": _Kind("{level:g} % of the packets lost", channel.lose_packets, "%", 0, 100),
-    "gain": _Kind("gain of {level:g} dB", lambda x, by, _: channel.amplify(x, by), "dB", example="-20"),
+    "gain": _Kind("gain of {level:g} dB", lambda x, by, _: channel.amplify(x, by), "dB", example_level="-20"),
     "clip": _Kind("clipped {level:g} dB below the peak", lambda x, by, _: channel.clip(x, by), "dB", 0),
 }
-NAMES = tuple(_KINDS)
+CONDITION_KINDS = tuple(_KINDS)
 """The kinds that have a name; a path of noise is a kind, too."""
 
 
-def condition(name: str) -> Condition:
+def parse_condition(name: str) -> Condition:
     """The condition of a name; nothing in it is `clean`, and a path starts at the working directory.
 
     Raises `SettingsError` for a kind or a level that cannot be, `MissingExtraError` for a room without the extra.
     """
-    kind, level = _split(name)
-    known = _kind(kind)
-    if known is _RECORDED and not (kind and Path(kind).exists()):
-        kinds = ", ".join(f"{each}@{_KINDS[each].unit}" if _KINDS[each].unit else each for each in _KINDS)
+    kind, level = _split_level(name)
+    kind_spec = _kind_spec(kind)
+    if kind_spec is _RECORDED_NOISE and not (kind and Path(kind).exists()):
+        kinds = ", ".join(
+            f"{kind_name}@{_KINDS[kind_name].unit}" if _KINDS[kind_name].unit else kind_name for kind_name in _KINDS
+        )
         raise SettingsError(f"a condition must be {kinds}, or FILE@dB or FOLDER@dB of noise, got {name}")
-    if known.unit is None:
+    if kind_spec.unit is None:
         if level is not None:
             raise SettingsError(f"{kind} takes no level, got {name}")
         return Condition(kind, kind, None)
-    if level is None or not re.fullmatch(_NUMBER, level, re.ASCII):
-        raise SettingsError(f"{kind} needs a level in {known.unit} such as {kind}@{known.example}, got {name}")
+    if level is None or not re.fullmatch(_NUMBER_PATTERN, level, re.ASCII):
+        raise SettingsError(
+            f"{kind} needs a level in {kind_spec.unit} such as {kind}@{kind_spec.example_level}, got {name}"
+        )
     value = float(level) + 0.0  # -0 is 0
-    if known.only and value not in known.only:
-        raise SettingsError(f"{kind} must be {', '.join(map('{:g}'.format, known.only))} {known.unit}, got {name}")
-    if not known.only and not known.least <= value <= known.most:
-        raise SettingsError(f"{kind} must be {known.least:g} to {known.most:g} {known.unit}, got {name}")
-    if known is _RECORDED:
-        _noises(kind)  # finds that a folder holds none
+    if kind_spec.allowed_levels and value not in kind_spec.allowed_levels:
+        raise SettingsError(
+            f"{kind} must be {', '.join(map('{:g}'.format, kind_spec.allowed_levels))} {kind_spec.unit}, got {name}"
+        )
+    if not kind_spec.allowed_levels and not kind_spec.min_level <= value <= kind_spec.max_level:
+        raise SettingsError(
+            f"{kind} must be {kind_spec.min_level:g} to {kind_spec.max_level:g} {kind_spec.unit}, got {name}"
+        )
+    if kind_spec is _RECORDED_NOISE:
+        _noise_sampler(kind)  # finds that a folder holds none
     if kind == "reverb":
         rooms.check_installed()
     return Condition(f"{kind}@{value:.10g}", kind, value)
 
 
-def conditions_of(names: Iterable[str]) -> tuple[Condition, ...]:
+def parse_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
     """The conditions of the names in their order, each once. A level may be a range `first:last:step`, both ends in it.
 
     Raises what `condition` raises, and `SettingsError` for a range whose steps do not lead from its first to its last.
     """
-    return tuple(dict.fromkeys(condition(one) for name in names for one in _expanded(name)))
+    return tuple(
+        dict.fromkeys(parse_condition(expanded_name) for name in names for expanded_name in _expand_range(name))
+    )
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    kind, at, level = name.rpartition("@")
-    return (kind, level) if at else (name or "clean", None)
+def _split_level(name: str) -> tuple[str, str | None]:
+    kind, separator, level = name.rpartition("@")
+    return (kind, level) if separator else (name or "clean", None)
 
 
-def _kind(kind: str) -> _Kind:
-    return _KINDS.get(kind, _RECORDED)
+def _kind_spec(kind: str) -> _Kind:
+    return _KINDS.get(kind, _RECORDED_NOISE)
 
 
-def _expanded(name: str) -> list[str]:
+def _expand_range(name: str) -> list[str]:
     """The names that a range stands for; a name without one as it is."""
-    kind, level = _split(name)
+    kind, level = _split_level(name)
     if level is None or ":" not in level:
         return [name]
-    found = re.fullmatch(f"({_NUMBER}):({_NUMBER}):({_NUMBER})", level, re.ASCII)
-    if not found:
+    match = re.fullmatch(f"({_NUMBER_PATTERN}):({_NUMBER_PATTERN}):({_NUMBER_PATTERN})", level, re.ASCII)
+    if not match:
         raise SettingsError(f"a range of levels must be first:last:step such as white@40:-10:-5, got {name}")
-    first, last, step = map(Decimal, found.groups())
+    first, last, step = map(Decimal, match.groups())
     if not step or (last - first) % step or (last - first) / step < 0:
         raise SettingsError(f"whole steps must lead from the first level to the last, got {name}")
-    return [f"{kind}@{first + step * place:f}" for place in range(int((last - first) / step) + 1)]
+    return [f"{kind}@{first + step * index:f}" for index in range(int((last - first) / step) + 1)]
 
 
-def _noises(kind: str) -> Noises:
+def _noise_sampler(kind: str) -> NoiseSampler:
     """Those of white, pink, or a path. Raises `SettingsError` for a folder without any."""
-    return _kept(kind if kind in _KINDS else str(Path(kind).absolute()))
+    return _cached_noise_sampler(kind if kind in _KINDS else str(Path(kind).absolute()))
 
 
 @cache
-def _kept(name: str) -> Noises:
+def _cached_noise_sampler(name: str) -> NoiseSampler:
     """Recorded noise is read once."""
-    return Noises([name])
+    return NoiseSampler([name])
 
 
-def _babble(
-    others: Sequence[Float32[np.ndarray, "_"]], samples: int, rng: np.random.Generator
+def _make_babble(
+    other_utterances: Sequence[Float32[np.ndarray, "_"]], samples: int, rng: np.random.Generator
 ) -> Float32[np.ndarray, "{samples}"]:
     """The sum of the utterances at equal powers, each from a place that is drawn, and repeated where it is short."""
-    heard = [other for other in others if len(other)]
-    if not heard:
+    non_empty = [utterance for utterance in other_utterances if len(utterance)]
+    if not non_empty:
         raise SettingsError("babble needs other utterances, got none: it takes a set of at least two")
-    sum_ = np.zeros(samples)
-    for other in heard:
-        power = float(np.square(other, dtype=np.float64).mean())
-        start = int(rng.integers(len(other)))
+    mixture = np.zeros(samples)
+    for utterance in non_empty:
+        power = float(np.square(utterance, dtype=np.float64).mean())
+        start = int(rng.integers(len(utterance)))
         if power:
-            sum_ += np.take(other, np.arange(start, start + samples), mode="wrap") / np.sqrt(power)
-    return sum_.astype(np.float32)
+            mixture += np.take(utterance, np.arange(start, start + samples), mode="wrap") / np.sqrt(power)
+    return mixture.astype(np.float32)

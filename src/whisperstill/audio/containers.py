@@ -22,11 +22,11 @@ RAW_FORMATS = {
     ".ulaw": ("mulaw", 8000),
 }
 """Files without any header: their demuxer, and the rate that telephony uses."""
-EXACT_DURATION = ("mov", "matroska", "g722")
+EXACT_DURATION_FORMATS = ("mov", "matroska", "g722")
 """Demuxers whose duration is no estimate from the bit rate."""
 PREROLL_SECONDS = 1.0  # decoded before the wanted place, so that a codec's memory has settled
-PAUSE_SECONDS = 0.1  # timestamps that jump by more than this are a pause
-LONGEST_PAUSE_SECONDS = 3600.0
+MIN_TIMESTAMP_GAP_SECONDS = 0.1  # timestamps that jump by more than this are a pause
+MAX_TIMESTAMP_GAP_SECONDS = 3600.0
 
 
 def container_blocks(
@@ -63,7 +63,7 @@ def container_seconds(path: Path) -> float | None:
     try:
         with _open(path) as container:
             stream = _audio_stream(container, path)
-            if not container.format.name.startswith(EXACT_DURATION):
+            if not container.format.name.startswith(EXACT_DURATION_FORMATS):
                 return None
             if stream.duration:
                 return float(stream.duration * stream.time_base)
@@ -87,38 +87,42 @@ def _decode(
     container: Any, path: Path | str, begin: float, end: float | None
 ) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
     stream = _audio_stream(container, path)
-    origin = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
-    sought = begin > 2 * PREROLL_SECONDS
-    if sought:
-        container.seek(int((origin + begin - PREROLL_SECONDS) * av.time_base))
+    start_seconds = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
+    seeked = begin > 2 * PREROLL_SECONDS
+    if seeked:
+        container.seek(int((start_seconds + begin - PREROLL_SECONDS) * av.time_base))
     resampler = None
-    at: int | None = None  # position of the next sample, counted from the start of the stream
+    position: int | None = None  # position of the next sample, counted from the start of the stream
     for frame in container.decode(stream):
         if resampler is None:
-            rate = frame.sample_rate
-            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
-            first, last = round(begin * rate), None if end is None else round(end * rate)
-        stamp = None if frame.time is None else round((frame.time - origin) * rate)
-        if at is None:
-            at = (stamp or 0) if sought else 0
-        elif stamp is not None and stamp - at > PAUSE_SECONDS * rate:
-            if stamp - at > LONGEST_PAUSE_SECONDS * rate:
-                raise AudioError(f"{path} is damaged: its timestamps jump by {(stamp - at) / rate:.0f} s")
-            yield from _within(np.zeros(stamp - at, np.float32), at, first, last, rate)
-            at = stamp
-        for part in resampler.resample(frame):
-            block = part.to_ndarray().mean(axis=0, dtype=np.float32)
-            yield from _within(block, at, first, last, rate)
-            at += len(block)
-        if last is not None and at >= last:
+            sample_rate = frame.sample_rate
+            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=sample_rate)
+            first_sample, end_sample = round(begin * sample_rate), None if end is None else round(end * sample_rate)
+        timestamp = None if frame.time is None else round((frame.time - start_seconds) * sample_rate)
+        if position is None:
+            position = (timestamp or 0) if seeked else 0
+        elif timestamp is not None and timestamp - position > MIN_TIMESTAMP_GAP_SECONDS * sample_rate:
+            if timestamp - position > MAX_TIMESTAMP_GAP_SECONDS * sample_rate:
+                raise AudioError(
+                    f"{path} is damaged: its timestamps jump by {(timestamp - position) / sample_rate:.0f} s"
+                )
+            yield from _crop_block(
+                np.zeros(timestamp - position, np.float32), position, first_sample, end_sample, sample_rate
+            )
+            position = timestamp
+        for resampled_frame in resampler.resample(frame):
+            block = resampled_frame.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield from _crop_block(block, position, first_sample, end_sample, sample_rate)
+            position += len(block)
+        if end_sample is not None and position >= end_sample:
             return
 
 
-def _within(
-    block: Float32[np.ndarray, "samples"], at: int, first: int, last: int | None, rate: int
+def _crop_block(
+    block: Float32[np.ndarray, "samples"], position: int, first_sample: int, end_sample: int | None, sample_rate: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "wanted"]]]:
     """The part of a block that starts at `at` which lies in `first .. last`."""
-    stop = len(block) if last is None else last - at
-    wanted = block[max(0, first - at) : max(0, stop)]
+    stop = len(block) if end_sample is None else end_sample - position
+    wanted = block[max(0, first_sample - position) : max(0, stop)]
     if len(wanted):
-        yield rate, wanted
+        yield sample_rate, wanted

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 
-HIGHEST_HZ = SAMPLE_RATE / 2
+MAX_MEL_HZ = SAMPLE_RATE / 2
 LINEAR_HZ_PER_MEL = 200 / 3  # Slaney's scale: linear below 1 kHz
-LOG_FROM_HZ = 1000.0
-LOG_STEP = np.log(6.4) / 27  # logarithmic above: 27 mels from 1 to 6.4 kHz
+MEL_LOG_START_HZ = 1000.0
+MEL_LOG_STEP = np.log(6.4) / 27  # logarithmic above: 27 mels from 1 to 6.4 kHz
 
 
 def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tensor, "batch {mels} frames"]:
@@ -39,10 +39,10 @@ def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tenso
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # a tenth of the time of abs() or sum(-1)
     # Never under autocast: a product in bf16 is wrong by up to 0.4 %, more than the tolerance against the original.
     with torch.autocast(waveforms.device.type, enabled=False):
-        bands = mel_filters(mels).to(waveforms.device) @ power
-    logs = bands.clamp_(min=1e-10).log10_()
-    loudest = logs.amax(dim=(-2, -1), keepdim=True)
-    return torch.maximum(logs, loudest - 8.0).add_(4.0).div_(4.0)
+        mel_power = mel_filters(mels).to(waveforms.device) @ power
+    log_power = mel_power.clamp_(min=1e-10).log10_()
+    max_log_power = log_power.amax(dim=(-2, -1), keepdim=True)
+    return torch.maximum(log_power, max_log_power - 8.0).add_(4.0).div_(4.0)
 
 
 @overload
@@ -62,19 +62,21 @@ def pad_or_trim(waveform: np.ndarray | Tensor, samples: int = WINDOW_SAMPLES) ->
 @cache
 def mel_filters(mels: int) -> Float[Tensor, "{mels} bins"]:
     """Triangular bands, equally spaced on Slaney's mel scale from 0 to 8 kHz, each of area 1: float32, on the CPU."""
-    bins = np.linspace(0.0, HIGHEST_HZ, FFT_SAMPLES // 2 + 1)
-    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(HIGHEST_HZ), mels + 2))
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clip(min=0.0)
+    bins = np.linspace(0.0, MAX_MEL_HZ, FFT_SAMPLES // 2 + 1)
+    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(MAX_MEL_HZ), mels + 2))
+    low, center, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = np.minimum((bins - low) / (center - low), (high - bins) / (high - center)).clip(min=0.0)
     return torch.from_numpy((triangles * 2.0 / (high - low)).astype(np.float32))
 
 
 def _hz_to_mel(hz: float) -> float:
-    if hz < LOG_FROM_HZ:
+    if hz < MEL_LOG_START_HZ:
         return hz / LINEAR_HZ_PER_MEL
-    return float(LOG_FROM_HZ / LINEAR_HZ_PER_MEL + np.log(hz / LOG_FROM_HZ) / LOG_STEP)
+    return float(MEL_LOG_START_HZ / LINEAR_HZ_PER_MEL + np.log(hz / MEL_LOG_START_HZ) / MEL_LOG_STEP)
 
 
 def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    above = mel - LOG_FROM_HZ / LINEAR_HZ_PER_MEL
-    return np.where(above < 0, mel * LINEAR_HZ_PER_MEL, LOG_FROM_HZ * np.exp(LOG_STEP * above))
+    mels_above_linear = mel - MEL_LOG_START_HZ / LINEAR_HZ_PER_MEL
+    return np.where(
+        mels_above_linear < 0, mel * LINEAR_HZ_PER_MEL, MEL_LOG_START_HZ * np.exp(MEL_LOG_STEP * mels_above_linear)
+    )

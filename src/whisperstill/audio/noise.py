@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 
 
-def mix(
+def mix_at_snr(
     speech: Float32[np.ndarray, "samples"], noise: Float32[np.ndarray, "noise"], snr_db: float, offset: int = 0
 ) -> Float32[np.ndarray, "samples"]:
     """`speech` with `noise` added so that 10 log10(power of speech / power of noise) is `snr_db`.
@@ -15,22 +15,22 @@ def mix(
     """
     if not len(noise):
         raise ValueError("expected noise, got no samples")
-    stretch = np.take(noise, np.arange(offset, offset + len(speech)), mode="wrap")
+    noise_segment = np.take(noise, np.arange(offset, offset + len(speech)), mode="wrap")
     speech_power = float(np.square(speech, dtype=np.float64).mean()) if len(speech) else 0.0
-    noise_power = float(np.square(stretch, dtype=np.float64).mean()) if len(speech) else 0.0
+    noise_power = float(np.square(noise_segment, dtype=np.float64).mean()) if len(speech) else 0.0
     if not speech_power or not noise_power:
         return speech.copy()
     gain = np.sqrt(speech_power / noise_power / 10 ** (snr_db / 10))
-    mixed: np.ndarray = (speech + gain * stretch).astype(np.float32)
+    mixed: np.ndarray = (speech + gain * noise_segment).astype(np.float32)
     return mixed
 
 
-def white(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{samples}"]:
+def white_noise(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{samples}"]:
     """Gaussian noise of power 1, the same at all frequencies."""
     return rng.standard_normal(samples, dtype=np.float32)
 
 
-def pink(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{samples}"]:
+def pink_noise(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{samples}"]:
     """Gaussian noise of power 1 that falls by 3 dB an octave."""
     if samples < 2:
         return np.zeros(samples, np.float32)

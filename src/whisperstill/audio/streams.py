@@ -12,27 +12,27 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from whisperstill.audio.audio_files import resample_blocks
 from whisperstill.audio.containers import piped_blocks
-from whisperstill.audio.files import resampled
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.units import SAMPLE_RATE
 
-STANDARD_INPUT = "standard input"
-READ_BYTES = 1 << 16
+STDIN_NAME = "standard input"
+READ_CHUNK_BYTES = 1 << 16
 ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 FULL_SCALE_S16 = 32768.0
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
-LOUDEST = 1000.0
+MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 768_000
+MAX_AMPLITUDE = 1000.0
 """Times full scale: float samples beyond it are something else."""
 
 
 @dataclass(frozen=True)
-class Pcm:
+class PcmFormat:
     """What raw samples are; channels are interleaved, and averaged."""
 
     encoding: str = "s16le"
     """`s16le` (16-bit integers) or `f32le` (floats, full scale 1), little-endian."""
-    rate: int = SAMPLE_RATE
+    sample_rate: int = SAMPLE_RATE
     """Samples a second."""
     channels: int = 1
 
@@ -41,8 +41,8 @@ class Pcm:
         problems = []
         if self.encoding not in ENCODINGS:
             problems.append(f"pcm must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
-        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
-            problems.append(f"pcm_rate must be {LOWEST_RATE} to {HIGHEST_RATE} Hz, got {self.rate}")
+        if not MIN_SAMPLE_RATE_HZ <= self.sample_rate <= MAX_SAMPLE_RATE_HZ:
+            problems.append(f"pcm_rate must be {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ} Hz, got {self.sample_rate}")
         if self.channels < 1:
             problems.append(f"pcm_channels must be at least 1, got {self.channels}")
         if problems:
@@ -58,29 +58,31 @@ class Readable(Protocol):
         ...
 
 
-def stream_file(file: Readable, pcm: Pcm | None = None, name: str = "the stream") -> Iterator[Float32[np.ndarray, "_"]]:
+def stream_file(
+    file: Readable, pcm: PcmFormat | None = None, name: str = "the stream"
+) -> Iterator[Float32[np.ndarray, "_"]]:
     """Blocks of 16 kHz mono from what can be read, and need not be able to seek.
 
     Without `pcm` it holds a container that says what it is (wav, flac, mp3, ogg, webm, ...). Raises `AudioError` when
     it is empty or cannot be decoded; one that breaks off gives what came, where its decoder allows that.
     """
-    source = _Once(file)
-    blocks = piped_blocks(source, name) if pcm is None else _raw(iter(source.chunk, b""), pcm, name)
+    source = _ForwardOnlyFile(file)
+    blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read_chunk, b""), pcm, name)
     try:
-        yield from _sound(_finite(resampled(_started(source, blocks, name)), name), name)
+        yield from _require_samples(_check_amplitude(resample_blocks(_require_bytes(source, blocks, name)), name), name)
     except OSError as error:
         raise AudioError(f"cannot read {name}: {error}") from error
 
 
-def stream_stdin(pcm: Pcm | None = None) -> Iterator[Float32[np.ndarray, "_"]]:
+def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Float32[np.ndarray, "_"]]:
     """`stream_file` of what is piped into the process. Raises `AudioError`, also when nothing is piped in."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise AudioError(f"expected audio on {STANDARD_INPUT}, found a terminal: pipe it in, as in `cat a.wav | ... -`")
-    yield from stream_file(sys.stdin.buffer, pcm, STANDARD_INPUT)
+        raise AudioError(f"expected audio on {STDIN_NAME}, found a terminal: pipe it in, as in `cat a.wav | ... -`")
+    yield from stream_file(sys.stdin.buffer, pcm, STDIN_NAME)
 
 
 def stream_chunks(
-    chunks: Iterable[bytes | np.ndarray], pcm: Pcm | None = None, name: str = "the chunks"
+    chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat | None = None, name: str = "the chunks"
 ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Blocks of 16 kHz mono from what a microphone or a socket gives, chunk by chunk.
 
@@ -88,78 +90,78 @@ def stream_chunks(
     integers, `[samples]` interleaved or `[samples, channels]`; the rate and the channels are those of `pcm` (16 kHz
     mono by default). Raises `AudioError` for chunks that are neither.
     """
-    yield from _finite(resampled(_raw(chunks, pcm or Pcm(), name)), name)
+    yield from _check_amplitude(resample_blocks(_decode_pcm(chunks, pcm or PcmFormat(), name)), name)
 
 
-class _Once:
+class _ForwardOnlyFile:
     """A file that is read once, whatever is there at a time: no `seek`, so that nobody tries."""
 
     def __init__(self, file: Readable) -> None:
-        self.get = getattr(file, "read1", file.read)
-        self.bytes = 0
+        self.read_available = getattr(file, "read1", file.read)
+        self.bytes_read = 0
 
-    def read(self, size: int = READ_BYTES) -> bytes:
-        found: bytes = self.get(size if size > 0 else READ_BYTES) or b""
-        self.bytes += len(found)
-        return found
+    def read(self, size: int = READ_CHUNK_BYTES) -> bytes:
+        data: bytes = self.read_available(size if size > 0 else READ_CHUNK_BYTES) or b""
+        self.bytes_read += len(data)
+        return data
 
-    def chunk(self) -> bytes:
-        return self.read(READ_BYTES)
+    def read_chunk(self) -> bytes:
+        return self.read(READ_CHUNK_BYTES)
 
 
-def _started(source: _Once, blocks: Iterator[Any], name: str) -> Iterator[Any]:
+def _require_bytes(source: _ForwardOnlyFile, blocks: Iterator[Any], name: str) -> Iterator[Any]:
     """The same blocks; what fails before a single byte is an empty stream, not a damaged one."""
     try:
         yield from blocks
     except AudioError:
-        if source.bytes:
+        if source.bytes_read:
             raise
         raise AudioError(f"expected audio on {name}, found nothing") from None
-    if not source.bytes:
+    if not source.bytes_read:
         raise AudioError(f"expected audio on {name}, found nothing")
 
 
-def _raw(
-    chunks: Iterable[bytes | np.ndarray], pcm: Pcm, name: str
+def _decode_pcm(
+    chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str
 ) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
     """Mono blocks of raw samples, each with its rate. Bytes of an unfinished sample at the end are dropped."""
     dtype = ENCODINGS[pcm.encoding]
-    size = dtype.itemsize * pcm.channels
-    rest = b""
+    frame_bytes = dtype.itemsize * pcm.channels
+    remainder = b""
     for chunk in chunks:
         if isinstance(chunk, bytes | bytearray | memoryview):
-            held = rest + bytes(chunk)
-            whole = len(held) // size * size
-            values, rest = np.frombuffer(held[:whole], dtype), held[whole:]
+            data = remainder + bytes(chunk)
+            complete_bytes = len(data) // frame_bytes * frame_bytes
+            values, remainder = np.frombuffer(data[:complete_bytes], dtype), data[complete_bytes:]
         elif isinstance(chunk, np.ndarray) and (chunk.dtype.kind == "f" or chunk.dtype == np.int16):
             if chunk.size % pcm.channels or (chunk.ndim > 1 and chunk.shape[1:] != (pcm.channels,)):
                 raise AudioError(f"expected chunks of {pcm.channels} channels from {name}, got shape {chunk.shape}")
             values = chunk.reshape(-1)
         else:
-            what = f"an array of {chunk.dtype}" if isinstance(chunk, np.ndarray) else type(chunk).__name__
-            raise AudioError(f"expected bytes, or arrays of floats or 16-bit integers, from {name}, got {what}")
+            received = f"an array of {chunk.dtype}" if isinstance(chunk, np.ndarray) else type(chunk).__name__
+            raise AudioError(f"expected bytes, or arrays of floats or 16-bit integers, from {name}, got {received}")
         if len(values):
             scale = FULL_SCALE_S16 if values.dtype.kind == "i" else 1.0
             samples = (values.astype(np.float32) / np.float32(scale)).reshape(-1, pcm.channels)
-            yield pcm.rate, samples.mean(axis=1, dtype=np.float32)
+            yield pcm.sample_rate, samples.mean(axis=1, dtype=np.float32)
 
 
-def _finite(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
+def _check_amplitude(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
     """The blocks that hold something; samples that cannot be sound are an error."""
     for block in blocks:
         if not len(block):
             continue
-        loudest = float(np.abs(block).max())
-        if not loudest <= LOUDEST:  # not a number is caught as well
-            raise AudioError(f"{name} holds samples that are no sound (up to {loudest:g}): is the encoding right?")
+        peak = float(np.abs(block).max())
+        if not peak <= MAX_AMPLITUDE:  # not a number is caught as well
+            raise AudioError(f"{name} holds samples that are no sound (up to {peak:g}): is the encoding right?")
         yield block
 
 
-def _sound(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
+def _require_samples(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
     """The same blocks; a stream without a single sample is an error."""
-    found = False
+    has_samples = False
     for block in blocks:
-        found = True
+        has_samples = True
         yield block
-    if not found:
+    if not has_samples:
         raise AudioError(f"expected sound on {name}, found a length of zero")

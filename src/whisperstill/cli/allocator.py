@@ -12,9 +12,12 @@ import os
 import sys
 from collections.abc import Mapping
 
-NEVER = 2**40
+UNREACHABLE_THRESHOLD_BYTES = 2**40
 """Bytes: a threshold that is not reached."""
-SETTING = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={NEVER}:glibc.malloc.trim_threshold={NEVER}"
+GLIBC_TUNABLES = (
+    f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={UNREACHABLE_THRESHOLD_BYTES}"
+    f":glibc.malloc.trim_threshold={UNREACHABLE_THRESHOLD_BYTES}"
+)
 
 
 def glibc_version() -> tuple[int, int] | None:
@@ -28,7 +31,7 @@ def glibc_version() -> tuple[int, int] | None:
 
 
 def wants_restart(environment: Mapping[str, str], platform: str, glibc: tuple[int, int] | None) -> bool:
-    """Whether a second start with `SETTING` would help."""
+    """Whether a second start with `GLIBC_TUNABLES` would help."""
     return (
         platform == "linux"
         and glibc is not None
@@ -45,6 +48,8 @@ def restart_with_allocator() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "GLIBC_TUNABLES": SETTING})
+        os.execve(
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "GLIBC_TUNABLES": GLIBC_TUNABLES}
+        )
     except OSError:
         return

@@ -13,21 +13,21 @@ class Verb:
     """One verb."""
 
     name: str
-    settings: str
+    settings_name: str
     """Name of the settings dataclass in `whisperstill.stages.<name>`."""
     summary: str
     usage: str
     positional: str = ""
     """Field that is given without a flag."""
-    heavy: bool = True
+    needs_allocator: bool = True
     """Whether it computes enough for the allocator to matter (see `cli.allocator`)."""
-    underscores: bool = False
+    underscore_flags: bool = False
     """Whether its options are written with underscores, as in openai/whisper's command line."""
 
     def load(self) -> tuple[Any, Any]:
         """The settings dataclass and `run`."""
         module = import_module(f"whisperstill.stages.{self.name}")
-        return getattr(module, self.settings), module.run
+        return getattr(module, self.settings_name), module.run
 
 
 VERBS = {
@@ -50,7 +50,7 @@ VERBS = {
             "InitSettings",
             "make a student from the teacher's own layers",
             "--teacher NAME_OR_DIR --decoder-layers 2 --output DIR",
-            heavy=False,
+            needs_allocator=False,
         ),
         Verb(
             "train",
@@ -73,18 +73,18 @@ VERBS = {
         Verb(
             "report",
             "ReportSettings",
-            "the findings of a suite as a page, as Markdown, as a model card",
-            "findings.json [--output DIR] [--card NAME]",
-            "findings",
-            heavy=False,
+            "the results of a suite as a page, as Markdown, as a model card",
+            "results.json [--output DIR] [--card NAME]",
+            "results",
+            needs_allocator=False,
         ),
         Verb(
             "compare",
             "CompareSettings",
-            "two findings: what got better or worse, and whether that is chance; exit status 1 when worse",
+            "two evaluations: what got better or worse, and whether that is chance; exit status 1 when worse",
             "BEFORE.json AFTER.json",
-            "findings",
-            heavy=False,
+            "results",
+            needs_allocator=False,
         ),
         Verb(
             "transcribe",
@@ -92,28 +92,28 @@ VERBS = {
             "audio files to txt, srt, vtt, tsv, json",
             "AUDIO... --model NAME_OR_DIR --output_dir DIR --output_format {txt,srt,vtt,tsv,json,all}",
             positional="audio",
-            underscores=True,
+            underscore_flags=True,
         ),
         Verb(
             "export",
             "ExportSettings",
             "a model for faster-whisper, whisper.cpp, transformers; a student without what its teacher has",
             "--model NAME_OR_DIR --format {ctranslate2,whisper.cpp,huggingface,delta} --output DIR",
-            heavy=False,
+            needs_allocator=False,
         ),
         Verb("run", "RunSettings", "all stages of a recipe; again: only what is missing", "RECIPE.toml", "recipe"),
         Verb(
             "sweep",
             "SweepSettings",
             "a recipe in many variations over one label store, side by side",
-            "RECIPE.toml --vary 'train.learning_rate=[1e-4, 5e-4]' --seeds 0 1 2",
+            "RECIPE.toml --grid 'train.learning_rate=[1e-4, 5e-4]' --seeds 0 1 2",
             "recipe",
         ),
         Verb(
             "ablate",
             "AblateSettings",
             "one setting of a recipe varied at a time, over one label store, each student evaluated",
-            "RECIPE.toml --max-wer 100 20 5 --hours 1 4 --decoder-layers 2 4 --objective pl pl+kl",
+            "RECIPE.toml --max-wer 100 20 5 --subset-hours 1 4 --decoder-layers 2 4 --objective ce ce+kl",
             "recipe",
         ),
         Verb(
@@ -121,7 +121,7 @@ VERBS = {
             "PlanSettings",
             "what distilling would cost: hours, disk, and what to expect of the student",
             "--teacher large-v3 --hours 100 --decoder-layers 2",
-            heavy=False,
+            needs_allocator=False,
         ),
         Verb(
             "doctor",
@@ -129,13 +129,13 @@ VERBS = {
             "what this machine can do, and how long a recipe would take",
             "[RECIPE.toml]",
             "recipe",
-            heavy=False,
+            needs_allocator=False,
         ),
     )
 }
 
 
-def overview() -> str:
+def help_text() -> str:
     """The text of `whisperstill --help`."""
     lines = [
         "usage: whisperstill VERB [OPTIONS]",
@@ -149,7 +149,7 @@ def overview() -> str:
         "",
         "`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` says which version this is.",
         "A model is a directory or a name such as tiny.en or base. Exit codes: 0 done, 1 with --strict when something",
-        "was skipped and for `compare` when something got worse or failed, 2 when you can mend it (one line on",
+        "was skipped and for `compare` when something got worse or failed, 2 when you can fix it (one line on",
         "standard error says how).",
     ]
     return "\n".join(lines)

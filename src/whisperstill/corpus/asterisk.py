@@ -16,48 +16,48 @@ from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
-TEXT_FILES = ("core-sounds-*.txt", "core-sounds-*.txt.gz")
-REMARK = re.compile(r"[\[<(]")
-DOC_LEVELS = 4  # share/asterisk/sounds/en_US_f_Allison -> share
+TEXT_FILE_PATTERNS = ("core-sounds-*.txt", "core-sounds-*.txt.gz")
+BRACKETED_REMARK = re.compile(r"[\[<(]")
+MAX_PARENT_LEVELS = 4  # share/asterisk/sounds/en_US_f_Allison -> share
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """A folder with .g722 files and a text of that name in it, or where Debian puts it."""
-    return source.is_dir() and next(source.rglob("*.g722"), None) is not None and _text_file(source) is not None
+    return source.is_dir() and next(source.rglob("*.g722"), None) is not None and _find_text_file(source) is not None
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per line of the text."""
-    text_file = _text_file(source)
-    audio = sorted(source.rglob("*.g722"), key=lambda path: (len(path.parts), path))
-    if text_file is None or not audio:
+    text_file = _find_text_file(source)
+    audio_files = sorted(source.rglob("*.g722"), key=lambda path: (len(path.parts), path))
+    if text_file is None or not audio_files:
         raise CorpusError(f"expected .g722 files and core-sounds-*.txt in {source}, found them not")
-    folder = audio[0].parent  # the shallowest: names such as letters/at lie below it
+    folder = audio_files[0].parent  # the shallowest: names such as letters/at lie below it
     language = text_file.name.removeprefix("core-sounds-").split(".")[0]
     raw = text_file.read_bytes()
     try:
         lines = (gzip.decompress(raw) if text_file.suffix == ".gz" else raw).splitlines()
     except (OSError, EOFError, zlib.error) as error:
         raise CorpusError(f"cannot unpack {text_file}: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        where = f"{text_file.name}:{number}"
+    for line_number, line in enumerate(lines, start=1):
+        location = f"{text_file.name}:{line_number}"
         name, colon, text = (part.strip() for part in line.decode("utf-8", errors="replace").partition(":"))
         if not name or name.startswith(";"):
             continue
         if not colon or not text:
-            yield Skipped(where, "expected `name: text`")
-        elif REMARK.search(text):
-            yield Skipped(where, f"{name} is no plain speech: {text}")
+            yield Skipped(location, "expected `name: text`")
+        elif BRACKETED_REMARK.search(text):
+            yield Skipped(location, f"{name} is no plain speech: {text}")
         else:
-            yield Entry(where, name, folder / f"{name}.g722", text, language, folder.name)
+            yield Entry(location, name, folder / f"{name}.g722", text, language, folder.name)
 
 
-def _text_file(source: Path) -> Path | None:
-    within = (path for pattern in TEXT_FILES for path in sorted(source.rglob(pattern)))
+def _find_text_file(source: Path) -> Path | None:
+    in_source = (path for pattern in TEXT_FILE_PATTERNS for path in sorted(source.rglob(pattern)))
     installed = (
         path
-        for parent in source.resolve().parents[:DOC_LEVELS]
-        for pattern in TEXT_FILES
+        for parent in source.resolve().parents[:MAX_PARENT_LEVELS]
+        for pattern in TEXT_FILE_PATTERNS
         for path in sorted(parent.glob(f"doc/asterisk-core-sounds-*/{pattern}"))
     )
-    return next(within, None) or next(installed, None)
+    return next(in_source, None) or next(installed, None)

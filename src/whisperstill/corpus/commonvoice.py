@@ -14,41 +14,47 @@ from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
-PREFERRED = ("validated.tsv", "train.tsv", "other.tsv")
-DURATIONS = "clip_durations.tsv"
+PREFERRED_TABLES = ("validated.tsv", "train.tsv", "other.tsv")
+DURATIONS_FILE = "clip_durations.tsv"
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """A table beside clips/ whose header has `path` and `sentence`, or a folder with one."""
-    found = _table_in(source)
-    return found is not None and (found.parent / "clips").is_dir() and {"path", "sentence"} <= set(table.header(found))
+    table_path = _find_table(source)
+    return (
+        table_path is not None
+        and (table_path.parent / "clips").is_dir()
+        and {"path", "sentence"} <= set(table.read_header(table_path))
+    )
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per row."""
-    found = _table_in(source)
-    if found is None:
-        raise CorpusError(f"expected a table of Common Voice at {source} (one of {', '.join(PREFERRED)}), found none")
-    seconds = _durations(found.parent / DURATIONS)
-    for entry in table.rows(found, found.parent / "clips", quoted=False):
+    table_path = _find_table(source)
+    if table_path is None:
+        raise CorpusError(
+            f"expected a table of Common Voice at {source} (one of {', '.join(PREFERRED_TABLES)}), found none"
+        )
+    durations = _read_durations(table_path.parent / DURATIONS_FILE)
+    for entry in table.read_rows(table_path, table_path.parent / "clips", quoted=False):
         if isinstance(entry, Entry) and entry.duration is None:
-            yield replace(entry, duration=seconds.get(entry.path.name))
+            yield replace(entry, duration=durations.get(entry.path.name))
         else:
             yield entry
 
 
-def _table_in(source: Path) -> Path | None:
+def _find_table(source: Path) -> Path | None:
     if source.is_file():
         return source if source.suffix.lower() == ".tsv" else None
-    return next((source / name for name in PREFERRED if (source / name).is_file()), None)
+    return next((source / name for name in PREFERRED_TABLES if (source / name).is_file()), None)
 
 
-def _durations(path: Path) -> dict[str, float]:
+def _read_durations(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    seconds = {}
+    durations = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         name, _, milliseconds = line.partition("\t")
         if milliseconds.strip().isdigit() and int(milliseconds) > 0:
-            seconds[name] = int(milliseconds) / 1000
-    return seconds
+            durations[name] = int(milliseconds) / 1000
+    return durations

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.audio import probe
-from whisperstill.audio.files import recognisable
+from whisperstill.audio import probe_duration
+from whisperstill.audio.audio_files import has_audio_signature
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import AudioSpan, Skipped, Utterance
-from whisperstill.remote import awaited
+from whisperstill.remote_files import is_pending
 
-SHOWN_REASONS = 3
+MAX_REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Entry:
     """Seconds, trusted; None: to be measured, up to the end of the file."""
 
 
-def gather(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:
+def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:
     """The corpus made of all entries that hold; `language` is taken where an entry has none.
 
     Raises `CorpusError` when no usable utterance is left.
@@ -57,7 +57,7 @@ def gather(name: str, entries: Iterable[Entry | Skipped], language: str | None =
     utterances: list[Utterance] = []
     skipped: list[Skipped] = []
     ids: set[str] = set()
-    files = _Files()
+    prober = _AudioProber()
     for entry in entries:
         if isinstance(entry, Skipped):
             skipped.append(entry)
@@ -68,9 +68,9 @@ def gather(name: str, entries: Iterable[Entry | Skipped], language: str | None =
             utterance = Utterance(
                 id=entry.id,
                 corpus=name,
-                audio=AudioSpan(str(entry.path), entry.start, files.duration(entry)),
+                audio=AudioSpan(str(entry.path), entry.start, prober.measure_duration(entry)),
                 text=entry.text,
-                language=language_code(entry.language or language),
+                language=primary_language_subtag(entry.language or language),
                 speaker=entry.speaker,
                 session=entry.session,
             )
@@ -80,48 +80,48 @@ def gather(name: str, entries: Iterable[Entry | Skipped], language: str | None =
         ids.add(entry.id)
         utterances.append(utterance)
     if not utterances:
-        shown = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:SHOWN_REASONS])
-        found = f"{len(skipped)} left out ({shown})" if skipped else "nothing"
-        raise CorpusError(f"expected at least one usable utterance in {name}, found {found}")
+        examples = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:MAX_REASONS_SHOWN])
+        summary = f"{len(skipped)} left out ({examples})" if skipped else "nothing"
+        raise CorpusError(f"expected at least one usable utterance in {name}, found {summary}")
     return Corpus(name, tuple(utterances), tuple(skipped))
 
 
-def language_code(language: str | None) -> str | None:
+def primary_language_subtag(language: str | None) -> str | None:
     """`en` for `EN`, `en-US` and `en_GB`; None for an empty string."""
     return (language or "").strip().lower().replace("_", "-").split("-")[0] or None
 
 
-class _Files:
+class _AudioProber:
     """Looks at every file once, however many segments lie in it."""
 
     def __init__(self) -> None:
-        self._problem: dict[Path, str | None] = {}
-        self._seconds: dict[Path, float] = {}
+        self._errors: dict[Path, str | None] = {}
+        self._durations: dict[Path, float] = {}
 
-    def duration(self, entry: Entry) -> float:
+    def measure_duration(self, entry: Entry) -> float:
         if not (math.isfinite(entry.start) and entry.start >= 0):
             raise CorpusError(f"expected a start of at least 0 s, got {entry.start:g}")
         if entry.duration is not None and not (math.isfinite(entry.duration) and entry.duration > 0):
             raise CorpusError(f"expected a duration greater than 0 s, got {entry.duration:g}")
-        self._check(entry.path)
+        self._check_readable(entry.path)
         if entry.duration is not None:
             return entry.duration
-        if entry.path not in self._seconds:
-            self._seconds[entry.path] = probe(entry.path)
-        rest = self._seconds[entry.path] - entry.start
-        if rest <= 0:
-            raise CorpusError(f"starts at {entry.start:g} s, but its file is {self._seconds[entry.path]:g} s long")
-        return rest
+        if entry.path not in self._durations:
+            self._durations[entry.path] = probe_duration(entry.path)
+        remaining = self._durations[entry.path] - entry.start
+        if remaining <= 0:
+            raise CorpusError(f"starts at {entry.start:g} s, but its file is {self._durations[entry.path]:g} s long")
+        return remaining
 
-    def _check(self, path: Path) -> None:
-        if path not in self._problem:
-            self._problem[path] = None
+    def _check_readable(self, path: Path) -> None:
+        if path not in self._errors:
+            self._errors[path] = None
             try:
-                if awaited(path):  # a look would fetch it: what its manifest states is trusted
+                if is_pending(path):  # a look would fetch it: what its manifest states is trusted
                     return
-                if not recognisable(path):
-                    self._seconds[path] = probe(path)
+                if not has_audio_signature(path):
+                    self._durations[path] = probe_duration(path)
             except AudioError as error:
-                self._problem[path] = str(error)
-        if problem := self._problem[path]:
-            raise AudioError(problem)
+                self._errors[path] = str(error)
+        if message := self._errors[path]:
+            raise AudioError(message)

@@ -11,25 +11,25 @@ from whisperstill.corpus.corpus import Entry
 from whisperstill.records import Skipped
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """An audio file, or a folder with one somewhere in it."""
     return _is_audio(source) or (source.is_dir() and any(_is_audio(path) for path in source.rglob("*")))
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per audio file, in the order of their names."""
     root = source.parent if source.is_file() else source
     for path in [source] if source.is_file() else sorted(filter(_is_audio, source.rglob("*"))):
-        relative = path.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts):
+        relative_path = path.relative_to(root)
+        if any(part.startswith(".") for part in relative_path.parts):
             continue
-        transcript = path.with_suffix(".txt")
+        transcript_path = path.with_suffix(".txt")
         try:
-            text = transcript.read_text(encoding="utf-8-sig").strip() if transcript.is_file() else None
+            text = transcript_path.read_text(encoding="utf-8-sig").strip() if transcript_path.is_file() else None
         except (OSError, UnicodeDecodeError) as error:
-            yield Skipped(relative.with_suffix(".txt").as_posix(), f"expected a transcript in UTF-8: {error}")
+            yield Skipped(relative_path.with_suffix(".txt").as_posix(), f"expected a transcript in UTF-8: {error}")
             continue
-        yield Entry(relative.as_posix(), relative.with_suffix("").as_posix(), path, text or None)
+        yield Entry(relative_path.as_posix(), relative_path.with_suffix("").as_posix(), path, text or None)
 
 
 def _is_audio(path: Path) -> bool:

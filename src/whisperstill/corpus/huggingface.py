@@ -13,30 +13,30 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.columns import meanings, word
+from whisperstill.atomic_io import atomic_write
+from whisperstill.corpus.columns import match_columns, optional_str
 from whisperstill.corpus.corpus import Entry
 from whisperstill.errors import CorpusError, MissingExtraError
-from whisperstill.files import write_whole
 from whisperstill.records import Skipped
 
-PREFIX = "hf:"
-SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
+HUB_PREFIX = "hf:"
+SAVED_DATASET_FILES = ("dataset_dict.json", "state.json", "dataset_info.json")
 BATCH_ROWS = 64  # audio bytes are held for that many rows at once
 
 
-def is_hub(source: str | Path) -> bool:
+def is_hub_dataset(source: str | Path) -> bool:
     """Whether it names a data set of the hub: `hf:name/config/split`."""
-    return str(source).startswith(PREFIX)
+    return str(source).startswith(HUB_PREFIX)
 
 
-def hub_name(source: str) -> str:
+def hub_corpus_name(source: str) -> str:
     """Name of the corpus: `hf:org/name/config/split` is `org-name-config-split`."""
-    return source.removeprefix(PREFIX).replace("/", "-")
+    return source.removeprefix(HUB_PREFIX).replace("/", "-")
 
 
-def hub_entries(source: str) -> Iterator[Entry | Skipped]:
+def read_hub_entries(source: str) -> Iterator[Entry | Skipped]:
     """One entry per row of a data set of the hub. Raises `MissingExtraError`, `CorpusError`."""
-    parts = source.removeprefix(PREFIX).split("/")
+    parts = source.removeprefix(HUB_PREFIX).split("/")
     if len(parts) < 3 or not all(parts):
         raise CorpusError(f"expected hf:name/config/split (the config is often called default), got {source}")
     try:
@@ -45,42 +45,46 @@ def hub_entries(source: str) -> Iterator[Entry | Skipped]:
         raise MissingExtraError("a corpus of the hub", "datasets") from error
     name, config, split = "/".join(parts[:-2]), parts[-2], parts[-1]
     try:
-        data = datasets.load_dataset(name, config, split=split)
+        dataset = datasets.load_dataset(name, config, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise CorpusError(f"cannot load {source}: {' '.join(str(error).split())}") from error
-    for column, feature in data.features.items():
+    for column, feature in dataset.features.items():
         if isinstance(feature, datasets.Audio):
-            data = data.cast_column(column, datasets.Audio(decode=False))
-    yield from _entries(split, data, Path())
+            dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+    yield from _entries_from_rows(split, dataset, Path())
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """A folder written by `save_to_disk`, a Parquet file, a folder of them, or `folder/train` for train-*.parquet."""
-    return any((source / name).is_file() for name in SAVED) or bool(_parquet_files(source))
+    return any((source / name).is_file() for name in SAVED_DATASET_FILES) or bool(_find_parquet_files(source))
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per row of a data set on the disk. Raises `CorpusError` when it holds several splits."""
     if (source / "dataset_dict.json").is_file():
         splits = {path.parent.name for path in source.glob("*/state.json")}
-        _one_split(source, splits)
+        _require_single_split(source, splits)
         source = source.joinpath(*splits)
-    arrow, parquet = sorted(source.glob("*.arrow")), _parquet_files(source)
-    if not arrow and not parquet:
+    arrow_files, parquet_files = sorted(source.glob("*.arrow")), _find_parquet_files(source)
+    if not arrow_files and not parquet_files:
         raise CorpusError(f"expected .arrow or .parquet files in {source}, found none")
-    if not arrow:
-        _one_split(source, {path.stem.split("-")[0] for path in parquet})
-    split = source.stem if arrow or source.is_file() else parquet[0].stem.split("-")[0]
-    yield from _entries(split, _arrow_rows(arrow) if arrow else _parquet_rows(parquet), (arrow or parquet)[0].parent)
+    if not arrow_files:
+        _require_single_split(source, {path.stem.split("-")[0] for path in parquet_files})
+    split = source.stem if arrow_files or source.is_file() else parquet_files[0].stem.split("-")[0]
+    yield from _entries_from_rows(
+        split,
+        _read_arrow_rows(arrow_files) if arrow_files else _read_parquet_rows(parquet_files),
+        (arrow_files or parquet_files)[0].parent,
+    )
 
 
-def _one_split(source: Path, splits: set[str]) -> None:
+def _require_single_split(source: Path, splits: set[str]) -> None:
     if len(splits) > 1:
         first = sorted(splits)[0]
         raise CorpusError(f"expected one split, found {', '.join(sorted(splits))}: give {source / first} or another")
 
 
-def _parquet_files(source: Path) -> list[Path]:
+def _find_parquet_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix == ".parquet" else []
     if source.is_dir():
@@ -88,7 +92,7 @@ def _parquet_files(source: Path) -> list[Path]:
     return sorted(source.parent.glob(f"{source.name}-*.parquet")) if source.parent.is_dir() else []
 
 
-def _parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+def _read_parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -101,7 +105,7 @@ def _parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
             raise CorpusError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
-def _arrow_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+def _read_arrow_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
     import pyarrow
 
     for path in files:
@@ -114,57 +118,57 @@ def _arrow_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
             raise CorpusError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
-def _entries(split: str, rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[Entry | Skipped]:
-    cache = _cache()
-    for number, row in enumerate(rows):
-        where = f"{split}:{number}"
-        columns = meanings(row)
-        values = {meaning: row[column] for meaning, column in columns.items()}
+def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[Entry | Skipped]:
+    cache_dir = _audio_cache_dir()
+    for row_index, row in enumerate(rows):
+        location = f"{split}:{row_index}"
+        columns = match_columns(row)
+        values = {field: row[column] for field, column in columns.items()}
         text, start, duration = (values.get(name) for name in ("text", "start", "duration"))
         try:
-            path = _audio_file(values.get("audio"), cache, folder)
+            path = _resolve_audio_file(values.get("audio"), cache_dir, folder)
             if not isinstance(text, str | None) or not all(
-                isinstance(x, int | float | None) for x in (start, duration)
+                isinstance(value, int | float | None) for value in (start, duration)
             ):
                 raise CorpusError(
                     f"expected text, a start and a duration in seconds, got {text!r}, {start!r} and {duration!r}"
                 )
         except CorpusError as error:
-            yield Skipped(where, str(error))
+            yield Skipped(location, str(error))
             continue
         yield Entry(
-            source=where,
-            id=word(values.get("id")) or f"{split}-{number:08d}",
+            source=location,
+            id=optional_str(values.get("id")) or f"{split}-{row_index:08d}",
             path=path,
             text=text,
-            language=word(values.get("language")),
-            speaker=word(values.get("speaker")),
-            session=word(values.get("session")),
-            start=0.0 if start is None or path.parent == cache else float(start),  # bytes are the stretch itself
+            language=optional_str(values.get("language")),
+            speaker=optional_str(values.get("speaker")),
+            session=optional_str(values.get("session")),
+            start=0.0 if start is None or path.parent == cache_dir else float(start),  # bytes are the stretch itself
             duration=None if duration is None else float(duration),
         )
 
 
-def _audio_file(audio: Any, cache: Path, folder: Path) -> Path:
+def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
     """File that holds the audio of a row: the one it names, or one written to the cache."""
-    content, name = (audio.get("bytes"), audio.get("path")) if isinstance(audio, dict) else (None, audio)
+    audio_bytes, name = (audio.get("bytes"), audio.get("path")) if isinstance(audio, dict) else (None, audio)
     if isinstance(name, bytes):
-        content, name = name, None
-    if content:
-        return _kept(content, cache, Path(name or "").suffix)
+        audio_bytes, name = name, None
+    if audio_bytes:
+        return _write_to_cache(audio_bytes, cache_dir, Path(name or "").suffix)
     if isinstance(name, str) and name:
         return folder / name
     raise CorpusError("expected audio as bytes or a path (not decoded), got none")
 
 
-def _kept(content: bytes, cache: Path, suffix: str) -> Path:
-    path = cache / f"{sha256(content).hexdigest()[:32]}{suffix.lower()}"
-    if not path.is_file() or path.stat().st_size != len(content):
-        write_whole(path, content)
+def _write_to_cache(audio_bytes: bytes, cache_dir: Path, suffix: str) -> Path:
+    path = cache_dir / f"{sha256(audio_bytes).hexdigest()[:32]}{suffix.lower()}"
+    if not path.is_file() or path.stat().st_size != len(audio_bytes):
+        atomic_write(path, audio_bytes)
     return path
 
 
-def _cache() -> Path:
-    if own := os.environ.get("WHISPERSTILL_CACHE"):
-        return Path(own).expanduser() / "audio"
+def _audio_cache_dir() -> Path:
+    if configured := os.environ.get("WHISPERSTILL_CACHE"):
+        return Path(configured).expanduser() / "audio"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whisperstill" / "audio"

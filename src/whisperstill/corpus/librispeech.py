@@ -11,26 +11,26 @@ from whisperstill.corpus.corpus import Entry
 from whisperstill.records import Skipped
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """A folder with a `*.trans.txt` somewhere in it."""
     return source.is_dir() and next(source.rglob("*.trans.txt"), None) is not None
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per line of the transcripts, chapter by chapter."""
-    for transcript in sorted(source.rglob("*.trans.txt")):
-        folder = transcript.parent
-        audio = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
-        speaker, _, chapter = transcript.name.removesuffix(".trans.txt").partition("-")
-        for number, line in enumerate(transcript.read_bytes().splitlines(), start=1):
-            where = f"{transcript.relative_to(source).as_posix()}:{number}"
+    for transcript_path in sorted(source.rglob("*.trans.txt")):
+        folder = transcript_path.parent
+        audio_by_id = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+        speaker, _, chapter = transcript_path.name.removesuffix(".trans.txt").partition("-")
+        for line_number, line in enumerate(transcript_path.read_bytes().splitlines(), start=1):
+            location = f"{transcript_path.relative_to(source).as_posix()}:{line_number}"
             try:
-                id_, _, text = line.decode("utf-8-sig").strip().partition(" ")
+                utterance_id, _, text = line.decode("utf-8-sig").strip().partition(" ")
             except UnicodeDecodeError as error:
-                yield Skipped(where, f"is no UTF-8: {error.reason} at byte {error.start}")
+                yield Skipped(location, f"is no UTF-8: {error.reason} at byte {error.start}")
                 continue
-            if id_:
-                path = audio.pop(id_, folder / f"{id_}.flac")
-                yield Entry(where, id_, path, text.strip(), None, speaker, chapter or None)
-        for id_, path in audio.items():
-            yield Entry(path.relative_to(source).as_posix(), id_, path, None, None, speaker, chapter or None)
+            if utterance_id:
+                path = audio_by_id.pop(utterance_id, folder / f"{utterance_id}.flac")
+                yield Entry(location, utterance_id, path, text.strip(), None, speaker, chapter or None)
+        for utterance_id, path in audio_by_id.items():
+            yield Entry(path.relative_to(source).as_posix(), utterance_id, path, None, None, speaker, chapter or None)

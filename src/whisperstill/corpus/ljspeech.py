@@ -13,29 +13,29 @@ from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
 
-def recognises(source: Path) -> bool:
+def can_read(source: Path) -> bool:
     """A folder with `metadata.csv` and `wavs/`."""
     return (source / "metadata.csv").is_file() and (source / "wavs").is_dir()
 
 
-def entries(source: Path) -> Iterator[Entry | Skipped]:
+def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per line of metadata.csv."""
-    if not recognises(source):
+    if not can_read(source):
         raise CorpusError(f"expected metadata.csv and wavs/ in {source}, found them not")
     wavs = source / "wavs"
-    audio = {path.stem: path for path in sorted(wavs.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
-    for number, line in enumerate((source / "metadata.csv").read_bytes().splitlines(), start=1):
-        where = f"metadata.csv:{number}"
+    audio_by_id = {path.stem: path for path in sorted(wavs.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    for line_number, line in enumerate((source / "metadata.csv").read_bytes().splitlines(), start=1):
+        location = f"metadata.csv:{line_number}"
         if not line.strip():
             continue
         try:
-            id_, *texts = (field.strip() for field in line.decode("utf-8-sig").split("|"))
+            utterance_id, *texts = (field.strip() for field in line.decode("utf-8-sig").split("|"))
         except UnicodeDecodeError as error:
-            yield Skipped(where, f"is no UTF-8: {error.reason} at byte {error.start}")
+            yield Skipped(location, f"is no UTF-8: {error.reason} at byte {error.start}")
             continue
-        if not id_ or not texts:
-            yield Skipped(where, "expected `id|text`, got no id or no |")
+        if not utterance_id or not texts:
+            yield Skipped(location, "expected `id|text`, got no id or no |")
             continue
-        session = id_.rpartition("-")[0] or None
-        path = audio.get(id_, wavs / f"{id_}.wav")
-        yield Entry(where, id_, path, texts[0] or None, None, source.resolve().name, session)
+        session = utterance_id.rpartition("-")[0] or None
+        path = audio_by_id.get(utterance_id, wavs / f"{utterance_id}.wav")
+        yield Entry(location, utterance_id, path, texts[0] or None, None, source.resolve().name, session)

@@ -17,8 +17,8 @@ from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.records import Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
 
-ID_CHARACTERS = 16
-MICROSECONDS = 1_000_000
+WINDOW_ID_LENGTH = 16
+MICROSECONDS_PER_SECOND = 1_000_000
 
 
 def pack(
@@ -26,7 +26,7 @@ def pack(
     *,
     max_seconds: float = WINDOW_SECONDS,
     min_seconds: float | None = None,
-    packing: int = 0,
+    packing_variant: int = 0,
     seed: int = 0,
 ) -> list[Window]:
     """Windows that hold every utterance exactly once, each filled in order for as long as the next one fits.
@@ -40,77 +40,84 @@ def pack(
     if min_seconds is not None and not 0 <= min_seconds <= max_seconds:
         raise SettingsError(f"min_seconds must be 0 to max_seconds ({max_seconds:g}), got {min_seconds:g}")
     groups: dict[tuple[object, ...], list[Utterance]] = {}
-    for number, utterance in enumerate(utterances):
+    for index, utterance in enumerate(utterances):
         if not fits(utterance, max_seconds):
             raise CorpusError(
                 f"expected utterances of at most {max_seconds:g} s, got {utterance.id} of corpus {utterance.corpus} "
                 f"with {utterance.audio.duration:.3f} s; cut it with split_long first"
             )
-        groups.setdefault(_group(utterance, number), []).append(utterance)
+        groups.setdefault(_group_key(utterance, index), []).append(utterance)
     windows: list[Window] = []
-    for group, members in groups.items():
-        least = None
-        if packing:
-            members = sorted(members, key=lambda member: _digest([seed, packing, list(group), _key(member)]))
-            least = min_seconds
-        windows += _fill(members, max_seconds, least, packing, seed)
+    for group_key, members in groups.items():
+        variant_min_seconds = None
+        if packing_variant:
+            members = sorted(
+                members,
+                key=lambda member: _json_sha256([seed, packing_variant, list(group_key), _utterance_key(member)]),
+            )
+            variant_min_seconds = min_seconds
+        windows += _fill_windows(members, max_seconds, variant_min_seconds, packing_variant, seed)
     return windows
 
 
 def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
     """Whether a window of `max_seconds` can hold it."""
-    return all(size <= limit for size, limit in zip(_sizes(utterance), _limits(max_seconds), strict=True))
+    return all(
+        size <= limit for size, limit in zip(_utterance_length(utterance), _exact_length(max_seconds), strict=True)
+    )
 
 
-def window_id(packing: int, utterances: Iterable[Utterance]) -> str:
+def window_id(packing_variant: int, utterances: Iterable[Utterance]) -> str:
     """The same for the same audio in the same order, wherever the files lie."""
-    return _digest([packing, [_key(utterance) for utterance in utterances]])[:ID_CHARACTERS]
+    return _json_sha256([packing_variant, [_utterance_key(utterance) for utterance in utterances]])[:WINDOW_ID_LENGTH]
 
 
-def _fill(
-    members: list[Utterance], max_seconds: float, min_seconds: float | None, packing: int, seed: int
+def _fill_windows(
+    members: list[Utterance], max_seconds: float, min_seconds: float | None, packing_variant: int, seed: int
 ) -> list[Window]:
-    limits = _limits(max_seconds)
+    limits = _exact_length(max_seconds)
     bins: list[list[Utterance]] = []
     used = limits
     for member in members:
-        sizes = _sizes(member)
-        together = (used[0] + sizes[0], used[1] + sizes[1])
-        if bins and together[0] <= limits[0] and together[1] <= limits[1]:
+        sizes = _utterance_length(member)
+        total = (used[0] + sizes[0], used[1] + sizes[1])
+        if bins and total[0] <= limits[0] and total[1] <= limits[1]:
             bins[-1].append(member)
-            used = together
+            used = total
         else:
             bins.append([member])
             used = sizes
             if min_seconds is not None:
-                drawn = int(_digest([seed, packing, "length", _key(member)])[:8], 16) / 16**8
-                limits = _limits(min_seconds + drawn * (max_seconds - min_seconds))
-    return [Window(window_id(packing, content), tuple(content), packing) for content in bins]
+                fraction = int(_json_sha256([seed, packing_variant, "length", _utterance_key(member)])[:8], 16) / 16**8
+                limits = _exact_length(min_seconds + fraction * (max_seconds - min_seconds))
+    return [
+        Window(window_id(packing_variant, bin_members), tuple(bin_members), packing_variant) for bin_members in bins
+    ]
 
 
-def _sizes(utterance: Utterance) -> tuple[int, int]:
+def _utterance_length(utterance: Utterance) -> tuple[int, int]:
     """Microseconds and samples: whole numbers, whose sums have no rounding. Samples, because that is what a window
     holds, each utterance rounded by itself; microseconds, because rounding down must not let 30.0001 s pass."""
-    return _limits(utterance.audio.duration)
+    return _exact_length(utterance.audio.duration)
 
 
-def _limits(seconds: float) -> tuple[int, int]:
-    return round(seconds * MICROSECONDS), round(seconds * SAMPLE_RATE)
+def _exact_length(seconds: float) -> tuple[int, int]:
+    return round(seconds * MICROSECONDS_PER_SECOND), round(seconds * SAMPLE_RATE)
 
 
-def _group(utterance: Utterance, number: int) -> tuple[object, ...]:
+def _group_key(utterance: Utterance, index: int) -> tuple[object, ...]:
     if utterance.speaker is not None:
-        whose: tuple[object, ...] = ("speaker", utterance.speaker)
+        owner: tuple[object, ...] = ("speaker", utterance.speaker)
     elif utterance.session is not None:
-        whose = ("session", utterance.session)
+        owner = ("session", utterance.session)
     else:
-        whose = ("alone", number)
-    return (utterance.corpus, utterance.language, utterance.text is not None, *whose)
+        owner = ("alone", index)
+    return (utterance.corpus, utterance.language, utterance.text is not None, *owner)
 
 
-def _key(utterance: Utterance) -> list[object]:
+def _utterance_key(utterance: Utterance) -> list[object]:
     return [utterance.corpus, utterance.id, utterance.audio.start, utterance.audio.duration]
 
 
-def _digest(value: object) -> str:
+def _json_sha256(value: object) -> str:
     return sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()

@@ -15,39 +15,39 @@ from whisperstill.corpus import (
     ljspeech,
     table,
 )
-from whisperstill.corpus.corpus import Corpus, Entry, gather
+from whisperstill.corpus.corpus import Corpus, Entry, build_corpus
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
-from whisperstill.remote import fetched, is_folder, is_remote, listed, place_of
+from whisperstill.remote_files import cache_path, download, is_remote, is_remote_directory, list_files
 
-MANIFESTS = (*jsonl.SUFFIXES, *table.SUFFIXES)
+MANIFEST_SUFFIXES = (*jsonl.SUFFIXES, *table.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a corpus may lie on the disk."""
 
-    recognises: Callable[[Path], bool]
-    entries: Callable[[Path], Iterator[Entry | Skipped]]
+    can_read: Callable[[Path], bool]
+    read_entries: Callable[[Path], Iterator[Entry | Skipped]]
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
-        "jsonl": Layout(jsonl.recognises, jsonl.entries),
-        "huggingface": Layout(huggingface.recognises, huggingface.entries),
-        "ljspeech": Layout(ljspeech.recognises, ljspeech.entries),
-        "commonvoice": Layout(commonvoice.recognises, commonvoice.entries),
-        "csv": Layout(table.recognises, table.entries),
-        "librispeech": Layout(librispeech.recognises, librispeech.entries),
-        "asterisk": Layout(asterisk.recognises, asterisk.entries),
-        "folder": Layout(folder.recognises, folder.entries),
+        "jsonl": Layout(jsonl.can_read, jsonl.read_entries),
+        "huggingface": Layout(huggingface.can_read, huggingface.read_entries),
+        "ljspeech": Layout(ljspeech.can_read, ljspeech.read_entries),
+        "commonvoice": Layout(commonvoice.can_read, commonvoice.read_entries),
+        "csv": Layout(table.can_read, table.read_entries),
+        "librispeech": Layout(librispeech.can_read, librispeech.read_entries),
+        "asterisk": Layout(asterisk.can_read, asterisk.read_entries),
+        "folder": Layout(folder.can_read, folder.read_entries),
     }
 )
 """In the order in which they are tried: what can be told by a name first, what needs a search of the folder last."""
 
 
 def read_corpus(
-    source: str | Path, *, layout: str = "auto", language: str | None = None, whole: bool = False
+    source: str | Path, *, layout: str = "auto", language: str | None = None, full_recordings: bool = False
 ) -> Corpus:
     """The utterances of a manifest, a folder or `hf:name/config/split`; what is wrong in it is listed, never fatal.
 
@@ -62,37 +62,39 @@ def read_corpus(
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
-    if huggingface.is_hub(source) and layout in ("auto", "huggingface"):
-        return gather(huggingface.hub_name(str(source)), huggingface.hub_entries(str(source)), language)
-    path = _near(str(source)) if is_remote(source) else Path(source)
+    if huggingface.is_hub_dataset(source) and layout in ("auto", "huggingface"):
+        return build_corpus(
+            huggingface.hub_corpus_name(str(source)), huggingface.read_hub_entries(str(source)), language
+        )
+    path = _download_corpus(str(source)) if is_remote(source) else Path(source)
     try:
-        if not path.exists() and not huggingface.recognises(path):
+        if not path.exists() and not huggingface.can_read(path):
             raise CorpusError(f"expected a manifest, a folder or hf:name/config/split, found nothing at {source}")
         if layout == "auto":
-            layout = next((name for name, known in LAYOUTS.items() if known.recognises(path)), "")
+            layout = next((name for name, candidate in LAYOUTS.items() if candidate.can_read(path)), "")
         if not layout:
             raise CorpusError(f"expected one of the layouts {', '.join(LAYOUTS)} at {source}, found none of them")
-        entries = jsonl.entries(path, whole) if layout == "jsonl" else LAYOUTS[layout].entries(path)
-        return gather(corpus_name(path), entries, language)
+        entries = jsonl.read_entries(path, full_recordings) if layout == "jsonl" else LAYOUTS[layout].read_entries(path)
+        return build_corpus(corpus_name(path), entries, language)
     except OSError as error:
         raise CorpusError(f"cannot read {source}: {error.strerror or error}") from error
 
 
-def _near(address: str) -> Path:
+def _download_corpus(address: str) -> Path:
     """A remote corpus in the cache: its manifests, and of a folder without one everything."""
     try:
-        if not is_folder(address):
-            place_of(address).unlink(missing_ok=True)  # it may have changed
-            return fetched(place_of(address))
-        there = listed(address)
-        manifests = [path for path in there if path.parent == place_of(address) and path.suffix in MANIFESTS]
+        if not is_remote_directory(address):
+            cache_path(address).unlink(missing_ok=True)  # it may have changed
+            return download(cache_path(address))
+        files = list_files(address)
+        manifests = [path for path in files if path.parent == cache_path(address) and path.suffix in MANIFEST_SUFFIXES]
         for path in manifests:
             path.unlink(missing_ok=True)
-        for path in manifests or there:
-            fetched(path)
+        for path in manifests or files:
+            download(path)
     except NotFoundError as error:
         raise CorpusError(str(error)) from error
-    return place_of(address)
+    return cache_path(address)
 
 
 def corpus_name(source: Path) -> str:

@@ -9,7 +9,7 @@ from whisperstill.records import Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SAMPLES
 
 
-def window_waveform(window: Window) -> Float32[np.ndarray, "480000"]:
+def load_window_waveform(window: Window) -> Float32[np.ndarray, "480000"]:
     """Its utterances one after the other, zero-padded to 30 s: float32, 16 kHz.
 
     Every utterance takes round(duration x 16000) samples, cut or padded, so that `window.offsets` hold even where a
@@ -17,22 +17,22 @@ def window_waveform(window: Window) -> Float32[np.ndarray, "480000"]:
     decoded, and `CorpusError` when the utterances do not fit.
     """
     waveform = np.zeros(WINDOW_SAMPLES, np.float32)
-    at = 0
+    offset = 0
     for utterance in window.utterances:
-        sound = utterance_waveform(utterance)
-        if at + len(sound) > WINDOW_SAMPLES:
+        clip = load_utterance_waveform(utterance)
+        if offset + len(clip) > WINDOW_SAMPLES:
             raise CorpusError(f"window {window.id} must hold at most {WINDOW_SAMPLES} samples, got more: pack it anew")
-        waveform[at : at + len(sound)] = sound
-        at += len(sound)
+        waveform[offset : offset + len(clip)] = clip
+        offset += len(clip)
     return waveform
 
 
-def utterance_waveform(utterance: Utterance) -> Float32[np.ndarray, "samples"]:
+def load_utterance_waveform(utterance: Utterance) -> Float32[np.ndarray, "samples"]:
     """The sound of one utterance, round(duration x 16000) samples. Raises `AudioError` that names it."""
     audio = utterance.audio
-    samples = round(audio.duration * SAMPLE_RATE)
+    num_samples = round(audio.duration * SAMPLE_RATE)
     try:
-        sound = load_audio(audio.path, audio.start, audio.duration)[:samples]
+        clip = load_audio(audio.path, audio.start, audio.duration)[:num_samples]
     except AudioError as error:
         raise AudioError(f"{utterance.id}: {error}") from error
-    return np.pad(sound, (0, samples - len(sound)))
+    return np.pad(clip, (0, num_samples - len(clip)))

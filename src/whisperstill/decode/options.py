@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from whisperstill.errors import SettingsError
 from whisperstill.units import WINDOW_SECONDS
 
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-STRATEGIES = ("auto", "chunked", "sequential", "vad", "quiet")
-MODES = ("free", "exact-block")
-MAY_BE_NONE = frozenset({"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"})
+DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LONG_FORM_STRATEGIES = ("auto", "chunked", "sequential", "vad", "silence")
+NULLABLE_OPTIONS = frozenset(
+    {"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"}
+)
 """Options whose None is not the default, or says that something is not done."""
-NONE_IS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp": WINDOW_SECONDS}
+NONE_EQUIVALENTS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp": WINDOW_SECONDS}
 """What None says in openai/whisper: no token, one sample, no limit."""
 
 
@@ -29,7 +30,7 @@ class DecodingOptions:
     """Text that the first window is taken to begin with; the transcript goes on after it."""
     hotwords: str | None = None
     """Words that stand before every window, in front of the text before it."""
-    temperature: tuple[float, ...] = TEMPERATURES
+    temperature: tuple[float, ...] = DEFAULT_TEMPERATURES
     """0: the most probable token, otherwise sampled. The next one is tried where a result fails the thresholds."""
     best_of: int = 5
     """Samples drawn at a temperature above 0; the most probable one is taken."""
@@ -60,22 +61,26 @@ class DecodingOptions:
     """Of sampling: the same one gives the same text whatever the batch."""
     batch_size: int = 8
     """Windows decoded at a time."""
-    mode: str = "free"
-    """`exact-block`: blocks of fixed shapes, equal to the last bit with and without an assistant; `free`: faster."""
-    strategy: str = "auto"
-    """How long recordings are taken apart, see `decode.longform`."""
+    deterministic: bool = False
+    """Blocks of fixed shapes, equal to the last bit with and without an assistant; without it decoding is faster."""
+    long_form: str = "auto"
+    """How long recordings are taken apart, see `decode.longform.recordings`."""
     chunk_length: float | None = None
     """Seconds of a window; None: 30, and for `chunked` of a student 15."""
     word_timestamps: bool = False
     """Find when each word was said."""
-    guards: bool = True
+    hallucination_filter: bool = True
     """Decode no window in which nobody speaks, believe no text far from any voice, cut loops."""
 
     def __post_init__(self) -> None:
         """Raises `SettingsError`, naming all that is wrong."""
         problems = []
-        ladder = self.temperature
-        if not isinstance(ladder, tuple) or not ladder or not all(0 <= one < math.inf for one in ladder):
+        temperatures = self.temperature
+        if (
+            not isinstance(temperatures, tuple)
+            or not temperatures
+            or not all(0 <= temperature < math.inf for temperature in temperatures)
+        ):
             problems.append(f"temperature must be a tuple of numbers of at least 0, got {self.temperature}")
         for name in ("best_of", "beam_size", "batch_size"):
             if getattr(self, name) < 1:
@@ -86,10 +91,8 @@ class DecodingOptions:
             problems.append(f"length_penalty must be 0 to 1, or None, got {self.length_penalty:g}")
         if not 0 <= self.max_initial_timestamp <= WINDOW_SECONDS:
             problems.append(f"max_initial_timestamp must be 0 to 30 s, got {self.max_initial_timestamp:g}")
-        if self.strategy not in STRATEGIES:
-            problems.append(f"strategy must be {', '.join(STRATEGIES)}, got {self.strategy!r}")
-        if self.mode not in MODES:
-            problems.append(f"mode must be {' or '.join(MODES)}, got {self.mode!r}")
+        if self.long_form not in LONG_FORM_STRATEGIES:
+            problems.append(f"long_form must be {', '.join(LONG_FORM_STRATEGIES)}, got {self.long_form!r}")
         if self.chunk_length is not None and not 5 <= self.chunk_length <= WINDOW_SECONDS:
             problems.append(f"chunk_length must be 5 to 30 s, got {self.chunk_length:g}")
         if self.task not in ("transcribe", "translate"):
@@ -97,12 +100,12 @@ class DecodingOptions:
         if problems:
             raise SettingsError("; ".join(problems))
 
-    def written_in(self, language: str) -> str:
+    def output_language(self, language: str) -> str:
         """The language of what is written down where this one is spoken."""
         return "en" if self.task == "translate" else language
 
 
-def token_ids(text: str) -> tuple[int, ...]:
+def parse_token_ids(text: str) -> tuple[int, ...]:
     """Ids of tokens, written with commas between. Raises `SettingsError` for anything else."""
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from whisperstill.audio.streams import stream_chunks
-from whisperstill.decode.longform import Recording, stream_recording, transcribe_recordings
-from whisperstill.decode.options import MAY_BE_NONE, NONE_IS, DecodingOptions, token_ids
-from whisperstill.decode.plans import Plan
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.transcript import Segment, Suppressed, Transcript
+from whisperstill.decode.longform.recordings import Recording, stream_recording, transcribe_recordings
+from whisperstill.decode.longform.strategy import LongFormStrategy
+from whisperstill.decode.options import NONE_EQUIVALENTS, NULLABLE_OPTIONS, DecodingOptions, parse_token_ids
+from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.device import choose_device, choose_dtype
 
-DTYPES = ("auto", "fp32", "bf16", "int8")
-STREAM = "-"
+DTYPES = ("auto", "float32", "bfloat16", "int8")
+STREAM_NAME = "-"
 """What a source that is no file is called."""
 
 Source = str | Path | np.ndarray | bytes | Iterable[bytes | np.ndarray]
@@ -31,51 +31,51 @@ Source = str | Path | np.ndarray | bytes | Iterable[bytes | np.ndarray]
 class TranscriptionInfo:
     """What is known of a recording while its segments come."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, strategy: LongFormStrategy) -> None:
+        self._strategy = strategy
 
     @property
     def language(self) -> str | None:
         """ISO 639-1 code; None while it is not yet detected: before the first segment."""
-        return self._plan.spoken.code
+        return self._strategy.detected_language.code
 
     @property
     def language_probability(self) -> float:
         """1 where the language was given."""
-        return self._plan.spoken.probability
+        return self._strategy.detected_language.probability
 
     @property
     def duration(self) -> float | None:
         """Seconds of audio; None while the end has not been read."""
-        return self._plan.reader.duration
+        return self._strategy.reader.duration
 
     @property
     def options(self) -> DecodingOptions:
         """How it is decoded."""
-        return self._plan.setting.options
+        return self._strategy.context.options
 
     @property
-    def suppressed(self) -> tuple[Suppressed, ...]:
+    def filtered_segments(self) -> tuple[FilteredSegment, ...]:
         """What was not believed so far."""
-        return tuple(self._plan.suppressed)
+        return tuple(self._strategy.filtered_segments)
 
 
 class Transcriber:
     """A loaded model; make it with `load`."""
 
-    def __init__(self, recogniser: Recogniser) -> None:
-        self.recogniser = recogniser
+    def __init__(self, model: WhisperModel) -> None:
+        self.model = model
 
     def transcribe(self, source: Source, *, language: str | None = None, **options: Any) -> Transcript:
         """Transcribe an audio file, or a stream, of any length.
 
         `language` is a code or an English name; None detects it. All fields of `DecodingOptions` are options:
-        `word_timestamps=True`, `initial_prompt="..."`, `strategy="sequential"`, `temperature=0` ... Audio that
-        breaks off gives the transcript of what there is of it (`Transcript.broken`). Raises `AudioError` when nothing
-        of it can be read, `SettingsError` for a language, a task or an option that is not known.
+        `word_timestamps=True`, `initial_prompt="..."`, `long_form="sequential"`, `temperature=0` ... Audio that breaks
+        off gives the transcript of what there is of it (`Transcript.read_error`). Raises `AudioError` when nothing of
+        it can be read, `SettingsError` for a language, a task or an option that is not known.
         """
-        recording = recording_of(source, language)
-        [(_, result)] = transcribe_recordings(self.recogniser, [recording], options_of(options))
+        recording = make_recording(source, language)
+        [(_, result)] = transcribe_recordings(self.model, [recording], build_options(options))
         if isinstance(result, AudioError):
             raise result
         return result
@@ -88,8 +88,8 @@ class Transcriber:
         Options as in `transcribe`. A file that cannot be read gives its `AudioError` in place of a transcript; the
         others go on. The path of a source that is none is `-`.
         """
-        recordings = (recording_of(source, language) for source in sources)
-        for recording, result in transcribe_recordings(self.recogniser, recordings, options_of(options)):
+        recordings = (make_recording(source, language) for source in sources)
+        for recording, result in transcribe_recordings(self.model, recordings, build_options(options)):
             yield Path(recording.path), result
 
     def stream(
@@ -103,48 +103,49 @@ class Transcriber:
         cannot be read, `SettingsError` as `transcribe`; an `AudioError` later on is raised behind the segments that
         were heard before.
         """
-        recording = recording_of(source, language)
+        recording = make_recording(source, language)
         if recording.blocks is not None and not isinstance(source, np.ndarray | bytes):
             options = {"batch_size": 1, **options}
-        segments, plan = stream_recording(self.recogniser, recording, options_of(options))
-        return segments, TranscriptionInfo(plan)
+        segments, strategy = stream_recording(self.model, recording, build_options(options))
+        return segments, TranscriptionInfo(strategy)
 
 
-def recording_of(source: Source, language: str | None = None) -> Recording:
+def make_recording(source: Source, language: str | None = None) -> Recording:
     """The recording that a source is."""
     if isinstance(source, str | Path):
         return Recording(str(source), language=language)
     chunks = [source] if isinstance(source, np.ndarray | bytes) else source
-    return Recording(STREAM, language=language, blocks=stream_chunks(chunks, name="the stream"))
+    return Recording(STREAM_NAME, language=language, blocks=stream_chunks(chunks, name="the stream"))
 
 
-def options_of(given: dict[str, Any]) -> DecodingOptions:
+def build_options(values: dict[str, Any]) -> DecodingOptions:
     """Options by name, as people write them for openai/whisper: a single temperature or token will do for a tuple,
     ids of tokens for their text (`"-1,50364"`), a list of ids for `initial_prompt`, and None says what it says there:
     of what has none, the default.
 
     Raises `SettingsError` for an unknown one, and for a value that cannot be.
     """
-    known = {field.name: field.default for field in fields(DecodingOptions)}
-    wrong = [name for name in given if name not in known]
-    if wrong:
-        raise SettingsError(f"{wrong[0]} is no option of transcribe; there are {', '.join(sorted(known))}")
-    defaults = known | NONE_IS
-    given = {
-        name: defaults[name] if value is None and name not in MAY_BE_NONE else value for name, value in given.items()
+    defaults_by_name = {field.name: field.default for field in fields(DecodingOptions)}
+    unknown = [name for name in values if name not in defaults_by_name]
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is no option of transcribe; there are {', '.join(sorted(defaults_by_name))}")
+    none_means = defaults_by_name | NONE_EQUIVALENTS
+    values = {
+        name: none_means[name] if value is None and name not in NULLABLE_OPTIONS else value
+        for name, value in values.items()
     }
-    prompt = given.get("initial_prompt")
+    prompt = values.get("initial_prompt")
     if not isinstance(prompt, str | None):
         if not isinstance(prompt, Iterable):
             raise SettingsError(f"initial_prompt must be text or ids of tokens, got {prompt!r}")
-        given["initial_prompt"] = tuple(prompt)
-    if isinstance(given.get("suppress_tokens"), str):
-        given["suppress_tokens"] = token_ids(given["suppress_tokens"])
+        values["initial_prompt"] = tuple(prompt)
+    if isinstance(values.get("suppress_tokens"), str):
+        values["suppress_tokens"] = parse_token_ids(values["suppress_tokens"])
     for name in ("temperature", "suppress_tokens"):
-        if name in given:
-            value = given[name]
-            given[name] = tuple(value) if isinstance(value, Iterable) else (value,)
-    return DecodingOptions(**given)
+        if name in values:
+            value = values[name]
+            values[name] = tuple(value) if isinstance(value, Iterable) else (value,)
+    return DecodingOptions(**values)
 
 
 def load(
@@ -152,26 +153,26 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     assistant: str | Path | None = None,
-    true_length: bool = False,
+    trim_padding: bool = False,
 ) -> Transcriber:
     """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
 
-    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `fp32`, `bf16` or, on a CPU, `int8`. An `assistant`, a
-    smaller model with the same vocabulary, proposes and the model verifies: what is heard is the same, and the less
-    time it takes the more a token costs the model. With `true_length` the encoder computes no more of a window than
-    holds sound: much faster for short files, and nearly the same (see `model.true_length`). Raises `NotFoundError`,
+    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `float32`, `bfloat16` or, on a CPU, `int8`. An `assistant`,
+    a smaller model with the same vocabulary, proposes and the model verifies: what is heard is the same, and the less
+    time it takes the more a token costs the model. With `trim_padding` the encoder computes no more of a window than
+    holds sound: much faster for short files, and nearly the same (see `model.trimmed_encoder`). Raises `NotFoundError`,
     `CheckpointError` or `SettingsError`.
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")
-    chosen = choose_device(device)
+    resolved_device = choose_device(device)
     return Transcriber(
-        Recogniser(
+        WhisperModel(
             load_checkpoint(name_or_dir),
-            device=chosen,
-            dtype=None if dtype == "int8" else choose_dtype(dtype, chosen),
+            device=resolved_device,
+            dtype=None if dtype == "int8" else choose_dtype(dtype, resolved_device),
             int8=dtype == "int8",
             assistant=None if assistant is None else load_checkpoint(assistant),
-            true_length=true_length,
+            trim_padding=trim_padding,
         )
     )

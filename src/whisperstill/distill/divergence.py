@@ -23,48 +23,60 @@ from jaxtyping import Float
 from torch import Tensor
 
 Divergence = Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"]
-SKEW = 0.1
+SKEW_TEACHER_WEIGHT = 0.1
 """Share of the teacher in what the skewed divergence compares it with."""
 
-Cells = Float[Tensor, "rows cells"]
+CategoryTensor = Float[Tensor, "rows cells"]
 
 
-def divergence(name: Divergence, log_p: Cells, log_q: Cells) -> tuple[Float[Tensor, "rows"], Cells]:
+def divergence(
+    name: Divergence, log_p: CategoryTensor, log_q: CategoryTensor
+) -> tuple[Float[Tensor, "rows"], CategoryTensor]:
     """D of each row, and q times its derivative with respect to q, from natural-log probabilities."""
-    return _MENU[name](log_p, log_q, log_p.exp(), log_q.exp())
+    return _DIVERGENCES[name](log_p, log_q, log_p.exp(), log_q.exp())
 
 
-def _forward(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
+def _forward_kl(
+    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
+) -> tuple[Tensor, Tensor]:
     return (p * (log_p - log_q)).sum(-1), -p
 
 
-def _reverse(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
-    each = q * (log_q - log_p)
-    return each.sum(-1), each + q
+def _reverse_kl(
+    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
+) -> tuple[Tensor, Tensor]:
+    terms = q * (log_q - log_p)
+    return terms.sum(-1), terms + q
 
 
-def _jsd(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
+def _jsd(log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor) -> tuple[Tensor, Tensor]:
     log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0))
-    ours = q * (log_q - log_m) / 2
-    return (p * (log_p - log_m) / 2 + ours).sum(-1), ours
+    student_terms = q * (log_q - log_m) / 2
+    return (p * (log_p - log_m) / 2 + student_terms).sum(-1), student_terms
 
 
-def _tv(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
+def _total_variation(
+    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
+) -> tuple[Tensor, Tensor]:
     difference = q - p
     return difference.abs().sum(-1) / 2, q * difference.sign() / 2
 
 
-def _skewed(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
-    mixed = SKEW * p + (1 - SKEW) * q
-    each = p * (log_p - mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log())
-    return each.sum(-1), -(1 - SKEW) * q * p / mixed.clamp_min(torch.finfo(mixed.dtype).tiny)
+def _skewed_kl(
+    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
+) -> tuple[Tensor, Tensor]:
+    mixture = SKEW_TEACHER_WEIGHT * p + (1 - SKEW_TEACHER_WEIGHT) * q
+    terms = p * (log_p - mixture.clamp_min(torch.finfo(mixture.dtype).tiny).log())
+    return terms.sum(-1), -(1 - SKEW_TEACHER_WEIGHT) * q * p / mixture.clamp_min(torch.finfo(mixture.dtype).tiny)
 
 
-_MENU: dict[Divergence, Callable[[Cells, Cells, Cells, Cells], tuple[Tensor, Tensor]]] = {
-    "forward-kl": _forward,
-    "reverse-kl": _reverse,
+_DIVERGENCES: dict[
+    Divergence, Callable[[CategoryTensor, CategoryTensor, CategoryTensor, CategoryTensor], tuple[Tensor, Tensor]]
+] = {
+    "forward-kl": _forward_kl,
+    "reverse-kl": _reverse_kl,
     "jsd": _jsd,
-    "tv": _tv,
-    "skewed-kl": _skewed,
+    "tv": _total_variation,
+    "skewed-kl": _skewed_kl,
 }
-assert set(_MENU) == set(get_args(Divergence))
+assert set(_DIVERGENCES) == set(get_args(Divergence))

@@ -4,28 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from whisperstill.files import write_whole
+from whisperstill.atomic_io import atomic_write
 
 
-class Metrics:
+class MetricsLogger:
     """`metrics.jsonl` of a run. A resume drops the lines after its checkpoint, so no step stands twice.
 
-    Of several processes only one `writes`.
+    Of several processes only one is `enabled`.
     """
 
-    def __init__(self, path: Path, resume_step: int, writes: bool) -> None:
-        self.path, self.writes = path, writes
-        if not writes:
+    def __init__(self, path: Path, resume_step: int, enabled: bool) -> None:
+        self.path, self.enabled = path, enabled
+        if not enabled:
             return
-        kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        previous_lines = [line for line in read_metrics(path) if line["step"] <= resume_step]
+        atomic_write(path, "".join(json.dumps(line) + "\n" for line in previous_lines))
 
-    def add(self, **figures: Any) -> None:
+    def log(self, **values: Any) -> None:
         """Append a line."""
-        if not self.writes:
+        if not self.enabled:
             return
         with self.path.open("a") as file:
-            file.write(json.dumps(figures) + "\n")
+            file.write(json.dumps(values) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 
-class Board:
+class TensorBoardLogger:
     """Scalars for TensorBoard; silently nothing when the library is not there."""
 
-    def __init__(self, directory: Path, resume_step: int, writes: bool) -> None:
+    def __init__(self, directory: Path, resume_step: int, enabled: bool) -> None:
         self._writer = None
-        if not writes:
+        if not enabled:
             return
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -16,10 +16,10 @@ class Board:
             return
         self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1)
 
-    def add(self, step: int, figures: dict[str, float]) -> None:
+    def log(self, step: int, values: dict[str, float]) -> None:
         """Scalars of a step."""
         if self._writer is not None:
-            for name, value in figures.items():
+            for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:

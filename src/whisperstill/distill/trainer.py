@@ -12,86 +12,86 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from whisperstill.distill.average import Average
-from whisperstill.distill.checkpointing import Checkpoints, Progress, trained
-from whisperstill.distill.examples import Example, batches
-from whisperstill.distill.memory import Heap
-from whisperstill.distill.metrics import Metrics
-from whisperstill.distill.own_words import says_itself
-from whisperstill.distill.ranks import Ranks
-from whisperstill.distill.schedule import Shape, learning_rate_factor
-from whisperstill.distill.source import Loaded
-from whisperstill.distill.tensorboard import Board
+from whisperstill.distill.augmentation_cache import AugmentationCache
+from whisperstill.distill.data_loader import TrainBatch
+from whisperstill.distill.dataset import TrainingExample, epoch_batches
+from whisperstill.distill.ema import EMA
+from whisperstill.distill.lr_schedule import LrSchedulerType, learning_rate_factor
+from whisperstill.distill.memory_budget import HeapTrimmer
+from whisperstill.distill.metrics import MetricsLogger
+from whisperstill.distill.on_policy import use_on_policy
+from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.tensorboard import TensorBoardLogger
+from whisperstill.distill.training_checkpoint import Checkpoints, TrainState, trainable_parameters
 from whisperstill.distill.validation import Validation
-from whisperstill.distill.views import Views
 from whisperstill.errors import TrainingError
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.losses import LossSums
-from whisperstill.records.random import rng
+from whisperstill.records.loss_sums import LossSums
+from whisperstill.records.seeding import rng
 from whisperstill.units import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What the loop needs to know. See `stages.training.TrainingSettings` for what each means."""
+    """What the loop needs to know. See `stages.train_settings.TrainingSettings` for what each means."""
 
-    epochs: int
+    num_train_epochs: int
     batch_size: int
-    micro_batch: int
+    micro_batch_size: int
     learning_rate: float
     warmup_steps: int
-    schedule: Shape
-    betas: tuple[float, float]
-    epsilon: float
+    lr_scheduler_type: LrSchedulerType
+    adam_betas: tuple[float, float]
+    adam_epsilon: float
     weight_decay: float
-    clip: float
+    max_grad_norm: float
     dropout: float
-    average: float
+    ema_decay: float
     seed: int
-    eval_every: int
-    checkpoint_every: int
-    log_every: int
+    eval_steps: int
+    save_steps: int
+    logging_steps: int
     max_steps: int | None
-    on_policy: float
+    on_policy_fraction: float
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainResult:
     """How a run ended."""
 
     finished: bool
     """False when it was asked to stop; it can be resumed."""
-    progress: Progress
+    train_state: TrainState
     resumed_from: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class _MicroBatchSpec:
     """A micro-batch to be read."""
 
-    examples: Sequence[Example]
-    own: bool
+    examples: Sequence[TrainingExample]
+    on_policy: bool
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchLoader(Protocol):
     """Where batches come from."""
 
-    views: Views | None
+    augmentation_cache: AugmentationCache | None
     windows_encoded: int
 
     @property
-    def encodes(self) -> bool:
+    def runs_encoder(self) -> bool:
         """Whether an encoder may be asked for a batch."""
         ...
 
-    def load(self, examples: Sequence[Example], epoch: int, own: bool = False) -> Loaded:
-        """A batch for these examples as this epoch sees them; `own`: for the student to say itself."""
+    def load(self, examples: Sequence[TrainingExample], epoch: int, on_policy: bool = False) -> TrainBatch:
+        """A batch for these examples as this epoch sees them; `on_policy`: for the student to say itself."""
         ...
 
 
-Gradients = Callable[[Sequence[Any]], tuple[LossSums, float]]
+GradientFunction = Callable[[Sequence[Any]], tuple[LossSums, float]]
 """Adds the gradients of a step's micro-batches to the student's; gives the sums and the loss, over all processes."""
 
 
@@ -101,32 +101,37 @@ class Trainer:
     def __init__(
         self,
         student: Whisper,
-        gradients: Gradients,
-        source: Source,
-        found: Sequence[Example],
+        compute_gradients: GradientFunction,
+        data_loader: BatchLoader,
+        examples: Sequence[TrainingExample],
         settings: TrainerSettings,
         output: Path,
         identity: dict[str, Any],
         validation: Validation | None,
-        ranks: Ranks,
+        process_group: ProcessGroup,
     ) -> None:
-        self.student, self.gradients, self.source, self.examples = student, gradients, source, found
+        self.student, self.compute_gradients, self.data_loader, self.examples = (
+            student,
+            compute_gradients,
+            data_loader,
+            examples,
+        )
         self.settings, self.output, self.identity, self.validation = settings, output, identity, validation
-        self.ranks = ranks
-        self.checkpoints = Checkpoints(output, ranks)
+        self.process_group = process_group
+        self.checkpoints = Checkpoints(output, process_group)
         student.decoder.dropout = settings.dropout
-        self.weights = list(trained(student).values())
-        self.optimiser = torch.optim.AdamW(
-            [{"params": [weight for index, weight in enumerate(self.weights) if ranks.owns(index)]}],  # or none
+        self.weights = list(trainable_parameters(student).values())
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [weight for index, weight in enumerate(self.weights) if process_group.owns(index)]}],  # or none
             lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.epsilon,
+            betas=settings.adam_betas,
+            eps=settings.adam_epsilon,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        self.average = Average(student, settings.average) if settings.average else None
-        self.steps_per_epoch = math.ceil(len(found) / settings.batch_size)
-        self.total_steps = self.steps_per_epoch * settings.epochs
+        self.ema = EMA(student, settings.ema_decay) if settings.ema_decay else None
+        self.steps_per_epoch = math.ceil(len(examples) / settings.batch_size)
+        self.total_steps = self.steps_per_epoch * settings.num_train_epochs
         if settings.max_steps is not None:
             self.total_steps = min(self.total_steps, settings.max_steps)
 
@@ -134,154 +139,181 @@ class Trainer:
         self,
         stop: Callable[[], bool],
         advance: Callable[[int, dict[str, str]], None],
-        say: Callable[[str], None],
-        found: Callable[[int], None] = lambda steps: None,
-    ) -> Outcome:
-        """Train to the end, or until `stop()`, then checkpoint. `found` is told the steps that an earlier run took.
+        log_message: Callable[[str], None],
+        on_resume: Callable[[int], None] = lambda steps: None,
+    ) -> TrainResult:
+        """Train to the end, or until `stop()`, then checkpoint. `on_resume` is told the steps that an earlier run took.
 
         Raises `TrainingError` when the loss is no longer finite; the last checkpoint is then still good.
         """
-        begun = time.monotonic()
-        progress = self.restore() or Progress(identity=self.identity)
-        resumed_from = progress.step
-        metrics = Metrics(self.output / "metrics.jsonl", progress.step, self.ranks.leads)
-        board = Board(self.output / "tensorboard", progress.step, self.ranks.leads)
-        found(progress.step)
-        encoded_before = progress.windows_encoded - self.source.windows_encoded
+        start_time = time.monotonic()
+        train_state = self.restore() or TrainState(identity=self.identity)
+        resumed_from = train_state.step
+        metrics = MetricsLogger(self.output / "metrics.jsonl", train_state.step, self.process_group.is_main)
+        tensorboard = TensorBoardLogger(self.output / "tensorboard", train_state.step, self.process_group.is_main)
+        on_resume(train_state.step)
+        encoded_before = train_state.windows_encoded - self.data_loader.windows_encoded
         self.student.train()
-        heap = Heap(0.25 / self.ranks.size)
+        heap_trimmer = HeapTrimmer(0.25 / self.process_group.world_size)
         stopped = False
-        for micro_batches in self._steps(progress.step):
-            figures = self._step(progress, micro_batches)
-            progress.windows_encoded = encoded_before + int(figures.pop("encoded"))
-            last = progress.step == self.total_steps
-            if progress.step % self.settings.log_every == 0 or last:
-                metrics.add(step=progress.step, **figures)
-                board.add(progress.step, figures)
-            advance(1, {"loss": f"{figures['loss']:.3f}", "agreement": f"{figures['agreement']:.3f}"})
-            due = self.settings.eval_every and progress.step % self.settings.eval_every == 0
-            if self.validation is not None and (due or last):
-                self._validate(progress, metrics, board, say)
-            stopped = self.ranks.total(stop())[0] > 0 and not last
-            if progress.step % self.settings.checkpoint_every == 0 or last or stopped:
-                self.checkpoints.save(self.student, self.optimiser, self._averages(), progress)
+        for micro_batches in self._load_steps(train_state.step):
+            step_metrics = self._step(train_state, micro_batches)
+            train_state.windows_encoded = encoded_before + int(step_metrics.pop("windows_encoded"))
+            is_last = train_state.step == self.total_steps
+            if train_state.step % self.settings.logging_steps == 0 or is_last:
+                metrics.log(step=train_state.step, **step_metrics)
+                tensorboard.log(train_state.step, step_metrics)
+            advance(1, {name: f"{step_metrics[name]:.3f}" for name in ("loss", "token_accuracy")})
+            eval_due = self.settings.eval_steps and train_state.step % self.settings.eval_steps == 0
+            if self.validation is not None and (eval_due or is_last):
+                self._validate(train_state, metrics, tensorboard, log_message)
+            stopped = self.process_group.all_reduce_sum(stop())[0] > 0 and not is_last
+            if train_state.step % self.settings.save_steps == 0 or is_last or stopped:
+                self.checkpoints.save(self.student, self.optimizer, self._ema_weights(), train_state)
             if stopped:
                 break
-            heap.tidy()
-        board.close()
+            heap_trimmer.trim()
+        tensorboard.close()
         self.student.eval()
-        return Outcome(not stopped, progress, resumed_from, time.monotonic() - begun)
+        return TrainResult(not stopped, train_state, resumed_from, time.monotonic() - start_time)
 
-    def restore(self) -> Progress | None:
+    def restore(self) -> TrainState | None:
         """Go back to the newest checkpoint; None when there is none."""
-        return self.checkpoints.restore(self.student, self.optimiser, self._averages(), self.identity)
+        return self.checkpoints.restore(self.student, self.optimizer, self._ema_weights(), self.identity)
 
-    def heard(self) -> AbstractContextManager[None]:
+    def eval_weights(self) -> AbstractContextManager[None]:
         """Within, the student has the weights that a listener would get now: the average's where there is one."""
-        return self.average.heard() if self.average else nullcontext()
+        return self.ema.applied() if self.ema else nullcontext()
 
-    def _averages(self) -> dict[str, Tensor]:
-        return self.average.values if self.average else {}
+    def _ema_weights(self) -> dict[str, Tensor]:
+        return self.ema.weights if self.ema else {}
 
-    def _step(self, progress: Progress, micro_batches: Sequence[Loaded]) -> dict[str, float]:
+    def _step(self, train_state: TrainState, micro_batches: Sequence[TrainBatch]) -> dict[str, float]:
         settings = self.settings
         factor = learning_rate_factor(
-            progress.step, warmup=settings.warmup_steps, total=self.total_steps, shape=settings.schedule
+            train_state.step,
+            warmup_steps=settings.warmup_steps,
+            total_steps=self.total_steps,
+            lr_scheduler_type=settings.lr_scheduler_type,
         )
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
-        torch.manual_seed(int(rng(settings.seed, progress.step, "dropout", self.ranks.rank).integers(2**62)))
+        torch.manual_seed(int(rng(settings.seed, train_state.step, "dropout", self.process_group.rank).integers(2**62)))
         self.student.zero_grad(set_to_none=True)
-        sums, loss = self.gradients(micro_batches)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, settings.clip))
+        sums, loss = self.compute_gradients(micro_batches)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            windows = [window for loaded in micro_batches for window in loaded.batch.windows]
+            windows = [window for micro_batch in micro_batches for window in micro_batch.batch.window_ids]
             raise TrainingError(
-                f"loss {loss} with gradient norm {norm} at step {progress.step + 1}, batch {' '.join(windows)}: lower "
-                "--learning-rate (with another --output: a run keeps its settings) or look at that audio"
+                f"loss {loss} with gradient norm {norm} at step {train_state.step + 1}, batch {' '.join(windows)}: "
+                "lower --learning-rate (with another --output: a run keeps its settings) or look at that audio"
             )
-        self.optimiser.step()
-        self.ranks.spread(self.weights)
-        progress.step += 1
-        if self.average:
-            self.average.update(progress.step)
+        self.optimizer.step()
+        self.process_group.broadcast(self.weights)
+        train_state.step += 1
+        if self.ema:
+            self.ema.update(train_state.step)
         return {
             "loss": loss,
             **sums.means(),
             "learning_rate": settings.learning_rate * factor,
             "gradient_norm": norm,
-            "tokens": float(sums.scored),
-            **self._amounts(micro_batches),
+            "tokens": float(sums.loss_tokens),
+            **self._batch_metrics(micro_batches),
         }
 
-    def _amounts(self, micro_batches: Sequence[Loaded]) -> dict[str, float]:
+    def _batch_metrics(self, micro_batches: Sequence[TrainBatch]) -> dict[str, float]:
         """Windows of a step, decoder tokens read, the share of the encoder's positions that holds no audio, and the
         windows that the encoder has read in this run."""
-        batches_ = [loaded.batch for loaded in micro_batches]
-        windows, tokens, seconds, encoded = self.ranks.total(
-            sum(len(batch.windows) for batch in batches_),
-            sum(sum(batch.lengths) for batch in batches_),
-            sum(loaded.seconds for loaded in micro_batches),
-            self.source.windows_encoded,
+        token_batches = [micro_batch.batch for micro_batch in micro_batches]
+        windows, tokens, seconds, windows_encoded = self.process_group.all_reduce_sum(
+            sum(len(batch.window_ids) for batch in token_batches),
+            sum(sum(batch.lengths) for batch in token_batches),
+            sum(micro_batch.audio_seconds for micro_batch in micro_batches),
+            self.data_loader.windows_encoded,
         )
-        silence = 1 - seconds / (windows * WINDOW_SECONDS)
-        return {"windows": windows, "decoder_tokens": tokens, "silence": silence, "encoded": encoded}
+        padding_fraction = 1 - seconds / (windows * WINDOW_SECONDS)
+        return {
+            "windows": windows,
+            "decoder_tokens": tokens,
+            "padding_fraction": padding_fraction,
+            "windows_encoded": windows_encoded,
+        }
 
-    def _validate(self, progress: Progress, metrics: Metrics, board: Board, say: Callable[[str], None]) -> None:
+    def _validate(
+        self,
+        train_state: TrainState,
+        metrics: MetricsLogger,
+        tensorboard: TensorBoardLogger,
+        log_message: Callable[[str], None],
+    ) -> None:
         assert self.validation is not None
-        with self.heard():
-            wer = 100 * self.validation.edits().rate
-            better = progress.best_wer is None or wer < progress.best_wer
-            if better:
-                progress.best_wer, progress.best_step = wer, progress.step
-                self.checkpoints.save_best(self.student, progress.step)
-        metrics.add(step=progress.step, validation_wer=wer)
-        board.add(progress.step, {"validation_wer": wer})
-        say(f"step {progress.step}: validation WER {wer:.2f} %{' (best so far)' if better else ''}")
+        with self.eval_weights():
+            wer = 100 * self.validation.compute_edits().error_rate
+            is_best = train_state.best_wer is None or wer < train_state.best_wer
+            if is_best:
+                train_state.best_wer, train_state.best_step = wer, train_state.step
+                self.checkpoints.save_best(self.student, train_state.step)
+        metrics.log(step=train_state.step, validation_wer=wer)
+        tensorboard.log(train_state.step, {"validation_wer": wer})
+        log_message(f"step {train_state.step}: validation WER {wer:.2f} %{' (best so far)' if is_best else ''}")
 
-    def _steps(self, done: int) -> Iterator[list[Loaded]]:
+    def _load_steps(self, completed_steps: int) -> Iterator[list[TrainBatch]]:
         """Micro-batches of each step still to do, read one step ahead; one by one where an encoder on the CPU would
         fight with the step for its threads."""
 
-        def read(epoch: int, shares: Sequence[_Share]) -> list[Loaded]:
-            return [self.source.load(share.examples, epoch, share.own) for share in shares]
+        def load(epoch: int, specs: Sequence[_MicroBatchSpec]) -> list[TrainBatch]:
+            return [self.data_loader.load(spec.examples, epoch, spec.on_policy) for spec in specs]
 
-        if self.source.encodes and self.student.device.type == "cpu":
-            for epoch, shares in self._plan(done):
-                yield read(epoch, shares)
+        if self.data_loader.runs_encoder and self.student.device.type == "cpu":
+            for epoch, specs in self._plan_micro_batches(completed_steps):
+                yield load(epoch, specs)
             return
-        with ThreadPoolExecutor(1) as reader:
+        with ThreadPoolExecutor(1) as executor:
             pending = None
-            for epoch, shares in self._plan(done):
-                upcoming = reader.submit(read, epoch, shares)
+            for epoch, specs in self._plan_micro_batches(completed_steps):
+                next_step = executor.submit(load, epoch, specs)
                 if pending is not None:
                     yield pending.result()
-                pending = upcoming
+                pending = next_step
             if pending is not None:
                 yield pending.result()
 
-    def _plan(self, done: int) -> Iterator[tuple[int, list[_Share]]]:
+    def _plan_micro_batches(self, completed_steps: int) -> Iterator[tuple[int, list[_MicroBatchSpec]]]:
         """The micro-batches of this process, step by step."""
         settings = self.settings
-        few, own_from = settings.micro_batch, self.total_steps - round(settings.on_policy * self.total_steps)
-        for step, (epoch, whole) in enumerate(self._batches()):
+        micro_batch_size, on_policy_from_step = (
+            settings.micro_batch_size,
+            self.total_steps - round(settings.on_policy_fraction * self.total_steps),
+        )
+        for step, (epoch, batch) in enumerate(self._batches()):
             if step >= self.total_steps:
                 return
-            if step < done:
+            if step < completed_steps:
                 continue
-            mine = self.ranks.share(whole)
-            own = [example for example in mine if step >= own_from and says_itself(example, settings.seed, step)]
-            others = [example for example in mine if example not in own]
+            local_examples = self.process_group.shard(batch)
+            on_policy_examples = [
+                example
+                for example in local_examples
+                if step >= on_policy_from_step and use_on_policy(example, settings.seed, step)
+            ]
+            labeled_examples = [example for example in local_examples if example not in on_policy_examples]
             yield (
                 epoch,
-                [_Share(part[at : at + few], part is own) for part in (others, own) for at in range(0, len(part), few)],
+                [
+                    _MicroBatchSpec(group[start : start + micro_batch_size], group is on_policy_examples)
+                    for group in (labeled_examples, on_policy_examples)
+                    for start in range(0, len(group), micro_batch_size)
+                ],
             )
 
-    def _batches(self) -> Iterator[tuple[int, list[Example]]]:
+    def _batches(self) -> Iterator[tuple[int, list[TrainingExample]]]:
         settings = self.settings
-        if self.source.views is not None:
-            yield from self.source.views.plan(self.examples, settings.batch_size, settings.epochs)
+        if self.data_loader.augmentation_cache is not None:
+            yield from self.data_loader.augmentation_cache.plan_batches(
+                self.examples, settings.batch_size, settings.num_train_epochs
+            )
             return
-        for epoch in range(settings.epochs):
-            for whole in batches(self.examples, settings.batch_size, settings.seed, epoch):
-                yield epoch, whole
+        for epoch in range(settings.num_train_epochs):
+            for batch in epoch_batches(self.examples, settings.batch_size, settings.seed, epoch):
+                yield epoch, batch

@@ -1,7 +1,7 @@
 """Validation: the student's word error rate on held-out utterances.
 
 Where the encoder is frozen its states are computed once and kept; each validation then costs the decoder alone. Many
-trainings in one process, such as a sweep's, may share what was heard (`hearing_once`).
+trainings in one process, such as a sweep's, may share what was heard (`shared_encoder_cache`).
 """
 
 import hashlib
@@ -13,41 +13,43 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
-from whisperstill.audio.files import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.decode.batch import decode_batch
-from whisperstill.decode.rules import Rules
-from whisperstill.distill.ranks import Ranks
+from whisperstill.decode.generate.batch_decode import decode_batch
+from whisperstill.decode.generate.logit_filter import LogitFilter
+from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts, Utterance
-from whisperstill.records.edits import NO_EDITS
-from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import scored_units
+from whisperstill.records.edit_counts import NO_EDITS
+from whisperstill.text.edit_distance import count_edits
+from whisperstill.text.normalizers import normalize_to_units
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.units import WINDOW_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ValidationItem:
     """A held-out utterance."""
 
     utterance: Utterance
-    heard: Tensor
+    features: Tensor
     """Its encoder states `[1500, width]`, or its spectrogram `[mels, 3000]`."""
 
 
-_heard: ContextVar[dict[Hashable, list[Item]] | None] = ContextVar("heard", default=None)
+_shared_cache: ContextVar[dict[Hashable, list[ValidationItem]] | None] = ContextVar(
+    "shared_encoder_cache", default=None
+)
 
 
 @contextmanager
-def hearing_once() -> Iterator[None]:
+def shared_encoder_cache() -> Iterator[None]:
     """Trainings in this block whose encoder and held-out speech are the same compute its states once."""
-    token = _heard.set({})
+    token = _shared_cache.set({})
     try:
         yield
     finally:
-        _heard.reset(token)
+        _shared_cache.reset(token)
 
 
 class Validation:
@@ -57,59 +59,64 @@ class Validation:
         self,
         network: Whisper,
         tokenizer: Tokenizer,
-        rules: Rules,
+        logit_filter: LogitFilter,
         utterances: Sequence[Utterance],
         language: str | None,
-        ranks: Ranks,
-        frozen_encoder: str | None,
+        process_group: ProcessGroup,
+        frozen_encoder_sha256: str | None,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 16,
     ) -> None:
-        """`language`: of what states none (None: all do). `frozen_encoder`: hash of the encoder where it does not
-        change, whose states are computed in `dtype`. Keeps utterances of at most 30 s that have a reference, of several
-        processes each its share.
+        """`language`: of what states none (None: all do). `frozen_encoder_sha256`: hash of the encoder where it does
+        not change, whose states are computed in `dtype`. Keeps utterances of at most 30 s that have a reference, of
+        several processes each its share.
 
         Raises `CorpusError` when none are left.
         """
-        self.network, self.tokenizer, self.rules, self.batch_size = network, tokenizer, rules, batch_size
-        self.ranks, self.frozen, self.language, self.dtype = ranks, frozen_encoder is not None, language, dtype
-        usable = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
-        said = repr(sorted((u.id, u.corpus, u.text, u.language) for u in usable))
-        self.sha256 = hashlib.sha256(f"{said} {language}".encode()).hexdigest()
+        self.network, self.tokenizer, self.logit_filter, self.batch_size = network, tokenizer, logit_filter, batch_size
+        self.process_group, self.encoder_frozen, self.language, self.dtype = (
+            process_group,
+            frozen_encoder_sha256 is not None,
+            language,
+            dtype,
+        )
+        usable_utterances = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
+        references = repr(sorted((u.id, u.corpus, u.text, u.language) for u in usable_utterances))
+        self.sha256 = hashlib.sha256(f"{references} {language}".encode()).hexdigest()
         """Identity of what is held out, wherever its audio lies."""
-        mine = tuple(ranks.share(sorted(usable, key=lambda u: u.audio.duration)))
-        known = _heard.get()
-        if known is None or frozen_encoder is None:
-            self.items = self._items(mine)
+        local_utterances = tuple(process_group.shard(sorted(usable_utterances, key=lambda u: u.audio.duration)))
+        cached_items = _shared_cache.get()
+        if cached_items is None or frozen_encoder_sha256 is None:
+            self.items = self._build_items(local_utterances)
         else:
-            key = (frozen_encoder, network.device, dtype, mine)
-            if key not in known:
-                known.clear()  # those of one set are enough to hold
-                known[key] = self._items(mine)
-            self.items = known[key]
-        if not ranks.total(len(self.items))[0]:
+            cache_key = (frozen_encoder_sha256, network.device, dtype, local_utterances)
+            if cache_key not in cached_items:
+                cached_items.clear()  # those of one set are enough to hold
+                cached_items[cache_key] = self._build_items(local_utterances)
+            self.items = cached_items[cache_key]
+        if not process_group.all_reduce_sum(len(self.items))[0]:
             raise CorpusError("the validation manifest has no utterance of at most 30 s with a reference")
 
     @torch.inference_mode()
-    def _items(self, utterances: Sequence[Utterance]) -> list[Item]:
-        found, device = [], self.network.device
-        mixed = torch.autocast(device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
+    def _build_items(self, utterances: Sequence[Utterance]) -> list[ValidationItem]:
+        items, device = [], self.network.device
+        autocast = torch.autocast(device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
         for utterance in utterances:
             try:
                 waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
             except AudioError:
                 continue
             mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(device), self.network.dims.mels)
-            if self.frozen:
-                with mixed:
-                    heard = self.network.encoder(mel)[0].to(self.dtype)
+            if self.encoder_frozen:
+                with autocast:
+                    features = self.network.encoder(mel)[0].to(self.dtype)
             else:
-                heard = mel[0]
-            found.append(Item(utterance, heard.clone()))
-        return found
+                features = mel[0]
+            items.append(ValidationItem(utterance, features.clone()))
+        return items
 
     @torch.inference_mode()
-    def edits(self) -> EditCounts:
+    def compute_edits(self) -> EditCounts:
         """Edits of the network as it is now, over all utterances, in what their languages count (`unit_for`)."""
         was_training = self.network.training
         self.network.eval()
@@ -117,13 +124,17 @@ class Validation:
         for begin in range(0, len(self.items), self.batch_size):
             items = self.items[begin : begin + self.batch_size]
             languages = [item.utterance.language or self.language or "en" for item in items]
-            starts = [self.rules.vocabulary.start(language) for language in languages]
-            start = torch.tensor(starts, device=self.network.device)
-            rows = [item.heard if self.frozen else self.network.encoder(item.heard[None])[0] for item in items]
-            found, _ = decode_batch(self.network, torch.stack(rows).to(self.network.dtype), start, self.rules)
-            for item, language, decoded in zip(items, languages, found, strict=True):
-                text = self.tokenizer.decode(list(decoded.tokens))
-                reference = scored_units(item.utterance.text or "", language)
-                total = total + count_edits(reference, scored_units(text, language))
+            start_token_lists = [self.logit_filter.vocabulary.sot_sequence(language) for language in languages]
+            start_tokens = torch.tensor(start_token_lists, device=self.network.device)
+            states = [
+                item.features if self.encoder_frozen else self.network.encoder(item.features[None])[0] for item in items
+            ]
+            results, _ = decode_batch(
+                self.network, torch.stack(states).to(self.network.dtype), start_tokens, self.logit_filter
+            )
+            for item, language, result in zip(items, languages, results, strict=True):
+                text = self.tokenizer.decode(list(result.tokens))
+                reference = normalize_to_units(item.utterance.text or "", language)
+                total = total + count_edits(reference, normalize_to_units(text, language))
         self.network.train(was_training)
-        return EditCounts(*map(int, self.ranks.total(*astuple(total))))
+        return EditCounts(*map(int, self.process_group.all_reduce_sum(*astuple(total))))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from itertools import starmap
 
 from whisperstill.errors import CorpusError, SettingsError
-from whisperstill.evaluate.intervals import bootstrap, drawn
-from whisperstill.records.edits import NO_EDITS, EditCounts
-from whisperstill.text.edits import count_character_edits, count_edits
-from whisperstill.text.normalise import UNITS, characters
-from whisperstill.text.normalise import normaliser as normaliser_named
+from whisperstill.evaluate.intervals import bootstrap, bootstrap_blocks
+from whisperstill.records.edit_counts import NO_EDITS, EditCounts
+from whisperstill.text.edit_distance import count_character_edits, count_edits
+from whisperstill.text.normalizers import ERROR_RATE_UNITS, get_normalizer, split_into_characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Score:
 
     edits: EditCounts
     """Word edits (character edits without spaces where `unit` is `character`)."""
-    characters: EditCounts
+    character_edits: EditCounts
     """Character edits, spaces counted."""
     wer: float
     wer_low: float
@@ -36,7 +35,7 @@ class Score:
     """Words of the references after normalisation (or characters, as `unit` says)."""
     empty_references: int
     """Utterances whose reference normalises to nothing."""
-    normaliser: str
+    normalizer: str
     unit: str
     """`word`, or `character` for languages without spaces: there `wer` counts characters, as the Whisper authors do."""
 
@@ -45,62 +44,67 @@ def score(
     references: Sequence[str],
     hypotheses: Sequence[str],
     *,
-    normaliser: str,
+    normalizer: str,
     unit: str = "word",
     seed: int = 0,
     resamples: int = 1000,
 ) -> Score:
-    """Score hypotheses against references in their original form; both go through the normaliser called so.
+    """Score hypotheses against references in their original form; both go through the normalizer called so.
 
-    Raises `SettingsError` for a normaliser or unit that does not exist, `CorpusError` when no reference has a word
+    Raises `SettingsError` for a normalizer or unit that does not exist, `CorpusError` when no reference has a word
     left after normalisation, and `ValueError` when the two are not of the same length.
     """
-    if unit not in UNITS:
+    if unit not in ERROR_RATE_UNITS:
         raise SettingsError(f"expected unit 'word' or 'character', got {unit!r}")
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
-    pairs = _split(references, hypotheses, normaliser, unit)
+    pairs = _normalize_and_split(references, hypotheses, normalizer, unit)
     edits = list(starmap(count_edits, pairs))
-    total = sum(edits, NO_EDITS)
-    if not total.reference:
+    total_edits = sum(edits, NO_EDITS)
+    if not total_edits.reference_length:
         raise CorpusError(
             f"expected references with words to score against, got {len(references)} utterances and no word after the "
-            f"{normaliser!r} normaliser; evaluate on a manifest with transcripts"
+            f"{normalizer!r} normalizer; evaluate on a manifest with transcripts"
         )
-    clean = normaliser_named(normaliser)
-    spelled = list(starmap(count_character_edits, zip(map(clean, references), map(clean, hypotheses), strict=True)))
-    spelled_total = sum(spelled, NO_EDITS)
-    parts = [part for counts, pair in zip(edits, pairs, strict=True) for part in drawn(counts, *pair)]
-    words_interval = bootstrap(parts, seed=seed, resamples=resamples)
-    characters_interval = bootstrap(spelled, seed=seed, resamples=resamples)
+    normalize = get_normalizer(normalizer)
+    character_edits = list(
+        starmap(count_character_edits, zip(map(normalize, references), map(normalize, hypotheses), strict=True))
+    )
+    total_character_edits = sum(character_edits, NO_EDITS)
+    blocks = [block for counts, pair in zip(edits, pairs, strict=True) for block in bootstrap_blocks(counts, *pair)]
+    wer_interval = bootstrap(blocks, seed=seed, resamples=resamples)
+    cer_interval = bootstrap(character_edits, seed=seed, resamples=resamples)
     return Score(
-        edits=total,
-        characters=spelled_total,
-        wer=100 * total.rate,
-        wer_low=100 * words_interval.low,
-        wer_high=100 * words_interval.high,
-        cer=100 * spelled_total.rate,
-        cer_low=100 * characters_interval.low,
-        cer_high=100 * characters_interval.high,
+        edits=total_edits,
+        character_edits=total_character_edits,
+        wer=100 * total_edits.error_rate,
+        wer_low=100 * wer_interval.low,
+        wer_high=100 * wer_interval.high,
+        cer=100 * total_character_edits.error_rate,
+        cer_low=100 * cer_interval.low,
+        cer_high=100 * cer_interval.high,
         utterances=len(references),
-        words=total.reference,
-        empty_references=sum(not counts.reference for counts in edits),
-        normaliser=normaliser,
+        words=total_edits.reference_length,
+        empty_references=sum(not counts.reference_length for counts in edits),
+        normalizer=normalizer,
         unit=unit,
     )
 
 
 def utterance_edits(
-    references: Sequence[str], hypotheses: Sequence[str], *, normaliser: str, unit: str = "word"
+    references: Sequence[str], hypotheses: Sequence[str], *, normalizer: str, unit: str = "word"
 ) -> list[EditCounts]:
     """Edits of each utterance after normalisation, in order: what `score` adds up and `paired_bootstrap` compares."""
-    return list(starmap(count_edits, _split(references, hypotheses, normaliser, unit)))
+    return list(starmap(count_edits, _normalize_and_split(references, hypotheses, normalizer, unit)))
 
 
-def _split(
-    references: Sequence[str], hypotheses: Sequence[str], normaliser: str, unit: str
+def _normalize_and_split(
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str, unit: str
 ) -> list[tuple[list[str], list[str]]]:
     """The units of each reference and of what was heard for it."""
-    clean = normaliser_named(normaliser)
-    split = characters if unit == "character" else str.split
-    return [(split(clean(mine)), split(clean(theirs))) for mine, theirs in zip(references, hypotheses, strict=True)]
+    normalize = get_normalizer(normalizer)
+    split = split_into_characters if unit == "character" else str.split
+    return [
+        (split(normalize(reference)), split(normalize(hypothesis)))
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
+    ]

@@ -7,9 +7,9 @@ the seams, where nothing was joined: what seams have more than those is the merg
 Much of what is missing near a seam no chunk has heard at all (without timestamps small networks skip whole sentences).
 So words that a chunk heard rightly and that the merge threw away are counted apart: they are the merge's own doing.
 
-Definitions. An insertion is `doubled` when its run of inserted words, slid over equal words as far as it goes, stands
-beside the same words again (half of them at least); any deletion is `lost`. The time of an insertion is its word's,
-that of a deletion lies between its neighbours in the hypothesis, or is the reference's own where that has times.
+Definitions. An insertion is `duplicated` when its run of inserted words, slid over equal words as far as it goes,
+stands beside the same words again (half of them at least); any deletion is `deleted`. The time of an insertion is its
+word's, that of a deletion lies between its neighbours in the hypothesis, or is the reference's own where that has times.
 With chunks of c seconds that begin every 2c/3, a radius of c/6 is the overlap, and the stretches around the middles
 between seams are what only one chunk heard: the two kinds share the recording without rest.
 """
@@ -19,59 +19,59 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-from whisperstill.decode.transcript import Word
+from whisperstill.decode.output.transcript import Word
 from whisperstill.errors import SettingsError
-from whisperstill.text.edits import Pair, align
-from whisperstill.text.languages import UNSPACED, language_code
-from whisperstill.text.normalise import characters, normaliser, normaliser_for, simple_word
+from whisperstill.text.edit_distance import AlignedPair, align
+from whisperstill.text.languages import UNSPACED_LANGUAGES, language_code
+from whisperstill.text.normalizers import get_normalizer, normalize_word, normalizer_name_for, split_into_characters
 
-Timed: TypeAlias = tuple[str, float]
+TimedWord: TypeAlias = tuple[str, float]
 """A normalised word and the second of its middle."""
 
 
 @dataclass(frozen=True, slots=True)
-class SeamErrors:
+class MergeErrors:
     """Words near seams that the reference does not have, or that it alone has. Counts add."""
 
-    seams: int = 0
-    doubled: int = 0
+    merge_points: int = 0
+    duplicated: int = 0
     """Inserted words that repeat their neighbours."""
     inserted: int = 0
     """All inserted words, doubled ones among them."""
-    lost: int = 0
-    avoidable: int = 0
-    """Lost words that some chunk had heard; 0 where nobody looked (`heard_by`)."""
+    deleted: int = 0
+    deleted_by_merge: int = 0
+    """Lost words that some chunk had heard; 0 where nobody looked (`find_recognized_words`)."""
 
-    def __add__(self, other: "SeamErrors") -> "SeamErrors":
-        return SeamErrors(
-            self.seams + other.seams,
-            self.doubled + other.doubled,
+    def __add__(self, other: "MergeErrors") -> "MergeErrors":
+        return MergeErrors(
+            self.merge_points + other.merge_points,
+            self.duplicated + other.duplicated,
             self.inserted + other.inserted,
-            self.lost + other.lost,
-            self.avoidable + other.avoidable,
+            self.deleted + other.deleted,
+            self.deleted_by_merge + other.deleted_by_merge,
         )
 
     @property
-    def merge_rate(self) -> float:
+    def merge_error_rate(self) -> float:
         """Doubled words, and lost ones that some chunk had heard, per 100 seams."""
-        return 100 * (self.doubled + self.avoidable) / self.seams if self.seams else 0.0
+        return 100 * (self.duplicated + self.deleted_by_merge) / self.merge_points if self.merge_points else 0.0
 
     @property
-    def rate(self) -> float:
+    def error_rate(self) -> float:
         """Doubled and lost words per 100 seams; 0 without seams."""
-        return 100 * (self.doubled + self.lost) / self.seams if self.seams else 0.0
+        return 100 * (self.duplicated + self.deleted) / self.merge_points if self.merge_points else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedError:
     """An inserted or deleted word."""
 
     word: str
     time: float
     """Seconds of the recording."""
     kind: str
-    """`doubled`, `inserted` or `lost`."""
-    place: int
+    """`duplicated`, `inserted` or `deleted`."""
+    word_index: int
     """Of a lost word in the reference, of another in the normalised hypothesis."""
 
 
@@ -83,163 +83,206 @@ class Reference:
     spans: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, utterances: Iterable[tuple[str, float, float]], language: str) -> "Reference":
+    def from_utterances(cls, utterances: Iterable[tuple[str, float, float]], language: str) -> "Reference":
         """From utterances in order, as (text, begin, end)."""
         words, spans = [], []
         for text, begin, end in utterances:
-            clean = _normalised(text, language)
-            words += clean
-            spans += [(begin, end)] * len(clean)
+            normalized = _normalize_words(text, language)
+            words += normalized
+            spans += [(begin, end)] * len(normalized)
         return cls(tuple(words), tuple(spans))
 
 
-def timed_words(words: Sequence[Word], language: str) -> list[Timed]:
-    """The words after the language's normaliser, each with the time of the word it came from.
+def timed_words(words: Sequence[Word], language: str) -> list[TimedWord]:
+    """The words after the language's normalizer, each with the time of the word it came from.
 
     Normalisers see whole sentences (numbers, contractions), so their words are aligned with the words as they were;
     one that has no partner is put between its neighbours.
     """
-    texts = [(simple_word(word.word), (word.start + word.end) / 2) for word in words if simple_word(word.word)]
-    clean = _normalised("".join(word.word if word.word[:1].isspace() else f" {word.word}" for word in words), language)
-    if language_code(language) in UNSPACED:
-        texts = [(unit, time) for text, time in texts for unit in characters(text)]
-    times: list[float | None] = [None] * len(clean)
-    for mine, theirs in align([text for text, _ in texts], clean):
-        if mine is not None and theirs is not None:
-            times[theirs] = texts[mine][1]
-    return list(zip(clean, _filled(times), strict=True))
+    source_words = [
+        (normalize_word(word.word), (word.start + word.end) / 2) for word in words if normalize_word(word.word)
+    ]
+    normalized = _normalize_words(
+        "".join(word.word if word.word[:1].isspace() else f" {word.word}" for word in words), language
+    )
+    if language_code(language) in UNSPACED_LANGUAGES:
+        source_words = [(unit, time) for text, time in source_words for unit in split_into_characters(text)]
+    times: list[float | None] = [None] * len(normalized)
+    for source_index, normalized_index in align([text for text, _ in source_words], normalized):
+        if source_index is not None and normalized_index is not None:
+            times[normalized_index] = source_words[source_index][1]
+    return list(zip(normalized, _interpolate_times(times), strict=True))
 
 
-def locate(hypothesis: Sequence[Timed], reference: Sequence[str] | Sequence[Timed]) -> list[Located]:
+def locate_errors(
+    hypothesis: Sequence[TimedWord], reference: Sequence[str] | Sequence[TimedWord]
+) -> list[LocatedError]:
     """Inserted and deleted words of a hypothesis against a reference, which may have times, in order of words."""
-    expected = [word if isinstance(word, str) else word[0] for word in reference]
-    own = [None if isinstance(word, str) else word[1] for word in reference]
-    heard = [word for word, _ in hypothesis]
-    pairs = align(expected, heard)
-    doubled = _doubled(pairs, heard)
-    between = _between(pairs, hypothesis)
-    found = []
-    for place, (mine, theirs) in enumerate(pairs):
-        if mine is None and theirs is not None:
-            kind = "doubled" if theirs in doubled else "inserted"
-            found.append(Located(heard[theirs], hypothesis[theirs][1], kind, theirs))
-        elif theirs is None and mine is not None:
-            given = own[mine]
-            found.append(Located(expected[mine], between[place] if given is None else given, "lost", mine))
-    return found
+    reference_words = [word if isinstance(word, str) else word[0] for word in reference]
+    reference_times = [None if isinstance(word, str) else word[1] for word in reference]
+    hypothesis_words = [word for word, _ in hypothesis]
+    pairs = align(reference_words, hypothesis_words)
+    duplicated = _find_duplicated(pairs, hypothesis_words)
+    pair_times = _pair_times(pairs, hypothesis)
+    errors = []
+    for pair_index, (reference_index, hypothesis_index) in enumerate(pairs):
+        if reference_index is None and hypothesis_index is not None:
+            kind = "duplicated" if hypothesis_index in duplicated else "inserted"
+            errors.append(
+                LocatedError(
+                    hypothesis_words[hypothesis_index], hypothesis[hypothesis_index][1], kind, hypothesis_index
+                )
+            )
+        elif hypothesis_index is None and reference_index is not None:
+            reference_time = reference_times[reference_index]
+            errors.append(
+                LocatedError(
+                    reference_words[reference_index],
+                    pair_times[pair_index] if reference_time is None else reference_time,
+                    "deleted",
+                    reference_index,
+                )
+            )
+    return errors
 
 
-def count_near(
-    found: Iterable[Located], seams: Sequence[float], radius: float, heard: Set[int] = frozenset()
-) -> SeamErrors:
-    """What lies within `radius` seconds of a seam; a word near two seams counts once. `heard` as from `heard_by`."""
-    near = [one for one in found if any(abs(one.time - seam) <= radius for seam in seams)]
-    lost = [one.place for one in near if one.kind == "lost"]
-    doubled = sum(one.kind == "doubled" for one in near)
-    return SeamErrors(len(seams), doubled, len(near) - len(lost), len(lost), sum(place in heard for place in lost))
+def count_errors_near(
+    errors: Iterable[LocatedError], merge_points: Sequence[float], radius: float, recognized: Set[int] = frozenset()
+) -> MergeErrors:
+    """What lies within `radius` seconds of a seam; a word near two seams counts once.
+
+    `recognized` as from `find_recognized_words`.
+    """
+    near = [error for error in errors if any(abs(error.time - merge_point) <= radius for merge_point in merge_points)]
+    deleted = [error.word_index for error in near if error.kind == "deleted"]
+    duplicated = sum(error.kind == "duplicated" for error in near)
+    return MergeErrors(
+        len(merge_points),
+        duplicated,
+        len(near) - len(deleted),
+        len(deleted),
+        sum(index in recognized for index in deleted),
+    )
 
 
-def between_seams(seams: Sequence[float]) -> list[float]:
+def midpoints_between(merge_points: Sequence[float]) -> list[float]:
     """The middles between seams: the background, where nothing was joined."""
-    return [(before + after) / 2 for before, after in pairwise(sorted(seams))]
+    return [(before + after) / 2 for before, after in pairwise(sorted(merge_points))]
 
 
-def against_reference(words: Sequence[Word], reference: Reference, language: str) -> list[Located]:
-    """Errors of a whole recording against its transcript, for `count_near`."""
-    return locate(timed_words(words, language), reference.words)
+def locate_errors_in_recording(words: Sequence[Word], reference: Reference, language: str) -> list[LocatedError]:
+    """Errors of a whole recording against its transcript, for `count_errors_near`."""
+    return locate_errors(timed_words(words, language), reference.words)
 
 
-def heard_by(chunks: Iterable[tuple[float, float, Sequence[Word]]], reference: Reference, language: str) -> set[int]:
+def find_recognized_words(
+    chunks: Iterable[tuple[float, float, Sequence[Word]]], reference: Reference, language: str
+) -> set[int]:
     """The places of the reference's words that some chunk (begin, end, its words) heard rightly.
 
     A chunk is aligned with the utterances that it overlaps. Only hits beside hits count: of words that are missing,
     one or the other always matches something.
     """
-    places: set[int] = set()
+    recognized: set[int] = set()
     for begin, end, words in chunks:
-        inside = [k for k, (start, stop) in enumerate(reference.spans) if stop > begin and start < end]
-        expected, said = [reference.words[k] for k in inside], [word for word, _ in timed_words(words, language)]
-        hits = [
-            (mine, theirs)
-            for mine, theirs in align(expected, said)
-            if mine is not None and theirs is not None and expected[mine] == said[theirs]
+        overlapping = [k for k, (start, stop) in enumerate(reference.spans) if stop > begin and start < end]
+        reference_words, hypothesis_words = (
+            [reference.words[k] for k in overlapping],
+            [word for word, _ in timed_words(words, language)],
+        )
+        matches = [
+            (reference_index, hypothesis_index)
+            for reference_index, hypothesis_index in align(reference_words, hypothesis_words)
+            if reference_index is not None
+            and hypothesis_index is not None
+            and reference_words[reference_index] == hypothesis_words[hypothesis_index]
         ]
-        for before, after in pairwise(hits):
+        for before, after in pairwise(matches):
             if (after[0] - before[0], after[1] - before[1]) == (1, 1):
-                places |= {inside[before[0]], inside[after[0]]}
-    return places
+                recognized |= {overlapping[before[0]], overlapping[after[0]]}
+    return recognized
 
 
-def against_windows(
+def count_errors_against_windows(
     words: Sequence[Word], windows: Sequence[tuple[float, Sequence[Word]]], radius: float, language: str
-) -> SeamErrors:
+) -> MergeErrors:
     """Doubled and lost words against windows, each decoded anew with its seam (in seconds) in its middle.
 
     Nothing is cut near the middle of such a window: it is a reference without seams and without a human, and what the
     network mishears everywhere is no error in it. Words up to 2 s beyond the radius are aligned and not counted.
     """
-    total = SeamErrors()
-    for seam, centred in windows:
-        mine, theirs = (
-            timed_words([word for word in side if abs((word.start + word.end) / 2 - seam) <= radius + 2.0], language)
-            for side in (words, centred)
+    total = MergeErrors()
+    for merge_point, window_words in windows:
+        hypothesis, reference = (
+            timed_words(
+                [word for word in source if abs((word.start + word.end) / 2 - merge_point) <= radius + 2.0], language
+            )
+            for source in (words, window_words)
         )
-        total += count_near(locate(mine, theirs), [seam], radius)
+        total += count_errors_near(locate_errors(hypothesis, reference), [merge_point], radius)
     return total
 
 
-def excess(seams: SeamErrors, background: SeamErrors) -> float:
+def excess_error_rate(at_merge_points: MergeErrors, background: MergeErrors) -> float:
     """Doubled and lost words per 100 seams beyond those of as many places without a seam.
 
     Raises `SettingsError` where there is nothing to compare with.
     """
-    if not background.seams:
+    if not background.merge_points:
         raise SettingsError("expected places without seams to compare with, got none: take a recording of two seams")
-    return seams.rate - background.rate
+    return at_merge_points.error_rate - background.error_rate
 
 
-def _normalised(text: str, language: str) -> list[str]:
-    clean = normaliser(normaliser_for(language))(text)
-    return characters(clean) if language_code(language) in UNSPACED else clean.split()
+def _normalize_words(text: str, language: str) -> list[str]:
+    normalized = get_normalizer(normalizer_name_for(language))(text)
+    return split_into_characters(normalized) if language_code(language) in UNSPACED_LANGUAGES else normalized.split()
 
 
-def _filled(times: Sequence[float | None]) -> list[float]:
+def _interpolate_times(times: Sequence[float | None]) -> list[float]:
     """Times where there are none: evenly between those on either side, the nearest one's at the ends."""
-    known = [(place, time) for place, time in enumerate(times) if time is not None]
-    if not known:
+    known_times = [(index, time) for index, time in enumerate(times) if time is not None]
+    if not known_times:
         return [0.0] * len(times)
-    known = [(-1, known[0][1]), *known, (len(times), known[-1][1])]
+    known_times = [(-1, known_times[0][1]), *known_times, (len(times), known_times[-1][1])]
     filled: list[float] = []
-    for (low, since), (high, until) in pairwise(known):
-        filled += [since + (until - since) * (place - low) / (high - low) for place in range(low + 1, high + 1)]
+    for (low, low_time), (high, high_time) in pairwise(known_times):
+        filled += [
+            low_time + (high_time - low_time) * (index - low) / (high - low) for index in range(low + 1, high + 1)
+        ]
     return filled[: len(times)]
 
 
-def _between(pairs: Sequence[Pair], hypothesis: Sequence[Timed]) -> list[float]:
+def _pair_times(pairs: Sequence[AlignedPair], hypothesis: Sequence[TimedWord]) -> list[float]:
     """A time for each pair; deleted words lie evenly between the hypothesis's words around them."""
-    return _filled([None if theirs is None else hypothesis[theirs][1] for _, theirs in pairs])
+    return _interpolate_times(
+        [None if hypothesis_index is None else hypothesis[hypothesis_index][1] for _, hypothesis_index in pairs]
+    )
 
 
-def _doubled(pairs: Sequence[Pair], heard: Sequence[str]) -> set[int]:
+def _find_duplicated(pairs: Sequence[AlignedPair], words: Sequence[str]) -> set[int]:
     """The inserted words that repeat words beside them.
 
     Which of two equal stretches an alignment calls inserted is its own affair, and it may call inserted a part of
     each (`a b [c b] c d`); so all places are tried at which a stretch of the run's length, followed by another, covers
     the run.
     """
-    inserted = [theirs for mine, theirs in pairs if mine is None and theirs is not None]
-    doubled: set[int] = set()
-    for run in _runs(inserted):
+    inserted_indices = [
+        hypothesis_index
+        for reference_index, hypothesis_index in pairs
+        if reference_index is None and hypothesis_index is not None
+    ]
+    duplicated: set[int] = set()
+    for run in _consecutive_runs(inserted_indices):
         size = len(run)
-        most = 0
-        for start in range(max(0, run[0] - size), min(run[0], len(heard) - 2 * size) + 1):
-            most = max(most, sum(heard[start + k] == heard[start + size + k] for k in range(size)))
-        if 2 * most >= size and most:
-            doubled.update(run)
-    return doubled
+        max_matches = 0
+        for start in range(max(0, run[0] - size), min(run[0], len(words) - 2 * size) + 1):
+            max_matches = max(max_matches, sum(words[start + k] == words[start + size + k] for k in range(size)))
+        if 2 * max_matches >= size and max_matches:
+            duplicated.update(run)
+    return duplicated
 
 
-def _runs(numbers: Sequence[int]) -> list[list[int]]:
+def _consecutive_runs(numbers: Sequence[int]) -> list[list[int]]:
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -15,9 +15,9 @@ import torch
 from whisperstill.model.whisper import Whisper
 from whisperstill.units import WINDOW_FRAMES
 
-WARM_UPS = 2
+WARMUP_ROUNDS = 2
 PROMPT_TOKENS = 4
-STEPS = 24
+DECODE_STEPS = 24
 """Tokens per round: about a sentence and a half."""
 
 
@@ -34,52 +34,54 @@ class Speed:
 
 
 def measure_speed(
-    networks: Sequence[Whisper], *, rounds: int = 7, steps: int = STEPS, batch_size: int = 1
+    networks: Sequence[Whisper], *, rounds: int = 7, steps: int = DECODE_STEPS, batch_size: int = 1
 ) -> list[Speed]:
     """Speed of each network, measured in turns: `rounds` batches and `rounds * steps` tokens a sequence each."""
-    encoders: list[list[float]] = [[] for _ in networks]
-    decoders: list[list[float]] = [[] for _ in networks]
-    wholes: list[list[float]] = [[] for _ in networks]
-    for turn in range(WARM_UPS + rounds):
+    encoder_times: list[list[float]] = [[] for _ in networks]
+    step_times: list[list[float]] = [[] for _ in networks]
+    latencies: list[list[float]] = [[] for _ in networks]
+    for round_index in range(WARMUP_ROUNDS + rounds):
         for index, network in enumerate(networks):
-            encoder, tokens, whole = take_turn(network, steps, batch_size)
-            if turn >= WARM_UPS:
-                encoders[index].append(encoder / batch_size)
-                decoders[index] += [one / batch_size for one in tokens]
-                wholes[index].append(whole)
-    return [Speed(median(e), median(d), median(w)) for e, d, w in zip(encoders, decoders, wholes, strict=True)]
+            encoder_ms, batch_step_ms, latency_ms = time_batch(network, steps, batch_size)
+            if round_index >= WARMUP_ROUNDS:
+                encoder_times[index].append(encoder_ms / batch_size)
+                step_times[index] += [step_ms / batch_size for step_ms in batch_step_ms]
+                latencies[index].append(latency_ms)
+    return [
+        Speed(median(e), median(d), median(t)) for e, d, t in zip(encoder_times, step_times, latencies, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def take_turn(network: Whisper, steps: int, batch_size: int) -> tuple[float, list[float], float]:
+def time_batch(network: Whisper, steps: int, batch_size: int) -> tuple[float, list[float], float]:
     """Milliseconds of a batch: its encoder, each of its steps, and everything."""
     device, dims = network.device, network.dims
     mel = torch.randn(batch_size, dims.mels, WINDOW_FRAMES, generator=torch.Generator().manual_seed(0)).to(device)
-    start = begun = _now(device)
-    # One window after the other on a CPU, as `Recogniser.encode` does.
-    parts = [one[None] for one in mel] if device.type == "cpu" else [mel]
-    states = torch.cat([network.encoder(part) for part in parts])
-    encoder = _now(device) - begun
+    batch_start = start_time = _synchronized_time(device)
+    # One window after the other on a CPU, as `WhisperModel.encode` does.
+    mel_batches = [window[None] for window in mel] if device.type == "cpu" else [mel]
+    encoder_states = torch.cat([network.encoder(mel_batch) for mel_batch in mel_batches])
+    encoder_seconds = _synchronized_time(device) - start_time
     position = torch.zeros(batch_size, dtype=torch.long, device=device)
-    tokens = torch.arange(PROMPT_TOKENS, device=device).repeat(batch_size, 1)
-    beginning = network.decoder.beginning(states)
-    network.decoder(tokens, position, beginning)
-    slots = network.decoder.slots(batch_size, dims.positions, PROMPT_TOKENS + steps)
-    slots.put(list(range(batch_size)), beginning)
+    prompt_tokens = torch.arange(PROMPT_TOKENS, device=device).repeat(batch_size, 1)
+    prefill_cache = network.decoder.prefill(encoder_states)
+    network.decoder(prompt_tokens, position, prefill_cache)
+    kv_cache = network.decoder.static_cache(batch_size, dims.max_source_positions, PROMPT_TOKENS + steps)
+    kv_cache.insert_rows(list(range(batch_size)), prefill_cache)
     position = position + PROMPT_TOKENS
-    times = []
-    output = network.decoder.output(batch_size)
-    token = tokens[:, -1:]
+    step_ms = []
+    output = network.decoder.output_layer(batch_size)
+    token = prompt_tokens[:, -1:]
     for _ in range(steps):
-        begun = _now(device)
-        hidden = network.decoder(token, position, slots)[:, 0]
+        start_time = _synchronized_time(device)
+        hidden = network.decoder(token, position, kv_cache)[:, 0]
         token = output(hidden).argmax(-1)[:, None]
-        times.append(1000 * (_now(device) - begun))
+        step_ms.append(1000 * (_synchronized_time(device) - start_time))
         position = position + 1
-    return 1000 * encoder, times, 1000 * (_now(device) - start)
+    return 1000 * encoder_seconds, step_ms, 1000 * (_synchronized_time(device) - batch_start)
 
 
-def _now(device: torch.device) -> float:
+def _synchronized_time(device: torch.device) -> float:
     """Seconds, after all that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -10,16 +10,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from whisperstill.atomic_io import atomic_write_path
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
-from whisperstill.files import whole
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.ctranslate2 import NAMING
-from whisperstill.model.checkpoints.huggingface_writer import preprocessor_config
-from whisperstill.model.checkpoints.tokens import check_vocabulary, special_tokens, with_timestamps
+from whisperstill.model.checkpoints.ctranslate2 import NAME_MAPPING
+from whisperstill.model.checkpoints.huggingface_writer import build_preprocessor_config
+from whisperstill.model.checkpoints.tokens import add_timestamp_tokens, check_vocab_size, read_special_tokens
 
 DTYPES = ("float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 """Types that weights can be stored in; what is computed in is chosen when the model is opened."""
-WEIGHTS = "model.bin"
+WEIGHTS_FILE = "model.bin"
 
 
 def write_ctranslate2(checkpoint: Checkpoint, directory: Path, dtype: str = "float32") -> Path:
@@ -30,28 +30,30 @@ def write_ctranslate2(checkpoint: Checkpoint, directory: Path, dtype: str = "flo
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected a type out of {', '.join(DTYPES)} for CTranslate2, got {dtype!r}")
-    check_vocabulary(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
-    spec = _specification(checkpoint, copied=dtype.startswith("int"))
+    check_vocab_size(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
+    spec = _build_spec(checkpoint, copy_weights=dtype.startswith("int"))
     spec.validate()
     spec.optimize(quantization=dtype)
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WEIGHTS).unlink(missing_ok=True)  # old weights must not stand beside new settings
-    workplace = directory / f".ctranslate2.{os.getpid()}.part"
-    workplace.mkdir()
+    (directory / WEIGHTS_FILE).unlink(missing_ok=True)  # old weights must not stand beside new settings
+    staging_directory = directory / f".ctranslate2.{os.getpid()}.part"
+    staging_directory.mkdir()
     try:
-        spec.save(str(workplace))
-        (workplace / "tokenizer.json").write_bytes(with_timestamps(checkpoint.tokenizer_json))
-        (workplace / "preprocessor_config.json").write_text(_json(preprocessor_config(checkpoint.dims.mels)), "utf-8")
-        for file in sorted(workplace.iterdir(), key=lambda file: file.name == WEIGHTS):
-            with whole(directory / file.name) as temporary:
+        spec.save(str(staging_directory))
+        (staging_directory / "tokenizer.json").write_bytes(add_timestamp_tokens(checkpoint.tokenizer_json))
+        (staging_directory / "preprocessor_config.json").write_text(
+            _to_json(build_preprocessor_config(checkpoint.dims.mels)), "utf-8"
+        )
+        for file in sorted(staging_directory.iterdir(), key=lambda file: file.name == WEIGHTS_FILE):
+            with atomic_write_path(directory / file.name) as temporary:
                 file.replace(temporary)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(staging_directory, ignore_errors=True)
     return directory
 
 
-def _specification(checkpoint: Checkpoint, copied: bool) -> Any:
+def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
     """CTranslate2's description of the network, filled with the weights, the vocabulary and the settings.
 
     The trap: CTranslate2 scales what it rounds to integers in place, so it must be given copies then.
@@ -62,32 +64,32 @@ def _specification(checkpoint: Checkpoint, copied: bool) -> Any:
     except ImportError as error:
         raise MissingExtraError("writing a CTranslate2 model", "ctranslate2") from error
 
-    dims, generation = checkpoint.dims, checkpoint.generation
+    dims, generation_config = checkpoint.dims, checkpoint.generation_config
     spec = WhisperSpec(dims.encoder_layers, dims.encoder_heads, dims.decoder_layers, dims.decoder_heads)
     for name, tensor in checkpoint.state.items():
-        [place] = NAMING.pieces(name)
-        scope, _, attribute = str(place).rpartition("/")
+        [stored_name] = NAME_MAPPING.stored_names(name)
+        scope, _, attribute = str(stored_name).rpartition("/")
         weights = tensor.detach().cpu()
-        setattr(index_spec(spec, scope), attribute, weights.clone() if copied else weights)
+        setattr(index_spec(spec, scope), attribute, weights.clone() if copy_weights else weights)
     spec.decoder.projection.weight = spec.decoder.embeddings.weight  # one matrix: stored once
-    spec.register_vocabulary(_vocabulary(checkpoint))
-    spec.config.suppress_ids = list(generation.suppress)
-    spec.config.suppress_ids_begin = list(generation.begin_suppress)
-    spec.config.lang_ids = sorted(special_tokens(checkpoint.tokenizer_json).languages.values())
-    spec.config.alignment_heads = [list(pair) for pair in generation.alignment_heads]
+    spec.register_vocabulary(_vocabulary_tokens(checkpoint))
+    spec.config.suppress_ids = list(generation_config.suppress_tokens)
+    spec.config.suppress_ids_begin = list(generation_config.begin_suppress_tokens)
+    spec.config.lang_ids = sorted(read_special_tokens(checkpoint.tokenizer_json).languages.values())
+    spec.config.alignment_heads = [list(pair) for pair in generation_config.alignment_heads]
     return spec
 
 
-def _vocabulary(checkpoint: Checkpoint) -> list[str]:
+def _vocabulary_tokens(checkpoint: Checkpoint) -> list[str]:
     """Every token as the tokenizer writes it, by id."""
-    content = json.loads(with_timestamps(checkpoint.tokenizer_json))
-    names = {number: token for token, number in content["model"]["vocab"].items()}
-    names |= {token["id"]: token["content"] for token in content["added_tokens"]}
-    missing = [number for number in range(checkpoint.dims.vocab) if number not in names]
+    content = json.loads(add_timestamp_tokens(checkpoint.tokenizer_json))
+    token_by_id = {token_id: token for token, token_id in content["model"]["vocab"].items()}
+    token_by_id |= {token["id"]: token["content"] for token in content["added_tokens"]}
+    missing = [token_id for token_id in range(checkpoint.dims.vocab_size) if token_id not in token_by_id]
     if missing:
         raise CheckpointError(f"tokenizer.json has no token {missing[0]}: put the one of this very model beside it")
-    return [names[number] for number in range(checkpoint.dims.vocab)]
+    return [token_by_id[token_id] for token_id in range(checkpoint.dims.vocab_size)]
 
 
-def _json(content: object) -> str:
+def _to_json(content: object) -> str:
     return json.dumps(content, indent=2) + "\n"

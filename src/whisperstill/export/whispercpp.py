@@ -2,7 +2,7 @@
 
 Little-endian:
 
-    uint32 magic, int32 sizes[11]             (see `_sizes`; the last says whether matrices are f32 or f16)
+    uint32 magic, int32 sizes[11]             (see `_header_sizes`; the last says whether matrices are f32 or f16)
     int32 mels, int32 bins, float32 bands[mels][bins]
     int32 tokens, each: uint32 bytes, data    text tokens alone: whisper.cpp knows the special ones by their place
     tensors to the end of the file, each: int32 rank, int32 name bytes, int32 type, int32 sizes[rank] (the last
@@ -27,19 +27,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whisperstill.atomic_io import atomic_write_path
 from whisperstill.audio.mel import mel_filters
 from whisperstill.errors import CheckpointError, SettingsError
-from whisperstill.files import whole
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.openai import NAMING
-from whisperstill.model.checkpoints.tokens import check_vocabulary
+from whisperstill.model.checkpoints.openai import NAME_MAPPING
+from whisperstill.model.checkpoints.tokens import check_vocab_size
 from whisperstill.model.dims import Dims
 from whisperstill.text.tokenizer import Tokenizer
 
 MAGIC = 0x67676D6C
 DTYPES = {"f32": 0, "f16": 1}
 """Name -> whisper.cpp's number of the type that matrices are stored in."""
-_NUMBERS = ("<f4", "<f2")
+_NUMPY_DTYPES = ("<f4", "<f2")
 
 
 def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> Path:
@@ -51,23 +51,23 @@ def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> 
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected a type out of {', '.join(DTYPES)} for whisper.cpp, got {dtype!r}")
-    check_vocabulary(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
-    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab)
-    with whole(path) as temporary, temporary.open("wb") as file:
-        file.write(struct.pack("<I11i", MAGIC, *_sizes(checkpoint.dims), DTYPES[dtype]))
+    check_vocab_size(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
+    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size)
+    with atomic_write_path(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<I11i", MAGIC, *_header_sizes(checkpoint.dims), DTYPES[dtype]))
         bands = mel_filters(checkpoint.dims.mels).numpy()
         file.write(struct.pack("<2i", *bands.shape) + bands.astype("<f4").tobytes())
         _write_tokens(file, tokenizer)
-        for name, tensor in _tensors(checkpoint):
+        for name, tensor in _stored_tensors(checkpoint):
             _write_tensor(file, name, tensor, DTYPES[dtype])
     return path
 
 
-def _sizes(dims: Dims) -> tuple[int, ...]:
+def _header_sizes(dims: Dims) -> tuple[int, ...]:
     """All but the type, in the order of the file."""
-    encoder = (dims.positions, dims.width, dims.encoder_heads, dims.encoder_layers)
-    decoder = (dims.tokens, dims.width, dims.decoder_heads, dims.decoder_layers)
-    return (dims.vocab, *encoder, *decoder, dims.mels)
+    encoder = (dims.max_source_positions, dims.width, dims.encoder_heads, dims.encoder_layers)
+    decoder = (dims.max_target_positions, dims.width, dims.decoder_heads, dims.decoder_layers)
+    return (dims.vocab_size, *encoder, *decoder, dims.mels)
 
 
 def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
@@ -75,33 +75,33 @@ def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
     count = tokenizer.vocabulary.end_of_text
     file.write(struct.pack("<i", count))
     for token in range(count):
-        content = tokenizer.bytes_of(token)
+        content = tokenizer.token_bytes(token)
         file.write(struct.pack("<I", len(content)) + content)
 
 
-def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+def _stored_tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     """openai's name and the tensor, projections apart, without the key's bias."""
     for name, tensor in checkpoint.state.items():
-        pieces = NAMING.pieces(name)
-        for piece, part in zip(pieces, tensor.detach().cpu().chunk(len(pieces)), strict=True):
-            if piece is not None:
-                is_column = ".conv" in piece and piece.endswith(".bias")
-                yield piece, part[:, None] if is_column else part
+        stored_names = NAME_MAPPING.stored_names(name)
+        for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
+            if stored_name is not None:
+                is_column = ".conv" in stored_name and stored_name.endswith(".bias")
+                yield stored_name, part[:, None] if is_column else part
 
 
-def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, dtype: int) -> None:
+def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, matrix_dtype_id: int) -> None:
     is_matrix = tensor.ndim > 1 and name.endswith(".weight")
-    kind = dtype if is_matrix else 0
+    dtype_id = matrix_dtype_id if is_matrix else 0
     values = tensor.to(torch.float32).numpy()
     with np.errstate(over="ignore"):
-        stored = values.astype(_NUMBERS[kind])
-    if not np.isfinite(stored).all():
+        converted = values.astype(_NUMPY_DTYPES[dtype_id])
+    if not np.isfinite(converted).all():
         raise CheckpointError(
             f"{name} holds values up to {np.abs(values).max():g}, more than f16 can: write this model as f32"
             if np.isfinite(values).all()
             else f"{name} holds values that are no finite numbers: these weights are damaged"
         )
     encoded = name.encode()
-    header = (stored.ndim, len(encoded), kind, *reversed(stored.shape))
+    header = (converted.ndim, len(encoded), dtype_id, *reversed(converted.shape))
     file.write(struct.pack(f"<{len(header)}i", *header) + encoded)
-    file.write(np.ascontiguousarray(stored).data)
+    file.write(np.ascontiguousarray(converted).data)

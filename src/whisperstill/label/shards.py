@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from whisperstill.corpus.packing import window_id
-from whisperstill.corpus.waveform import utterance_waveform, window_waveform
+from whisperstill.corpus.waveform import load_utterance_waveform, load_window_waveform
 from whisperstill.errors import AudioError
-from whisperstill.label.evidence import labelled
-from whisperstill.label.schema import LABELS, TOP, label_row, top_row
-from whisperstill.label.teacher import Teacher, Visit
+from whisperstill.label.label_quality import build_pseudo_label
+from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, label_to_row, topk_to_row
+from whisperstill.label.teacher import Teacher, TeacherOutput
 from whisperstill.records import Window
 
-STATES = ("none", "fp32", "bf16", "int8")
+STATES = ("none", "float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +32,30 @@ class ShardContent:
     tables: dict[str, pa.Table]
     tensors: dict[str, Tensor]
     skipped: list[dict[str, str]]
-    windows: int
+    num_windows: int
     seconds: float
 
 
 @dataclass
-class _Gathered:
+class _ShardBuffer:
     """Rows by the window's place in the plan."""
 
     labels: dict[int, dict[str, object]] = field(default_factory=dict)
-    top: dict[int, dict[str, object]] = field(default_factory=dict)
+    topk: dict[int, dict[str, object]] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
-def pack_states(states: Tensor, kind: str) -> dict[str, Tensor]:
+def serialize_states(encoder_states: Tensor, states_dtype: str) -> dict[str, Tensor]:
     """States as they are kept: `""` the values, `"/scale"` the scale of each position for int8.
 
     int8 keeps 127 steps of the largest magnitude at each position: an error of at most scale / 2.
     """
-    if kind == "fp32":
-        return {"": states.float().contiguous()}
-    if kind == "bf16":
-        return {"": states.to(torch.bfloat16).contiguous()}
-    scale = states.float().abs().amax(-1, keepdim=True).clamp_min(1e-8) / 127
-    return {"": (states.float() / scale).round().to(torch.int8).contiguous(), "/scale": scale.contiguous()}
+    if states_dtype == "float32":
+        return {"": encoder_states.float().contiguous()}
+    if states_dtype == "bfloat16":
+        return {"": encoder_states.to(torch.bfloat16).contiguous()}
+    scale = encoder_states.float().abs().amax(-1, keepdim=True).clamp_min(1e-8) / 127
+    return {"": (encoder_states.float() / scale).round().to(torch.int8).contiguous(), "/scale": scale.contiguous()}
 
 
 def label_shard(
@@ -64,95 +64,97 @@ def label_shard(
     windows: Sequence[Window],
     *,
     batch_size: int,
-    top: int,
-    states: str,
+    top_k: int,
+    states_dtype: str,
     max_new_tokens: int,
-    advance: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> ShardContent:
     """Visit every window of a shard once. Utterances whose audio cannot be decoded are left out and listed."""
     skipped: list[dict[str, str]] = []
-    gathered = _Gathered()
+    buffer = _ShardBuffer()
     # Windows of like length run together: a batch is as slow as its longest member.
-    ordered = sorted(enumerate(windows), key=lambda numbered: -numbered[1].duration)
-    batches = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
-    visited, seconds = 0, 0.0
+    ordered = sorted(enumerate(windows), key=lambda indexed: -indexed[1].duration)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    num_windows, seconds = 0, 0.0
     with ThreadPoolExecutor(1) as reader:
-        pending = reader.submit(_load, batches[0]) if batches else None
-        for index in range(len(batches)):
+        pending = reader.submit(_load_batch, batches[0]) if batches else None
+        for batch_index in range(len(batches)):
             assert pending is not None
-            loaded, waveforms, bad = pending.result()
-            pending = reader.submit(_load, batches[index + 1]) if index + 1 < len(batches) else None
-            skipped += bad
+            loaded, waveforms, failed = pending.result()
+            pending = reader.submit(_load_batch, batches[batch_index + 1]) if batch_index + 1 < len(batches) else None
+            skipped += failed
             if loaded:
                 languages = [window.language for _, window in loaded]
-                visits = teacher.visit(
+                teacher_outputs = teacher.label_batch(
                     torch.from_numpy(waveforms),
                     languages,
-                    top=max(1, top),
+                    top_k=max(1, top_k),
                     max_new_tokens=max_new_tokens,
-                    texts=[_written(window) for _, window in loaded] if teacher.reads else (),
+                    references=[_reference_text(window) for _, window in loaded] if teacher.use_references else (),
                 )
-                for (place, window), visit in zip(loaded, visits, strict=True):
-                    _gather(gathered, teacher, name, place, window, visit, top, states)
-                visited += len(loaded)
+                for (window_index, window), teacher_output in zip(loaded, teacher_outputs, strict=True):
+                    _add_to_buffer(buffer, teacher, name, window_index, window, teacher_output, top_k, states_dtype)
+                num_windows += len(loaded)
                 seconds += sum(window.duration for _, window in loaded)
-            advance(sum(window.duration for _, window in batches[index]))
-    tables = {"labels": pa.Table.from_pylist([row for _, row in sorted(gathered.labels.items())], schema=LABELS)}
-    if top:
-        tables["top"] = pa.Table.from_pylist([row for _, row in sorted(gathered.top.items())], schema=TOP)
-    return ShardContent(tables, gathered.tensors, skipped, visited, seconds)
+            on_progress(sum(window.duration for _, window in batches[batch_index]))
+    tables = {"labels": pa.Table.from_pylist([row for _, row in sorted(buffer.labels.items())], schema=LABELS_SCHEMA)}
+    if top_k:
+        tables["topk"] = pa.Table.from_pylist([row for _, row in sorted(buffer.topk.items())], schema=TOPK_SCHEMA)
+    return ShardContent(tables, buffer.tensors, skipped, num_windows, seconds)
 
 
-def _written(window: Window) -> str:
+def _reference_text(window: Window) -> str:
     """The transcripts of a window's utterances."""
     return " ".join((utterance.text or "").strip() for utterance in window.utterances)
 
 
-def _load(
-    windows: Sequence[tuple[int, Window]],
+def _load_batch(
+    indexed_windows: Sequence[tuple[int, Window]],
 ) -> tuple[list[tuple[int, Window]], npt.NDArray[np.float32], list[dict[str, str]]]:
     """Waveforms of windows; a window that loses an utterance becomes a window of the others."""
-    kept: list[tuple[int, Window]] = []
-    waveforms, bad = [], []
-    for place, window in windows:
+    loaded: list[tuple[int, Window]] = []
+    waveforms, failed = [], []
+    for window_index, window in indexed_windows:
         try:
-            waveform = window_waveform(window)
+            waveform = load_window_waveform(window)
         except AudioError:
-            good = []
+            readable = []
             for utterance in window.utterances:
                 try:
-                    utterance_waveform(utterance)
-                    good.append(utterance)
+                    load_utterance_waveform(utterance)
+                    readable.append(utterance)
                 except AudioError as error:
-                    bad.append({"source": f"{utterance.corpus}/{utterance.id}", "reason": str(error)})
-            if not good:
+                    failed.append({"source": f"{utterance.corpus}/{utterance.id}", "reason": str(error)})
+            if not readable:
                 continue
-            window = Window(window_id(window.packing, good), tuple(good), window.packing)
-            waveform = window_waveform(window)
-        kept.append((place, window))
+            window = Window(window_id(window.packing_variant, readable), tuple(readable), window.packing_variant)
+            waveform = load_window_waveform(window)
+        loaded.append((window_index, window))
         waveforms.append(waveform)
-    return kept, np.stack(waveforms) if waveforms else np.zeros((0, 0), np.float32), bad
+    return loaded, np.stack(waveforms) if waveforms else np.zeros((0, 0), np.float32), failed
 
 
-def _gather(
-    gathered: _Gathered,
+def _add_to_buffer(
+    buffer: _ShardBuffer,
     teacher: Teacher,
     shard: str,
-    place: int,
+    window_index: int,
     window: Window,
-    visit: Visit,
-    top: int,
-    states: str,
+    teacher_output: TeacherOutput,
+    top_k: int,
+    states_dtype: str,
 ) -> None:
-    found = labelled(window, visit, teacher.tokenizer, teacher.vocabulary, timestamps=teacher.timestamps, shard=shard)
-    if teacher.reads:  # a text is no reference for itself
-        found = replace(found, evidence=tuple(replace(seen, edits=None) for seen in found.evidence))
-    gathered.labels[place] = label_row(found)
-    targets = found.tokens + ((teacher.vocabulary.end_of_text,) if found.ended else ())
-    if top:
-        gathered.top[place] = top_row(window.id, targets, visit.decoded.observed)
-    if states != "none":
-        for suffix, tensor in pack_states(visit.states, states).items():
-            gathered.tensors[window.id + suffix] = tensor
-        kind = torch.float32 if states == "fp32" else torch.bfloat16
-        gathered.tensors[f"{window.id}/hidden"] = visit.decoded.observed.hidden.to(kind).contiguous()
+    label = build_pseudo_label(
+        window, teacher_output, teacher.tokenizer, teacher.vocabulary, timestamps=teacher.timestamps, shard=shard
+    )
+    if teacher.use_references:  # a text is no reference for itself
+        label = replace(label, quality=tuple(replace(quality, edits=None) for quality in label.quality))
+    buffer.labels[window_index] = label_to_row(label)
+    targets = label.tokens + ((teacher.vocabulary.end_of_text,) if label.ended else ())
+    if top_k:
+        buffer.topk[window_index] = topk_to_row(window.id, targets, teacher_output.result.token_stats)
+    if states_dtype != "none":
+        for suffix, tensor in serialize_states(teacher_output.encoder_states, states_dtype).items():
+            buffer.tensors[window.id + suffix] = tensor
+        hidden_dtype = torch.float32 if states_dtype == "float32" else torch.bfloat16
+        buffer.tensors[f"{window.id}/hidden"] = teacher_output.result.token_stats.hidden.to(hidden_dtype).contiguous()

@@ -12,22 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whisperstill.decode.observed import Decoded
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.label.reading import read
+from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.label.teacher_forcing import teacher_force
 from whisperstill.model.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class TeacherOutput:
     """What one visit to one window gave."""
 
     language: str
-    decoded: Decoded
-    states: Float[Tensor, "positions width"]
+    result: DecodingResult
+    encoder_states: Float[Tensor, "positions width"]
 
 
-class Teacher(Recogniser):
+class Teacher(WhisperModel):
     """A recogniser that labels: it observes while it decodes, and counts what its encoder reads."""
 
     def __init__(
@@ -38,14 +38,14 @@ class Teacher(Recogniser):
         dtype: torch.dtype | None = None,
         timestamps: bool = False,
         task: str = "transcribe",
-        reads: bool = False,
+        use_references: bool = False,
     ) -> None:
         """`reads`: it does not write transcripts, but reads those that there are."""
         super().__init__(checkpoint, device=device, dtype=dtype)
         self.checkpoint = checkpoint
         self.timestamps = timestamps
         self.task = task
-        self.reads = reads
+        self.use_references = use_references
         self.windows_encoded = 0
 
     def encode(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch positions width"]:
@@ -53,32 +53,43 @@ class Teacher(Recogniser):
         self.windows_encoded += len(waveforms)
         return super().encode(waveforms)
 
-    def visit(
+    def label_batch(
         self,
         waveforms: Float[Tensor, "batch samples"],
         languages: Sequence[str | None],
         *,
-        top: int,
+        top_k: int,
         max_new_tokens: int,
-        texts: Sequence[str] = (),
-    ) -> list[Visit]:
+        references: Sequence[str] = (),
+    ) -> list[TeacherOutput]:
         """Label windows: encode once, decode greedily or read the `texts`, observe.
 
         Windows of unknown language (None) are decoded in the language the teacher detects. Raises `SettingsError`
         when an English-only teacher is handed another language.
         """
-        states = self.encode(waveforms)
-        spoken = self.languages(states, languages)
-        if self.reads:
-            found = read(self, states, spoken, texts, task=self.task, top=top, max_new_tokens=max_new_tokens)
+        encoder_states = self.encode(waveforms)
+        resolved_languages = self.resolve_languages(encoder_states, languages)
+        if self.use_references:
+            results = teacher_force(
+                self,
+                encoder_states,
+                resolved_languages,
+                references,
+                task=self.task,
+                top_k=top_k,
+                max_new_tokens=max_new_tokens,
+            )
         else:
-            heard = self.decode(
-                states,
-                spoken,
+            transcripts = self.decode(
+                encoder_states,
+                resolved_languages,
                 task=self.task,
                 timestamps=self.timestamps,
                 max_new_tokens=max_new_tokens,
-                top=top,
+                top_k=top_k,
             )
-            found = [one.decoded for one in heard]
-        return [Visit(language, one, row.cpu()) for language, one, row in zip(spoken, found, states, strict=True)]
+            results = [transcript.result for transcript in transcripts]
+        return [
+            TeacherOutput(language, result, window_states.cpu())
+            for language, result, window_states in zip(resolved_languages, results, encoder_states, strict=True)
+        ]

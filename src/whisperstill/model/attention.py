@@ -14,27 +14,27 @@ from torch import Tensor, nn
 
 from whisperstill.model.linear import Linear, linear
 
-TILE = 512
-"""Queries whose scores exist at a time in `plain_attention`: they stay in the processor's cache."""
+MAX_QUERIES_PER_TILE = 512
+"""Queries whose scores exist at a time in `matmul_attention`: they stay in the processor's cache."""
 
 Heads = Float[Tensor, "batch heads tokens head_dim"]
 
 
 class FusedLinear(Linear):
-    """A linear map whose outputs `start ... stop - 1` (the keys) have no bias: stored as zeros, never trained."""
+    """A linear map whose outputs `key_start ... key_stop - 1` (the keys) have no bias: zeros, never trained."""
 
-    def __init__(self, inputs: int, outputs: int, start: int, stop: int) -> None:
-        super().__init__(inputs, outputs)
-        self._keys = (start, stop)
+    def __init__(self, in_features: int, out_features: int, key_start: int, key_stop: int) -> None:
+        super().__init__(in_features, out_features)
+        self._key_range = (key_start, key_stop)
         with torch.no_grad():
-            self.bias[start:stop] = 0
+            self.bias[key_start:key_stop] = 0
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """`input @ weight.T + bias`, the keys' bias cut off from the gradient."""
         bias: Tensor = self.bias
         if bias.requires_grad and torch.is_grad_enabled():
-            start, stop = self._keys
-            bias = torch.cat((bias[:start], bias[start:stop].detach(), bias[stop:]))
+            key_start, key_stop = self._key_range
+            bias = torch.cat((bias[:key_start], bias[key_start:key_stop].detach(), bias[key_stop:]))
         return linear(input, self.weight, bias)
 
 
@@ -58,13 +58,13 @@ def attention(
     causal: bool = False,
 ) -> Heads:
     """Scaled dot-product attention, by the kernel that is fastest for these tensors."""
-    everything_is_seen = mask is None and not causal
-    if everything_is_seen and query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad:
-        return plain_attention(query, key, value)
+    unmasked = mask is None and not causal
+    if unmasked and query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad:
+        return matmul_attention(query, key, value)
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
 
 
-def attention_by_sequence(
+def packed_attention(
     query: Float[Tensor, "1 heads tokens head_dim"],
     key: Float[Tensor, "sequences heads keys head_dim"],
     value: Float[Tensor, "sequences heads keys head_dim"],
@@ -82,7 +82,7 @@ def attention_by_sequence(
     keys = torch.split(key, sizes, 2) if causal else torch.split(key, 1)
     values = torch.split(value, sizes, 2) if causal else torch.split(value, 1)
     queries = torch.split(query, sizes, 2)
-    return torch.cat([attention(*one, causal=causal) for one in zip(queries, keys, values, strict=True)], dim=2)
+    return torch.cat([attention(*qkv, causal=causal) for qkv in zip(queries, keys, values, strict=True)], dim=2)
 
 
 def _padded_attention(
@@ -94,15 +94,15 @@ def _padded_attention(
 ) -> Float[Tensor, "1 heads tokens head_dim"]:
     """The same with every sequence padded to the longest: few large kernels."""
 
-    def padded(x: Tensor) -> Tensor:
-        rows = [one[0].transpose(0, 1) for one in torch.split(x, list(lengths), 2)]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
+    def pad(x: Tensor) -> Tensor:
+        sequences = [sequence[0].transpose(0, 1) for sequence in torch.split(x, list(lengths), 2)]
+        return nn.utils.rnn.pad_sequence(sequences, batch_first=True).transpose(1, 2)
 
-    rows = attention(padded(query), *((padded(key), padded(value)) if causal else (key, value)), causal=causal)
-    return torch.cat([row[:, :length] for row, length in zip(rows, lengths, strict=True)], dim=1)[None]
+    attended = attention(pad(query), *((pad(key), pad(value)) if causal else (key, value)), causal=causal)
+    return torch.cat([row[:, :length] for row, length in zip(attended, lengths, strict=True)], dim=1)[None]
 
 
-def plain_attention(
+def matmul_attention(
     query: Heads, key: Float[Tensor, "batch heads keys head_dim"], value: Float[Tensor, "batch heads keys head_dim"]
 ) -> Heads:
     """Attention to all keys by two matrix products, for bf16 on CPUs.
@@ -112,8 +112,8 @@ def plain_attention(
     distance from its float32 self stays where all other rounding puts it (KL 5e-4 a token with either).
     """
     scaled, keys = query * query.shape[-1] ** -0.5, key.transpose(2, 3)
-    tiles = [(tile @ keys).softmax(-1) @ value for tile in scaled.split(TILE, dim=2)]
-    return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=2)
+    outputs = [(tile @ keys).softmax(-1) @ value for tile in scaled.split(MAX_QUERIES_PER_TILE, dim=2)]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
 
 class SelfAttention(nn.Module):
@@ -141,11 +141,11 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         """Scaled dot-product attention and the output projection; of packed sequences where there are `lengths`."""
         if lengths is None:
-            seen = attention(query, key, value, mask, causal)
+            context = attention(query, key, value, mask, causal)
         else:
-            seen = attention_by_sequence(query, key, value, lengths, causal=True)
-        attended: Tensor = self.out(merge_heads(seen))
-        return attended
+            context = packed_attention(query, key, value, lengths, causal=True)
+        output: Tensor = self.out(merge_heads(context))
+        return output
 
 
 class CrossAttention(nn.Module):
@@ -159,10 +159,10 @@ class CrossAttention(nn.Module):
         self.out = Linear(width, width)
 
     def project(
-        self, states: Float[Tensor, "batch positions width"]
+        self, encoder_states: Float[Tensor, "batch positions width"]
     ) -> tuple[Float[Tensor, "batch heads positions head_dim"], Float[Tensor, "batch heads positions head_dim"]]:
         """Keys and values of a window."""
-        key, value = self.kv(states).chunk(2, dim=-1)
+        key, value = self.kv(encoder_states).chunk(2, dim=-1)
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def attend(
@@ -175,13 +175,13 @@ class CrossAttention(nn.Module):
         """Attend from a block to a window's keys and values; from packed sequences where there are `lengths`."""
         query = split_heads(self.query(x), self.heads)
         if lengths is None:
-            seen = attention(query, key, value)
+            context = attention(query, key, value)
         else:
-            seen = attention_by_sequence(query, key, value, lengths, causal=False)
-        attended: Tensor = self.out(merge_heads(seen))
-        return attended
+            context = packed_attention(query, key, value, lengths, causal=False)
+        output: Tensor = self.out(merge_heads(context))
+        return output
 
-    def looks(
+    def mean_attention(
         self,
         x: Float[Tensor, "1 tokens width"],
         key: Float[Tensor, "sequences heads positions head_dim"],
@@ -189,21 +189,21 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "tokens positions"]:
         """Where each token of packed sequences looks: its weights over the positions, mean over the heads."""
         query = split_heads(self.query(x), self.heads) * key.shape[-1] ** -0.5
-        parts = zip(torch.split(query[0], list(lengths), 1), key, strict=True)
-        return torch.cat([(one @ keys.transpose(1, 2)).float().softmax(-1).mean(0) for one, keys in parts])
+        sequences = zip(torch.split(query[0], list(lengths), 1), key, strict=True)
+        return torch.cat([(queries @ keys.transpose(1, 2)).float().softmax(-1).mean(0) for queries, keys in sequences])
 
     def scores(
         self,
         x: Float[Tensor, "batch tokens width"],
         key: Float[Tensor, "batch heads positions head_dim"],
         heads: Sequence[int],
-    ) -> Float[Tensor, "batch watched tokens positions"]:
+    ) -> Float[Tensor, "batch selected_heads tokens positions"]:
         """Scaled scores of some heads, float32, before the softmax over positions. `ValueError` for unknown heads."""
         if not all(0 <= head < self.heads for head in heads):
             raise ValueError(f"the decoder has heads 0 to {self.heads - 1}, got {max(heads)}")
-        chosen = list(heads)
-        query = split_heads(self.query(x), self.heads)[:, chosen].float() * key.shape[-1] ** -0.5
-        scores: Tensor = query @ key[:, chosen].float().transpose(2, 3)
+        head_indices = list(heads)
+        query = split_heads(self.query(x), self.heads)[:, head_indices].float() * key.shape[-1] ** -0.5
+        scores: Tensor = query @ key[:, head_indices].float().transpose(2, 3)
         return scores
 
 

@@ -10,21 +10,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
-from whisperstill.model.cache import Beginning, Forced, Keys, Memory, Slots
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear
-from whisperstill.model.output import OutputLayer
+from whisperstill.model.kv_cache import Keys, KVCache, NoCache, PrefillCache, StaticKVCache
+from whisperstill.model.output_layer import OutputLayer
 
 
 @dataclass
-class Inside:
-    """What `Decoder.packed` is to tell of its way through the layers."""
+class LayerOutputs:
+    """What `Decoder.forward_packed` is to tell of its way through the layers."""
 
-    looked_at: frozenset[int] = frozenset()
+    attention_layers: frozenset[int] = frozenset()
     """Layers whose cross-attention is wanted."""
-    outputs: list[Float[Tensor, "tokens width"]] = field(default_factory=list)
+    hidden_states: list[Float[Tensor, "tokens width"]] = field(default_factory=list)
     """Of every layer, before any norm."""
-    looks: dict[int, Float[Tensor, "tokens positions"]] = field(default_factory=dict)
+    mean_attention: dict[int, Float[Tensor, "tokens positions"]] = field(default_factory=dict)
     """Cross-attention of layers, mean over their heads."""
 
 
@@ -46,128 +46,138 @@ class Decoder(nn.Module):
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(dims.vocab, dims.width)
-        self.positions = nn.Parameter(torch.zeros(dims.tokens, dims.width))
+        self.embedding = nn.Embedding(dims.vocab_size, dims.width)
+        self.positions = nn.Parameter(torch.zeros(dims.max_target_positions, dims.width))
         self.layers = nn.ModuleList(DecoderLayer(dims) for _ in range(dims.decoder_layers))
         self.norm = nn.LayerNorm(dims.width)
         self.dropout = 0.0
         """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
         self.int8 = False
         """Whether products are of 8-bit integers (see `model.int8`)."""
-        self.by_row = False
+        self.per_row = False
         """Whether every row is then scaled on its own."""
-        self._whole_packed: Int8Linear | None = None
+        self._full_int8_weight: Int8Linear | None = None
 
     @property
-    def _stack(self) -> list[DecoderLayer]:
+    def _layer_list(self) -> list[DecoderLayer]:
         return cast(list[DecoderLayer], list(self.layers))
 
-    def project(self, states: Float[Tensor, "batch positions width"]) -> list[tuple[Tensor, Tensor]]:
+    def project_cross_kv(self, encoder_states: Float[Tensor, "batch positions width"]) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a window for every layer, `[batch, heads, positions, head_dim]` each."""
-        return [layer.cross.project(states) for layer in self._stack]
+        return [layer.cross.project(encoder_states) for layer in self._layer_list]
 
-    def forced(self, states: Float[Tensor, "batch positions width"]) -> Forced:
+    def teacher_forced(self, encoder_states: Float[Tensor, "batch positions width"]) -> NoCache:
         """Memory for teacher forcing."""
-        return Forced(self.project(states))
+        return NoCache(self.project_cross_kv(encoder_states))
 
-    def beginning(self, states: Float[Tensor, "batch positions width"]) -> Beginning:
+    def prefill(self, encoder_states: Float[Tensor, "batch positions width"]) -> PrefillCache:
         """Memory for what stands before a transcript."""
-        return Beginning(self.project(states))
+        return PrefillCache(self.project_cross_kv(encoder_states))
 
-    def slots(self, size: int, positions: int, capacity: int, whole: bool = False) -> Slots:
-        """Static slots for `size` windows of `positions` encoder states and `capacity` tokens each (see `Slots`)."""
-        heads, width = self._stack[0].attention.heads, self.positions.shape[1]
-        window = (size, heads, positions, width // heads)
-        return Slots(len(self._stack), window, capacity, self.positions.dtype, self.positions.device, whole)
+    def static_cache(
+        self, max_batch_size: int, positions: int, capacity: int, fixed_shapes: bool = False
+    ) -> StaticKVCache:
+        """Slots for `max_batch_size` windows of `positions` encoder states and `capacity` tokens each."""
+        heads, width = self._layer_list[0].attention.heads, self.positions.shape[1]
+        cross_kv_shape = (max_batch_size, heads, positions, width // heads)
+        return StaticKVCache(
+            len(self._layer_list), cross_kv_shape, capacity, self.positions.dtype, self.positions.device, fixed_shapes
+        )
 
     def forward(
-        self, tokens: Int[Tensor, "batch block"], position: Int[Tensor, "batch"], memory: Memory
+        self, tokens: Int[Tensor, "batch block"], position: Int[Tensor, "batch"], cache: KVCache
     ) -> Float[Tensor, "batch block width"]:
         """Normalised last hidden states of a block of tokens per row, the first at `position[row]`.
 
         Multiply with the embedding (`logits`) for the distribution of the token that follows each. Tokens beyond the
         last position, which a block may hold and nobody will accept, stand at the last one.
         """
-        block = tokens.shape[1]
-        mask, causal = memory.begin(position, block)
-        at = (position[:, None] + torch.arange(block, device=position.device)).clamp(max=len(self.positions) - 1)
-        x = self.embedding(tokens) + self.positions[at]
-        for index, layer in enumerate(self._stack):
-            x = self._look_back(index, layer, x, memory, mask, causal)
-            x = self._look_at_window(layer, x, *memory.cross(index))
+        block_length = tokens.shape[1]
+        mask, causal = cache.prepare_block(position, block_length)
+        position_ids = (position[:, None] + torch.arange(block_length, device=position.device)).clamp(
+            max=len(self.positions) - 1
+        )
+        x = self.embedding(tokens) + self.positions[position_ids]
+        for index, layer in enumerate(self._layer_list):
+            x = self._self_attention(index, layer, x, cache, mask, causal)
+            x = self._cross_attention_and_mlp(layer, x, *cache.cross_kv(index))
         hidden: Tensor = self.norm(x)
         return hidden
 
-    def packed(
+    def forward_packed(
         self,
         tokens: Int[Tensor, "tokens"],
         lengths: Sequence[int],
-        states: Float[Tensor, "sequences positions width"],
-        inside: Inside | None = None,
+        encoder_states: Float[Tensor, "sequences positions width"],
+        layer_outputs: LayerOutputs | None = None,
     ) -> Float[Tensor, "tokens width"]:
         """`forward` with teacher forcing, of whole sequences one behind the other: nothing is padded.
 
         Row i is the normalised last hidden state after `tokens[i]`; sequence j holds `lengths[j]` tokens and hears
-        `states[j]`. `inside` is filled where it is given.
+        `encoder_states[j]`. `layer_outputs` is filled where it is given.
         """
-        at = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
-        x = (self.embedding(tokens) + self.positions[at])[None]
-        memory = Forced(self.project(states))
-        for index, layer in enumerate(self._stack):
-            x = self._look_back(index, layer, x, memory, None, True, lengths)
-            if inside is not None and index in inside.looked_at:
-                inside.looks[index] = layer.cross.looks(layer.cross_norm(x), memory.cross(index)[0], lengths)
-            x = self._look_at_window(layer, x, *memory.cross(index), lengths)
-            if inside is not None:
-                inside.outputs.append(x[0])
+        position_ids = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
+        x = (self.embedding(tokens) + self.positions[position_ids])[None]
+        cache = NoCache(self.project_cross_kv(encoder_states))
+        for index, layer in enumerate(self._layer_list):
+            x = self._self_attention(index, layer, x, cache, None, True, lengths)
+            if layer_outputs is not None and index in layer_outputs.attention_layers:
+                layer_outputs.mean_attention[index] = layer.cross.mean_attention(
+                    layer.cross_norm(x), cache.cross_kv(index)[0], lengths
+                )
+            x = self._cross_attention_and_mlp(layer, x, *cache.cross_kv(index), lengths)
+            if layer_outputs is not None:
+                layer_outputs.hidden_states.append(x[0])
         hidden: Tensor = self.norm(x)[0]
         return hidden
 
-    def watch(
+    def cross_attention_scores(
         self,
         tokens: Int[Tensor, "batch tokens"],
-        states: Float[Tensor, "batch positions width"],
+        encoder_states: Float[Tensor, "batch positions width"],
         heads: Sequence[tuple[int, int]],
     ) -> Float[Tensor, "batch heads tokens positions"]:
         """Cross-attention scores (logits, float32) of these (layer, head) pairs, in their order, along given tokens.
 
         Row i of a head is where it looks while the token after `tokens[i]` is predicted. The layers run as in
-        `forward` with `Forced` memory, no further than to the last one watched. Raises `ValueError` for a layer or
+        `forward` with `NoCache`, no further than to the last one watched. Raises `ValueError` for a layer or
         a head that the network does not have.
         """
-        found: dict[tuple[int, int], Tensor] = {}
-        last = max(layer for layer, _ in heads)
-        if last >= len(self.layers):
-            raise ValueError(f"the decoder has layers 0 to {len(self.layers) - 1}, got {last}")
+        scores_by_head: dict[tuple[int, int], Tensor] = {}
+        last_layer = max(layer for layer, _ in heads)
+        if last_layer >= len(self.layers):
+            raise ValueError(f"the decoder has layers 0 to {len(self.layers) - 1}, got {last_layer}")
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        memory = Forced([])
-        mask, causal = memory.begin(tokens.new_zeros(len(tokens)), tokens.shape[1])
-        for index, layer in enumerate(self._stack[: last + 1]):
-            x = self._look_back(index, layer, x, memory, mask, causal)
-            key, value = layer.cross.project(states)
-            wanted = sorted({head for at, head in heads if at == index})
-            if wanted:
-                scores = layer.cross.scores(layer.cross_norm(x), key, wanted)
-                found |= {(index, head): one for head, one in zip(wanted, scores.unbind(1), strict=True)}
-            if index < last:
-                x = self._look_at_window(layer, x, key, value)
-        return torch.stack([found[pair] for pair in heads], 1)
+        cache = NoCache([])
+        mask, causal = cache.prepare_block(tokens.new_zeros(len(tokens)), tokens.shape[1])
+        for index, layer in enumerate(self._layer_list[: last_layer + 1]):
+            x = self._self_attention(index, layer, x, cache, mask, causal)
+            key, value = layer.cross.project(encoder_states)
+            layer_heads = sorted({head for head_layer, head in heads if head_layer == index})
+            if layer_heads:
+                scores = layer.cross.scores(layer.cross_norm(x), key, layer_heads)
+                scores_by_head |= {
+                    (index, head): head_scores for head, head_scores in zip(layer_heads, scores.unbind(1), strict=True)
+                }
+            if index < last_layer:
+                x = self._cross_attention_and_mlp(layer, x, key, value)
+        return torch.stack([scores_by_head[pair] for pair in heads], 1)
 
-    def _look_back(
+    def _self_attention(
         self,
         index: int,
         layer: DecoderLayer,
         x: Float[Tensor, "batch block width"],
-        memory: Memory,
+        cache: KVCache,
         mask: Bool[Tensor, "batch 1 block keys"] | None,
         causal: bool,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch block width"]:
         query, key, value = layer.attention.project(layer.attention_norm(x))
-        key, value = memory.extend(index, key, value)
-        return x + self._drop(layer.attention.attend(query, key, value, mask, causal, lengths))
+        key, value = cache.extend(index, key, value)
+        return x + self._apply_dropout(layer.attention.attend(query, key, value, mask, causal, lengths))
 
-    def _look_at_window(
+    def _cross_attention_and_mlp(
         self,
         layer: DecoderLayer,
         x: Float[Tensor, "rows block width"],
@@ -175,25 +185,25 @@ class Decoder(nn.Module):
         value: Keys,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "rows block width"]:
-        x = x + self._drop(layer.cross.attend(layer.cross_norm(x), key, value, lengths))
-        return x + self._drop(layer.mlp(layer.mlp_norm(x)))
+        x = x + self._apply_dropout(layer.cross.attend(layer.cross_norm(x), key, value, lengths))
+        return x + self._apply_dropout(layer.mlp(layer.mlp_norm(x)))
 
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         """Float32 logits of hidden states."""
         return F.linear(hidden, self.embedding.weight).float()
 
-    def output(self, rows: int, listed: Int[Tensor, "listed"] | None = None) -> OutputLayer:
-        """`logits` for the steps of at most `rows` rows, in memory that is kept; of the `listed` tokens only."""
-        weight = self.embedding.weight if listed is None else self.embedding.weight[listed]
-        return OutputLayer(weight, rows, self._packed(weight, listed is None) if self.int8 else None)
+    def output_layer(self, max_rows: int, token_ids: Int[Tensor, "token_ids"] | None = None) -> OutputLayer:
+        """`logits` for the steps of at most `max_rows` rows, in memory that is kept; of `token_ids` only."""
+        weight = self.embedding.weight if token_ids is None else self.embedding.weight[token_ids]
+        return OutputLayer(weight, max_rows, self._int8_output_weight(weight, token_ids is None) if self.int8 else None)
 
-    def _packed(self, weight: Float[Tensor, "vocab width"], whole: bool) -> Int8Linear:
+    def _int8_output_weight(self, weight: Float[Tensor, "vocab width"], full_vocabulary: bool) -> Int8Linear:
         """The output layer in 8-bit integers; that of the whole vocabulary is made once."""
-        if not whole:
-            return Int8Linear(weight, None, self.by_row)
-        if self._whole_packed is None:
-            self._whole_packed = Int8Linear(weight, None, self.by_row)
-        return self._whole_packed
+        if not full_vocabulary:
+            return Int8Linear(weight, None, self.per_row)
+        if self._full_int8_weight is None:
+            self._full_int8_weight = Int8Linear(weight, None, self.per_row)
+        return self._full_int8_weight
 
-    def _drop(self, x: Tensor) -> Tensor:
+    def _apply_dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x

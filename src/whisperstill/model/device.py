@@ -18,6 +18,6 @@ def choose_device(name: str) -> str:
 
 
 def choose_dtype(name: str, device: str) -> torch.dtype:
-    """`auto`, `fp32` or `bf16` -> a type."""
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return best_dtype(device) if name == "auto" else types[name]
+    """`auto`, `float32` or `bfloat16` -> a type."""
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return best_dtype(device) if name == "auto" else dtypes[name]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from whisperstill.errors import CheckpointError
-from whisperstill.units import TEXT_POSITIONS, WINDOW_POSITIONS
+from whisperstill.units import MAX_TARGET_POSITIONS, WINDOW_POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,16 +12,16 @@ class Dims:
 
     mels: int
     """Mel bands the encoder reads: 80, or 128 from large-v3 on."""
-    vocab: int
+    vocab_size: int
     """51864 English, 51865 multilingual, 51866 from large-v3 on."""
     width: int
     encoder_heads: int
     encoder_layers: int
     decoder_heads: int
     decoder_layers: int
-    positions: int = WINDOW_POSITIONS
+    max_source_positions: int = WINDOW_POSITIONS
     """Encoder positions of a window."""
-    tokens: int = TEXT_POSITIONS
+    max_target_positions: int = MAX_TARGET_POSITIONS
     """Decoder positions."""
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Dims:
     @property
     def multilingual(self) -> bool:
         """Whether the vocabulary has language tokens."""
-        return self.vocab >= 51865
+        return self.vocab_size >= 51865
 
     @property
     def head_dim(self) -> int:

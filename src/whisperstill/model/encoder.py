@@ -33,7 +33,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv1d(dims.mels, dims.width, 3, padding=1)
         self.conv2 = nn.Conv1d(dims.width, dims.width, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(torch.zeros(dims.positions, dims.width))
+        self.positions = nn.Parameter(torch.zeros(dims.max_source_positions, dims.width))
         self.layers = nn.ModuleList(EncoderLayer(dims) for _ in range(dims.encoder_layers))
         self.norm = nn.LayerNorm(dims.width)
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FEW_ROWS = 64
+MAX_TRANSPOSED_ROWS = 64
 """From 2 to this many rows the weight is the left factor."""
 
 
-def _find_onednn() -> Any:
+def _find_onednn_linear() -> Any:
     """oneDNN's product as PyTorch's own compiler calls it; None in a build without."""
     try:
         return torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
@@ -24,16 +24,16 @@ def _find_onednn() -> Any:
         return None
 
 
-_onednn = _find_onednn()
+_onednn_op = _find_onednn_linear()
 
 
 def onednn_linear(
     input: Float[Tensor, "*rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"] | None
 ) -> Float[Tensor, "*rows outputs"]:
     """`input @ weight.T + bias` by oneDNN where PyTorch has it. Float32 on a CPU, without gradients."""
-    if _onednn is None:
+    if _onednn_op is None:
         return F.linear(input, weight, bias)
-    product: Tensor = _onednn(input, weight, bias, "none", [], "")
+    product: Tensor = _onednn_op(input, weight, bias, "none", [], "")
     return product
 
 
@@ -42,8 +42,8 @@ def linear(
 ) -> Float[Tensor, "*rows outputs"]:
     """`input @ weight.T + bias`."""
     rows = input.numel() // input.shape[-1]
-    few = 1 <= rows <= FEW_ROWS and input.dtype == torch.float32 and input.device.type == "cpu"
-    if not few or torch.is_grad_enabled():
+    transposed = 1 <= rows <= MAX_TRANSPOSED_ROWS and input.dtype == torch.float32 and input.device.type == "cpu"
+    if not transposed or torch.is_grad_enabled():
         return F.linear(input, weight, bias)
     if rows == 1:
         return onednn_linear(input, weight, bias)

@@ -59,7 +59,7 @@ class Whisper(nn.Module):
 
 
 def best_dtype(device: str | torch.device) -> torch.dtype:
-    """bf16 where the hardware multiplies it fast, else fp32.
+    """bfloat16 where the hardware multiplies it fast, else float32.
 
     On CPUs without AVX512-BF16 or AMX a bf16 product is emulated and 5-10 times slower than fp32.
     """

@@ -1,20 +1,20 @@
 """The typed records that travel. One record, by wrapping:
 
-Utterance -> Window -> Labelled -> Judged -> Example -> Batch -> LossSums -> Report
+Utterance -> Window -> PseudoLabel -> FilteredLabel -> TrainingExample -> TokenBatch -> LossSums -> Report
 """
 
-from whisperstill.records.edits import EditCounts
-from whisperstill.records.labelled import Judged, Labelled, UtteranceEvidence, Verdict
+from whisperstill.records.edit_counts import EditCounts
+from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel, LabelQuality, PseudoLabel
 from whisperstill.records.utterance import AudioSpan, Skipped, Utterance, Window
 
 __all__ = [
     "AudioSpan",
     "EditCounts",
-    "Judged",
-    "Labelled",
+    "FilterDecision",
+    "FilteredLabel",
+    "LabelQuality",
+    "PseudoLabel",
     "Skipped",
     "Utterance",
-    "UtteranceEvidence",
-    "Verdict",
     "Window",
 ]

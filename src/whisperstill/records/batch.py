@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TokenBatch:
     """A batch of windows, their sequences one behind the other: there is no padding."""
 
-    windows: tuple[str, ...]
+    window_ids: tuple[str, ...]
     """Ids of the windows."""
-    states: Float[Tensor, "batch positions width"]
+    encoder_states: Float[Tensor, "batch positions width"]
     """Encoder states: the student's encoder is the teacher's, frozen, so both decoders read these."""
     lengths: tuple[int, ...]
     """Decoder tokens of each window."""
@@ -21,22 +21,24 @@ class Batch:
     """Prompt (if drawn), start tokens, transcript."""
     target_ids: Int[Tensor, "tokens"]
     """The token that follows each decoder token."""
-    scored: Bool[Tensor, "tokens"]
+    loss_mask: Bool[Tensor, "tokens"]
     """Where the loss looks: at transcript and end token of utterances the filter kept."""
-    taught: Bool[Tensor, "tokens"]
-    """Where the teacher's distribution is known for exactly these decoder tokens; within `scored`."""
-    weights: Float[Tensor, "tokens"]
+    kl_mask: Bool[Tensor, "tokens"]
+    """Where the teacher's distribution is known for exactly these decoder tokens; within `loss_mask`."""
+    token_weights: Float[Tensor, "tokens"]
     """How much each token counts, where it is looked at; 1 unless the filter weighs labels."""
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> "TokenBatch":
         """The same batch on another device."""
-        tensors = (self.decoder_ids, self.target_ids, self.scored, self.taught, self.weights)
-        return Batch(self.windows, self.states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors))
+        tensors = (self.decoder_ids, self.target_ids, self.loss_mask, self.kl_mask, self.token_weights)
+        return TokenBatch(
+            self.window_ids, self.encoder_states.to(device), self.lengths, *(tensor.to(device) for tensor in tensors)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class TopTargets:
-    """The teacher's distribution at the taught tokens of a batch, in the order of `taught.nonzero()`."""
+class TopKTargets:
+    """The teacher's distribution at the taught tokens of a batch, in the order of `kl_mask.nonzero()`."""
 
     ids: Int[Tensor, "taught k"]
     logits: Float[Tensor, "taught k"]

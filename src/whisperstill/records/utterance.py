@@ -49,16 +49,16 @@ class Window:
     id: str
     """Stable: derived from the utterances, so that any machine gives the same window the same id."""
     utterances: tuple[Utterance, ...]
-    packing: int
+    packing_variant: int
     """Which way of packing made it: 0 is recording order, others are reshuffled views of the same audio."""
 
     @property
     def offsets(self) -> tuple[float, ...]:
         """Start of each utterance inside the window, seconds."""
-        starts, at = [], 0.0
+        starts, offset = [], 0.0
         for utterance in self.utterances:
-            starts.append(at)
-            at += utterance.audio.duration
+            starts.append(offset)
+            offset += utterance.audio.duration
         return tuple(starts)
 
     @property

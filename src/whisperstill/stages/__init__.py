@@ -7,17 +7,19 @@ import sys
 from typing import Any
 
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console, Silent
+from whisperstill.stages.console import Console, NullConsole
 
 
-def carry_out(settings: object, console: Console | None = None) -> Any:
+def run_settings(settings: object, console: Console | None = None) -> Any:
     """Runs the stage that `settings` belongs to and gives its report.
 
-    `carry_out(LabelSettings(...))` is `stages.label.run(LabelSettings(...), Silent())`. Raises `SettingsError` when
-    `settings` is no settings of a stage, and whatever the stage raises.
+    `run_settings(LabelSettings(...))` is `stages.label.run(LabelSettings(...), NullConsole())`. Raises `SettingsError`
+    when `settings` is no settings of a stage, and whatever the stage raises.
     """
-    home = type(settings).__module__
-    run = getattr(sys.modules[home], "run", None) if home.startswith("whisperstill.stages.") else None
-    if run is None:
+    module_name = type(settings).__module__
+    stage_run = (
+        getattr(sys.modules[module_name], "run", None) if module_name.startswith("whisperstill.stages.") else None
+    )
+    if stage_run is None:
         raise SettingsError(f"expected the settings of a stage such as LabelSettings, got {type(settings).__name__}")
-    return run(settings, console or Silent())
+    return stage_run(settings, console or NullConsole())

@@ -11,19 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.files import write_whole
-from whisperstill.records.findings import Ablation, AblationRow, Findings
-from whisperstill.records.plain import to_plain
-from whisperstill.stages.ablation import chunked, counted, open_bench, row, timed
+from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
+from whisperstill.records.serialization import to_dict
+from whisperstill.stages.ablation import (
+    add_relative_speed,
+    build_row,
+    chunk_length_row,
+    datasets_in_mean,
+    open_suite_runner,
+)
 from whisperstill.stages.console import Console
-from whisperstill.stages.recipe import Recipe, read_content, recipe_of
-from whisperstill.stages.variation import labels_missing, trained, with_values
+from whisperstill.stages.recipe import Recipe, parse_recipe, read_toml
+from whisperstill.stages.recipe_overrides import find_labels_problem, override_recipe, train_variant
 
-OBJECTIVES = {
-    "pl": {"train.alpha_kl": 0.0, "train.alpha_pl": 1.0},
-    "kl": {"train.alpha_kl": 0.8, "train.alpha_pl": 0.0},
-    "pl+kl": {"train.alpha_kl": 0.8, "train.alpha_pl": 1.0},
+OBJECTIVE_WEIGHTS = {
+    "ce": {"train.kl_weight": 0.0, "train.ce_weight": 1.0},
+    "kl": {"train.kl_weight": 0.8, "train.ce_weight": 0.0},
+    "ce+kl": {"train.kl_weight": 0.8, "train.ce_weight": 1.0},
 }
 
 
@@ -35,19 +41,19 @@ class AblateSettings:
     """The recipe, a TOML file with [filter], [init], [train] and [evaluate]; its labels have to be there."""
     max_wer: tuple[float, ...] = ()
     """The filter's limits on the word error rate, per cent (paper: 100, 80, 40, 20, 15, 10, 5)."""
-    hours: tuple[float, ...] = ()
+    subset_hours: tuple[float, ...] = ()
     """Hours of the first packing that are trained on; what is drawn is heard in all packings."""
     decoder_layers: tuple[int, ...] = ()
     """Decoder layers of the student (paper: 2, 4, 8, 16)."""
     layers: tuple[str, ...] = ()
     """Which of the teacher's layers, as numbers with commas between: `0,5`."""
-    objective: tuple[Literal["pl", "kl", "pl+kl"], ...] = ()
-    """Pseudo-labels, the teacher's distribution, or both (paper, table 14)."""
+    objective: tuple[Literal["ce", "kl", "ce+kl"], ...] = ()
+    """Cross-entropy on pseudo-labels, the teacher's distribution, or both (paper, table 14)."""
     temperature: tuple[float, ...] = ()
     """Of the KL loss."""
     chunk_length: tuple[float, ...] = ()
-    """Seconds of chunks of the recipe's own student on the recordings of `long`."""
-    long: tuple[str, ...] = ()
+    """Seconds of chunks of the recipe's own student on the recordings of `long_form_manifest`."""
+    long_form_manifest: tuple[str, ...] = ()
     """Corpora of recordings over 30 s, for `chunk_length`."""
     seeds: tuple[int, ...] = (0,)
     """Seeds that each student is trained with."""
@@ -61,7 +67,7 @@ class AblateSettings:
     """Windows decoded at a time."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of computation of the evaluation."""
     bootstrap_resamples: int = 1000
     """Draws of the bootstrap behind the 95 % intervals."""
@@ -75,7 +81,7 @@ class AblateReport:
 
     output: str
     ablations: tuple[Ablation, ...] = field(default=())
-    trained: int = 0
+    students_trained: int = 0
     """Students, each counted once."""
     failed: tuple[str, ...] = ()
     """What could not be trained, and why; the rest went on without it."""
@@ -86,7 +92,7 @@ class Variant:
     """A value of what is varied, and what it sets."""
 
     value: str
-    sets: Mapping[str, Any]
+    overrides: Mapping[str, Any]
 
 
 def run(settings: AblateSettings, console: Console) -> AblateReport:
@@ -95,114 +101,124 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     Raises `SettingsError` for what cannot be varied and where the labels are not there, `TrainingError` where nothing
     could be trained, and what a stage raises.
     """
-    from whisperstill.distill.validation import hearing_once
+    from whisperstill.distill.validation import shared_encoder_cache
 
-    content = read_content(settings.recipe)
-    given = recipe_of(content, settings.recipe)
-    _check(given, settings)
-    output = settings.output or given.output / "ablations"
-    bench = open_bench(given, settings, output, console)
-    tables = _asked(content, settings)
+    content = read_toml(settings.recipe)
+    recipe = parse_recipe(content, settings.recipe)
+    _check(recipe, settings)
+    output = settings.output or recipe.output / "ablations"
+    runner = open_suite_runner(recipe, settings, output, console)
+    experiments = _build_experiments(content, settings)
     reports: dict[Path, dict[str, Any]] = {}
-    found: list[Ablation] = []
+    ablations: list[Ablation] = []
     failed: list[str] = []
 
-    def student(sets: Mapping[str, Any], seed: int, what: str) -> Path | None:
-        changed = with_values(content, sets, seed, settings.max_steps, given, output, "student")
+    def train_student(overrides: Mapping[str, Any], seed: int, description: str) -> Path | None:
+        recipe_tables = override_recipe(content, overrides, seed, settings.max_steps, recipe, output, "student")
         try:
-            place, reports[place] = trained(changed, settings.recipe)
+            student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe)
         except (StoreError, TrainingError) as error:
-            failed.append(f"{what}, seed {seed}: {error}")
+            failed.append(f"{description}, seed {seed}: {error}")
             console.warn(failed[-1])
             return None
-        return place
+        return student_path
 
-    def keep(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
-        over = tuple(counted(list(rows[0].wer), settings))
-        found[:] = [*(one for one in found if one.name != name), Ablation(name, setting, tuple(rows), over)]
-        content = {"ablations": [to_plain(one) for one in found], "failed": failed}
-        write_whole(output / "ablations.json", json.dumps(content, indent=1) + "\n")
+    def save_ablation(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
+        mean_over = tuple(datasets_in_mean(list(rows[0].wer), settings))
+        ablations[:] = [
+            *(ablation for ablation in ablations if ablation.name != name),
+            Ablation(name, setting, tuple(rows), mean_over),
+        ]
+        content = {"ablations": [to_dict(ablation) for ablation in ablations], "failed": failed}
+        atomic_write(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 
-    total = sum(len(variants) for _, _, variants in tables) * len(settings.seeds)
-    with console.progress("ablations", total, "students") as bar, hearing_once():
-        for name, setting, variants in tables:
-            rows, first = list[AblationRow](), list[Path]()
+    total = sum(len(variants) for _, _, variants in experiments) * len(settings.seeds)
+    with console.progress("ablations", total, "students") as bar, shared_encoder_cache():
+        for name, setting, variants in experiments:
+            rows, first_students = list[AblationRow](), list[Path]()
             for variant in variants:
-                places = {}
+                student_paths = {}
                 for seed in settings.seeds:
-                    if place := student(variant.sets, seed, f"{name} {variant.value}"):
-                        places[seed] = place
+                    if path := train_student(variant.overrides, seed, f"{name} {variant.value}"):
+                        student_paths[seed] = path
                     bar.advance(1, now=f"{name} {variant.value}")
-                if not places:
+                if not student_paths:
                     continue
-                first.append(next(iter(places.values())))
-                rows.append(row(variant.value, places, reports, bench, settings))
-                keep(name, setting, rows)
+                first_students.append(next(iter(student_paths.values())))
+                rows.append(build_row(variant.value, student_paths, reports, runner, settings))
+                save_ablation(name, setting, rows)
             if name == "decoder_layers" and rows:
-                keep(name, setting, timed(rows, first, bench))
-    if settings.chunk_length and (own := student({}, settings.seeds[0], "chunk_length")):
-        rows = [chunked(length, own, bench, settings) for length in settings.chunk_length]
-        keep("chunk_length", "chunk_length of decoding", rows)
-    if failed and not found:
+                save_ablation(name, setting, add_relative_speed(rows, first_students, runner))
+    if settings.chunk_length and (recipe_student := train_student({}, settings.seeds[0], "chunk_length")):
+        rows = [chunk_length_row(length, recipe_student, runner, settings) for length in settings.chunk_length]
+        save_ablation("chunk_length", "chunk_length of decoding", rows)
+    if failed and not ablations:
         raise TrainingError(f"nothing could be trained, the last: {failed[-1]}")
-    from whisperstill.stages.report import write_tables
+    from whisperstill.stages.report import write_markdown
 
-    write_tables(Findings("ablations", {}, ablations=tuple(found)), output / "ablations.md")
-    return AblateReport(str(output), tuple(found), len(reports), tuple(failed))
+    write_markdown(EvalResults("ablations", {}, ablations=tuple(ablations)), output / "ablations.md")
+    return AblateReport(str(output), tuple(ablations), len(reports), tuple(failed))
 
 
-def _asked(content: Mapping[str, Any], settings: AblateSettings) -> list[tuple[str, str, list[Variant]]]:
+def _build_experiments(content: Mapping[str, Any], settings: AblateSettings) -> list[tuple[str, str, list[Variant]]]:
     """(name, setting, its variants); values that are the recipe's own set nothing, so that students are shared."""
 
-    def variants(setting: str, values: Sequence[Any], own: Any = None) -> list[Variant]:
+    def make_variants(setting: str, values: Sequence[Any], default: Any = None) -> list[Variant]:
         verb, _, key = setting.partition(".")
-        given = content.get(verb, {}).get(key, own)
-        return [Variant(_shown(value), {} if value == given else {setting: value}) for value in values]
+        recipe_value = content.get(verb, {}).get(key, default)
+        return [Variant(_format_value(value), {} if value == recipe_value else {setting: value}) for value in values]
 
     weights = {
         key: content.get("train", {}).get(key.partition(".")[2], default)
-        for key, default in (("train.alpha_kl", 0.8), ("train.alpha_pl", 1.0))
+        for key, default in (("train.kl_weight", 0.8), ("train.ce_weight", 1.0))
     }
-    layers = [[int(number) for number in one.split(",")] for one in settings.layers]
-    tables = [
-        ("max_wer", "filter.max_wer", variants("filter.max_wer", settings.max_wer, 10.0)),
-        ("hours", "filter.max_hours", variants("filter.max_hours", settings.hours)),
-        ("decoder_layers", "init.decoder_layers", variants("init.decoder_layers", settings.decoder_layers)),
-        ("layers", "init.layers", [Variant(",".join(map(str, one)), {"init.layers": one}) for one in layers]),
+    layers = [[int(number) for number in layer_list.split(",")] for layer_list in settings.layers]
+    experiments = [
+        ("max_wer", "filter.max_wer", make_variants("filter.max_wer", settings.max_wer, 10.0)),
+        ("subset_hours", "filter.subset_hours", make_variants("filter.subset_hours", settings.subset_hours)),
+        ("decoder_layers", "init.decoder_layers", make_variants("init.decoder_layers", settings.decoder_layers)),
+        (
+            "layers",
+            "init.layers",
+            [Variant(",".join(map(str, layer_ids)), {"init.layers": layer_ids}) for layer_ids in layers],
+        ),
         (
             "objective",
-            "train.alpha_kl, train.alpha_pl",
-            [Variant(one, {} if OBJECTIVES[one] == weights else OBJECTIVES[one]) for one in settings.objective],
+            "train.kl_weight, train.ce_weight",
+            [
+                Variant(objective, {} if OBJECTIVE_WEIGHTS[objective] == weights else OBJECTIVE_WEIGHTS[objective])
+                for objective in settings.objective
+            ],
         ),
-        ("temperature", "train.temperature", variants("train.temperature", settings.temperature, 2.0)),
+        ("temperature", "train.temperature", make_variants("train.temperature", settings.temperature, 2.0)),
     ]
-    return [one for one in tables if one[2]]
+    return [experiment for experiment in experiments if experiment[2]]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _check(given: Recipe, settings: AblateSettings) -> None:
-    stages = {stage.verb for stage in given.stages}
+def _check(recipe: Recipe, settings: AblateSettings) -> None:
+    stages = {stage.verb for stage in recipe.stages}
     problems = []
     missing = [f"[{verb}]" for verb in ("filter", "init", "train", "evaluate") if verb not in stages]
     if missing:
         problems.append(f"{settings.recipe} has no {', '.join(missing)}: ablations train and evaluate")
-    if trouble := labels_missing(given):
-        problems.append(trouble)
-    asked = ("max_wer", "hours", "decoder_layers", "layers", "objective", "temperature", "chunk_length")
-    if not any(getattr(settings, name) for name in asked):
-        flags = ", ".join("--" + one.replace("_", "-") for one in asked)
+    if labels_problem := find_labels_problem(recipe):
+        problems.append(labels_problem)
+    varied_fields = ("max_wer", "subset_hours", "decoder_layers", "layers", "objective", "temperature", "chunk_length")
+    if not any(getattr(settings, name) for name in varied_fields):
+        flags = ", ".join("--" + field_name.replace("_", "-") for field_name in varied_fields)
         problems.append(f"nothing is varied: name at least one of {flags}")
-    if settings.decoder_layers and any(getattr(stage.settings, "layers", None) for stage in given.stages):
+    if settings.decoder_layers and any(getattr(stage.settings, "layers", None) for stage in recipe.stages):
         problems.append(f"{settings.recipe} names init.layers, which says how many there are: vary layers instead")
-    if bool(settings.chunk_length) != bool(settings.long):
-        problems.append("chunk_length and long go together: chunks are of recordings over 30 s")
+    if bool(settings.chunk_length) != bool(settings.long_form_manifest):
+        problems.append("chunk_length and long_form_manifest go together: chunks are of recordings over 30 s")
     if not settings.seeds:
         problems.append("seeds must name at least one")
-    for one in settings.layers:
-        if not all(number.strip().isdigit() for number in one.split(",")):
-            problems.append(f"layers must be numbers with commas between, such as 0,5; got {one!r}")
+    for layer_list in settings.layers:
+        if not all(number.strip().isdigit() for number in layer_list.split(",")):
+            problems.append(f"layers must be numbers with commas between, such as 0,5; got {layer_list!r}")
     if problems:
         raise SettingsError("; ".join(problems))

@@ -1,6 +1,6 @@
 """What a stage may say while it works: the seam between the stages and whatever shows them.
 
-The command line draws a bar; a script or a test passes `Silent()`. Stages know only this protocol.
+The command line draws a bar; a script or a test passes `NullConsole()`. Stages know only this protocol.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Progress(Protocol):
         """`amount` more units are done; `fields` are short figures shown beside the bar (`loss="1.234"`)."""
         ...
 
-    def found(self, amount: float) -> None:
+    def skip(self, amount: float) -> None:
         """`amount` units were done before: they say nothing of the speed."""
         ...
 
@@ -42,17 +42,17 @@ class Console(Protocol):
         ...
 
 
-class NoProgress:
+class NullProgress:
     """A bar that nobody sees."""
 
     def advance(self, amount: float, **fields: str) -> None:
         """Nothing."""
 
-    def found(self, amount: float) -> None:
+    def skip(self, amount: float) -> None:
         """Nothing."""
 
 
-class Silent:
+class NullConsole:
     """A console that says nothing: for use as a library."""
 
     def info(self, message: str) -> None:
@@ -66,4 +66,4 @@ class Silent:
 
     def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
         """A bar that nobody sees."""
-        return nullcontext(NoProgress())
+        return nullcontext(NullProgress())

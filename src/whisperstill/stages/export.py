@@ -7,7 +7,7 @@ from typing import Literal
 from whisperstill.errors import SettingsError
 from whisperstill.stages.console import Console
 
-UNASKED = {"huggingface": "fp32", "delta": "fp32", "ctranslate2": "float32", "whisper.cpp": "f16"}
+DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "f16"}
 """The type that each format is written in unless another one is named."""
 
 
@@ -23,8 +23,8 @@ class ExportSettings:
     """`huggingface` is whole, for transformers and vLLM; `ctranslate2` for faster-whisper; `delta` leaves out what the
     teacher has."""
     dtype: str | None = None
-    """Type of the weights. huggingface: fp32, fp16, bf16; ctranslate2: float32, float16, int8_float32, ...;
-    whisper.cpp: f16, f32 (default: the first of each); delta: fp32."""
+    """Type of the weights. huggingface: float32, float16, bfloat16; ctranslate2: float32, float16, int8_float32, ...;
+    whisper.cpp: f16, f32 (default: the first of each); delta: float32."""
     teacher: str | None = None
     """The delta's teacher, by the name that it is to be found by."""
 
@@ -45,7 +45,7 @@ def run(settings: ExportSettings, console: Console) -> ExportReport:
 
     Raises `SettingsError`, `NotFoundError`, `CheckpointError`, and `MissingExtraError` without CTranslate2.
     """
-    dtype = settings.dtype or UNASKED[settings.format]
+    dtype = settings.dtype or DEFAULT_DTYPES[settings.format]
     if (settings.format == "delta") != (settings.teacher is not None):
         raise SettingsError("--teacher belongs to --format delta, which needs it")
 
@@ -57,24 +57,24 @@ def run(settings: ExportSettings, console: Console) -> ExportReport:
     if settings.format != "whisper.cpp" and output.exists() and not output.is_dir():
         raise SettingsError(f"output must be a directory, but {output} is a file")
     if settings.format == "huggingface":
-        types = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-        if dtype not in types:
-            raise SettingsError(f"expected a type out of {', '.join(types)} for huggingface, got {dtype!r}")
-        written = write_huggingface(load_checkpoint(settings.model, types[dtype]), output) / "model.safetensors"
+        dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+        if dtype not in dtypes:
+            raise SettingsError(f"expected a type out of {', '.join(dtypes)} for huggingface, got {dtype!r}")
+        weights_file = write_huggingface(load_checkpoint(settings.model, dtypes[dtype]), output) / "model.safetensors"
     elif settings.format == "delta":
         assert settings.teacher is not None
-        if dtype != "fp32":
-            raise SettingsError(f"a delta is fp32, so that it is exact, got {dtype!r}")
+        if dtype != "float32":
+            raise SettingsError(f"a delta is float32, so that it is exact, got {dtype!r}")
         student, teacher = load_checkpoint(settings.model), load_checkpoint(settings.teacher)
-        written = write_delta(student, teacher, settings.teacher, output) / "delta.safetensors"
+        weights_file = write_delta(student, teacher, settings.teacher, output) / "delta.safetensors"
     elif settings.format == "ctranslate2":
         from whisperstill.export.ctranslate2 import write_ctranslate2
 
-        written = write_ctranslate2(load_checkpoint(settings.model), output, dtype) / "model.bin"
+        weights_file = write_ctranslate2(load_checkpoint(settings.model), output, dtype) / "model.bin"
     else:
         from whisperstill.export.whispercpp import write_whispercpp
 
-        written = write_whispercpp(load_checkpoint(settings.model), output, dtype)
-    size = written.stat().st_size
-    console.info(f"{written}: {size / 1e6:.1f} MB, {dtype}")
+        weights_file = write_whispercpp(load_checkpoint(settings.model), output, dtype)
+    size = weights_file.stat().st_size
+    console.info(f"{weights_file}: {size / 1e6:.1f} MB, {dtype}")
     return ExportReport(str(output), settings.format, dtype, size)

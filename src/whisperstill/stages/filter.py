@@ -7,24 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.files import write_whole
-from whisperstill.label.draw import NOT_DRAWN, among, drawn
-from whisperstill.label.rules import RULES, RuleSettings, judge
-from whisperstill.label.sweep import COLUMNS, LIMITS, Sweep, cells, markdown
-from whisperstill.label.tally import Tally
-from whisperstill.records.labelled import Judged, Verdict
+from whisperstill.label.counts import LabelCounts
+from whisperstill.label.filter_rules import RULES, RuleSettings, apply_filter
+from whisperstill.label.subset import NOT_IN_SUBSET, restrict_to_subset, select_subset
+from whisperstill.label.threshold_sweep import (
+    TABLE_COLUMNS,
+    WER_LIMITS_PERCENT,
+    ThresholdSweep,
+    table_rows,
+    to_markdown,
+)
+from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
+from whisperstill.stages.cache_key import to_jsonable
 from whisperstill.stages.console import Console
-from whisperstill.stages.fingerprint import jsonable
 
 if TYPE_CHECKING:
-    from whisperstill.label.prediction import Prediction
     from whisperstill.label.store import LabelStore
-    from whisperstill.stages.recipe import Planned
+    from whisperstill.label.wer_prediction import WerPrediction
+    from whisperstill.stages.recipe import RecipeStage
 
-PREDICTED = "predicted_wer"
-"""The rule that needs all labels together, unlike those in `label.rules`."""
-BESIDE = ("max_predicted_wer", "weigh", "max_hours", "proxy")
+PREDICTED_WER_RULE = "predicted_wer"
+"""The rule that needs all labels together, unlike those in `label.filter_rules`."""
+SELECTION_SETTINGS = ("max_predicted_wer", "weight_by_predicted_wer", "subset_hours", "second_opinion")
 """Settings that decide what is kept, beside the rules."""
 
 
@@ -37,15 +43,15 @@ class FilterSettings(RuleSettings):
     output: Path
     """Folder for the verdicts."""
     max_predicted_wer: float | None = None
-    """Most predicted word error rate, in per cent, of utterances that have no reference (see `label.prediction`;
+    """Most predicted word error rate, in per cent, of utterances that have no reference (see `label.wer_prediction`;
     extra `prediction`). Some others must have one, for it to learn from."""
-    weigh: bool = False
+    weight_by_predicted_wer: bool = False
     """Utterances without a reference count in the loss by how right they are predicted to be (1 - predicted word error
     rate); those above `max_predicted_wer` are dropped all the same."""
-    max_hours: float | None = None
+    subset_hours: float | None = None
     """Most hours that may teach: windows of the first packing are drawn by a hash of their names, so that fewer hours
     are a part of more, and what is in them is kept in all packings. For a curve over the amount of data."""
-    proxy: Path | None = None
+    second_opinion: Path | None = None
     """Labels of the same windows by another model (tiny.en, the student): a second opinion for the prediction."""
     tune: Path | None = None
     """A recipe: of several limits on the word error rate the one is taken whose pilot, a short training by the recipe's
@@ -58,7 +64,7 @@ class FilterSettings(RuleSettings):
     """Seeds of the pilots; their mean counts."""
     sweep: bool = False
     """Also show, write and plot what would be left for a range of limits on the word error rate."""
-    sweep_wer: tuple[float, ...] = LIMITS
+    sweep_wer: tuple[float, ...] = WER_LIMITS_PERCENT
     """The limits of the sweep, per cent; those of the paper."""
 
     @property
@@ -83,7 +89,7 @@ class FilterReport:
     wer_kept: float | None
     dropped: dict[str, int]
     """Utterances by the rule that dropped them."""
-    predicted_from: int
+    calibration_utterances: int
     """Utterances with a reference that the prediction was learnt from; 0 without a prediction."""
     correlation: float
     """Of predicted and true word error rate on those, each predicted unseen."""
@@ -94,74 +100,80 @@ class FilterReport:
 
 
 def run(settings: FilterSettings, console: Console) -> FilterReport:
-    """Judge all labels and write `verdicts.parquet` and `filter.json`; with `sweep` also `sweep.{json,md,png}`.
+    """Judge all labels and write `decisions.parquet` and `filter.json`; with `sweep` also `sweep.{json,md,png}`.
 
     Raises `NotFoundError` or `StoreError` when the labels cannot be read, `SettingsError` for a sweep without limits.
     """
+    from whisperstill.label.filter_decisions import DecisionRow, build_decision_rows, write_decisions
     from whisperstill.label.store import open_labels
-    from whisperstill.label.verdicts import Row, rows, write_verdicts
 
     _check(settings)
     store = open_labels(settings.labels)
-    if not store.finished:
+    if not store.is_complete:
         console.warn(f"the labels in {settings.labels} are not finished; filter again once they are")
-    predicted = _prediction(settings, store)
+    prediction = _predict_wer(settings, store)
     pilots = _pilots(settings, console)
     rules = (
         replace(settings.rules, max_wer=min(pilots, key=lambda limit: (pilots[limit], -limit)))
         if pilots
         else settings.rules
     )
-    sweep = Sweep(rules, settings.sweep_wer)
-    everything = Tally()
-    by_reason = {name: Tally() for name in ("", *(name for name, _ in RULES), PREDICTED, NOT_DRAWN)}
-    chosen = None
-    if settings.max_hours is not None:
-        chosen = drawn(_judged(store, rules, predicted, settings), settings.max_hours)
-    written: list[Row] = []
-    for judged in _judged(store, rules, predicted, settings):
+    sweep = ThresholdSweep(rules, settings.sweep_wer)
+    total_counts = LabelCounts()
+    counts_by_rule = {
+        name: LabelCounts() for name in ("", *(name for name, _ in RULES), PREDICTED_WER_RULE, NOT_IN_SUBSET)
+    }
+    subset = None
+    if settings.subset_hours is not None:
+        subset = select_subset(_apply_filters(store, rules, prediction, settings), settings.subset_hours)
+    decision_rows: list[DecisionRow] = []
+    for filtered in _apply_filters(store, rules, prediction, settings):
         if settings.sweep:
-            sweep.add(judged)
-        if chosen is not None:
-            judged = among(judged, chosen)
-        written += rows(judged)
-        for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
-            everything.add(seen, judged.labelled.language)
-            by_reason[verdict.rule].add(seen, judged.labelled.language)
+            sweep.add(filtered)
+        if subset is not None:
+            filtered = restrict_to_subset(filtered, subset)
+        decision_rows += build_decision_rows(filtered)
+        for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
+            total_counts.add(quality, filtered.label.language)
+            counts_by_rule[decision.rule].add(quality, filtered.label.language)
 
-    kept = by_reason.pop("")
-    dropped = {rule: tally for rule, tally in by_reason.items() if tally.utterances}
+    kept_counts = counts_by_rule.pop("")
+    dropped_counts = {rule: counts for rule, counts in counts_by_rule.items() if counts.utterances}
     report = FilterReport(
         output=str(settings.output),
-        utterances=everything.utterances,
-        kept=kept.utterances,
-        hours=everything.seconds / 3600,
-        hours_kept=kept.seconds / 3600,
-        words=everything.words,
-        words_kept=kept.words,
-        wer=everything.wer,
-        wer_kept=kept.wer,
-        dropped={rule: tally.utterances for rule, tally in dropped.items()},
-        predicted_from=predicted.calibrated_on if predicted else 0,
-        correlation=round(predicted.correlation, 3) if predicted else 0.0,
+        utterances=total_counts.utterances,
+        kept=kept_counts.utterances,
+        hours=total_counts.seconds / 3600,
+        hours_kept=kept_counts.seconds / 3600,
+        words=total_counts.words,
+        words_kept=kept_counts.words,
+        wer=total_counts.wer,
+        wer_kept=kept_counts.wer,
+        dropped={rule: counts.utterances for rule, counts in dropped_counts.items()},
+        calibration_utterances=prediction.num_training_utterances if prediction else 0,
+        correlation=round(prediction.correlation, 3) if prediction else 0.0,
         max_wer=rules.max_wer,
         pilots={f"{limit:g}": rate for limit, rate in pilots.items()},
     )
-    figures = {name: value for name, value in jsonable(report).items() if name != "output"}
-    hours = {rule: tally.seconds / 3600 for rule, tally in dropped.items()}
-    asked = jsonable(rules) | {name: jsonable(getattr(settings, name)) for name in BESIDE}
-    summary = {"whisperstill": __version__, "settings": asked, **figures, "dropped_hours": hours}
-    write_verdicts(settings.output, settings.labels, written, summary)
-    _show(everything, {"kept": kept, **{f"dropped: {rule}": tally for rule, tally in dropped.items()}}, console)
+    metrics = {name: value for name, value in to_jsonable(report).items() if name != "output"}
+    hours = {rule: counts.seconds / 3600 for rule, counts in dropped_counts.items()}
+    applied_settings = to_jsonable(rules) | {name: to_jsonable(getattr(settings, name)) for name in SELECTION_SETTINGS}
+    summary = {"whisperstill": __version__, "settings": applied_settings, **metrics, "dropped_hours": hours}
+    write_decisions(settings.output, settings.labels, decision_rows, summary)
+    _print_table(
+        total_counts,
+        {"kept": kept_counts, **{f"dropped: {rule}": counts for rule, counts in dropped_counts.items()}},
+        console,
+    )
     if report.wer is not None and report.wer_kept is not None:
         console.info(f"WER of the labels: {report.wer:.1f} % of all, {report.wer_kept:.1f} % of the kept")
-    if predicted:
+    if prediction:
         console.info(
-            f"word error rates without a reference were predicted from {predicted.calibrated_on} utterances that have "
-            f"one (correlation with the truth {predicted.correlation:.2f})"
+            f"word error rates without a reference were predicted from {prediction.num_training_utterances} utterances "
+            f"that have one (correlation with the truth {prediction.correlation:.2f})"
         )
     if settings.sweep:
-        _write_sweep(settings.output, sweep, console, "" if chosen is None else ", before hours are drawn")
+        _write_sweep(settings.output, sweep, console, "" if subset is None else ", before hours are drawn")
     if not report.kept:
         console.warn("nothing is left to learn from: loosen the rules (the table says which one dropped what)")
     return report
@@ -180,33 +192,39 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         raise SettingsError(
             f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: pilots need it"
         )
-    if stages["label"].place.resolve() != settings.labels.resolve():
-        raise SettingsError(f"{settings.tune} is about the labels in {stages['label'].place}, not in {settings.labels}")
-    vary = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_other_rules(settings, stages["filter"]))
-    place = settings.output.with_name(f"{settings.output.name}-pilots")
-    found = run_sweep(SweepSettings(settings.tune, vary, settings.tune_seeds, settings.tune_steps, place), console)
-    pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in found.rows}
+    if stages["label"].output.resolve() != settings.labels.resolve():
+        raise SettingsError(
+            f"{settings.tune} is about the labels in {stages['label'].output}, not in {settings.labels}"
+        )
+    grid = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_rule_overrides(settings, stages["filter"]))
+    output = settings.output.with_name(f"{settings.output.name}-pilots")
+    sweep_report = run_sweep(
+        SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output), console
+    )
+    pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in sweep_report.rows}
     best = min(pilots, key=lambda limit: (pilots[limit], -limit))
     console.info(f"the pilot with at most {best:g} % word errors in its labels did best ({pilots[best]:.2f} %)")
     return pilots
 
 
-def _other_rules(settings: FilterSettings, asked: "Planned") -> list[str]:
+def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> list[str]:
     """All that decides what is kept but `max_wer`, where it is not the recipe's: pilots are of this filter."""
-    found, problems = [], []
-    for name in (*(field.name for field in fields(RuleSettings)), *BESIDE):
+    overrides, problems = [], []
+    for name in (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS):
         value = getattr(settings, name)
-        if name == "max_wer" or value == getattr(asked.settings, name):
+        if name == "max_wer" or value == getattr(filter_stage.settings, name):
             continue
         if value is None:
             problems.append(name)
         else:
-            found.append(f"filter.{name}=[{json.dumps(str(value.resolve()) if isinstance(value, Path) else value)}]")
+            overrides.append(
+                f"filter.{name}=[{json.dumps(str(value.resolve()) if isinstance(value, Path) else value)}]"
+            )
     if problems:
         raise SettingsError(
             f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
         )
-    return found
+    return overrides
 
 
 def _check(settings: FilterSettings) -> None:
@@ -214,79 +232,85 @@ def _check(settings: FilterSettings) -> None:
     if settings.sweep and not all(limit >= 0 for limit in settings.sweep_wer or (-1,)):
         problems.append(f"sweep_wer must name limits of 0 or more per cent, got {list(settings.sweep_wer)}")
     if settings.max_predicted_wer is None:
-        if settings.weigh:
-            problems.append("weigh needs max_predicted_wer: labels are weighed by their predicted error rate")
-        if settings.proxy is not None:
-            problems.append("proxy needs max_predicted_wer: a second opinion is for the prediction")
+        if settings.weight_by_predicted_wer:
+            problems.append(
+                "weight_by_predicted_wer needs max_predicted_wer: labels are weighed by their predicted error rate"
+            )
+        if settings.second_opinion is not None:
+            problems.append("second_opinion needs max_predicted_wer: a second opinion is for the prediction")
     elif not 0 <= settings.max_predicted_wer <= 100:
         problems.append(f"max_predicted_wer must be 0 to 100 per cent, got {settings.max_predicted_wer:g}")
     if problems:
         raise SettingsError("; ".join(problems))
 
 
-def _prediction(settings: FilterSettings, store: "LabelStore") -> "Prediction | None":
+def _predict_wer(settings: FilterSettings, store: "LabelStore") -> "WerPrediction | None":
     if settings.max_predicted_wer is None:
         return None
-    from whisperstill.label.prediction import predict_store
     from whisperstill.label.store import open_labels
+    from whisperstill.label.wer_prediction import predict_store_wer
 
-    return predict_store(store, open_labels(settings.proxy) if settings.proxy else None)
+    return predict_store_wer(store, open_labels(settings.second_opinion) if settings.second_opinion else None)
 
 
-def _judged(
-    store: "LabelStore", rules: RuleSettings, predicted: "Prediction | None", settings: FilterSettings
-) -> Iterator[Judged]:
+def _apply_filters(
+    store: "LabelStore", rules: RuleSettings, prediction: "WerPrediction | None", settings: FilterSettings
+) -> Iterator[FilteredLabel]:
     """Every window with what the rules and the prediction say of its utterances."""
-    expected = iter(predicted.wer if predicted else ())
-    for labelled in store.labelled():
-        judged = judge(labelled, rules)
-        if predicted:
-            judged = _doubted(judged, settings.max_predicted_wer or 0.0, settings.weigh, expected)
-        yield judged
+    predicted_wers = iter(prediction.wer if prediction else ())
+    for label in store.read_labels():
+        filtered = apply_filter(label, rules)
+        if prediction:
+            filtered = _apply_predicted_wer(
+                filtered, settings.max_predicted_wer or 0.0, settings.weight_by_predicted_wer, predicted_wers
+            )
+        yield filtered
 
 
-def _doubted(judged: Judged, most: float, weigh: bool, expected: Iterator[float]) -> Judged:
-    """The same, without utterances that have no reference and are predicted to be worse than `most`; the others of them
-    weighed, where that is asked for."""
-    verdicts = []
-    for seen, verdict in zip(judged.labelled.evidence, judged.verdicts, strict=True):
-        value = float(next(expected))
-        if verdict.kept and seen.edits is None and value > most:
-            verdict = Verdict(False, PREDICTED, value)
-        elif verdict.kept and seen.edits is None and weigh:
-            verdict = replace(verdict, weight=round(1 - value / 100, 4))
-        verdicts.append(verdict)
-    return replace(judged, verdicts=tuple(verdicts))
+def _apply_predicted_wer(
+    filtered: FilteredLabel, max_predicted_wer: float, weight_by_predicted_wer: bool, predicted_wers: Iterator[float]
+) -> FilteredLabel:
+    """The same, without utterances that have no reference and are predicted to be worse than `max_predicted_wer`; the
+    others of them weighed, where that is asked for."""
+    decisions = []
+    for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
+        predicted_wer = float(next(predicted_wers))
+        if decision.keep and quality.edits is None and predicted_wer > max_predicted_wer:
+            decision = FilterDecision(False, PREDICTED_WER_RULE, predicted_wer)
+        elif decision.keep and quality.edits is None and weight_by_predicted_wer:
+            decision = replace(decision, weight=round(1 - predicted_wer / 100, 4))
+        decisions.append(decision)
+    return replace(filtered, decisions=tuple(decisions))
 
 
-def _show(everything: Tally, parts: dict[str, Tally], console: Console) -> None:
+def _print_table(total_counts: LabelCounts, parts: dict[str, LabelCounts], console: Console) -> None:
     table = [
         [
             name,
-            str(tally.utterances),
-            f"{tally.seconds / 3600:.2f}",
-            f"{100 * tally.seconds / everything.seconds if everything.seconds else 0:.1f}",
-            str(tally.words),
-            "-" if tally.wer is None else f"{tally.wer:.1f}",
+            str(counts.utterances),
+            f"{counts.seconds / 3600:.2f}",
+            f"{100 * counts.seconds / total_counts.seconds if total_counts.seconds else 0:.1f}",
+            str(counts.words),
+            "-" if counts.wer is None else f"{counts.wer:.1f}",
         ]
-        for name, tally in {**parts, "all": everything}.items()
+        for name, counts in {**parts, "all": total_counts}.items()
     ]
-    console.table("what may teach", ["verdict", "utterances", "hours", "% of hours", "words", "WER %"], table)
+    console.table("what may teach", ["decision", "utterances", "hours", "% of hours", "words", "WER %"], table)
 
 
-def _write_sweep(directory: Path, sweep: Sweep, console: Console, when: str) -> None:
-    from whisperstill.label.sweep_plot import plot
+def _write_sweep(directory: Path, sweep: ThresholdSweep, console: Console, title_suffix: str) -> None:
+    from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
 
     points = sweep.points()
-    console.table(f"what would be left{when}", COLUMNS, cells(points))
+    console.table(f"what would be left{title_suffix}", TABLE_COLUMNS, table_rows(points))
     content = {
         "whisperstill": __version__,
-        "settings": jsonable(sweep.settings),
-        "points": [jsonable(point) for point in points],
+        "settings": to_jsonable(sweep.settings),
+        "points": [to_jsonable(point) for point in points],
     }
-    write_whole(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
-    write_whole(directory / "sweep.md", markdown(points))
+    atomic_write(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
+    atomic_write(directory / "sweep.md", to_markdown(points))
     try:
-        plot(points, directory / "sweep.png")
+        plot_threshold_sweep(points, directory / "sweep.png")
     except MissingExtraError as error:
         console.warn(str(error))

@@ -21,11 +21,11 @@ class InitSettings:
     """Directory the student is written to, in Hugging Face's format."""
     decoder_layers: int = 2
     """Decoder layers the student keeps, spaced as far apart as can be; 2 is the paper's choice for English."""
-    selection: Literal["spaced", "importance", "merged"] = "spaced"
+    layer_selection: Literal["spaced", "importance", "merged"] = "spaced"
     """How layers are chosen: as far apart as can be (the paper); by how much each changes what it is handed, measured
     on `labels`; or merged, the mean weights of as many equal groups of layers."""
     labels: Path | None = None
-    """A label store of the teacher, for `selection importance`."""
+    """A label store of the teacher, for `layer_selection importance`."""
     layers: tuple[int, ...] | None = None
     """Which of the teacher's decoder layers exactly, counted from 0; overrides `decoder_layers`."""
     language: str | None = None
@@ -52,7 +52,7 @@ class InitReport:
     """Token embedding, the same in both."""
     sha256: str
     """Identity of the student's weights."""
-    made: bool
+    created: bool
     """False when this very student was there already."""
 
     @property
@@ -76,26 +76,26 @@ def run(settings: InitSettings, console: Console) -> InitReport:
     if output.exists() and not output.is_dir():
         raise SettingsError(f"output must be a directory, but {output} is a file")
 
-    from whisperstill.model.checkpoints import holds, load_checkpoint, unfinished, write_huggingface
-    from whisperstill.model.student import check_layers, choose_layers, make_student
+    from whisperstill.model.checkpoints import contains_checkpoint, is_unfinished, load_checkpoint, write_huggingface
+    from whisperstill.model.student_init import check_layers, make_student, select_spaced_layers
 
     teacher = load_checkpoint(settings.teacher)
     depth = teacher.dims.decoder_layers
     if settings.layers is not None:
         layers = check_layers(depth, settings.layers)
-    elif settings.selection == "importance":
-        layers = _by_importance(settings, teacher, console)
+    elif settings.layer_selection == "importance":
+        layers = _layers_by_importance(settings, teacher, console)
     else:
-        layers = choose_layers(depth, settings.decoder_layers)
-        if settings.selection == "merged":  # equal groups, each from its first layer on
+        layers = select_spaced_layers(depth, settings.decoder_layers)
+        if settings.layer_selection == "merged":  # equal groups, each from its first layer on
             layers = tuple(index * depth // len(layers) for index in range(len(layers)))
     _check_language(settings.language, teacher.dims.multilingual, teacher.tokenizer_json)
-    student = make_student(teacher, layers, settings.language, merged=settings.selection == "merged")
+    student = make_student(teacher, layers, settings.language, merge_layers=settings.layer_selection == "merged")
 
-    made = not (output.is_dir() and holds(output, student))
-    if made:
-        occupied = output.is_dir() and any(output.iterdir()) and not unfinished(output)
-        if occupied and not settings.overwrite:
+    created = not (output.is_dir() and contains_checkpoint(output, student))
+    if created:
+        is_occupied = output.is_dir() and any(output.iterdir()) and not is_unfinished(output)
+        if is_occupied and not settings.overwrite:
             raise SettingsError(
                 f"{output} holds something else than this student; name another output, or pass --overwrite"
             )
@@ -104,74 +104,79 @@ def run(settings: InitSettings, console: Console) -> InitReport:
     else:
         console.info(f"{output} holds this student already: nothing to do")
 
-    before, after = teacher.parameters, student.parameters
+    teacher_counts, student_counts = teacher.parameter_counts, student.parameter_counts
     report = InitReport(
         teacher=teacher.source,
         output=str(output),
         layers=layers,
-        teacher_encoder=before.encoder,
-        teacher_decoder=before.decoder,
-        student_encoder=after.encoder,
-        student_decoder=after.decoder,
-        embedding=after.embedding,
+        teacher_encoder=teacher_counts.encoder,
+        teacher_decoder=teacher_counts.decoder,
+        student_encoder=student_counts.encoder,
+        student_decoder=student_counts.decoder,
+        embedding=student_counts.embedding,
         sha256=student.sha256,
-        made=made,
+        created=created,
     )
-    _show(report, depth, console)
+    _print_parameters(report, depth, console)
     return report
 
 
-def _by_importance(settings: InitSettings, teacher: "Checkpoint", console: Console) -> tuple[int, ...]:
+def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console: Console) -> tuple[int, ...]:
     """Layers by what they do along the teacher's own labels."""
     if settings.labels is None:
-        raise SettingsError("selection importance needs --labels: a label store of this teacher")
+        raise SettingsError("layer_selection importance needs --labels: a label store of this teacher")
 
-    from whisperstill.distill.examples import Drawing, examples
-    from whisperstill.distill.importance import influence
-    from whisperstill.distill.source import BatchSource
+    from whisperstill.distill.data_loader import DataLoader
+    from whisperstill.distill.dataset import ExampleOptions, build_examples
+    from whisperstill.distill.layer_importance import layer_importance
     from whisperstill.label.store import open_labels
-    from whisperstill.model.student import most_influential
+    from whisperstill.model.student_init import select_important_layers
     from whisperstill.model.whisper import Whisper
     from whisperstill.text.vocabulary import Vocabulary
 
     store = open_labels(settings.labels)
-    made_by = store.manifest["teacher"]
-    assert isinstance(made_by, dict)
-    if made_by["sha256"] != teacher.sha256:
+    label_teacher = store.manifest["teacher"]
+    assert isinstance(label_teacher, dict)
+    if label_teacher["sha256"] != teacher.sha256:
         raise SettingsError(
-            f"the labels in {settings.labels} are not {settings.teacher}'s ({made_by['source']}): label with it first"
+            f"the labels in {settings.labels} are not {settings.teacher}'s ({label_teacher['source']}): "
+            "label with it first"
         )
     network = Whisper.from_state(teacher.dims, teacher.state)
-    vocabulary = Vocabulary.of(teacher.dims.vocab)
-    kept = store.settings["states"] != "none"
-    source = BatchSource(store, network, vocabulary, Drawing(), "live", 1.0, kept, False)
-    found = influence(network, source, examples(store.labelled(), None, vocabulary.end_of_text))
-    rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(found)]
+    vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
+    has_encoder_states = store.settings["encoder_states"] != "none"
+    data_loader = DataLoader(store, network, vocabulary, ExampleOptions(), "online", 1.0, has_encoder_states, False)
+    importances = layer_importance(
+        network, data_loader, build_examples(store.read_labels(), None, vocabulary.end_of_text)
+    )
+    rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(importances)]
     console.table("how much each decoder layer changes", ("layer", "influence"), rows)
-    return most_influential(found, settings.decoder_layers)
+    return select_important_layers(importances, settings.decoder_layers)
 
 
 def _check_language(language: str | None, multilingual: bool, tokenizer_json: bytes) -> None:
     if language is None:
         return
-    from whisperstill.model.checkpoints import special_tokens
+    from whisperstill.model.checkpoints import read_special_tokens
 
     if not multilingual:
         raise SettingsError(f"language cannot be chosen for an English model, got {language}; leave it out")
-    known = special_tokens(tokenizer_json).languages
-    if language not in known:
-        raise SettingsError(f"language must be one of the teacher's ({', '.join(sorted(known))}), got {language}")
+    known_languages = read_special_tokens(tokenizer_json).languages
+    if language not in known_languages:
+        raise SettingsError(
+            f"language must be one of the teacher's ({', '.join(sorted(known_languages))}), got {language}"
+        )
 
 
-def _show(report: InitReport, depth: int, console: Console) -> None:
-    def millions(count: int) -> str:
+def _print_parameters(report: InitReport, depth: int, console: Console) -> None:
+    def format_millions(count: int) -> str:
         return f"{count / 1e6:.1f}"
 
     rows = [
-        ("encoder", millions(report.teacher_encoder), millions(report.student_encoder)),
-        ("decoder", millions(report.teacher_decoder), millions(report.student_decoder)),
-        ("embedding", millions(report.embedding), millions(report.embedding)),
-        ("together", millions(report.teacher_parameters), millions(report.student_parameters)),
+        ("encoder", format_millions(report.teacher_encoder), format_millions(report.student_encoder)),
+        ("decoder", format_millions(report.teacher_decoder), format_millions(report.student_decoder)),
+        ("embedding", format_millions(report.embedding), format_millions(report.embedding)),
+        ("together", format_millions(report.teacher_parameters), format_millions(report.student_parameters)),
         ("decoder layers", str(depth), ", ".join(map(str, report.layers))),
     ]
     console.table("parameters, millions", ("", f"teacher {report.teacher}", "student"), rows)

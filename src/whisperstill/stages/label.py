@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import CorpusError, SettingsError
-from whisperstill.files import write_whole
 from whisperstill.records import Skipped, Utterance, Window
-from whisperstill.remote import is_remote
+from whisperstill.remote_files import is_remote
 from whisperstill.stages.console import Console
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class LabelSettings:
     """Language of all audio (ISO 639-1); default: the corpus's, else detected window by window."""
     timestamps: bool = False
     """Let the teacher decode with timestamps."""
-    transcripts: Literal["teacher", "corpus"] = "teacher"
-    """Whose words the labels are. `corpus`: the teacher reads the corpus's own and says how probable they are; with
+    label_source: Literal["teacher", "reference"] = "teacher"
+    """Whose words the labels are. `reference`: the teacher reads the corpus's own and says how probable they are; with
     capitals and punctuation they teach best."""
-    top: int = 32
+    top_k: int = 32
     """Largest logits kept per token, for the KL loss; 0 keeps none."""
-    states: Literal["none", "fp32", "bf16", "int8"] = "none"
+    encoder_states: Literal["none", "float32", "bfloat16", "int8"] = "none"
     """Keep the encoder's states (and the decoder's last hidden states), so that training needs no encoder."""
-    packings: int = 1
+    packing_variants: int = 1
     """Ways of packing the same utterances into windows: 1 is recording order, more are reshuffled views."""
-    max_window: float = 30.0
+    max_packed_seconds: float = 30.0
     """Most seconds of audio packed into a window."""
-    min_window: float | None = None
-    """Reshuffled views fill each window to a length drawn between this and `max_window` seconds: short clips occur
+    min_packed_seconds: float | None = None
+    """Reshuffled views fill each window to a length drawn between this and `max_packed_seconds`: short clips occur
     too. Default: all windows are filled as far as they can be."""
     batch_size: int = 16
     """Windows decoded at a time."""
@@ -56,8 +56,8 @@ class LabelSettings:
     """Most tokens of one window."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of computation; `auto` takes bf16 where the hardware multiplies it fast."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of computation; `auto` takes bfloat16 where the hardware multiplies it fast."""
     seed: int = 0
     """Seed of the reshuffled packings."""
     workers: int = 0
@@ -87,60 +87,64 @@ class LabelReport:
     problems: tuple[Skipped, ...]
 
 
-def _read_from(window: Window, settings: LabelSettings) -> str:
+def _label_inputs(window: Window, settings: LabelSettings) -> str:
     """What a window's labels come from: its sound, and its transcripts where those are read."""
-    texts = [one.text for one in window.utterances] if settings.transcripts == "corpus" else []
+    texts = [utterance.text for utterance in window.utterances] if settings.label_source == "reference" else []
     return "\n".join([window.id, *map(str, texts)])
 
 
-def _usable(
+def _split_usable(
     source: str, utterances: tuple[Utterance, ...], settings: LabelSettings, vocabulary: "Vocabulary"
 ) -> tuple[tuple[Utterance, ...], list[Skipped]]:
     """What the teacher can label of a corpus, and why not the rest."""
     from whisperstill.text.languages import language_code
 
-    def against(one: Utterance) -> str | None:
-        if settings.transcripts == "corpus" and not (one.text and one.audio.duration <= settings.max_window):
-            return f"no transcript to read, or longer than {settings.max_window:g} s"
+    def rejection_reason(utterance: Utterance) -> str | None:
+        if settings.label_source == "reference" and not (
+            utterance.text and utterance.audio.duration <= settings.max_packed_seconds
+        ):
+            return f"no transcript to read, or longer than {settings.max_packed_seconds:g} s"
         try:
-            known = one.language is None or language_code(one.language) in (vocabulary.languages or ("en",))
+            language_is_known = utterance.language is None or language_code(utterance.language) in (
+                vocabulary.languages or ("en",)
+            )
         except SettingsError:
-            known = False
-        return None if known else f"the teacher does not know its language, {one.language}"
+            language_is_known = False
+        return None if language_is_known else f"the teacher does not know its language, {utterance.language}"
 
-    reasons = [(one, against(one)) for one in utterances]
+    reasons = [(utterance, rejection_reason(utterance)) for utterance in utterances]
     return (
-        tuple(one for one, reason in reasons if reason is None),
-        [Skipped(f"{source}: {one.id}", reason) for one, reason in reasons if reason is not None],
+        tuple(utterance for utterance, reason in reasons if reason is None),
+        [Skipped(f"{source}: {utterance.id}", reason) for utterance, reason in reasons if reason is not None],
     )
 
 
-def _name_among(names: set[str], name: str, source: str) -> str:
+def _unique_corpus_name(used_names: set[str], name: str, source: str) -> str:
     """A corpus's name, with those of the folders above it until no corpus before it is called so."""
     folders = [part for part in source.replace("\\", "/").split("/")[:-1] if part not in ("", ".", "..")]
     if folders and folders[-1] == name:
         folders.pop()
     for folder in reversed(folders):
-        if name not in names:
+        if name not in used_names:
             return name
         name = f"{folder}-{name}"
-    if name in names:
+    if name in used_names:
         raise SettingsError(
             f"two corpora are called {name}, the second is {source}: name each once, or rename a folder"
         )
     return name
 
 
-def _heard_now(skipped: list[dict[str, str]], windows: Sequence[Window]) -> bool:
+def _skipped_are_readable(skipped: list[dict[str, str]], windows: Sequence[Window]) -> bool:
     """Whether anything that a finished shard had to leave out can be heard by now (a disk is back, a server up)."""
-    from whisperstill.corpus.waveform import utterance_waveform
+    from whisperstill.corpus.waveform import load_utterance_waveform
     from whisperstill.errors import AudioError
 
-    gone = {entry["source"] for entry in skipped}
-    for utterance in (one for window in windows for one in window.utterances) if gone else ():
-        if f"{utterance.corpus}/{utterance.id}" in gone:
+    skipped_sources = {entry["source"] for entry in skipped}
+    for utterance in (candidate for window in windows for candidate in window.utterances) if skipped_sources else ():
+        if f"{utterance.corpus}/{utterance.id}" in skipped_sources:
             try:
-                utterance_waveform(utterance)
+                load_utterance_waveform(utterance)
             except AudioError:
                 continue
             return True
@@ -155,140 +159,158 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     import torch
 
     from whisperstill.corpus import read_corpus
-    from whisperstill.corpus.long import split_long
+    from whisperstill.corpus.long_recordings import split_long
     from whisperstill.corpus.packing import pack
-    from whisperstill.label.labeller import Labeller, Planned, Work
     from whisperstill.label.ray_workers import label_with_ray
-    from whisperstill.label.store import MANIFEST, StoreWriter, open_labels, plan_hash
+    from whisperstill.label.shard_writer import LabelJob, ShardSpec, ShardWriter
+    from whisperstill.label.store import MANIFEST, LabelStoreWriter, hash_windows, open_labels
     from whisperstill.model.checkpoints import load_checkpoint
     from whisperstill.model.device import choose_device, choose_dtype
-    from whisperstill.records.edits import NO_EDITS
+    from whisperstill.records.edit_counts import NO_EDITS
     from whisperstill.text.vocabulary import Vocabulary
 
     _check(settings)
     checkpoint = load_checkpoint(settings.teacher)
     problems: list[Skipped] = []
     shards: list[list[Window]] = []
-    views: set[tuple[Utterance, ...]] = set()
-    names: set[str] = set()
+    packed_sets: set[tuple[Utterance, ...]] = set()
+    corpus_names: set[str] = set()
     for source in settings.manifest:
         corpus = read_corpus(source, layout=settings.layout, language=settings.language)
         problems += corpus.skipped
-        usable, unusable = _usable(source, corpus.utterances, settings, Vocabulary.of(checkpoint.dims.vocab))
+        usable, unusable = _split_usable(
+            source, corpus.utterances, settings, Vocabulary.from_size(checkpoint.dims.vocab_size)
+        )
         problems += unusable
-        if (name := _name_among(names, corpus.name, source)) != corpus.name:
-            usable = tuple(replace(one, corpus=name) for one in usable)
-        names.add(name)
-        utterances, notes = split_long(usable, settings.max_window)
+        if (name := _unique_corpus_name(corpus_names, corpus.name, source)) != corpus.name:
+            usable = tuple(replace(utterance, corpus=name) for utterance in usable)
+        corpus_names.add(name)
+        utterances, notes = split_long(usable, settings.max_packed_seconds)
         problems += notes
-        for packing in range(settings.packings):
+        for variant in range(settings.packing_variants):
             packed = pack(
                 utterances,
-                max_seconds=settings.max_window,
-                min_seconds=settings.min_window,
-                packing=packing,
+                max_seconds=settings.max_packed_seconds,
+                min_seconds=settings.min_packed_seconds,
+                packing_variant=variant,
                 seed=settings.seed,
             )
             # A reshuffled view that happens to be one of the views before would only be heard twice.
-            windows = [window for window in packed if window.utterances not in views]
-            views.update(window.utterances for window in windows)
-            size = settings.shard_windows
-            shards += [windows[at : at + size] for at in range(0, len(windows), size)]
-    planned = sum(len(shard) for shard in shards)
-    if not planned:
+            windows = [window for window in packed if window.utterances not in packed_sets]
+            packed_sets.update(window.utterances for window in windows)
+            shard_size = settings.shard_windows
+            shards += [windows[start : start + shard_size] for start in range(0, len(windows), shard_size)]
+    num_windows = sum(len(shard) for shard in shards)
+    if not num_windows:
         raise CorpusError(f"nothing is left to label: {problems[0].source}: {problems[0].reason}, and so on")
     hours = sum(window.duration for shard in shards for window in shard) / 3600
-    console.info(f"{planned} windows, {hours:.2f} h of audio, {len(problems)} skipped")
+    console.info(f"{num_windows} windows, {hours:.2f} h of audio, {len(problems)} skipped")
 
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    decisive = {
+    identity_settings = {
         name: value
         for name, value in asdict(settings).items()
         if name
-        not in ("output", "manifest", "teacher", "device", "strict", "dtype", "packings", "workers", "ray_address")
+        not in (
+            "output",
+            "manifest",
+            "teacher",
+            "device",
+            "strict",
+            "dtype",
+            "packing_variants",
+            "workers",
+            "ray_address",
+        )
     }
-    if settings.transcripts == "teacher":
-        del decisive["transcripts"]  # as in stores that were made before there was a choice
     if (settings.output / MANIFEST).exists():  # it decides rounding alone, and out of memory one has to go on with less
-        decisive["batch_size"] = open_labels(settings.output).settings.get("batch_size", settings.batch_size)
+        identity_settings["batch_size"] = open_labels(settings.output).settings.get("batch_size", settings.batch_size)
     header: dict[str, object] = {
-        "settings": {**decisive, "dtype": str(dtype).removeprefix("torch.")},
+        "settings": {**identity_settings, "dtype": str(dtype).removeprefix("torch.")},
         "teacher": {
             "source": checkpoint.source,
             "sha256": checkpoint.sha256,
             "encoder_sha256": checkpoint.encoder_sha256,
-            "vocab": checkpoint.dims.vocab,
+            "vocab": checkpoint.dims.vocab_size,
             "width": checkpoint.dims.width,
         },
     }
-    plan = {
-        name: Planned(name, shard, plan_hash(_read_from(window, settings) for window in shard))
+    shard_specs = {
+        name: ShardSpec(name, shard, hash_windows(_label_inputs(window, settings) for window in shard))
         for name, shard in ((f"{index:05d}", shard) for index, shard in enumerate(shards))
     }
-    writer = StoreWriter(settings.output, header, {name: one.plan for name, one in plan.items()})
-    skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
-    write_whole(settings.output / "skipped.jsonl", skipped)
+    store_writer = LabelStoreWriter(
+        settings.output, header, {name: spec.windows_hash for name, spec in shard_specs.items()}
+    )
+    skipped_jsonl = "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
+    atomic_write(settings.output / "skipped.jsonl", skipped_jsonl)
 
-    done = {name: shard for name, shard in writer.finished.items() if not _heard_now(shard.skipped, plan[name].windows)}
-    todo = [one for name, one in plan.items() if name not in done]
-    work = Work(
+    finished_shards = {
+        name: shard
+        for name, shard in store_writer.finished_shards.items()
+        if not _skipped_are_readable(shard.skipped, shard_specs[name].windows)
+    }
+    pending_shards = [spec for name, spec in shard_specs.items() if name not in finished_shards]
+    job = LabelJob(
         teacher=settings.teacher,
         device=device,
         dtype=dtype,
         timestamps=settings.timestamps,
-        reads=settings.transcripts == "corpus",
+        use_references=settings.label_source == "reference",
         batch_size=settings.batch_size,
-        top=settings.top,
-        states=settings.states,
+        top_k=settings.top_k,
+        states_dtype=settings.encoder_states,
         max_new_tokens=settings.max_new_tokens,
         output=settings.output.absolute(),
     )
-    begun = time.monotonic()
-    seconds, encoded = 0.0, 0
-    with console.progress("labelling", sum(w.duration for one in todo for w in one.windows) / 3600, "h") as bar:
+    start_time = time.monotonic()
+    seconds, encoder_windows = 0.0, 0
+    with console.progress(
+        "labelling", sum(window.duration for spec in pending_shards for window in spec.windows) / 3600, "h"
+    ) as bar:
         if settings.workers:
             threads = max(1, torch.get_num_threads() // settings.workers)
-            for shard in label_with_ray(work, todo, settings.workers, settings.ray_address, threads):
-                writer.add(shard)
+            for shard in label_with_ray(job, pending_shards, settings.workers, settings.ray_address, threads):
+                store_writer.add_shard(shard)
                 bar.advance(shard.hours)
-                seconds, encoded = seconds + shard.hours * 3600, encoded + shard.windows
-        elif todo:
-            labeller = Labeller(work)
-            for one in todo:
-                shard = labeller.label(one, lambda done_seconds: bar.advance(done_seconds / 3600))
-                writer.add(shard)
+                seconds, encoder_windows = seconds + shard.hours * 3600, encoder_windows + shard.num_windows
+        elif pending_shards:
+            shard_writer = ShardWriter(job)
+            for spec in pending_shards:
+                shard = shard_writer.write_shard(spec, lambda done_seconds: bar.advance(done_seconds / 3600))
+                store_writer.add_shard(shard)
                 seconds += shard.hours * 3600
-            encoded = labeller.teacher.windows_encoded
-    took = time.monotonic() - begun
+            encoder_windows = shard_writer.teacher.windows_encoded
+    elapsed_seconds = time.monotonic() - start_time
 
     store = open_labels(settings.output)
     problems += [Skipped(**entry) for shard in store.shards for entry in shard.skipped]
     edits = NO_EDITS
-    for labelled in store.labelled():
-        for seen in labelled.evidence:
-            edits = edits + (seen.edits or NO_EDITS)
+    for label in store.read_labels():
+        for quality in label.quality:
+            edits = edits + (quality.edits or NO_EDITS)
     report = LabelReport(
         output=str(settings.output),
-        windows=sum(shard.windows for shard in store.shards),
+        windows=sum(shard.num_windows for shard in store.shards),
         hours=sum(shard.hours for shard in store.shards),
-        encoder_windows=encoded,
-        resumed_windows=sum(shard.windows for shard in done.values()),
-        seconds=took,
-        speed=seconds / took if todo else 0.0,
-        wer=100 * edits.rate if edits.reference else None,
+        encoder_windows=encoder_windows,
+        resumed_windows=sum(shard.num_windows for shard in finished_shards.values()),
+        seconds=elapsed_seconds,
+        speed=seconds / elapsed_seconds if pending_shards else 0.0,
+        wer=100 * edits.error_rate if edits.reference_length else None,
         problems=tuple(problems),
     )
-    write_whole(settings.output / "report.json", json.dumps(asdict(report), indent=1))
-    against = "" if report.wer is None else f", WER against the references {report.wer:.1f} %"
+    atomic_write(settings.output / "report.json", json.dumps(asdict(report), indent=1))
+    wer_note = "" if report.wer is None else f", WER against the references {report.wer:.1f} %"
     console.info(
         f"labelled {report.windows} windows, {report.hours:.2f} h ({report.resumed_windows} were finished before, "
-        f"{report.speed:.0f}x real time){against}"
+        f"{report.speed:.0f}x real time){wer_note}"
     )
     if problems:
         console.warn(f"{len(problems)} skipped, listed in {settings.output / 'skipped.jsonl'}")
-        skipped = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)
-        write_whole(settings.output / "skipped.jsonl", skipped)
+        skipped_jsonl = "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
+        atomic_write(settings.output / "skipped.jsonl", skipped_jsonl)
     return report
 
 
@@ -298,24 +320,29 @@ def _check(settings: LabelSettings) -> None:
         problems.append("torchrun is for train alone: label with several processes by --workers")
     if not settings.manifest:
         problems.append("manifest must name at least one corpus")
-    named = [
+    resolved_sources = [
         source if is_remote(source) or source.startswith("hf:") else os.path.realpath(source)
         for source in settings.manifest
     ]
-    if len(set(named)) < len(named):
-        twice = next(source for at, source in enumerate(named) if source in named[:at])
-        problems.append(f"manifest names {twice} twice: each corpus is labelled once")
-    if not 0 < settings.max_window <= 30:
-        problems.append(f"max_window must be above 0 and at most 30 seconds, got {settings.max_window:g}")
-    if settings.min_window is not None and not 0 <= settings.min_window <= settings.max_window:
-        problems.append(f"min_window must be 0 to max_window ({settings.max_window:g}), got {settings.min_window:g}")
-    if settings.timestamps and settings.transcripts == "corpus":
-        problems.append("timestamps are the teacher's: there are none with transcripts corpus")
-    if settings.top < 0:
-        problems.append(f"top must be at least 0, got {settings.top}")
+    if len(set(resolved_sources)) < len(resolved_sources):
+        duplicate = next(source for index, source in enumerate(resolved_sources) if source in resolved_sources[:index])
+        problems.append(f"manifest names {duplicate} twice: each corpus is labelled once")
+    if not 0 < settings.max_packed_seconds <= 30:
+        problems.append(
+            f"max_packed_seconds must be above 0 and at most 30 seconds, got {settings.max_packed_seconds:g}"
+        )
+    if settings.min_packed_seconds is not None and not 0 <= settings.min_packed_seconds <= settings.max_packed_seconds:
+        problems.append(
+            f"min_packed_seconds must be 0 to max_packed_seconds ({settings.max_packed_seconds:g}), "
+            f"got {settings.min_packed_seconds:g}"
+        )
+    if settings.timestamps and settings.label_source == "reference":
+        problems.append("timestamps are the teacher's: there are none with label_source reference")
+    if settings.top_k < 0:
+        problems.append(f"top_k must be at least 0, got {settings.top_k}")
     if settings.workers < 0:
         problems.append(f"workers must be at least 0, got {settings.workers}")
-    for name in ("packings", "batch_size", "shard_windows", "max_new_tokens"):
+    for name in ("packing_variants", "batch_size", "shard_windows", "max_new_tokens"):
         if getattr(settings, name) < 1:
             problems.append(f"{name} must be at least 1, got {getattr(settings, name)}")
     if problems:

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from whisperstill.errors import NotFoundError, SettingsError
-from whisperstill.stages.typed import expanded, fill, placed
+from whisperstill.stages.toml_settings import build_settings, expand_env, resolve_path
 
-ORDER = ("label", "filter", "init", "train", "evaluate", "transcribe")
-PLACES = {
+STAGE_ORDER = ("label", "filter", "init", "train", "evaluate", "transcribe")
+STAGE_FOLDERS = {
     "label": "labels",
     "filter": "filtered",
     "init": "student-init",
@@ -44,12 +44,12 @@ PLACES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class RecipeStage:
     """A stage of a recipe with its settings."""
 
     verb: str
     settings: Any
-    place: Path
+    output: Path
     """Where its output goes."""
 
 
@@ -62,15 +62,15 @@ class Recipe:
     """Root of everything that is made."""
     folder: Path
     """Where the recipe lies."""
-    stages: tuple[Planned, ...]
+    stages: tuple[RecipeStage, ...]
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads and checks a recipe. Raises what `read_content` and `recipe_of` raise."""
-    return recipe_of(read_content(path), path)
+    """Reads and checks a recipe. Raises what `read_toml` and `parse_recipe` raise."""
+    return parse_recipe(read_toml(path), path)
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """A recipe's tables as they stand. Raises `NotFoundError` without such a file, `SettingsError` if it is no TOML."""
     if not path.is_file():
         raise NotFoundError(
@@ -82,85 +82,95 @@ def read_content(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is no TOML file: {error}") from error
 
 
-def recipe_of(content: Mapping[str, Any], path: Path) -> Recipe:
+def parse_recipe(content: Mapping[str, Any], path: Path) -> Recipe:
     """The recipe of these tables, which stand in `path`.
 
     Raises `SettingsError`, which names all problems at once, when a key is unknown, missing or of another type.
     """
     problems: list[str] = []
-    known = ("name", "output", *ORDER)
-    problems += [f"knows no key {key!r} (it knows {', '.join(known)})" for key in content if key not in known]
+    known_keys = ("name", "output", *STAGE_ORDER)
+    problems += [f"knows no key {key!r} (it knows {', '.join(known_keys)})" for key in content if key not in known_keys]
     for key in ("name", "output"):
         if not isinstance(content.get(key, ""), str):
             problems.append(f"{key}: expected a string, got {content[key]!r}")
-    for verb in ORDER:
+    for verb in STAGE_ORDER:
         if verb in content and not isinstance(content[verb], dict):
             problems.append(f"{verb}: expected a table [{verb}], got {content[verb]!r}")
-    if not any(verb in content for verb in ORDER):
-        problems.append(f"has no stage; expected at least one of the tables {', '.join(ORDER)}")
+    if not any(verb in content for verb in STAGE_ORDER):
+        problems.append(f"has no stage; expected at least one of the tables {', '.join(STAGE_ORDER)}")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
 
     name = str(content.get("name", path.stem))
     output = Path(str(content.get("output", f"runs/{name}")))
     stages = tuple(
-        planned for verb in ORDER if verb in content and (planned := plan(verb, content, output, path.parent, problems))
+        stage
+        for verb in STAGE_ORDER
+        if verb in content and (stage := build_stage(verb, content, output, path.parent, problems))
     )
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
     return Recipe(name=name, output=output, folder=path.parent, stages=stages)
 
 
-def plan(verb: str, content: Mapping[str, Any], output: Path, folder: Path, problems: list[str]) -> Planned | None:
+def build_stage(
+    verb: str, content: Mapping[str, Any], output: Path, folder: Path, problems: list[str]
+) -> RecipeStage | None:
     """One stage with what the recipe says and what it takes from the stages before it."""
-    settings_type = settings_of(verb)
-    names = {field.name for field in dataclasses.fields(settings_type)}
-    given = {key: value for key, value in chained(verb, content, output, folder).items() if key in names}
+    settings_type = settings_type_of(verb)
+    field_names = {field.name for field in dataclasses.fields(settings_type)}
+    defaults = {
+        key: value for key, value in default_inputs(verb, content, output, folder).items() if key in field_names
+    }
     hints = get_type_hints(settings_type)
-    for key, value in given.items():
+    for key, value in defaults.items():
         if isinstance(value, list) and get_origin(hints[key]) is not tuple:
-            given[key] = value[-1]
+            defaults[key] = value[-1]
     try:
-        settings = fill(settings_type, given | content[verb], f"[{verb}]", folder, problems)
+        settings = build_settings(settings_type, defaults | content[verb], f"[{verb}]", folder, problems)
     except SettingsError as error:
         problems.append(f"[{verb}] {error}")
         return None
     if settings is None:
         return None
-    place = getattr(settings, "output", None) or getattr(settings, "output_dir", None)
-    return Planned(verb=verb, settings=settings, place=Path(place) if place else output / PLACES[verb])
+    stage_output = getattr(settings, "output", None) or getattr(settings, "output_dir", None)
+    return RecipeStage(
+        verb=verb, settings=settings, output=Path(stage_output) if stage_output else output / STAGE_FOLDERS[verb]
+    )
 
 
-def settings_of(verb: str) -> type[Any]:
+def settings_type_of(verb: str) -> type[Any]:
     """The settings dataclass of a stage."""
     module = import_module(f"whisperstill.stages.{verb}")
-    found: type[Any] = getattr(module, f"{verb.capitalize()}Settings")
-    return found
+    settings_class: type[Any] = getattr(module, f"{verb.capitalize()}Settings")
+    return settings_class
 
 
-def chained(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
+def default_inputs(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
     """What a stage takes from the stages before it, where the recipe does not say otherwise."""
 
-    def left_by(earlier: str) -> Path | None:
+    def output_of(upstream_verb: str) -> Path | None:
         """Where an earlier stage of this recipe leaves its output."""
-        if earlier not in content:
+        if upstream_verb not in content:
             return None
-        named = content[earlier].get("output")
-        return placed(expanded(str(named)), folder) if named else output / PLACES[earlier]
+        configured = content[upstream_verb].get("output")
+        return (
+            resolve_path(expand_env(str(configured)), folder) if configured else output / STAGE_FOLDERS[upstream_verb]
+        )
 
-    labels = left_by("label")
+    labels = output_of("label")
     teacher = content.get("label", {}).get("teacher") or content.get("init", {}).get("teacher")
-    student = left_by("train") or left_by("init")
-    given: dict[str, Any] = {"output_dir" if verb == "transcribe" else "output": output / PLACES[verb]}
+    student = output_of("train") or output_of("init")
+    defaults: dict[str, Any] = {"output_dir" if verb == "transcribe" else "output": output / STAGE_FOLDERS[verb]}
     match verb:
         case "filter":
-            given["labels"] = labels
+            defaults["labels"] = labels
         case "init":
-            given["teacher"] = teacher
+            defaults["teacher"] = teacher
         case "train":
-            given |= {"student": left_by("init"), "labels": left_by("filter") or labels}
+            defaults |= {"student": output_of("init"), "labels": output_of("filter") or labels}
         case "evaluate":
-            given["model"] = [model for model in (teacher, student) if model]
+            defaults["model"] = [model for model in (teacher, student) if model]
         case "transcribe":
-            given["model"] = student
-    return {key: value for key, value in given.items() if value}
+            defaults["model"] = student
+    return {key: value for key, value in defaults.items() if value}

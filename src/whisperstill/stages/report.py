@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.files import write_whole
-from whisperstill.records.findings import Findings
-from whisperstill.stages.compare import read_findings
+from whisperstill.records.eval_results import EvalResults
+from whisperstill.stages.compare import read_eval_results
 from whisperstill.stages.console import Console
 
 
@@ -14,8 +14,8 @@ from whisperstill.stages.console import Console
 class ReportSettings:
     """Render the findings of `evaluate --suite`."""
 
-    findings: Path
-    """findings.json, or its folder."""
+    results: Path
+    """results.json, or its folder."""
     output: Path | None = None
     """Folder of report.html and report.md (default: beside the findings)."""
     audio: bool = True
@@ -35,44 +35,44 @@ class ReportReport:
 def run(settings: ReportSettings, console: Console) -> ReportReport:
     """Write report.md, report.html (extra `report`), and a card.
 
-    Raises `NotFoundError` or `SettingsError` for what is no findings.json, `SettingsError` for a card of a model that
+    Raises `NotFoundError` or `SettingsError` for what is no results.json, `SettingsError` for a card of a model that
     was not measured.
     """
-    findings = read_findings(settings.findings)
-    beside = settings.findings if settings.findings.is_dir() else settings.findings.parent
-    output = settings.output or beside
-    written = [write_tables(findings, output / "report.md")]
+    results = read_eval_results(settings.results)
+    results_dir = settings.results if settings.results.is_dir() else settings.results.parent
+    output = settings.output or results_dir
+    written = [write_markdown(results, output / "report.md")]
     try:
         from whisperstill.evaluate.report import render_page
 
-        write_whole(output / "report.html", render_page(findings, audio=settings.audio))
+        atomic_write(output / "report.html", render_page(results, audio=settings.audio))
         written.append(output / "report.html")
     except MissingExtraError as error:
         console.warn(str(error))
     if settings.card is not None:
-        written.append(_card(findings, settings.card, output))
+        written.append(_write_card(results, settings.card, output))
     for path in written:
         console.info(f"written: {path}")
     return ReportReport(tuple(map(str, written)))
 
 
-def write_tables(findings: Findings, path: Path) -> Path:
+def write_markdown(results: EvalResults, path: Path) -> Path:
     """The findings' tables as Markdown."""
     from whisperstill.evaluate.report import render_markdown
 
-    write_whole(path, render_markdown(findings))
+    atomic_write(path, render_markdown(results))
     return path
 
 
-def _card(findings: Findings, name: str, output: Path) -> Path:
+def _write_card(results: EvalResults, name: str, output: Path) -> Path:
     from whisperstill.evaluate.report import render_card
 
-    model = next((one for one in findings.models if one.name == name), None)
+    model = next((candidate for candidate in results.models if candidate.name == name), None)
     if model is None:
-        known = ", ".join(one.name for one in findings.models)
+        known = ", ".join(candidate.name for candidate in results.models)
         raise SettingsError(f"card: expected one of the models measured ({known}), got {name}")
     folder = Path(model.source)
-    inside = folder / "README.md"
-    path = inside if folder.is_dir() and not inside.exists() else output / f"card-{name}.md"
-    write_whole(path, render_card(findings, name))
+    readme = folder / "README.md"
+    path = readme if folder.is_dir() and not readme.exists() else output / f"card-{name}.md"
+    atomic_write(path, render_card(results, name))
     return path

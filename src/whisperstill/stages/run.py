@@ -1,6 +1,6 @@
 """run: all stages of a recipe; run again, it does only what is missing.
 
-Beside a stage's output lies `<output>.done.json`: the hash of what the output depends on (`stages.fingerprint`), and
+Beside a stage's output lies `<output>.stage.json`: the hash of what the output depends on (`stages.cache_key`), and
 whether the stage finished. A stage is left out when it finished under the same hash and its output is still there.
 When settings or inputs changed, the old output is moved aside (`labels.old-1`), never deleted. A stage that was
 interrupted is called again and goes on from what it has; labels to which only corpora or packings were added are kept,
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from whisperstill._version import __version__
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
-from whisperstill.files import write_whole
-from whisperstill.stages import carry_out
+from whisperstill.stages import run_settings
+from whisperstill.stages.cache_key import compute_cache_key, to_jsonable
 from whisperstill.stages.console import Console
-from whisperstill.stages.fingerprint import fingerprint, jsonable
-from whisperstill.stages.recipe import Planned, read_recipe
+from whisperstill.stages.recipe import RecipeStage, read_recipe
 
-SORTS_ITSELF = ("evaluate",)
+SELF_RESUMING_STAGES = ("evaluate",)
 """Stages that know themselves what of an earlier output still holds."""
 
 
@@ -35,16 +35,16 @@ class RunSettings:
     """The recipe, a TOML file."""
     only: tuple[str, ...] = ()
     """Stages to carry out (default: all that the recipe has); the others are taken as they are."""
-    again: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
     """Stages to carry out even if they are done; their old output is moved aside."""
 
 
 @dataclass(frozen=True, slots=True)
-class StageOutcome:
+class StageResult:
     """What became of one stage."""
 
     verb: str
-    place: Path
+    output: Path
     ran: bool
     """False: it was done already."""
     seconds: float
@@ -61,7 +61,7 @@ class RunReport:
 
     name: str
     output: Path
-    stages: tuple[StageOutcome, ...]
+    stages: tuple[StageResult, ...]
     finished: bool
     """Whether every stage of the recipe is done."""
     problems: tuple[Any, ...] = field(default=())
@@ -76,110 +76,128 @@ def run(settings: RunSettings, console: Console) -> RunReport:
     """
     recipe = read_recipe(settings.recipe)
     verbs = [stage.verb for stage in recipe.stages]
-    unknown = [verb for verb in (*settings.only, *settings.again) if verb not in verbs]
+    unknown = [verb for verb in (*settings.only, *settings.force) if verb not in verbs]
     if unknown:
         raise SettingsError(f"expected stages of the recipe ({', '.join(verbs)}), got {', '.join(unknown)}")
-    made: dict[Path, str] = {}
-    outcomes: list[StageOutcome] = []
+    output_keys: dict[Path, str] = {}
+    results: list[StageResult] = []
     problems: list[Any] = []
     for number, stage in enumerate(recipe.stages, 1):
-        key = fingerprint(stage, recipe.folder, made)
-        made[stage.place] = key
-        earlier = read_json(marker(stage.place))
-        done = earlier.get("key") == key and earlier.get("state") == "finished" and stage.place.exists()
-        left_out = bool(settings.only) and stage.verb not in settings.only
-        if left_out and not done:
-            made[stage.place] = earlier.get("key", key)  # what is there was made otherwise
+        key = compute_cache_key(stage, recipe.folder, output_keys)
+        output_keys[stage.output] = key
+        previous = read_json(stage_record_path(stage.output))
+        done = previous.get("key") == key and previous.get("state") == "finished" and stage.output.exists()
+        is_excluded = bool(settings.only) and stage.verb not in settings.only
+        if is_excluded and not done:
+            output_keys[stage.output] = previous.get("key", key)  # what is there was made otherwise
         title = f"[{number}/{len(recipe.stages)}] {stage.verb}"
-        if (done or left_out) and stage.verb not in settings.again:
-            console.info(f"{title}: {'done already' if done else 'left out'} ({stage.place})")
-            outcomes.append(
-                StageOutcome(stage.verb, stage.place, False, earlier.get("seconds", 0.0), earlier.get("report"), done)
+        if (done or is_excluded) and stage.verb not in settings.force:
+            console.info(f"{title}: {'done already' if done else 'left out'} ({stage.output})")
+            results.append(
+                StageResult(stage.verb, stage.output, False, previous.get("seconds", 0.0), previous.get("report"), done)
             )
             continue
-        console.info(f"{title} -> {stage.place}")
-        stale = bool(earlier) and earlier.get("key") != key
-        again = stage.verb in settings.again or (
-            not stale and earlier.get("state") == "started" and earlier.get("again")
+        console.info(f"{title} -> {stage.output}")
+        stale = bool(previous) and previous.get("key") != key
+        force = stage.verb in settings.force or (
+            not stale and previous.get("state") == "started" and previous.get("force")
         )
-        if stale and not again and _grew(stage, earlier, recipe.folder, made):
+        if stale and not force and _only_added_corpora(stage, previous, recipe.folder, output_keys):
             console.info("more to label: what is there is kept")
             stale = False
-        outcome, skipped = carry_out_one(stage, key, stale, console, bool(again))
-        outcomes.append(outcome)
+        result, skipped = run_stage(stage, key, stale, console, bool(force))
+        results.append(result)
         problems += skipped
-        if not outcome.finished:
+        if not result.finished:
             console.warn(f"{stage.verb} was stopped before its end; the same command goes on from there")
             break
-    finished = len(outcomes) == len(recipe.stages) and all(each.finished for each in outcomes)
-    report = RunReport(recipe.name, recipe.output, tuple(outcomes), finished, tuple(problems))
-    write_json(recipe.output / "report.json", jsonable(report) | {"made_with": made_with()})
-    summarise(report, console)
+    finished = len(results) == len(recipe.stages) and all(stage_result.finished for stage_result in results)
+    report = RunReport(recipe.name, recipe.output, tuple(results), finished, tuple(problems))
+    write_json(recipe.output / "report.json", to_jsonable(report) | {"versions": package_versions()})
+    print_summary(report, console)
     return report
 
 
-def _grew(stage: Planned, earlier: dict[str, Any], folder: Path, made: Mapping[Path, str]) -> bool:
+def _only_added_corpora(
+    stage: RecipeStage, previous: dict[str, Any], folder: Path, output_keys: Mapping[Path, str]
+) -> bool:
     """Whether labels were made from the same settings and inputs, but fewer corpora or packings of a single one."""
-    before = earlier.get("settings")
-    if stage.verb != "label" or not isinstance(before, dict):
+    previous_settings = previous.get("settings")
+    if stage.verb != "label" or not isinstance(previous_settings, dict):
         return False
-    now, had, packings = stage.settings, len(before.get("manifest", ())), before.get("packings", 1)
-    if not 0 < had <= len(now.manifest) or (packings != now.packings and len(now.manifest) > 1):
+    current_settings, num_previous, previous_variants = (
+        stage.settings,
+        len(previous_settings.get("manifest", ())),
+        previous_settings.get("packing_variants", 1),
+    )
+    if not 0 < num_previous <= len(current_settings.manifest) or (
+        previous_variants != current_settings.packing_variants and len(current_settings.manifest) > 1
+    ):
         return False
-    fewer = replace(now, manifest=now.manifest[:had], packings=packings)
-    return packings <= now.packings and bool(
-        fingerprint(replace(stage, settings=fewer), folder, made) == earlier["key"]
+    truncated_settings = replace(
+        current_settings, manifest=current_settings.manifest[:num_previous], packing_variants=previous_variants
+    )
+    return previous_variants <= current_settings.packing_variants and bool(
+        compute_cache_key(replace(stage, settings=truncated_settings), folder, output_keys) == previous["key"]
     )
 
 
-def carry_out_one(
-    stage: Planned, key: str, stale: bool, console: Console, again: bool = False
-) -> tuple[StageOutcome, list[Any]]:
+def run_stage(
+    stage: RecipeStage, key: str, stale: bool, console: Console, force: bool = False
+) -> tuple[StageResult, list[Any]]:
     """Runs one stage between its two marks, `started` and `finished`.
 
-    What is `stale`, or asked for `again` and not begun again yet, begins from nothing; all else goes on.
+    What is `stale`, or asked for with `force` and not begun again yet, begins from nothing; all else goes on.
     """
-    earlier = read_json(marker(stage.place))
-    goes_on = not stale and earlier.get("state") == "started" and bool(earlier.get("again")) == again
-    if (stale or (again and not goes_on)) and stage.place.exists() and stage.verb not in SORTS_ITSELF:
-        why = "asked for again" if again else "settings or inputs changed"
-        console.info(f"{why}: the earlier output is now {move_aside(stage.place)}")
-    note: dict[str, Any] = {"key": key, "verb": stage.verb, "state": "started", "settings": jsonable(stage.settings)}
-    write_json(marker(stage.place), note | {"again": again})
-    begun = time.monotonic()
+    previous = read_json(stage_record_path(stage.output))
+    resumes = not stale and previous.get("state") == "started" and bool(previous.get("force")) == force
+    if (stale or (force and not resumes)) and stage.output.exists() and stage.verb not in SELF_RESUMING_STAGES:
+        reason = "asked for again" if force else "settings or inputs changed"
+        console.info(f"{reason}: the earlier output is now {move_aside(stage.output)}")
+    record: dict[str, Any] = {
+        "key": key,
+        "verb": stage.verb,
+        "state": "started",
+        "settings": to_jsonable(stage.settings),
+    }
+    write_json(stage_record_path(stage.output), record | {"force": force})
+    start_time = time.monotonic()
     settings = stage.settings
-    if goes_on and hasattr(settings, "skip_existing"):
+    if resumes and hasattr(settings, "skip_existing"):
         settings = replace(settings, skip_existing=True)
-    report = carry_out(settings, console)
-    seconds = round(time.monotonic() - begun, 2)
-    written = jsonable(report)
+    report = run_settings(settings, console)
+    seconds = round(time.monotonic() - start_time, 2)
+    report_json = to_jsonable(report)
     finished = bool(getattr(report, "finished", True))
     state = "finished" if finished else "started"
-    note |= {"state": state, "seconds": seconds, "report": written, "made_with": made_with()}
-    write_json(marker(stage.place), note)
-    skipped = [each for name in ("problems", "skipped", "failed") for each in as_list(getattr(report, name, None))]
-    return StageOutcome(stage.verb, stage.place, True, seconds, written, finished), skipped
+    record |= {"state": state, "seconds": seconds, "report": report_json, "versions": package_versions()}
+    write_json(stage_record_path(stage.output), record)
+    skipped = [
+        problem for name in ("problems", "skipped", "failed") for problem in as_list(getattr(report, name, None))
+    ]
+    return StageResult(stage.verb, stage.output, True, seconds, report_json, finished), skipped
 
 
-def summarise(report: RunReport, console: Console) -> None:
+def print_summary(report: RunReport, console: Console) -> None:
     """The tables at the end: what was measured, what the student wrote, how long it all took."""
-    for outcome in report.stages:
-        if outcome.verb == "evaluate" and not outcome.ran:
-            results = read_results(outcome.place / "results.json")
+    for result in report.stages:
+        if result.verb == "evaluate" and not result.ran:
+            results = read_results(result.output / "results.json")
             if results:
-                from whisperstill.evaluate.tables import COLUMNS, rows_of
+                from whisperstill.evaluate.tables import COLUMNS, format_rows
 
-                console.table(f"{report.name}: teacher and student", COLUMNS, rows_of(results))
-        if outcome.verb == "transcribe":
+                console.table(f"{report.name}: teacher and student", COLUMNS, format_rows(results))
+        if result.verb == "transcribe":
             rows = [
                 [file.stem, " ".join(file.read_text(encoding="utf-8").split())]
-                for file in sorted(outcome.place.glob("*.txt"))[:5]
+                for file in sorted(result.output.glob("*.txt"))[:5]
             ]
             if rows:
                 console.table("what the student heard", ["audio", "transcript"], rows)
     spent = ", ".join(
-        f"{each.verb} " + (f"{each.seconds:.0f} s" if each.ran else "done" if each.finished else "left out")
-        for each in report.stages
+        f"{stage_result.verb} "
+        + (f"{stage_result.seconds:.0f} s" if stage_result.ran else "done" if stage_result.finished else "left out")
+        for stage_result in report.stages
     )
     console.info(f"{report.name}: {spent}; everything is in {report.output}")
 
@@ -190,21 +208,21 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+    return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
 
 
-def marker(place: Path) -> Path:
+def stage_record_path(output: Path) -> Path:
     """Where the mark of a stage's output lies."""
-    return place.with_name(f"{place.name}.done.json")
+    return output.with_name(f"{output.name}.stage.json")
 
 
-def move_aside(place: Path) -> Path:
+def move_aside(output: Path) -> Path:
     """Renames an output to the first free `<name>.old-N`."""
     number = 1
-    while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
+    while (target := output.with_name(f"{output.name}.old-{number}")).exists():
         number += 1
-    place.rename(aside)
-    return aside
+    output.rename(target)
+    return target
 
 
 def as_list(value: Any) -> list[Any]:
@@ -212,7 +230,7 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value] if value else []
 
 
-def made_with() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The versions an artefact was made with."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -236,4 +254,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

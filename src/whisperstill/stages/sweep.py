@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.files import write_whole
+from whisperstill.stages.cache_key import to_jsonable
 from whisperstill.stages.console import Console
-from whisperstill.stages.fingerprint import jsonable
-from whisperstill.stages.recipe import Recipe, read_content, recipe_of
-from whisperstill.stages.variation import VARIED, labels_missing, trained, with_values
+from whisperstill.stages.recipe import Recipe, parse_recipe, read_toml
+from whisperstill.stages.recipe_overrides import VARIABLE_STAGES, find_labels_problem, override_recipe, train_variant
 
-COLUMNS = ("mean", "least", "most", "windows", "steps")
+COLUMNS = ("mean", "min", "max", "windows", "steps")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SweepSettings:
 
     recipe: Path
     """The recipe, a TOML file; its `[train]` has to name a validation set."""
-    vary: tuple[str, ...] = ()
+    grid: tuple[str, ...] = ()
     """What takes which values, as TOML: `train.learning_rate=[1e-4, 5e-4]`, `init.layers=[[0, 5], [0, 3]]`. Several
     make a grid."""
     seeds: tuple[int, ...] = (0,)
@@ -73,47 +73,47 @@ def run(settings: SweepSettings, console: Console) -> SweepReport:
 
     Raises `SettingsError` for what cannot be varied and where the labels are not there, and what a stage raises.
     """
-    from whisperstill.distill.validation import hearing_once
+    from whisperstill.distill.validation import shared_encoder_cache
 
-    content = read_content(settings.recipe)
-    given = recipe_of(content, settings.recipe)
-    varied = dict(_varied(one) for one in settings.vary)
-    output = settings.output or given.output / "sweep"
-    _check(given, varied, settings)
-    combinations = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
+    content = read_toml(settings.recipe)
+    recipe = parse_recipe(content, settings.recipe)
+    grid = dict(_parse_grid_entry(entry) for entry in settings.grid)
+    output = settings.output or recipe.output / "sweep"
+    _check(recipe, grid, settings)
+    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
     rows: list[SweepRow] = []
     failed: list[str] = []
     trainings = len(combinations) * len(settings.seeds)
-    with console.progress("sweep", trainings, "trainings") as bar, hearing_once():
+    with console.progress("sweep", trainings, "trainings") as bar, shared_encoder_cache():
         for values in combinations:
             reports = {}
             for seed in settings.seeds:
                 name = f"{_slug(values)}-seed-{seed}"
-                tables = with_values(content, values, seed, settings.max_steps, given, output, name)
+                tables = override_recipe(content, values, seed, settings.max_steps, recipe, output, name)
                 try:
-                    _, reports[seed] = trained(tables, settings.recipe)
+                    _, reports[seed] = train_variant(tables, settings.recipe)
                 except (StoreError, TrainingError) as error:
-                    failed.append(f"{_named(values)}, seed {seed}: {error}")
+                    failed.append(f"{_format_values(values)}, seed {seed}: {error}")
                     console.warn(failed[-1])
                 bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}" if seed in reports else "-")
             if not reports:
                 continue
-            first = next(iter(reports.values()))
+            first_report = next(iter(reports.values()))
             wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
-            rows.append(SweepRow(values, wer, first["steps"], first["windows"]))
-            _write(output, rows)
+            rows.append(SweepRow(values, wer, first_report["steps"], first_report["windows"]))
+            _write_results(output, rows)
     if not rows:
         raise TrainingError(f"all {trainings} trainings failed, the last: {failed[-1]}")
     rows.sort(key=lambda row: row.mean)
-    console.table("validation WER, %", ["", *COLUMNS], _cells(rows))
+    console.table("validation WER, %", ["", *COLUMNS], _table_rows(rows))
     return SweepReport(str(output), tuple(rows), tuple(failed))
 
 
-def _cells(rows: list[SweepRow]) -> list[list[str]]:
+def _table_rows(rows: list[SweepRow]) -> list[list[str]]:
     return [
         [
-            _named(row.values),
+            _format_values(row.values),
             f"{row.mean:.2f}",
             f"{min(row.validation_wer.values()):.2f}",
             f"{max(row.validation_wer.values()):.2f}",
@@ -124,36 +124,36 @@ def _cells(rows: list[SweepRow]) -> list[list[str]]:
     ]
 
 
-def _named(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_shown(value)}" for name, value in values.items()) or "as the recipe has it"
+def _format_values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in values.items()) or "as the recipe has it"
 
 
-def _write(output: Path, rows: list[SweepRow]) -> None:
-    best = sorted(rows, key=lambda row: row.mean)
-    write_whole(output / "sweep.json", json.dumps([jsonable(row) for row in best], indent=1) + "\n")
-    lines = [["variation", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_cells(best)]
-    write_whole(output / "sweep.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+def _write_results(output: Path, rows: list[SweepRow]) -> None:
+    ranked = sorted(rows, key=lambda row: row.mean)
+    atomic_write(output / "sweep.json", json.dumps([to_jsonable(row) for row in ranked], indent=1) + "\n")
+    lines = [["variation", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_table_rows(ranked)]
+    atomic_write(output / "sweep.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
 
 
-def _varied(text: str) -> tuple[str, list[Any]]:
+def _parse_grid_entry(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     try:
-        found = tomllib.loads(f"values = {values}")["values"] if equals else None
+        parsed = tomllib.loads(f"values = {values}")["values"] if equals else None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"vary: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
-    if not isinstance(found, list) or not found:
-        raise SettingsError(f"vary: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
-    return name.strip(), found
+        raise SettingsError(f"grid: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
+    if not isinstance(parsed, list) or not parsed:
+        raise SettingsError(f"grid: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
+    return name.strip(), parsed
 
 
-def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettings) -> None:
-    stages = {stage.verb: stage for stage in given.stages}
+def _check(recipe: Recipe, grid: Mapping[str, list[Any]], settings: SweepSettings) -> None:
+    stages = {stage.verb: stage for stage in recipe.stages}
     problems = []
-    for name in varied:
+    for name in grid:
         verb, _, key = name.partition(".")
-        if verb not in VARIED or not key:
+        if verb not in VARIABLE_STAGES or not key:
             problems.append(
-                f"{name} cannot be varied: expected a setting of {', '.join(VARIED)}, such as train.dropout"
+                f"{name} cannot be varied: expected a setting of {', '.join(VARIABLE_STAGES)}, such as train.dropout"
             )
         elif verb not in stages:
             problems.append(f"{name} cannot be varied: the recipe has no [{verb}]")
@@ -161,11 +161,11 @@ def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettin
             problems.append(f"{name} cannot be varied: --seeds names the seeds, outputs have folders of their own")
     if "train" not in stages or not stages["train"].settings.validation:
         problems.append("the recipe needs a [train] with validation: a sweep compares by it")
-    chosen = "init" in stages and getattr(stages["init"].settings, "layers", None)
-    if "init.decoder_layers" in varied and chosen and "init.layers" not in varied:
+    recipe_layers = "init" in stages and getattr(stages["init"].settings, "layers", None)
+    if "init.decoder_layers" in grid and recipe_layers and "init.layers" not in grid:
         problems.append("init.decoder_layers says nothing beside the recipe's init.layers: vary those")
-    if missing := labels_missing(given):
-        problems.append(missing)
+    if labels_problem := find_labels_problem(recipe):
+        problems.append(labels_problem)
     if not settings.seeds:
         problems.append("seeds must name at least one")
     if problems:
@@ -173,11 +173,11 @@ def _check(given: Recipe, varied: Mapping[str, list[Any]], settings: SweepSettin
 
 
 def _slug(values: Mapping[str, Any]) -> str:
-    text = "-".join(f"{name.partition('.')[2]}-{_shown(value)}" for name, value in values.items()) or "recipe"
+    text = "-".join(f"{name.partition('.')[2]}-{_format_value(value)}" for name, value in values.items()) or "recipe"
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:80]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
 from whisperstill.stages.console import Console
-from whisperstill.stages.decoding import DecodingSettings
-from whisperstill.stages.inputs import STANDARD_INPUT, collect, durations, forget_unfinished, output_names
+from whisperstill.stages.decode_settings import DecodingSettings
+from whisperstill.stages.input_files import (
+    STDIN_PATH,
+    collect_audio,
+    read_durations,
+    remove_partial_outputs,
+    unique_output_names,
+)
 
 if TYPE_CHECKING:
-    from whisperstill.audio.streams import Pcm
+    from whisperstill.audio.streams import PcmFormat
+    from whisperstill.decode.generate.speculative_stats import SpeculativeStats
     from whisperstill.decode.options import DecodingOptions
-    from whisperstill.decode.speculation import Speculation
-    from whisperstill.decode.transcript import Transcript
-    from whisperstill.text.lines import LineOptions
+    from whisperstill.decode.output.transcript import Transcript
+    from whisperstill.text.line_wrapping import LineOptions
 
-Made = TypeVar("Made")
+Built = TypeVar("Built")
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")
 """What `all` writes; the tests hold it against `decode.writers`, which may not be imported before it is needed."""
@@ -58,14 +64,14 @@ class TranscribeSettings(DecodingSettings):
     """Channels of the raw samples, interleaved."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`."""
-    dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """Type of computation; `auto` takes bf16 where the hardware multiplies it fast; `int8` is for CPUs."""
-    true_length: bool = False
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Type of computation; `auto` takes bfloat16 where the hardware multiplies it fast; `int8` is for CPUs."""
+    trim_padding: bool = False
     """The encoder computes no more of a window than holds sound: faster for short files, and nearly the same."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to PyTorch."""
     verbose: bool = False
-    """Show the text of each file, and what of it was not believed and why."""
+    """Show the text of each file, and what the hallucination filter removed and why."""
     skip_existing: bool = False
     """Leave out files whose transcripts are all there, none older than the file."""
     strict: bool = False
@@ -87,10 +93,10 @@ class TranscribeReport:
     """Time it took, without loading the model."""
     speed: float
     """Hours of audio per hour."""
-    mode: str
-    strategy: str
+    deterministic: bool
+    long_form: str
     """What was used; never `auto`."""
-    acceptance: float | None
+    acceptance_rate: float | None
     """Share of the assistant's tokens that the model accepted; None without an assistant."""
     tokens_per_verification: float | None
     """Tokens that each look of the model gave; 1 without an assistant's help; None where nothing was decoded."""
@@ -100,8 +106,8 @@ class TranscribeReport:
     """... in what the assistant proposes, ..."""
     verify_share: float
     """... and in the model's own decoder."""
-    suppressed: dict[str, int]
-    """How many stretches were not believed, by reason."""
+    filtered_by_reason: dict[str, int]
+    """How many stretches the hallucination filter removed, by reason."""
     problems: tuple[Skipped, ...]
 
 
@@ -111,28 +117,30 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`; `AudioError` when not a single file could be read.
     """
     pcm, lines, options = _check(settings)
-    found, problems = collect(settings.audio)
-    names = output_names(found)
-    todo = [path for path in found if not (settings.skip_existing and _is_there(settings, path, names[path]))]
-    existing = len(found) - len(todo)
-    if existing:
-        console.info(f"{existing} files have their transcripts already")
-    if not todo and not existing:
+    paths, problems = collect_audio(settings.audio)
+    names = unique_output_names(paths)
+    pending = [path for path in paths if not (settings.skip_existing and _has_transcripts(settings, path, names[path]))]
+    num_existing = len(paths) - len(pending)
+    if num_existing:
+        console.info(f"{num_existing} files have their transcripts already")
+    if not pending and not num_existing:
         raise NotFoundError(problems[0].reason if problems else "expected audio files, found none")
-    work = _Work(settings, console, names, lines, options, problems)
-    if todo:
-        _open_folder(settings.output_dir)
-        forget_unfinished(settings.output_dir, {name for path in todo for name in _outputs(settings, names[path])})
-        work.transcribe(todo, pcm)
+    job = _TranscriptionJob(settings, console, names, lines, options, problems)
+    if pending:
+        _make_output_dir(settings.output_dir)
+        remove_partial_outputs(
+            settings.output_dir, {name for path in pending for name in _output_file_names(settings, names[path])}
+        )
+        job.transcribe(pending, pcm)
     for problem in problems:
         console.warn(f"{problem.source}: {problem.reason}")
-    if not work.files and not existing:
+    if not job.files and not num_existing:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise AudioError(f"no file could be transcribed: {problems[0].reason}{more}")
-    return work.report(existing)
+    return job.build_report(num_existing)
 
 
-class _Work:
+class _TranscriptionJob:
     """Files on their way to transcripts."""
 
     def __init__(
@@ -147,131 +155,133 @@ class _Work:
         self.settings, self.console, self.names, self.lines, self.options = settings, console, names, lines, options
         self.problems = problems
         self.written: list[str] = []
-        self.files, self.audio, self.heard, self.took = 0, 0.0, 0.0, 0.0
-        self.suppressed: Counter[str] = Counter()
-        self.spent: Speculation | None = None
+        self.files, self.audio_seconds, self.decoded_seconds, self.elapsed_seconds = 0, 0.0, 0.0, 0.0
+        self.filtered_by_reason: Counter[str] = Counter()
+        self.speculative_stats: SpeculativeStats | None = None
 
-    def transcribe(self, todo: list[Path], pcm: "Pcm | None") -> None:
+    def transcribe(self, paths: list[Path], pcm: "PcmFormat | None") -> None:
         """All of these."""
         import time
 
         import torch
 
         from whisperstill.audio.streams import stream_stdin
-        from whisperstill.decode.longform import Recording, transcribe_recordings
+        from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
         from whisperstill.decode.transcriber import load
 
         settings = self.settings
-        seconds = durations(todo, self.problems)
+        seconds = read_durations(paths, self.problems)
         if not seconds:
             return
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        model = load(settings.model, settings.device, settings.dtype, settings.assistant, settings.true_length)
+        model = load(settings.model, settings.device, settings.dtype, settings.assistant, settings.trim_padding)
         recordings = (
-            Recording(
-                str(path), language=settings.language, blocks=stream_stdin(pcm) if path == STANDARD_INPUT else None
-            )
+            Recording(str(path), language=settings.language, blocks=stream_stdin(pcm) if path == STDIN_PATH else None)
             for path in seconds
         )
-        begun, done = time.monotonic(), 0.0
+        start_time, done_seconds = time.monotonic(), 0.0
         with self.console.progress("transcribing", sum(seconds.values()) / 3600, "h") as bar:
             for recording, result in transcribe_recordings(
-                model.recogniser,
+                model.model,
                 recordings,
                 self.options,
-                lambda heard: bar.advance(self._more(heard) / 3600),
+                lambda newly_decoded: bar.advance(self._count_decoded(newly_decoded) / 3600),
                 in_order=False,
             ):
                 path = Path(recording.path)
-                done += seconds[path]
-                bar.advance(self._more(max(0.0, done - self.heard)) / 3600, file=path.name)
+                done_seconds += seconds[path]
+                bar.advance(self._count_decoded(max(0.0, done_seconds - self.decoded_seconds)) / 3600, file=path.name)
                 if isinstance(result, AudioError):
                     self.problems.append(Skipped(str(path), str(result)))
                 else:
-                    if result.broken:
+                    if result.read_error:
                         self.problems.append(
-                            Skipped(str(path), f"heard no further than {result.duration:.1f} s: {result.broken}")
+                            Skipped(str(path), f"heard no further than {result.duration:.1f} s: {result.read_error}")
                         )
-                    self.keep(path, result)
-        self.took, self.spent = time.monotonic() - begun, model.recogniser.speculation
+                    self.save_transcript(path, result)
+        self.elapsed_seconds, self.speculative_stats = time.monotonic() - start_time, model.model.speculative_stats
 
-    def _more(self, heard: float) -> float:
+    def _count_decoded(self, newly_decoded: float) -> float:
         """So many more seconds of audio are done: a window, or what of a finished file was no part of any."""
-        self.heard += heard
-        return heard
+        self.decoded_seconds += newly_decoded
+        return newly_decoded
 
-    def keep(self, path: Path, transcript: "Transcript") -> None:
+    def save_transcript(self, path: Path, transcript: "Transcript") -> None:
         """Write a transcript."""
-        from whisperstill.decode.writers import write_transcript
+        from whisperstill.decode.output.writers import write_transcript
 
         settings = self.settings
         if settings.verbose:
             for segment in transcript.segments:
                 self.console.info(f"[{segment.start:.2f} --> {segment.end:.2f}]{segment.text}")
-            for gone in transcript.suppressed:
-                said = f": {gone.text}" if gone.text else ""
-                self.console.info(f"[{gone.start:.2f} --> {gone.end:.2f}] not believed ({gone.reason}){said}")
+            for filtered in transcript.filtered_segments:
+                text = f": {filtered.text}" if filtered.text else ""
+                self.console.info(
+                    f"[{filtered.start:.2f} --> {filtered.end:.2f}] "
+                    f"removed by the hallucination filter ({filtered.reason}){text}"
+                )
         name = self.names[path]
         try:
-            made = write_transcript(transcript, settings.output_dir, name, settings.output_format, self.lines)
+            written_files = write_transcript(transcript, settings.output_dir, name, settings.output_format, self.lines)
         except OSError as error:  # one name that the file system refuses is no reason to lose the others
             self.problems.append(Skipped(str(path), f"its transcript cannot be written: {error}"))
             return
-        self.written += map(str, made)
-        self.files, self.audio = self.files + 1, self.audio + transcript.duration
-        self.suppressed.update(gone.reason for gone in transcript.suppressed)
+        self.written += map(str, written_files)
+        self.files, self.audio_seconds = self.files + 1, self.audio_seconds + transcript.duration
+        self.filtered_by_reason.update(filtered.reason for filtered in transcript.filtered_segments)
 
-    def report(self, existing: int) -> TranscribeReport:
+    def build_report(self, existing: int) -> TranscribeReport:
         """What was done, which is told as well."""
-        from whisperstill.decode.longform import strategy_of
-        from whisperstill.decode.speculation import Speculation
+        from whisperstill.decode.generate.speculative_stats import SpeculativeStats
+        from whisperstill.decode.longform.recordings import resolve_long_form
 
-        spent = self.spent or Speculation()
+        stats = self.speculative_stats or SpeculativeStats()
         report = TranscribeReport(
             written=tuple(self.written),
             files=self.files,
             existing=existing,
-            hours=self.audio / 3600,
-            seconds=self.took,
-            speed=self.audio / self.took if self.took else 0.0,
-            mode=self.options.mode,
-            strategy=strategy_of(self.options),
-            acceptance=spent.acceptance if self.settings.assistant and spent.proposed else None,
-            tokens_per_verification=spent.tokens_per_verification if spent.verifications else None,
-            encoder_share=spent.share("encoder"),
-            draft_share=spent.share("draft"),
-            verify_share=spent.share("verify"),
-            suppressed=dict(self.suppressed),
+            hours=self.audio_seconds / 3600,
+            seconds=self.elapsed_seconds,
+            speed=self.audio_seconds / self.elapsed_seconds if self.elapsed_seconds else 0.0,
+            deterministic=self.options.deterministic,
+            long_form=resolve_long_form(self.options),
+            acceptance_rate=stats.acceptance_rate if self.settings.assistant and stats.proposed else None,
+            tokens_per_verification=stats.tokens_per_verification if stats.verifications else None,
+            encoder_share=stats.time_share("encoder"),
+            draft_share=stats.time_share("draft"),
+            verify_share=stats.time_share("verify"),
+            filtered_by_reason=dict(self.filtered_by_reason),
             problems=tuple(self.problems),
         )
-        for line in _told(report, self.settings) if self.files else ():
+        for line in _report_lines(report, self.settings) if self.files else ():
             self.console.info(line)
         return report
 
 
-def _told(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
+def _report_lines(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
     """The report in a few lines."""
     lines = [
-        f"transcribed {report.files} files, {report.hours:.2f} h, {report.speed:.1f}x real time ({report.strategy}, "
-        f"{report.mode}); {len(report.written)} files written to {settings.output_dir}"
+        f"transcribed {report.files} files, {report.hours:.2f} h, {report.speed:.1f}x real time ({report.long_form}"
+        f"{', deterministic' if report.deterministic else ''}); "
+        f"{len(report.written)} files written to {settings.output_dir}"
     ]
     shares = {"encoder": report.encoder_share, "draft": report.draft_share, "decoder": report.verify_share}
     parts = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share >= 0.005]
     if parts:
         lines.append(f"time: {', '.join(parts)}")
-    if report.acceptance is not None and report.tokens_per_verification is not None:
+    if report.acceptance_rate is not None and report.tokens_per_verification is not None:
         lines.append(
-            f"{100 * report.acceptance:.0f} % of the assistant's tokens accepted, "
+            f"{100 * report.acceptance_rate:.0f} % of the assistant's tokens accepted, "
             f"{report.tokens_per_verification:.1f} tokens per verification"
         )
-    if report.suppressed:
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(report.suppressed.items()))
-        lines.append(f"not believed: {counts} (--verbose lists them)")
+    if report.filtered_by_reason:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(report.filtered_by_reason.items()))
+        lines.append(f"removed by the hallucination filter: {counts} (--verbose lists them)")
     return lines
 
 
-def _open_folder(folder: Path) -> None:
+def _make_output_dir(folder: Path) -> None:
     """Make the folder for transcripts. Raises `SettingsError` where nothing can be written into it."""
     import tempfile
 
@@ -283,26 +293,31 @@ def _open_folder(folder: Path) -> None:
         raise SettingsError(f"output_dir: cannot write into {folder}: {error.strerror}") from error
 
 
-def _is_there(settings: TranscribeSettings, path: Path, name: str) -> bool:
-    since = path.stat().st_mtime if path.is_file() else 0.0
-    places = [settings.output_dir / output for output in _outputs(settings, name)]
+def _has_transcripts(settings: TranscribeSettings, path: Path, name: str) -> bool:
+    modified = path.stat().st_mtime if path.is_file() else 0.0
+    output_paths = [settings.output_dir / output for output in _output_file_names(settings, name)]
     # A pipe may hold something else every time.
-    return path != STANDARD_INPUT and all(one.is_file() and one.stat().st_mtime >= since for one in places)
+    return path != STDIN_PATH and all(
+        output_path.is_file() and output_path.stat().st_mtime >= modified for output_path in output_paths
+    )
 
 
-def _outputs(settings: TranscribeSettings, name: str) -> list[str]:
+def _output_file_names(settings: TranscribeSettings, name: str) -> list[str]:
     """File names of the transcripts of one recording."""
     formats = FORMATS if settings.output_format == "all" else (settings.output_format,)
-    return [f"{name}.{ending}" for ending in formats]
+    return [f"{name}.{extension}" for extension in formats]
 
 
-def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions, DecodingOptions]":
+def _check(settings: TranscribeSettings) -> "tuple[PcmFormat | None, LineOptions, DecodingOptions]":
     """What standard input holds, the lines of subtitles, how to decode. Raises `SettingsError` with all problems."""
     from whisperstill.text.languages import language_code
 
     problems: list[str] = []
-    pcm, lines = _tried(lambda: _pcm(settings), problems), _tried(lambda: _lines(settings), problems)
-    options = _tried(settings.options, problems)
+    pcm, lines = (
+        _build_or_record(lambda: _pcm_format(settings), problems),
+        _build_or_record(lambda: _line_options(settings), problems),
+    )
+    options = _build_or_record(settings.options, problems)
     if not settings.audio:
         problems.append("audio must name at least one file or folder")
     if settings.threads < 0:
@@ -310,41 +325,41 @@ def _check(settings: TranscribeSettings) -> "tuple[Pcm | None, LineOptions, Deco
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         problems.append(f"output_dir must be a folder, but {settings.output_dir} is a file")
     language = settings.language
-    _tried(lambda: None if language is None else language_code(language), problems, "language: ")
+    _build_or_record(lambda: None if language is None else language_code(language), problems, "language: ")
     if problems or lines is None or options is None:
         raise SettingsError("; ".join(problems))
     return pcm, lines, options
 
 
-def _tried(make: Callable[[], Made], problems: list[str], name: str = "") -> Made | None:
+def _build_or_record(build: Callable[[], Built], problems: list[str], name: str = "") -> Built | None:
     """What is made; None where that is not possible, which is then one more problem."""
     try:
-        return make()
+        return build()
     except SettingsError as error:
         problems.append(f"{name}{error}")
         return None
 
 
-def _pcm(settings: TranscribeSettings) -> "Pcm | None":
+def _pcm_format(settings: TranscribeSettings) -> "PcmFormat | None":
     """What raw samples on standard input are; None where it holds a container."""
-    from whisperstill.audio.streams import Pcm
+    from whisperstill.audio.streams import PcmFormat
 
-    described = (settings.pcm_rate, settings.pcm_channels) != (Pcm.rate, Pcm.channels)
+    has_pcm_options = (settings.pcm_rate, settings.pcm_channels) != (PcmFormat.sample_rate, PcmFormat.channels)
     if settings.pcm is None:
-        if described:
+        if has_pcm_options:
             raise SettingsError("pcm_rate and pcm_channels describe raw samples: add --pcm s16le or --pcm f32le")
         return None
-    if str(STANDARD_INPUT) not in settings.audio:
+    if str(STDIN_PATH) not in settings.audio:
         raise SettingsError("pcm describes standard input: give - as audio, as in `... | whisperstill transcribe -`")
-    return Pcm(settings.pcm, settings.pcm_rate, settings.pcm_channels)
+    return PcmFormat(settings.pcm, settings.pcm_rate, settings.pcm_channels)
 
 
-def _lines(settings: TranscribeSettings) -> "LineOptions":
-    from whisperstill.text.lines import LineOptions
+def _line_options(settings: TranscribeSettings) -> "LineOptions":
+    from whisperstill.text.line_wrapping import LineOptions
 
     lines = LineOptions(
         settings.max_line_width, settings.max_line_count, settings.max_words_per_line, settings.highlight_words
     )
     if settings.output_format in ("srt", "vtt", "all"):
-        lines.check_words(settings.word_timestamps)
+        lines.check_word_timestamps(settings.word_timestamps)
     return lines

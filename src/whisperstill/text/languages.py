@@ -44,7 +44,7 @@ _ALIASES = {
     "fil": "tl",
 }
 
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 """Languages written without spaces between words: scored and split by character, as the Whisper authors do."""
 
 
@@ -53,15 +53,15 @@ def language_code(name: str) -> str:
 
     Raises `SettingsError` for a language Whisper does not know.
     """
-    wanted = name.strip().lower()
-    candidates = (wanted, wanted.replace("_", "-").split("-")[0])
+    lowered = name.strip().lower()
+    candidates = (lowered, lowered.replace("_", "-").split("-")[0])
     for candidate in candidates:
         if candidate in LANGUAGES:
             return candidate
         if candidate in _ALIASES:
             return _ALIASES[candidate]
     for code, language in LANGUAGES.items():
-        if wanted == language:
+        if lowered == language:
             return code
     raise SettingsError(
         f"expected a language that Whisper knows, a code (de) or an English name (German), got {name!r}"

@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from whisperstill.audio.channel import BURST_RATIO, PACKET_SAMPLES
-from whisperstill.audio.conditions import NAMES, VOICES, Condition, condition, conditions_of
-from whisperstill.audio.noise import pink, white
-from whisperstill.audio.rooms import ROOMS, room_response
+from whisperstill.audio.channel_effects import BURST_RATIO, PACKET_SAMPLES
+from whisperstill.audio.conditions import (
+    CONDITION_KINDS,
+    NUM_BABBLE_SPEAKERS,
+    Condition,
+    parse_condition,
+    parse_conditions,
+)
+from whisperstill.audio.noise import pink_noise, white_noise
+from whisperstill.audio.reverberation import NUM_ROOMS, room_impulse_response
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.records.random import rng
+from whisperstill.records.seeding import rng
 from whisperstill.units import SAMPLE_RATE
 
 needs_rooms = pytest.mark.skipif(find_spec("pyroomacoustics") is None, reason="no pyroomacoustics here")
@@ -23,7 +29,7 @@ LEVELS = {"reverb": "0.3", "opus": "6", "mp3": "16", "gain": "-20", "clip": "12"
 WITHOUT = ("clean", "telephone", "mulaw", "alaw")
 ALL = [
     pytest.param(name, marks=needs_rooms) if name.startswith("reverb") else name
-    for name in (kind if kind in WITHOUT else f"{kind}@{LEVELS.get(kind, '10')}" for kind in NAMES)
+    for name in (kind if kind in WITHOUT else f"{kind}@{LEVELS.get(kind, '10')}" for kind in CONDITION_KINDS)
 ]
 
 
@@ -40,11 +46,11 @@ def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 SPEECH = speech_like(5.03)
-OTHERS = [speech_like(1.0 + seed / 3, seed) * 10.0**-seed for seed in range(1, VOICES)]
+OTHERS = [speech_like(1.0 + seed / 3, seed) * 10.0**-seed for seed in range(1, NUM_BABBLE_SPEAKERS)]
 
 
 def under(name: str, sound: np.ndarray, seed: int = 0, others: Sequence[np.ndarray] = OTHERS) -> np.ndarray:
-    return condition(name).apply(sound, rng(seed, 0, "utterance", "condition"), others)
+    return parse_condition(name).apply(sound, rng(seed, 0, "utterance", "condition"), others)
 
 
 def power(sound: np.ndarray) -> float:
@@ -71,7 +77,7 @@ def lag(sound: np.ndarray, later: np.ndarray, most: int = 1600) -> int:
 @pytest.fixture
 def noise_file(tmp_path: Path) -> Path:
     """0.7 s of recorded noise at 8 kHz, shorter than the speech."""
-    noise = 0.2 * pink(5600, np.random.default_rng(9))
+    noise = 0.2 * pink_noise(5600, np.random.default_rng(9))
     (tmp_path / "kitchen").mkdir()
     soundfile.write(tmp_path / "kitchen" / "tap.wav", noise, 8000)
     return tmp_path / "kitchen" / "tap.wav"
@@ -133,7 +139,7 @@ def test_babble_has_all_voices_at_equal_power() -> None:
 
 
 def test_babble_of_nobody() -> None:
-    assert [each.needs_others for each in conditions_of(["babble@0", "white@0"])] == [True, False]
+    assert [each.needs_other_utterances for each in parse_conditions(["babble@0", "white@0"])] == [True, False]
     for others in ([], [SPEECH[:0]]):
         with pytest.raises(SettingsError, match="babble needs other utterances"):
             under("babble@0", SPEECH, others=others)
@@ -142,7 +148,7 @@ def test_babble_of_nobody() -> None:
 
 
 def test_telephone_keeps_its_band_only() -> None:
-    sound = (0.1 * white(5 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
+    sound = (0.1 * white_noise(5 * SAMPLE_RATE, np.random.default_rng(0))).astype(np.float32)
     for low, high in ((0, 250), (3600, 8000)):
         lost = [10 * np.log10(band_power(sound, low, high) / band_power(under(name, sound), low, high)) for name in
                 ("telephone", "clean")]  # fmt: skip
@@ -246,17 +252,17 @@ def test_rooms_reverberate_for_the_time_that_was_asked_for(seconds: float) -> No
 
 @needs_rooms
 def test_the_direct_sound_arrives_at_once() -> None:
-    for number in range(ROOMS):
-        response, lead = room_response(0.3, number)
+    for number in range(NUM_ROOMS):
+        response, lead = room_impulse_response(0.3, number)
         direct = np.abs(response[lead - 1 : lead + 2]).max()
         assert direct > 4 * np.abs(response[: lead - 8]).max()
         assert direct > 0.2 * np.abs(response).max()
 
 
 def test_a_room_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    room_response.cache_clear()
+    room_impulse_response.cache_clear()
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
-    for use in (lambda: condition("reverb@0.6"), lambda: room_response(0.6, 0)):
+    for use in (lambda: parse_condition("reverb@0.6"), lambda: room_impulse_response(0.6, 0)):
         with pytest.raises(MissingExtraError, match=r"whisperstill\[rooms\]"):
             use()
 
@@ -294,28 +300,28 @@ KNOWN = (
 )
 def test_names_that_cannot_be(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        condition(name)
+        parse_condition(name)
     assert str(caught.value) == message
 
 
 def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(noise_file.parent)
-    there = condition("tap.wav@5")
+    there = parse_condition("tap.wav@5")
     assert there == Condition("tap.wav@5", "tap.wav", 5.0)
     assert np.array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH))
     with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
-        condition("tap.wav")
+        parse_condition("tap.wav")
     (noise_file.parent / "empty").mkdir()
     with pytest.raises(SettingsError, match="found none in"):
-        condition("empty@5")
+        parse_condition("empty@5")
 
 
 def test_ranges_stand_for_their_levels() -> None:
-    names = [each.name for each in conditions_of(["white@40:-10:-5", "", "loss@0:5:2.5", "white@10.0", "pink@-0"])]
+    names = [each.name for each in parse_conditions(["white@40:-10:-5", "", "loss@0:5:2.5", "white@10.0", "pink@-0"])]
     assert names[:11] == [f"white@{level}" for level in range(40, -11, -5)]
     assert names[11:] == ["clean", "loss@0", "loss@2.5", "loss@5", "pink@0"]
-    assert [each.level for each in conditions_of(["gain@0.1:0.3:0.1"])] == [0.1, 0.2, 0.3]
-    assert [each.name for each in conditions_of(["gain@3:3:1"])] == ["gain@3"]
+    assert [each.level for each in parse_conditions(["gain@0.1:0.3:0.1"])] == [0.1, 0.2, 0.3]
+    assert [each.name for each in parse_conditions(["gain@3:3:1"])] == ["gain@3"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +336,7 @@ def test_ranges_stand_for_their_levels() -> None:
 )
 def test_ranges_that_cannot_be(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        conditions_of([name])
+        parse_conditions([name])
     assert str(caught.value) == message
 
 
@@ -347,9 +353,9 @@ def test_ranges_that_cannot_be(name: str, message: str) -> None:
     ],
 )
 def test_words(name: str, words: str) -> None:
-    assert condition(name).describe() == words
-    assert pickle.loads(pickle.dumps(condition(name))) == condition(name)
+    assert parse_condition(name).describe() == words
+    assert pickle.loads(pickle.dumps(parse_condition(name))) == parse_condition(name)
 
 
 def test_words_of_recorded_noise(noise_file: Path) -> None:
-    assert condition(f"{noise_file}@0").describe() == "noise of tap.wav at 0 dB"
+    assert parse_condition(f"{noise_file}@0").describe() == "noise of tap.wav at 0 dB"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from whisperstill.audio.noise import mix, pink, white
+from whisperstill.audio.noise import mix_at_snr, pink_noise, white_noise
 
 
 def power(waveform: np.ndarray) -> float:
@@ -14,22 +14,22 @@ def power(waveform: np.ndarray) -> float:
 @pytest.mark.parametrize("noise_samples", [777, 16000, 40000])
 def test_ratio(snr_db: float, noise_samples: int) -> None:
     rng = np.random.default_rng(0)
-    speech, noise = 0.1 * white(16000, rng), 3 * pink(noise_samples, rng)
-    added = mix(speech, noise, snr_db, offset=500) - speech
+    speech, noise = 0.1 * white_noise(16000, rng), 3 * pink_noise(noise_samples, rng)
+    added = mix_at_snr(speech, noise, snr_db, offset=500) - speech
     assert 10 * np.log10(power(speech) / power(added)) == pytest.approx(snr_db, abs=0.01)
 
 
 def test_silence_has_no_ratio() -> None:
-    speech = white(100, np.random.default_rng(0))
-    assert np.array_equal(mix(speech, np.zeros(10, np.float32), 0.0), speech)
-    assert not mix(np.zeros(100, np.float32), speech, 0.0).any()
-    assert len(mix(speech[:0], speech, 0.0)) == 0
+    speech = white_noise(100, np.random.default_rng(0))
+    assert np.array_equal(mix_at_snr(speech, np.zeros(10, np.float32), 0.0), speech)
+    assert not mix_at_snr(np.zeros(100, np.float32), speech, 0.0).any()
+    assert len(mix_at_snr(speech[:0], speech, 0.0)) == 0
     with pytest.raises(ValueError, match="no samples"):
-        mix(speech, speech[:0], 0.0)
+        mix_at_snr(speech, speech[:0], 0.0)
 
 
 def test_pink_falls_by_three_decibels_an_octave() -> None:
-    noise = pink(1 << 17, np.random.default_rng(0))
+    noise = pink_noise(1 << 17, np.random.default_rng(0))
     assert power(noise) == pytest.approx(1.0)
     spectrum = np.square(np.abs(np.fft.rfft(noise)))
     octaves = [spectrum[1 << k : 2 << k].mean() for k in range(6, 16)]
@@ -38,6 +38,6 @@ def test_pink_falls_by_three_decibels_an_octave() -> None:
 
 
 def test_the_same_seed_gives_the_same_noise() -> None:
-    for make in (white, pink):
+    for make in (white_noise, pink_noise):
         assert np.array_equal(make(50, np.random.default_rng(1)), make(50, np.random.default_rng(1)))
         assert len(make(1, np.random.default_rng(1))) == 1

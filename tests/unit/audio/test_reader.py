@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.audio.activity import cut_at_silences, cut_reader
-from whisperstill.audio.reader import Reader
+from whisperstill.audio.reader import AudioReader
+from whisperstill.audio.sound_activity import cut_at_silences, cut_reader
 from whisperstill.units import SAMPLE_RATE
 
 SAMPLES = st.integers(0, 3000)
@@ -26,26 +26,26 @@ def recording(lengths: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
 @given(BLOCKS, LOOKS)
 def test_it_shows_what_an_array_would(lengths: list[int], looks: list[tuple[str, int, int]]) -> None:
     whole, blocks = recording(lengths)
-    reader, forgotten = Reader(iter(blocks)), 0
+    reader, forgotten = AudioReader(iter(blocks)), 0
     for what, at, more in looks:
         start = at / SAMPLE_RATE
         if what == "forget":
-            reader.forget(start)
-            forgotten = max(forgotten, min(at, reader._first))
-            assert reader._first <= max(forgotten, at)
+            reader.discard_before(start)
+            forgotten = max(forgotten, min(at, reader._buffer_start))
+            assert reader._buffer_start <= max(forgotten, at)
         elif what == "goes_beyond":
-            assert reader.goes_beyond(start) == (len(whole) > max(at, forgotten))
-        elif at < reader._first:
+            assert reader.has_audio_after(start) == (len(whole) > max(at, forgotten))
+        elif at < reader._buffer_start:
             with pytest.raises(ValueError, match="lies before"):
-                reader.stretch(start, more / SAMPLE_RATE)
+                reader.read(start, more / SAMPLE_RATE)
         else:
-            assert np.array_equal(reader.stretch(start, more / SAMPLE_RATE), whole[at : at + more])
+            assert np.array_equal(reader.read(start, more / SAMPLE_RATE), whole[at : at + more])
         assert reader.duration in (None, len(whole) / SAMPLE_RATE)
-    held = reader._first
-    rest = list(reader.rest())
+    held = reader._buffer_start
+    rest = list(reader.drain())
     assert np.array_equal(np.concatenate([*rest, whole[:0]]), whole[held:])
     assert reader.duration == len(whole) / SAMPLE_RATE
-    assert list(reader.rest()) == []
+    assert list(reader.drain()) == []
 
 
 def test_no_more_is_read_than_is_asked_for() -> None:
@@ -57,21 +57,21 @@ def test_no_more_is_read_than_is_asked_for() -> None:
             read += 1
             yield np.ones(1600, np.float32)
 
-    reader = Reader(blocks())
-    reader.stretch(0.0, 0.35)
+    reader = AudioReader(blocks())
+    reader.read(0.0, 0.35)
     assert read == 4 and reader.duration is None
-    reader.forget(0.3)
-    assert len(reader._held) == 1600
-    assert reader.goes_beyond(9.95) and not reader.goes_beyond(10.0)
+    reader.discard_before(0.3)
+    assert len(reader._buffer) == 1600
+    assert reader.has_audio_after(9.95) and not reader.has_audio_after(10.0)
     assert reader.duration == 10.0
-    reader.forget(99.0)
-    assert len(reader._held) == 0 and reader.duration == 10.0
+    reader.discard_before(99.0)
+    assert len(reader._buffer) == 0 and reader.duration == 10.0
 
 
 def test_what_is_given_is_a_copy() -> None:
-    reader = Reader(iter([np.ones(10, np.float32)]))
-    reader.stretch(0.0, 1.0)[:] = 7
-    assert reader.stretch(0.0, 1.0).max() == 1
+    reader = AudioReader(iter([np.ones(10, np.float32)]))
+    reader.read(0.0, 1.0)[:] = 7
+    assert reader.read(0.0, 1.0).max() == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -83,7 +83,7 @@ def test_a_stream_is_cut_where_the_whole_is(seed: int, max_seconds: float) -> No
     wave = loud[: round(seconds * SAMPLE_RATE)]
     wave = wave * generator.normal(0, 0.2, len(wave)).astype(np.float32)
     places = np.sort(generator.integers(0, len(wave), 9))
-    reader = Reader(iter([block for block in np.split(wave, places) if len(block)]))
+    reader = AudioReader(iter([block for block in np.split(wave, places) if len(block)]))
     found = list(cut_reader(reader, max_seconds))
     expected = cut_at_silences(wave, max_seconds)
     assert [start for start, _ in found] == pytest.approx([start for start, _ in expected], abs=1e-9)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from whisperstill.audio.files import load_audio
-from whisperstill.audio.streams import Pcm, stream_chunks, stream_file, stream_stdin
+from whisperstill.audio.audio_files import load_audio
+from whisperstill.audio.streams import PcmFormat, stream_chunks, stream_file, stream_stdin
 from whisperstill.errors import AudioError, SettingsError
 
 
@@ -59,16 +59,16 @@ def test_a_pipe_gives_what_the_file_holds(tmp_path: Path, ending: str, rate: int
 def test_raw_samples_split_anywhere(portion: int) -> None:
     wave = (sound(0.05, channels=2) * 32767).astype("<i2")
     expected = (wave.astype(np.float32) / 32768).mean(axis=1)
-    found = whole(stream_file(Pipe(wave.tobytes() + b"\x01", portion), Pcm("s16le", 16_000, 2)))
+    found = whole(stream_file(Pipe(wave.tobytes() + b"\x01", portion), PcmFormat("s16le", 16_000, 2)))
     np.testing.assert_allclose(found, expected, atol=1e-7)
     floats = sound(0.05)[:, 0]
-    assert np.array_equal(whole(stream_file(Pipe(floats.tobytes(), portion), Pcm("f32le"))), floats)
+    assert np.array_equal(whole(stream_file(Pipe(floats.tobytes(), portion), PcmFormat("f32le"))), floats)
 
 
 def test_raw_samples_of_another_rate_are_resampled_as_a_file_is(tmp_path: Path) -> None:
     wave = sound(1.5, 8000)[:, 0]
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
-    found = whole(stream_file(Pipe(wave.tobytes(), 333), Pcm("f32le", 8000)))
+    found = whole(stream_file(Pipe(wave.tobytes(), 333), PcmFormat("f32le", 8000)))
     stored = load_audio(tmp_path / "a.wav")
     assert len(found) == len(stored)
     np.testing.assert_allclose(found, stored, atol=1e-5)
@@ -82,7 +82,7 @@ def test_chunks_of_a_microphone() -> None:
     for chunks in (np.array_split(integers, 9), [part.tobytes() for part in np.array_split(integers, 9)]):
         np.testing.assert_allclose(whole(stream_chunks(chunks)), integers / 32768, atol=1e-7)
     two = np.stack([wave, -wave], axis=1)
-    assert np.abs(whole(stream_chunks([two], Pcm(channels=2)))).max() == 0
+    assert np.abs(whole(stream_chunks([two], PcmFormat(channels=2)))).max() == 0
     assert list(stream_chunks([])) == []
 
 
@@ -100,8 +100,8 @@ def test_chunks_that_are_no_sound(chunk: np.ndarray, message: str) -> None:
         list(stream_chunks([chunk]))
 
 
-@pytest.mark.parametrize("pcm", [None, Pcm()])
-def test_an_empty_pipe(pcm: Pcm | None) -> None:
+@pytest.mark.parametrize("pcm", [None, PcmFormat()])
+def test_an_empty_pipe(pcm: PcmFormat | None) -> None:
     with pytest.raises(AudioError, match="found nothing"):
         list(stream_file(Pipe(b""), pcm))
 
@@ -116,7 +116,7 @@ def test_junk_and_an_empty_container(tmp_path: Path) -> None:
 
 def test_all_problems_with_the_description_are_told() -> None:
     with pytest.raises(SettingsError) as caught:
-        Pcm("u8", 10, 0)
+        PcmFormat("u8", 10, 0)
     assert all(name in str(caught.value) for name in ("pcm must be", "pcm_rate", "pcm_channels"))
 
 
@@ -124,7 +124,7 @@ def test_blocks_come_while_the_pipe_is_open() -> None:
     """A reader that waited for the end of the stream would wait for ever here."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb") as pen:
-        blocks = stream_file(file, Pcm())
+        blocks = stream_file(file, PcmFormat())
         for _ in range(3):
             pen.write(np.ones(160, "<i2").tobytes())
             pen.flush()
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
             return bytes(size)
 
     tracemalloc.start()
-    assert sum(len(block) for block in stream_file(Endless(), Pcm())) == 40 * 60 * 16_000
+    assert sum(len(block) for block in stream_file(Endless(), PcmFormat())) == 40 * 60 * 16_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5e6
@@ -182,7 +182,7 @@ def test_a_stream_that_cannot_be_read_on_is_an_error() -> None:
 
     stored = io.BytesIO()
     soundfile.write(stored, sound(2.0), 16_000, format="WAV", subtype="PCM_16")
-    for pcm in (None, Pcm()):
+    for pcm in (None, PcmFormat()):
         with pytest.raises(AudioError, match="the stream"):
             list(stream_file(Broken(stored.getvalue()), pcm))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whisperstill.cli.allocator import SETTING, glibc_version, wants_restart
+from whisperstill.cli.allocator import GLIBC_TUNABLES, glibc_version, wants_restart
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 
@@ -40,7 +40,7 @@ def test_the_process_gets_the_setting_and_keeps_its_arguments(tmp_path: Path) ->
         "restart_with_allocator()\nprint(os.environ.get('GLIBC_TUNABLES'), *sys.argv[1:])\n"
     )
     clean = {key: value for key, value in os.environ.items() if key not in ("GLIBC_TUNABLES", "WHISPERSTILL_NO_REEXEC")}
-    for extra, expected in (({}, SETTING), ({"WHISPERSTILL_NO_REEXEC": "1"}, "None")):
+    for extra, expected in (({}, GLIBC_TUNABLES), ({"WHISPERSTILL_NO_REEXEC": "1"}, "None")):
         done = subprocess.run(
             [sys.executable, str(script), "a b", "--c"],
             env={**clean, "PYTHONPATH": str(SOURCE), **extra},

@@ -79,10 +79,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([*INIT, "--decoder-layers", "two"], "'two'"),
         ([*INIT, "--decoder-layer", "2"], "--decoder-layer"),
         (["run", "none.toml"], "expected a recipe or a suite, got none.toml"),
-        (["label", "--teacher", "a", "--manifest", "b", "--output", "c", "--states", "fp7"], "fp7"),
+        (["label", "--teacher", "a", "--manifest", "b", "--output", "c", "--encoder-states", "float7"], "float7"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(
+def test_what_the_user_can_fix_is_one_line(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -128,9 +128,9 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_transcribe_speaks_as_openai_whisper_does() -> None:
-    from whisperstill.cli.options import parse
+    from whisperstill.cli.options import parse_arguments
 
-    asked = parse(
+    asked = parse_arguments(
         VERBS["transcribe"], ["a.wav", "b.mp3", "--model", "tiny.en", "--output_dir", "out", "--output_format", "srt"]
     )
     settings = asked.settings
@@ -139,20 +139,22 @@ def test_transcribe_speaks_as_openai_whisper_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words", "guards"),
+    ("given", "words", "hallucination_filter"),
     [
         ([], False, True),
         (["--word_timestamps", "True"], True, True),
-        (["--word-timestamps", "False", "--guards", "False"], False, False),
-        (["--guards", "True", "--word_timestamps"], True, True),
-        (["--no-guards", "--word_timestamps", "--beam_size", "3"], True, False),
+        (["--word-timestamps", "False", "--hallucination_filter", "False"], False, False),
+        (["--hallucination_filter", "True", "--word_timestamps"], True, True),
+        (["--no-hallucination-filter", "--word_timestamps", "--beam_size", "3"], True, False),
     ],
 )
-def test_switches_may_be_written_as_openai_whisper_does(given: list[str], words: bool, guards: bool) -> None:
-    from whisperstill.cli.options import parse
+def test_switches_may_be_written_as_openai_whisper_does(
+    given: list[str], words: bool, hallucination_filter: bool
+) -> None:
+    from whisperstill.cli.options import parse_arguments
 
-    settings = parse(VERBS["transcribe"], ["a.wav", "--model", "base", *given]).settings
-    assert (settings.word_timestamps, settings.guards) == (words, guards)
+    settings = parse_arguments(VERBS["transcribe"], ["a.wav", "--model", "base", *given]).settings
+    assert (settings.word_timestamps, settings.hallucination_filter) == (words, hallucination_filter)
 
 
 def test_incomplete_reports_are_recognised() -> None:

@@ -49,7 +49,7 @@ def test_a_stated_duration_is_trusted(tmp_path: Path, good: dict[str, Any], monk
     def refuse(path: Path) -> float:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("whisperstill.corpus.corpus.probe", refuse)
+    monkeypatch.setattr("whisperstill.corpus.corpus.probe_duration", refuse)
     (utterance,) = read_corpus(write(tmp_path / "set", {**good, "duration_s": 1.5})).utterances
     assert utterance.audio.duration == 1.5
     with pytest.raises(AssertionError, match="measured"):
@@ -166,7 +166,7 @@ def test_recordings_are_whole_where_that_is_asked_for(tmp_path: Path, good: dict
         {"id": "damaged", "audio": good["audio"], "segments": wrong},
     ]
     manifest = write(tmp_path / "set", *rows)
-    found = read_corpus(manifest, whole=True).utterances
+    found = read_corpus(manifest, full_recordings=True).utterances
     assert [(one.id, one.text) for one in found] == [
         ("own", "AS IT STANDS"),
         ("joined", "ONE TWO"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from whisperstill.audio import load_audio
-from whisperstill.corpus import pack, utterance_waveform, window_waveform
+from whisperstill.corpus import load_utterance_waveform, load_window_waveform, pack
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import AudioSpan, Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SAMPLES
@@ -27,12 +27,12 @@ def test_concatenation(make_audio: MakeAudio) -> None:
         utterance(make_audio("d.wav", 1.0, value=0.125), 0.5, id_="d"),  # and less
     ]
     (window,) = pack(members)
-    waveform = window_waveform(window)
+    waveform = load_window_waveform(window)
     assert waveform.shape == (WINDOW_SAMPLES,)
     assert waveform.dtype == np.float32
     for member, offset in zip(members, window.offsets, strict=True):
         begin = round(offset * SAMPLE_RATE)
-        sound = utterance_waveform(member)
+        sound = load_utterance_waveform(member)
         assert len(sound) == round(member.audio.duration * SAMPLE_RATE)
         assert np.array_equal(waveform[begin : begin + len(sound)], sound)
     second = waveform[SAMPLE_RATE : 3 * SAMPLE_RATE]
@@ -45,11 +45,11 @@ def test_concatenation(make_audio: MakeAudio) -> None:
 
 def test_a_full_window(make_audio: MakeAudio) -> None:
     path = make_audio("a.wav", 30.0, value=0.5)
-    assert (window_waveform(pack([utterance(path, 30.0)])[0]) == 0.5).all()
+    assert (load_window_waveform(pack([utterance(path, 30.0)])[0]) == 0.5).all()
     with pytest.raises(CorpusError, match="at most 480000 samples"):
-        window_waveform(Window("w", (utterance(path, 30.0), utterance(path, 1.0)), 0))
+        load_window_waveform(Window("w", (utterance(path, 30.0), utterance(path, 1.0)), 0))
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"^bad-one: .*found nothing"):
-        window_waveform(pack([utterance(tmp_path / "none.wav", 1.0, id_="bad-one")])[0])
+        load_window_waveform(pack([utterance(tmp_path / "none.wav", 1.0, id_="bad-one")])[0])

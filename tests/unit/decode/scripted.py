@@ -9,89 +9,93 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.guards import Voice
-from whisperstill.decode.observed import Decoded, Observed
-from whisperstill.decode.pool import Job
-from whisperstill.decode.recogniser import Recogniser
-from whisperstill.decode.speculation import Speculation
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.speculative_stats import SpeculativeStats
+from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
+from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation
+from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 
-DIMS = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
+DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
 
 
-def decoded(tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True) -> Decoded:
+def decoded(
+    tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True
+) -> DecodingResult:
     """Tokens as if a network had said them, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
     said = torch.full((steps,), logprob)
-    observed = Observed(said, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), said)
-    return Decoded(tuple(tokens), ended, no_speech, observed)
+    observed = TokenStats(said, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), said)
+    return DecodingResult(tuple(tokens), ended, no_speech, observed)
 
 
-Script = Callable[[float, str], Decoded]
+Script = Callable[[float, str], DecodingResult]
 """From the first sample of a window and the language to what is heard."""
 
 
-class ScriptedPool:
+class ScriptedScheduler:
     """As many slots as a real one; a window is done after a step."""
 
-    def __init__(self, size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, Job]]) -> None:
-        self.size, self.counts = size, Speculation()
+    def __init__(
+        self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
+    ) -> None:
+        self.batch_size, self.speculative_stats = batch_size, SpeculativeStats()
         self._script, self._vocabulary, self._said = script, vocabulary, said
-        self._jobs: list[Job] = []
+        self._requests: list[DecodeRequest] = []
 
     @property
-    def busy(self) -> int:
+    def num_busy_slots(self) -> int:
         """Windows in slots."""
-        return len(self._jobs)
+        return len(self._requests)
 
     @property
-    def free(self) -> int:
+    def num_free_slots(self) -> int:
         """Slots without a window."""
-        return self.size - len(self._jobs)
+        return self.batch_size - len(self._requests)
 
-    def put(self, jobs: Sequence[Job]) -> None:
+    def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
         """See `Pool`."""
-        assert len(jobs) <= self.free
-        self._jobs += jobs
+        assert len(requests) <= self.num_free_slots
+        self._requests += requests
 
-    def run(self, jobs: Sequence[Job]) -> list[Decoded]:
+    def run(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
         """See `Pool`."""
-        self.put(jobs)
+        self.add_requests(requests)
         return [decoded for _, decoded in self.step()]
 
-    def step(self) -> list[tuple[Job, Decoded]]:
+    def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
         """See `Pool`."""
-        done, self._jobs = self._jobs, []
+        done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
         for job in done:
-            [language] = [codes[token] for token in job.start if token in codes]
-            first = float(job.states[0, 0])
+            [language] = [codes[token] for token in job.prompt_tokens if token in codes]
+            first = float(job.encoder_states[0, 0])
             self._said.append((first, job))
             results.append((job, self._script(first, language)))
         return results
 
 
-class Scripted(Recogniser):
+class Scripted(WhisperModel):
     """Hears what a script says. The encoder's state of a window is its first sample, or 1 where that is 0."""
 
     def __init__(self, tokenizer: Tokenizer, script: Script) -> None:
         self.source, self.dims = "script", DIMS
-        self.generation = Generation((), (), ())
+        self.generation_config = GenerationConfig((), (), ())
         self.metadata: dict[str, object] = {}
         self.vocabulary: Vocabulary = tokenizer.vocabulary
         self.tokenizer = tokenizer
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
         self.assistant = None
-        self.speculation = Speculation()
+        self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []
-        self.said: list[tuple[float, Job]] = []
+        self.said: list[tuple[float, DecodeRequest]] = []
         """First sample and job of every window decoded, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
@@ -99,17 +103,17 @@ class Scripted(Recogniser):
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
-    def detect(self, states: Tensor) -> list[tuple[str, float]]:
+    def detect_language(self, encoder_states: Tensor) -> list[tuple[str, float]]:
         """German where the first sample is negative."""
-        self.detected += states[:, 0, 0].tolist()
-        return [("de" if state[0, 0] < 0 else "en", 0.75) for state in states]
+        self.detected += encoder_states[:, 0, 0].tolist()
+        return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
-    def pool(self, size: int, **options: object) -> ScriptedPool:  # type: ignore[override]
+    def make_scheduler(self, batch_size: int, **options: object) -> ScriptedScheduler:  # type: ignore[override]
         """See `Recogniser`."""
-        return ScriptedPool(size, self.script, self.vocabulary, self.said)
+        return ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said)
 
-    def _kept_pool(self, size: int, timestamps: bool, top: int) -> ScriptedPool:  # type: ignore[override]
-        return self.pool(size)
+    def _get_scheduler(self, batch_size: int, timestamps: bool, top_k: int) -> ScriptedScheduler:  # type: ignore[override]
+        return self.make_scheduler(batch_size)
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:
@@ -122,10 +126,10 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
 
 def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
-    monkeypatch.setattr(Voice, "of", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
-    seconds = Voice.seconds
+    monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
+    seconds = SpeechSpans.speech_seconds
 
-    def of_a_stretch(voice: Voice, start: float = 0.0, end: float = math.inf) -> float:
+    def of_a_stretch(voice: SpeechSpans, start: float = 0.0, end: float = math.inf) -> float:
         return 0.0 if start and end == math.inf else seconds(voice, start, end)
 
-    monkeypatch.setattr(Voice, "seconds", of_a_stretch)
+    monkeypatch.setattr(SpeechSpans, "speech_seconds", of_a_stretch)

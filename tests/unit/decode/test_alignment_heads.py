@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.corpus import read_corpus, utterance_waveform
-from whisperstill.decode.alignment_heads import (
-    Agreement,
-    agreement,
+from whisperstill.corpus import load_utterance_waveform, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel, WindowTranscript
+from whisperstill.decode.word_timestamps.alignment_heads import (
+    PauseAgreement,
     all_heads,
     best_heads,
-    tokens_at,
+    measure_pause_agreement,
+    token_at_positions,
     with_alignment_heads,
 )
-from whisperstill.decode.recogniser import Recognised, Recogniser
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.text.tokenizer import Tokenizer
 
@@ -41,9 +41,9 @@ class Watched(Scripted):
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer, lambda first, language: decoded(tokenizer.encode(TEXT)))
-        self.network.decoder = SimpleNamespace(watch=self.watch)
+        self.network.decoder = SimpleNamespace(cross_attention_scores=self.cross_attention_scores)
 
-    def watch(self, tokens: Tensor, states: Tensor, heads: list[tuple[int, int]]) -> Tensor:
+    def cross_attention_scores(self, tokens: Tensor, states: Tensor, heads: list[tuple[int, int]]) -> Tensor:
         """As `Decoder.watch`."""
         generator = torch.Generator().manual_seed(1)
         scores = torch.randn(1, 4, tokens.shape[1], 1500, generator=generator)
@@ -62,8 +62,8 @@ def recogniser(tokenizer: Tokenizer) -> Watched:
     return Watched(tokenizer)
 
 
-def score_of(recogniser: Recogniser, heard: list[Recognised]) -> Tensor:
-    score = agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()]).score
+def score_of(recogniser: WhisperModel, heard: list[WindowTranscript]) -> Tensor:
+    score = measure_pause_agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()]).score
     assert score is not None
     return score
 
@@ -74,7 +74,7 @@ def test_a_head_that_runs_a_token_late_agrees_less(recogniser: Watched) -> None:
     assert score[0] > 0.95
     assert score[1] < score[0] - 0.15
     assert all(score[2:] < 0.8)
-    total = agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
+    total = measure_pause_agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
     found = best_heads(all_heads(recogniser), total)
     assert (0, 0) in found and (0, 1) not in found
 
@@ -82,19 +82,26 @@ def test_a_head_that_runs_a_token_late_agrees_less(recogniser: Watched) -> None:
 def test_the_best_are_few_and_none_is_far_behind() -> None:
     heads = [(layer, head) for layer in range(2) for head in range(8)]
     spoken = torch.tensor([0.5, 0.9, 0.8, 0.88, 0.5, 0.5, 0.5, 0.5, *[0.85 + 0.001 * at for at in range(8)]])
-    assert best_heads(heads, Agreement(spoken, 1.0, spoken, 1.0)) == ((0, 1), (0, 3), (1, 4), (1, 5), (1, 6), (1, 7))
+    assert best_heads(heads, PauseAgreement(spoken, 1.0, spoken, 1.0)) == (
+        (0, 1),
+        (0, 3),
+        (1, 4),
+        (1, 5),
+        (1, 6),
+        (1, 7),
+    )
     spoken[8:] = 0.5
-    assert best_heads(heads, Agreement(spoken, 1.0, spoken, 1.0)) == ((0, 1), (0, 2), (0, 3))
+    assert best_heads(heads, PauseAgreement(spoken, 1.0, spoken, 1.0)) == ((0, 1), (0, 2), (0, 3))
 
 
 @pytest.mark.parametrize(("sound", "pause"), [(0.0, 1.0), (1.0, 0.0)])
 def test_without_pauses_nothing_is_told(sound: float, pause: float) -> None:
-    assert best_heads([(0, 0)], Agreement(torch.ones(1), sound, torch.ones(1), pause)) == ()
+    assert best_heads([(0, 0)], PauseAgreement(torch.ones(1), sound, torch.ones(1), pause)) == ()
 
 
 def test_sums_are_sums() -> None:
-    ones = Agreement(torch.ones(3), 2.0, torch.ones(3), 4.0)
-    score = (Agreement.nothing(3) + ones + ones).score
+    ones = PauseAgreement(torch.ones(3), 2.0, torch.ones(3), 4.0)
+    score = (PauseAgreement.zeros(3) + ones + ones).score
     assert score is not None and torch.allclose(score, torch.full((3,), 0.375))
 
 
@@ -103,25 +110,29 @@ def test_tokens_at_every_position() -> None:
     starts = torch.randint(0, 40, (5, 9), generator=generator).sort(1).values
     starts[:, 0] = 0
     slow = [[max(i for i in range(9) if int(row[i]) <= at) for at in range(40)] for row in starts]
-    assert tokens_at(starts, 40).tolist() == slow
+    assert token_at_positions(starts, 40).tolist() == slow
 
 
 def test_a_checkpoint_gets_heads_or_keeps_them(random_checkpoint: Checkpoint) -> None:
-    loose = replace(random_checkpoint, generation=replace(random_checkpoint.generation, alignment_heads=((1, 1),)))
+    loose = replace(
+        random_checkpoint, generation_config=replace(random_checkpoint.generation_config, alignment_heads=((1, 1),))
+    )
     found = with_alignment_heads(loose, [spoken_waveform()] * 3, ["en"] * 3, dtype=torch.float32, batch_size=2)
-    assert found.generation.alignment_heads
-    assert set(found.generation.alignment_heads) <= {(layer, head) for layer in range(2) for head in range(2)}
+    assert found.generation_config.alignment_heads
+    assert set(found.generation_config.alignment_heads) <= {(layer, head) for layer in range(2) for head in range(2)}
     assert found.state is loose.state
     silent = with_alignment_heads(loose, [np.zeros(16_000, np.float32)], ["en"], dtype=torch.float32)
-    assert silent.generation.alignment_heads == ((1, 1),)
+    assert silent.generation_config.alignment_heads == ((1, 1),)
 
 
 def test_the_heads_of_tiny_en(tiny_en: Path, speech: Path) -> None:
     """Found on six clips; two heads that follow the audio most sharply, a word late, are not among them."""
     checkpoint = load_checkpoint(str(tiny_en))
     utterances = read_corpus(speech / "librispeech-mini-val").utterances[::16][:6]
-    waves = [utterance_waveform(one) for one in utterances]
-    found = with_alignment_heads(checkpoint, waves, ["en"] * len(waves), dtype=torch.float32).generation.alignment_heads
+    waves = [load_utterance_waveform(one) for one in utterances]
+    found = with_alignment_heads(
+        checkpoint, waves, ["en"] * len(waves), dtype=torch.float32
+    ).generation_config.alignment_heads
     assert 1 <= len(found) <= 6
     assert not {(2, 4), (1, 2)} & set(found)
-    assert len(set(found) & set(checkpoint.generation.alignment_heads)) >= 3
+    assert len(set(found) & set(checkpoint.generation_config.alignment_heads)) >= 3

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from whisperstill.decode import plans
+from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform.window import WindowResult
+from whisperstill.decode.output.transcript import Transcript, Word
 from whisperstill.decode.transcriber import Transcriber
-from whisperstill.decode.transcript import Transcript, Word
-from whisperstill.decode.windows import Heard
 from whisperstill.text.tokenizer import Tokenizer
 
 from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
@@ -58,14 +58,14 @@ def hear(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     starts: list[float] = []
 
     def run(hears: Hears, **options: object) -> Transcript:
-        def words(plan: plans.Plan, heard: Heard, until: float | None = None) -> list[Word]:
+        def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
             starts.append(round(heard.window.start, 3))
             return hears(heard.window.start, heard.window.start + (until or heard.window.duration))
 
         starts.clear()
-        monkeypatch.setattr(plans.Plan, "words", words)
+        monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
         return Transcriber(scripted).transcribe(
-            tone(SECONDS, 0.5), strategy="chunked", chunk_length=LENGTH, language="en", **options
+            tone(SECONDS, 0.5), long_form="chunked", chunk_length=LENGTH, language="en", **options
         )
 
     run.starts = starts  # type: ignore[attr-defined]
@@ -110,7 +110,7 @@ def test_what_is_left_of_a_chunk_is_heard(
 ) -> None:
     """And every word is there once, whether another window was needed or not."""
     monkeypatch.setattr(
-        plans.Plan, "left_at", lambda plan, heard: left if round(heard.window.start, 3) == chunk else None
+        plans.LongFormStrategy, "resume_at", lambda plan, heard: left if round(heard.window.start, 3) == chunk else None
     )
     assert hear(inside, batch_size=batch_size).text == text_of(WORDS)
     starts = hear.starts  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def test_what_lies_in_a_hole_is_heard(
         assert len(transcript.text.split()) == len(WORDS) - len(lost)
     starts = hear.starts  # type: ignore[attr-defined]
     assert len([start for start in starts if start % 10]) == more
-    believed = hear(hears, batch_size=batch_size, guards=False)
+    believed = hear(hears, batch_size=batch_size, hallucination_filter=False)
     assert len(believed.text.split()) == len(WORDS) - (0 if chunk < hole[0] - 10 else len(lost))
 
 
@@ -203,6 +203,6 @@ def test_silence_gives_nothing(hear: Callable[..., Transcript]) -> None:
 
 
 def test_chunks_that_wait_hold_neither_audio_nor_states(hear: Callable[..., Transcript]) -> None:
-    from whisperstill.decode.chunked import _Chunk
+    from whisperstill.decode.longform.chunked import _DecodedChunk
 
-    assert not {"window", "waveform", "states", "heard"} & set(_Chunk.__slots__)
+    assert not {"window", "waveform", "states", "result"} & set(_DecodedChunk.__slots__)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from whisperstill.decode.options import DecodingOptions
-from whisperstill.decode.transcriber import options_of
+from whisperstill.decode.transcriber import build_options
 from whisperstill.errors import SettingsError
 
 
@@ -18,8 +18,7 @@ def test_all_problems_are_told_at_once() -> None:
         "patience": 0.0,
         "length_penalty": 1.5,
         "max_initial_timestamp": -1.0,
-        "strategy": "magic",
-        "mode": "wild",
+        "long_form": "magic",
         "chunk_length": 60.0,
         "task": "sing",
     }
@@ -57,25 +56,25 @@ def test_the_edges_are_allowed() -> None:
 
 
 def test_single_values_do_for_tuples() -> None:
-    assert options_of({"temperature": 0.5}).temperature == (0.5,)
-    assert options_of({"temperature": [0, 1]}).temperature == (0, 1)
-    assert options_of({"suppress_tokens": 7}).suppress_tokens == (7,)
-    assert options_of({}) == DecodingOptions()
+    assert build_options({"temperature": 0.5}).temperature == (0.5,)
+    assert build_options({"temperature": [0, 1]}).temperature == (0, 1)
+    assert build_options({"suppress_tokens": 7}).suppress_tokens == (7,)
+    assert build_options({}) == DecodingOptions()
     with pytest.raises(SettingsError, match="beamsize is no option"):
-        options_of({"beamsize": 3})
+        build_options({"beamsize": 3})
 
 
 def test_options_may_be_written_as_for_openai() -> None:
     plain = DecodingOptions()
     written = {"suppress_tokens": "-1", "beam_size": None, "patience": None, "length_penalty": None}
-    assert options_of(written) == plain
-    assert options_of({"initial_prompt": [7, 8]}).initial_prompt == (7, 8)
+    assert build_options(written) == plain
+    assert build_options({"initial_prompt": [7, 8]}).initial_prompt == (7, 8)
     with pytest.raises(SettingsError, match="initial_prompt must be text or ids of tokens, got 5"):
-        options_of({"initial_prompt": 5})
-    assert options_of({"initial_prompt": "so", "prefix": None}) == DecodingOptions(initial_prompt="so")
-    nothing = options_of({"suppress_tokens": None, "best_of": None, "max_initial_timestamp": None})
+        build_options({"initial_prompt": 5})
+    assert build_options({"initial_prompt": "so", "prefix": None}) == DecodingOptions(initial_prompt="so")
+    nothing = build_options({"suppress_tokens": None, "best_of": None, "max_initial_timestamp": None})
     assert nothing == DecodingOptions(suppress_tokens=(), best_of=1, max_initial_timestamp=30.0)
-    assert options_of({"suppress_tokens": "-1,7"}).suppress_tokens == (-1, 7)
-    assert options_of({"logprob_threshold": None}).logprob_threshold is None
+    assert build_options({"suppress_tokens": "-1,7"}).suppress_tokens == (-1, 7)
+    assert build_options({"logprob_threshold": None}).logprob_threshold is None
     with pytest.raises(SettingsError, match="ids with commas"):
-        options_of({"suppress_tokens": "a"})
+        build_options({"suppress_tokens": "a"})

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from whisperstill.decode.sampling import Draw, gumbel, noise_key
+from whisperstill.decode.generate.sampling import Sampler, gumbel_noise, sampling_seed
 
 DRAWS = 20_000
 LOGITS = torch.tensor([[2.0, 0.5, 0.0, -1.0, 1.5, -torch.inf, 0.3]])
@@ -15,14 +15,14 @@ LIMIT = 22.46
 
 
 def keys(count: int, seed: int = 0) -> Tensor:
-    return torch.tensor([noise_key(seed, number) for number in range(count)])
+    return torch.tensor([sampling_seed(seed, number) for number in range(count)])
 
 
 def drawn(logits: Tensor, temperature: float, key: Tensor, position: Tensor | int = 5, ids: Tensor = IDS) -> Tensor:
     rows = len(key)
     place = torch.full((rows,), position) if isinstance(position, int) else position
-    draw = Draw(torch.full((rows,), temperature), key, temperature == 0)
-    return draw.take(logits.expand(rows, -1).clone(), place, ids)
+    draw = Sampler(torch.full((rows,), temperature), key, temperature == 0)
+    return draw.sample(logits.expand(rows, -1).clone(), place, ids)
 
 
 def chi_square(tokens: Tensor, probability: Tensor, ids: Tensor = IDS) -> float:
@@ -65,21 +65,21 @@ def test_a_draw_knows_nothing_of_its_batch(key: int, position: int, order: list[
     others[0] = key
     temperature = torch.tensor([0.7, 0.0, 1.0, 0.2, 0.0, 0.5])
     places = torch.full((6,), position)
-    together = Draw(temperature, others, False).take(logits.clone(), places, IDS)
+    together = Sampler(temperature, others, False).sample(logits.clone(), places, IDS)
     some = torch.tensor(order[:count])
-    alone = Draw(temperature[some], others[some], False).take(logits[some].clone(), places[some], IDS)
+    alone = Sampler(temperature[some], others[some], False).sample(logits[some].clone(), places[some], IDS)
     assert torch.equal(together[some], alone)
     assert torch.equal(together[[1, 4]], logits[[1, 4]].argmax(-1))  # temperature 0 takes no notice of the noise
 
 
 def test_rows_of_a_block_are_drawn_as_one_by_one() -> None:
-    draw = Draw(torch.tensor([0.8, 1.0]), keys(2), False)
+    draw = Sampler(torch.tensor([0.8, 1.0]), keys(2), False)
     logits = torch.randn(6, 7, generator=torch.Generator().manual_seed(2))
     places = torch.tensor([3, 4, 5, 8, 9, 10])
-    block = draw.repeat(3).take(logits.clone(), places, IDS)
+    block = draw.repeat_interleave(3).sample(logits.clone(), places, IDS)
     for row in range(6):
-        one = Draw(draw.temperature[row // 3 : row // 3 + 1], draw.key[row // 3 : row // 3 + 1], False)
-        assert torch.equal(one.take(logits[row : row + 1].clone(), places[row : row + 1], IDS)[0], block[row])
+        one = Sampler(draw.temperature[row // 3 : row // 3 + 1], draw.seed[row // 3 : row // 3 + 1], False)
+        assert torch.equal(one.sample(logits[row : row + 1].clone(), places[row : row + 1], IDS)[0], block[row])
 
 
 def test_a_listed_token_hears_the_noise_it_always_hears() -> None:
@@ -96,9 +96,9 @@ def test_a_listed_token_hears_the_noise_it_always_hears() -> None:
 
 
 def test_noise_is_the_same_on_every_machine() -> None:
-    assert noise_key(0, 1500, 2, 3) == noise_key(0, 1500, 2, 3) != noise_key(0, 1500, 3, 2)
-    assert noise_key(1, 23) != noise_key(12, 3)
-    known = gumbel(torch.tensor([noise_key(0)]), torch.tensor([7]), torch.tensor([11, 12]))
-    again = gumbel(torch.tensor([noise_key(0)] * 2), torch.tensor([7, 8]), torch.tensor([12]))
+    assert sampling_seed(0, 1500, 2, 3) == sampling_seed(0, 1500, 2, 3) != sampling_seed(0, 1500, 3, 2)
+    assert sampling_seed(1, 23) != sampling_seed(12, 3)
+    known = gumbel_noise(torch.tensor([sampling_seed(0)]), torch.tensor([7]), torch.tensor([11, 12]))
+    again = gumbel_noise(torch.tensor([sampling_seed(0)] * 2), torch.tensor([7, 8]), torch.tensor([12]))
     assert torch.equal(known[0, 1], again[0, 0]) and not torch.equal(again[0, 0], again[1, 0])
-    assert torch.isfinite(gumbel(keys(2000), torch.arange(2000), torch.arange(50))).all()
+    assert torch.isfinite(gumbel_noise(keys(2000), torch.arange(2000), torch.arange(50))).all()

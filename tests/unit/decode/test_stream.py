@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from whisperstill.audio.activity import cut_at_silences
-from whisperstill.decode import plans
-from whisperstill.decode.observed import Decoded
-from whisperstill.decode.transcriber import Transcriber, recording_of
-from whisperstill.decode.transcript import Segment, Word
-from whisperstill.decode.windows import Heard
+from whisperstill.audio.sound_activity import cut_at_silences
+from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform.window import WindowResult
+from whisperstill.decode.output.transcript import Segment, Word
+from whisperstill.decode.transcriber import Transcriber, make_recording
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.text.tokenizer import Tokenizer
 
 from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
 
-STRATEGIES = ("quiet", "vad", "chunked", "sequential")
+STRATEGIES = ("silence", "vad", "chunked", "sequential")
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +26,20 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In every window, and a word a second."""
     somebody_always_speaks(monkeypatch)
 
-    def words(plan: plans.Plan, heard: Heard, until: float | None = None) -> list[Word]:
+    def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
         first = -(-heard.window.start // 1)
         seconds = np.arange(first, heard.window.start + heard.window.duration - 0.9)
         return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
 
-    monkeypatch.setattr(plans.Plan, "words", words)
+    monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
 
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer) -> Scripted:
     """Says one segment after the other, two in each window."""
 
-    def script(first: float, language: str) -> Decoded:
-        times = [tokenizer.vocabulary.timestamp(at) for at in (0.5, 2.0, 2.0, 3.0)]
+    def script(first: float, language: str) -> DecodingResult:
+        times = [tokenizer.vocabulary.timestamp_token(at) for at in (0.5, 2.0, 2.0, 3.0)]
         word = tokenizer.encode(f" {first:.2f}")
         return decoded([times[0], *word, times[1], times[2], *word, times[3]])
 
@@ -63,9 +63,11 @@ def speech(seconds: float) -> np.ndarray:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_path: Path, strategy: str) -> None:
     soundfile.write(tmp_path / "a.wav", speech(130), 16_000, subtype="FLOAT")
-    whole = transcriber.transcribe(tmp_path / "a.wav", strategy=strategy, language="de")
+    whole = transcriber.transcribe(tmp_path / "a.wav", long_form=strategy, language="de")
     for batch_size in (1, 3, 8):
-        segments, info = transcriber.stream(tmp_path / "a.wav", strategy=strategy, language="de", batch_size=batch_size)
+        segments, info = transcriber.stream(
+            tmp_path / "a.wav", long_form=strategy, language="de", batch_size=batch_size
+        )
         assert info.duration is None and info.language == "de" and info.language_probability == 1.0
         found = list(segments)
         assert found == list(whole.segments)
@@ -79,7 +81,7 @@ def test_windows_that_come_out_of_order_wait_for_those_before(scripted: Scripted
     """The first window fails and is tried again; the segments of the others are not given before its own."""
     script = scripted.script
 
-    def again(first: float, language: str) -> Decoded:
+    def again(first: float, language: str) -> DecodingResult:
         tried = sum(said == first for said, _ in scripted.said)
         return decoded([1], logprob=-5.0) if first == 0.5 and tried < 3 else script(first, language)
 
@@ -93,7 +95,7 @@ def test_windows_that_come_out_of_order_wait_for_those_before(scripted: Scripted
     assert found == sorted(found, key=lambda one: one.start)
 
 
-@pytest.mark.parametrize("strategy", ["quiet", "chunked", "sequential"])
+@pytest.mark.parametrize("strategy", ["silence", "chunked", "sequential"])
 def test_what_is_spoken_is_heard_before_more_is_spoken(transcriber: Transcriber, strategy: str) -> None:
     """A microphone that never ends: no segment waits for more than 31 s after its own end."""
     wave, spoken = speech(120), 0.0
@@ -105,7 +107,7 @@ def test_what_is_spoken_is_heard_before_more_is_spoken(transcriber: Transcriber,
                 spoken += 0.5
                 yield (block * 32767).astype("<i2").tobytes()
 
-    segments, info = transcriber.stream(microphone(), strategy=strategy, chunk_length=10, language="en")
+    segments, info = transcriber.stream(microphone(), long_form=strategy, chunk_length=10, language="en")
     before = 0.0
     for _, segment in zip(range(40), segments, strict=False):
         assert segment.start >= before
@@ -164,4 +166,4 @@ def test_errors_come_at_once(transcriber: Transcriber, tmp_path: Path) -> None:
 
 
 def test_a_path_is_no_stream() -> None:
-    assert recording_of("a.wav").blocks is None
+    assert make_recording("a.wav").blocks is None

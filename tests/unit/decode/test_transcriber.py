@@ -16,7 +16,7 @@ from unit.decode.scripted import tone
 @pytest.fixture(scope="module")
 def transcriber(random_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Transcriber:
     directory = write_huggingface(random_checkpoint, tmp_path_factory.mktemp("model"))
-    return load(directory, device="cpu", dtype="fp32")
+    return load(directory, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from whisperstill.decode.transcript import Segment, Suppressed, Transcript, Word
-from whisperstill.decode.writers import WRITERS, formats_of, timestamp, to_json, write_transcript
+from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript, Word
+from whisperstill.decode.output.writers import WRITERS, format_timestamp, resolve_formats, to_json, write_transcript
 from whisperstill.errors import SettingsError
 from whisperstill.stages.transcribe import FORMATS
-from whisperstill.text.lines import LineOptions
+from whisperstill.text.line_wrapping import LineOptions
 
 
 def segment(number: int, start: float, end: float, text: str) -> Segment:
@@ -37,8 +37,8 @@ TRANSCRIPT = Transcript(
     ],
 )
 def test_timestamps(seconds: float, plain: str, srt: str) -> None:
-    assert timestamp(seconds) == plain
-    assert timestamp(seconds, ",", True) == srt
+    assert format_timestamp(seconds) == plain
+    assert format_timestamp(seconds, ",", True) == srt
 
 
 def test_txt() -> None:
@@ -73,12 +73,14 @@ def test_json_has_the_keys_of_openai() -> None:
 
 def test_json_tells_words_and_what_was_not_believed_only_where_there_are_any() -> None:
     plain = json.loads(to_json(TRANSCRIPT))
-    assert "suppressed" not in plain and "words" not in plain["segments"][0]
+    assert "filtered_segments" not in plain and "words" not in plain["segments"][0]
     worded = replace(TRANSCRIPT.segments[0], words=(Word(0.0, 0.5, " Good", 0.75),))
-    rich = replace(TRANSCRIPT, segments=(worded,), suppressed=(Suppressed(4.0, 5.0, " Thanks.", "silence"),))
+    rich = replace(
+        TRANSCRIPT, segments=(worded,), filtered_segments=(FilteredSegment(4.0, 5.0, " Thanks.", "silence"),)
+    )
     content = json.loads(to_json(rich))
     assert content["segments"][0]["words"] == [{"word": " Good", "start": 0.0, "end": 0.5, "probability": 0.75}]
-    assert content["suppressed"] == [{"start": 4.0, "end": 5.0, "text": " Thanks.", "reason": "silence"}]
+    assert content["filtered_segments"] == [{"start": 4.0, "end": 5.0, "text": " Thanks.", "reason": "silence"}]
 
 
 def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
@@ -105,6 +107,6 @@ def test_nothing_said_gives_readable_files(tmp_path: Path) -> None:
 
 
 def test_the_verb_knows_the_same_formats() -> None:
-    assert set(FORMATS) == set(WRITERS) == set(formats_of("all"))
+    assert set(FORMATS) == set(WRITERS) == set(resolve_formats("all"))
     with pytest.raises(SettingsError, match="expected an output format"):
-        formats_of("docx")
+        resolve_formats("docx")

@@ -19,15 +19,15 @@ import torch
 from own_engine import Ours
 from small_models import make_checkpoint, make_tokenizer
 
-from whisperstill.corpus import read_corpus, utterance_waveform
+from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
-from whisperstill.evaluate.engines import NAMES, Engine, conversion, engine
+from whisperstill.evaluate.engines import ENGINE_NAMES, ExternalEngine, conversion, load_engine
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.export.whispercpp import write_whispercpp
-from whisperstill.model.checkpoints import Checkpoint, special_tokens, write_huggingface
+from whisperstill.model.checkpoints import Checkpoint, read_special_tokens, write_huggingface
 from whisperstill.model.dims import Dims
-from whisperstill.text.edits import count_edits
-from whisperstill.text.normalise import normaliser
+from whisperstill.text.edit_distance import count_edits
+from whisperstill.text.normalizers import get_normalizer
 from whisperstill.units import WINDOW_SAMPLES
 
 LIBRARIES = {
@@ -36,19 +36,21 @@ LIBRARIES = {
     "whisper.cpp": ("pywhispercpp.model", "whispercpp"),
 }
 """Engine -> its module, its extra."""
-ALL = ("whisperstill", *NAMES)
+ALL = ("whisperstill", *ENGINE_NAMES)
 EXACT = ("transformers", "faster-whisper")
 """Peers that compute in float32."""
 SAID, AWAY = 24, 10.0
 BOUND = 0.1
 """Most word edits per word between two engines."""
 
-Make = Callable[..., Engine]
+Make = Callable[..., ExternalEngine]
 
 
 def strong(vocab: int, texts: int) -> Checkpoint:
     """A random network that says text, and from position `SAID` on its end: a direction of its own tells it where."""
-    dims = Dims(mels=80, vocab=vocab, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3)
+    dims = Dims(
+        mels=80, vocab_size=vocab, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3
+    )
     checkpoint = make_checkpoint(dims, make_tokenizer(texts, 99))
     for name, tensor in checkpoint.state.items():
         if name.endswith("norm.weight"):
@@ -57,7 +59,7 @@ def strong(vocab: int, texts: int) -> Checkpoint:
             tensor *= 6 if ".cross." in name else 8
             if name.startswith("decoder") and any(part in name for part in (".out.", ".down.")):
                 tensor[0] = 0  # no layer writes there
-    special = special_tokens(checkpoint.tokenizer_json)
+    special = read_special_tokens(checkpoint.tokenizer_json)
     positions, embedding = checkpoint.state["decoder.positions"], checkpoint.state["decoder.embedding.weight"]
     positions *= 20
     positions[:, 0] = -AWAY
@@ -65,10 +67,10 @@ def strong(vocab: int, texts: int) -> Checkpoint:
     embedding *= 10
     embedding[:, 0] = 0
     embedding[special.no_timestamps + 1 :] = 0  # their logits are 0, the greatest of text reach 20
-    embedding[special.end] = 0
-    embedding[special.end, 0] = 10 * AWAY
-    barred = (*checkpoint.generation.suppress, *range(special.end + 1, special.no_timestamps + 1))
-    return replace(checkpoint, generation=replace(checkpoint.generation, suppress=barred))
+    embedding[special.end_of_text] = 0
+    embedding[special.end_of_text, 0] = 10 * AWAY
+    barred = (*checkpoint.generation_config.suppress_tokens, *range(special.end_of_text + 1, special.no_timestamps + 1))
+    return replace(checkpoint, generation_config=replace(checkpoint.generation_config, suppress_tokens=barred))
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -77,9 +79,9 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 def agree(one: str, other: str) -> bool:
     """Whether two texts are the same but for a few words."""
-    clean = normaliser("english")
+    clean = get_normalizer("english")
     counts = count_edits(clean(one).split(), clean(other).split())
-    return counts.reference > 0 and counts.rate <= BOUND
+    return counts.reference_length > 0 and counts.error_rate <= BOUND
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,15 +115,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make(cache: Path) -> Make:
-    """An engine in fp32 where it has that; skips without its library."""
-    made: dict[tuple[str, Path], Engine] = {}
+    """An engine in float32 where it has that; skips without its library."""
+    made: dict[tuple[str, Path], ExternalEngine] = {}
 
-    def engine_of(name: str, source: Path) -> Engine:
+    def engine_of(name: str, source: Path) -> ExternalEngine:
         if name in LIBRARIES:
             pytest.importorskip(LIBRARIES[name][0])
         if (name, source) not in made:
-            dtype = "auto" if name == "whisper.cpp" else "fp32"
-            made[name, source] = Ours(source) if name == "whisperstill" else engine(name, source, cache, dtype=dtype)
+            dtype = "auto" if name == "whisper.cpp" else "float32"
+            made[name, source] = (
+                Ours(source) if name == "whisperstill" else load_engine(name, source, cache, dtype=dtype)
+            )
         return made[name, source]
 
     return engine_of
@@ -132,18 +136,18 @@ def clips(speech: Path) -> list[np.ndarray]:
     """Read speech, the shortest first."""
     utterances = read_corpus(speech / "librispeech-mini-val" / "manifest.jsonl").utterances
     utterances = sorted(utterances, key=lambda one: one.audio.duration)
-    return [utterance_waveform(one) for one in (*utterances[:2], *utterances[-3:])]
+    return [load_utterance_waveform(one) for one in (*utterances[:2], *utterances[-3:])]
 
 
 def test_what_cannot_be_is_said(english_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"out of transformers, faster-whisper, whisper\.cpp, got 'wh'"):
-        engine("wh", english_dir, tmp_path)
-    with pytest.raises(SettingsError, match="out of auto, fp32, bf16, fp16, int8, got 'fp8'"):
-        engine("transformers", english_dir, tmp_path, dtype="fp8")
-    for name, dtype in {"transformers": "int8", "whisper.cpp": "fp32"}.items():
+        load_engine("wh", english_dir, tmp_path)
+    with pytest.raises(SettingsError, match="out of auto, float32, bfloat16, float16, int8, got 'fp8'"):
+        load_engine("transformers", english_dir, tmp_path, dtype="fp8")
+    for name, dtype in {"transformers": "int8", "whisper.cpp": "float32"}.items():
         pytest.importorskip(LIBRARIES[name][0])
         with pytest.raises(SettingsError, match=f"{name} computes in .*, got {dtype}"):
-            engine(name, english_dir, tmp_path, dtype=dtype)
+            load_engine(name, english_dir, tmp_path, dtype=dtype)
     assert not list(tmp_path.iterdir())
 
 
@@ -152,17 +156,17 @@ def test_without_its_library(name: str, english_dir: Path, tmp_path: Path, monke
     module, extra = LIBRARIES[name]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"the engine {name} needs .*'whisperstill\[{extra}\]'"):
-        engine(name, english_dir, tmp_path)
+        load_engine(name, english_dir, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENGINE_NAMES)
 def test_an_engine_says_what_it_is(name: str, english: Checkpoint, english_dir: Path, make: Make) -> None:
     one = make(name, english_dir)
     assert one.name == name
     assert one.version[0].isdigit()
     assert (one.device, one.dtype) == ("cpu", "float16" if name == "whisper.cpp" else "float32")
-    assert (one.about.sha256, one.about.dims) == (english.sha256, english.dims)
+    assert (one.description.sha256, one.description.dims) == (english.sha256, english.dims)
     assert one.transcribe([], []) == []
 
 
@@ -170,11 +174,11 @@ def test_an_engine_says_what_it_is(name: str, english: Checkpoint, english_dir: 
 def test_random_weights_say_what_they_say_in_ours(name: str, english_dir: Path, make: Make) -> None:
     windows = [noise(30, seed) for seed in range(2)]
     ours, theirs = make("whisperstill", english_dir), make(name, english_dir)
-    before = (ours.tokens, theirs.tokens)
+    before = (ours.num_tokens, theirs.num_tokens)
     expected = ours.transcribe(windows, ["en", None])
     assert theirs.transcribe(windows, ["en", None]) == expected
     assert expected[0] != expected[1]
-    assert ours.tokens - before[0] == theirs.tokens - before[1] == 2 * (SAID - 1)
+    assert ours.num_tokens - before[0] == theirs.num_tokens - before[1] == 2 * (SAID - 1)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -200,7 +204,7 @@ def test_languages_are_heard_each_as_its_own(multilingual_dir: Path, make: Make)
 def test_an_unknown_language_is_refused(name: str, english_dir: Path, multilingual_dir: Path, make: Make) -> None:
     for long in (False, True):
         with pytest.raises(SettingsError, match="knows English only, got de"):
-            make(name, english_dir).transcribe([noise(1)], ["de"], long=long)
+            make(name, english_dir).transcribe([noise(1)], ["de"], long_form=long)
     with pytest.raises(SettingsError, match="has no language 'Cantonese'"):
         make(name, multilingual_dir).transcribe([noise(1)], ["Cantonese"])
 
@@ -214,7 +218,7 @@ def test_behind_a_window_nothing_is_heard(name: str, english_dir: Path, make: Ma
 @pytest.mark.parametrize("name", ALL)
 def test_recordings_of_any_length(name: str, english_dir: Path, make: Make) -> None:
     """Random networks may say nothing that an engine believes."""
-    texts = make(name, english_dir).transcribe([noise(2), noise(33)], ["en", None], long=True)
+    texts = make(name, english_dir).transcribe([noise(2), noise(33)], ["en", None], long_form=True)
     assert len(texts) == 2
     assert all(text == text.strip() and "<|" not in text for text in texts)
 
@@ -223,7 +227,7 @@ def test_a_student_without_timestamps_is_not_asked_for_any(
     english: Checkpoint, english_dir: Path, make: Make, tmp_path: Path
 ) -> None:
     student = write_huggingface(replace(english, metadata={"trained_with_timestamps": False}), tmp_path)
-    text = make("transformers", student).transcribe([noise(20)], ["en"], long=True)[0]
+    text = make("transformers", student).transcribe([noise(20)], ["en"], long_form=True)[0]
     assert "filler" in text
     asked: list[dict[str, Any]] = []
 
@@ -234,7 +238,7 @@ def test_a_student_without_timestamps_is_not_asked_for_any(
     for source in (english_dir, student):
         one: Any = make("faster-whisper", source)
         real, one._model = one._model, SimpleNamespace(transcribe=transcribe)
-        one.transcribe([noise(1)], ["en"], long=True)
+        one.transcribe([noise(1)], ["en"], long_form=True)
         one._model = real
     assert [how["without_timestamps"] for how in asked] == [False, True]
     assert [51863 in how["suppress_tokens"] for how in asked] == [False, True]
@@ -248,18 +252,18 @@ def test_a_file_is_made_once(english: Checkpoint, tmp_path: Path) -> None:
         path.write_text("so")
         return path
 
-    form, cache = conversion.Form("file", write), tmp_path / "cache"
-    place = conversion.converted(english, cache, form)
+    form, cache = conversion.EngineFormat("file", write), tmp_path / "cache"
+    place = conversion.convert_checkpoint(english, cache, form)
     assert place.parent.parent == cache / english.sha256
-    assert conversion.converted(replace(english, source="elsewhere"), cache, form) == place
+    assert conversion.convert_checkpoint(replace(english, source="elsewhere"), cache, form) == place
     assert len(written) == 1
     assert [path.name for path in place.parent.iterdir()] == ["file"]
     weight = "decoder.norm.bias"
     others = (
         replace(english, state={**english.state, weight: english.state[weight] + 1}),
-        replace(english, generation=replace(english.generation, suppress=(1,))),
+        replace(english, generation_config=replace(english.generation_config, suppress_tokens=(1,))),
     )
-    assert len({place, *(conversion.converted(other, cache, form) for other in others)}) == len(written) == 3
+    assert len({place, *(conversion.convert_checkpoint(other, cache, form) for other in others)}) == len(written) == 3
 
 
 def test_what_is_not_finished_is_not_there(english: Checkpoint, tmp_path: Path) -> None:
@@ -277,11 +281,11 @@ def test_what_is_not_finished_is_not_there(english: Checkpoint, tmp_path: Path) 
         return path
 
     with pytest.raises(KeyboardInterrupt):
-        conversion.converted(english, tmp_path, conversion.Form("directory", stop))
+        conversion.convert_checkpoint(english, tmp_path, conversion.EngineFormat("directory", stop))
     assert not [path for path in tmp_path.rglob("*") if path.is_file() or path.name == "directory"]
     [folder] = (tmp_path / english.sha256).iterdir()
     place = folder / "directory"
-    assert conversion.converted(english, tmp_path, conversion.Form("directory", write)) == place
+    assert conversion.convert_checkpoint(english, tmp_path, conversion.EngineFormat("directory", write)) == place
     assert [(path.name, path.read_text()) for path in place.iterdir()] == [("whole", "theirs")]
     assert list(folder.iterdir()) == [place]
 
@@ -293,9 +297,9 @@ def test_what_can_be_opened_is_opened_where_it_lies(
     pytest.importorskip(LIBRARIES[name][0])
     cache, there = tmp_path / "cache", tmp_path / "there"
     writers = {"transformers": write_huggingface, "faster-whisper": write_ctranslate2, "whisper.cpp": write_whispercpp}
-    one = engine(name, writers[name](english, there), cache)
+    one = load_engine(name, writers[name](english, there), cache)
     assert not cache.exists()
-    assert one.about.dims == english.dims
+    assert one.description.dims == english.dims
     if name == "whisper.cpp":
         return
     wanted, form = {
@@ -303,7 +307,7 @@ def test_what_can_be_opened_is_opened_where_it_lies(
         "faster-whisper": ("vocabulary.json", "ctranslate2-float32"),
     }[name]
     (there / wanted).unlink()
-    engine(name, there, cache)
+    load_engine(name, there, cache)
     assert [path.name for path in cache.glob("*/*/*")] == [form]
 
 
@@ -311,14 +315,14 @@ def test_whispercpp_files_are_looked_at_before(english: Checkpoint, tmp_path: Pa
     """whisper.cpp would end the process."""
     pytest.importorskip("pywhispercpp.model")
     good = write_whispercpp(english, tmp_path / "good.bin")
-    for name in NAMES:
+    for name in ENGINE_NAMES:
         if name != "whisper.cpp":
             with pytest.raises(SettingsError, match=f"got the engine {name}: only whisper.cpp opens it"):
-                engine(name, good, tmp_path)
+                load_engine(name, good, tmp_path)
     with pytest.raises(SettingsError, match="on the CPU here, got device cuda"):
-        engine("whisper.cpp", good, tmp_path, device="cuda")
+        load_engine("whisper.cpp", good, tmp_path, device="cuda")
     with pytest.raises(SettingsError, match=r"single\.bin is of f32"):
-        engine("whisper.cpp", write_whispercpp(english, tmp_path / "single.bin", "f32"), tmp_path)
+        load_engine("whisper.cpp", write_whispercpp(english, tmp_path / "single.bin", "f32"), tmp_path)
     content = good.read_bytes()
     bad = tmp_path / "bad.bin"
     for damaged, message in (
@@ -328,14 +332,14 @@ def test_whispercpp_files_are_looked_at_before(english: Checkpoint, tmp_path: Pa
     ):
         bad.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=message):
-            engine("whisper.cpp", bad, tmp_path)
+            load_engine("whisper.cpp", bad, tmp_path)
 
 
 def test_a_type_that_is_not_there_is_refused(english_dir: Path, cache: Path) -> None:
     pytest.importorskip("faster_whisper")
     with pytest.raises(SettingsError, match="faster-whisper cannot compute in float16 on cpu"):
-        engine("faster-whisper", english_dir, cache, dtype="fp16")
-    assert engine("faster-whisper", english_dir, cache, dtype="int8").dtype == "int8"
+        load_engine("faster-whisper", english_dir, cache, dtype="float16")
+    assert load_engine("faster-whisper", english_dir, cache, dtype="int8").dtype == "int8"
 
 
 def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
@@ -351,5 +355,5 @@ def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Ma
 def test_real_weights_agree_on_recordings(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
     recording = np.concatenate(clips[2:])
     assert len(recording) > WINDOW_SAMPLES
-    texts = [make(name, tiny_en_dir).transcribe([recording], ["en"], long=True)[0] for name in ALL]
+    texts = [make(name, tiny_en_dir).transcribe([recording], ["en"], long_form=True)[0] for name in ALL]
     assert all(agree(one, other) for one, other in combinations(texts, 2)), texts

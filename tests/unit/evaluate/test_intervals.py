@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from whisperstill.evaluate import intervals
-from whisperstill.evaluate.intervals import bootstrap, mean_over_sets, paired_bootstrap
+from whisperstill.evaluate.intervals import bootstrap, mean_over_datasets, paired_bootstrap
 from whisperstill.records import EditCounts
 
 
@@ -23,7 +23,7 @@ def slow(items: list[EditCounts], seed: int, resamples: int) -> tuple[float, flo
     rates = []
     for draw in draws:
         chosen = [items[i] for i in draw]
-        rates.append(sum(c.errors for c in chosen) / sum(c.reference for c in chosen))
+        rates.append(sum(c.errors for c in chosen) / sum(c.reference_length for c in chosen))
     return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
 
 
@@ -36,7 +36,7 @@ def test_equals_the_slow_twin() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     items = sample(np.random.default_rng(1), 40, 0.2)
     whole = bootstrap(items, resamples=100)
-    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 120)
+    monkeypatch.setattr(intervals, "_MAX_RESAMPLED_INDICES", 120)
     assert bootstrap(items, resamples=100) == whole
 
 
@@ -71,16 +71,16 @@ def test_covers_the_truth_as_often_as_it_says() -> None:
 
 def test_a_mean_over_sets_counts_each_set_once() -> None:
     small, large = [counts(5, 10)], [counts(0, 10)] * 99
-    mean, _ = mean_over_sets([[small], [large]])
+    mean, _ = mean_over_datasets([[small], [large]])
     assert mean == 0.25  # not 5 of 1000 words
     with pytest.raises(ValueError, match="at least one set"):
-        mean_over_sets([])
+        mean_over_datasets([])
 
 
 def test_a_mean_over_sets_of_one_set_and_seed_is_its_rate() -> None:
     items = sample(np.random.default_rng(1), 60, 0.2)
-    mean, interval = mean_over_sets([[items]], seed=7, resamples=500)
-    assert mean == pytest.approx(sum(c.errors for c in items) / sum(c.reference for c in items))
+    mean, interval = mean_over_datasets([[items]], seed=7, resamples=500)
+    assert mean == pytest.approx(sum(c.errors for c in items) / sum(c.reference_length for c in items))
     alone = bootstrap(items, seed=8, resamples=500)
     assert (interval.low, interval.high) == pytest.approx((alone.low, alone.high))
 
@@ -88,8 +88,8 @@ def test_a_mean_over_sets_of_one_set_and_seed_is_its_rate() -> None:
 def test_seeds_that_differ_widen_a_mean() -> None:
     random = np.random.default_rng(2)
     one, worse = sample(random, 80, 0.1), sample(random, 80, 0.3)
-    _, alike = mean_over_sets([[one, one]])
-    mean, apart = mean_over_sets([[one, worse]])
+    _, alike = mean_over_datasets([[one, one]])
+    mean, apart = mean_over_datasets([[one, worse]])
     assert apart.high - apart.low > 2 * (alike.high - alike.low)
     assert apart.low < mean < apart.high
 
@@ -104,7 +104,7 @@ def test_width_is_that_of_theory() -> None:
 def test_a_system_does_not_differ_from_itself() -> None:
     items = sample(np.random.default_rng(0), 50, 0.2)
     result = paired_bootstrap(items, items)
-    assert (result.difference, result.low, result.high, result.p) == (0, 0, 0, 1)
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 def test_pairs_see_what_single_intervals_do_not() -> None:
@@ -117,16 +117,16 @@ def test_pairs_see_what_single_intervals_do_not() -> None:
     result = paired_bootstrap(a, b)
     assert result.difference == pytest.approx(40 / 2400)
     assert 0 < result.low < result.difference < result.high
-    assert result.p < 0.01
+    assert result.p_value < 0.01
     back = paired_bootstrap(b, a)
-    assert (back.difference, back.p) == pytest.approx((-result.difference, result.p))
+    assert (back.difference, back.p_value) == pytest.approx((-result.difference, result.p_value))
 
 
 def test_p_is_not_small_without_a_difference() -> None:
     """Negative control: two listeners of equal quality, many times over."""
     random = np.random.default_rng(5)
     small = sum(
-        paired_bootstrap(sample_like(random, 80), sample_like(random, 80), seed=i, resamples=300).p < 0.05
+        paired_bootstrap(sample_like(random, 80), sample_like(random, 80), seed=i, resamples=300).p_value < 0.05
         for i in range(60)
     )
     assert small <= 9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_models import make_checkpoint, make_tokenizer
 
-from whisperstill.corpus import read_corpus, utterance_waveform
+from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
 
@@ -32,4 +32,4 @@ def multilingual() -> Checkpoint:
 def clips(speech: Path) -> list[np.ndarray]:
     """Four clips of read speech, 16 kHz, the first of them without those that Whisper breaks off."""
     utterances = read_corpus(speech / "librispeech-mini-test" / "manifest.jsonl").utterances[1:5]
-    return [utterance_waveform(one) for one in utterances]
+    return [load_utterance_waveform(one) for one in utterances]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import CheckpointError, SettingsError
 from whisperstill.export.ctranslate2 import DTYPES, write_ctranslate2
-from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, special_tokens, write_huggingface
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, read_special_tokens, write_huggingface
 
 pytest.importorskip("ctranslate2")
 
@@ -49,8 +49,8 @@ def test_our_reader_gives_it_back(checkpoint: Checkpoint, tmp_path: Path) -> Non
     again = load_checkpoint(write_ctranslate2(checkpoint, tmp_path))
     assert again.dims == checkpoint.dims
     assert again.sha256 == checkpoint.sha256
-    assert again.generation == checkpoint.generation
-    assert special_tokens(again.tokenizer_json) == special_tokens(checkpoint.tokenizer_json)
+    assert again.generation_config == checkpoint.generation_config
+    assert read_special_tokens(again.tokenizer_json) == read_special_tokens(checkpoint.tokenizer_json)
 
 
 def test_control_another_weight_is_another_file(multilingual: Checkpoint, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_old_weights_never_stand_beside_new_settings(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("whisperstill.export.ctranslate2.whole", killed)
+    monkeypatch.setattr("whisperstill.export.ctranslate2.atomic_write_path", killed)
     with pytest.raises(KeyboardInterrupt):
         write_ctranslate2(multilingual, tmp_path)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match=r"expected a type out of float32, float16, .* got 'fp8'"):
         write_ctranslate2(multilingual, tmp_path / "new", "fp8")
     with pytest.raises(CheckpointError, match="expected a tokenizer of 51866 tokens"):
-        write_ctranslate2(replace(multilingual, dims=replace(multilingual.dims, vocab=51866)), tmp_path / "new")
+        write_ctranslate2(replace(multilingual, dims=replace(multilingual.dims, vocab_size=51866)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -102,11 +102,13 @@ def test_faster_whisper_says_what_we_say(tiny_en_dir: Path, clips: list[np.ndarr
         str(write_ctranslate2(teacher, tmp_path)), device="cpu", compute_type="float32", cpu_threads=1
     )
     windows = [pad_or_trim(clip) for clip in clips]
-    heard = Recogniser(teacher, dtype=torch.float32).recognise(torch.from_numpy(np.stack(windows)), ["en"] * len(clips))
+    heard = WhisperModel(teacher, dtype=torch.float32).transcribe_windows(
+        torch.from_numpy(np.stack(windows)), ["en"] * len(clips)
+    )
     theirs = []
     for window in windows:
         segments, _ = model.transcribe(
             window, language="en", beam_size=1, temperature=0.0, without_timestamps=True, vad_filter=False
         )
         theirs.append(tuple(token for segment in segments for token in segment.tokens))
-    assert theirs == [one.decoded.tokens for one in heard]
+    assert theirs == [one.result.tokens for one in heard]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from whisperstill.audio.mel import mel_filters, pad_or_trim
-from whisperstill.decode.recogniser import Recogniser
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import CheckpointError, SettingsError
 from whisperstill.export.whispercpp import write_whispercpp
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
@@ -96,7 +96,7 @@ def test_f16_rounds_matrices_alone(checkpoint: Checkpoint, tmp_path: Path) -> No
 def test_bands_and_vocabulary_lie_inside(checkpoint: Checkpoint, tmp_path: Path) -> None:
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin"))
     assert np.array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
-    vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab).vocabulary
+    vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size).vocabulary
     assert len(parsed.tokens) == vocabulary.end_of_text
     assert set(parsed.tokens[:256]) == {bytes([byte]) for byte in range(256)}
     assert parsed.tokens[300] == b"filler300"
@@ -105,7 +105,7 @@ def test_bands_and_vocabulary_lie_inside(checkpoint: Checkpoint, tmp_path: Path)
 def test_a_real_vocabulary_is_bytes(base_installed: str, tmp_path: Path) -> None:
     teacher = load_checkpoint(base_installed)
     parsed = Parsed(write_whispercpp(teacher, tmp_path / "ggml.bin", "f16"))
-    tokenizer = Tokenizer.from_bytes(teacher.tokenizer_json, teacher.dims.vocab)
+    tokenizer = Tokenizer.from_bytes(teacher.tokenizer_json, teacher.dims.vocab_size)
     text = " Grüße aus 東京, naïve “quotes” 🎵"
     assert b"".join(parsed.tokens[token] for token in tokenizer.encode(text)).decode() == text
     assert parsed.tokens[50256] == b""
@@ -123,7 +123,7 @@ def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> Non
         with pytest.raises(CheckpointError, match=rf"decoder\.blocks\.2\.mlp\.0\.weight holds values .*{message}"):
             write_whispercpp(replace(multilingual, state=state), path)
     with pytest.raises(CheckpointError, match="expected a tokenizer of 51866 tokens"):
-        write_whispercpp(replace(multilingual, dims=replace(multilingual.dims, vocab=51866)), path)
+        write_whispercpp(replace(multilingual, dims=replace(multilingual.dims, vocab_size=51866)), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -133,7 +133,7 @@ def test_whispercpp_opens_what_we_write(checkpoint: Checkpoint, tmp_path: Path) 
     path = write_whispercpp(checkpoint, tmp_path / "ggml.bin")
     model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
     binding = library.pw
-    assert binding.whisper_n_vocab(model._ctx) == checkpoint.dims.vocab
+    assert binding.whisper_n_vocab(model._ctx) == checkpoint.dims.vocab_size
     assert bool(binding.whisper_is_multilingual(model._ctx)) == checkpoint.dims.multilingual
     assert binding.whisper_token_to_str(model._ctx, 300) in ("filler300", b"filler300")
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
@@ -151,7 +151,7 @@ class Heard:
         library = pytest.importorskip("pywhispercpp.model")
         self.binding = library.pw
         self.model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
-        self.recogniser = Recogniser(checkpoint, dtype=torch.float32)
+        self.recogniser = WhisperModel(checkpoint, dtype=torch.float32)
 
     def theirs(self, clip: np.ndarray) -> list[int]:
         """Text tokens."""
@@ -168,13 +168,15 @@ class Heard:
         recogniser, decoder = self.recogniser, self.recogniser.network.decoder
         states = recogniser.encode(torch.from_numpy(pad_or_trim(clip))[None])
         end = recogniser.vocabulary.end_of_text
-        ours, theirs = [*recogniser.decode(states, ["en"])[0].decoded.tokens, end], [*self.theirs(clip), end]
+        ours, theirs = [*recogniser.decode(states, ["en"])[0].result.tokens, end], [*self.theirs(clip), end]
         assert len(ours) > 5
         if ours == theirs:
             return 0.0
         at = next(index for index, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
-        tokens = torch.tensor([[*recogniser.vocabulary.start("en"), *ours[:at]]])
-        logits = decoder.logits(decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.forced(states))[0, -1:])[0]
+        tokens = torch.tensor([[*recogniser.vocabulary.sot_sequence("en"), *ours[:at]]])
+        logits = decoder.logits(
+            decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))[0, -1:]
+        )[0]
         return float(logits[ours[at]] - logits[theirs[at]])
 
 

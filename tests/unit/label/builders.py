@@ -3,37 +3,37 @@
 from dataclasses import replace
 from typing import Any
 
-from whisperstill.records import AudioSpan, EditCounts, Labelled, Utterance, UtteranceEvidence, Window
+from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
 
 
-def evidence(name: str = "u", duration: float = 3.0, **changes: Any) -> UtteranceEvidence:
+def evidence(name: str = "u", duration: float = 3.0, **changes: Any) -> LabelQuality:
     """An utterance that every rule keeps, with changes."""
-    good = UtteranceEvidence(
+    good = LabelQuality(
         utterance=Utterance(name, "corpus", AudioSpan("a.wav", 0.0, duration), "a good day", "en", None, None),
-        first_token=0,
-        last_token=4,
+        token_start=0,
+        token_end=4,
         text="A good day.",
         mean_logprob=-0.2,
         min_logprob=-1.0,
         entropy=0.5,
-        no_speech=0.01,
+        no_speech_prob=0.01,
         compression_ratio=0.8,
-        longest_repeat=1,
+        ngram_repeats=1,
         tokens_per_second=3.0,
         edits=EditCounts(100, 0, 0, 0),
     )
     return replace(good, **changes)
 
 
-def labelled(window: str, *seen: UtteranceEvidence) -> Labelled:
+def labelled(window: str, *seen: LabelQuality) -> PseudoLabel:
     """A window of these utterances."""
-    return Labelled(
+    return PseudoLabel(
         window=Window(window, tuple(each.utterance for each in seen), 0),
         language="en",
         tokens=(1, 2, 3, 4),
         text=" ".join(each.text for each in seen),
         ended=True,
         timestamps=False,
-        evidence=seen,
+        quality=seen,
         shard="00000",
     )

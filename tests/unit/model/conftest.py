@@ -22,12 +22,16 @@ def v3_tokenizer_json() -> bytes:
 @pytest.fixture
 def checkpoint(tokenizer_json: bytes) -> Checkpoint:
     """Two encoder and three decoder layers of width 32, random."""
-    dims = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3)
+    dims = Dims(
+        mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers=2, decoder_heads=2, decoder_layers=3
+    )
     return make_checkpoint(dims, tokenizer_json)
 
 
 @pytest.fixture
 def v3_checkpoint(v3_tokenizer_json: bytes) -> Checkpoint:
     """128 mels and 51866 tokens, one encoder and one decoder layer, random."""
-    dims = Dims(mels=128, vocab=51866, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1)
+    dims = Dims(
+        mels=128, vocab_size=51866, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1
+    )
     return make_checkpoint(dims, v3_tokenizer_json)

@@ -14,12 +14,12 @@ from whisperstill.model.checkpoints import (
     Checkpoint,
     load_checkpoint,
     read_checkpoint,
-    resolve,
-    special_tokens,
+    read_special_tokens,
+    resolve_checkpoint,
     write_huggingface,
 )
 from whisperstill.model.checkpoints.ctranslate2 import ModelFile
-from whisperstill.model.checkpoints.tokens import default_generation
+from whisperstill.model.checkpoints.tokens import default_generation_config
 
 
 def convert(checkpoint: Checkpoint, directory: Path, quantization: str | None = None) -> Path:
@@ -37,7 +37,7 @@ def test_converted_is_the_same_checkpoint(which: str, request: pytest.FixtureReq
     checkpoint: Checkpoint = request.getfixturevalue(which)
     read = load_checkpoint(convert(checkpoint, tmp_path))
     assert read.dims == checkpoint.dims
-    assert read.generation == checkpoint.generation
+    assert read.generation_config == checkpoint.generation_config
     assert read.state.keys() == checkpoint.state.keys()
     for name, tensor in checkpoint.state.items():
         assert torch.equal(read.state[name], tensor), name
@@ -62,7 +62,7 @@ def test_aliases_are_followed(checkpoint: Checkpoint, tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
     for part in ("weight", "bias"):
         state[f"encoder.layers.1.mlp_norm.{part}"] = state[f"encoder.layers.0.mlp_norm.{part}"].clone()
-    twin = Checkpoint(checkpoint.dims, state, checkpoint.generation, checkpoint.tokenizer_json, "twin")
+    twin = Checkpoint(checkpoint.dims, state, checkpoint.generation_config, checkpoint.tokenizer_json, "twin")
     directory = convert(twin, tmp_path)
     assert b"encoder/layer_1/ffn/layer_norm/gamma" in (directory / "model.bin").read_bytes()[-2000:]
     assert load_checkpoint(directory).sha256 == twin.sha256
@@ -126,7 +126,9 @@ def test_what_is_not_ours_is_said(checkpoint: Checkpoint, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"config.json beside model.bin is damaged"):
         load_checkpoint(directory)
     (directory / "config.json").unlink()
-    assert load_checkpoint(directory).generation == default_generation(checkpoint.tokenizer_json, checkpoint.dims)
+    assert load_checkpoint(directory).generation_config == default_generation_config(
+        checkpoint.tokenizer_json, checkpoint.dims
+    )
     (directory / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"expected tokenizer.json beside model.bin"):
         load_checkpoint(directory)
@@ -143,28 +145,28 @@ def test_tokenizer_of_another_vocabulary_is_refused(
 
 def test_derived_suppression_is_the_published_one(tiny_en_dir: Path, base_installed: str) -> None:
     for teacher in (load_checkpoint(tiny_en_dir), load_checkpoint(base_installed)):
-        derived = default_generation(teacher.tokenizer_json, teacher.dims)
-        assert derived.suppress == teacher.generation.suppress
-        assert derived.begin_suppress == teacher.generation.begin_suppress
-    assert teacher.parameters.total == 72_593_920  # of base, as published
+        derived = default_generation_config(teacher.tokenizer_json, teacher.dims)
+        assert derived.suppress_tokens == teacher.generation_config.suppress_tokens
+        assert derived.begin_suppress_tokens == teacher.generation_config.begin_suppress_tokens
+    assert teacher.parameter_counts.total == 72_593_920  # of base, as published
 
 
 def test_real_weights_survive_the_round_trip(tiny_en_dir: Path, tmp_path: Path) -> None:
     teacher = load_checkpoint(tiny_en_dir)
-    assert teacher.parameters.total == 37_760_256  # as published
+    assert teacher.parameter_counts.total == 37_760_256  # as published
     directory = convert(teacher, tmp_path)
     again = load_checkpoint(directory)
     assert again.sha256 == teacher.sha256 == load_checkpoint(tmp_path / "hf").sha256
-    assert again.generation == teacher.generation
+    assert again.generation_config == teacher.generation_config
 
 
 def test_faster_whisper_opens_what_we_write(checkpoint: Checkpoint, base_installed: str, tmp_path: Path) -> None:
     faster_whisper = pytest.importorskip("faster_whisper")
-    tokenizer_json = (resolve(base_installed).paths[0] / "tokenizer.json").read_bytes()
+    tokenizer_json = (resolve_checkpoint(base_installed).paths[0] / "tokenizer.json").read_bytes()
     directory = convert(replace(checkpoint, tokenizer_json=tokenizer_json), tmp_path)
     shutil.copy(tmp_path / "hf" / "preprocessor_config.json", directory)
     model = faster_whisper.WhisperModel(str(directory), device="cpu", compute_type="float32", cpu_threads=1)
     assert model.model.is_multilingual
     assert model.model.n_mels == 80
-    languages = special_tokens(tokenizer_json).languages
+    languages = read_special_tokens(tokenizer_json).languages
     assert json.loads((directory / "config.json").read_text())["lang_ids"] == sorted(languages.values())

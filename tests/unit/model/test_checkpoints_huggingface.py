@@ -9,9 +9,15 @@ import pytest
 import torch
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints import Checkpoint, holds, load_checkpoint, special_tokens, write_huggingface
+from whisperstill.model.checkpoints import (
+    Checkpoint,
+    contains_checkpoint,
+    load_checkpoint,
+    read_special_tokens,
+    write_huggingface,
+)
 from whisperstill.model.checkpoints.huggingface_writer import to_huggingface
-from whisperstill.model.generation import default_alignment_heads
+from whisperstill.model.generation_config import default_alignment_heads
 
 
 def equal(left: Checkpoint, right: Checkpoint) -> bool:
@@ -23,20 +29,20 @@ def equal(left: Checkpoint, right: Checkpoint) -> bool:
 def test_round_trip_is_exact(checkpoint: Checkpoint, tmp_path: Path) -> None:
     written = replace(
         checkpoint,
-        generation=replace(checkpoint.generation, language="de"),
+        generation_config=replace(checkpoint.generation_config, language="de"),
         metadata={"teacher": "t", "layers": [0, 2]},
     )
     read = load_checkpoint(write_huggingface(written, tmp_path))
     assert equal(read, written)
-    assert (read.dims, read.generation, dict(read.metadata)) == (
+    assert (read.dims, read.generation_config, dict(read.metadata)) == (
         written.dims,
-        written.generation,
+        written.generation_config,
         dict(written.metadata),
     )
     assert read.sha256 == written.sha256
     assert read.encoder_sha256 == written.encoder_sha256
-    assert special_tokens(read.tokenizer_json).vocabulary == 51865
-    assert holds(tmp_path, written)
+    assert read_special_tokens(read.tokenizer_json).vocab_size == 51865
+    assert contains_checkpoint(tmp_path, written)
 
 
 def test_every_file_is_written_once_and_no_temporary_is_left(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -84,31 +90,33 @@ def test_transformers_loads_it_whole(which: str, request: pytest.FixtureRequest,
     theirs = model.state_dict()
     for name, tensor in to_huggingface(checkpoint.state).items():
         assert torch.equal(theirs[name], tensor), name
-    tokens = special_tokens(checkpoint.tokenizer_json)
-    assert model.generation_config.suppress_tokens == list(checkpoint.generation.suppress)
-    assert model.generation_config.alignment_heads == [list(pair) for pair in checkpoint.generation.alignment_heads]
+    tokens = read_special_tokens(checkpoint.tokenizer_json)
+    assert model.generation_config.suppress_tokens == list(checkpoint.generation_config.suppress_tokens)
+    assert model.generation_config.alignment_heads == [
+        list(pair) for pair in checkpoint.generation_config.alignment_heads
+    ]
     features = torch.zeros(1, checkpoint.dims.mels, 3000)
     start = model._retrieve_init_tokens(features, 1, model.generation_config, model.config, 3000, {})[0].tolist()
-    assert start[0] == tokens.start
+    assert start[0] == tokens.start_of_transcript
     assert start[1] in tokens.languages.values()  # detected
     assert start[2:] == [tokens.transcribe, tokens.no_timestamps]
 
 
 def test_transformers_starts_with_the_language_that_is_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    german = replace(checkpoint, generation=replace(checkpoint.generation, language="de"))
+    german = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language="de"))
     write_huggingface(german, tmp_path)
     model = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path)
-    features, tokens = torch.zeros(1, 80, 3000), special_tokens(checkpoint.tokenizer_json)
+    features, tokens = torch.zeros(1, 80, 3000), read_special_tokens(checkpoint.tokenizer_json)
     start = model._retrieve_init_tokens(features, 1, model.generation_config, model.config, 3000, {})[0].tolist()
-    assert start == [tokens.start, tokens.languages["de"], tokens.transcribe, tokens.no_timestamps]
+    assert start == [tokens.start_of_transcript, tokens.languages["de"], tokens.transcribe, tokens.no_timestamps]
 
 
 def test_transformers_processor_knows_where_timestamps_begin(checkpoint: Checkpoint, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     write_huggingface(checkpoint, tmp_path)
     tokenizer = transformers.WhisperProcessor.from_pretrained(tmp_path).tokenizer
-    tokens = special_tokens(checkpoint.tokenizer_json)
+    tokens = read_special_tokens(checkpoint.tokenizer_json)
     assert tokenizer.all_special_ids[-1] == tokens.no_timestamps
     assert tokenizer.timestamp_ids() == list(range(tokens.no_timestamps + 1, 51865))
     text = tokenizer("abc", add_special_tokens=False).input_ids
@@ -131,7 +139,7 @@ def transformers_copy(checkpoint: Checkpoint, directory: Path, **options: object
 def test_reads_what_transformers_saves(checkpoint: Checkpoint, tmp_path: Path) -> None:
     read = load_checkpoint(transformers_copy(checkpoint, tmp_path))
     assert equal(read, checkpoint)
-    assert read.generation == checkpoint.generation
+    assert read.generation_config == checkpoint.generation_config
 
 
 def test_reads_shards_and_says_which_one_is_missing(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -159,27 +167,27 @@ def test_reads_pytorch_bin_without_running_code(checkpoint: Checkpoint, tmp_path
 def test_builds_the_tokenizer_from_vocabulary_and_merges(tiny_en_dir: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    from whisperstill.model.checkpoints.tokens import from_vocabulary_files
+    from whisperstill.model.checkpoints.tokens import build_tokenizer_json
 
     teacher = load_checkpoint(tiny_en_dir)
     write_huggingface(teacher, tmp_path)
-    built = from_vocabulary_files(tmp_path)
+    built = build_tokenizer_json(tmp_path)
     ours, original = Tokenizer.from_str(built.decode()), Tokenizer.from_str(teacher.tokenizer_json.decode())
     for text in (" Hello, world! It's 12.5 %.", "Grüße", " 日本語 ♪♪", "\n  spaces  "):
         ids = original.encode(text, add_special_tokens=False).ids
         assert ours.encode(text, add_special_tokens=False).ids == ids
         assert ours.decode(ids) == original.decode(ids) == text
-    assert special_tokens(built) == special_tokens(teacher.tokenizer_json)
+    assert read_special_tokens(built) == read_special_tokens(teacher.tokenizer_json)
     (tmp_path / "tokenizer.json").unlink()
-    assert load_checkpoint(tmp_path).generation == teacher.generation
+    assert load_checkpoint(tmp_path).generation_config == teacher.generation_config
 
 
 def test_missing_generation_settings_are_derived(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
     (tmp_path / "generation_config.json").unlink()
-    generation = load_checkpoint(tmp_path).generation
+    generation = load_checkpoint(tmp_path).generation_config
     assert generation.alignment_heads == default_alignment_heads(checkpoint.dims)
-    assert special_tokens(checkpoint.tokenizer_json).start in generation.suppress
+    assert read_special_tokens(checkpoint.tokenizer_json).start_of_transcript in generation.suppress_tokens
 
 
 def edit_config(**values: object) -> Callable[[Path], None]:
@@ -242,12 +250,21 @@ def test_what_is_broken_is_said_in_one_line(which: str, checkpoint: Checkpoint, 
 
 def test_unfinished_is_refused_until_written_again(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
-    (tmp_path / "whisperstill.json").write_text('{"format": 1, "unfinished": true}')
-    assert not holds(tmp_path, checkpoint)
+    (tmp_path / "whisperstill.json").write_text('{"format": 2, "unfinished": true}')
+    assert not contains_checkpoint(tmp_path, checkpoint)
     with pytest.raises(CheckpointError, match="not written to its end"):
         load_checkpoint(tmp_path)
     write_huggingface(checkpoint, tmp_path)
-    assert holds(tmp_path, checkpoint)
+    assert contains_checkpoint(tmp_path, checkpoint)
+
+
+def test_an_older_format_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    write_huggingface(checkpoint, tmp_path)
+    manifest = json.loads((tmp_path / "whisperstill.json").read_text("utf-8"))
+    (tmp_path / "whisperstill.json").write_text(json.dumps({**manifest, "format": 1}))
+    assert not contains_checkpoint(tmp_path, checkpoint)
+    with pytest.raises(CheckpointError, match=r"written before 0\.1\.0 \(format 1, expected 2\): make it again"):
+        load_checkpoint(tmp_path)
 
 
 def test_changed_weights_are_noticed(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -255,5 +272,5 @@ def test_changed_weights_are_noticed(checkpoint: Checkpoint, tmp_path: Path) -> 
     data = bytearray((tmp_path / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(data)
-    assert not holds(tmp_path, checkpoint)
+    assert not contains_checkpoint(tmp_path, checkpoint)
     assert load_checkpoint(tmp_path).sha256 != checkpoint.sha256

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, openai, resolve
-from whisperstill.model.checkpoints.openai import _DIMS, NAMING
-from whisperstill.model.checkpoints.tokens import default_generation
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, openai, resolve_checkpoint
+from whisperstill.model.checkpoints.openai import _DIMS_KEYS, NAME_MAPPING
+from whisperstill.model.checkpoints.tokens import default_generation_config
 
 
 def save(checkpoint: Checkpoint, path: Path) -> Path:
     """The checkpoint as OpenAI's files are: half precision, projections apart, no bias for the key."""
     state = {}
     for name, tensor in checkpoint.state.items():
-        pieces = NAMING.pieces(name)
+        pieces = NAME_MAPPING.stored_names(name)
         for piece, part in zip(pieces, tensor.half().chunk(len(pieces)), strict=True):
             if piece is not None:
                 state[piece] = part.clone()
-    sizes = {theirs: getattr(checkpoint.dims, ours) for ours, theirs in _DIMS.items()}
+    sizes = {theirs: getattr(checkpoint.dims, ours) for ours, theirs in _DIMS_KEYS.items()}
     torch.save({"dims": {**sizes, "n_text_state": checkpoint.dims.width}, "model_state_dict": state}, path)
     return path
 
@@ -27,12 +27,12 @@ def save(checkpoint: Checkpoint, path: Path) -> Path:
 def test_reads_weights_and_takes_the_tokenizer_beside_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = save(checkpoint, tmp_path / "some.pt")
     (tmp_path / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
-    assert resolve(path).format == resolve(tmp_path).format == "openai"
+    assert resolve_checkpoint(path).format == resolve_checkpoint(tmp_path).format == "openai"
     read = load_checkpoint(path)
     assert read.dims == checkpoint.dims
     for name, tensor in checkpoint.state.items():
         assert torch.equal(read.state[name], tensor.half().float()), name
-    assert read.generation == default_generation(checkpoint.tokenizer_json, checkpoint.dims)
+    assert read.generation_config == default_generation_config(checkpoint.tokenizer_json, checkpoint.dims)
 
 
 def test_uses_the_tokenizer_of_another_model_or_says_what_to_do(
@@ -41,15 +41,15 @@ def test_uses_the_tokenizer_of_another_model_or_says_what_to_do(
     path = save(checkpoint, tmp_path / "some.pt")
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_bytes(checkpoint.tokenizer_json)
-    monkeypatch.setattr(openai, "_known_tokenizers", lambda: [tmp_path / "gone.json", elsewhere])
+    monkeypatch.setattr(openai, "_installed_tokenizers", lambda: [tmp_path / "gone.json", elsewhere])
     assert load_checkpoint(path).tokenizer_json == checkpoint.tokenizer_json
-    monkeypatch.setattr(openai, "_known_tokenizers", list)
+    monkeypatch.setattr(openai, "_installed_tokenizers", list)
     with pytest.raises(CheckpointError, match=r"no installed model has one of 51865 tokens; put the tokenizer.json"):
         load_checkpoint(path)
 
 
 def test_installed_packages_have_tokenizers(tiny_en_dir: Path) -> None:
-    assert tiny_en_dir / "tokenizer.json" in openai._known_tokenizers()
+    assert tiny_en_dir / "tokenizer.json" in openai._installed_tokenizers()
 
 
 def test_broken_files_are_said(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def by_hand(network: Whisper, states: Tensor) -> dict[tuple[int, int], Tensor]:
     """Scores of every head, one layer and head at a time; what the layers hear is caught on its way through."""
     inputs: list[Tensor] = []
     handles = [layer.cross_norm.register_forward_hook(lambda *all: inputs.append(all[2])) for layer in layers(network)]
-    network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.forced(states))
+    network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.teacher_forced(states))
     for handle in handles:
         handle.remove()
     found = {}
@@ -49,7 +49,7 @@ def layers(network: Whisper) -> list:  # type: ignore[type-arg]
 @torch.inference_mode()
 def test_watched_heads_are_those_of_the_ordinary_path(network: Whisper, states: Tensor) -> None:
     expected = by_hand(network, states)
-    found = network.decoder.watch(TOKENS, states, PAIRS)
+    found = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
     assert found.shape == (2, 3, 5, 60)
     for place, pair in enumerate(PAIRS):
         assert torch.allclose(found[:, place], expected[pair], atol=1e-4)
@@ -59,8 +59,10 @@ def test_watched_heads_are_those_of_the_ordinary_path(network: Whisper, states: 
 @torch.inference_mode()
 def test_what_follows_changes_nothing(network: Whisper, states: Tensor) -> None:
     """Rows of unequal length may be padded with any token."""
-    whole = network.decoder.watch(TOKENS, states, PAIRS)
-    assert torch.allclose(network.decoder.watch(TOKENS[:, :3], states, PAIRS), whole[:, :, :3], atol=1e-4)
+    whole = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
+    assert torch.allclose(
+        network.decoder.cross_attention_scores(TOKENS[:, :3], states, PAIRS), whole[:, :, :3], atol=1e-4
+    )
 
 
 def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: Tensor) -> None:
@@ -69,7 +71,7 @@ def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: 
         layer.attention_norm.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
         for index, layer in enumerate(layers(network))
     ]
-    network.decoder.watch(TOKENS, states, [(1, 0)])
+    network.decoder.cross_attention_scores(TOKENS, states, [(1, 0)])
     for handle in handles:
         handle.remove()
     assert ran == [0, 1]
@@ -78,4 +80,4 @@ def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: 
 @pytest.mark.parametrize(("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")])
 def test_a_head_that_is_not_there(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        network.decoder.watch(TOKENS, states, [(0, 0), pair])
+        network.decoder.cross_attention_scores(TOKENS, states, [(0, 0), pair])

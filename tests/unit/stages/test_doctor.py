@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from whisperstill import LabelSettings, TrainSettings
-from whisperstill.records.augmentation import Augmentation
-from whisperstill.stages.console import Silent
-from whisperstill.stages.doctor import DoctorSettings, run, spoken, training
+from whisperstill.records.augment_settings import AugmentSettings
+from whisperstill.stages.console import NullConsole
+from whisperstill.stages.doctor import DoctorSettings, estimate_training, format_duration, run
 from whisperstill.stages.estimate import (
-    KNOWN,
-    Speeds,
-    cross_operations,
+    KNOWN_SIZES,
+    MachineSpeed,
+    augmentation_seconds,
+    cross_attention_flops,
     decode_seconds,
-    encoder_operations,
-    sizes_of,
-    token_operations,
+    decoder_token_flops,
+    encoder_flops,
+    model_size,
     train_seconds,
-    views_seconds,
 )
 
-SPEEDS = Speeds(products=50e9, memory=10e9)
+SPEEDS = MachineSpeed(flops_per_second=50e9, bytes_per_second=10e9)
 
 
 @pytest.mark.parametrize(
@@ -37,37 +37,37 @@ SPEEDS = Speeds(products=50e9, memory=10e9)
 def test_operations_are_those_of_the_networks(
     name: str, encoder: float, cross: float, token: float, student_cross: float, student_token: float
 ) -> None:
-    teacher = KNOWN[name]
-    student = teacher.with_decoder(2)
-    assert encoder_operations(teacher) / 1e9 == pytest.approx(encoder, rel=0.01)
-    assert cross_operations(teacher) / 1e9 == pytest.approx(cross, rel=0.02)
-    assert token_operations(teacher) / 1e9 == pytest.approx(token, rel=0.02)
-    assert cross_operations(student) / 1e9 == pytest.approx(student_cross, rel=0.02)
-    assert token_operations(student) / 1e9 == pytest.approx(student_token, rel=0.02)
+    teacher = KNOWN_SIZES[name]
+    student = teacher.with_decoder_layers(2)
+    assert encoder_flops(teacher) / 1e9 == pytest.approx(encoder, rel=0.01)
+    assert cross_attention_flops(teacher) / 1e9 == pytest.approx(cross, rel=0.02)
+    assert decoder_token_flops(teacher) / 1e9 == pytest.approx(token, rel=0.02)
+    assert cross_attention_flops(student) / 1e9 == pytest.approx(student_cross, rel=0.02)
+    assert decoder_token_flops(student) / 1e9 == pytest.approx(student_token, rel=0.02)
 
 
 def test_more_work_takes_longer() -> None:
-    base, tiny = KNOWN["base"], KNOWN["tiny"]
+    base, tiny = KNOWN_SIZES["base"], KNOWN_SIZES["tiny"]
     assert decode_seconds(base, 100, 100, SPEEDS) > decode_seconds(tiny, 100, 100, SPEEDS)
     assert decode_seconds(base, 200, 100, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, 100, SPEEDS))
-    student = base.with_decoder(2)
-    stored = train_seconds(student, 600, 100, 12, SPEEDS, encoder_each_time=False)
-    assert train_seconds(student, 600, 100, 12, SPEEDS, encoder_each_time=True) > 2 * stored
+    student = base.with_decoder_layers(2)
+    stored = train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=False)
+    assert train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=True) > 2 * stored
 
 
 def test_sizes_come_from_a_name_or_a_configuration(tmp_path: Path) -> None:
-    assert sizes_of("openai/whisper-tiny.en") == sizes_of("tiny") == KNOWN["tiny"]
-    assert sizes_of("nothing-of-the-kind") is None
+    assert model_size("openai/whisper-tiny.en") == model_size("tiny") == KNOWN_SIZES["tiny"]
+    assert model_size("nothing-of-the-kind") is None
     (tmp_path / "config.json").write_text(
         '{"num_mel_bins": 80, "vocab_size": 51865, "d_model": 512, "encoder_layers": 6, "decoder_layers": 2}'
     )
-    assert sizes_of(str(tmp_path)) == KNOWN["base"].with_decoder(2)
+    assert model_size(str(tmp_path)) == KNOWN_SIZES["base"].with_decoder_layers(2)
 
 
 def test_the_machine_is_described() -> None:
-    findings = dict(run(DoctorSettings(), Silent()).findings)
+    findings = dict(run(DoctorSettings(), NullConsole()).facts)
     assert int(findings["cores"]) >= 1
-    assert {"memory", "disk free here", "CUDA", "bf16", "models here"} <= findings.keys()
+    assert {"memory", "disk free here", "CUDA", "bfloat16", "models here"} <= findings.keys()
 
 
 def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
@@ -77,30 +77,35 @@ def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
         f'[label]\nteacher = "base"\nmanifest = ["{manifest}"]\n[filter]\n[init]\n[train]\n'
         f'[evaluate]\nmanifest = ["{manifest}"]\n'
     )
-    report = run(DoctorSettings(recipe), Silent())
+    report = run(DoctorSettings(recipe), NullConsole())
     assert [each.verb for each in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
     assert all(each.seconds is not None and each.seconds > 0 for each in report.estimates)
     assert report.total_seconds == pytest.approx(sum(each.seconds or 0 for each in report.estimates))
     by_verb = {each.verb: each for each in report.estimates}
     recipe.write_text(recipe.read_text().replace("[filter]", '[filter]\ntune = "./r.toml"\ntune_seeds = [0, 1]'))
-    tuned = run(DoctorSettings(recipe), Silent()).estimates[1]
-    assert tuned.why == "10 pilots" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
+    tuned = run(DoctorSettings(recipe), NullConsole()).estimates[1]
+    assert tuned.reason == "10 pilots" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
 
 
 def test_views_cost_the_teacher() -> None:
-    base, label = KNOWN["base"], LabelSettings(teacher="base", manifest=(), output=Path(), states="bf16")
-    plain = TrainSettings(student=Path(), labels=Path(), output=Path(), epochs=6)
+    base, label = (
+        KNOWN_SIZES["base"],
+        LabelSettings(teacher="base", manifest=(), output=Path(), encoder_states="bfloat16"),
+    )
+    plain = TrainSettings(student=Path(), labels=Path(), output=Path(), num_train_epochs=6)
 
     def seconds(**changes: Any) -> float:
         asked = replace(plain, **changes)
-        return training(asked, label, base, base.with_decoder(2), 600, 100, SPEEDS).seconds or 0.0
+        return estimate_training(asked, label, base, base.with_decoder_layers(2), 600, 100, SPEEDS).seconds or 0.0
 
-    once = seconds(views=Augmentation(uses=3)) - seconds()  # the last three epochs hear each window made anew
-    assert once == pytest.approx(views_seconds(base, 600, 100, SPEEDS))
-    assert seconds(views=Augmentation(uses=2, share=0.5)) - seconds() == pytest.approx(once)
-    assert seconds(views=Augmentation(uses=6)) == seconds()  # the run ends before the first view
+    once = (
+        seconds(augment=AugmentSettings(epochs_per_version=3)) - seconds()
+    )  # the last three epochs hear each window made anew
+    assert once == pytest.approx(augmentation_seconds(base, 600, 100, SPEEDS))
+    assert seconds(augment=AugmentSettings(epochs_per_version=2, prob=0.5)) - seconds() == pytest.approx(once)
+    assert seconds(augment=AugmentSettings(epochs_per_version=6)) == seconds()  # the run ends before the first view
 
 
 def test_times_are_spoken() -> None:
-    assert [spoken(each) for each in (20, 300, 4800)] == ["under a minute", "5 min", "80 min"]
-    assert spoken(7200) == "2 h 0 min"
+    assert [format_duration(each) for each in (20, 300, 4800)] == ["under a minute", "5 min", "80 min"]
+    assert format_duration(7200) == "2 h 0 min"

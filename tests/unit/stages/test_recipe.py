@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from whisperstill.errors import NotFoundError, SettingsError
-from whisperstill.stages.recipe import ORDER, Recipe, read_recipe
+from whisperstill.stages.recipe import STAGE_ORDER, Recipe, read_recipe
 
 WHOLE = """
 name = "trial"
@@ -35,7 +35,7 @@ def test_stages_are_chained(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
     recipe = recipe_of(tmp_path, WHOLE)
     assert (recipe.name, recipe.output, recipe.folder) == ("trial", Path("runs/trial"), tmp_path)
-    assert tuple(stage.verb for stage in recipe.stages) == ORDER
+    assert tuple(stage.verb for stage in recipe.stages) == STAGE_ORDER
     label, rules, init, train, evaluate, transcribe = (stage.settings for stage in recipe.stages)
     root = Path("runs/trial")
     assert [str(source) for source in label.manifest] == [str(tmp_path / "train.jsonl")]
@@ -112,4 +112,4 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ablations.toml", "demo.toml", "mini-librispeech.toml"])
 def test_the_recipes_of_the_project_are_valid(root: Path, name: str) -> None:
-    assert tuple(stage.verb for stage in read_recipe(root / "recipes" / name).stages)[:5] == ORDER[:5]
+    assert tuple(stage.verb for stage in read_recipe(root / "recipes" / name).stages)[:5] == STAGE_ORDER[:5]

@@ -9,10 +9,10 @@ import pytest
 
 from whisperstill.errors import SettingsError, StoreError
 from whisperstill.records import Skipped
-from whisperstill.stages import carry_out
 from whisperstill.stages import recipe as recipes
 from whisperstill.stages import run as running
-from whisperstill.stages.console import Silent
+from whisperstill.stages import run_settings
+from whisperstill.stages.console import NullConsole
 from whisperstill.stages.run import RunReport, RunSettings
 
 
@@ -21,7 +21,7 @@ class First:
     manifest: tuple[str, ...]
     output: Path
     size: int = 1
-    packings: int = 1
+    packing_variants: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Kitchen:
         self.stops: set[str] = set()
         (folder / "speech.jsonl").write_text("one", encoding="utf-8")
         self.write(size=1)
-        monkeypatch.setattr(recipes, "settings_of", {"label": First, "filter": Second}.__getitem__)
-        monkeypatch.setattr(running, "carry_out", self.carry_out)
+        monkeypatch.setattr(recipes, "settings_type_of", {"label": First, "filter": Second}.__getitem__)
+        monkeypatch.setattr(running, "run_settings", self.run_settings)
         monkeypatch.chdir(folder)
 
-    def write(self, size: int, manifests: str = '"./speech.jsonl"', packings: int = 1) -> None:
-        settings = f"manifest = [{manifests}]\nsize = {size}\npackings = {packings}"
+    def write(self, size: int, manifests: str = '"./speech.jsonl"', packing_variants: int = 1) -> None:
+        settings = f"manifest = [{manifests}]\nsize = {size}\npacking_variants = {packing_variants}"
         text = f'output = "out"\n[label]\n{settings}\n[filter]\n'
         (self.folder / "r.toml").write_text(text, encoding="utf-8")
 
-    def carry_out(self, settings: Any, console: object) -> Made:
+    def run_settings(self, settings: Any, console: object) -> Made:
         self.calls.append(type(settings).__name__)
         settings.output.mkdir(parents=True, exist_ok=True)
         (settings.output / "content").write_text(str(settings), encoding="utf-8")
@@ -73,7 +73,7 @@ class Kitchen:
 
     def run(self, **settings: Any) -> RunReport:
         self.calls.clear()
-        return running.run(RunSettings(Path("r.toml"), **settings), Silent())
+        return running.run(RunSettings(Path("r.toml"), **settings), NullConsole())
 
 
 @pytest.fixture
@@ -112,19 +112,19 @@ def test_labels_grow(kitchen: Kitchen) -> None:
     (kitchen.folder / "more.jsonl").write_text("two", encoding="utf-8")
     aside = [kitchen.folder / "out" / f"labels.old-{number}" for number in (1, 2, 3, 4)]
     kitchen.run()
-    kitchen.write(1, packings=2)
+    kitchen.write(1, packing_variants=2)
     kitchen.run()
     kitchen.write(1, '"./speech.jsonl", "./more.jsonl"', 2)
     kitchen.run()
     assert kitchen.calls == ["First", "Second"] and not aside[0].exists()
-    for number, (size, manifests, packings) in enumerate(
+    for number, (size, manifests, packing_variants) in enumerate(
         [
             (1, '"./speech.jsonl", "./more.jsonl"', 3),
             (1, '"./speech.jsonl"', 3),
             (2, '"./speech.jsonl", "./more.jsonl"', 3),
         ]
     ):
-        kitchen.write(size, manifests, packings)
+        kitchen.write(size, manifests, packing_variants)
         kitchen.run()
         assert aside[number].exists()
     (kitchen.folder / "speech.jsonl").write_text("changed", encoding="utf-8")
@@ -170,12 +170,12 @@ def test_an_output_that_was_removed_is_made_again(kitchen: Kitchen) -> None:
     assert kitchen.calls == ["Second"]
 
 
-def test_only_and_again(kitchen: Kitchen) -> None:
+def test_only_and_force(kitchen: Kitchen) -> None:
     assert not kitchen.run(only=("label",)).finished
     assert kitchen.calls == ["First"]
     kitchen.run()
     assert kitchen.calls == ["Second"]
-    kitchen.run(again=("filter",))
+    kitchen.run(force=("filter",))
     assert kitchen.calls == ["Second"]
     with pytest.raises(SettingsError, match="expected stages of the recipe"):
         kitchen.run(only=("bake",))
@@ -193,7 +193,7 @@ def test_what_was_made_otherwise_keeps_its_mark(kitchen: Kitchen) -> None:
 
 def test_only_settings_of_a_stage_can_be_carried_out() -> None:
     with pytest.raises(SettingsError, match="expected the settings of a stage"):
-        carry_out(3)
+        run_settings(3)
 
 
 def test_again_goes_on_where_it_was_stopped(kitchen: Kitchen) -> None:
@@ -203,30 +203,30 @@ def test_again_goes_on_where_it_was_stopped(kitchen: Kitchen) -> None:
         kitchen.run()
     for _ in range(2):
         with pytest.raises(StoreError):
-            kitchen.run(again=("filter",))
+            kitchen.run(force=("filter",))
     with pytest.raises(StoreError):
         kitchen.run()
     kitchen.breaks = set()
-    assert kitchen.run(again=("filter",)).finished
+    assert kitchen.run(force=("filter",)).finished
     assert kitchen.calls == ["Second"]
     assert Path("out/filtered.old-1").exists() and not Path("out/filtered.old-2").exists()
-    assert kitchen.run(again=("filter",)).finished  # it had come to its end: this is another
+    assert kitchen.run(force=("filter",)).finished  # it had come to its end: this is another
     assert Path("out/filtered.old-2").exists()
 
 
 def test_what_was_transcribed_before_a_stop_stays(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def carry_out(settings: Any, console: object) -> Made:
+    def run_settings(settings: Any, console: object) -> Made:
         if isinstance(settings, Third):
             seen.append(settings.skip_existing)
-        return kitchen.carry_out(settings, console)
+        return kitchen.run_settings(settings, console)
 
-    monkeypatch.setattr(recipes, "settings_of", {"label": First, "filter": Third}.__getitem__)
-    monkeypatch.setattr(running, "carry_out", carry_out)
+    monkeypatch.setattr(recipes, "settings_type_of", {"label": First, "filter": Third}.__getitem__)
+    monkeypatch.setattr(running, "run_settings", run_settings)
     kitchen.breaks = {"Third"}
     with pytest.raises(StoreError):
         kitchen.run()
     kitchen.breaks = set()
-    assert kitchen.run().finished and kitchen.run(again=("filter",)).finished
+    assert kitchen.run().finished and kitchen.run(force=("filter",)).finished
     assert seen == [False, True, False]

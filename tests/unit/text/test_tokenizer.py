@@ -56,8 +56,8 @@ def test_a_text_cannot_hold_special_tokens(base: Tokenizer, oracle: tokenizers.T
 
 def test_special_tokens_are_dropped(base: Tokenizer) -> None:
     vocabulary = base.vocabulary
-    ids = [*vocabulary.start("en", timestamps=True), vocabulary.timestamp(0.0), *base.encode(" One two.")]
-    ids += [vocabulary.timestamp(1.2), vocabulary.end_of_text]
+    ids = [*vocabulary.sot_sequence("en", timestamps=True), vocabulary.timestamp_token(0.0), *base.encode(" One two.")]
+    ids += [vocabulary.timestamp_token(1.2), vocabulary.end_of_text]
     assert base.decode(ids) == " One two."
     assert base.decode_with_timestamps(ids) == "<|0.00|> One two.<|1.20|>"
 
@@ -66,7 +66,7 @@ def test_half_a_character_is_replaced(base: Tokenizer) -> None:
     ids = base.encode("🤦")
     assert len(ids) > 1
     assert base.decode(ids[:-1]) == "�"
-    assert [word.text for word in base.words(ids[:-1], "en")] == ["�"]
+    assert [word.text for word in base.split_to_word_tokens(ids[:-1], "en")] == ["�"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_half_a_character_is_replaced(base: Tokenizer) -> None:
 )
 def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | None) -> None:
     ids = base.encode(text)
-    words = base.words(ids, language)
+    words = base.split_to_word_tokens(ids, language)
     assert "".join(word.text for word in words) == text
     if expected is not None:
         assert [word.text for word in words] == expected
@@ -96,23 +96,29 @@ def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | 
 
 def test_punctuation_sticks(base: Tokenizer) -> None:
     ids = base.encode(' Wait — " now " , he (she) said . . .')
-    assert [word.text for word in base.words(ids, "en")] == [" Wait —", ' " now', ' " , he', " (she)", " said . . ."]
+    assert [word.text for word in base.split_to_word_tokens(ids, "en")] == [
+        " Wait —",
+        ' " now',
+        ' " , he',
+        " (she)",
+        " said . . .",
+    ]
 
 
 def test_timestamps_belong_to_no_word(base: Tokenizer) -> None:
     vocabulary = base.vocabulary
     hello, there = base.encode(" Hello"), base.encode(" there")
-    ids = [vocabulary.timestamp(0), *hello, vocabulary.timestamp(1), vocabulary.timestamp(1), *there]
-    words = base.words(ids, "en")
+    ids = [vocabulary.timestamp_token(0), *hello, vocabulary.timestamp_token(1), vocabulary.timestamp_token(1), *there]
+    words = base.split_to_word_tokens(ids, "en")
     assert [word.text for word in words] == [" Hello", " there"]
-    assert [ids[word.first : word.last] for word in words] == [hello, there]
+    assert [ids[word.token_start : word.token_end] for word in words] == [hello, there]
 
 
 def test_words_of_real_references_are_those_of_split(base: Tokenizer, references: list[str]) -> None:
     for text in references[::5]:
         if any("぀" <= c for c in text):  # east Asian
             continue
-        mine = [word.text.strip() for word in base.words(base.encode(" " + text), "en")]
+        mine = [word.text.strip() for word in base.split_to_word_tokens(base.encode(" " + text), "en")]
         spoken = [word for word in text.split() if any(c.isalnum() for c in word)]
         assert [word for word in " ".join(mine).split() if any(c.isalnum() for c in word)] == spoken
         assert len(mine) == len(spoken)
@@ -129,8 +135,8 @@ def test_characters_are_grouped_as_transformers_does(base: Tokenizer, base_token
     for text in (" 今天天气很好我们去公园吧", " สวัสดีครับ", "こんにちは世界"):
         ids = base.encode(text)
         groups = module._split_tokens_on_unicode(Oracle(), ids)[1]
-        mine = list(base._characters(ids, range(len(ids))))
-        assert [ids[unit.first : unit.last] for unit in mine] == groups
+        mine = list(base._whole_characters(ids, range(len(ids))))
+        assert [ids[unit.token_start : unit.token_end] for unit in mine] == groups
 
 
 @settings(max_examples=150, deadline=None)
@@ -141,11 +147,11 @@ def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str |
     tokenizer = cached(base_tokenizer)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    words = tokenizer.words(ids, language)
+    words = tokenizer.split_to_word_tokens(ids, language)
     assert "".join(word.text for word in words) == text
-    assert [word.first for word in words] == [0, *(word.last for word in words)][: len(words)]
-    assert (words[-1].last if words else 0) == len(ids)
-    assert all(tokenizer.decode(ids[word.first : word.last]) == word.text for word in words)
+    assert [word.token_start for word in words] == [0, *(word.token_end for word in words)][: len(words)]
+    assert (words[-1].token_end if words else 0) == len(ids)
+    assert all(tokenizer.decode(ids[word.token_start : word.token_end]) == word.text for word in words)
     if any(c.isalnum() for c in text):
         assert all(any(c.isalnum() for c in word.text) for word in words)
 
@@ -154,8 +160,8 @@ def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str |
 @given(ids=st.lists(st.integers(0, 51864), max_size=12))
 def test_any_ids_can_be_decoded_and_grouped(base_tokenizer: Path, ids: list[int]) -> None:
     tokenizer = cached(base_tokenizer)
-    words = tokenizer.words(ids, "en")
-    covered = {at for word in words for at in range(word.first, word.last)}
+    words = tokenizer.split_to_word_tokens(ids, "en")
+    covered = {at for word in words for at in range(word.token_start, word.token_end)}
     assert covered == {at for at, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
     tokenizer.decode(ids)
 

@@ -21,11 +21,11 @@ def test_languages_are_those_of_transformers_in_the_same_order() -> None:
 
 
 def test_english_ids_are_those_of_the_tokenizer(tiny_en_dir: Path) -> None:
-    check_against_file(Vocabulary.of(51864), tiny_en_dir / "tokenizer.json")
+    check_against_file(Vocabulary.from_size(51864), tiny_en_dir / "tokenizer.json")
 
 
 def test_multilingual_ids_are_those_of_the_tokenizer(base_tokenizer: Path) -> None:
-    check_against_file(Vocabulary.of(51865), base_tokenizer)
+    check_against_file(Vocabulary.from_size(51865), base_tokenizer)
 
 
 def check_against_file(vocabulary: Vocabulary, path: Path) -> None:
@@ -48,39 +48,39 @@ def check_against_file(vocabulary: Vocabulary, path: Path) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_timestamps_fill_the_vocabulary(size: int) -> None:
-    vocabulary = Vocabulary.of(size)
+    vocabulary = Vocabulary.from_size(size)
     assert vocabulary.timestamp_begin + TIMESTAMP_TOKENS == size
     assert vocabulary.timestamp_seconds(size - 1) == 30.0
-    assert vocabulary.timestamp(30.0) == size - 1
-    assert vocabulary.timestamp(0.0) == vocabulary.timestamp_begin
+    assert vocabulary.timestamp_token(30.0) == size - 1
+    assert vocabulary.timestamp_token(0.0) == vocabulary.timestamp_begin
     for token in range(vocabulary.timestamp_begin, size):
-        assert vocabulary.timestamp(vocabulary.timestamp_seconds(token)) == token
+        assert vocabulary.timestamp_token(vocabulary.timestamp_seconds(token)) == token
     assert not vocabulary.is_timestamp(vocabulary.no_timestamps)
     with pytest.raises(ValueError, match="no timestamp"):
         vocabulary.timestamp_seconds(vocabulary.no_timestamps)
     with pytest.raises(ValueError, match="between 0 and 30"):
-        vocabulary.timestamp(30.02)
+        vocabulary.timestamp_token(30.02)
 
 
 def test_known_ids() -> None:
-    assert Vocabulary.of(51864).start(None) == (50257, 50362)
-    assert Vocabulary.of(51864).start("en", timestamps=True) == (50257,)
-    assert Vocabulary.of(51865).start("en") == (50258, 50259, 50359, 50363)
-    assert Vocabulary.of(51865).start("German", "translate", timestamps=True) == (50258, 50261, 50358)
-    assert Vocabulary.of(51866).start("yue") == (50258, 50358, 50360, 50364)
-    assert Vocabulary.of(51866).languages["yue"] == 50358
-    assert len(Vocabulary.of(51865).languages) == 99
-    assert len(Vocabulary.of(51866).languages) == 100
-    assert Vocabulary.of(51864).languages == {}
+    assert Vocabulary.from_size(51864).sot_sequence(None) == (50257, 50362)
+    assert Vocabulary.from_size(51864).sot_sequence("en", timestamps=True) == (50257,)
+    assert Vocabulary.from_size(51865).sot_sequence("en") == (50258, 50259, 50359, 50363)
+    assert Vocabulary.from_size(51865).sot_sequence("German", "translate", timestamps=True) == (50258, 50261, 50358)
+    assert Vocabulary.from_size(51866).sot_sequence("yue") == (50258, 50358, 50360, 50364)
+    assert Vocabulary.from_size(51866).languages["yue"] == 50358
+    assert len(Vocabulary.from_size(51865).languages) == 99
+    assert len(Vocabulary.from_size(51866).languages) == 100
+    assert Vocabulary.from_size(51864).languages == {}
 
 
 def test_language_round_trip() -> None:
-    vocabulary = Vocabulary.of(51866)
+    vocabulary = Vocabulary.from_size(51866)
     for code, token in vocabulary.languages.items():
-        assert vocabulary.language_of(token) == code
+        assert vocabulary.language_from_token(token) == code
         assert not vocabulary.is_text(token)
     with pytest.raises(ValueError, match="no language token"):
-        vocabulary.language_of(vocabulary.translate)
+        vocabulary.language_from_token(vocabulary.translate)
 
 
 @pytest.mark.parametrize("name", ["de", "DE", "de-AT", "de_CH", "German", " german "])
@@ -90,16 +90,16 @@ def test_language_names(name: str) -> None:
 
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(CheckpointError, match="got 51867"):
-        Vocabulary.of(51867)
+        Vocabulary.from_size(51867)
     with pytest.raises(SettingsError, match="Klingon"):
-        Vocabulary.of(51865).start("Klingon")
+        Vocabulary.from_size(51865).sot_sequence("Klingon")
     with pytest.raises(SettingsError, match="no language 'yue'"):
-        Vocabulary.of(51865).start("yue")
+        Vocabulary.from_size(51865).sot_sequence("yue")
     with pytest.raises(SettingsError, match="needs a language"):
-        Vocabulary.of(51865).start(None)
+        Vocabulary.from_size(51865).sot_sequence(None)
     with pytest.raises(SettingsError, match="only English"):
-        Vocabulary.of(51864).start("de")
+        Vocabulary.from_size(51864).sot_sequence("de")
     with pytest.raises(SettingsError, match="only English"):
-        Vocabulary.of(51864).start("en", task="translate")
+        Vocabulary.from_size(51864).sot_sequence("en", task="translate")
     with pytest.raises(SettingsError, match="summarise"):
-        Vocabulary.of(51865).start("en", task="summarise")
+        Vocabulary.from_size(51865).sot_sequence("en", task="summarise")

@@ -1,6 +1,6 @@
 """The same model in another engine than ours, so that a suite can measure both beside each other.
 
-    engine("faster-whisper", "tiny.en", cache).transcribe(waveforms, ["en", None])
+    load_engine("faster-whisper", "tiny.en", cache).transcribe(waveforms, ["en", None])
 
     transformers     Hugging Face directories (extra `transformers`)
     faster-whisper   CTranslate2 directories (extra `faster-whisper`)
@@ -17,28 +17,29 @@ timestamps unless the model is a student that never saw any. How features are ma
 from pathlib import Path
 
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate.engines.engine import Engine
+from whisperstill.evaluate.engines.external_engine import ExternalEngine
 
-NAMES = ("transformers", "faster-whisper", "whisper.cpp")
-DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
+ENGINE_NAMES = ("transformers", "faster-whisper", "whisper.cpp")
+ENGINE_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 """Types of computation; no engine has all."""
 
-__all__ = ["DTYPES", "NAMES", "Engine", "engine"]
+__all__ = ["ENGINE_DTYPES", "ENGINE_NAMES", "ExternalEngine", "load_engine"]
 
 
-def engine(name: str, source: str | Path, cache: Path, *, device: str = "auto", dtype: str = "auto") -> Engine:
+def load_engine(
+    name: str, source: str | Path, cache: Path, *, device: str = "auto", dtype: str = "auto"
+) -> ExternalEngine:
     """A model in the engine called `name`.
 
     `source` is a name (`tiny.en`), a directory, or for whisper.cpp also a ggml file. `device` is `auto`, `cpu` or
-    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (transformers and
-    faster-whisper: fp32 on a CPU; whisper.cpp: fp16). Raises `SettingsError` for a name, a device or a type that the
-    engine does not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError`
-    as `load_checkpoint`.
+    `cuda`. `dtype` is what is computed in: `auto` is the engine's habit there (transformers and faster-whisper:
+    float32 on a CPU; whisper.cpp: float16). Raises `SettingsError` for a name, a device or a type that the engine does
+    not have, `MissingExtraError` without its library, `NotFoundError` and `CheckpointError` as `load_checkpoint`.
     """
-    if name not in NAMES:
-        raise SettingsError(f"expected an engine out of {', '.join(NAMES)}, got {name!r}")
-    if dtype not in DTYPES:
-        raise SettingsError(f"expected a type out of {', '.join(DTYPES)}, got {dtype!r}")
+    if name not in ENGINE_NAMES:
+        raise SettingsError(f"expected an engine out of {', '.join(ENGINE_NAMES)}, got {name!r}")
+    if dtype not in ENGINE_DTYPES:
+        raise SettingsError(f"expected a type out of {', '.join(ENGINE_DTYPES)}, got {dtype!r}")
     from whisperstill.evaluate.engines.whispercpp import WhisperCpp, is_ggml
 
     if name == "whisper.cpp":

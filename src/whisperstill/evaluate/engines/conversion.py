@@ -14,46 +14,50 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from whisperstill._version import __version__
-from whisperstill.evaluate.engines.about import About
-from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve
-from whisperstill.model.checkpoints.huggingface_writer import identity
+from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve_checkpoint
+from whisperstill.model.checkpoints.huggingface_writer import checkpoint_identity
 from whisperstill.model.dims import Dims
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class EngineFormat:
     """A form that a library opens."""
 
     name: str
     """Of its file or directory in the cache."""
     write: Callable[[Checkpoint, Path], Path]
-    format: str | None = None
+    native_format: str | None = None
     """The format of a `Location` that may be opened where it lies."""
-    complete: Callable[[Path, Dims], bool] = lambda directory, dims: True
+    is_complete: Callable[[Path, Dims], bool] = lambda directory, dims: True
     """Whether that directory has all the files that the library wants."""
 
 
-def prepared(source: str | Path, cache: Path, form: Form) -> tuple[Path, About]:
-    """Where a checkpoint lies in this form, and what it is. Raises as `load_checkpoint` and `form.write`."""
-    location, checkpoint = resolve(source), load_checkpoint(source)
-    about, [first, *others] = About.of(checkpoint), location.paths
-    if location.format == form.format and not others and form.complete(first, checkpoint.dims):
-        return first, about
-    return converted(checkpoint, cache, form), about
+def prepare_checkpoint(source: str | Path, cache: Path, engine_format: EngineFormat) -> tuple[Path, ModelDescription]:
+    """Where a checkpoint lies in this form, and what it is. Raises as `load_checkpoint` and `engine_format.write`."""
+    location, checkpoint = resolve_checkpoint(source), load_checkpoint(source)
+    description, [path, *other_paths] = ModelDescription.from_checkpoint(checkpoint), location.paths
+    if (
+        location.format == engine_format.native_format
+        and not other_paths
+        and engine_format.is_complete(path, checkpoint.dims)
+    ):
+        return path, description
+    return convert_checkpoint(checkpoint, cache, engine_format), description
 
 
-def converted(checkpoint: Checkpoint, cache: Path, form: Form) -> Path:
+def convert_checkpoint(checkpoint: Checkpoint, cache: Path, engine_format: EngineFormat) -> Path:
     """The checkpoint in this form, in the cache: written unless it is there."""
-    settings = json.dumps([__version__, identity(checkpoint)], sort_keys=True)
-    place = cache / checkpoint.sha256 / hashlib.sha256(settings.encode()).hexdigest()[:16] / form.name
-    if place.exists():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", suffix=".part", dir=place.parent) as workplace:
-        written = form.write(checkpoint, Path(workplace) / form.name)
+    settings = json.dumps([__version__, checkpoint_identity(checkpoint)], sort_keys=True)
+    target = cache / checkpoint.sha256 / hashlib.sha256(settings.encode()).hexdigest()[:16] / engine_format.name
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", suffix=".part", dir=target.parent) as temp_dir:
+        written = engine_format.write(checkpoint, Path(temp_dir) / engine_format.name)
         try:
-            written.rename(place)
+            written.rename(target)
         except OSError:  # a directory that somebody else finished meanwhile is as good
-            if not place.exists():
+            if not target.exists():
                 raise
-    return place
+    return target

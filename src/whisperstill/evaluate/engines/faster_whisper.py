@@ -17,52 +17,51 @@ from typing import Any
 import torch
 
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import Form, prepared
-from whisperstill.evaluate.engines.engine import Waveform
+from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
+from whisperstill.evaluate.engines.external_engine import Waveform
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.model.device import choose_device
 from whisperstill.model.dims import Dims
 from whisperstill.units import WINDOW_SAMPLES
 
-_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
-_USUAL_MELS = 80
+_DEFAULT_MELS = 80
 """What faster-whisper takes where no preprocessor_config.json says otherwise."""
 
 
-def _complete(directory: Path, dims: Dims) -> bool:
+def _is_complete(directory: Path, dims: Dims) -> bool:
     names = {entry.name for entry in directory.iterdir()}
     return (
         names >= {"model.bin", "config.json", "tokenizer.json"}
         and bool(names & {"vocabulary.json", "vocabulary.txt"})
-        and (dims.mels == _USUAL_MELS or "preprocessor_config.json" in names)
+        and (dims.mels == _DEFAULT_MELS or "preprocessor_config.json" in names)
     )
 
 
-FORM = Form("ctranslate2-float32", write_ctranslate2, "ctranslate2", _complete)
+CTRANSLATE2_FORMAT = EngineFormat("ctranslate2-float32", write_ctranslate2, "ctranslate2", _is_complete)
 
 
 class FasterWhisper:
-    """A model in faster-whisper. Types: fp32, fp16, bf16, int8, as far as the device has them; `auto` is fp32 on a
-    CPU and fp16 on a GPU."""
+    """A model in faster-whisper. Types: float32, float16, bfloat16, int8, as far as the device has them; `auto` is
+    float32 on a CPU and float16 on a GPU."""
 
     name = "faster-whisper"
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
-        """See `engines.engine`."""
+        """See `engines.load_engine`."""
         try:
             from faster_whisper import WhisperModel  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingExtraError("the engine faster-whisper", "faster-whisper") from error
         self.device = choose_device(device)
-        kind, _, index = self.device.partition(":")
-        self.dtype = _TYPES["fp32" if kind == "cpu" else "fp16"] if dtype == "auto" else _TYPES[dtype]
-        directory, self.about = prepared(source, cache, FORM)
+        device_type, _, index = self.device.partition(":")
+        self.dtype = ("float32" if device_type == "cpu" else "float16") if dtype == "auto" else dtype
+        directory, self.description = prepare_checkpoint(source, cache, CTRANSLATE2_FORMAT)
         self.version = version("faster-whisper")
-        self.tokens = 0
+        self.num_tokens = 0
         try:
             self._model: Any = WhisperModel(
                 str(directory),
-                device=kind,
+                device=device_type,
                 device_index=int(index or 0),
                 compute_type=self.dtype,
                 cpu_threads=torch.get_num_threads(),
@@ -72,28 +71,30 @@ class FasterWhisper:
             raise SettingsError(f"faster-whisper cannot compute in {self.dtype} on {self.device}: {error}") from error
 
     def transcribe(
-        self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long: bool = False
+        self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """See `Engine`. One after the other."""
-        codes = [self.about.spoken(one) for one in languages]
-        vocabulary, timestamps = self.about.vocabulary, long and self.about.timestamps
-        barred = () if timestamps else range(vocabulary.timestamp_begin, vocabulary.size)
-        said: dict[str, Any] = {"without_timestamps": not timestamps}
-        if not long:
-            said["no_speech_threshold"] = None  # every window is heard
+        """See `ExternalEngine`. One after the other."""
+        codes = [self.description.resolve_language(language) for language in languages]
+        vocabulary, timestamps = self.description.vocabulary, long_form and self.description.timestamps
+        suppressed_timestamps = () if timestamps else range(vocabulary.timestamp_begin, vocabulary.size)
+        transcribe_kwargs: dict[str, Any] = {"without_timestamps": not timestamps}
+        if not long_form:
+            transcribe_kwargs["no_speech_threshold"] = None  # every window is heard
         texts = []
         for waveform, code in zip(waveforms, codes, strict=True):
-            segments, _ = self._model.transcribe(
-                waveform if long else waveform[:WINDOW_SAMPLES],
+            segment_iterator, _ = self._model.transcribe(
+                waveform if long_form else waveform[:WINDOW_SAMPLES],
                 language=code,
                 beam_size=1,
                 temperature=0.0,
                 condition_on_previous_text=False,
                 vad_filter=False,
-                suppress_tokens=[*self.about.suppress, *barred],
-                **said,
+                suppress_tokens=[*self.description.suppress_tokens, *suppressed_timestamps],
+                **transcribe_kwargs,
             )
-            heard = list(segments)
-            self.tokens += sum(vocabulary.is_text(token) for one in heard for token in one.tokens)
-            texts.append(" ".join(one.text.strip() for one in heard).strip())
+            decoded_segments = list(segment_iterator)
+            self.num_tokens += sum(
+                vocabulary.is_text(token) for segment in decoded_segments for token in segment.tokens
+            )
+            texts.append(" ".join(segment.text.strip() for segment in decoded_segments).strip())
         return texts

@@ -1,9 +1,9 @@
-"""Everything that is rendered from findings: a page, the same tables as Markdown, a model card.
+"""Everything that is rendered from evaluation results: a page, the same tables as Markdown, a model card.
 
-blocks, numbers, view     what a report is built of, how figures are written, the findings in order
-verdict                   what is said first
-accuracy ... background   tables and charts, part by part; `sections` puts them in order
-plots, clips, listening   charts as SVG, sound as mp3, alignments as they are shown
+blocks, numbers, view     what a report is built of, how figures are written, the results in order
+summary                   what is said first
+accuracy ... appendix     tables and charts, part by part; `sections` puts them in order
+plots, audio_*            charts as SVG, sound as mp3, alignments as they are shown
 page, markdown, card      the renderers
 """
 

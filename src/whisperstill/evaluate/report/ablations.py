@@ -13,194 +13,244 @@ from whisperstill.evaluate.report.blocks import (
     Section,
     Series,
     Table,
-    Value,
-    columns,
-    row,
-    without_empty_columns,
+    TableCell,
+    drop_empty_columns,
+    make_columns,
+    make_row,
 )
-from whisperstill.evaluate.report.numbers import count, figure, millions, one_of, rate, times
-from whisperstill.evaluate.report.view import View
-from whisperstill.records.findings import Ablation, AblationRow
+from whisperstill.evaluate.report.numbers import (
+    format_count,
+    format_millions,
+    format_number,
+    format_rate,
+    format_ratio,
+    join_names,
+)
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import Ablation, AblationRow
 
-GROUP = "Ablations"
+TOC_HEADING = "Ablations"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _AblationInfo:
     title: str
     name: str
-    value: str
-    axis: str
-    log: bool = False
+    column_title: str
+    axis_label: str
+    log_scale: bool = False
 
 
-_KNOWN = {
-    "max_wer": _Known("Filter threshold λ", "λ", "λ, WER %", "λ: most word errors of a label against its reference, %"),
-    "hours": _Known("Data size", "hours", "Hours", "hours trained on", log=True),
-    "decoder_layers": _Known("Decoder layers", "layers", "Layers", "decoder layers of the student"),
-    "layers": _Known("Which layers", "layers", "Layers", "decoder layers of the teacher"),
-    "objective": _Known("Objective", "objective", "Objective", "objective"),
-    "chunk_length": _Known("Chunk length of the student", "seconds", "Seconds", "seconds of a chunk"),
-    "temperature": _Known("Temperature", "T", "T", "temperature of the KL divergence"),
+_ABLATION_INFO = {
+    "max_wer": _AblationInfo(
+        "Filter threshold λ", "λ", "λ, WER %", "λ: most word errors of a label against its reference, %"
+    ),
+    "hours": _AblationInfo("Data size", "hours", "Hours", "hours trained on", log_scale=True),
+    "decoder_layers": _AblationInfo("Decoder layers", "layers", "Layers", "decoder layers of the student"),
+    "layers": _AblationInfo("Which layers", "layers", "Layers", "decoder layers of the teacher"),
+    "objective": _AblationInfo("Objective", "objective", "Objective", "objective"),
+    "chunk_length": _AblationInfo("Chunk length of the student", "seconds", "Seconds", "seconds of a chunk"),
+    "temperature": _AblationInfo("Temperature", "T", "T", "temperature of the KL divergence"),
 }
 
-_FACTS = {
-    "dropped": ("Dropped, %", figure),
-    "kept_hours": ("Hours kept", figure),
-    "hours": ("Hours", figure),
-    "windows": ("Windows", count),
-    "steps": ("Steps", count),
-    "parameters": ("Parameters, M", lambda value: _millions(value)),
-    "parameters_decoder": ("of them decoder, M", lambda value: _millions(value)),
-    "relative_speed": ("Relative speed", times),
-    "relative_decoder_speed": ("of the decoder", times),
-    "validation_wer": ("Validation WER %", figure),
+_STAT_FORMATS = {
+    "percent_dropped": ("Dropped, %", format_number),
+    "hours_kept": ("Hours kept", format_number),
+    "hours": ("Hours", format_number),
+    "windows": ("Windows", format_count),
+    "steps": ("Steps", format_count),
+    "parameters": ("Parameters, M", lambda value: _format_parameters(value)),
+    "parameters_decoder": ("of them decoder, M", lambda value: _format_parameters(value)),
+    "relative_speed": ("Relative speed", format_ratio),
+    "relative_decoder_speed": ("of the decoder", format_ratio),
+    "validation_wer": ("Validation WER %", format_number),
 }
-"""Fact -> its column and how it is written; others by their name, as they are."""
+"""Statistic -> its column and how it is written; others by their name, as they are."""
 
 
-def ablations(view: View) -> list[Section]:
+def build_ablation_sections(view: ResultsView) -> list[Section]:
     """A section for everything that was varied."""
-    return [_section(ablation, place) for place, ablation in enumerate(view.findings.ablations) if ablation.rows]
+    return [
+        _build_section(ablation, index) for index, ablation in enumerate(view.eval_results.ablations) if ablation.rows
+    ]
 
 
-def _section(ablation: Ablation, place: int) -> Section:
-    known = _KNOWN.get(ablation.name)
-    title = known.title if known else ablation.name.replace("_", " ").capitalize()
-    id = f"ablation-{place}-{re.sub(r'[^a-z0-9]+', '-', ablation.name.lower())}"
-    sets = list(dict.fromkeys(name for one in ablation.rows for name in one.wer))
-    facts = [name for name in _FACTS if name != ablation.name and any(name in one.facts for one in ablation.rows)]
-    facts += sorted({name for one in ablation.rows for name in one.facts} - {*_FACTS, ablation.name})
-    alike = [name for name in facts if len(ablation.rows) > 1 and len({_told(one, name) for one in ablation.rows}) == 1]
-    facts = [name for name in facts if name not in alike]
-    heads = [_head(name) for name in facts]
-    of_all = (
-        f" Of all: {'; '.join(f'{_head(name)} {_told(ablation.rows[0], name)}' for name in alike)}." if alike else ""
+def _build_section(ablation: Ablation, index: int) -> Section:
+    info = _ABLATION_INFO.get(ablation.name)
+    title = info.title if info else ablation.name.replace("_", " ").capitalize()
+    section_id = f"ablation-{index}-{re.sub(r'[^a-z0-9]+', '-', ablation.name.lower())}"
+    dataset_names = list(
+        dict.fromkeys(dataset_name for ablation_row in ablation.rows for dataset_name in ablation_row.wer)
     )
-    several = len(sets) > 1
+    stat_names = [
+        stat
+        for stat in _STAT_FORMATS
+        if stat != ablation.name and any(stat in ablation_row.stats for ablation_row in ablation.rows)
+    ]
+    stat_names += sorted(
+        {stat for ablation_row in ablation.rows for stat in ablation_row.stats} - {*_STAT_FORMATS, ablation.name}
+    )
+    shared_stats = [
+        stat
+        for stat in stat_names
+        if len(ablation.rows) > 1 and len({_format_stat(ablation_row, stat) for ablation_row in ablation.rows}) == 1
+    ]
+    stat_names = [stat for stat in stat_names if stat not in shared_stats]
+    stat_titles = [_stat_title(stat) for stat in stat_names]
+    shared_text = (
+        f" Of all: {'; '.join(f'{_stat_title(stat)} {_format_stat(ablation.rows[0], stat)}' for stat in shared_stats)}."
+        if shared_stats
+        else ""
+    )
+    has_several_datasets = len(dataset_names) > 1
     table = Table(
-        id=f"{id}-rates",
+        id=f"{section_id}-rates",
         title="Word error rate by value, %",
-        columns=columns(
-            known.value if known else ablation.name,
-            figures=("Mean WER %", *(sets if several else ()), *heads, "Seeds"),
+        columns=make_columns(
+            info.column_title if info else ablation.name,
+            numeric_titles=("Mean WER %", *(dataset_names if has_several_datasets else ()), *stat_titles, "Seeds"),
         ),
-        rows=tuple(_row(one, facts, sets if several else []) for one in ablation.rows),
-        caption=f"{ablation.setting} varied, all else as the recipe has it. {_mean_of(ablation, sets)} In brackets "
-        f"95 % intervals over seeds and utterances.{of_all}",
-    )
-    tables = [without_empty_columns(table)]
-    if any(len(seeds) > 1 for one in ablation.rows for seeds in one.wer.values()):
-        tables.append(_seeds(ablation, f"{id}-seeds", known.value if known else ablation.name))
-    return Section(
-        id=id,
-        title=title,
-        group=GROUP,
-        lead=_lead(ablation, known.name if known else ablation.name),
-        tables=tuple(tables),
-        charts=(_chart(ablation, id, title, known),),
-    )
-
-
-def _row(one: AblationRow, facts: list[str], sets: list[str]) -> Row:
-    return row(
-        one.value,
-        rate(one.mean, one.low, one.high),
-        *(figure(_average(one.wer.get(name, {}))) for name in sets),
-        *(Value(_told(one, name)) for name in facts),
-        count(max((len(seeds) for seeds in one.wer.values()), default=1)),
-    )
-
-
-def _head(name: str) -> str:
-    return _FACTS[name][0] if name in _FACTS else name
-
-
-def _told(one: AblationRow, name: str) -> str:
-    value = one.facts.get(name)
-    if value is None:
-        return figure(None)
-    return str(_FACTS[name][1](value)) if name in _FACTS else f"{value:g}"
-
-
-def _millions(value: float) -> str:
-    return millions(round(value)) if value >= 1e5 else figure(value)
-
-
-def _average(seeds: dict[str, float]) -> float | None:
-    return sum(seeds.values()) / len(seeds) if seeds else None
-
-
-def _mean_of(ablation: Ablation, sets: list[str]) -> str:
-    over = [name for name in sets if name in ablation.mean_over]
-    return f"The mean is over {one_of(over)}." if 0 < len(over) < len(sets) else "The mean is over all sets."
-
-
-def _seeds(ablation: Ablation, id: str, value: str) -> Table:
-    seeds = list(dict.fromkeys(seed for one in ablation.rows for by_seed in one.wer.values() for seed in by_seed))
-    return Table(
-        id=id,
-        title="Seed by seed",
-        columns=columns(value, "Set", figures=tuple(f"seed {seed}" for seed in seeds)),
         rows=tuple(
-            row(one.value, name, *(figure(by_seed.get(seed)) for seed in seeds))
-            for one in ablation.rows
-            for name, by_seed in one.wer.items()
+            _build_row(ablation_row, stat_names, dataset_names if has_several_datasets else [])
+            for ablation_row in ablation.rows
         ),
-        folded=True,
+        caption=f"{ablation.setting} varied, all else as the recipe has it. {_describe_mean(ablation, dataset_names)} "
+        f"In brackets 95 % intervals over seeds and utterances.{shared_text}",
+    )
+    tables = [drop_empty_columns(table)]
+    if any(len(seeds) > 1 for ablation_row in ablation.rows for seeds in ablation_row.wer.values()):
+        tables.append(_build_seed_table(ablation, f"{section_id}-seeds", info.column_title if info else ablation.name))
+    return Section(
+        id=section_id,
+        title=title,
+        toc_heading=TOC_HEADING,
+        lead=_lead(ablation, info.name if info else ablation.name),
+        tables=tuple(tables),
+        charts=(_build_chart(ablation, section_id, title, info),),
     )
 
 
-def _lead(ablation: Ablation, value: str) -> str:
+def _build_row(ablation_row: AblationRow, stat_names: list[str], dataset_names: list[str]) -> Row:
+    return make_row(
+        ablation_row.value,
+        format_rate(ablation_row.mean, ablation_row.low, ablation_row.high),
+        *(format_number(_mean_over_seeds(ablation_row.wer.get(dataset_name, {}))) for dataset_name in dataset_names),
+        *(TableCell(_format_stat(ablation_row, stat)) for stat in stat_names),
+        format_count(max((len(seeds) for seeds in ablation_row.wer.values()), default=1)),
+    )
+
+
+def _stat_title(stat: str) -> str:
+    return _STAT_FORMATS[stat][0] if stat in _STAT_FORMATS else stat
+
+
+def _format_stat(ablation_row: AblationRow, stat: str) -> str:
+    value = ablation_row.stats.get(stat)
+    if value is None:
+        return format_number(None)
+    return str(_STAT_FORMATS[stat][1](value)) if stat in _STAT_FORMATS else f"{value:g}"
+
+
+def _format_parameters(value: float) -> str:
+    return format_millions(round(value)) if value >= 1e5 else format_number(value)
+
+
+def _mean_over_seeds(wer_by_seed: dict[str, float]) -> float | None:
+    return sum(wer_by_seed.values()) / len(wer_by_seed) if wer_by_seed else None
+
+
+def _describe_mean(ablation: Ablation, dataset_names: list[str]) -> str:
+    averaged_datasets = [dataset_name for dataset_name in dataset_names if dataset_name in ablation.mean_over]
+    return (
+        f"The mean is over {join_names(averaged_datasets)}."
+        if 0 < len(averaged_datasets) < len(dataset_names)
+        else "The mean is over all datasets."
+    )
+
+
+def _build_seed_table(ablation: Ablation, table_id: str, column_title: str) -> Table:
+    seeds = list(
+        dict.fromkeys(
+            seed for ablation_row in ablation.rows for wer_by_seed in ablation_row.wer.values() for seed in wer_by_seed
+        )
+    )
+    return Table(
+        id=table_id,
+        title="Seed by seed",
+        columns=make_columns(column_title, "Dataset", numeric_titles=tuple(f"seed {seed}" for seed in seeds)),
+        rows=tuple(
+            make_row(ablation_row.value, dataset_name, *(format_number(wer_by_seed.get(seed)) for seed in seeds))
+            for ablation_row in ablation.rows
+            for dataset_name, wer_by_seed in ablation_row.wer.items()
+        ),
+        collapsed=True,
+    )
+
+
+def _lead(ablation: Ablation, value_name: str) -> str:
     if len(ablation.rows) < 2:
         return ""
-    best = min(ablation.rows, key=lambda one: one.mean)
-    alike = [one.value for one in ablation.rows if one is not best and one.low <= best.high and best.low <= one.high]
-    least = rate(best.mean, best.low, best.high)
-    tail = f" The intervals of {', '.join(alike)} overlap with that." if alike else " No other interval reaches that."
-    if len(alike) == len(ablation.rows) - 1:
-        tail = " All other intervals overlap with that."
-    return f"Fewest errors with {value} = {best.value}: {least} %.{tail}"
+    best_row = min(ablation.rows, key=lambda ablation_row: ablation_row.mean)
+    overlapping = [
+        ablation_row.value
+        for ablation_row in ablation.rows
+        if ablation_row is not best_row and ablation_row.low <= best_row.high and best_row.low <= ablation_row.high
+    ]
+    lowest_wer = format_rate(best_row.mean, best_row.low, best_row.high)
+    overlap_text = (
+        f" The intervals of {', '.join(overlapping)} overlap with that."
+        if overlapping
+        else " No other interval reaches that."
+    )
+    if len(overlapping) == len(ablation.rows) - 1:
+        overlap_text = " All other intervals overlap with that."
+    return f"Fewest errors with {value_name} = {best_row.value}: {lowest_wer} %.{overlap_text}"
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
         return None
 
 
-def _chart(ablation: Ablation, id: str, title: str, known: _Known | None) -> Chart:
-    numbers = [_number(one.value) for one in ablation.rows]
-    axis = known.axis if known else ablation.name
+def _build_chart(ablation: Ablation, section_id: str, title: str, info: _AblationInfo | None) -> Chart:
+    numbers = [_parse_number(ablation_row.value) for ablation_row in ablation.rows]
+    axis_label = info.axis_label if info else ablation.name
     rows = ablation.rows
     if len(rows) > 1 and sum(number is not None for number in numbers) > len(rows) / 2:
-        exact = known is not None and known.log and all(number is not None and number > 0 for number in numbers)
-        places = [float(number or 0) if exact else float(place) for place, number in enumerate(numbers)]
+        use_log_x = info is not None and info.log_scale and all(number is not None and number > 0 for number in numbers)
+        x_values = [float(number or 0) if use_log_x else float(index) for index, number in enumerate(numbers)]
         points = sorted(
-            (Point(place, one.mean, one.low, one.high) for place, one in zip(places, rows, strict=True)),
+            (
+                Point(x, ablation_row.mean, ablation_row.low, ablation_row.high)
+                for x, ablation_row in zip(x_values, rows, strict=True)
+            ),
             key=lambda point: point.x,
         )
-        ticks = tuple((place, one.value) for place, one in zip(places, rows, strict=True))
+        ticks = tuple((x, ablation_row.value) for x, ablation_row in zip(x_values, rows, strict=True))
         series = (Series("mean WER", tuple(points), 1),)
         return Chart(
-            id=f"{id}-chart",
+            id=f"{section_id}-chart",
             title=title,
             kind="lines",
-            x_label=axis,
+            x_label=axis_label,
             y_label="mean WER %",
             series=series,
             ticks=ticks,
-            log_x=exact,
-            from_zero=max(one.high for one in rows) > 2 * min(one.low for one in rows),
+            log_x=use_log_x,
+            y_from_zero=max(ablation_row.high for ablation_row in rows)
+            > 2 * min(ablation_row.low for ablation_row in rows),
         )
-    found = tuple(Point(one.mean, place, one.low, one.high) for place, one in enumerate(rows))
+    dot_points = tuple(
+        Point(ablation_row.mean, index, ablation_row.low, ablation_row.high) for index, ablation_row in enumerate(rows)
+    )
     return Chart(
-        id=f"{id}-chart",
+        id=f"{section_id}-chart",
         title=title,
         kind="dots",
         x_label="mean WER %, with 95 % intervals",
         y_label="",
-        series=(Series("mean WER", found, 1),),
-        rows=tuple(one.value for one in rows),
+        series=(Series("mean WER", dot_points, 1),),
+        rows=tuple(ablation_row.value for ablation_row in rows),
     )

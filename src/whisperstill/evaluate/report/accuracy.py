@@ -1,7 +1,7 @@
-"""How much is misheard: the headline, and every set of the short form."""
+"""How much is misheard: the headline, and every dataset of the short form."""
 
 from whisperstill.evaluate.report.blocks import (
-    NOTHING,
+    NOT_MEASURED,
     Chart,
     Column,
     Point,
@@ -9,190 +9,234 @@ from whisperstill.evaluate.report.blocks import (
     Section,
     Series,
     Table,
-    columns,
-    row,
-    without_empty_columns,
+    drop_empty_columns,
+    make_columns,
+    make_row,
 )
-from whisperstill.evaluate.report.numbers import count, figure, millions, one_of, rate, times
-from whisperstill.evaluate.report.view import View, mean, mean_value
-from whisperstill.records.findings import SetMeasured
+from whisperstill.evaluate.report.numbers import (
+    format_count,
+    format_millions,
+    format_number,
+    format_rate,
+    format_ratio,
+    join_names,
+)
+from whisperstill.evaluate.report.view import ResultsView, format_mean_wer, mean_wer
+from whisperstill.records.eval_results import DatasetInfo
 
-GROUP = "Accuracy"
-MEANS = "Means count every set the same; their intervals take the sets as independent."
+TOC_HEADING = "Accuracy"
+MEAN_NOTE = "Means count every dataset the same; their intervals take the datasets as independent."
 
 
-def headline(view: View) -> Section | None:
+def build_headline_section(view: ResultsView) -> Section | None:
     """Parameters, speed and error rates of every model (the paper's first table)."""
     if not view.models:
         return None
-    near = [one for one in view.short_sets if one.in_distribution]
-    far = [one for one in view.short_sets if not one.in_distribution]
+    in_distribution = [dataset for dataset in view.short_form_datasets if dataset.in_distribution]
+    out_of_distribution = [dataset for dataset in view.short_form_datasets if not dataset.in_distribution]
     rows = []
     for model in view.models:
-        long = view.best_strategy(model.name, view.far_long_sets)
+        best_long_form = view.best_strategy(model.name, view.out_of_distribution_long_form_datasets)
         rows.append(
-            row(
-                view.label(model.name),
-                millions(model.parameters),
-                times(view.relative_speed(model.name)),
-                mean_value(view.short_cells(model.name, in_distribution=True), len(near)),
-                mean_value(view.short_cells(model.name, in_distribution=False), len(far)),
-                mean_value(long[1], len(view.far_long_sets)) if long else NOTHING,
-                long[0] if long else NOTHING,
+            make_row(
+                view.display_name(model.name),
+                format_millions(model.parameters),
+                format_ratio(view.relative_speed(model.name)),
+                format_mean_wer(view.short_form_results(model.name, in_distribution=True), len(in_distribution)),
+                format_mean_wer(view.short_form_results(model.name, in_distribution=False), len(out_of_distribution)),
+                format_mean_wer(best_long_form[1], len(view.out_of_distribution_long_form_datasets))
+                if best_long_form
+                else NOT_MEASURED,
+                best_long_form[0] if best_long_form else NOT_MEASURED,
             )
         )
-    where = "" if all(one.in_distribution for one in view.far_long_sets) else ", out of distribution"
-    heads = columns(
+    distribution_text = (
+        ""
+        if all(dataset.in_distribution for dataset in view.out_of_distribution_long_form_datasets)
+        else ", out of distribution"
+    )
+    table_columns = make_columns(
         "Model",
-        figures=(
+        numeric_titles=(
             *("Parameters, M", "Relative speed", "WER %, short form, in distribution"),
-            *("WER %, short form, out of distribution", f"WER %, long form{where}"),
+            *("WER %, short form, out of distribution", f"WER %, long form{distribution_text}"),
         ),
     )
-    notes = [MEANS] if max(len(near), len(far), len(view.far_long_sets)) > 1 else []
+    notes = (
+        [MEAN_NOTE]
+        if max(len(in_distribution), len(out_of_distribution), len(view.out_of_distribution_long_form_datasets)) > 1
+        else []
+    )
     if any(view.relative_speed(model.name) for model in view.models):
         notes.append("Relative speed: the teacher's latency at batch 1 over the model's.")
-    if view.long:
+    if view.long_form:
         notes.append("Long form: each model by the strategy that suits it best.")
     table = Table(
         id="headline-models",
         title="Size, speed and word error rate",
-        columns=(*heads, Column("Strategy", numeric=False)),
+        columns=(*table_columns, Column("Strategy", numeric=False)),
         rows=tuple(rows),
         caption=" ".join(notes),
     )
-    return Section("headline", "Headline", GROUP, tables=(without_empty_columns(table),), charts=_cost_chart(view))
+    return Section(
+        "headline", "Headline", TOC_HEADING, tables=(drop_empty_columns(table),), charts=_build_cost_chart(view)
+    )
 
 
-def _cost_chart(view: View) -> tuple[Chart, ...]:
-    far = any(not one.in_distribution for one in view.short_sets)
-    found = []
+def _build_cost_chart(view: ResultsView) -> tuple[Chart, ...]:
+    has_out_of_distribution = any(not dataset.in_distribution for dataset in view.short_form_datasets)
+    series = []
     for model in view.models:
-        rates = mean(view.short_cells(model.name, in_distribution=False if far else None))
+        mean_rate = mean_wer(
+            view.short_form_results(model.name, in_distribution=False if has_out_of_distribution else None)
+        )
         speed = view.relative_speed(model.name)
-        if rates and speed:
-            point = Point(speed, rates.value, rates.low, rates.high)
-            found.append(Series(view.label(model.name), (point,), view.places[model.name]))
-    if len(found) < 2:
+        if mean_rate and speed:
+            point = Point(speed, mean_rate.value, mean_rate.low, mean_rate.high)
+            series.append(Series(view.display_name(model.name), (point,), view.model_indices[model.name]))
+    if len(series) < 2:
         return ()
-    where = "out of distribution" if far else "short form"
+    datasets_text = "out of distribution" if has_out_of_distribution else "short form"
     chart = Chart(
         id="cost",
         title="What speed costs",
         kind="scatter",
         x_label="relative speed at batch 1 (more is faster)",
-        y_label=f"WER %, {where}",
-        series=tuple(found),
+        y_label=f"WER %, {datasets_text}",
+        series=tuple(series),
     )
     return (chart,)
 
 
-def short_form(view: View) -> Section | None:
-    """Every set of the short form, every model."""
-    if not view.short:
+def build_short_form_section(view: ResultsView) -> Section | None:
+    """Every dataset of the short form, every model."""
+    if not view.short_form:
         return None
-    names = [model.name for model in view.models if view.short_cells(model.name)]
-    near = [one for one in view.short_sets if one.in_distribution]
-    far = [one for one in view.short_sets if not one.in_distribution]
+    model_names = [model.name for model in view.models if view.short_form_results(model.name)]
+    in_distribution = [dataset for dataset in view.short_form_datasets if dataset.in_distribution]
+    out_of_distribution = [dataset for dataset in view.short_form_datasets if not dataset.in_distribution]
     rows: list[Row] = []
-    for title, sets in (("In distribution", near), ("Out of distribution", far)):
-        if near and far:
-            rows.append(row(title, kind="group"))
-        rows += [_set_row(view, one, names) for one in sets]
-        if len(sets) > 1:
-            means = (mean_value(view.short_cells(name, in_distribution=sets is near), len(sets)) for name in names)
-            rows.append(row("Mean", count(sum(one.words for one in sets)), *means, kind="total"))
+    for title, datasets in (("In distribution", in_distribution), ("Out of distribution", out_of_distribution)):
+        if in_distribution and out_of_distribution:
+            rows.append(make_row(title, kind="group"))
+        rows += [_build_dataset_row(view, dataset, model_names) for dataset in datasets]
+        if len(datasets) > 1:
+            means = (
+                format_mean_wer(
+                    view.short_form_results(model_name, in_distribution=datasets is in_distribution), len(datasets)
+                )
+                for model_name in model_names
+            )
+            rows.append(
+                make_row("Mean", format_count(sum(dataset.words for dataset in datasets)), *means, kind="total")
+            )
     table = Table(
-        id="short-form-sets",
-        title="Word error rate by set, %",
-        columns=columns("Set", figures=("Words", *map(view.label, names))),
+        id="short-form-datasets",
+        title="Word error rate by dataset, %",
+        columns=make_columns("Dataset", numeric_titles=("Words", *map(view.display_name, model_names))),
         rows=tuple(rows),
-        caption=f"In brackets 95 % intervals by bootstrap over utterances. {MEANS if len(view.short_sets) > 1 else ''}",
+        caption="In brackets 95 % intervals by bootstrap over utterances. "
+        + (MEAN_NOTE if len(view.short_form_datasets) > 1 else ""),
     )
     return Section(
         id="short-form",
         title="Short form",
-        group=GROUP,
-        lead=_against_teacher(view),
-        tables=(table, _details(view)),
-        charts=_set_chart(view, names),
+        toc_heading=TOC_HEADING,
+        lead=_compare_with_teacher(view),
+        tables=(table, _build_details_table(view)),
+        charts=_build_dataset_chart(view, model_names),
     )
 
 
-def _set_row(view: View, one: SetMeasured, names: list[str]) -> Row:
-    cells = (view.short.get((name, one.name)) for name in names)
-    rates = (rate(cell.wer, cell.wer_low, cell.wer_high) if cell else NOTHING for cell in cells)
-    return row(view.set_label(one), count(one.words), *rates)
+def _build_dataset_row(view: ResultsView, dataset: DatasetInfo, model_names: list[str]) -> Row:
+    results = (view.short_form.get((model_name, dataset.name)) for model_name in model_names)
+    rates = (format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED for result in results)
+    return make_row(view.dataset_display_name(dataset), format_count(dataset.words), *rates)
 
 
-def _against_teacher(view: View) -> str:
-    """How many sets show a difference to the teacher that is more than chance."""
+def _compare_with_teacher(view: ResultsView) -> str:
+    """How many datasets show a difference to the teacher that is more than chance."""
     sentences = []
-    for model in view.contenders:
-        pairs = [cell.against_teacher for cell in view.short_cells(model.name) if cell.against_teacher]
-        if not pairs or view.teacher is None:
+    for model in view.compared_models:
+        differences = [
+            result.difference_to_teacher
+            for result in view.short_form_results(model.name)
+            if result.difference_to_teacher
+        ]
+        if not differences or view.teacher is None:
             continue
-        worse = sum(pair.low > 0 for pair in pairs)
-        better = sum(pair.high < 0 for pair in pairs)
-        found = {"worse": worse, "better": better, "not clearly either": len(pairs) - worse - better}
-        parts = [f"{what} on {number}" for what, number in found.items() if number]
-        tail = "sets" if len(parts) == 1 else f"of {len(pairs)} sets"
-        if len(parts) == 1 and len(pairs) > 1:
+        num_worse = sum(difference.low > 0 for difference in differences)
+        num_better = sum(difference.high < 0 for difference in differences)
+        outcome_counts = {
+            "worse": num_worse,
+            "better": num_better,
+            "not clearly either": len(differences) - num_worse - num_better,
+        }
+        parts = [f"{outcome} on {num_datasets}" for outcome, num_datasets in outcome_counts.items() if num_datasets]
+        datasets_text = "datasets" if len(parts) == 1 else f"of {len(differences)} datasets"
+        if len(parts) == 1 and len(differences) > 1:
             parts = [part.replace(" on ", " on all ") for part in parts]
-        sentences.append(f"{view.label(model.name)} {one_of(parts)} {tail if len(pairs) > 1 else 'set'}")
-    return f"Against {view.label(view.teacher.name)}: {'; '.join(sentences)}." if sentences and view.teacher else ""
+        datasets_text = datasets_text if len(differences) > 1 else "dataset"
+        sentences.append(f"{view.display_name(model.name)} {join_names(parts)} {datasets_text}")
+    return (
+        f"Against {view.display_name(view.teacher.name)}: {'; '.join(sentences)}." if sentences and view.teacher else ""
+    )
 
 
-def _set_chart(view: View, names: list[str]) -> tuple[Chart, ...]:
-    sets = view.short_sets
-    if len(sets) * len(names) < 2:
+def _build_dataset_chart(view: ResultsView, model_names: list[str]) -> tuple[Chart, ...]:
+    datasets = view.short_form_datasets
+    if len(datasets) * len(model_names) < 2:
         return ()
     series = []
-    for name in names:
-        cells = ((place, view.short.get((name, one.name))) for place, one in enumerate(sets))
-        points = (Point(cell.wer, place, cell.wer_low, cell.wer_high) for place, cell in cells if cell)
-        series.append(Series(view.label(name), tuple(points), view.places[name]))
+    for model_name in model_names:
+        indexed_results = (
+            (index, view.short_form.get((model_name, dataset.name))) for index, dataset in enumerate(datasets)
+        )
+        points = (
+            Point(result.wer, index, result.wer_low, result.wer_high) for index, result in indexed_results if result
+        )
+        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
     chart = Chart(
         id="short-form-chart",
-        title="Word error rate by set",
+        title="Word error rate by dataset",
         kind="dots",
         x_label="WER %, with 95 % intervals",
         y_label="",
         series=tuple(series),
-        rows=tuple(view.set_label(one) for one in sets),
+        rows=tuple(view.dataset_display_name(dataset) for dataset in datasets),
     )
     return (chart,)
 
 
-def _details(view: View) -> Table:
-    cells = view.select("short_form", clean=True)
-    return without_empty_columns(
+def _build_details_table(view: ResultsView) -> Table:
+    results = view.select_results("short_form", clean_only=True)
+    return drop_empty_columns(
         Table(
             id="short-form-details",
             title="All error rates of the short form",
-            columns=columns(
-                *("Set", "Model"),
-                figures=(
+            columns=make_columns(
+                *("Dataset", "Model"),
+                numeric_titles=(
                     *("WER %", "CER %", "As written, %", "Substituted", "Deleted", "Inserted"),
                     *("Same text as the teacher, %", "Utterances", "Real-time factor"),
                 ),
             ),
             rows=tuple(
-                row(
-                    cell.set,
-                    view.label(cell.model),
-                    rate(cell.wer, cell.wer_low, cell.wer_high),
-                    rate(cell.cer, cell.cer_low, cell.cer_high),
-                    figure(cell.wer_orthographic),
-                    *map(count, (cell.substitutions, cell.deletions, cell.insertions)),
-                    figure(cell.agreement),
-                    count(cell.utterances),
-                    figure(cell.real_time_factor or None, 3),
+                make_row(
+                    result.dataset,
+                    view.display_name(result.model),
+                    format_rate(result.wer, result.wer_low, result.wer_high),
+                    format_rate(result.cer, result.cer_low, result.cer_high),
+                    format_number(result.wer_orthographic),
+                    *map(format_count, (result.substitutions, result.deletions, result.insertions)),
+                    format_number(result.agreement_with_teacher),
+                    format_count(result.utterances),
+                    format_number(result.real_time_factor or None, 3),
                 )
-                for cell in cells
+                for result in results
             ),
             caption="As written: word error rate with case and punctuation. Real-time factor: seconds of work for a "
             "second of sound, batched.",
-            folded=True,
+            collapsed=True,
         )
     )

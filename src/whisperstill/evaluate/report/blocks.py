@@ -1,6 +1,6 @@
 """What a report is built of: tables, charts, and sections that hold them. No format knows more than these.
 
-A table is made once from the findings and rendered twice, as HTML and as Markdown; a chart says what is drawn, not
+A table is made once from the results and rendered twice, as HTML and as Markdown; a chart says what is drawn, not
 how. Texts are plain: each renderer escapes them in its own way.
 """
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class TableCell:
     """A figure and what stands beside it in smaller type: `8.8` and `(7.3–10.3)`."""
 
     text: str
@@ -20,7 +20,7 @@ class Value:
         return f"{self.text} {self.aside}" if self.aside else self.text
 
 
-NOTHING = Value("–")
+NOT_MEASURED = TableCell("–")
 """Not measured."""
 
 
@@ -35,9 +35,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: a value per column. A `group` has a single value, which heads the rows below it."""
+    """One row: a cell per column. A `group` has a single cell, which heads the rows below it."""
 
-    values: tuple[Value, ...]
+    cells: tuple[TableCell, ...]
     kind: Literal["", "total", "group"] = ""
 
 
@@ -50,7 +50,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""
-    folded: bool = False
+    collapsed: bool = False
     """Long and seldom read: shown closed."""
 
 
@@ -70,7 +70,7 @@ class Series:
 
     name: str
     points: tuple[Point, ...]
-    place: int
+    style_index: int
     """Which colour, marker and line: a model has the same ones in all charts of a report."""
 
 
@@ -94,28 +94,28 @@ class Chart:
     """Places on the x axis and their names, where these are not the numbers themselves."""
     log_x: bool = False
     log_y: bool = False
-    from_zero: bool = True
+    y_from_zero: bool = True
     """Of `lines`: the y axis begins at 0, unless it is logarithmic."""
-    descending: bool = False
+    x_descending: bool = False
     """The x axis falls from left to right."""
-    mark: float | None = None
+    reference_line: float | None = None
     """A line across the chart: of `dots` at this x, of the others at this y."""
-    mark_label: str = ""
+    reference_label: str = ""
 
     @property
     def summary(self) -> str:
         """The chart in words, for those who do not see it."""
-        what = {"lines": "Line chart", "dots": "Dot plot", "scatter": "Scatter plot"}[self.kind]
-        said = "; ".join(self._said(series) for series in self.series if series.points)
-        return f"{what}: {self.y_label or 'rows'} against {self.x_label}. {said}."
+        chart_type = {"lines": "Line chart", "dots": "Dot plot", "scatter": "Scatter plot"}[self.kind]
+        series_text = "; ".join(self._describe_series(series) for series in self.series if series.points)
+        return f"{chart_type}: {self.y_label or 'rows'} against {self.x_label}. {series_text}."
 
-    def _said(self, series: Series) -> str:
+    def _describe_series(self, series: Series) -> str:
         if self.kind == "dots":
-            pairs = [f"{self.rows[int(point.y)]} {point.x:.1f}" for point in series.points[:12]]
-            return f"{series.name}: " + ", ".join(pairs) + (", …" if len(series.points) > 12 else "")
-        names = dict(self.ticks)
+            values = [f"{self.rows[int(point.y)]} {point.x:.1f}" for point in series.points[:12]]
+            return f"{series.name}: " + ", ".join(values) + (", …" if len(series.points) > 12 else "")
+        tick_labels = dict(self.ticks)
         first, last = (
-            f"{point.y:.3g} at {names.get(point.x) or f'{point.x:g}'}"
+            f"{point.y:.3g} at {tick_labels.get(point.x) or f'{point.x:g}'}"
             for point in (series.points[0], series.points[-1])
         )
         return f"{series.name}: {first}" if len(series.points) == 1 else f"{series.name}: from {first} to {last}"
@@ -127,31 +127,36 @@ class Section:
 
     id: str
     title: str
-    group: str
+    toc_heading: str
     """The heading in the table of contents under which it stands."""
     lead: str = ""
     """What its tables say, in a sentence or two."""
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
-    kind: Literal["", "worst", "drafts"] = ""
+    kind: Literal["", "error_examples", "draft_traces"] = ""
     """Some sections hold more than tables and charts."""
 
 
-def row(*values: Value | str, kind: Literal["", "total", "group"] = "") -> Row:
+def make_row(*cells: TableCell | str, kind: Literal["", "total", "group"] = "") -> Row:
     """A row of values and plain strings."""
-    return Row(tuple(Value(value) if isinstance(value, str) else value for value in values), kind)
+    return Row(tuple(TableCell(cell) if isinstance(cell, str) else cell for cell in cells), kind)
 
 
-def columns(*words: str, figures: Sequence[str] = ()) -> tuple[Column, ...]:
+def make_columns(*text_titles: str, numeric_titles: Sequence[str] = ()) -> tuple[Column, ...]:
     """Columns of words, then columns of figures."""
-    return (*(Column(title, numeric=False) for title in words), *(Column(title) for title in figures))
+    return (*(Column(title, numeric=False) for title in text_titles), *(Column(title) for title in numeric_titles))
 
 
-def without_empty_columns(table: Table) -> Table:
+def drop_empty_columns(table: Table) -> Table:
     """The table without columns in which nothing was measured."""
-    full = [row for row in table.rows if row.kind != "group"]
-    kept = [i for i in range(len(table.columns)) if any(row.values[i] not in (NOTHING, Value("")) for row in full)]
-    rows = [
-        row if row.kind == "group" else replace(row, values=tuple(row.values[i] for i in kept)) for row in table.rows
+    data_rows = [row for row in table.rows if row.kind != "group"]
+    kept_columns = [
+        index
+        for index in range(len(table.columns))
+        if any(row.cells[index] not in (NOT_MEASURED, TableCell("")) for row in data_rows)
     ]
-    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=tuple(rows))
+    rows = [
+        row if row.kind == "group" else replace(row, cells=tuple(row.cells[index] for index in kept_columns))
+        for row in table.rows
+    ]
+    return replace(table, columns=tuple(table.columns[index] for index in kept_columns), rows=tuple(rows))

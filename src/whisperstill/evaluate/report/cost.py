@@ -1,97 +1,118 @@
 """What it costs: time and memory at every batch size, and what a draft saves the teacher."""
 
 from whisperstill.evaluate.report.blocks import (
-    NOTHING,
+    NOT_MEASURED,
     Chart,
     Point,
     Row,
     Section,
     Series,
     Table,
-    columns,
-    row,
-    without_empty_columns,
+    drop_empty_columns,
+    make_columns,
+    make_row,
 )
-from whisperstill.evaluate.report.numbers import count, figure, one_of, times
-from whisperstill.evaluate.report.view import View
-from whisperstill.records.findings import SpeculationMeasured
+from whisperstill.evaluate.report.numbers import format_count, format_number, format_ratio, join_names
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import SpeculativeResult
 
-GROUP = "Cost"
+TOC_HEADING = "Cost"
 
 
-def speed(view: View) -> Section | None:
+def build_speed_section(view: ResultsView) -> Section | None:
     """Encoder, decoder, whole windows and memory at every batch size."""
-    speeds = view.findings.speeds
+    speeds = view.eval_results.speeds
     if not speeds:
         return None
-    sizes = sorted({one.batch_size for one in speeds})
-    names = [model.name for model in view.models if any(one.model == model.name for one in speeds)]
+    batch_sizes = sorted({speed_result.batch_size for speed_result in speeds})
+    model_names = [
+        model.name for model in view.models if any(speed_result.model == model.name for speed_result in speeds)
+    ]
     rows: list[Row] = []
-    for size in sizes:
-        if len(sizes) > 1:
-            rows.append(row(f"Batch {size}", kind="group"))
-        teacher = view.teacher and view.speed(view.teacher.name, size)
-        for name in names:
-            one = view.speed(name, size)
-            if one is None:
+    for batch_size in batch_sizes:
+        if len(batch_sizes) > 1:
+            rows.append(make_row(f"Batch {batch_size}", kind="group"))
+        teacher_speed = view.teacher and view.speed_result(view.teacher.name, batch_size)
+        for model_name in model_names:
+            speed_result = view.speed_result(model_name, batch_size)
+            if speed_result is None:
                 continue
             rows.append(
-                row(
-                    view.label(name),
-                    times(teacher.latency_ms / one.latency_ms) if teacher and one.latency_ms else NOTHING,
-                    figure(one.encoder_ms_per_window, _digits(one.encoder_ms_per_window)),
-                    figure(one.decoder_ms_per_token, 2),
-                    figure(one.latency_ms, _digits(one.latency_ms)),
-                    figure(1 / one.real_time_factor if one.real_time_factor else None),
-                    figure(one.weights_mib or None, 0),
-                    figure(one.peak_mib or None, 0),
+                make_row(
+                    view.display_name(model_name),
+                    format_ratio(teacher_speed.latency_ms / speed_result.latency_ms)
+                    if teacher_speed and speed_result.latency_ms
+                    else NOT_MEASURED,
+                    format_number(
+                        speed_result.encoder_ms_per_window, _num_decimals(speed_result.encoder_ms_per_window)
+                    ),
+                    format_number(speed_result.decoder_ms_per_token, 2),
+                    format_number(speed_result.latency_ms, _num_decimals(speed_result.latency_ms)),
+                    format_number(1 / speed_result.real_time_factor if speed_result.real_time_factor else None),
+                    format_number(speed_result.weights_mib or None, 0),
+                    format_number(speed_result.peak_memory_mib or None, 0),
                 )
             )
-    tokens = sorted({one.tokens for one in speeds})
+    token_counts = sorted({speed_result.num_tokens for speed_result in speeds})
     table = Table(
         id="speed-batches",
         title="Time and memory",
-        columns=columns(
+        columns=make_columns(
             "Model",
-            figures=(
+            numeric_titles=(
                 *("Relative speed", "Encoder, ms a window", "Decoder, ms a token", "Latency, ms"),
                 *("× real time", "Weights, MiB", "Peak, MiB"),
             ),
         ),
         rows=tuple(rows),
         caption="Medians of interleaved runs after a warm-up. Latency: from a batch of 30-second windows to their "
-        f"texts of {one_of([count(each) for each in tokens])} tokens. Decoder: a step of the whole batch, per sequence."
-        " Relative speed: the teacher's latency over the model's at the same batch size.",
+        f"texts of {join_names([format_count(num_tokens) for num_tokens in token_counts])} tokens. Decoder: a step of "
+        "the whole batch, per sequence. Relative speed: the teacher's latency over the model's at the same batch size.",
     )
-    lead = _speed_lead(view, sizes)
+    lead = _speed_lead(view, batch_sizes)
     return Section(
-        "speed", "Speed", GROUP, lead, tables=(without_empty_columns(table),), charts=_chart(view, names, sizes)
+        "speed",
+        "Speed",
+        TOC_HEADING,
+        lead,
+        tables=(drop_empty_columns(table),),
+        charts=_build_throughput_chart(view, model_names, batch_sizes),
     )
 
 
-def _digits(milliseconds: float) -> int:
+def _num_decimals(milliseconds: float) -> int:
     return 0 if milliseconds >= 100 else 1
 
 
-def _speed_lead(view: View, sizes: list[int]) -> str:
-    if view.teacher is None or view.main is None or view.main is view.teacher:
+def _speed_lead(view: ResultsView, batch_sizes: list[int]) -> str:
+    if view.teacher is None or view.main_model is None or view.main_model is view.teacher:
         return ""
-    said = []
-    for size in sizes:
-        own, teachers = view.speed(view.main.name, size), view.speed(view.teacher.name, size)
-        if own and teachers and own.latency_ms:
-            said.append(f"{times(teachers.latency_ms / own.latency_ms)} at batch {size}")
-    return f"{view.label(view.main.name)} against {view.label(view.teacher.name)}: {one_of(said)}." if said else ""
+    speedup_texts = []
+    for batch_size in batch_sizes:
+        main_speed, teacher_speed = (
+            view.speed_result(view.main_model.name, batch_size),
+            view.speed_result(view.teacher.name, batch_size),
+        )
+        if main_speed and teacher_speed and main_speed.latency_ms:
+            speedup_texts.append(
+                f"{format_ratio(teacher_speed.latency_ms / main_speed.latency_ms)} at batch {batch_size}"
+            )
+    models_text = f"{view.display_name(view.main_model.name)} against {view.display_name(view.teacher.name)}"
+    return f"{models_text}: {join_names(speedup_texts)}." if speedup_texts else ""
 
 
-def _chart(view: View, names: list[str], sizes: list[int]) -> tuple[Chart, ...]:
-    if len(sizes) < 2:
+def _build_throughput_chart(view: ResultsView, model_names: list[str], batch_sizes: list[int]) -> tuple[Chart, ...]:
+    if len(batch_sizes) < 2:
         return ()
     series = []
-    for name in names:
-        found = ((size, view.speed(name, size)) for size in sizes)
-        points = (Point(size, 1 / one.real_time_factor) for size, one in found if one and one.real_time_factor)
-        series.append(Series(view.label(name), tuple(points), view.places[name]))
+    for model_name in model_names:
+        sized_results = ((batch_size, view.speed_result(model_name, batch_size)) for batch_size in batch_sizes)
+        points = (
+            Point(batch_size, 1 / speed_result.real_time_factor)
+            for batch_size, speed_result in sized_results
+            if speed_result and speed_result.real_time_factor
+        )
+        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
     chart = Chart(
         id="speed-chart",
         title="Throughput",
@@ -99,42 +120,46 @@ def _chart(view: View, names: list[str], sizes: list[int]) -> tuple[Chart, ...]:
         x_label="batch size",
         y_label="× real time",
         series=tuple(series),
-        ticks=tuple((size, str(size)) for size in sizes),
+        ticks=tuple((batch_size, str(batch_size)) for batch_size in batch_sizes),
         log_x=True,
     )
     return (chart,)
 
 
-def speculation(view: View) -> Section | None:
+def build_speculative_section(view: ResultsView) -> Section | None:
     """The teacher with a draft against the teacher alone, by batch size (the paper's table of speculative decoding)."""
-    found = view.findings.speculations
-    if not found and not view.findings.drafts:
+    speculative_results = view.eval_results.speculative
+    if not speculative_results and not view.eval_results.draft_traces:
         return None
-    if not found:
-        return Section("speculation", "Speculative decoding", GROUP, kind="drafts")
-    pairs = list(dict.fromkeys((one.model, one.draft) for one in found))
+    if not speculative_results:
+        return Section("speculation", "Speculative decoding", TOC_HEADING, kind="draft_traces")
+    model_pairs = list(
+        dict.fromkeys(
+            (speculative_result.model, speculative_result.draft) for speculative_result in speculative_results
+        )
+    )
     rows: list[Row] = []
-    for model, draft in pairs:
-        rows.append(row(f"{view.label(model)} with {view.label(draft)}", kind="group"))
+    for model, draft in model_pairs:
+        rows.append(make_row(f"{view.display_name(model)} with {view.display_name(draft)}", kind="group"))
         rows += [
-            row(
-                count(one.batch_size),
-                times_exactly(one),
-                figure(one.accepted),
-                figure(one.tokens_per_step, 2),
-                figure(one.seconds_alone),
-                figure(one.seconds_with_draft),
-                figure(one.encoder_seconds or None),
-                f"{count(one.identical)} of {count(one.utterances)}",
+            make_row(
+                format_count(speculative_result.batch_size),
+                format_speedup(speculative_result),
+                format_number(speculative_result.acceptance_rate),
+                format_number(speculative_result.tokens_per_step, 2),
+                format_number(speculative_result.baseline_seconds),
+                format_number(speculative_result.speculative_seconds),
+                format_number(speculative_result.encoder_seconds or None),
+                f"{format_count(speculative_result.identical)} of {format_count(speculative_result.utterances)}",
             )
-            for one in found
-            if (one.model, one.draft) == (model, draft)
+            for speculative_result in speculative_results
+            if (speculative_result.model, speculative_result.draft) == (model, draft)
         ]
     table = Table(
         id="speculation-batches",
         title="The teacher with a draft, against the teacher alone",
-        columns=columns(
-            figures=(
+        columns=make_columns(
+            numeric_titles=(
                 *("Batch", "Speed-up", "Accepted %", "Tokens a pass", "Alone, s", "With draft, s"),
                 *("of it encoder, s", "Same tokens"),
             ),
@@ -147,44 +172,70 @@ def speculation(view: View) -> Section | None:
     return Section(
         id="speculation",
         title="Speculative decoding",
-        group=GROUP,
-        lead=_speculation_lead(view),
-        tables=(without_empty_columns(table),),
-        charts=_speculation_chart(view, pairs),
-        kind="drafts",
+        toc_heading=TOC_HEADING,
+        lead=_speculative_lead(view),
+        tables=(drop_empty_columns(table),),
+        charts=_build_speculative_chart(view, model_pairs),
+        kind="draft_traces",
     )
 
 
-def times_exactly(one: SpeculationMeasured) -> str:
+def format_speedup(speculative_result: SpeculativeResult) -> str:
     """A speed-up with two decimals: it lies near 1."""
-    return f"{figure(one.speed_up, 2)}×" if one.seconds_with_draft else NOTHING.text
+    return (
+        f"{format_number(speculative_result.speedup, 2)}×"
+        if speculative_result.speculative_seconds
+        else NOT_MEASURED.text
+    )
 
 
-def _speculation_lead(view: View) -> str:
-    found = view.findings.speculations
-    differing = sum(one.utterances - one.identical for one in found)
-    if differing:
+def _speculative_lead(view: ResultsView) -> str:
+    speculative_results = view.eval_results.speculative
+    num_differing = sum(
+        speculative_result.utterances - speculative_result.identical for speculative_result in speculative_results
+    )
+    if num_differing:
+        num_utterances = sum(speculative_result.utterances for speculative_result in speculative_results)
         return (
-            f"Not exact: {count(differing)} of {count(sum(one.utterances for one in found))} utterances have other "
-            "tokens than the teacher's alone."
+            f"Not exact: {format_count(num_differing)} of {format_count(num_utterances)} utterances have other tokens "
+            "than the teacher's alone."
         )
-    pays = [one for one in found if one.seconds_with_draft and one.speed_up >= 1.0]
-    sizes = [str(one.batch_size) for one in pays]
-    where = "at no batch size" if not pays else f"at batch {one_of(list(dict.fromkeys(sizes)))}"
-    return f"The text is the teacher's to the last token. The draft pays {where}."
+    faster_results = [
+        speculative_result
+        for speculative_result in speculative_results
+        if speculative_result.speculative_seconds and speculative_result.speedup >= 1.0
+    ]
+    batch_sizes = [str(speculative_result.batch_size) for speculative_result in faster_results]
+    batch_text = (
+        "at no batch size" if not faster_results else f"at batch {join_names(list(dict.fromkeys(batch_sizes)))}"
+    )
+    return f"The text is the teacher's to the last token. The draft pays {batch_text}."
 
 
-def _speculation_chart(view: View, pairs: list[tuple[str, str]]) -> tuple[Chart, ...]:
-    found = [one for one in view.findings.speculations if one.seconds_with_draft]
-    sizes = sorted({one.batch_size for one in found})
-    if len(sizes) < 2:
+def _build_speculative_chart(view: ResultsView, model_pairs: list[tuple[str, str]]) -> tuple[Chart, ...]:
+    speculative_results = [
+        speculative_result
+        for speculative_result in view.eval_results.speculative
+        if speculative_result.speculative_seconds
+    ]
+    batch_sizes = sorted({speculative_result.batch_size for speculative_result in speculative_results})
+    if len(batch_sizes) < 2:
         return ()
     series = []
-    for model, draft in pairs:
-        inside = sorted((o for o in found if (o.model, o.draft) == (model, draft)), key=lambda one: one.batch_size)
-        points = tuple(Point(one.batch_size, one.speed_up) for one in inside)
-        name = f"{view.label(model)} with {view.label(draft)}"
-        series.append(Series(name, points, view.places.get(draft, 0)))
+    for model, draft in model_pairs:
+        pair_results = sorted(
+            (
+                speculative_result
+                for speculative_result in speculative_results
+                if (speculative_result.model, speculative_result.draft) == (model, draft)
+            ),
+            key=lambda speculative_result: speculative_result.batch_size,
+        )
+        points = tuple(
+            Point(speculative_result.batch_size, speculative_result.speedup) for speculative_result in pair_results
+        )
+        series_name = f"{view.display_name(model)} with {view.display_name(draft)}"
+        series.append(Series(series_name, points, view.model_indices.get(draft, 0)))
     chart = Chart(
         id="speculation-chart",
         title="Speed-up by a draft",
@@ -192,9 +243,9 @@ def _speculation_chart(view: View, pairs: list[tuple[str, str]]) -> tuple[Chart,
         x_label="batch size",
         y_label="times as fast as alone",
         series=tuple(series),
-        ticks=tuple((size, str(size)) for size in sizes),
+        ticks=tuple((batch_size, str(batch_size)) for batch_size in batch_sizes),
         log_x=True,
-        mark=1.0,
-        mark_label="alone",
+        reference_line=1.0,
+        reference_label="alone",
     )
     return (chart,)

@@ -3,167 +3,214 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from whisperstill.evaluate.report.accuracy import GROUP
-from whisperstill.evaluate.report.blocks import NOTHING, Row, Section, Table, Value, columns, row
-from whisperstill.evaluate.report.numbers import count, figure
-from whisperstill.evaluate.report.view import View, condition_words
-from whisperstill.records.findings import Cell
+from whisperstill.evaluate.report.accuracy import TOC_HEADING
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, Row, Section, Table, TableCell, make_columns, make_row
+from whisperstill.evaluate.report.numbers import format_count, format_number
+from whisperstill.evaluate.report.view import ResultsView, describe_condition
+from whisperstill.records.eval_results import DatasetResult
 
-_FIGURES = (
+_METRIC_TITLES = (
     *("5-Dup", "in references", "beyond them", "Inserted %", "Substituted %", "Deleted %"),
     *("Length", "Loops", "Longest hole"),
 )
 
-BARE = "short"
-"""Decoding of a clip without anything that guards against made-up words."""
+UNFILTERED_DECODING = "short"
+"""Decoding of a clip without the hallucination filter."""
 
 
-def hallucination(view: View) -> Section | None:
-    """Repeats, insertions, loops and holes of speech, pooled over sets; words in recordings without speech."""
-    tables = [table for table in (_speech(view), _non_speech(view), _strategies(view)) if table]
+def build_hallucination_section(view: ResultsView) -> Section | None:
+    """Repeats, insertions, loops and holes of speech, pooled over datasets; words in recordings without speech."""
+    tables = [
+        table
+        for table in (_build_speech_table(view), _build_non_speech_table(view), _build_strategy_table(view))
+        if table
+    ]
     if not tables:
         return None
-    return Section("hallucination", "Hallucination", GROUP, _lead(view), tables=tuple(tables))
+    return Section("hallucination", "Hallucination", TOC_HEADING, _lead(view), tables=tuple(tables))
 
 
-def _speech(view: View) -> Table | None:
-    parts: dict[str, dict[str, list[Cell]]] = {}
+def _build_speech_table(view: ResultsView) -> Table | None:
+    results_by_form: dict[str, dict[str, list[DatasetResult]]] = {}
     for model in view.models:
-        if cells := view.short_cells(model.name):
-            parts.setdefault("Short form", {})[model.name] = cells
+        if results := view.short_form_results(model.name):
+            results_by_form.setdefault("Short form", {})[model.name] = results
     for model in view.models:
-        if best := view.best_strategy(model.name):
-            parts.setdefault("Long form, each by its best strategy", {})[model.name] = best[1]
-    if not parts:
+        if best_strategy := view.best_strategy(model.name):
+            results_by_form.setdefault("Long form, each by its best strategy", {})[model.name] = best_strategy[1]
+    if not results_by_form:
         return None
     rows: list[Row] = []
-    for title, models in parts.items():
-        if len(parts) > 1:
-            rows.append(row(title, kind="group"))
-        rows += [_speech_row(view.label(name), cells) for name, cells in models.items()]
+    for title, results_by_model in results_by_form.items():
+        if len(results_by_form) > 1:
+            rows.append(make_row(title, kind="group"))
+        rows += [
+            _build_speech_row(view.display_name(model_name), model_results)
+            for model_name, model_results in results_by_model.items()
+        ]
     return Table(
         id="hallucination-speech",
         title="Where somebody speaks",
-        columns=columns("Model", figures=_FIGURES),
+        columns=make_columns("Model", numeric_titles=_METRIC_TITLES),
         rows=tuple(rows),
-        caption="Pooled over sets. 5-Dup: 5-grams of the output less distinct ones; beside it the same of the "
+        caption="Pooled over datasets. 5-Dup: 5-grams of the output less distinct ones; beside it the same of the "
         "references, which is what speakers repeated themselves, and what goes beyond that. Length: words heard over "
-        "words said, 95th (99th) percentile of utterances, of the set where it is largest. Loops: utterances with "
+        "words said, 95th (99th) percentile of utterances, of the dataset where it is largest. Loops: utterances with "
         "a group of words over and over. Longest hole: most words in a row that were left out.",
     )
 
 
-def _strategies(view: View) -> Table | None:
+def _build_strategy_table(view: ResultsView) -> Table | None:
     """Long recordings by every strategy, where there are several."""
     rows: list[Row] = []
     for model in view.models:
-        strategies = view.strategies(model.name)
-        if len(strategies) > 1:
-            rows.append(row(view.label(model.name), kind="group"))
-            rows += [_speech_row(strategy, cells) for strategy, cells in strategies.items()]
+        results_by_strategy = view.results_by_strategy(model.name)
+        if len(results_by_strategy) > 1:
+            rows.append(make_row(view.display_name(model.name), kind="group"))
+            rows += [_build_speech_row(strategy, results) for strategy, results in results_by_strategy.items()]
     if not rows:
         return None
     return Table(
         id="hallucination-strategies",
         title="Long form by every strategy",
-        columns=columns("Strategy", figures=_FIGURES),
+        columns=make_columns("Strategy", numeric_titles=_METRIC_TITLES),
         rows=tuple(rows),
-        folded=True,
+        collapsed=True,
     )
 
 
-def _speech_row(name: str, cells: Sequence[Cell]) -> Row:
-    words = sum(cell.words for cell in cells)
-    found = [cell.hallucination for cell in cells]
-    return row(
+def _build_speech_row(name: str, results: Sequence[DatasetResult]) -> Row:
+    num_words = sum(result.words for result in results)
+    hallucination_metrics = [result.hallucination for result in results]
+    return make_row(
         name,
-        count(sum(one.repeated_five_grams for one in found)),
-        count(sum(one.repeated_in_reference for one in found)),
-        count(sum(one.repeated_beyond_reference for one in found)),
+        format_count(sum(metrics.repeated_five_grams for metrics in hallucination_metrics)),
+        format_count(sum(metrics.repeated_in_reference for metrics in hallucination_metrics)),
+        format_count(sum(metrics.repeated_beyond_reference for metrics in hallucination_metrics)),
         *(
-            Value(figure(100 * errors / words if words else None))
-            for errors in (
-                sum(cell.insertions for cell in cells),
-                sum(cell.substitutions for cell in cells),
-                sum(cell.deletions for cell in cells),
+            TableCell(format_number(100 * num_errors / num_words if num_words else None))
+            for num_errors in (
+                sum(result.insertions for result in results),
+                sum(result.substitutions for result in results),
+                sum(result.deletions for result in results),
             )
         ),
-        Value(
-            figure(max(one.length_ratio_95 for one in found), 2),
-            f"({figure(max(one.length_ratio_99 for one in found), 2)})",
+        TableCell(
+            format_number(max(metrics.length_ratio_p95 for metrics in hallucination_metrics), 2),
+            f"({format_number(max(metrics.length_ratio_p99 for metrics in hallucination_metrics), 2)})",
         ),
-        count(sum(one.runaways for one in found)),
-        count(max(one.longest_deletion for one in found)),
+        format_count(sum(metrics.repetition_loops for metrics in hallucination_metrics)),
+        format_count(max(metrics.longest_deletion for metrics in hallucination_metrics)),
     )
 
 
-def _non_speech(view: View) -> Table | None:
-    cells = view.select("non_speech")
-    if not cells:
+def _build_non_speech_table(view: ResultsView) -> Table | None:
+    results = view.select_results("non_speech")
+    if not results:
         return None
-    names = [model.name for model in view.models if any(cell.model == model.name for cell in cells)]
-    ways = dict.fromkeys(cell.decoding for cell in cells)
+    model_names = [model.name for model in view.models if any(result.model == model.name for result in results)]
+    decodings = dict.fromkeys(result.decoding for result in results)
     rows: list[Row] = []
-    for way in ways:
-        inside = [cell for cell in cells if cell.decoding == way]
-        if len(ways) > 1:
-            rows.append(row("Bare" if way == BARE else f"With guards ({way})", kind="group"))
-        sets = dict.fromkeys((cell.set, cell.condition) for cell in inside)
-        for name, condition in sets:
-            title = f"{name}, {condition_words(condition)}" if condition else name
-            rows.append(_non_speech_row(title, [c for c in inside if (c.set, c.condition) == (name, condition)], names))
-        if len(sets) > 1:
-            rows.append(_non_speech_row("All", inside, names, kind="total"))
+    for decoding in decodings:
+        decoding_results = [result for result in results if result.decoding == decoding]
+        if len(decodings) > 1:
+            unfiltered = decoding == UNFILTERED_DECODING
+            filter_text = (
+                "Without the hallucination filter" if unfiltered else f"With the hallucination filter ({decoding})"
+            )
+            rows.append(make_row(filter_text, kind="group"))
+        dataset_conditions = dict.fromkeys((result.dataset, result.condition) for result in decoding_results)
+        for dataset_name, condition in dataset_conditions:
+            title = f"{dataset_name}, {describe_condition(condition)}" if condition else dataset_name
+            rows.append(
+                _build_non_speech_row(
+                    title,
+                    [
+                        result
+                        for result in decoding_results
+                        if (result.dataset, result.condition) == (dataset_name, condition)
+                    ],
+                    model_names,
+                )
+            )
+        if len(dataset_conditions) > 1:
+            rows.append(_build_non_speech_row("All", decoding_results, model_names, kind="total"))
     return Table(
         id="hallucination-non-speech",
         title="Words heard where nobody speaks",
-        columns=columns("Set", figures=("Clips", "Hours", *map(view.label, names))),
+        columns=make_columns("Dataset", numeric_titles=("Clips", "Hours", *map(view.display_name, model_names))),
         rows=tuple(rows),
-        caption="Every word here was made up; in brackets how many clips have any. Bare: each clip decoded greedily "
-        "and believed.",
+        caption="Every word here was made up; in brackets how many clips have any. Without the filter: each "
+        "clip decoded greedily and believed.",
     )
 
 
-def _non_speech_row(title: str, cells: Sequence[Cell], names: Sequence[str], kind: Literal["", "total"] = "") -> Row:
-    values = []
-    for name in names:
-        own = [cell for cell in cells if cell.model == name]
-        words = sum(cell.hallucination.words_on_non_speech for cell in own)
-        clips = sum(cell.hallucination.clips_with_words for cell in own)
-        values.append(Value(count(words), f"({count(clips)} of {count(_clips(own))})") if own else NOTHING)
-    first = [cell for cell in cells if cell.model == cells[0].model]
-    hours = figure(sum(cell.hours for cell in first), 2)
-    return row(title, count(_clips(first)), hours, *values, kind=kind)
+def _build_non_speech_row(
+    title: str, results: Sequence[DatasetResult], model_names: Sequence[str], kind: Literal["", "total"] = ""
+) -> Row:
+    cells = []
+    for model_name in model_names:
+        model_results = [result for result in results if result.model == model_name]
+        num_words = sum(result.hallucination.words_on_non_speech for result in model_results)
+        num_clips_with_words = sum(result.hallucination.non_speech_clips_with_words for result in model_results)
+        cells.append(
+            TableCell(
+                format_count(num_words),
+                f"({format_count(num_clips_with_words)} of {format_count(_count_clips(model_results))})",
+            )
+            if model_results
+            else NOT_MEASURED
+        )
+    first_model_results = [result for result in results if result.model == results[0].model]
+    hours = format_number(sum(result.hours for result in first_model_results), 2)
+    return make_row(title, format_count(_count_clips(first_model_results)), hours, *cells, kind=kind)
 
 
-def _clips(cells: Sequence[Cell]) -> int:
-    return sum(cell.hallucination.clips_non_speech or cell.utterances for cell in cells)
+def _count_clips(results: Sequence[DatasetResult]) -> int:
+    return sum(result.hallucination.non_speech_clips or result.utterances for result in results)
 
 
-def _lead(view: View) -> str:
+def _lead(view: ResultsView) -> str:
     """Two models in words: what the main one inserts and invents, beside the teacher."""
-    if view.teacher is None or view.main is None or view.main is view.teacher:
+    if view.teacher is None or view.main_model is None or view.main_model is view.teacher:
         return ""
-    said = []
-    own, teachers = (pooled_insertions(view, name) for name in (view.main.name, view.teacher.name))
-    name, teacher = view.label(view.main.name), view.label(view.teacher.name)
-    if own is not None and teachers is not None:
-        said.append(f"{name} inserts {figure(own, 2)} words for 100 spoken, {teacher} {figure(teachers, 2)}.")
-    heard, of_teacher = (invented(view, one) for one in (view.main.name, view.teacher.name))
-    if heard and of_teacher:
-        words = f"{count(heard[0])} words, {teacher} {count(of_teacher[0])}"
-        said.append(f"In {count(heard[1])} clips without speech it hears {words}.")
-    return " ".join(said)
+    sentences = []
+    main_rate, teacher_rate = (
+        pooled_insertion_rate(view, model_name) for model_name in (view.main_model.name, view.teacher.name)
+    )
+    main_name, teacher_name = view.display_name(view.main_model.name), view.display_name(view.teacher.name)
+    if main_rate is not None and teacher_rate is not None:
+        teacher_text = f"{teacher_name} {format_number(teacher_rate, 2)}"
+        sentences.append(f"{main_name} inserts {format_number(main_rate, 2)} words for 100 spoken, {teacher_text}.")
+    main_hallucinated, teacher_hallucinated = (
+        count_hallucinated_words(view, model_name) for model_name in (view.main_model.name, view.teacher.name)
+    )
+    if main_hallucinated and teacher_hallucinated:
+        words_text = (
+            f"{format_count(main_hallucinated[0])} words, {teacher_name} {format_count(teacher_hallucinated[0])}"
+        )
+        sentences.append(f"In {format_count(main_hallucinated[1])} clips without speech it hears {words_text}.")
+    return " ".join(sentences)
 
 
-def pooled_insertions(view: View, model: str) -> float | None:
-    """Words inserted for 100 spoken, over all sets of the short form; None where there are none."""
-    cells = view.short_cells(model)
-    words = sum(cell.words for cell in cells)
-    return 100 * sum(cell.insertions for cell in cells) / words if words else None
+def pooled_insertion_rate(view: ResultsView, model_name: str) -> float | None:
+    """Words inserted for 100 spoken, over all datasets of the short form; None where there are none."""
+    results = view.short_form_results(model_name)
+    num_words = sum(result.words for result in results)
+    return 100 * sum(result.insertions for result in results) / num_words if num_words else None
 
 
-def invented(view: View, model: str, *, guarded: bool = False) -> tuple[int, int] | None:
-    """(words heard, clips) where nobody speaks, by the bare model or with guards; None where not measured."""
-    cells = [cell for cell in view.select("non_speech") if cell.model == model and (cell.decoding != BARE) == guarded]
-    return (sum(cell.hallucination.words_on_non_speech for cell in cells), _clips(cells)) if cells else None
+def count_hallucinated_words(
+    view: ResultsView, model_name: str, *, hallucination_filter: bool = False
+) -> tuple[int, int] | None:
+    """(words heard, clips) where nobody speaks, without or with the hallucination filter; None where not measured."""
+    results = [
+        result
+        for result in view.select_results("non_speech")
+        if result.model == model_name and (result.decoding != UNFILTERED_DECODING) == hallucination_filter
+    ]
+    return (
+        (sum(result.hallucination.words_on_non_speech for result in results), _count_clips(results))
+        if results
+        else None
+    )

@@ -1,144 +1,167 @@
 """Long recordings: what is misheard by every strategy of taking them apart, and with chunks of every length."""
 
-from whisperstill.evaluate.intervals import STRETCH
-from whisperstill.evaluate.report.accuracy import GROUP, MEANS
+from whisperstill.evaluate.intervals import BOOTSTRAP_BLOCK_WORDS
+from whisperstill.evaluate.report.accuracy import MEAN_NOTE, TOC_HEADING
 from whisperstill.evaluate.report.blocks import (
-    NOTHING,
+    NOT_MEASURED,
     Chart,
     Point,
     Row,
     Section,
     Series,
     Table,
-    Value,
-    columns,
-    row,
-    without_empty_columns,
+    TableCell,
+    drop_empty_columns,
+    make_columns,
+    make_row,
 )
-from whisperstill.evaluate.report.numbers import figure, one_of, rate, times
-from whisperstill.evaluate.report.view import View, mean, mean_value
-from whisperstill.records.findings import Cell, SetMeasured
+from whisperstill.evaluate.report.numbers import format_number, format_rate, format_ratio, join_names
+from whisperstill.evaluate.report.view import ResultsView, format_mean_wer, mean_wer
+from whisperstill.records.eval_results import DatasetInfo, DatasetResult
 
 
-def long_form(view: View) -> Section | None:
+def build_long_form_section(view: ResultsView) -> Section | None:
     """Long recordings, whole, by every strategy (the paper's table of sequential against chunked)."""
-    if not view.long:
+    if not view.long_form:
         return None
-    sets = view.long_sets
-    reference = _speed_reference(view)
+    datasets = view.long_form_datasets
+    speed_reference = _speed_reference(view)
     rows: list[Row] = []
-    best: dict[str, list[str]] = {}
+    models_by_best_strategy: dict[str, list[str]] = {}
     for model in view.models:
-        strategies = view.strategies(model.name)
-        if strategies:
-            rows.append(row(view.label(model.name), kind="group"))
-        for strategy, cells in strategies.items():
-            by_set = {cell.set: cell for cell in cells}
-            found = (by_set.get(one.name) for one in sets)
-            factor = _real_time_factor(cells)
+        results_by_strategy = view.results_by_strategy(model.name)
+        if results_by_strategy:
+            rows.append(make_row(view.display_name(model.name), kind="group"))
+        for strategy, results in results_by_strategy.items():
+            results_by_dataset = {result.dataset: result for result in results}
+            ordered_results = (results_by_dataset.get(dataset.name) for dataset in datasets)
+            real_time_factor = _real_time_factor(results)
             rows.append(
-                row(
+                make_row(
                     strategy,
-                    *(rate(cell.wer, cell.wer_low, cell.wer_high) if cell else NOTHING for cell in found),
-                    *((mean_value(cells, len(sets)),) if len(sets) > 1 else ()),
-                    figure(1 / factor if factor else None),
-                    times(reference[1] / factor if reference and factor else None),
+                    *(
+                        format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
+                        for result in ordered_results
+                    ),
+                    *((format_mean_wer(results, len(datasets)),) if len(datasets) > 1 else ()),
+                    format_number(1 / real_time_factor if real_time_factor else None),
+                    format_ratio(
+                        speed_reference[1] / real_time_factor if speed_reference and real_time_factor else None
+                    ),
                 )
             )
-        chosen = view.best_strategy(model.name)
-        if chosen and len(strategies) > 1:
-            best.setdefault(chosen[0], []).append(view.label(model.name))
-    heads = [*(view.set_label(one) for one in sets), *(["Mean"] if len(sets) > 1 else [])]
-    relative = (
-        f"Relative speed: against {view.label(reference[0].model)}, {reference[0].decoding}. " if reference else ""
+        best_strategy = view.best_strategy(model.name)
+        if best_strategy and len(results_by_strategy) > 1:
+            models_by_best_strategy.setdefault(best_strategy[0], []).append(view.display_name(model.name))
+    dataset_titles = [
+        *(view.dataset_display_name(dataset) for dataset in datasets),
+        *(["Mean"] if len(datasets) > 1 else []),
+    ]
+    relative_speed_text = (
+        f"Relative speed: against {view.display_name(speed_reference[0].model)}, {speed_reference[0].decoding}. "
+        if speed_reference
+        else ""
     )
     table = Table(
         id="long-form-strategies",
         title="Word error rate by strategy, %",
-        columns=columns("Strategy", figures=(*heads, "× real time", "Relative speed")),
+        columns=make_columns("Strategy", numeric_titles=(*dataset_titles, "× real time", "Relative speed")),
         rows=tuple(rows),
-        caption=f"Each recording whole; intervals are over stretches of {STRETCH} words or so. {_others(view)}"
-        f"{relative}{MEANS if len(sets) > 1 else ''}".strip(),
+        caption=f"Each recording whole; intervals are over stretches of {BOOTSTRAP_BLOCK_WORDS} words or so. "
+        f"{_describe_other_engines(view)}{relative_speed_text}{MEAN_NOTE if len(datasets) > 1 else ''}".strip(),
     )
-    lead = f"Fewest errors {'; '.join(f'by {way}: {one_of(names)}' for way, names in best.items())}." if best else ""
-    return Section("long-form", "Long form", GROUP, lead=lead, tables=(without_empty_columns(table),))
+    best_texts = [f"by {name}: {join_names(model_names)}" for name, model_names in models_by_best_strategy.items()]
+    lead = f"Fewest errors {'; '.join(best_texts)}." if best_texts else ""
+    return Section("long-form", "Long form", TOC_HEADING, lead=lead, tables=(drop_empty_columns(table),))
 
 
-def _others(view: View) -> str:
+def _describe_other_engines(view: ResultsView) -> str:
     """What other engines do otherwise."""
-    other = any(view.engine(name) != "whisperstill" for name, *_ in view.long)
+    has_other_engine = any(view.engine(model_name) != "whisperstill" for model_name, *_ in view.long_form)
     return (
         "Our engine decodes as it transcribes by default: again at higher temperatures where a window fails, and with "
-        "guards; other engines greedily, without the text before a window. "
-        if other
+        "the hallucination filter; other engines greedily, without the text before a window. "
+        if has_other_engine
         else ""
     )
 
 
-def _real_time_factor(cells: list[Cell]) -> float:
-    hours = sum(cell.hours for cell in cells)
-    return sum(cell.seconds for cell in cells) / (3600 * hours) if hours else 0.0
+def _real_time_factor(results: list[DatasetResult]) -> float:
+    hours = sum(result.hours for result in results)
+    return sum(result.seconds for result in results) / (3600 * hours) if hours else 0.0
 
 
-def _speed_reference(view: View) -> tuple[Cell, float] | None:
+def _speed_reference(view: ResultsView) -> tuple[DatasetResult, float] | None:
     """Whose speed is 1: the teacher's sequential decoding, or else its first strategy."""
-    strategies = view.strategies(view.teacher.name) if view.teacher else {}
-    cells = strategies.get("sequential") or next(iter(strategies.values()), None)
-    return (cells[0], _real_time_factor(cells)) if cells and _real_time_factor(cells) else None
+    results_by_strategy = view.results_by_strategy(view.teacher.name) if view.teacher else {}
+    results = results_by_strategy.get("sequential") or next(iter(results_by_strategy.values()), None)
+    return (results[0], _real_time_factor(results)) if results and _real_time_factor(results) else None
 
 
-def chunk_length(view: View) -> Section | None:
+def build_chunk_length_section(view: ResultsView) -> Section | None:
     """Error rates by the length of chunks (the paper's table of chunk lengths)."""
-    cells = view.select("chunk_length", clean=True)
-    if not cells:
+    results = view.select_results("chunk_length", clean_only=True)
+    if not results:
         return None
-    names = [model.name for model in view.models if any(cell.model == model.name for cell in cells)]
-    sets = [one for one in view.sets if any(cell.set == one.name for cell in cells)]
-    lengths = sorted({cell.chunk_length for cell in cells}, reverse=True)
-    at = {(cell.set, cell.chunk_length, cell.model): cell for cell in cells}
+    model_names = [model.name for model in view.models if any(result.model == model.name for result in results)]
+    datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
+    lengths = sorted({result.chunk_length for result in results}, reverse=True)
+    results_by_key = {(result.dataset, result.chunk_length, result.model): result for result in results}
     rows: list[Row] = []
-    for one in sets:
-        if len(sets) > 1:
-            rows.append(row(view.set_label(one), kind="group"))
+    for dataset in datasets:
+        if len(datasets) > 1:
+            rows.append(make_row(view.dataset_display_name(dataset), kind="group"))
         for length in lengths:
-            found = [at.get((one.name, length, name)) for name in names]
-            values = (rate(cell.wer, cell.wer_low, cell.wer_high) if cell else NOTHING for cell in found)
-            rows.append(row(Value(f"{length:g}"), *values))
+            dataset_results = [results_by_key.get((dataset.name, length, model_name)) for model_name in model_names]
+            wers = (
+                format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
+                for result in dataset_results
+            )
+            rows.append(make_row(TableCell(f"{length:g}"), *wers))
     table = Table(
         id="chunk-length-rates",
         title="Word error rate by length of chunk, %",
-        columns=columns(figures=("Seconds", *map(view.label, names))),
+        columns=make_columns(numeric_titles=("Seconds", *map(view.display_name, model_names))),
         rows=tuple(rows),
         caption="Long recordings taken apart into chunks that overlap, joined by their words.",
     )
-    charts = [_chunk_chart(view, one, place, at, lengths, names) for place, one in enumerate(sets) if len(lengths) > 1]
-    best = []
-    for name in names:
-        means = {length: mean([c for c in cells if c.model == name and c.chunk_length == length]) for length in lengths}
-        known = {length: found.value for length, found in means.items() if found}
-        if len(known) > 1:
-            length = min(known, key=lambda each: known[each])
-            best.append(f"{view.label(name)} at {length:g} s ({figure(known[length])} %)")
-    lead = f"Fewest errors: {one_of(best)}." if best else ""
-    return Section("chunk-length", "Chunk length", GROUP, lead, tables=(table,), charts=tuple(charts))
+    charts = [
+        _build_chunk_chart(view, dataset, index, results_by_key, lengths, model_names)
+        for index, dataset in enumerate(datasets)
+        if len(lengths) > 1
+    ]
+    best_texts = []
+    for model_name in model_names:
+        means = {
+            length: mean_wer(
+                [result for result in results if result.model == model_name and result.chunk_length == length]
+            )
+            for length in lengths
+        }
+        mean_wers = {length: mean_rate.value for length, mean_rate in means.items() if mean_rate}
+        if len(mean_wers) > 1:
+            length = min(mean_wers, key=lambda candidate: mean_wers[candidate])
+            best_texts.append(f"{view.display_name(model_name)} at {length:g} s ({format_number(mean_wers[length])} %)")
+    lead = f"Fewest errors: {join_names(best_texts)}." if best_texts else ""
+    return Section("chunk-length", "Chunk length", TOC_HEADING, lead, tables=(table,), charts=tuple(charts))
 
 
-def _chunk_chart(
-    view: View,
-    one: SetMeasured,
-    place: int,
-    at: dict[tuple[str, float, str], Cell],
+def _build_chunk_chart(
+    view: ResultsView,
+    dataset: DatasetInfo,
+    index: int,
+    results_by_key: dict[tuple[str, float, str], DatasetResult],
     lengths: list[float],
-    names: list[str],
+    model_names: list[str],
 ) -> Chart:
     series = []
-    for name in names:
-        cells = ((length, at.get((one.name, length, name))) for length in sorted(lengths))
-        points = (Point(length, cell.wer, cell.wer_low, cell.wer_high) for length, cell in cells if cell)
-        series.append(Series(view.label(name), tuple(points), view.places[name]))
+    for model_name in model_names:
+        results = ((length, results_by_key.get((dataset.name, length, model_name))) for length in sorted(lengths))
+        points = (Point(length, result.wer, result.wer_low, result.wer_high) for length, result in results if result)
+        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
     return Chart(
-        id=f"chunk-length-{place}",
-        title=f"Chunk length, {one.name}",
+        id=f"chunk-length-{index}",
+        title=f"Chunk length, {dataset.name}",
         kind="lines",
         x_label="seconds of a chunk",
         y_label="WER %",

@@ -2,28 +2,28 @@
 
 import re
 
-from whisperstill.evaluate.report.blocks import Row, Section, Table, Value
-from whisperstill.evaluate.report.listening import Piece, clips, draft_facts
-from whisperstill.evaluate.report.sections import sections
-from whisperstill.evaluate.report.verdict import Verdict, verdict
-from whisperstill.evaluate.report.view import View
-from whisperstill.records.findings import Findings
+from whisperstill.evaluate.report.audio_examples import AlignmentSpan, build_audio_examples, describe_draft
+from whisperstill.evaluate.report.blocks import Row, Section, Table, TableCell
+from whisperstill.evaluate.report.sections import build_sections
+from whisperstill.evaluate.report.summary import Summary, build_summary
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import EvalResults
 
 
-def render_markdown(findings: Findings) -> str:
+def render_markdown(eval_results: EvalResults) -> str:
     """The report as a Markdown document."""
-    view = View(findings)
-    parts = [f"# {escaped(findings.name or 'Evaluation')}"]
-    first = verdict(view)
-    if first:
-        parts.append(verdict_markdown(first))
-    for section in sections(view):
-        parts += [f"## {escaped(section.title)}", *([escaped(section.lead)] if section.lead else [])]
-        parts += [table_markdown(table, heading=_needs_heading(section)) for table in section.tables]
-        if section.kind == "worst":
-            parts += [_worst(view)]
-        if section.kind == "drafts":
-            parts += [_drafts(findings)] if findings.drafts else []
+    view = ResultsView(eval_results)
+    parts = [f"# {escape_markdown(eval_results.name or 'Evaluation')}"]
+    summary = build_summary(view)
+    if summary:
+        parts.append(render_summary(summary))
+    for section in build_sections(view):
+        parts += [f"## {escape_markdown(section.title)}", *([escape_markdown(section.lead)] if section.lead else [])]
+        parts += [render_table(table, heading=_needs_heading(section)) for table in section.tables]
+        if section.kind == "error_examples":
+            parts += [_render_error_examples(view)]
+        if section.kind == "draft_traces":
+            parts += [_render_drafts(eval_results)] if eval_results.draft_traces else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -31,47 +31,50 @@ def _needs_heading(section: Section) -> bool:
     return len(section.tables) > 1
 
 
-def verdict_markdown(found: Verdict) -> str:
-    """The verdict as a sentence and a list."""
-    lines = [f"**{escaped(found.sentence)}**", ""]
-    for tile in found.tiles:
+def render_summary(summary: Summary) -> str:
+    """The summary as a sentence and a list."""
+    lines = [f"**{escape_markdown(summary.sentence)}**", ""]
+    for tile in summary.tiles:
         aside = f" ({tile.aside.strip('()')})" if tile.aside and not tile.aside.startswith("(") else f" {tile.aside}"
         badge = f" *{tile.badge}.*" if tile.badge else ""
-        lines.append(
-            f"* {tile.label}: **{tile.value}**{escaped(aside.rstrip())}.{badge} {escaped(tile.sentence)}".rstrip()
-        )
-    lines += ["", *(f"* {escaped(other)}" for other in found.others)] if found.others else []
+        figure = f"* {tile.label}: **{tile.value}**{escape_markdown(aside.rstrip())}.{badge}"
+        lines.append(f"{figure} {escape_markdown(tile.sentence)}".rstrip())
+    lines += (
+        ["", *(f"* {escape_markdown(sentence)}" for sentence in summary.other_sentences)]
+        if summary.other_sentences
+        else []
+    )
     return "\n".join(lines)
 
 
-def table_markdown(table: Table, *, heading: bool = True) -> str:
-    """A table, its title and its caption; a folded table stays folded."""
-    heads = "| " + " | ".join(escaped(column.title) or " " for column in table.columns) + " |"
-    rule = "| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |"
-    lines = [heads, rule, *(_row(row, len(table.columns)) for row in table.rows)]
+def render_table(table: Table, *, heading: bool = True) -> str:
+    """A table, its title and its caption; a collapsed table stays collapsed."""
+    header = "| " + " | ".join(escape_markdown(column.title) or " " for column in table.columns) + " |"
+    divider = "| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |"
+    lines = [header, divider, *(_render_row(row, len(table.columns)) for row in table.rows)]
     body = "\n".join(lines)
-    caption = f"\n\n{escaped(table.caption)}" if table.caption else ""
-    if table.folded:
-        title = escaped(table.title)
+    caption = f"\n\n{escape_markdown(table.caption)}" if table.caption else ""
+    if table.collapsed:
+        title = escape_markdown(table.title)
         return f"<details>\n<summary>{title}</summary>\n\n{body}{caption}\n\n</details>"
-    return (f"### {escaped(table.title)}\n\n" if heading else "") + body + caption
+    return (f"### {escape_markdown(table.title)}\n\n" if heading else "") + body + caption
 
 
-def _row(row: Row, width: int) -> str:
+def _render_row(row: Row, num_columns: int) -> str:
     if row.kind == "group":
-        cells = [f"**{_cell(row.values[0])}**", *[""] * (width - 1)]
+        cells = [f"**{_render_cell(row.cells[0])}**", *[""] * (num_columns - 1)]
     elif row.kind == "total":
-        cells = [f"**{_cell(row.values[0])}**", *map(_cell, row.values[1:])]
+        cells = [f"**{_render_cell(row.cells[0])}**", *map(_render_cell, row.cells[1:])]
     else:
-        cells = list(map(_cell, row.values))
+        cells = list(map(_render_cell, row.cells))
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(value: Value) -> str:
-    return escaped(str(value))
+def _render_cell(cell: TableCell) -> str:
+    return escape_markdown(str(cell))
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown and HTML take literally, on one line."""
     text = " ".join(text.splitlines())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -79,38 +82,45 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
-def _worst(view: View) -> str:
+def _render_error_examples(view: ResultsView) -> str:
     parts = []
-    for one in clips(view, audio=False):
-        lines = [f"* reference: {escaped(one.reference)}" if one.reference else "* reference: nothing is said"]
-        lines += [f"* {escaped(line.name)} ({line.errors}): {_aligned(line.pieces)}" for line in one.lines]
-        parts.append(f"**{escaped(one.title)}** ({escaped(one.facts)})\n\n" + "\n".join(lines))
+    for example in build_audio_examples(view, audio=False):
+        lines = [
+            f"* reference: {escape_markdown(example.reference)}"
+            if example.reference
+            else "* reference: nothing is said"
+        ]
+        lines += [
+            f"* {escape_markdown(line.name)} ({line.errors}): {_render_alignment(line.spans)}" for line in example.lines
+        ]
+        parts.append(f"**{escape_markdown(example.title)}** ({escape_markdown(example.facts)})\n\n" + "\n".join(lines))
     legend = "~~left out~~, **+made up**, *heard* (for what was said)"
     return f"{legend}\n\n" + "\n\n".join(parts)
 
 
-def _aligned(pieces: tuple[Piece, ...]) -> str:
-    written = {
-        "equal": lambda piece: escaped(piece.text),
-        "substituted": lambda piece: f"*{escaped(piece.text)}* ({escaped(piece.said)})",
-        "deleted": lambda piece: f"~~{escaped(piece.text)}~~",
-        "inserted": lambda piece: f"**+{escaped(piece.text)}**",
-        "cut": lambda piece: f"({escaped(piece.text)})",
+def _render_alignment(spans: tuple[AlignmentSpan, ...]) -> str:
+    renderers = {
+        "equal": lambda span: escape_markdown(span.text),
+        "substituted": lambda span: f"*{escape_markdown(span.text)}* ({escape_markdown(span.reference)})",
+        "deleted": lambda span: f"~~{escape_markdown(span.text)}~~",
+        "inserted": lambda span: f"**+{escape_markdown(span.text)}**",
+        "truncated": lambda span: f"({escape_markdown(span.text)})",
     }
-    return " ".join(written[piece.kind](piece) for piece in pieces) or "nothing"
+    return " ".join(renderers[span.kind](span) for span in spans) or "nothing"
 
 
-def _drafts(findings: Findings) -> str:
+def _render_drafts(eval_results: EvalResults) -> str:
     parts = ["Accepted proposals as they are, ~~wrong proposals~~ before the teacher's **own word**."]
-    for draft in findings.drafts:
-        text = "".join(_token(token.kind, token.text, token.proposed) for token in draft.tokens)
-        parts.append(f"**{escaped(draft.id)}** ({escaped(draft.set)}): {draft_facts(draft)}\n\n> {text.strip()}")
+    for draft in eval_results.draft_traces:
+        text = "".join(_render_token(token.kind, token.text, token.proposed) for token in draft.tokens)
+        title = f"**{escape_markdown(draft.id)}** ({escape_markdown(draft.dataset)})"
+        parts.append(f"{title}: {describe_draft(draft)}\n\n> {text.strip()}")
     return "\n\n".join(parts)
 
 
-def _token(kind: str, text: str, proposed: str) -> str:
-    before = " " if text.startswith(" ") else ""
+def _render_token(kind: str, text: str, proposed: str) -> str:
+    leading_space = " " if text.startswith(" ") else ""
     if kind == "accepted" or not text.strip():
-        return escaped(text)
-    struck = f"~~{escaped(proposed.strip())}~~ " if proposed.strip() else ""
-    return f"{before}{struck}**{escaped(text.strip())}**"
+        return escape_markdown(text)
+    struck_text = f"~~{escape_markdown(proposed.strip())}~~ " if proposed.strip() else ""
+    return f"{leading_space}{struck_text}**{escape_markdown(text.strip())}**"

@@ -4,20 +4,20 @@ import re
 from collections.abc import Mapping
 
 from whisperstill.errors import MissingExtraError
+from whisperstill.evaluate.report.audio_examples import build_audio_examples, describe_draft
 from whisperstill.evaluate.report.blocks import Section
-from whisperstill.evaluate.report.listening import clips, draft_facts
-from whisperstill.evaluate.report.numbers import figure, plural
-from whisperstill.evaluate.report.plots import PLACES, draw
-from whisperstill.evaluate.report.sections import sections
-from whisperstill.evaluate.report.verdict import verdict
-from whisperstill.evaluate.report.view import View
-from whisperstill.records.findings import Findings
+from whisperstill.evaluate.report.numbers import format_number, pluralize
+from whisperstill.evaluate.report.plots import render_svg
+from whisperstill.evaluate.report.sections import build_sections
+from whisperstill.evaluate.report.summary import build_summary
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import EvalResults
 
 
-def render_page(findings: Findings, *, audio: bool = True) -> str:
+def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
     """The page. With `audio` it holds the sound of the worst errors, about 5 kB a second.
 
-    The same findings (and recordings) give the same page. Raises `MissingExtraError` without jinja2 or matplotlib.
+    The same results (and recordings) give the same page. Raises `MissingExtraError` without jinja2 or matplotlib.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,48 +25,51 @@ def render_page(findings: Findings, *, audio: bool = True) -> str:
     except ImportError as error:
         raise MissingExtraError("a page of the report", "report") from error
 
-    view = View(findings)
-    found = sections(view)
-    pages = Environment(
+    view = ResultsView(eval_results)
+    report_sections = build_sections(view)
+    jinja_environment = Environment(
         loader=PackageLoader("whisperstill.evaluate.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    pages.filters["together"] = _together
-    return pages.get_template("page.html").render(
-        name=findings.name or "Evaluation",
-        facts=_facts(view),
-        verdict=verdict(view),
-        failures=plural(len(findings.failures), "part") if findings.failures else "",
-        sections=found,
-        contents=_contents(found),
-        drawn={chart.id: Markup(draw(chart)) for section in found for chart in section.charts},
-        clips=clips(view, audio),
-        drafts=[(draft, draft_facts(draft)) for draft in findings.drafts],
-        places=range(PLACES),
+    jinja_environment.filters["keep_units_together"] = _keep_units_together
+    return jinja_environment.get_template("page.html").render(
+        name=eval_results.name or "Evaluation",
+        facts=_header_facts(view),
+        summary=build_summary(view),
+        failures=pluralize(len(eval_results.failures), "part") if eval_results.failures else "",
+        sections=report_sections,
+        contents=_build_contents(report_sections),
+        svg_by_chart={chart.id: Markup(render_svg(chart)) for section in report_sections for chart in section.charts},
+        audio_examples=build_audio_examples(view, audio),
+        draft_traces=[(draft, describe_draft(draft)) for draft in eval_results.draft_traces],
     )
 
 
-def _together(text: str) -> str:
+def _keep_units_together(text: str) -> str:
     """A number and its unit, which no line break parts."""
     return re.sub(r"(?<=[\d)]) (?=(?:%|dB|s|ms|M|kbit/s)(?!\w))", "\u00a0", text)
 
 
-def _contents(found: list[Section]) -> Mapping[str, list[Section]]:
+def _build_contents(report_sections: list[Section]) -> Mapping[str, list[Section]]:
     """Sections by the heading that they stand under in the table of contents."""
-    groups: dict[str, list[Section]] = {}
-    for section in found:
-        groups.setdefault(section.group, []).append(section)
-    return groups
+    sections_by_heading: dict[str, list[Section]] = {}
+    for section in report_sections:
+        sections_by_heading.setdefault(section.toc_heading, []).append(section)
+    return sections_by_heading
 
 
-def _facts(view: View) -> str:
-    hours = sum(one.hours for one in view.sets)
-    known = view.findings.provenance
-    parts = [plural(len(view.models), "model"), plural(len(view.sets), "set"), f"{figure(hours)} hours of sound"]
+def _header_facts(view: ResultsView) -> str:
+    hours = sum(dataset.hours for dataset in view.datasets)
+    provenance = view.eval_results.provenance
+    parts = [
+        pluralize(len(view.models), "model"),
+        pluralize(len(view.datasets), "dataset"),
+        f"{format_number(hours)} hours of sound",
+    ]
     parts = [part for part in parts if not part.startswith("0")]
-    parts += [str(known[key]) for key in ("processor", "dtype") if known.get(key)]
-    parts += [str(known["ended"])[:10]] if known.get("ended") else []
+    parts += [str(provenance[key]) for key in ("processor", "dtype") if provenance.get(key)]
+    parts += [str(provenance["ended"])[:10]] if provenance.get("ended") else []
     return " · ".join(parts)

@@ -1,7 +1,7 @@
-"""The findings as a report asks for them: who is held against whom, on which sets, and means over sets.
+"""The results as a report asks for them: who is held against whom, on which datasets, and means over datasets.
 
 Models stand with the teacher first, then students, then others, and keep that place (and colour) in every table and
-chart. Sets stand with those of the training's own distribution first.
+chart. Datasets stand with those of the training's own distribution first.
 """
 
 import math
@@ -9,208 +9,273 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from whisperstill.audio.conditions import NAMES, Condition
-from whisperstill.evaluate.report.blocks import NOTHING, Value
-from whisperstill.evaluate.report.numbers import rate
-from whisperstill.evaluate.tables import shortened
-from whisperstill.records.findings import Cell, Findings, ModelMeasured, SetMeasured, Speed
+from whisperstill.audio.conditions import CONDITION_KINDS, Condition
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
+from whisperstill.evaluate.report.numbers import format_rate
+from whisperstill.evaluate.tables import shorten_names
+from whisperstill.records.eval_results import DatasetInfo, DatasetResult, EvalResults, ModelInfo, SpeedResult
 
-CLEAN = "clean"
+CLEAN_CONDITION = "clean"
 """The condition of sound as it was recorded, where that is measured beside others."""
 
-_NOISES = ("white", "pink", "babble")
+_NOISE_KINDS = ("white", "pink", "babble")
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean over sets, each counting the same, with its 95 % interval; sets are independent samples, so the squares
-    of their intervals' halves add."""
+class MeanEstimate:
+    """A mean over datasets, each counting the same, with its 95 % interval; datasets are independent samples, so the
+    squares of their intervals' halves add."""
 
     value: float
     low: float
     high: float
-    sets: int
+    num_datasets: int
 
 
-class View:
-    """Findings, in order."""
+class ResultsView:
+    """Results, in order."""
 
-    def __init__(self, findings: Findings) -> None:
-        self.findings = findings
-        self.teacher = findings.teacher
-        order = {"teacher": 0, "student": 1}
-        self.models = sorted(findings.models, key=lambda model: order.get(model.role, 2))
-        known = {model.name for model in self.models}
-        for name in dict.fromkeys(self._named()):
-            if name not in known:
-                self.models.append(ModelMeasured(name, name))
-        self.contenders = [model for model in self.models if model is not self.teacher]
-        self.labels = shortened([model.name for model in self.models])
-        self.places = {model.name: place for place, model in enumerate(self.models)}
+    def __init__(self, eval_results: EvalResults) -> None:
+        self.eval_results = eval_results
+        self.teacher = eval_results.teacher
+        role_order = {"teacher": 0, "student": 1}
+        self.models = sorted(eval_results.models, key=lambda model: role_order.get(model.role, 2))
+        known_names = {model.name for model in self.models}
+        for name in dict.fromkeys(self._model_names()):
+            if name not in known_names:
+                self.models.append(ModelInfo(name, name))
+        self.compared_models = [model for model in self.models if model is not self.teacher]
+        self.display_names = shorten_names([model.name for model in self.models])
+        self.model_indices = {model.name: index for index, model in enumerate(self.models)}
 
-    def _named(self) -> Iterable[str]:
-        yield from (cell.model for cell in self.findings.cells)
-        yield from (speed.model for speed in self.findings.speeds)
+    def _model_names(self) -> Iterable[str]:
+        yield from (result.model for result in self.eval_results.results)
+        yield from (speed_result.model for speed_result in self.eval_results.speeds)
 
     @property
-    def main(self) -> ModelMeasured | None:
+    def main_model(self) -> ModelInfo | None:
         """Whom the report is about: the first student, else the first that is not the teacher, else the teacher."""
-        return next(iter(self.contenders), self.teacher)
+        return next(iter(self.compared_models), self.teacher)
 
     @cached_property
-    def sets(self) -> list[SetMeasured]:
-        """In distribution first, then short before long; a set that is only named in cells is known by its cells."""
-        sets = {one.name: one for one in self.findings.sets}
-        for cell in self.findings.cells:
-            if cell.set not in sets:
-                long, silent = cell.measurement == "long_form", cell.measurement == "non_speech"
-                sets[cell.set] = SetMeasured(
-                    *(cell.set, "", "", cell.utterances, cell.hours, cell.words, "", "", "word", False, long, silent)
+    def datasets(self) -> list[DatasetInfo]:
+        """In distribution first, then short before long; a dataset that is only named in results is known by them."""
+        datasets_by_name = {dataset.name: dataset for dataset in self.eval_results.datasets}
+        for result in self.eval_results.results:
+            if result.dataset not in datasets_by_name:
+                is_long, is_non_speech = result.measurement == "long_form", result.measurement == "non_speech"
+                datasets_by_name[result.dataset] = DatasetInfo(
+                    *(
+                        result.dataset,
+                        "",
+                        "",
+                        result.utterances,
+                        result.hours,
+                        result.words,
+                        "",
+                        "",
+                        "word",
+                        False,
+                        is_long,
+                        is_non_speech,
+                    )
                 )
-        return sorted(sets.values(), key=lambda one: (not one.in_distribution, one.long))
+        return sorted(datasets_by_name.values(), key=lambda dataset: (not dataset.in_distribution, dataset.long_form))
 
-    def label(self, model: str) -> str:
+    def display_name(self, model_name: str) -> str:
         """A model's short name."""
-        return self.labels.get(model, model)
+        return self.display_names.get(model_name, model_name)
 
-    def engine(self, model: str) -> str:
+    def engine(self, model_name: str) -> str:
         """What a model was run in."""
-        return next((one.engine for one in self.models if one.name == model), "whisperstill")
+        return next((model.engine for model in self.models if model.name == model_name), "whisperstill")
 
-    def set_label(self, one: SetMeasured) -> str:
-        """A set's name; what is counted, where that is not words."""
-        return one.name if one.unit in ("word", "") else f"{one.name} ({one.unit}s)"
+    def dataset_display_name(self, dataset: DatasetInfo) -> str:
+        """A dataset's name; what is counted, where that is not words."""
+        return dataset.name if dataset.unit in ("word", "") else f"{dataset.name} ({dataset.unit}s)"
 
-    def counted(self, sets: Sequence[str]) -> str:
-        """What error rates of these sets are of: words, characters, or both."""
-        units = sorted({one.unit or "word" for one in self.sets if one.name in sets}, reverse=True)
+    def error_units(self, dataset_names: Sequence[str]) -> str:
+        """What error rates of these datasets are of: words, characters, or both."""
+        units = sorted(
+            {dataset.unit or "word" for dataset in self.datasets if dataset.name in dataset_names}, reverse=True
+        )
         return " and ".join(f"{unit}s" for unit in units) or "words"
 
-    def select(self, measurement: str | Sequence[str], *, clean: bool = False) -> list[Cell]:
-        """Cells of a part of the suite, in the order of sets and models; `clean` leaves out spoiled sound."""
+    def select_results(self, measurement: str | Sequence[str], *, clean_only: bool = False) -> list[DatasetResult]:
+        """Results of a part of the suite, ordered by dataset and model; `clean_only` leaves out corrupted audio."""
         wanted = (measurement,) if isinstance(measurement, str) else measurement
-        sets = {one.name: place for place, one in enumerate(self.sets)}
-        cells = [cell for cell in self.findings.cells if cell.measurement in wanted and not (clean and cell.condition)]
-        return sorted(cells, key=lambda cell: (sets[cell.set], self.places[cell.model]))
+        dataset_indices = {dataset.name: index for index, dataset in enumerate(self.datasets)}
+        results = [
+            result
+            for result in self.eval_results.results
+            if result.measurement in wanted and not (clean_only and result.condition)
+        ]
+        return sorted(results, key=lambda result: (dataset_indices[result.dataset], self.model_indices[result.model]))
 
     @cached_property
-    def short(self) -> dict[tuple[str, str], Cell]:
-        """(model, set) -> its cell of the short form."""
-        return {(cell.model, cell.set): cell for cell in reversed(self.select("short_form", clean=True))}
-
-    @cached_property
-    def short_sets(self) -> list[SetMeasured]:
-        """Sets of the short form, those in distribution first."""
-        measured = {name for _, name in self.short}
-        return [one for one in self.sets if one.name in measured]
-
-    @cached_property
-    def long(self) -> dict[tuple[str, str, str], Cell]:
-        """(model, strategy, set) -> its cell of the long form."""
-        return {(c.model, c.decoding, c.set): c for c in reversed(self.select("long_form", clean=True))}
-
-    @cached_property
-    def long_sets(self) -> list[SetMeasured]:
-        """Sets of the long form."""
-        measured = {name for *_, name in self.long}
-        return [one for one in self.sets if one.name in measured]
-
-    def short_cells(self, model: str, *, in_distribution: bool | None = None) -> list[Cell]:
-        """A model's cells of the short form, of one kind of sets or (None) of all."""
-        sets = [one.name for one in self.short_sets if in_distribution in (None, one.in_distribution)]
-        return [self.short[model, name] for name in sets if (model, name) in self.short]
-
-    def strategies(self, model: str) -> dict[str, list[Cell]]:
-        """Strategy -> a model's cells of the long form, in the order of sets."""
-        own = {strategy for name, strategy, _ in self.long if name == model}
+    def short_form(self) -> dict[tuple[str, str], DatasetResult]:
+        """(model, dataset) -> its result in the short form."""
         return {
-            strategy: [self.long[key] for one in self.long_sets if (key := (model, strategy, one.name)) in self.long]
-            for strategy in sorted(own, key=lambda name: (self._strategy_order(name), name))
+            (result.model, result.dataset): result
+            for result in reversed(self.select_results("short_form", clean_only=True))
         }
-
-    def best_strategy(self, model: str, sets: Sequence[SetMeasured] | None = None) -> tuple[str, list[Cell]] | None:
-        """The strategy with the lowest mean error rate on these sets (all), of those measured on most of them."""
-        names = {one.name for one in (self.long_sets if sets is None else sets)}
-        found = {
-            strategy: inside
-            for strategy, cells in self.strategies(model).items()
-            if (inside := [cell for cell in cells if cell.set in names])
-        }
-        if not found:
-            return None
-        most = max(map(len, found.values()))
-        full = [(strategy, cells) for strategy, cells in found.items() if len(cells) == most]
-        return min(full, key=lambda item: sum(cell.wer for cell in item[1]))
 
     @cached_property
-    def far_long_sets(self) -> list[SetMeasured]:
-        """Sets of the long form out of distribution; all of them, where there are none."""
-        return [one for one in self.long_sets if not one.in_distribution] or self.long_sets
+    def short_form_datasets(self) -> list[DatasetInfo]:
+        """Datasets of the short form, those in distribution first."""
+        measured_names = {name for _, name in self.short_form}
+        return [dataset for dataset in self.datasets if dataset.name in measured_names]
+
+    @cached_property
+    def long_form(self) -> dict[tuple[str, str, str], DatasetResult]:
+        """(model, strategy, dataset) -> its result in the long form."""
+        return {
+            (result.model, result.decoding, result.dataset): result
+            for result in reversed(self.select_results("long_form", clean_only=True))
+        }
+
+    @cached_property
+    def long_form_datasets(self) -> list[DatasetInfo]:
+        """Datasets of the long form."""
+        measured_names = {name for *_, name in self.long_form}
+        return [dataset for dataset in self.datasets if dataset.name in measured_names]
+
+    def short_form_results(self, model_name: str, *, in_distribution: bool | None = None) -> list[DatasetResult]:
+        """A model's results in the short form, of one kind of datasets or (None) of all."""
+        dataset_names = [
+            dataset.name for dataset in self.short_form_datasets if in_distribution in (None, dataset.in_distribution)
+        ]
+        return [
+            self.short_form[model_name, dataset_name]
+            for dataset_name in dataset_names
+            if (model_name, dataset_name) in self.short_form
+        ]
+
+    def results_by_strategy(self, model_name: str) -> dict[str, list[DatasetResult]]:
+        """Strategy -> a model's results in the long form, in the order of datasets."""
+        strategies = {strategy for name, strategy, _ in self.long_form if name == model_name}
+        return {
+            strategy: [
+                self.long_form[key]
+                for dataset in self.long_form_datasets
+                if (key := (model_name, strategy, dataset.name)) in self.long_form
+            ]
+            for strategy in sorted(strategies, key=lambda name: (self._strategy_order(name), name))
+        }
+
+    def best_strategy(
+        self, model_name: str, datasets: Sequence[DatasetInfo] | None = None
+    ) -> tuple[str, list[DatasetResult]] | None:
+        """The strategy with the lowest mean error rate on these datasets (all), of those measured on most of them."""
+        dataset_names = {dataset.name for dataset in (self.long_form_datasets if datasets is None else datasets)}
+        candidates = {
+            strategy: dataset_results
+            for strategy, results in self.results_by_strategy(model_name).items()
+            if (dataset_results := [result for result in results if result.dataset in dataset_names])
+        }
+        if not candidates:
+            return None
+        max_datasets = max(map(len, candidates.values()))
+        full_candidates = [
+            (strategy, results) for strategy, results in candidates.items() if len(results) == max_datasets
+        ]
+        return min(full_candidates, key=lambda item: sum(result.wer for result in item[1]))
+
+    @cached_property
+    def out_of_distribution_long_form_datasets(self) -> list[DatasetInfo]:
+        """Datasets of the long form out of distribution; all of them, where there are none."""
+        return [
+            dataset for dataset in self.long_form_datasets if not dataset.in_distribution
+        ] or self.long_form_datasets
 
     @staticmethod
     def _strategy_order(strategy: str) -> int:
-        order = ("chunked", "sequential", "vad", "quiet")
+        order = ("chunked", "sequential", "vad", "silence")
         return order.index(strategy) if strategy in order else len(order)
 
-    def speed(self, model: str, batch_size: int = 1) -> Speed | None:
+    def speed_result(self, model_name: str, batch_size: int = 1) -> SpeedResult | None:
         """A model's speed at a batch size."""
-        speeds = self.findings.speeds
-        return next((one for one in speeds if one.model == model and one.batch_size == batch_size), None)
+        speed_results = self.eval_results.speeds
+        return next(
+            (
+                speed_result
+                for speed_result in speed_results
+                if speed_result.model == model_name and speed_result.batch_size == batch_size
+            ),
+            None,
+        )
 
-    def relative_speed(self, model: str) -> float | None:
+    def relative_speed(self, model_name: str) -> float | None:
         """How many times as fast as the teacher a model answers at batch 1; None where one of them is not known."""
-        own, teachers = self.speed(model), self.teacher and self.speed(self.teacher.name)
-        return teachers.latency_ms / own.latency_ms if own and teachers and own.latency_ms else None
+        model_speed, teacher_speed = (
+            self.speed_result(model_name),
+            self.teacher and self.speed_result(self.teacher.name),
+        )
+        return (
+            teacher_speed.latency_ms / model_speed.latency_ms
+            if model_speed and teacher_speed and model_speed.latency_ms
+            else None
+        )
 
     @cached_property
-    def _of_teacher(self) -> dict[tuple[object, ...], Cell]:
-        name = self.teacher.name if self.teacher else None
-        return {_circumstances(cell): cell for cell in reversed(self.findings.cells) if cell.model == name}
+    def _teacher_results(self) -> dict[tuple[object, ...], DatasetResult]:
+        teacher_name = self.teacher.name if self.teacher else None
+        return {
+            _result_key(result): result
+            for result in reversed(self.eval_results.results)
+            if result.model == teacher_name
+        }
 
-    def of_teacher(self, cell: Cell) -> Cell | None:
-        """The teacher's cell under the same circumstances."""
-        return self._of_teacher.get(_circumstances(cell))
-
-
-def _circumstances(cell: Cell) -> tuple[object, ...]:
-    return cell.measurement, cell.set, cell.decoding, cell.condition, cell.chunk_length
-
-
-def mean(cells: Sequence[Cell]) -> Mean | None:
-    """Mean error rate over cells, one a set; None of none."""
-    return mean_of((cell.wer, cell.wer_low, cell.wer_high) for cell in cells)
+    def teacher_result(self, result: DatasetResult) -> DatasetResult | None:
+        """The teacher's result under the same conditions."""
+        return self._teacher_results.get(_result_key(result))
 
 
-def mean_paired(cells: Sequence[Cell]) -> Mean | None:
-    """Mean difference to the teacher over the cells that have one."""
-    pairs = [cell.against_teacher for cell in cells if cell.against_teacher is not None]
-    return mean_of((pair.difference, pair.low, pair.high) for pair in pairs)
+def _result_key(result: DatasetResult) -> tuple[object, ...]:
+    return result.measurement, result.dataset, result.decoding, result.condition, result.chunk_length
 
 
-def mean_value(cells: Sequence[Cell], of: int) -> Value:
-    """The mean error rate as it stands in a table; says so where it is of fewer than `of` sets."""
-    found = mean(cells)
-    if found is None:
-        return NOTHING
-    value = rate(found.value, found.low, found.high)
-    return value if found.sets == of else Value(value.text, f"{value.aside} {found.sets} of {of} sets".strip())
+def mean_wer(results: Sequence[DatasetResult]) -> MeanEstimate | None:
+    """Mean error rate over results, one a dataset; None of none."""
+    return mean_with_interval((result.wer, result.wer_low, result.wer_high) for result in results)
 
 
-def mean_of(known: Iterable[tuple[float, float, float]]) -> Mean | None:
-    """Mean of (value, low, high) of independent sets; None where there is none that is a number."""
-    known = [numbers for numbers in known if all(map(math.isfinite, numbers))]
-    if not known:
+def mean_paired_difference(results: Sequence[DatasetResult]) -> MeanEstimate | None:
+    """Mean difference to the teacher over the results that have one."""
+    differences = [result.difference_to_teacher for result in results if result.difference_to_teacher is not None]
+    return mean_with_interval((difference.difference, difference.low, difference.high) for difference in differences)
+
+
+def format_mean_wer(results: Sequence[DatasetResult], num_datasets: int) -> TableCell:
+    """The mean error rate as it stands in a table; says so where it is of fewer than `num_datasets` datasets."""
+    mean_estimate = mean_wer(results)
+    if mean_estimate is None:
+        return NOT_MEASURED
+    rate_cell = format_rate(mean_estimate.value, mean_estimate.low, mean_estimate.high)
+    return (
+        rate_cell
+        if mean_estimate.num_datasets == num_datasets
+        else TableCell(
+            rate_cell.text, f"{rate_cell.aside} {mean_estimate.num_datasets} of {num_datasets} datasets".strip()
+        )
+    )
+
+
+def mean_with_interval(estimates: Iterable[tuple[float, float, float]]) -> MeanEstimate | None:
+    """Mean of (value, low, high) of independent datasets; None where there is none that is a number."""
+    estimates = [estimate for estimate in estimates if all(map(math.isfinite, estimate))]
+    if not estimates:
         return None
-    value = sum(middle for middle, _, _ in known) / len(known)
-    below = math.sqrt(sum((middle - low) ** 2 for middle, low, _ in known)) / len(known)
-    above = math.sqrt(sum((high - middle) ** 2 for middle, _, high in known)) / len(known)
-    return Mean(value, value - below, value + above, len(known))
+    value = sum(middle for middle, _, _ in estimates) / len(estimates)
+    below = math.sqrt(sum((middle - low) ** 2 for middle, low, _ in estimates)) / len(estimates)
+    above = math.sqrt(sum((high - middle) ** 2 for middle, _, high in estimates)) / len(estimates)
+    return MeanEstimate(value, value - below, value + above, len(estimates))
 
 
-def noise_of(cell: Cell) -> tuple[str, float] | None:
+def parse_noise_condition(result: DatasetResult) -> tuple[str, float] | None:
     """(kind of noise, its signal-to-noise ratio in dB) of a condition such as `white@10`; None of any other."""
-    kind, at, level = cell.condition.rpartition("@")
-    if not at or (kind in NAMES and kind not in _NOISES):
+    kind, separator, level = result.condition.rpartition("@")
+    if not separator or (kind in CONDITION_KINDS and kind not in _NOISE_KINDS):
         return None
     try:
         return kind, float(level)
@@ -218,13 +283,17 @@ def noise_of(cell: Cell) -> tuple[str, float] | None:
         return None
 
 
-def condition_words(condition: str) -> str:
+def describe_condition(condition: str) -> str:
     """A condition in words: `opus@6` is `Opus at 6 kbit/s`."""
-    kind, at, level = condition.rpartition("@")
-    kind = kind if at else condition
-    if kind == CLEAN:
+    kind, separator, level = condition.rpartition("@")
+    kind = kind if separator else condition
+    if kind == CLEAN_CONDITION:
         return "as recorded"
     try:
-        return Condition(condition, kind, float(level) if at else None).describe() if kind in NAMES else condition
+        return (
+            Condition(condition, kind, float(level) if separator else None).describe()
+            if kind in CONDITION_KINDS
+            else condition
+        )
     except (ValueError, TypeError):
         return condition

@@ -2,26 +2,26 @@
 
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.delta import write_delta
-from whisperstill.model.checkpoints.huggingface import unfinished
-from whisperstill.model.checkpoints.huggingface_writer import holds, write_huggingface
+from whisperstill.model.checkpoints.huggingface import is_unfinished
+from whisperstill.model.checkpoints.huggingface_writer import contains_checkpoint, write_huggingface
 from whisperstill.model.checkpoints.reading import load_checkpoint, read_checkpoint
-from whisperstill.model.checkpoints.resolve import Location, resolve
-from whisperstill.model.checkpoints.shapes import Parameters, count_parameters, expected_shapes
-from whisperstill.model.checkpoints.tokens import SpecialTokens, special_tokens
+from whisperstill.model.checkpoints.resolve import CheckpointLocation, resolve_checkpoint
+from whisperstill.model.checkpoints.shapes import ParameterCounts, count_parameters, expected_shapes
+from whisperstill.model.checkpoints.tokens import SpecialTokens, read_special_tokens
 
 __all__ = [
     "Checkpoint",
-    "Location",
-    "Parameters",
+    "CheckpointLocation",
+    "ParameterCounts",
     "SpecialTokens",
+    "contains_checkpoint",
     "count_parameters",
     "expected_shapes",
-    "holds",
+    "is_unfinished",
     "load_checkpoint",
     "read_checkpoint",
-    "resolve",
-    "special_tokens",
-    "unfinished",
+    "read_special_tokens",
+    "resolve_checkpoint",
     "write_delta",
     "write_huggingface",
 ]

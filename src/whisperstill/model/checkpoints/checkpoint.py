@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whisperstill.model.checkpoints.shapes import Parameters, count_parameters, key_rows
+from whisperstill.model.checkpoints.shapes import ParameterCounts, count_parameters, key_bias_rows
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation
+from whisperstill.model.generation_config import GenerationConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Checkpoint:
     dims: Dims
     state: dict[str, Tensor] = field(repr=False)
     """Our name -> tensor, complete: exactly the names and shapes of `expected_shapes(dims)`."""
-    generation: Generation
+    generation_config: GenerationConfig
     tokenizer_json: bytes = field(repr=False)
     """Contents of `tokenizer.json`."""
     source: str
@@ -50,14 +50,14 @@ class Checkpoint:
 
         Of the values held in memory: a checkpoint loaded as bfloat16 has another one than loaded as float32.
         """
-        with ThreadPoolExecutor(1) as other:  # hashing releases the interpreter's lock
-            decoder = other.submit(lambda: self._decoder_sha256)
-            parts = f"{self.encoder_sha256} {decoder.result()}"
+        with ThreadPoolExecutor(1) as executor:  # hashing releases the interpreter's lock
+            decoder_hash = executor.submit(lambda: self._decoder_sha256)
+            parts = f"{self.encoder_sha256} {decoder_hash.result()}"
         heads = f"{self.dims.encoder_heads} {self.dims.decoder_heads}"
         return hashlib.sha256(f"{heads} {parts}".encode()).hexdigest()
 
     @property
-    def parameters(self) -> Parameters:
+    def parameter_counts(self) -> ParameterCounts:
         """Numbers of weights in encoder, decoder and embedding."""
         return count_parameters(self.dims)
 
@@ -65,7 +65,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for name in sorted(names):
             tensor = self.state[name].detach().to("cpu", torch.float32).contiguous()
-            if rows := key_rows(name, self.dims.width):
+            if rows := key_bias_rows(name, self.dims.width):
                 tensor = tensor.clone()
                 tensor[rows] = 0.0
             digest.update(f"{name} {tuple(tensor.shape)}\n".encode())

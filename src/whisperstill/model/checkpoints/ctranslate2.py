@@ -22,26 +22,28 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import Naming, assemble
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.tokens import check_vocabulary, default_generation
+from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation, default_alignment_heads
+from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
 
-_TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
-_VERSIONS = range(4, 7)
-_PART = re.compile(r"model\.bin\.part(\d+)")
-_HARMLESS = re.compile(r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*")
+_DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+_SUPPORTED_VERSIONS = range(4, 7)
+_PART_NAME = re.compile(r"model\.bin\.part(\d+)")
+_IGNORED_VARIABLE = re.compile(
+    r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*"
+)
 
 
-def _parameter(module: str, kind: str) -> str:
+def _parameter_suffix(module: str, kind: str) -> str:
     if module.endswith("norm"):
         return "/gamma" if kind == "weight" else "/beta"
     return f"/{kind}"
 
 
-NAMING = Naming(
-    top={
+NAME_MAPPING = NameMapping(
+    top_level={
         "encoder.conv1": "encoder/conv1",
         "encoder.conv2": "encoder/conv2",
         "encoder.positions": "encoder/position_encodings/encodings",
@@ -50,7 +52,7 @@ NAMING = Naming(
         "decoder.positions": "decoder/position_encodings/encodings",
         "decoder.norm": "decoder/layer_norm",
     },
-    layer={
+    per_layer={
         "attention_norm": ("self_attention/layer_norm",),
         "attention.qkv": ("self_attention/linear_0",),
         "attention.out": ("self_attention/linear_1",),
@@ -62,63 +64,63 @@ NAMING = Naming(
         "mlp.up": ("ffn/linear_0",),
         "mlp.down": ("ffn/linear_1",),
     },
-    prefix=lambda half, index: f"{half}/layer_{index}/",
-    parameter=_parameter,
-    keys_apart=False,
+    layer_prefix=lambda stack, index: f"{stack}/layer_{index}/",
+    parameter_suffix=_parameter_suffix,
+    separate_qkv=False,
 )
 
 
-class _Stream:
+class _MultiFileReader:
     """Several files read as if they were one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
         self.sizes = [path.stat().st_size for path in paths]
-        self.at = 0
+        self.offset = 0
 
-    def read(self, count: int) -> bytearray:
-        """The next `count` bytes; `CheckpointError` where the file ends before."""
-        end = self.at + count
-        self._fits(end)
-        data, start = bytearray(count), 0
+    def read(self, num_bytes: int) -> bytearray:
+        """The next `num_bytes` bytes; `CheckpointError` where the file ends before."""
+        end = self.offset + num_bytes
+        self._check_bounds(end)
+        data, file_start = bytearray(num_bytes), 0
         for path, size in zip(self.paths, self.sizes, strict=True):
-            first, last = max(self.at - start, 0), min(end - start, size)
+            first, last = max(self.offset - file_start, 0), min(end - file_start, size)
             if first < last:
                 with path.open("rb") as file:
                     file.seek(first)
-                    into = memoryview(data)[start + first - self.at : start + last - self.at]
-                    if file.readinto(into) != last - first:
+                    view = memoryview(data)[file_start + first - self.offset : file_start + last - self.offset]
+                    if file.readinto(view) != last - first:
                         raise CheckpointError(f"{path.name} became shorter while it was read")
-            start += size
-        self.at = end
+            file_start += size
+        self.offset = end
         return data
 
-    def skip(self, count: int) -> None:
-        """Leave out `count` bytes, which must be there."""
-        self._fits(self.at + count)
-        self.at += count
+    def skip(self, num_bytes: int) -> None:
+        """Leave out `num_bytes` bytes, which must be there."""
+        self._check_bounds(self.offset + num_bytes)
+        self.offset += num_bytes
 
-    def number(self, kind: str) -> int:
+    def read_uint(self, format_char: str) -> int:
         """One unsigned integer: `B`, `H` or `I`."""
-        value: int = struct.unpack(f"<{kind}", self.read(struct.calcsize(f"<{kind}")))[0]
+        value: int = struct.unpack(f"<{format_char}", self.read(struct.calcsize(f"<{format_char}")))[0]
         return value
 
-    def text(self) -> str:
+    def read_string(self) -> str:
         """One string."""
         try:
-            return self.read(self.number("H")).rstrip(b"\0").decode()
+            return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"{self.label} is damaged; fetch it again") from error
+            raise CheckpointError(f"{self.display_name} is damaged; fetch it again") from error
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """`model.bin`, or its parts."""
         return " + ".join(path.name for path in self.paths)
 
-    def _fits(self, end: int) -> None:
+    def _check_bounds(self, end: int) -> None:
         if end > sum(self.sizes):
             raise CheckpointError(
-                f"{self.label} is truncated or damaged: expected at least {end} bytes, got {sum(self.sizes)};"
+                f"{self.display_name} is truncated or damaged: expected at least {end} bytes, got {sum(self.sizes)};"
                 " fetch it again"
             )
 
@@ -127,8 +129,8 @@ class _Stream:
 class _Variable:
     shape: tuple[int, ...]
     dtype: torch.dtype
-    at: int
-    bytes: int
+    offset: int
+    num_bytes: int
 
 
 class ModelFile:
@@ -136,66 +138,74 @@ class ModelFile:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read the table of variables. `CheckpointError` when it is truncated or not a Whisper of CTranslate2."""
-        self._stream = stream = _Stream(paths)
-        version = stream.number("I")
-        if version not in _VERSIONS:
+        self._reader = reader = _MultiFileReader(paths)
+        version = reader.read_uint("I")
+        if version not in _SUPPORTED_VERSIONS:
             raise CheckpointError(
-                f"{stream.label} is no CTranslate2 model of a known version: expected {_VERSIONS.start} to"
-                f" {_VERSIONS.stop - 1}, got {version}; convert the model again with a present CTranslate2"
+                f"{reader.display_name} is no CTranslate2 model of a known version: expected"
+                f" {_SUPPORTED_VERSIONS.start} to {_SUPPORTED_VERSIONS.stop - 1}, got {version};"
+                " convert the model again with a present CTranslate2"
             )
-        if (spec := stream.text()) != "WhisperSpec":
-            raise CheckpointError(f"{stream.label} is not Whisper: expected a WhisperSpec, got {spec}")
-        stream.number("I")  # revision: what changed between them is read from the variables themselves
-        self._variables = dict(self._variable() for _ in range(stream.number("I")))
-        for _ in range(stream.number("I")):
-            alias, name = stream.text(), stream.text()
+        if (spec := reader.read_string()) != "WhisperSpec":
+            raise CheckpointError(f"{reader.display_name} is not Whisper: expected a WhisperSpec, got {spec}")
+        reader.read_uint("I")  # revision: what changed between them is read from the variables themselves
+        self._variables = dict(self._read_variable() for _ in range(reader.read_uint("I")))
+        for _ in range(reader.read_uint("I")):
+            alias, name = reader.read_string(), reader.read_string()
             if name not in self._variables:
-                raise CheckpointError(f"{stream.label} is damaged: {alias} stands for {name}, which is not there")
+                raise CheckpointError(
+                    f"{reader.display_name} is damaged: {alias} stands for {name}, which is not there"
+                )
             self._variables[alias] = self._variables[name]
-        if stream.at != sum(stream.sizes):
+        if reader.offset != sum(reader.sizes):
             raise CheckpointError(
-                f"{stream.label} is damaged: expected {stream.at} bytes, got {sum(stream.sizes)}; fetch it again"
+                f"{reader.display_name} is damaged: expected {reader.offset} bytes, got {sum(reader.sizes)};"
+                " fetch it again"
             )
 
-    def _variable(self) -> tuple[str, _Variable]:
-        stream = self._stream
-        name = stream.text()
-        shape = tuple(stream.number("I") for _ in range(stream.number("B")))
-        kind, count = stream.number("B"), stream.number("I")
-        if kind >= len(_TYPES):
-            raise CheckpointError(f"{stream.label}: {name} has a number type that CTranslate2 {kind} does not define")
-        if prod(shape) * _TYPES[kind].itemsize != count:
-            raise CheckpointError(f"{stream.label} is damaged: {name} of shape {list(shape)} has {count} bytes")
-        variable = _Variable(shape, _TYPES[kind], stream.at, count)
-        stream.skip(count)
+    def _read_variable(self) -> tuple[str, _Variable]:
+        reader = self._reader
+        name = reader.read_string()
+        shape = tuple(reader.read_uint("I") for _ in range(reader.read_uint("B")))
+        dtype_index, num_bytes = reader.read_uint("B"), reader.read_uint("I")
+        if dtype_index >= len(_DTYPES):
+            raise CheckpointError(
+                f"{reader.display_name}: {name} has a number type that CTranslate2 {dtype_index} does not define"
+            )
+        if prod(shape) * _DTYPES[dtype_index].itemsize != num_bytes:
+            raise CheckpointError(
+                f"{reader.display_name} is damaged: {name} of shape {list(shape)} has {num_bytes} bytes"
+            )
+        variable = _Variable(shape, _DTYPES[dtype_index], reader.offset, num_bytes)
+        reader.skip(num_bytes)
         return name, variable
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """`model.bin`, or its parts."""
-        return self._stream.label
+        return self._reader.display_name
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of all that are no single number; aliases included."""
         return {name: variable.shape for name, variable in self._variables.items() if variable.shape}
 
-    def single(self, name: str) -> int | None:
+    def read_scalar(self, name: str) -> int | None:
         """A setting of the network that is stored as a variable; None where it is missing."""
-        return int(self._raw(self._variables[name]).item()) if name in self._variables else None
+        return int(self._read_tensor(self._variables[name]).item()) if name in self._variables else None
 
     def load(self, name: str) -> Tensor:
         """One tensor in its stored type; int8 and int16 weights are multiplied out to float32."""
-        tensor = self._raw(self._variables[name])
+        tensor = self._read_tensor(self._variables[name])
         if tensor.is_floating_point():
             return tensor
         if f"{name}_scale" not in self._variables:
-            raise CheckpointError(f"{self.label}: {name} is quantised but has no scale; convert the model again")
-        scale = self._raw(self._variables[f"{name}_scale"]).float()
+            raise CheckpointError(f"{self.display_name}: {name} is quantised but has no scale; convert the model again")
+        scale = self._read_tensor(self._variables[f"{name}_scale"]).float()
         return tensor.float() / scale.reshape(scale.shape + (1,) * (tensor.ndim - scale.ndim))
 
-    def _raw(self, variable: _Variable) -> Tensor:
-        self._stream.at = variable.at
-        return torch.frombuffer(self._stream.read(variable.bytes), dtype=variable.dtype).reshape(variable.shape)
+    def _read_tensor(self, variable: _Variable) -> Tensor:
+        self._reader.offset = variable.offset
+        return torch.frombuffer(self._reader.read(variable.num_bytes), dtype=variable.dtype).reshape(variable.shape)
 
 
 def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -203,18 +213,22 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
 
     Raises `CheckpointError` when files are missing, truncated, not Whisper, or of other shapes.
     """
-    file = ModelFile(model_files(directories))
-    dims = _dims(file)
-    tokenizer_json = _beside(directories, "tokenizer.json")
+    model_file = ModelFile(find_model_files(directories))
+    dims = _read_dims(model_file)
+    tokenizer_json = _read_first_existing(directories, "tokenizer.json")
     if tokenizer_json is None:
-        raise CheckpointError(f"expected tokenizer.json beside {file.label}, found none; copy the model's there")
-    check_vocabulary(tokenizer_json, dims, file.label)
-    generation = _generation(_beside(directories, "config.json"), tokenizer_json, dims)
-    state = assemble(file, NAMING, dims, dtype=dtype, ignore=lambda name: _HARMLESS.fullmatch(name) is not None)
-    return Checkpoint(dims, state, generation, tokenizer_json, source)
+        raise CheckpointError(
+            f"expected tokenizer.json beside {model_file.display_name}, found none; copy the model's there"
+        )
+    check_vocab_size(tokenizer_json, dims, model_file.display_name)
+    generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
+    state = assemble_state_dict(
+        model_file, NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: _IGNORED_VARIABLE.fullmatch(name) is not None
+    )
+    return Checkpoint(dims, state, generation_config, tokenizer_json, source)
 
 
-def model_files(directories: Sequence[Path]) -> list[Path]:
+def find_model_files(directories: Sequence[Path]) -> list[Path]:
     """`model.bin`, or all its parts in order. `CheckpointError` when there is none or a part is missing."""
     for directory in directories:
         if (directory / "model.bin").is_file():
@@ -223,7 +237,7 @@ def model_files(directories: Sequence[Path]) -> list[Path]:
         int(match[1]): path
         for directory in directories
         for path in sorted(directory.iterdir())
-        if (match := _PART.fullmatch(path.name))
+        if (match := _PART_NAME.fullmatch(path.name))
     }
     if not parts:
         raise CheckpointError("expected model.bin or model.bin.part1, part2, ..., found neither")
@@ -233,46 +247,49 @@ def model_files(directories: Sequence[Path]) -> list[Path]:
     return [parts[number] for number in sorted(parts)]
 
 
-def _dims(file: ModelFile) -> Dims:
-    shapes = file.shapes()
+def _read_dims(model_file: ModelFile) -> Dims:
+    shapes = model_file.shapes()
     try:
         width, mels, _ = shapes["encoder/conv1/weight"]
         vocab, _ = shapes["decoder/embeddings/weight"]
         positions, _ = shapes["encoder/position_encodings/encodings"]
         tokens, _ = shapes["decoder/position_encodings/encodings"]
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{file.label} lacks the convolutions or embeddings of a Whisper network") from error
-    layers = {half: 1 + max(_indices(shapes, half), default=-1) for half in ("encoder", "decoder")}
+        raise CheckpointError(
+            f"{model_file.display_name} lacks the convolutions or embeddings of a Whisper network"
+        ) from error
+    num_layers = {stack: 1 + max(_layer_indices(shapes, stack), default=-1) for stack in ("encoder", "decoder")}
     return Dims(
         mels=mels,
-        vocab=vocab,
+        vocab_size=vocab,
         width=width,
-        encoder_heads=file.single("encoder/num_heads") or width // 64,  # revision 1 had none: 64 in every Whisper
-        encoder_layers=layers["encoder"],
-        decoder_heads=file.single("decoder/num_heads") or width // 64,
-        decoder_layers=layers["decoder"],
-        positions=positions,
-        tokens=tokens,
+        encoder_heads=model_file.read_scalar("encoder/num_heads")
+        or width // 64,  # revision 1 had none: 64 in every Whisper
+        encoder_layers=num_layers["encoder"],
+        decoder_heads=model_file.read_scalar("decoder/num_heads") or width // 64,
+        decoder_layers=num_layers["decoder"],
+        max_source_positions=positions,
+        max_target_positions=tokens,
     )
 
 
-def _indices(shapes: Mapping[str, object], half: str) -> list[int]:
-    return [int(match[1]) for name in shapes if (match := re.match(rf"{half}/layer_(\d+)/", name))]
+def _layer_indices(shapes: Mapping[str, object], stack: str) -> list[int]:
+    return [int(match[1]) for name in shapes if (match := re.match(rf"{stack}/layer_(\d+)/", name))]
 
 
-def _beside(directories: Sequence[Path], name: str) -> bytes | None:
-    return next(((folder / name).read_bytes() for folder in directories if (folder / name).is_file()), None)
+def _read_first_existing(directories: Sequence[Path], name: str) -> bytes | None:
+    return next(((directory / name).read_bytes() for directory in directories if (directory / name).is_file()), None)
 
 
-def _generation(config: bytes | None, tokenizer_json: bytes, dims: Dims) -> Generation:
+def _parse_generation_config(config: bytes | None, tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     try:
         values: dict[str, Any] = json.loads(config) if config else {}
         if not {"suppress_ids", "suppress_ids_begin"} <= values.keys():
-            return default_generation(tokenizer_json, dims)
+            return default_generation_config(tokenizer_json, dims)
         heads = values.get("alignment_heads") or default_alignment_heads(dims)
-        return Generation(
-            suppress=tuple(int(token) for token in values["suppress_ids"] or ()),
-            begin_suppress=tuple(int(token) for token in values["suppress_ids_begin"] or ()),
+        return GenerationConfig(
+            suppress_tokens=tuple(int(token) for token in values["suppress_ids"] or ()),
+            begin_suppress_tokens=tuple(int(token) for token in values["suppress_ids_begin"] or ()),
             alignment_heads=tuple((int(layer), int(head)) for layer, head in heads),
         )
     except (ValueError, TypeError, AttributeError) as error:

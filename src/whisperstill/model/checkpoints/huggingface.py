@@ -14,16 +14,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import Naming, assemble, require
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, require_integers
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.tokens import check_vocabulary, default_generation, from_vocabulary_files
+from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation, default_alignment_heads
+from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
 
-MANIFEST = "whisperstill.json"  # where the weights come from; the last file that is written
+MANIFEST_FILE = "whisperstill.json"  # where the weights come from; the last file that is written
+FORMAT_VERSION = 2
+"""Of the manifest."""
 
-NAMING = Naming(
-    top={
+NAME_MAPPING = NameMapping(
+    top_level={
         "encoder.conv1": "encoder.conv1",
         "encoder.conv2": "encoder.conv2",
         "encoder.positions": "encoder.embed_positions.weight",
@@ -32,7 +34,7 @@ NAMING = Naming(
         "decoder.positions": "decoder.embed_positions.weight",
         "decoder.norm": "decoder.layer_norm",
     },
-    layer={
+    per_layer={
         "attention_norm": ("self_attn_layer_norm",),
         "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "attention.out": ("self_attn.out_proj",),
@@ -44,50 +46,50 @@ NAMING = Naming(
         "mlp.up": ("fc1",),
         "mlp.down": ("fc2",),
     },
-    prefix=lambda half, index: f"{half}.layers.{index}.",
-    parameter=lambda module, kind: f".{kind}",
+    layer_prefix=lambda stack, index: f"{stack}.layers.{index}.",
+    parameter_suffix=lambda module, kind: f".{kind}",
 )
 
 
-class _Safetensors:
+class _SafetensorsSource:
     """Tensors of one or several safetensors files."""
 
-    _files: dict[str, Any]
+    _handles: dict[str, Any]
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files, self._shapes = {}, dict[str, tuple[int, ...]]()
+        self._handles, self._shapes = {}, dict[str, tuple[int, ...]]()
         for path in paths:
             try:
                 file: Any = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path.name} is truncated or damaged ({error}); fetch it again") from error
             for name in file.keys():  # noqa: SIM118 - no mapping
-                self._files[name.removeprefix("model.")] = (file, name)
+                self._handles[name.removeprefix("model.")] = (file, name)
                 self._shapes[name.removeprefix("model.")] = tuple(file.get_slice(name).get_shape())
-        self.label = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+        self.display_name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
 
     def load(self, name: str) -> Tensor:
-        file, stored = self._files[name]
-        tensor: Tensor = file.get_tensor(stored)
+        handle, stored_name = self._handles[name]
+        tensor: Tensor = handle.get_tensor(stored_name)
         return tensor
 
 
-def unfinished(directory: Path) -> bool:
+def is_unfinished(directory: Path) -> bool:
     """Whether writing a checkpoint into `directory` began and did not end."""
     try:
-        return bool((_json(directory / MANIFEST) or {}).get("unfinished"))
+        return bool((_read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
     except CheckpointError:
         return False
 
 
-class StateDict:
+class StateDictSource:
     """Tensors of a dictionary that `torch.load` gave."""
 
-    def __init__(self, state: Mapping[str, Tensor], label: str) -> None:
-        self.label = label
+    def __init__(self, state: Mapping[str, Tensor], display_name: str) -> None:
+        self.display_name = display_name
         self._state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -99,7 +101,7 @@ class StateDict:
         return self._state[name]
 
 
-def torch_load(path: Path) -> Any:
+def load_torch_file(path: Path) -> Any:
     """What `torch.save` wrote, tensors only and left on the disk; `CheckpointError` when damaged or not only that."""
     try:
         try:
@@ -113,101 +115,123 @@ def torch_load(path: Path) -> Any:
 
 
 def read_huggingface(
-    directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDict | None = None
+    directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDictSource | None = None
 ) -> Checkpoint:
     """Read a Hugging Face directory; the `weights` from elsewhere where they are given.
 
     Raises `CheckpointError` when files are missing, truncated, not Whisper, or of other shapes.
     """
-    manifest = _json(directory / MANIFEST) or {}
+    manifest = _read_json(directory / MANIFEST_FILE) or {}
+    check_format(manifest, directory / MANIFEST_FILE)
     if manifest.get("unfinished"):
         raise CheckpointError("the checkpoint was not written to its end; run what wrote it again")
-    config = _json(directory / "config.json")
+    config = _read_json(directory / "config.json")
     if config is None:
         raise CheckpointError("expected a config.json beside the weights, found none")
-    dims = _dims(config)
-    tokenizer_json = _tokenizer(directory)
-    check_vocabulary(tokenizer_json, dims, "tokenizer.json")
-    generation = _generation(_json(directory / "generation_config.json") or config, tokenizer_json, dims)
-    state = assemble(
-        weights or _weights(directory), NAMING, dims, dtype=dtype, ignore=lambda name: name == "proj_out.weight"
+    dims = _parse_dims(config)
+    tokenizer_json = _read_tokenizer(directory)
+    check_vocab_size(tokenizer_json, dims, "tokenizer.json")
+    generation_config = _parse_generation_config(
+        _read_json(directory / "generation_config.json") or config, tokenizer_json, dims
     )
-    return Checkpoint(dims, state, generation, tokenizer_json, source, manifest.get("metadata", {}))
+    state = assemble_state_dict(
+        weights or _open_weights(directory),
+        NAME_MAPPING,
+        dims,
+        dtype=dtype,
+        ignore=lambda name: name == "proj_out.weight",
+    )
+    return Checkpoint(dims, state, generation_config, tokenizer_json, source, manifest.get("metadata", {}))
 
 
-def _weights(directory: Path) -> _Safetensors | StateDict:
-    if (single := directory / "model.safetensors").is_file():
-        return _Safetensors([single])
-    for index, read in (("model.safetensors.index.json", None), ("pytorch_model.bin.index.json", torch_load)):
-        listing = _json(directory / index)
-        if listing is None:
+def check_format(manifest: Mapping[str, Any], path: Path) -> None:
+    """`CheckpointError` where the manifest is of an older format."""
+    if manifest.get("format") in range(1, FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} was written before 0.1.0 (format {manifest['format']}, expected {FORMAT_VERSION}): make it again;"
+            " docs/glossary.md lists what was renamed"
+        )
+
+
+def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
+    if (single_file := directory / "model.safetensors").is_file():
+        return _SafetensorsSource([single_file])
+    for index_name, read_shard in (
+        ("model.safetensors.index.json", None),
+        ("pytorch_model.bin.index.json", load_torch_file),
+    ):
+        weight_index = _read_json(directory / index_name)
+        if weight_index is None:
             continue
-        if not isinstance(listing.get("weight_map"), dict):
-            raise CheckpointError(f"{index} has no weight_map; fetch it again")
-        shards = sorted(set(listing["weight_map"].values()))
+        if not isinstance(weight_index.get("weight_map"), dict):
+            raise CheckpointError(f"{index_name} has no weight_map; fetch it again")
+        shards = sorted(set(weight_index["weight_map"].values()))
         missing = [name for name in shards if not (directory / name).is_file()]
         if missing:
-            raise CheckpointError(f"{index} lists {len(shards)} files, {', '.join(missing)} is missing; fetch it")
-        if read is None:
-            return _Safetensors([directory / name for name in shards])
-        return StateDict({k: v for name in shards for k, v in read(directory / name).items()}, index)
-    if (pickled := directory / "pytorch_model.bin").is_file():
-        return StateDict(torch_load(pickled), pickled.name)
+            raise CheckpointError(f"{index_name} lists {len(shards)} files, {', '.join(missing)} is missing; fetch it")
+        if read_shard is None:
+            return _SafetensorsSource([directory / name for name in shards])
+        return StateDictSource(
+            {tensor_name: tensor for name in shards for tensor_name, tensor in read_shard(directory / name).items()},
+            index_name,
+        )
+    if (pickle_file := directory / "pytorch_model.bin").is_file():
+        return StateDictSource(load_torch_file(pickle_file), pickle_file.name)
     raise CheckpointError("expected model.safetensors, model.safetensors.index.json or pytorch_model.bin, found none")
 
 
-def _dims(config: Mapping[str, Any]) -> Dims:
-    if (kind := config.get("model_type")) != "whisper":
-        raise CheckpointError(f"config.json is not Whisper's: expected model_type whisper, got {kind}")
-    names = {
+def _parse_dims(config: Mapping[str, Any]) -> Dims:
+    if (model_type := config.get("model_type")) != "whisper":
+        raise CheckpointError(f"config.json is not Whisper's: expected model_type whisper, got {model_type}")
+    config_keys = {
         "mels": "num_mel_bins",
-        "vocab": "vocab_size",
+        "vocab_size": "vocab_size",
         "width": "d_model",
         "encoder_heads": "encoder_attention_heads",
         "encoder_layers": "encoder_layers",
         "decoder_heads": "decoder_attention_heads",
         "decoder_layers": "decoder_layers",
-        "positions": "max_source_positions",
-        "tokens": "max_target_positions",
+        "max_source_positions": "max_source_positions",
+        "max_target_positions": "max_target_positions",
     }
-    values = require(config, names.values(), "config.json")
-    dims = Dims(**{ours: values[theirs] for ours, theirs in names.items()})
-    fixed = {
+    values = require_integers(config, config_keys.values(), "config.json")
+    dims = Dims(**{field_name: values[config_key] for field_name, config_key in config_keys.items()})
+    expected_values = {
         "encoder_ffn_dim": 4 * dims.width,
         "decoder_ffn_dim": 4 * dims.width,
         "activation_function": "gelu",
         "scale_embedding": False,
     }
-    for key, value in fixed.items():
+    for key, value in expected_values.items():
         if config.get(key, value) != value:
             raise CheckpointError(f"config.json: expected {key} {value} as in every Whisper, got {config[key]}")
     return dims
 
 
-def _tokenizer(directory: Path) -> bytes:
+def _read_tokenizer(directory: Path) -> bytes:
     if (path := directory / "tokenizer.json").is_file():
         return path.read_bytes()
     if (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
-        return from_vocabulary_files(directory)
+        return build_tokenizer_json(directory)
     raise CheckpointError(
         "expected tokenizer.json, or vocab.json with merges.txt, beside the weights, found neither;"
         " copy those of the model it was trained from"
     )
 
 
-def _generation(values: Mapping[str, Any], tokenizer_json: bytes, dims: Dims) -> Generation:
+def _parse_generation_config(values: Mapping[str, Any], tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     language, task = values.get("language"), values.get("task")
     try:
         if values.get("suppress_tokens") is None or values.get("begin_suppress_tokens") is None:
-            default = default_generation(tokenizer_json, dims)
-            suppress, begin = default.suppress, default.begin_suppress
+            default = default_generation_config(tokenizer_json, dims)
+            suppress_tokens, begin_suppress_tokens = default.suppress_tokens, default.begin_suppress_tokens
         else:
-            suppress = tuple(int(token) for token in values["suppress_tokens"])
-            begin = tuple(int(token) for token in values["begin_suppress_tokens"])
+            suppress_tokens = tuple(int(token) for token in values["suppress_tokens"])
+            begin_suppress_tokens = tuple(int(token) for token in values["begin_suppress_tokens"])
         heads = values.get("alignment_heads") or default_alignment_heads(dims)
-        return Generation(
-            suppress=suppress,
-            begin_suppress=begin,
+        return GenerationConfig(
+            suppress_tokens=suppress_tokens,
+            begin_suppress_tokens=begin_suppress_tokens,
             alignment_heads=tuple((int(layer), int(head)) for layer, head in heads),
             language=str(language).strip("<|>") if language else None,
             task=str(task) if task else "transcribe",
@@ -216,7 +240,7 @@ def _generation(values: Mapping[str, Any], tokenizer_json: bytes, dims: Dims) ->
         raise CheckpointError("generation_config.json is damaged; fetch it again") from error
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file; None where there is no such file."""
     if not path.is_file():
         return None

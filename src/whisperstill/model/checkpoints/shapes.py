@@ -14,7 +14,7 @@ from whisperstill.model.dims import Dims
 _FUSED_BIAS = re.compile(r"\.(attention\.qkv|cross\.kv)\.bias$")
 
 
-def key_rows(name: str, width: int) -> slice | None:
+def key_bias_rows(name: str, width: int) -> slice | None:
     """Which rows of the fused bias `name` belong to the key; None for every other tensor."""
     match = _FUSED_BIAS.search(name)
     if match is None:
@@ -26,39 +26,39 @@ def expected_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a network of these sizes, in the order of the network."""
     width, shapes = dims.width, dict[str, tuple[int, ...]]()
 
-    def linear(name: str, rows: int, columns: int) -> None:
+    def add_linear(name: str, rows: int, columns: int) -> None:
         shapes[f"{name}.weight"] = (rows, columns)
         shapes[f"{name}.bias"] = (rows,)
 
-    def norm(name: str) -> None:
+    def add_norm(name: str) -> None:
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
 
     for name, channels in (("encoder.conv1", dims.mels), ("encoder.conv2", width)):
         shapes[f"{name}.weight"] = (width, channels, 3)
         shapes[f"{name}.bias"] = (width,)
-    shapes["encoder.positions"] = (dims.positions, width)
-    shapes["decoder.embedding.weight"] = (dims.vocab, width)
-    shapes["decoder.positions"] = (dims.tokens, width)
-    for half, layers in (("encoder", dims.encoder_layers), ("decoder", dims.decoder_layers)):
+    shapes["encoder.positions"] = (dims.max_source_positions, width)
+    shapes["decoder.embedding.weight"] = (dims.vocab_size, width)
+    shapes["decoder.positions"] = (dims.max_target_positions, width)
+    for stack, layers in (("encoder", dims.encoder_layers), ("decoder", dims.decoder_layers)):
         for index in range(layers):
-            layer = f"{half}.layers.{index}"
-            norm(f"{layer}.attention_norm")
-            linear(f"{layer}.attention.qkv", 3 * width, width)
-            linear(f"{layer}.attention.out", width, width)
-            if half == "decoder":
-                norm(f"{layer}.cross_norm")
-                linear(f"{layer}.cross.query", width, width)
-                linear(f"{layer}.cross.kv", 2 * width, width)
-                linear(f"{layer}.cross.out", width, width)
-            norm(f"{layer}.mlp_norm")
-            linear(f"{layer}.mlp.up", 4 * width, width)
-            linear(f"{layer}.mlp.down", width, 4 * width)
-        norm(f"{half}.norm")
+            layer = f"{stack}.layers.{index}"
+            add_norm(f"{layer}.attention_norm")
+            add_linear(f"{layer}.attention.qkv", 3 * width, width)
+            add_linear(f"{layer}.attention.out", width, width)
+            if stack == "decoder":
+                add_norm(f"{layer}.cross_norm")
+                add_linear(f"{layer}.cross.query", width, width)
+                add_linear(f"{layer}.cross.kv", 2 * width, width)
+                add_linear(f"{layer}.cross.out", width, width)
+            add_norm(f"{layer}.mlp_norm")
+            add_linear(f"{layer}.mlp.up", 4 * width, width)
+            add_linear(f"{layer}.mlp.down", width, 4 * width)
+        add_norm(f"{stack}.norm")
     return shapes
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
+class ParameterCounts:
     """Numbers of weights. Whisper shares the token embedding with the output layer: it is counted once."""
 
     encoder: int
@@ -74,10 +74,10 @@ class Parameters:
         return self.encoder + self.decoder + self.embedding
 
 
-def count_parameters(dims: Dims) -> Parameters:
+def count_parameters(dims: Dims) -> ParameterCounts:
     """Weights of a network of these sizes, as published: the key bias, which is always zero, is none."""
     counts = {"encoder": 0, "decoder": 0, "embedding": 0}
     for name, shape in expected_shapes(dims).items():
         part = "embedding" if name == "decoder.embedding.weight" else name.split(".")[0]
-        counts[part] += prod(shape) - (dims.width if key_rows(name, dims.width) else 0)
-    return Parameters(**counts)
+        counts[part] += prod(shape) - (dims.width if key_bias_rows(name, dims.width) else 0)
+    return ParameterCounts(**counts)

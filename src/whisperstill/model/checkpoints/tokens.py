@@ -10,37 +10,37 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from whisperstill.errors import CheckpointError
 from whisperstill.model.dims import Dims
-from whisperstill.model.generation import Generation, default_alignment_heads
-from whisperstill.units import TIMESTAMP_SECONDS, TIMESTAMP_TOKENS
+from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
+from whisperstill.units import TIMESTAMP_STEP_SECONDS, TIMESTAMP_TOKENS
 
 # Symbols that annotate instead of being spoken; openai/whisper suppresses those that are a single token.
-_SYMBOLS = (
+_ANNOTATION_SYMBOLS = (
     *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
     *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"),
     *("♪♪", "♪♪♪"),
 )
-_MUSIC = "♩♪♫♬♭♮♯"  # always written as several bytes: their first token is suppressed even so
+_MUSIC_SYMBOLS = "♩♪♫♬♭♮♯"  # always written as several bytes: their first token is suppressed even so
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
     """Ids of the tokens that steer Whisper."""
 
-    end: int
-    start: int
+    end_of_text: int
+    start_of_transcript: int
     translate: int
     transcribe: int
     start_of_lm: int
-    previous: int
+    start_of_previous: int
     no_speech: int
     no_timestamps: int
     languages: dict[str, int]
     """Language code -> id; an English vocabulary has them too, unused."""
-    names: dict[str, int]
+    id_by_token: dict[str, int]
     """Every special token as written -> id, in order of the ids."""
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """Size of the vocabulary: the timestamps follow `<|notimestamps|>` and are the last."""
         return self.no_timestamps + 1 + TIMESTAMP_TOKENS
 
@@ -51,81 +51,89 @@ class SpecialTokens:
 
 
 @lru_cache(maxsize=4)
-def special_tokens(tokenizer_json: bytes) -> SpecialTokens:
+def read_special_tokens(tokenizer_json: bytes) -> SpecialTokens:
     """Read the special tokens; `CheckpointError` when this is no Whisper tokenizer."""
     try:
         content = json.loads(tokenizer_json)
-        ids = {token: int(number) for token, number in content["model"]["vocab"].items() if token.startswith("<|")}
+        ids = {token: int(token_id) for token, token_id in content["model"]["vocab"].items() if token.startswith("<|")}
         ids |= {token["content"]: int(token["id"]) for token in content["added_tokens"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError("tokenizer.json is damaged or no tokenizer of Whisper; fetch it again") from error
     try:
-        start, translate, no_timestamps = ids["<|startoftranscript|>"], ids["<|translate|>"], ids["<|notimestamps|>"]
+        start_of_transcript, translate, no_timestamps = (
+            ids["<|startoftranscript|>"],
+            ids["<|translate|>"],
+            ids["<|notimestamps|>"],
+        )
         no_speech = ids["<|nospeech|>"] if "<|nospeech|>" in ids else ids["<|nocaptions|>"]
-        names = {name: number for name, number in ids.items() if number <= no_timestamps}
+        id_by_token = {name: token_id for name, token_id in ids.items() if token_id <= no_timestamps}
         return SpecialTokens(
-            end=ids["<|endoftext|>"],
-            start=start,
+            end_of_text=ids["<|endoftext|>"],
+            start_of_transcript=start_of_transcript,
             translate=translate,
             transcribe=ids["<|transcribe|>"],
             start_of_lm=ids["<|startoflm|>"],
-            previous=ids["<|startofprev|>"],
+            start_of_previous=ids["<|startofprev|>"],
             no_speech=no_speech,
             no_timestamps=no_timestamps,
-            languages={name.strip("<|>"): number for name, number in names.items() if start < number < translate},
-            names=dict(sorted(names.items(), key=lambda pair: pair[1])),
+            languages={
+                name.strip("<|>"): token_id
+                for name, token_id in id_by_token.items()
+                if start_of_transcript < token_id < translate
+            },
+            id_by_token=dict(sorted(id_by_token.items(), key=lambda pair: pair[1])),
         )
     except KeyError as error:
         raise CheckpointError(f"tokenizer.json has no {error.args[0]}: expected a tokenizer of Whisper") from error
 
 
-def check_vocabulary(tokenizer_json: bytes, dims: Dims, label: str) -> None:
+def check_vocab_size(tokenizer_json: bytes, dims: Dims, display_name: str) -> None:
     """`CheckpointError` unless the tokenizer has as many tokens as the weights."""
-    size = special_tokens(tokenizer_json).vocabulary
-    if size != dims.vocab:
+    size = read_special_tokens(tokenizer_json).vocab_size
+    if size != dims.vocab_size:
         raise CheckpointError(
-            f"{label}: expected a tokenizer of {dims.vocab} tokens for these weights, got one of {size};"
+            f"{display_name}: expected a tokenizer of {dims.vocab_size} tokens for these weights, got one of {size};"
             " put the tokenizer.json of this very model beside them"
         )
 
 
-def default_generation(tokenizer_json: bytes, dims: Dims) -> Generation:
+def default_generation_config(tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     """What openai/whisper suppresses, derived from the tokenizer, and the default alignment heads."""
-    tokens, tokenizer = special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
+    tokens, tokenizer = read_special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     suppress = {encode(" -")[0], encode(" '")[0]}
-    for text in (variant for symbol in _SYMBOLS for variant in (symbol, " " + symbol)):
+    for text in (variant for symbol in _ANNOTATION_SYMBOLS for variant in (symbol, " " + symbol)):
         ids = encode(text)
         if len(ids) == 1:
             suppress.add(ids[0])
-    suppress |= {encode(variant)[0] for note in _MUSIC for variant in (note, " " + note)}
-    suppress |= {tokens.start, tokens.translate, tokens.transcribe}
-    suppress |= {tokens.start_of_lm, tokens.previous, tokens.no_speech}
-    return Generation(
-        suppress=tuple(sorted(suppress)),
-        begin_suppress=(encode(" ")[0], tokens.end),
+    suppress |= {encode(variant)[0] for symbol in _MUSIC_SYMBOLS for variant in (symbol, " " + symbol)}
+    suppress |= {tokens.start_of_transcript, tokens.translate, tokens.transcribe}
+    suppress |= {tokens.start_of_lm, tokens.start_of_previous, tokens.no_speech}
+    return GenerationConfig(
+        suppress_tokens=tuple(sorted(suppress)),
+        begin_suppress_tokens=(encode(" ")[0], tokens.end_of_text),
         alignment_heads=default_alignment_heads(dims),
     )
 
 
 @lru_cache(maxsize=2)
-def with_timestamps(tokenizer_json: bytes) -> bytes:
+def add_timestamp_tokens(tokenizer_json: bytes) -> bytes:
     """The same tokenizer with `<|0.00|>` ... `<|30.00|>` as ordinary added tokens, as the authors publish it."""
     content: dict[str, Any] = json.loads(tokenizer_json)
-    known = {token["id"] for token in content["added_tokens"]}
-    first = special_tokens(tokenizer_json).no_timestamps + 1
+    known_ids = {token["id"] for token in content["added_tokens"]}
+    first_timestamp = read_special_tokens(tokenizer_json).no_timestamps + 1
     for index in range(TIMESTAMP_TOKENS):
-        if first + index not in known:
-            text = f"<|{index * TIMESTAMP_SECONDS:.2f}|>"
+        if first_timestamp + index not in known_ids:
+            text = f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>"
             flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
-            content["added_tokens"].append({"id": first + index, "content": text, **flags})
+            content["added_tokens"].append({"id": first_timestamp + index, "content": text, **flags})
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def from_vocabulary_files(directory: Path) -> bytes:
+def build_tokenizer_json(directory: Path) -> bytes:
     """`tokenizer.json` built from `vocab.json`, `merges.txt` and, where it stands, `added_tokens.json`."""
     try:
         vocab: dict[str, int] = json.loads((directory / "vocab.json").read_text("utf-8"))
@@ -144,11 +152,11 @@ def from_vocabulary_files(directory: Path) -> bytes:
         special = [text for text in ordered if added[text] <= last_special]
         tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
         tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ordered[len(special) :]])
-        wrong = [text for text in ordered if tokenizer.token_to_id(text) != added[text]]
-        if wrong:
+        mismatched = [text for text in ordered if tokenizer.token_to_id(text) != added[text]]
+        if mismatched:
             raise CheckpointError(
-                f"vocab.json and added_tokens.json do not fit: expected id {added[wrong[0]]} for {wrong[0]},"
-                f" got {tokenizer.token_to_id(wrong[0])}; fetch them again"
+                f"vocab.json and added_tokens.json do not fit: expected id {added[mismatched[0]]} for {mismatched[0]},"
+                f" got {tokenizer.token_to_id(mismatched[0])}; fetch them again"
             )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError("vocab.json and merges.txt are not a tokenizer of Whisper; fetch them again") from error

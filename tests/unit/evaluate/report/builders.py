@@ -1,30 +1,30 @@
-"""Findings for these tests: of a whole suite, with figures as one measures them, and smaller ones."""
+"""Results for these tests: of a whole suite, with figures as one measures them, and smaller ones."""
 
 import math
 import random
 from dataclasses import replace
 from typing import Any
 
-from whisperstill.records.findings import (
+from whisperstill.records.eval_results import (
     Ablation,
     AblationRow,
-    Alignment,
-    Cell,
+    AlignmentOp,
     CurvePoint,
-    DraftShown,
+    DatasetInfo,
+    DatasetResult,
     DraftToken,
+    DraftTrace,
+    ErrorExample,
+    EvalResults,
     Failure,
-    Findings,
-    Hallucination,
-    ModelMeasured,
-    Paired,
-    SetMeasured,
-    Slice,
-    SpeculationMeasured,
-    Speed,
-    Step,
-    Training,
-    Worst,
+    HallucinationMetrics,
+    ModelInfo,
+    PairedDifference,
+    SpeculativeResult,
+    SpeedResult,
+    SubsetResult,
+    TrainingCurve,
+    WordAlignment,
 )
 
 QUALITY = {"base": 1.0, "student": 2.3, "student-4-layers": 1.5, "tiny.en": 1.9, "base, faster-whisper int8": 1.12}
@@ -37,17 +37,17 @@ LATENCY = {
     "base, faster-whisper int8": 440,
 }
 SHORT = {"mini-test": (4.3, True), "test-other": (8.9, False), "ljspeech": (3.8, False), "prompts": (5.3, False)}
-"""Set -> (the teacher's error rate, in distribution)."""
+"""Dataset -> (the teacher's error rate, in distribution)."""
 LONG = {"long-librispeech": (3.9, True), "long-ljspeech": (3.5, False)}
-STRATEGIES = {"chunked": 1.0, "sequential": 1.15, "vad": 1.08, "quiet": 1.04}
+STRATEGIES = {"chunked": 1.0, "sequential": 1.15, "vad": 1.08, "silence": 1.04}
 
 
-def model(name: str, **changes: Any) -> ModelMeasured:
-    """A contender; `student` has two layers of the six of `base`."""
+def model(name: str, **changes: Any) -> ModelInfo:
+    """A model; `student` has two layers of the six of `base`."""
     layers = {"student": 2, "student-4-layers": 4, "tiny.en": 4}.get(name, 6)
     size = 37_800_000 if name == "tiny.en" else 55_800_000 + 4_200_000 * (layers - 2)
     role = "teacher" if name == "base" else "student" if name.startswith("student") else ""
-    made = ModelMeasured(
+    made = ModelInfo(
         name=name,
         source="base" if name == "base" else f"runs/{name}",
         engine="faster-whisper" if "faster" in name else "whisperstill",
@@ -65,9 +65,9 @@ def model(name: str, **changes: Any) -> ModelMeasured:
     return replace(made, **changes)
 
 
-def corpus(name: str, **changes: Any) -> SetMeasured:
-    """A set of English speech."""
-    made = SetMeasured(
+def corpus(name: str, **changes: Any) -> DatasetInfo:
+    """A dataset of English speech."""
+    made = DatasetInfo(
         name=name,
         manifest=f"speech/{name}/manifest.jsonl",
         sha256="ab12" * 16,
@@ -75,38 +75,38 @@ def corpus(name: str, **changes: Any) -> SetMeasured:
         hours=0.35,
         words=3453,
         language="en",
-        normaliser="english",
+        normalizer="english",
         unit="word",
         in_distribution=False,
-        long=False,
+        long_form=False,
     )
     return replace(made, **changes)
 
 
-def hallucination(wer: float = 5.0, **changes: Any) -> Hallucination:
+def hallucination(wer: float = 5.0, **changes: Any) -> HallucinationMetrics:
     """More of everything with more errors."""
-    made = Hallucination(
+    made = HallucinationMetrics(
         five_grams=3200,
         repeated_five_grams=round(3 + wer),
         repeated_in_reference=4,
         repeated_beyond_reference=round(wer),
         insertion_rate=wer / 6,
-        length_ratio_95=1.02 + wer / 400,
-        length_ratio_99=1.08 + wer / 150,
-        runaways=int(wer / 9),
+        length_ratio_p95=1.02 + wer / 400,
+        length_ratio_p99=1.08 + wer / 150,
+        repetition_loops=int(wer / 9),
         longest_deletion=round(2 + wer / 3),
     )
     return replace(made, **changes)
 
 
-def cell(wer: float = 8.8, **changes: Any) -> Cell:
-    """A model on a set: its rate, and counts that fit it."""
+def cell(wer: float = 8.8, **changes: Any) -> DatasetResult:
+    """A model on a dataset: its rate, and counts that fit it."""
     words = changes.get("words", 3453)
     errors = round(wer * words / 100)
-    made = Cell(
+    made = DatasetResult(
         measurement="short_form",
         model="student",
-        set="mini-test",
+        dataset="mini-test",
         decoding="short",
         wer=wer,
         wer_low=wer * 0.83,
@@ -127,17 +127,19 @@ def cell(wer: float = 8.8, **changes: Any) -> Cell:
     return replace(made, **changes)
 
 
-def _paired(wer: float, teacher: float) -> Paired:
+def _paired(wer: float, teacher: float) -> PairedDifference:
     change = wer - teacher
-    return Paired(change, change - 0.9, change + 1.0, 0.001 if abs(change) > 1 else 0.34)
+    return PairedDifference(change, change - 0.9, change + 1.0, 0.001 if abs(change) > 1 else 0.34)
 
 
-def _slices(wer: float, names: list[str], rng: random.Random) -> tuple[Slice, ...]:
+def _slices(wer: float, names: list[str], rng: random.Random) -> tuple[SubsetResult, ...]:
     rates = [wer * rng.uniform(0.4, 1.9) for _ in names]
-    return tuple(Slice(name, 12, 430, rate, rate * 0.7, rate * 1.4) for name, rate in zip(names, rates, strict=True))
+    return tuple(
+        SubsetResult(name, 12, 430, rate, rate * 0.7, rate * 1.4) for name, rate in zip(names, rates, strict=True)
+    )
 
 
-def _cells(models: list[str]) -> list[Cell]:
+def _cells(models: list[str]) -> list[DatasetResult]:
     rng = random.Random(0)
     speakers = ["1272", "1462", "1673", "174", "1919", "1988", "1993", "2035"]
     durations = ["0–5 s", "5–10 s", "10–20 s", "20–30 s"]
@@ -147,11 +149,11 @@ def _cells(models: list[str]) -> list[Cell]:
         seconds = 0.14 * LATENCY[name]
         for where, (teacher, _) in SHORT.items():
             wer = teacher * QUALITY[name] * rng.uniform(0.92, 1.08) if against else teacher
-            made = cell(wer, model=name, set=where, seconds=seconds)
+            made = cell(wer, model=name, dataset=where, seconds=seconds)
             made = replace(
                 made,
-                against_teacher=_paired(wer, teacher) if against else None,
-                agreement=100 - 3 * wer if against else None,
+                difference_to_teacher=_paired(wer, teacher) if against else None,
+                agreement_with_teacher=100 - 3 * wer if against else None,
                 by_speaker=_slices(wer, speakers, rng),
                 by_duration=_slices(wer, durations, rng),
             )
@@ -161,14 +163,14 @@ def _cells(models: list[str]) -> list[Cell]:
                 worse = 1.35 if strategy == "sequential" and name == "student" else 1.0
                 wer = teacher * QUALITY[name] * factor * worse
                 paired = _paired(wer, teacher * factor) if against else None
-                much = {"measurement": "long_form", "decoding": strategy, "set": where, "words": 7092, "hours": 0.8}
+                much = {"measurement": "long_form", "decoding": strategy, "dataset": where, "words": 7092, "hours": 0.8}
                 spent = seconds * {"sequential": 8, "chunked": 1.6}.get(strategy, 1.0)
-                cells.append(cell(wer, model=name, seconds=spent, utterances=6, against_teacher=paired, **much))
+                cells.append(cell(wer, model=name, seconds=spent, utterances=6, difference_to_teacher=paired, **much))
             for length in (30.0, 25.0, 20.0, 15.0, 10.0):
                 best = 30 if name == "base" else 15
                 wer = teacher * QUALITY[name] * (1 + abs(length - best) / 25)
                 much = {"measurement": "chunk_length", "decoding": "chunked", "chunk_length": length}
-                cells.append(cell(wer, model=name, set=where, words=7092, hours=0.8, utterances=6, **much))
+                cells.append(cell(wer, model=name, dataset=where, words=7092, hours=0.8, utterances=6, **much))
         for kind, hard in (("white", 1.0), ("babble", 1.4)):
             for decibel in range(40, -15, -5):
                 spoiled = 96 / (1 + math.exp((decibel - 3 * hard) / 4.5))
@@ -177,43 +179,43 @@ def _cells(models: list[str]) -> list[Cell]:
         for condition, factor in (("telephone", 1.6), ("mp3@16", 1.2), ("reverb@0.9", 2.7)):
             cells.append(cell(4.3 * QUALITY[name] * factor, measurement="noise", model=name, condition=condition))
         for where, words in (("silence", 0), ("music", 14)):
-            for way, heard in (("short", round(words * QUALITY[name])), ("quiet", 0)):
+            for way, heard in (("short", round(words * QUALITY[name])), ("silence", 0)):
                 silent = hallucination(
-                    0.0, words_on_non_speech=heard, clips_with_words=min(heard, 9), clips_non_speech=20
+                    0.0, words_on_non_speech=heard, non_speech_clips_with_words=min(heard, 9), non_speech_clips=20
                 )
                 much = {"measurement": "non_speech", "decoding": way, "words": 0, "utterances": 20, "hours": 0.17}
-                cells.append(cell(0.0, model=name, set=where, hallucination=silent, **much))
+                cells.append(cell(0.0, model=name, dataset=where, hallucination=silent, **much))
     return cells
 
 
-def _steps(reference: str, heard: str) -> tuple[Step, ...]:
+def _steps(reference: str, heard: str) -> tuple[AlignmentOp, ...]:
     """An alignment written down: `a|b` substituted, `a|` left out, `|b` made up; the two texts are joined by it."""
     steps = []
     for word in f"{reference} {heard}".split():
         said, bar, got = word.partition("|")
-        steps.append(Step("=" if not bar else "d" if not got else "i" if not said else "s", said, got or said))
-    return tuple(replace(step, heard="") if step.kind == "d" else step for step in steps)
+        steps.append(AlignmentOp("=" if not bar else "d" if not got else "i" if not said else "s", said, got or said))
+    return tuple(replace(step, hypothesis="") if step.kind == "d" else step for step in steps)
 
 
-def worst(audio: str = "missing.flac", **changes: Any) -> Worst:
+def worst(audio: str = "missing.flac", **changes: Any) -> ErrorExample:
     """An utterance, once heard well and once badly."""
-    made = Worst(
-        set="test-other",
+    made = ErrorExample(
+        dataset="test-other",
         id="367-130732-0012",
-        why="errors",
+        reason="errors",
         condition="",
         audio=audio,
         start=0.0,
         duration=2.0,
         reference="the lobster has been well bred from the beginning and knows it",
         alignments=(
-            Alignment(
+            WordAlignment(
                 "base",
                 "The lobster has been well-bread from the beginning, and knows it.",
                 1,
                 _steps("the lobster has been well bred|bread", "from the beginning and knows it"),
             ),
-            Alignment(
+            WordAlignment(
                 "student",
                 "A lobster has been well breaded from the very beginning. Knows it.",
                 4,
@@ -224,21 +226,21 @@ def worst(audio: str = "missing.flac", **changes: Any) -> Worst:
     return replace(made, **changes)
 
 
-def _loop(audio: str) -> Worst:
+def _loop(audio: str) -> ErrorExample:
     said = _steps("", " ".join(["|thank |you"] * 60))
     return worst(
         audio,
-        set="music",
+        dataset="music",
         id="organ-03",
-        why="words where nobody speaks",
+        reason="words on non-speech",
         condition="white@10",
         reference="",
-        alignments=(Alignment("base", "", 0, ()), Alignment("student", "Thank you. " * 60, 120, said)),
+        alignments=(WordAlignment("base", "", 0, ()), WordAlignment("student", "Thank you. " * 60, 120, said)),
     )
 
 
-def _drafts() -> tuple[DraftShown, ...]:
-    kinds = {"+": "accepted", "!": "corrected", ".": "own"}
+def _drafts() -> tuple[DraftTrace, ...]:
+    kinds = {"+": "accepted", "!": "corrected", ".": "bonus"}
     written = (
         "+ The|+ lob|+ster|. has|+ been|! well/ all|. bred|+ from|+ the|+ beginning|.,|+ and|! knows/ know|+ it|.."
     )
@@ -246,7 +248,7 @@ def _drafts() -> tuple[DraftShown, ...]:
     for one in written.split("|"):
         text, _, proposed = one[1:].partition("/")
         tokens.append(DraftToken(text, kinds[one[0]], proposed))
-    return (DraftShown("test-other", "367-130732-0012", 5, tuple(tokens)),)
+    return (DraftTrace("test-other", "367-130732-0012", 5, tuple(tokens)),)
 
 
 def _ablations() -> tuple[Ablation, ...]:
@@ -274,7 +276,10 @@ def _ablations() -> tuple[Ablation, ...]:
             "filter.max_wer",
             rows(
                 dict(zip(dropped, (15.3, 14.9, 14.6, 14.1, 13.9, 13.7, 13.9, 14.8), strict=True)),
-                {value: {"dropped": share, "hours": 4.77 * (1 - share / 100)} for value, share in dropped.items()},
+                {
+                    value: {"percent_dropped": share, "hours": 4.77 * (1 - share / 100)}
+                    for value, share in dropped.items()
+                },
             ),
         ),
         Ablation("hours", "label.manifest", rows({"0.5": 31.0, "1": 22.4, "2": 17.5, "4": 14.0, "8": 12.1})),
@@ -291,15 +296,15 @@ def _ablations() -> tuple[Ablation, ...]:
     )
 
 
-def full(audio: str = "missing.flac", models: tuple[str, ...] = tuple(QUALITY)) -> Findings:
+def full(audio: str = "missing.flac", models: tuple[str, ...] = tuple(QUALITY)) -> EvalResults:
     """What a whole suite finds."""
     names = list(models)
     sets = [corpus(name, in_distribution=near) for name, (_, near) in SHORT.items()]
-    sets += [corpus(name, in_distribution=near, long=True, words=7092) for name, (_, near) in LONG.items()]
+    sets += [corpus(name, in_distribution=near, long_form=True, words=7092) for name, (_, near) in LONG.items()]
     sets += [corpus(name, non_speech=True, words=0, hours=0.17, language="") for name in ("silence", "music")]
     students = [name for name in names if name.startswith("student")]
     rng = random.Random(1)
-    return Findings(
+    return EvalResults(
         name="Four hours of read English",
         provenance={
             "versions": {"whisperstill": "0.4.0", "torch": "2.13.0", "python": "3.11.7"},
@@ -312,33 +317,33 @@ def full(audio: str = "missing.flac", models: tuple[str, ...] = tuple(QUALITY)) 
             "ended": "2026-03-01T10:12:40+00:00",
         },
         models=tuple(model(name) for name in names),
-        sets=tuple(sets),
-        cells=tuple(_cells(names)),
+        datasets=tuple(sets),
+        results=tuple(_cells(names)),
         speeds=tuple(
-            Speed(
+            SpeedResult(
                 model=name,
                 batch_size=size,
                 encoder_ms_per_window=244.0,
                 decoder_ms_per_token=LATENCY[name] / 60 / size**0.5,
                 latency_ms=LATENCY[name] * size**0.7,
                 real_time_factor=LATENCY[name] / 30_000 / size**0.3,
-                tokens=96,
+                num_tokens=96,
                 weights_mib=140.0,
-                peak_mib=510.0 + 60 * size,
+                peak_memory_mib=510.0 + 60 * size,
             )
             for name in names
             for size in (1, 4, 16)
         ),
-        speculations=tuple(
-            SpeculationMeasured("base", name, size, 100.0, 100 / gain, 41.0, 97, 97, 71.4, 3.6)
+        speculative=tuple(
+            SpeculativeResult("base", name, size, 100.0, 100 / gain, 41.0, 97, 97, 71.4, 3.6)
             for name in students
             for size, gain in ((1, 1.52), (4, 1.21), (16, 0.96))
         ),
-        drafts=_drafts() if students else (),
-        worst=(worst(audio), _loop(audio)),
+        draft_traces=_drafts() if students else (),
+        error_examples=(worst(audio), _loop(audio)),
         ablations=_ablations(),
-        trainings=tuple(
-            Training(
+        training_curves=tuple(
+            TrainingCurve(
                 name,
                 tuple(
                     CurvePoint(
@@ -359,33 +364,33 @@ def full(audio: str = "missing.flac", models: tuple[str, ...] = tuple(QUALITY)) 
     )
 
 
-def many(sets: int = 20) -> Findings:
-    """Five models on many sets with long names."""
+def many(sets: int = 20) -> EvalResults:
+    """Five models on many datasets with long names."""
     names = [f"corpus-of-read-speech-number-{number:02d}" for number in range(sets)]
     rng = random.Random(2)
     cells = [
         cell(
             rng.uniform(2, 20) * QUALITY[name],
             model=name,
-            set=where,
-            against_teacher=None if name == "base" else Paired(1.0, 0.2, 1.9, 0.01),
+            dataset=where,
+            difference_to_teacher=None if name == "base" else PairedDifference(1.0, 0.2, 1.9, 0.01),
         )
         for where in names
         for name in QUALITY
     ]
     return replace(
         full(),
-        sets=tuple(corpus(name, in_distribution=not number) for number, name in enumerate(names)),
-        cells=tuple(cells),
+        datasets=tuple(corpus(name, in_distribution=not number) for number, name in enumerate(names)),
+        results=tuple(cells),
     )
 
 
-def alone(name: str = "student") -> Findings:
-    """One model, no teacher, one set."""
-    return Findings(
+def alone(name: str = "student") -> EvalResults:
+    """One model, no teacher, one dataset."""
+    return EvalResults(
         name="One model",
         provenance={},
         models=(model(name, role=""),),
-        sets=(corpus("mini-test"),),
-        cells=(cell(8.8, wer_low=7.3, wer_high=10.3, model=name),),
+        datasets=(corpus("mini-test"),),
+        results=(cell(8.8, wer_low=7.3, wer_high=10.3, model=name),),
     )

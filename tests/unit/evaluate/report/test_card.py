@@ -20,7 +20,7 @@ def front_matter(card: str) -> dict[str, object]:
 
 
 def test_the_front_matter_is_what_the_hub_wants() -> None:
-    found = front_matter(render_card(builders.full(), "student", licence="mit"))
+    found = front_matter(render_card(builders.full(), "student", license_id="mit"))
     assert found["language"] == "en"
     assert found["license"] == "mit"
     assert found["pipeline_tag"] == "automatic-speech-recognition"
@@ -35,8 +35,8 @@ def test_results_are_read_back() -> None:
     text = render_card(findings, "student")
     name, results = model_index_to_eval_results(front_matter(text)["model-index"])
     assert name == "student"
-    own = (one for one in findings.cells if one.model == "student" and one.measurement in ("short_form", "long_form"))
-    cells = {(one.set, one.decoding): one.wer for one in own}
+    own = (one for one in findings.results if one.model == "student" and one.measurement in ("short_form", "long_form"))
+    cells = {(one.dataset, one.decoding): one.wer for one in own}
     read = {one.dataset_name: one.metric_value for one in results}
     for where in builders.SHORT:
         assert read[where] == round(cells[where, "short"], 2)
@@ -62,8 +62,8 @@ def test_only_the_model_and_its_teacher_stand_in_it() -> None:
 
 def test_a_language_without_spaces_is_counted_in_characters() -> None:
     findings = builders.alone()
-    sets = tuple(replace(one, unit="character", language="ja") for one in findings.sets)
-    found = front_matter(render_card(replace(findings, sets=sets), "student"))
+    sets = tuple(replace(one, unit="character", language="ja") for one in findings.datasets)
+    found = front_matter(render_card(replace(findings, datasets=sets), "student"))
     assert found["metrics"] == ["cer"]
     assert found["language"] == "ja"
     assert "base_model" not in found
@@ -72,8 +72,8 @@ def test_a_language_without_spaces_is_counted_in_characters() -> None:
 def test_a_teacher_of_ones_own_is_no_address_on_the_hub() -> None:
     findings = builders.full(models=("base", "student"))
     models = (replace(findings.models[0], name="t", source="/data/teacher"), *findings.models[1:])
-    cells = tuple(one for one in findings.cells if one.model == "student")
-    found = front_matter(render_card(replace(findings, models=models, cells=cells, speculations=()), "student"))
+    cells = tuple(one for one in findings.results if one.model == "student")
+    found = front_matter(render_card(replace(findings, models=models, results=cells, speculative=()), "student"))
     assert "base_model" not in found
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from whisperstill.evaluate.report import render_markdown
-from whisperstill.evaluate.report.blocks import Table, columns, row
-from whisperstill.evaluate.report.markdown import escaped, table_markdown
-from whisperstill.evaluate.report.sections import sections
-from whisperstill.evaluate.report.view import View
-from whisperstill.records.findings import Findings
+from whisperstill.evaluate.report.blocks import Table, make_columns, make_row
+from whisperstill.evaluate.report.markdown import escape_markdown, render_table
+from whisperstill.evaluate.report.sections import build_sections
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import EvalResults
 
 from unit.evaluate.report import builders
 
@@ -30,13 +30,13 @@ def tables(text: str) -> list[list[list[str]]]:
 
 @pytest.mark.parametrize(
     "findings",
-    [builders.full(), builders.many(), builders.alone(), builders.full(models=("base",)), Findings("nothing", {})],
+    [builders.full(), builders.many(), builders.alone(), builders.full(models=("base",)), EvalResults("nothing", {})],
     ids=["full", "many", "alone", "teacher", "nothing"],
 )
-def test_tables_are_well_formed(findings: Findings) -> None:
+def test_tables_are_well_formed(findings: EvalResults) -> None:
     text = render_markdown(findings)
     found = tables(text)
-    assert len(found) == sum(len(section.tables) for section in sections(View(findings)))
+    assert len(found) == sum(len(section.tables) for section in build_sections(ResultsView(findings)))
     for rows in found:
         assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
         assert len({len(cells) for cells in rows}) == 1
@@ -52,7 +52,7 @@ def test_it_holds_the_figures_of_the_page() -> None:
 
 def test_every_section_has_its_heading() -> None:
     text = render_markdown(builders.full())
-    for section in sections(View(builders.full())):
+    for section in build_sections(ResultsView(builders.full())):
         assert f"## {section.title}\n" in text
 
 
@@ -74,12 +74,14 @@ def test_what_was_heard_is_aligned() -> None:
     ],
 )
 def test_texts_are_taken_literally(text: str, written: str) -> None:
-    assert escaped(text) == written
+    assert escape_markdown(text) == written
 
 
 def test_groups_totals_and_folded_tables() -> None:
-    rows = (row("Group", kind="group"), row("a", "1"), row("all", "2", kind="total"))
-    written = table_markdown(Table("id", "Title", columns("Name", figures=("N",)), rows, "Said.", folded=True))
+    rows = (make_row("Group", kind="group"), make_row("a", "1"), make_row("all", "2", kind="total"))
+    written = render_table(
+        Table("id", "Title", make_columns("Name", numeric_titles=("N",)), rows, "Said.", collapsed=True)
+    )
     assert written == (
         "<details>\n<summary>Title</summary>\n\n| Name | N |\n| --- | ---: |\n| **Group** |  |\n| a | 1 |\n"
         "| **all** | 2 |\n\nSaid.\n\n</details>"
@@ -90,6 +92,6 @@ def test_names_that_end_alike_are_told_apart() -> None:
     findings = builders.full(models=("base", "student"))
     names = {"base": "openai/base", "student": "mine/base"}
     models = tuple(replace(one, name=names[one.name]) for one in findings.models)
-    cells = tuple(replace(one, model=names[one.model]) for one in findings.cells)
-    text = render_markdown(replace(findings, models=models, cells=cells, speeds=(), speculations=()))
+    cells = tuple(replace(one, model=names[one.model]) for one in findings.results)
+    text = render_markdown(replace(findings, models=models, results=cells, speeds=(), speculative=()))
     assert "| openai/base | mine/base |" in text

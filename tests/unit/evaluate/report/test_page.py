@@ -8,15 +8,23 @@ import pytest
 
 from whisperstill.errors import MissingExtraError
 from whisperstill.evaluate.report import render_page
-from whisperstill.records.findings import Alignment, Failure, Findings, Paired, Step
+from whisperstill.records.eval_results import AlignmentOp, EvalResults, Failure, PairedDifference, WordAlignment
 
 from unit.evaluate.report import builders
 from unit.evaluate.report.page_reader import Node, read
 
 FULL = (
-    *("verdict", "headline", "short-form", "long-form", "chunk-length", "hallucination", "robustness", "noise"),
+    *("summary", "headline", "short-form", "long-form", "chunk-length", "hallucination", "robustness", "noise"),
     *("channels", "speed", "speculation", "ablation-0-max-wer", "ablation-1-hours", "ablation-2-decoder-layers"),
-    *("ablation-3-objective", "ablation-4-label-smoothing", "worst", "slices", "training", "failures", "provenance"),
+    *(
+        "ablation-3-objective",
+        "ablation-4-label-smoothing",
+        "error-examples",
+        "subsets",
+        "training",
+        "failures",
+        "provenance",
+    ),
 )
 PAIR = builders.full(models=("base", "student"))
 EVIL = '<script>alert("x") & $x^2$'
@@ -89,14 +97,14 @@ def test_headings_tables_and_scrolling_parts_are_labelled(page: Node) -> None:
 
 def test_figures_stand_as_they_were_given() -> None:
     found = read(render_page(builders.alone(), audio=False))
-    (table,) = (node for node in found.all("div") if node.attributes.get("id") == "short-form-sets")
+    (table,) = (node for node in found.all("div") if node.attributes.get("id") == "short-form-datasets")
     assert "8.8 (7.3–10.3)" in table.text
     assert "3\u202f453" in table.text or "3 453" in table.text
 
 
 def test_what_was_not_measured_is_left_out() -> None:
     found = read(render_page(builders.alone(), audio=False))
-    assert sections(found) == ["verdict", "headline", "short-form", "hallucination", "provenance"]
+    assert sections(found) == ["summary", "headline", "short-form", "hallucination", "provenance"]
     assert "No teacher was measured" in found.text
     assert "Relative speed" not in found.text
 
@@ -104,18 +112,18 @@ def test_what_was_not_measured_is_left_out() -> None:
 @pytest.mark.parametrize(
     "findings",
     [
-        Findings("nothing", {}),
-        Findings("ablations", {}, ablations=builders.full().ablations),
+        EvalResults("nothing", {}),
+        EvalResults("ablations", {}, ablations=builders.full().ablations),
         builders.full(models=("base",)),
         replace(PAIR, models=()),
-        replace(PAIR, sets=()),
+        replace(PAIR, datasets=()),
         replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)),
         builders.many(),
-        replace(builders.alone(), cells=(replace(builders.cell(), wer=float("inf"), wer_high=float("inf")),)),
+        replace(builders.alone(), results=(replace(builders.cell(), wer=float("inf"), wer_high=float("inf")),)),
     ],
-    ids=["nothing", "ablations", "teacher", "no models", "no sets", "no roles", "many", "infinite"],
+    ids=["nothing", "ablations", "teacher", "no models", "no datasets", "no roles", "many", "infinite"],
 )
-def test_parts_of_findings_make_a_whole_page(findings: Findings) -> None:
+def test_parts_of_findings_make_a_whole_page(findings: EvalResults) -> None:
     found = read(render_page(findings, audio=False))
     identifiers = [node.attributes["id"] for node in found.all("*") if "id" in node.attributes]
     assert len(identifiers) == len(set(identifiers))
@@ -126,18 +134,18 @@ def test_texts_are_shown_as_they_are() -> None:
     evil = builders.worst(
         id=EVIL,
         reference=EVIL,
-        alignments=(Alignment("student", EVIL, 1, (Step("s", "good", EVIL), Step("i", "", EVIL))),),
+        alignments=(WordAlignment("student", EVIL, 1, (AlignmentOp("s", "good", EVIL), AlignmentOp("i", "", EVIL))),),
     )
     findings = replace(
         PAIR,
         name=EVIL,
         provenance={EVIL: EVIL},
-        worst=(evil,),
+        error_examples=(evil,),
         failures=(Failure(EVIL, EVIL),),
     )
     models = tuple(replace(one, name=EVIL) if one.name == "student" else one for one in findings.models)
-    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in findings.cells)
-    text = render_page(replace(findings, models=models, cells=cells), audio=False)
+    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in findings.results)
+    text = render_page(replace(findings, models=models, results=cells), audio=False)
     assert "<script" not in text
     found = read(text)
     assert next(found.all("h1")).text == EVIL
@@ -154,23 +162,24 @@ def test_a_page_is_small() -> None:
 
 
 def test_a_verdict_that_is_bad_is_said(page: Node) -> None:
-    (said,) = (node for node in page.all("section") if node.attributes["id"] == "verdict")
+    (said,) = (node for node in page.all("section") if node.attributes["id"] == "summary")
     assert "hears far worse" in said.text
     assert "worse" in [node.text for node in said.all("span")]
 
 
 def test_no_difference_is_called_none() -> None:
     cells = tuple(
-        replace(one, against_teacher=Paired(0.1, -0.8, 1.1, 0.8)) if one.against_teacher else one for one in PAIR.cells
+        replace(one, difference_to_teacher=PairedDifference(0.1, -0.8, 1.1, 0.8)) if one.difference_to_teacher else one
+        for one in PAIR.results
     )
-    text = read(render_page(replace(PAIR, cells=cells), audio=False)).text
+    text = read(render_page(replace(PAIR, results=cells), audio=False)).text
     assert "hears as well as these data can tell" in text
     assert "no clear difference" in text
 
 
 def test_a_draft_that_is_not_exact_is_said() -> None:
-    other = tuple(replace(one, identical=one.utterances - 1) for one in PAIR.speculations)
-    assert "Not exact: 3 of 291" in read(render_page(replace(PAIR, speculations=other), audio=False)).text
+    other = tuple(replace(one, identical=one.utterances - 1) for one in PAIR.speculative)
+    assert "Not exact: 3 of 291" in read(render_page(replace(PAIR, speculative=other), audio=False)).text
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from whisperstill.evaluate.report.blocks import Chart, Point, Series
-from whisperstill.evaluate.report.plots import draw
+from whisperstill.evaluate.report.plots import render_svg
 
 
 def chart(kind: str = "lines", **changes: object) -> Chart:
@@ -24,7 +24,7 @@ def chart(kind: str = "lines", **changes: object) -> Chart:
 
 @pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
 def test_a_chart_is_an_element_in_the_pages_own_colours(kind: str) -> None:
-    svg = draw(chart(kind))
+    svg = render_svg(chart(kind))
     assert svg.startswith('<svg class="chart" viewBox="0 0 460 ') and svg.endswith("</svg>")
     assert set(re.findall(r"var\(--[a-z0-9-]+\)", svg)) >= {"var(--ink)", "var(--series-0)", "var(--series-1)"}
     assert not re.findall(r"#[0-9a-f]{6}", svg), "a colour that is not the page's"
@@ -34,11 +34,11 @@ def test_a_chart_is_an_element_in_the_pages_own_colours(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
 def test_it_is_the_same_every_time(kind: str) -> None:
-    assert draw(chart(kind)) == draw(chart(kind))
+    assert render_svg(chart(kind)) == render_svg(chart(kind))
 
 
 def test_two_charts_share_no_identifier() -> None:
-    ids = [set(re.findall(r'id="([^"]+)"', draw(chart(id=name)))) for name in ("one", "two")]
+    ids = [set(re.findall(r'id="([^"]+)"', render_svg(chart(id=name)))) for name in ("one", "two")]
     assert ids[0] and not ids[0] & ids[1]
 
 
@@ -51,7 +51,7 @@ def test_it_says_what_it_shows() -> None:
 def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
     points = tuple(Point(x, y) for x, y in ((40, 4), (10, 30), (-10, 95)))
     many = tuple(Series(f"a model with a rather long name, number {n}", points, n) for n in range(10))
-    svg = draw(chart(series=many, log_y=True, descending=True, mark=50.0, mark_label="half"))
+    svg = render_svg(chart(series=many, log_y=True, x_descending=True, reference_line=50.0, reference_label="half"))
     assert "half" in svg and ">50<" in svg and "…" in svg
     places = {name: float(x) for x, name in re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]+)<', svg)}
     assert places["40"] < places["0"] < places["−10"], "from clean to noisy"
@@ -60,4 +60,4 @@ def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
 def test_a_name_may_begin_with_an_underscore() -> None:
     """Of which matplotlib thinks that it is not for legends."""
     points = (Point(1, 2, 1.5, 2.5),)
-    assert "_mine" in draw(chart(series=(Series("_mine", points, 0), Series("_theirs", points, 1))))
+    assert "_mine" in render_svg(chart(series=(Series("_mine", points, 0), Series("_theirs", points, 1))))

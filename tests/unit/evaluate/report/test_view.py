@@ -5,35 +5,51 @@ from dataclasses import replace
 
 import pytest
 
-from whisperstill.evaluate.report.numbers import chance, count, difference, figure, millions, rate, signed, times
-from whisperstill.evaluate.report.view import View, condition_words, mean, mean_paired, mean_value, noise_of
-from whisperstill.records.findings import Paired
+from whisperstill.evaluate.report.numbers import (
+    format_count,
+    format_difference,
+    format_millions,
+    format_number,
+    format_p_value,
+    format_rate,
+    format_ratio,
+    format_signed,
+)
+from whisperstill.evaluate.report.view import (
+    ResultsView,
+    describe_condition,
+    format_mean_wer,
+    mean_paired_difference,
+    mean_wer,
+    parse_noise_condition,
+)
+from whisperstill.records.eval_results import PairedDifference
 
 from unit.evaluate.report import builders
 
 
 def test_the_teacher_comes_first_and_a_student_is_the_subject() -> None:
     findings = builders.full()
-    view = View(replace(findings, models=findings.models[::-1]))
+    view = ResultsView(replace(findings, models=findings.models[::-1]))
     assert [one.name for one in view.models][:3] == ["base", "student-4-layers", "student"]
-    assert view.main is not None and view.main.name == "student-4-layers"
-    assert [one.name for one in view.short_sets] == ["mini-test", "test-other", "ljspeech", "prompts"]
+    assert view.main_model is not None and view.main_model.name == "student-4-layers"
+    assert [one.name for one in view.short_form_datasets] == ["mini-test", "test-other", "ljspeech", "prompts"]
 
 
 def test_a_mean_counts_every_set_the_same() -> None:
     cells = [builders.cell(4.0, wer_low=3.0, wer_high=6.0), builders.cell(8.0, wer_low=7.0, wer_high=10.0, words=90)]
-    found = mean(cells)
+    found = mean_wer(cells)
     assert found is not None
-    assert (found.value, found.sets) == (6.0, 2)
+    assert (found.value, found.num_datasets) == (6.0, 2)
     assert math.isclose(found.low, 6.0 - math.sqrt(2) / 2)
     assert math.isclose(found.high, 6.0 + math.sqrt(8) / 2)
-    assert mean([]) is None
-    assert str(mean_value(cells, 3)) == "6.0 (5.3–7.4) 2 of 3 sets"
+    assert mean_wer([]) is None
+    assert str(format_mean_wer(cells, 3)) == "6.0 (5.3–7.4) 2 of 3 datasets"
 
 
 def test_a_mean_difference_is_of_what_was_paired() -> None:
-    cells = [builders.cell(against_teacher=Paired(1.0, 0.0, 2.0, 0.1)), builders.cell()]
-    found = mean_paired(cells)
+    cells = [builders.cell(difference_to_teacher=PairedDifference(1.0, 0.0, 2.0, 0.1)), builders.cell()]
+    found = mean_paired_difference(cells)
     assert found is not None
     assert (found.value, found.low, found.high) == (1.0, 0.0, 2.0)
 
@@ -52,26 +68,35 @@ def test_a_mean_difference_is_of_what_was_paired() -> None:
     ],
 )
 def test_conditions(condition: str, noise: tuple[str, float] | None, words: str) -> None:
-    assert noise_of(builders.cell(condition=condition)) == noise
-    assert condition_words(condition) == words
+    assert parse_noise_condition(builders.cell(condition=condition)) == noise
+    assert describe_condition(condition) == words
 
 
 def test_the_best_strategy_is_one_of_those_with_most_sets() -> None:
     findings = builders.full(models=("base", "student"))
-    lucky = replace(findings.cells[0], measurement="long_form", decoding="vad", set="long-ljspeech", wer=0.1)
-    kept = tuple(one for one in findings.cells if one.decoding != "vad")
-    view = View(replace(findings, cells=(*kept, replace(lucky, model="student"))))
+    lucky = replace(findings.results[0], measurement="long_form", decoding="vad", dataset="long-ljspeech", wer=0.1)
+    kept = tuple(one for one in findings.results if one.decoding != "vad")
+    view = ResultsView(replace(findings, results=(*kept, replace(lucky, model="student"))))
     best = view.best_strategy("student")
     assert best is not None
     assert best[0] == "chunked"
-    assert [cell.set for cell in best[1]] == ["long-librispeech", "long-ljspeech"]
+    assert [cell.dataset for cell in best[1]] == ["long-librispeech", "long-ljspeech"]
 
 
 def test_numbers() -> None:
-    assert (figure(None), figure(math.nan), figure(-0.04), figure(1234.5)) == ("–", "–", "0.0", "1\u202f234.5")
-    assert (signed(4.46), signed(-0.3), signed(0.0)) == ("+4.5", "−0.3", "0.0")
-    assert str(rate(8.8, 7.3, 10.3)) == "8.8 (7.3–10.3)"
-    assert str(difference(4.5, 3.4, 5.7)) == "+4.5 (+3.4 to +5.7)"
-    assert (times(1.62), times(57.5), times(None)) == ("1.6×", "58×", "–")
-    assert (millions(55_800_000), millions(1_543_000_000), millions(0)) == ("55.8", "1\u202f543", "–")
-    assert (chance(0.0001), chance(0.034), count(3453)) == ("< 0.002", "0.034", "3\u202f453")
+    assert (format_number(None), format_number(math.nan), format_number(-0.04), format_number(1234.5)) == (
+        "–",
+        "–",
+        "0.0",
+        "1\u202f234.5",
+    )
+    assert (format_signed(4.46), format_signed(-0.3), format_signed(0.0)) == ("+4.5", "−0.3", "0.0")
+    assert str(format_rate(8.8, 7.3, 10.3)) == "8.8 (7.3–10.3)"
+    assert str(format_difference(4.5, 3.4, 5.7)) == "+4.5 (+3.4 to +5.7)"
+    assert (format_ratio(1.62), format_ratio(57.5), format_ratio(None)) == ("1.6×", "58×", "–")
+    assert (format_millions(55_800_000), format_millions(1_543_000_000), format_millions(0)) == (
+        "55.8",
+        "1\u202f543",
+        "–",
+    )
+    assert (format_p_value(0.0001), format_p_value(0.034), format_count(3453)) == ("< 0.002", "0.034", "3\u202f453")

@@ -1,0 +1,267 @@
+"""Where speech is: stretches of a recording of any length, found while it is read.
+
+Two detectors are known: `silero` (a network; needs the extra `vad`) and `energy` (see `audio.energy`; needs nothing and
+tells no dog from a speaker). Either says for every frame how much it looks like speech; this module makes stretches of
+that, by the options known from faster-whisper. What is kept in memory is the stretch that is open, as powers of 10 ms
+frames, whatever the recording's length.
+
+A stretch that reaches `max_speech_duration` without a pause is cut at the quietest place of its second half, while it
+is still going on: nothing has to wait for the end of a speech.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from whisperstill.audio.audio_files import stream_audio
+from whisperstill.audio.sound_activity import quietest_frame
+from whisperstill.errors import SettingsError
+from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
+
+VAD_METHODS = ("auto", "silero", "energy")
+CHUNK_SAMPLES = 2560  # 160 ms: whole frames of either detector
+MAX_DETECT_SAMPLES = 64 * CHUNK_SAMPLES  # looked at together, at most: 10 s
+THRESHOLD_HYSTERESIS = 0.15
+MIN_NEG_THRESHOLD = 0.01
+MIN_MAX_SPEECH_SECONDS = 2.0  # seconds: below it there is no choice of places to cut
+
+
+@dataclass(frozen=True)
+class VadOptions:
+    """What counts as a stretch of speech; names as in faster-whisper, but all durations in seconds."""
+
+    threshold: float = 0.5
+    """Probability from which on a frame is speech; it ends 0.15 below. Energy knows only 0 and 1."""
+    min_speech_duration: float = 0.0
+    """Stretches shorter than this are dropped."""
+    max_speech_duration: float = WINDOW_SECONDS
+    """Stretches longer than this (their padding included) are cut at their quietest place."""
+    min_silence_duration: float = 0.3
+    """Pauses shorter than this belong to the speech around them."""
+    speech_pad: float = 0.4
+    """Added at both ends of a stretch; between two that are near, half of the pause each."""
+
+    def check(self) -> None:
+        """Raises `SettingsError` that lists all problems."""
+        problems = []
+        if not 0 < self.threshold < 1:
+            problems.append(f"threshold must be between 0 and 1, got {self.threshold}")
+        for name in ("min_speech_duration", "min_silence_duration", "speech_pad"):
+            if not getattr(self, name) >= 0:
+                problems.append(f"{name} must be at least 0 s, got {getattr(self, name)}")
+        min_allowed = 2 * max(0.0, self.speech_pad) + MIN_MAX_SPEECH_SECONDS
+        if not self.max_speech_duration >= min_allowed:
+            problems.append(f"max_speech_duration must be at least {min_allowed:g} s, got {self.max_speech_duration}")
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+
+@runtime_checkable
+class SpeechDetector(Protocol):
+    """What looks at a stream of audio and says how much each frame looks like speech."""
+
+    hop_samples: int
+    """Samples to a frame."""
+
+    def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
+        """0 to 1 for the next frames; they may come later than their audio."""
+        ...
+
+    def finish(self) -> Float32[np.ndarray, "frames"]:
+        """The frames that were held back."""
+        ...
+
+    def is_speech(self, begin: int, end: int) -> bool:
+        """Whether a stretch of frames is speech as a whole."""
+        ...
+
+
+def create_detector(method: str = "auto") -> SpeechDetector:
+    """The detector of a name; `auto` takes silero where its weights are installed.
+
+    Raises `SettingsError` for another name, `MissingExtraError` where silero is asked for and not installed.
+    """
+    if method not in VAD_METHODS:
+        raise SettingsError(f"expected a voice detector out of {', '.join(VAD_METHODS)}, got {method!r}")
+    from whisperstill.audio import silero_vad as silero
+
+    if method == "silero" or (method == "auto" and silero.is_installed()):
+        return silero.SileroDetector()
+    from whisperstill.audio.energy_vad import EnergyDetector
+
+    return EnergyDetector()
+
+
+def detect_speech_spans(
+    audio: str | Path | Iterable[Float32[np.ndarray, "_"]],
+    options: VadOptions | None = None,
+    method: str = "auto",
+) -> Iterator[tuple[float, float]]:
+    """Stretches `(start, duration)` with speech, in seconds, in order, without overlap, each as soon as it is certain.
+
+    `audio` is a file or blocks of a 16 kHz waveform. How it is divided into blocks changes nothing but rounding.
+    Raises `SettingsError`, `MissingExtraError`; `AudioError` when a file cannot be decoded.
+    """
+    stream = VadStream(options, method)
+    for block in stream_audio(audio) if isinstance(audio, str | Path) else audio:
+        yield from stream.feed(block)
+    yield from stream.finish()
+
+
+class VadStream:
+    """Speech in audio that comes block by block."""
+
+    def __init__(self, options: VadOptions | None = None, method: str = "auto") -> None:
+        """Raises `SettingsError` and `MissingExtraError`."""
+        self.options = options or VadOptions()
+        self.options.check()
+        self.detector = create_detector(method)
+        self.tracker = _SpanTracker(self.options, self.detector)
+        self.remainder = np.zeros(0, np.float32)
+        self.num_samples = 0
+
+    @property
+    def finalized_until(self) -> float:
+        """Seconds: no stretch that is still to come begins earlier."""
+        return self.tracker.finalized_until / SAMPLE_RATE
+
+    def feed(self, block: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
+        """The stretches that this block makes certain."""
+        self.num_samples += len(block)
+        block = np.concatenate([self.remainder, block]) if len(self.remainder) else block
+        complete_samples = len(block) // CHUNK_SAMPLES * CHUNK_SAMPLES
+        self.remainder = block[complete_samples:]
+        spans = []
+        for start in range(0, complete_samples, MAX_DETECT_SAMPLES):
+            spans += self._detect(block[start : min(start + MAX_DETECT_SAMPLES, complete_samples)])
+        return spans
+
+    def finish(self) -> list[tuple[float, float]]:
+        """The stretches that the end of the audio makes certain."""
+        spans = []
+        if len(self.remainder):
+            spans += self._detect(np.pad(self.remainder, (0, CHUNK_SAMPLES - len(self.remainder))))
+            self.remainder = self.remainder[:0]
+        spans += self._to_seconds(self.tracker.track(self.detector.finish()))
+        return spans + self._to_seconds(self.tracker.close(self.num_samples))
+
+    def _detect(self, block: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
+        self.tracker.add_powers(block)
+        return self._to_seconds(self.tracker.track(self.detector.feed(block)))
+
+    @staticmethod
+    def _to_seconds(spans: list[tuple[int, int]]) -> list[tuple[float, float]]:
+        return [(begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE) for begin, end in spans]
+
+
+class _SpanTracker:
+    """From frames to stretches. All places are samples from the beginning."""
+
+    def __init__(self, options: VadOptions, detector: SpeechDetector) -> None:
+        self.detector, self.hop_samples = detector, detector.hop_samples
+        self.threshold = options.threshold
+        self.neg_threshold = max(options.threshold - THRESHOLD_HYSTERESIS, MIN_NEG_THRESHOLD)
+        self.pad_samples = round(options.speech_pad * SAMPLE_RATE)
+        self.min_speech_samples = options.min_speech_duration * SAMPLE_RATE
+        self.max_speech_samples = options.max_speech_duration * SAMPLE_RATE - 2 * self.pad_samples
+        self.min_silence_samples = options.min_silence_duration * SAMPLE_RATE
+        self.position = 0
+        """What has been decided on."""
+        self.speech_start: int | None = None
+        self.silence_start: int | None = None
+        """Where the quiet began that the open stretch may end with."""
+        self.pending_span: tuple[int, int, int] | None = None
+        """The last stretch, with its beginning padded and as it was found: its padding waits for what follows."""
+        self.emitted_until = 0
+        """End of the last stretch that was given away."""
+        self.powers, self.first_frame = np.zeros(0), 0
+        """Mean square of 10 ms frames, from frame `first` on."""
+
+    @property
+    def finalized_until(self) -> int:
+        """No stretch still to come begins before this place."""
+        begin = self.position if self.speech_start is None else self.speech_start
+        return max(
+            self.emitted_until, min(self.pending_span[0] if self.pending_span else begin, begin - self.pad_samples)
+        )
+
+    def add_powers(self, block: Float32[np.ndarray, "samples"]) -> None:
+        """Keep the powers of what may have to be cut."""
+        num_dropped = max(
+            0, (self.position if self.speech_start is None else self.speech_start) // HOP_SAMPLES - self.first_frame
+        )
+        new_powers = np.square(block, dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1)
+        self.powers, self.first_frame = (
+            np.concatenate([self.powers[num_dropped:], new_powers]),
+            self.first_frame + min(num_dropped, len(self.powers)),
+        )
+
+    def track(self, frames: Float32[np.ndarray, "frames"]) -> list[tuple[int, int]]:
+        """The stretches that are certain after these frames."""
+        spans: list[tuple[int, int]] = []
+        for probability in frames.tolist():
+            begin, self.position = self.position, self.position + self.hop_samples
+            if probability >= self.threshold:
+                self.speech_start = begin if self.speech_start is None else self.speech_start
+                self.silence_start = None
+            elif self.speech_start is not None:
+                if self.silence_start is None and probability < self.neg_threshold:
+                    self.silence_start = begin
+                if self.silence_start is not None and self.position - self.silence_start >= self.min_silence_samples:
+                    self._end_span(self.speech_start, self.silence_start, spans)
+                    self.speech_start = self.silence_start = None
+            if self.speech_start is not None and self.position - self.speech_start >= self.max_speech_samples:
+                self._split_at_quietest(spans)
+        self._emit_if_final(spans)
+        return spans
+
+    def close(self, samples: int) -> list[tuple[int, int]]:
+        """The stretches that are left, in a recording of as many samples."""
+        spans: list[tuple[int, int]] = []
+        if self.speech_start is not None:
+            end = min(self.position if self.silence_start is None else self.silence_start, samples)
+            self._end_span(self.speech_start, end, spans)
+            self.speech_start = self.silence_start = None
+        if self.pending_span:
+            padded_begin, _, end = self.pending_span
+            self._emit(padded_begin, min(samples, end + self.pad_samples), spans)
+        return spans
+
+    def _split_at_quietest(self, spans: list[tuple[int, int]]) -> None:
+        assert self.speech_start is not None
+        low = (self.speech_start + int(self.max_speech_samples) // 2) // HOP_SAMPLES - self.first_frame
+        high = (self.speech_start + int(self.max_speech_samples)) // HOP_SAMPLES - self.first_frame
+        cut_sample = (self.first_frame + quietest_frame(self.powers, low, min(high, len(self.powers)))) * HOP_SAMPLES
+        cut_sample = min(cut_sample, self.position)
+        self._end_span(self.speech_start, cut_sample, spans)
+        self.speech_start = cut_sample
+        self.silence_start = None if self.silence_start is None else max(self.silence_start, cut_sample)
+
+    def _end_span(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:
+        """A stretch is over: its padding waits, that of the one before is known now."""
+        is_continuation = self.pending_span is not None and self.pending_span[2] == begin
+        if end <= begin or (end - begin < self.min_speech_samples and not is_continuation):
+            return
+        if not self.detector.is_speech(begin // self.hop_samples, -(-end // self.hop_samples)):
+            return
+        padded_begin = max(self.emitted_until, begin - self.pad_samples)
+        if self.pending_span:
+            previous_begin, _, previous_end = self.pending_span
+            half_gap = (begin - previous_end) // 2
+            self._emit(previous_begin, previous_end + min(self.pad_samples, half_gap), spans)
+            padded_begin = begin - min(self.pad_samples, half_gap)
+        self.pending_span = (padded_begin, begin, end)
+
+    def _emit_if_final(self, spans: list[tuple[int, int]]) -> None:
+        """Give the last stretch away once whatever follows is too far for its padding."""
+        begin = self.position if self.speech_start is None else self.speech_start
+        if self.pending_span and begin - self.pending_span[2] >= 2 * self.pad_samples:
+            self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples, spans)
+
+    def _emit(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:
+        spans.append((begin, end))
+        self.pending_span, self.emitted_until = None, end

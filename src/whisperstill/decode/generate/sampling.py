@@ -1,0 +1,78 @@
+"""Which token is taken: the best one, or one drawn with noise that belongs to a place and not to a moment.
+
+The Gumbel trick: the token with the largest `logit / temperature + g`, where g = -log(-log(u)) with u uniform, is a
+draw from softmax(logits / temperature). Here u is a hash of (key, position, token): a window with a key draws the same
+tokens in whatever batch, at whatever speed, and whether a draft proposed them or not. A draft that hears the same noise
+proposes what will be drawn.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_SPLITMIX64_INCREMENT, _SPLITMIX64_MULTIPLIER_1, _SPLITMIX64_MULTIPLIER_2 = (
+    -7046029254386353131,
+    -4658895280553007687,
+    -7723592293110705685,
+)
+"""The constants of splitmix64 as signed 64-bit numbers (Steele, Lea, Flood 2014)."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How each row's tokens are taken."""
+
+    temperature: Float[Tensor, "rows"]
+    """0: the most probable one."""
+    seed: Int[Tensor, "rows"]
+    """Whatever tells one draw from another: rows with the same key draw the same noise."""
+    greedy: bool
+    """Whether all temperatures are 0, known without asking the device."""
+
+    def repeat_interleave(self, repeats: int) -> "Sampler":
+        """Each row that many times, one after the other."""
+        if self.greedy:
+            return self
+        return Sampler(self.temperature.repeat_interleave(repeats), self.seed.repeat_interleave(repeats), False)
+
+    def sample(
+        self, logits: Float[Tensor, "rows vocab"], position: Int[Tensor, "rows"], token_ids: Int[Tensor, "vocab"]
+    ) -> Int[Tensor, "rows"]:
+        """A token a row for the place `position`; `token_ids` names the token of each logit."""
+        if self.greedy:
+            return token_ids[logits.argmax(-1)]
+        indices = logits.argmax(-1)
+        sampled_rows = (self.temperature > 0).nonzero()[:, 0]
+        noise = gumbel_noise(self.seed[sampled_rows], position[sampled_rows], token_ids)
+        indices[sampled_rows] = (logits[sampled_rows] / self.temperature[sampled_rows, None] + noise).argmax(-1)
+        return token_ids[indices]
+
+
+def sampling_seed(*numbers: int) -> int:
+    """One key out of several numbers, the same on every machine."""
+    digest = blake2b(" ".join(map(str, numbers)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def gumbel_noise(
+    seed: Int[Tensor, "rows"], position: Int[Tensor, "rows"], token_ids: Int[Tensor, "vocab"]
+) -> Float[Tensor, "rows vocab"]:
+    """Gumbel noise that depends on nothing but key, position and token."""
+    row_state = _splitmix64(_splitmix64(seed) + position * _SPLITMIX64_INCREMENT)
+    bits = _splitmix64(row_state[:, None] + token_ids * _SPLITMIX64_INCREMENT) >> 12 & ((1 << 52) - 1)
+    uniform = (bits.double() + 0.5) * 2.0**-52
+    return -(-uniform.log()).log().float()
+
+
+def _splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """The finaliser of splitmix64: every bit of the result depends on every bit of x."""
+    x = (x ^ _logical_shift_right(x, 30)) * _SPLITMIX64_MULTIPLIER_1
+    x = (x ^ _logical_shift_right(x, 27)) * _SPLITMIX64_MULTIPLIER_2
+    return x ^ _logical_shift_right(x, 31)
+
+
+def _logical_shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
+    """Right shift that fills with zeros (PyTorch's fills with the sign)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,146 @@
+"""Cues of subtitles: which text stands on the screen from when to when.
+
+The options have openai/whisper's meanings. A part of a segment takes its times from its words. Whatever the times say,
+cues do not overlap and none is empty: a cue ends where the next begins, begins where the one before ended, and lasts
+at least a millisecond.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from whisperstill.decode.output.transcript import Segment, Transcript, Word
+from whisperstill.text.line_wrapping import LineOptions, wrap_text
+
+MAX_WORD_START_GAP_S = 3.0
+"""Seconds between the beginnings of words: what ends a cue that may cross segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Lines that stand on the screen together."""
+
+    start: int
+    """Milliseconds from the beginning of the recording."""
+    end: int
+    text: str
+    """Lines with a newline between; no blank ones."""
+
+
+Line = list[Word]
+
+
+def make_cues(transcript: Transcript, options: LineOptions | None = None) -> list[Cue]:
+    """The cues of a transcript, in order.
+
+    Raises `SettingsError` where an option needs word timestamps (`LineOptions.need_words`) that a segment lacks.
+    """
+    options = options or LineOptions()
+    options.check_word_timestamps(all(segment.words is not None for segment in transcript.segments))
+    if options.options_needing_words:
+        return remove_cue_overlaps(list(_cues_from_words(transcript, options)))
+    width, language = options.max_line_width, transcript.text_language
+    return remove_cue_overlaps(
+        [
+            Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
+            for segment in transcript.segments
+            if (text := _wrap_text(segment.text, width, language))
+        ]
+    )
+
+
+def remove_cue_overlaps(cues: Sequence[Cue]) -> list[Cue]:
+    """The same cues without overlap, each at least a millisecond long."""
+    ordered: list[Cue] = []
+    for index, cue in enumerate(cues):
+        start = max(cue.start, ordered[-1].end if ordered else 0)
+        next_start = cues[index + 1].start if index + 1 < len(cues) else cue.end
+        end = min(cue.end, next_start) if next_start > start else cue.end
+        ordered.append(replace(cue, start=start, end=max(end, start + 1)))
+    return ordered
+
+
+def clean_cue_text(text: str) -> str:
+    """Text that cannot be mistaken for the line between two times, or for the end of a cue."""
+    return " ".join(text.replace("-->", "->").split())
+
+
+def _cues_from_words(transcript: Transcript, options: LineOptions) -> Iterator[Cue]:
+    for lines in _group_words(transcript.segments, options):
+        words = [word for line in lines for word in line]
+        if options.highlight_words:
+            yield from _highlighted_cues(lines)
+        else:
+            yield Cue(_milliseconds(words[0].start), _milliseconds(words[-1].end), _cue_text(lines))
+
+
+def _group_words(segments: Sequence[Segment], options: LineOptions) -> Iterator[list[Line]]:
+    """The words of each cue, line by line."""
+    lines: list[Line] = []
+    remaining_width, last_start = 0, 0.0
+    across_segments = options.max_line_count is not None
+    for segment in segments:
+        words = _words_with_text(segment)
+        for word_index, word in enumerate(words):
+            starts_chunk = (
+                word_index == 0 if options.max_words_per_line is None else word_index % options.max_words_per_line == 0
+            )
+            is_long_pause = across_segments and word.start - last_start > MAX_WORD_START_GAP_S
+            last_start = word.start
+            fits = options.max_line_width is None or len(word.word) <= remaining_width
+            starts_cue = not across_segments and starts_chunk
+            if lines and fits and not is_long_pause and not starts_cue:
+                lines[-1].append(word)
+                remaining_width -= len(word.word)
+                continue
+            is_full = options.max_line_count is not None and len(lines) >= options.max_line_count
+            if lines and (is_full or is_long_pause or starts_cue):
+                yield lines
+                lines = []
+            lines.append([word])
+            remaining_width = (options.max_line_width or 0) - len(word.word.strip())
+    if lines:
+        yield lines
+
+
+def _words_with_text(segment: Segment) -> list[Word]:
+    """The words with text; the whole segment as one word where its text has none."""
+    words = [word for word in segment.words or () if word.word.strip()]
+    if not words and segment.text.strip():
+        return [Word(segment.start, segment.end, segment.text, 1.0)]
+    return words
+
+
+def _highlighted_cues(lines: list[Line]) -> Iterator[Cue]:
+    """A cue for each word, and one without any mark for each pause between them."""
+    word_positions = [(row, column) for row, line in enumerate(lines) for column in range(len(line))]
+    previous_end = lines[0][0].start
+    for row, column in word_positions:
+        word = lines[row][column]
+        if word.start > previous_end:
+            yield Cue(_milliseconds(previous_end), _milliseconds(word.start), _cue_text(lines))
+        yield Cue(_milliseconds(word.start), _milliseconds(word.end), _cue_text(lines, (row, column)))
+        previous_end = max(previous_end, word.end)
+
+
+def _cue_text(lines: list[Line], highlighted_position: tuple[int, int] | None = None) -> str:
+    text_lines = []
+    for row, line in enumerate(lines):
+        words = [word.word for word in line]
+        if highlighted_position is not None and highlighted_position[0] == row:
+            words[highlighted_position[1]] = _underline(words[highlighted_position[1]])
+        text_lines.append(clean_cue_text("".join(words)))
+    return "\n".join(text_lines)
+
+
+def _underline(word: str) -> str:
+    stripped = word.strip()
+    return word.replace(stripped, f"<u>{stripped}</u>", 1)
+
+
+def _wrap_text(text: str, width: int | None, language: str) -> str:
+    text = clean_cue_text(text)
+    return text if width is None else "\n".join(wrap_text(text, width, language))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,194 @@
+"""Which heads of a network say when a word is said, found by listening for pauses.
+
+A student's teacher has its alignment heads in layers that the student lacks, and a trained student's heads are not its
+teacher's. What a head is good for shows where the speaker pauses: read from the head's own path through the audio,
+the words shall lie in the sound, and what is no word (a comma, a full stop, the end) in the pauses.
+
+The trap is to ask which heads follow the audio most sharply. Many of them follow the token that was said last, not the
+one that is said next: their path is as clean as can be and a word late, so that all times read from it are a word
+early. Pauses tell the two apart; whisper-base's own settings mix both kinds (docs/results/words.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.audio.sound_activity import speech_spans
+from whisperstill.decode.whisper_model import WhisperModel, WindowTranscript
+from whisperstill.decode.word_timestamps.align import num_audio_positions, spoken_token_spans
+from whisperstill.decode.word_timestamps.dtw import alignment_matrix, token_starts
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.units import SAMPLE_RATE, TIMESTAMP_STEP_SECONDS
+
+MAX_ALIGNMENT_HEADS = 6
+"""More heads do not help (docs/results/words.md)."""
+MAX_SCORE_BELOW_BEST = 0.15
+"""How far below the best head's agreement one may lie; a head that follows nothing has 0.5, a good one 0.8."""
+HEADS_PER_BATCH = 64
+"""Heads watched at a time."""
+
+Head = tuple[int, int]
+
+
+def with_alignment_heads(
+    checkpoint: Checkpoint,
+    waveforms: Sequence[np.ndarray],
+    languages: Sequence[str | None],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    batch_size: int = 8,
+) -> Checkpoint:
+    """The checkpoint with alignment heads found on these windows (16 kHz, at most 30 s each) and its own transcripts.
+
+    A dozen windows of ordinary speech are enough. Where they tell nothing (no pause, no word) the heads stay as they
+    are. `dtype` as in `Recogniser`. Raises `SettingsError` for a language the network does not know.
+    """
+    model = WhisperModel(checkpoint, device=device, dtype=dtype)
+    totals = PauseAgreement.zeros(len(all_heads(model)))
+    for begin in range(0, len(waveforms), batch_size):
+        batch = waveforms[begin : begin + batch_size]
+        states = model.encode(torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in batch])))
+        window_transcripts = model.decode(
+            states, model.resolve_languages(states, languages[begin : begin + batch_size])
+        )
+        totals += measure_pause_agreement(model, states, window_transcripts, batch)
+    heads = best_heads(all_heads(model), totals)
+    if not heads:
+        return checkpoint
+    return replace(checkpoint, generation_config=replace(checkpoint.generation_config, alignment_heads=heads))
+
+
+class PauseAgreement:
+    """Sums over windows, per head: how much of the sound is words, and how much of the pauses is none."""
+
+    def __init__(
+        self,
+        words_in_sound: Float[Tensor, "heads"],
+        sound_positions: float,
+        gaps_in_pauses: Float[Tensor, "heads"],
+        pause_positions: float,
+    ) -> None:
+        """Positions: words within sound, sound, no words within pauses, pauses."""
+        self.words_in_sound, self.sound_positions, self.gaps_in_pauses, self.pause_positions = (
+            words_in_sound,
+            sound_positions,
+            gaps_in_pauses,
+            pause_positions,
+        )
+
+    @classmethod
+    def zeros(cls, heads: int) -> "PauseAgreement":
+        """Before the first window."""
+        return cls(torch.zeros(heads), 0.0, torch.zeros(heads), 0.0)
+
+    def __add__(self, other: "PauseAgreement") -> "PauseAgreement":
+        return PauseAgreement(
+            self.words_in_sound + other.words_in_sound,
+            self.sound_positions + other.sound_positions,
+            self.gaps_in_pauses + other.gaps_in_pauses,
+            self.pause_positions + other.pause_positions,
+        )
+
+    @property
+    def score(self) -> Float[Tensor, "heads"] | None:
+        """The mean of both shares, 0 to 1, where chance and a head that follows nothing have a half.
+
+        None where there was no sound or no pause.
+        """
+        if not self.sound_positions or not self.pause_positions:
+            return None
+        return (self.words_in_sound / self.sound_positions + self.gaps_in_pauses / self.pause_positions) / 2
+
+
+def all_heads(model: WhisperModel) -> list[Head]:
+    """Every (layer, head) of the decoder."""
+    dims = model.dims
+    return [(layer, head) for layer in range(dims.decoder_layers) for head in range(dims.decoder_heads)]
+
+
+def best_heads(heads: Sequence[Head], totals: PauseAgreement) -> tuple[Head, ...]:
+    """The heads that agree best, in the order of the layers; none where nothing could be told."""
+    score = totals.score
+    if score is None:
+        return ()
+    indices_by_score = sorted(range(len(heads)), key=lambda index: -float(score[index]))[:MAX_ALIGNMENT_HEADS]
+    return tuple(
+        sorted(heads[index] for index in indices_by_score if score[index] >= score.max() - MAX_SCORE_BELOW_BEST)
+    )
+
+
+@torch.inference_mode()
+def measure_pause_agreement(
+    model: WhisperModel,
+    states: Float[Tensor, "batch positions width"],
+    window_transcripts: Sequence[WindowTranscript],
+    waveforms: Sequence[np.ndarray],
+) -> PauseAgreement:
+    """How well every head's own path agrees with the pauses of these windows, whose audio is given unpadded."""
+    heads = all_heads(model)
+    vocabulary, network = model.vocabulary, model.network
+    total = PauseAgreement.zeros(len(heads))
+    for row, (window_transcript, waveform) in enumerate(zip(window_transcripts, waveforms, strict=True)):
+        text_tokens = [token for token in window_transcript.result.tokens if vocabulary.is_text(token)]
+        spans = speech_spans(waveform)
+        if not text_tokens or not spans:
+            continue
+        width = num_audio_positions(len(waveform) / SAMPLE_RATE)
+        is_word = torch.zeros(len(text_tokens) + 1, dtype=torch.bool)
+        for _, first, last in spoken_token_spans(model.tokenizer, text_tokens, window_transcript.language):
+            is_word[first:last] = True
+        prompt_tokens = vocabulary.sot_sequence(window_transcript.language)
+        tokens = torch.tensor([[*prompt_tokens, *text_tokens]], device=network.device)
+        token_start_batches = []
+        for begin in range(0, len(heads), HEADS_PER_BATCH):
+            attention_scores = network.decoder.cross_attention_scores(
+                tokens, states[row : row + 1], heads[begin : begin + HEADS_PER_BATCH]
+            )[0]
+            alignment = torch.stack(
+                [
+                    alignment_matrix(head_scores[None, :, :width])[len(prompt_tokens) - 1 :]
+                    for head_scores in attention_scores
+                ]
+            )
+            token_start_batches.append(
+                token_starts(alignment, [len(text_tokens) + 1] * len(alignment), [width] * len(alignment)).cpu()
+            )
+        total += _path_agreement(torch.cat(token_start_batches), is_word, _make_sound_mask(spans, width))
+    return total
+
+
+def _path_agreement(
+    starts: Int[Tensor, "heads tokens"], is_word: Bool[Tensor, "tokens"], sound_mask: Bool[Tensor, "positions"]
+) -> PauseAgreement:
+    """Silence before the first sound counts for nothing: every path begins at position 0."""
+    word_mask = is_word[token_at_positions(starts, len(sound_mask))]
+    begin = int(sound_mask.long().argmax())
+    word_mask, sound_mask = word_mask[:, begin:], sound_mask[begin:]
+    return PauseAgreement(
+        (word_mask & sound_mask).sum(1).float(),
+        float(sound_mask.sum()),
+        (~word_mask & ~sound_mask).sum(1).float(),
+        float((~sound_mask).sum()),
+    )
+
+
+def token_at_positions(starts: Int[Tensor, "heads tokens"], positions: int) -> Int[Tensor, "heads positions"]:
+    """Which token each position belongs to on paths whose tokens begin at `starts`."""
+    start_counts = torch.zeros(len(starts), positions, dtype=torch.long)
+    later_starts = starts[:, 1:]
+    return start_counts.scatter_add_(1, later_starts, torch.ones_like(later_starts)).cumsum(1)
+
+
+def _make_sound_mask(spans: Sequence[tuple[float, float]], positions: int) -> Bool[Tensor, "positions"]:
+    """Whether the middle of each position lies in a stretch `(start, duration)` of sound."""
+    middle = (torch.arange(positions) + 0.5) * TIMESTAMP_STEP_SECONDS
+    mask = torch.zeros(positions, dtype=torch.bool)
+    for start, duration in spans:
+        mask |= (middle >= start) & (middle < start + duration)
+    return mask

@@ -1,0 +1,208 @@
+"""From labelled windows and the filter's verdicts to what a step reads.
+
+Timestamps and previous-text prompts are drawn per (seed, epoch, window): each epoch sees another view, and neither
+the number of workers nor a resume changes any of them. A prompt comes from the window before in the same session of
+the same speaker, never merely from the previous row.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from whisperstill.errors import SettingsError
+from whisperstill.records import FilterDecision, PseudoLabel
+from whisperstill.records.seeding import rng
+from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import MAX_PROMPT_TOKENS, MAX_TARGET_POSITIONS, TIMESTAMP_STEP_SECONDS, WINDOW_POSITIONS
+
+MASK_SPAN_POSITIONS = 10
+"""States hidden together: 0.2 s, a syllable."""
+_UNFILTERED = FilterDecision(True, "", 0.0)
+DecisionKey = tuple[str, str, str]
+"""Window, corpus, utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """A window that may teach."""
+
+    label: PseudoLabel
+    utterance_mask: tuple[bool, ...]
+    """Per utterance: whether the loss looks at its tokens."""
+    utterance_weights: tuple[float, ...]
+    """Per utterance: how much they count."""
+    previous_tokens: tuple[int, ...]
+    """Text tokens of the window before it in the same session; empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleOptions:
+    """Which views of an example are drawn."""
+
+    seed: int = 0
+    timestamp_probability: float = 0.0
+    condition_on_prev_probability: float = 0.0
+    decoder_input_noise: float = 0.0
+    """Share of the transcript's tokens that the decoder reads wrongly."""
+    encoder_mask_prob: float = 0.0
+    """Share of a window's states that the decoder does not hear."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """An example as token lists, all of one length."""
+
+    decoder_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    loss_mask: tuple[bool, ...]
+    weights: tuple[float, ...]
+    teacher_steps: tuple[int, ...]
+    """Index of each target among the teacher's own steps; -1 for what the teacher did not produce."""
+    matches_teacher_input: bool
+    """Whether the teacher saw exactly these decoder tokens when it labelled."""
+
+
+def build_examples(
+    labels: Iterable[PseudoLabel], decisions: Mapping[DecisionKey, FilterDecision] | None, end_of_text: int
+) -> list[TrainingExample]:
+    """Windows with at least one utterance that may teach. Without verdicts all may.
+
+    `end_of_text` is the first id that is no text token (<|endoftext|>): prompts hold text only.
+    """
+    training_examples: list[TrainingExample] = []
+    preceding: tuple[PseudoLabel, tuple[bool, ...]] | None = None
+    for label in labels:
+        utterance_decisions = [
+            _UNFILTERED
+            if decisions is None
+            else decisions[label.window.id, quality.utterance.corpus, quality.utterance.id]
+            for quality in label.quality
+        ]
+        utterance_mask = tuple(decision.keep for decision in utterance_decisions)
+        if any(utterance_mask):
+            previous_tokens: tuple[int, ...] = ()
+            if preceding is not None and _continues_session(preceding[0], label):
+                previous_tokens = tuple(
+                    token for token in _tokens_after_last_dropped(*preceding) if token < end_of_text
+                )
+            training_examples.append(
+                TrainingExample(
+                    label, utterance_mask, tuple(decision.weight for decision in utterance_decisions), previous_tokens
+                )
+            )
+        preceding = label, utterance_mask
+    return training_examples
+
+
+def _tokens_after_last_dropped(label: PseudoLabel, utterance_mask: Sequence[bool]) -> tuple[int, ...]:
+    """A window's tokens from behind the last utterance that the filter dropped."""
+    dropped_ends = [
+        quality.token_end for quality, is_kept in zip(label.quality, utterance_mask, strict=True) if not is_kept
+    ]
+    return label.tokens[max(dropped_ends, default=0) :]
+
+
+def _continues_session(previous_label: PseudoLabel, label: PseudoLabel) -> bool:
+    """Whether a window continues the one before: same session and speaker, recording order."""
+    last_utterance, first_utterance = previous_label.window.utterances[-1], label.window.utterances[0]
+    return (
+        previous_label.window.packing_variant == label.window.packing_variant == 0
+        and (last_utterance.corpus, last_utterance.speaker, last_utterance.session)
+        == (first_utterance.corpus, first_utterance.speaker, first_utterance.session)
+        and first_utterance.session
+        is not None  # what one speaker says for a crowd-sourced corpus are unrelated sentences
+    )
+
+
+def tokenize_example(
+    example: TrainingExample, vocabulary: Vocabulary, example_options: ExampleOptions, epoch: int
+) -> TokenizedExample:
+    """The view of an example that this epoch reads.
+
+    Raises `SettingsError` when timestamps are asked for and the labels have none.
+    """
+    label = example.label
+    rng_key = (example_options.seed, epoch, label.window.id)
+    with_timestamps = rng(*rng_key, "timestamps").random() < example_options.timestamp_probability
+    if example_options.timestamp_probability > 0 and not label.timestamps:
+        raise SettingsError("timestamp_probability needs labels with timestamps: label with --timestamps")
+    with_prompt = (
+        bool(example.previous_tokens)
+        and rng(*rng_key, "prompt").random() < example_options.condition_on_prev_probability
+    )
+
+    tokens, teacher_steps, loss_mask, weights = [], [], [], []
+    for step, token in enumerate(label.tokens):
+        if with_timestamps or not vocabulary.is_timestamp(token):
+            tokens.append(token)
+            teacher_steps.append(step)
+            in_loss, weight = _loss_mask_and_weight(example, step)
+            loss_mask.append(in_loss)
+            weights.append(weight)
+    if label.ended:
+        tokens.append(vocabulary.end_of_text)
+        teacher_steps.append(len(label.tokens))
+        loss_mask.append(example.utterance_mask[-1])
+        weights.append(example.utterance_weights[-1])
+    start_tokens = vocabulary.sot_sequence(label.language, "transcribe", with_timestamps)
+    prompt_tokens: tuple[int, ...] = ()
+    if with_prompt:
+        free_positions = MAX_TARGET_POSITIONS - len(start_tokens) - len(tokens)
+        max_prompt_tokens = min(MAX_PROMPT_TOKENS, free_positions)
+        if max_prompt_tokens > 0:
+            prompt_tokens = (vocabulary.start_of_previous, *example.previous_tokens[-max_prompt_tokens:])
+    sequence = (*prompt_tokens, *start_tokens, *tokens)
+    prefix_length = len(prompt_tokens) + len(start_tokens) - 1
+    decoder_ids = [*sequence[:-1]]
+    if example_options.decoder_input_noise:
+        noise_rng = rng(*rng_key, "noise")
+        is_replaced = noise_rng.random(len(decoder_ids)) < example_options.decoder_input_noise
+        random_tokens = noise_rng.integers(0, vocabulary.end_of_text, len(decoder_ids)).tolist()
+        for position in range(prefix_length + 1, len(decoder_ids)):
+            if is_replaced[position] and not vocabulary.is_timestamp(decoder_ids[position]):
+                decoder_ids[position] = random_tokens[position]
+    return TokenizedExample(
+        decoder_ids=tuple(decoder_ids),
+        target_ids=sequence[1:],
+        loss_mask=(False,) * prefix_length + tuple(loss_mask),
+        weights=(1.0,) * prefix_length + tuple(weights),
+        teacher_steps=(-1,) * prefix_length + tuple(teacher_steps),
+        matches_teacher_input=not prompt_tokens and with_timestamps == label.timestamps,
+    )
+
+
+def masked_positions(example: TrainingExample, example_options: ExampleOptions, epoch: int) -> list[int]:
+    """The states that an epoch hides: stretches of `MASK_SPAN_POSITIONS` among those that hold audio."""
+    audio_positions = min(WINDOW_POSITIONS, round(example.label.window.duration / TIMESTAMP_STEP_SECONDS))
+    num_spans = round(example_options.encoder_mask_prob * audio_positions / MASK_SPAN_POSITIONS)
+    if not num_spans:
+        return []
+    span_starts = (
+        rng(example_options.seed, epoch, example.label.window.id, "masks")
+        .integers(0, audio_positions, num_spans)
+        .tolist()
+    )
+    return sorted(
+        {
+            position
+            for span_start in span_starts
+            for position in range(span_start, min(audio_positions, span_start + MASK_SPAN_POSITIONS))
+        }
+    )
+
+
+def _loss_mask_and_weight(example: TrainingExample, step: int) -> tuple[bool, float]:
+    """Whether the loss looks at a token, and how much it counts; at one that is no utterance's it does not look."""
+    for quality, in_loss, weight in zip(
+        example.label.quality, example.utterance_mask, example.utterance_weights, strict=True
+    ):
+        if quality.token_start <= step < quality.token_end:
+            return in_loss, weight
+    return False, 1.0
+
+
+def epoch_batches(
+    examples: Sequence[TrainingExample], batch_size: int, seed: int, epoch: int
+) -> list[list[TrainingExample]]:
+    """An epoch's batches, in an order of its own. Sequences are packed: those of like length need not be together."""
+    order = [examples[index] for index in rng(seed, epoch, "order").permutation(len(examples))]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,307 @@
+"""Where the figures come from: subsets, the training, what failed, and models, datasets and environment."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from whisperstill.evaluate.report.blocks import (
+    NOT_MEASURED,
+    Chart,
+    Point,
+    Section,
+    Series,
+    Table,
+    TableCell,
+    drop_empty_columns,
+    make_columns,
+    make_row,
+)
+from whisperstill.evaluate.report.numbers import format_count, format_millions, format_number, format_rate
+from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.records.eval_results import DatasetResult, SubsetResult, TrainingCurve
+
+TOC_HEADING = "Background"
+
+
+def build_subsets_section(view: ResultsView) -> Section | None:
+    """Error rates speaker by speaker and by duration, one collapsed table a dataset."""
+    tables = []
+    for index, dataset in enumerate(view.short_form_datasets):
+        results = [
+            view.short_form[model.name, dataset.name]
+            for model in view.models
+            if (model.name, dataset.name) in view.short_form
+        ]
+        for subset_kind, field_name in (("speaker", "by_speaker"), ("duration", "by_duration")):
+            subsets_by_model = {
+                result.model: {subset.name: subset for subset in getattr(result, field_name)} for result in results
+            }
+            if any(subsets_by_model.values()):
+                title = f"{view.dataset_display_name(dataset)}, by {subset_kind}"
+                tables.append(
+                    _build_subset_table(view, f"subsets-{index}-{subset_kind}", title, subset_kind, subsets_by_model)
+                )
+    if not tables:
+        return None
+    lead = _speaker_lead(view)
+    return Section("subsets", "Speakers and durations", TOC_HEADING, lead, tables=tuple(tables))
+
+
+def _build_subset_table(
+    view: ResultsView,
+    table_id: str,
+    title: str,
+    subset_kind: str,
+    subsets_by_model: Mapping[str, Mapping[str, SubsetResult]],
+) -> Table:
+    subset_names = list(
+        dict.fromkeys(subset_name for subsets_by_name in subsets_by_model.values() for subset_name in subsets_by_name)
+    )
+    example_subsets = {
+        subset_name: next(
+            subsets_by_name[subset_name]
+            for subsets_by_name in subsets_by_model.values()
+            if subset_name in subsets_by_name
+        )
+        for subset_name in subset_names
+    }
+    if subset_kind == "speaker":
+        main_subsets = subsets_by_model.get(view.main_model.name, {}) if view.main_model else {}
+        subset_names.sort(
+            key=lambda subset_name: -main_subsets[subset_name].wer if subset_name in main_subsets else 0.0
+        )
+    models = [model for model, subsets_by_name in subsets_by_model.items() if subsets_by_name]
+    return Table(
+        id=table_id,
+        title=title,
+        columns=make_columns(
+            subset_kind.capitalize(), numeric_titles=("Utterances", "Words", *map(view.display_name, models))
+        ),
+        rows=tuple(
+            make_row(
+                subset_name,
+                format_count(example_subsets[subset_name].utterances),
+                format_count(example_subsets[subset_name].words),
+                *(_format_subset_wer(subsets_by_model[model].get(subset_name)) for model in models),
+            )
+            for subset_name in subset_names
+        ),
+        caption="Word error rate, %.",
+        collapsed=True,
+    )
+
+
+def _format_subset_wer(subset: SubsetResult | None) -> TableCell:
+    return format_rate(subset.wer, subset.wer_low, subset.wer_high) if subset else NOT_MEASURED
+
+
+def _speaker_lead(view: ResultsView) -> str:
+    results: Sequence[DatasetResult] = view.short_form_results(view.main_model.name) if view.main_model else []
+    speaker_rates = [
+        (subset.wer, subset.name, result.dataset) for result in results for subset in result.by_speaker if subset.words
+    ]
+    if view.main_model is None or len(speaker_rates) < 2:
+        return ""
+    (lowest_wer, easiest_speaker, easiest_dataset), (highest_wer, hardest_speaker, hardest_dataset) = (
+        min(speaker_rates),
+        max(speaker_rates),
+    )
+    return (
+        f"{view.display_name(view.main_model.name)} makes {format_number(lowest_wer)} errors in 100 words of the "
+        f"easiest speaker ({easiest_speaker}, {easiest_dataset}) and {format_number(highest_wer)} of the hardest "
+        f"({hardest_speaker}, {hardest_dataset})."
+    )
+
+
+def build_training_section(view: ResultsView) -> Section | None:
+    """Loss and validation error by step, and what the filter kept and dropped."""
+    curves = [curve for curve in view.eval_results.training_curves if curve.points or curve.filter_summary]
+    if not curves:
+        return None
+    charts = (
+        _build_curve_chart(view, curves, "training-loss", "Training loss", "loss, nats a token, logarithmic", "loss"),
+        _build_curve_chart(view, curves, "training-wer", "Validation", "WER % on validation", "validation_wer"),
+    )
+    tables = (_build_filter_table(view, [curve for curve in curves if curve.filter_summary]),)
+    return Section(
+        id="training",
+        title="Training",
+        toc_heading=TOC_HEADING,
+        lead=_training_lead(view, curves),
+        tables=tuple(table for table in tables if table),
+        charts=tuple(chart for chart in charts if chart),
+    )
+
+
+def _build_curve_chart(
+    view: ResultsView, curves: list[TrainingCurve], chart_id: str, title: str, y_label: str, field_name: str
+) -> Chart | None:
+    series = []
+    for index, curve in enumerate(curves):
+        values = ((point.step, getattr(point, field_name)) for point in curve.points)
+        points = tuple(Point(step, value) for step, value in values if value is not None)
+        if len(points) > 1:
+            series.append(
+                Series(
+                    view.display_name(curve.model), _downsample(points), view.model_indices.get(curve.model, index + 1)
+                )
+            )
+    use_log_y = field_name == "loss" and all(point.y > 0 for line in series for point in line.points)
+    y_label = y_label if use_log_y or field_name != "loss" else y_label.removesuffix(", logarithmic")
+    return Chart(chart_id, title, "lines", "step", y_label, tuple(series), log_y=use_log_y) if series else None
+
+
+def _downsample(points: tuple[Point, ...], max_points: int = 300) -> tuple[Point, ...]:
+    """At most so many points: of each run of neighbours the mean, since nobody sees more."""
+    group_size = -(-len(points) // max_points)
+    groups = [points[start : start + group_size] for start in range(0, len(points), group_size)]
+    return tuple(
+        Point(point_group[-1].x, sum(point.y for point in point_group) / len(point_group)) for point_group in groups
+    )
+
+
+def _training_lead(view: ResultsView, curves: list[TrainingCurve]) -> str:
+    sentences = []
+    for curve in curves:
+        validations = [(point.validation_wer, point.step) for point in curve.points if point.validation_wer is not None]
+        if validations:
+            best_wer, best_step = min(validations)
+            last_step = max(point.step for point in curve.points)
+            sentences.append(
+                f"{view.display_name(curve.model)}: best at step {format_count(best_step)} of "
+                f"{format_count(last_step)} ({format_number(best_wer)} %)."
+            )
+    return " ".join(sentences)
+
+
+def _build_filter_table(view: ResultsView, curves: list[TrainingCurve]) -> Table | None:
+    if not curves:
+        return None
+    rules = list(dict.fromkeys(rule for curve in curves for rule in curve.filter_summary))
+    rules.sort(key=lambda rule: (rule != "kept", -max(curve.filter_summary.get(rule, 0) for curve in curves)))
+    totals = [sum(curve.filter_summary.values()) for curve in curves]
+    return Table(
+        id="training-filter",
+        title="What the filter kept and dropped",
+        columns=make_columns(
+            "Decision", numeric_titles=tuple(f"{view.display_name(curve.model)}, windows" for curve in curves)
+        ),
+        rows=(
+            *(
+                make_row(
+                    rule.replace("_", " "),
+                    *(_format_filter_share(curve, rule, total) for curve, total in zip(curves, totals, strict=True)),
+                )
+                for rule in rules
+            ),
+            make_row("all", *map(format_count, totals), kind="total"),
+        ),
+        caption="Counted by the first rule that objects.",
+    )
+
+
+def _format_filter_share(curve: TrainingCurve, rule: str, total: int) -> TableCell:
+    num_windows = curve.filter_summary.get(rule, 0)
+    return TableCell(format_count(num_windows), f"({format_number(100 * num_windows / total)} %)" if total else "")
+
+
+def build_failures_section(view: ResultsView) -> Section | None:
+    """What could not be measured."""
+    failed = view.eval_results.failures
+    if not failed:
+        return None
+    table = Table(
+        id="failures-list",
+        title="Not measured",
+        columns=make_columns("What", "Why"),
+        rows=tuple(make_row(failure.subject, failure.reason) for failure in failed),
+        collapsed=len(failed) > 20,
+    )
+    return Section("failures", "Failures", TOC_HEADING, tables=(table,))
+
+
+def build_provenance_section(view: ResultsView) -> Section | None:
+    """Who was measured on what, with which versions, on which machine."""
+    tables = [
+        table
+        for table in (_build_model_table(view), _build_dataset_table(view), _build_environment_table(view))
+        if table.rows
+    ]
+    return Section("provenance", "Provenance", TOC_HEADING, tables=tuple(tables)) if tables else None
+
+
+def _build_model_table(view: ResultsView) -> Table:
+    table = Table(
+        id="provenance-models",
+        title="Models",
+        columns=make_columns(
+            *("Model", "Role", "Engine", "Number type", "Device", "From", "SHA-256"),
+            numeric_titles=("Parameters, M", "Encoder", "Decoder", "Embedding", "Encoder layers", "Decoder layers"),
+        ),
+        rows=tuple(
+            make_row(
+                view.display_name(model.name),
+                *(model.role or NOT_MEASURED, model.engine, model.dtype or NOT_MEASURED, model.device or NOT_MEASURED),
+                *(model.source or NOT_MEASURED, model.sha256[:12] or NOT_MEASURED),
+                *map(format_millions, (model.parameters, model.parameters_encoder, model.parameters_decoder)),
+                format_millions(model.parameters_embedding),
+                *(
+                    format_count(num_layers) if num_layers else NOT_MEASURED
+                    for num_layers in (model.encoder_layers, model.decoder_layers)
+                ),
+            )
+            for model in view.models
+        ),
+    )
+    return drop_empty_columns(table)
+
+
+def _build_dataset_table(view: ResultsView) -> Table:
+    table = Table(
+        id="provenance-datasets",
+        title="Datasets",
+        columns=make_columns(
+            *("Dataset", "Distribution", "Form", "Language", "Normalizer", "Counted", "SHA-256"),
+            numeric_titles=("Utterances", "Hours", "Words"),
+        ),
+        rows=tuple(
+            make_row(
+                dataset.name,
+                NOT_MEASURED if dataset.non_speech else "in" if dataset.in_distribution else "out of",
+                "no speech" if dataset.non_speech else "long" if dataset.long_form else "short",
+                *(
+                    dataset.language or NOT_MEASURED,
+                    dataset.normalizer or NOT_MEASURED,
+                    f"{dataset.unit}s" if dataset.unit else NOT_MEASURED,
+                ),
+                dataset.sha256[:12] or NOT_MEASURED,
+                format_count(dataset.utterances),
+                format_number(dataset.hours, 2),
+                format_count(dataset.words),
+            )
+            for dataset in view.datasets
+        ),
+    )
+    return drop_empty_columns(table)
+
+
+def _build_environment_table(view: ResultsView) -> Table:
+    return Table(
+        id="provenance-environment",
+        title="Environment",
+        columns=make_columns("What", "Value"),
+        rows=tuple(make_row(key, text) for key, text in _flatten(view.eval_results.provenance)),
+    )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+            rows.append((f"{prefix}{key}", " ".join(map(str, value))))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            rows.append((f"{prefix}{key}", text))
+    return rows

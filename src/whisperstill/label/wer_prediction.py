@@ -1,0 +1,220 @@
+"""How wrong is a label that has no reference? Predicted from how sure the teacher was, and from what another heard.
+
+Evidence is turned into some twenty figures an utterance; gradient-boosted trees (scikit-learn, extra `prediction`)
+learn on the utterances that have a reference what word error rate goes with them. Those utterances themselves are
+predicted by trees that did not see them (cross-fitting by speaker where there are several), so that what is said of
+them is as honest as what is said of the others. Errors above 100 % count as 100.
+
+The strongest figure by far is a second opinion: the words of another model (tiny.en, the student) for the same audio.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperstill.errors import MissingExtraError, SettingsError, StoreError
+from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.store import LabelStore
+from whisperstill.records.pseudo_label import LabelQuality, PseudoLabel
+from whisperstill.text.edit_distance import count_edits
+from whisperstill.text.normalizers import normalize_to_units, split_into_units
+
+FeatureMatrix = npt.NDArray[np.float64]
+MIN_TRAINING_UTTERANCES = 40
+"""Utterances with a reference that are needed to learn from."""
+NUM_FOLDS = 5
+"""Of the cross-fitting."""
+NUM_LEAST_PROBABLE_TOKENS = 5
+"""Least probable tokens that are looked at together."""
+MAX_GUESS_LOGPROB = -2.0
+"""Log-probability below which a token counts as a guess."""
+MAX_WER_PERCENT = 100.0
+"""Per cent: what is worse teaches nothing more."""
+FEATURE_NAMES = (
+    "mean_logprob",
+    "min_logprob",
+    "entropy",
+    "no_speech_prob",
+    "compression_ratio",
+    "ngram_repeats",
+    "tokens_per_second",
+    "seconds",
+    "words",
+    "characters_per_second",
+    "unique_word_ratio",
+    "uppercase_ratio",
+    "least_probable_tokens_logprob",
+    "low_logprob_token_ratio",
+    "next_token_logprob",
+    "second_opinion_wer",
+    "second_opinion_word_ratio",
+)
+"""What the trees look at, in this order."""
+
+SecondOpinions = Mapping[tuple[str, str], str]
+"""Corpus, utterance -> what another model heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class WerPrediction:
+    """Predicted word error rates, per cent, utterance by utterance in the order of the store."""
+
+    wer: npt.NDArray[np.float64]
+    num_training_utterances: int
+    """Utterances with a reference."""
+    correlation: float
+    """Of prediction and truth on those, each predicted unseen."""
+
+
+def read_second_opinions(store: LabelStore) -> dict[tuple[str, str], str]:
+    """What the teacher of another store heard; of an utterance in several packings, in the first one."""
+    second_opinions: dict[tuple[str, str], str] = {}
+    for label in store.read_labels():
+        for quality in label.quality:
+            second_opinions.setdefault((quality.utterance.corpus, quality.utterance.id), quality.text)
+    return second_opinions
+
+
+def build_features(
+    store: LabelStore, labels: Iterable[PseudoLabel], second_opinions: SecondOpinions | None
+) -> FeatureMatrix:
+    """`[utterances, figures]`; what is not known is NaN. Raises `StoreError` where `others` lack an utterance."""
+    features: list[list[float]] = []
+    has_topk = bool(store.settings["top_k"])
+    for label in labels:
+        logprobs = _token_logprobs(store, label) if has_topk else None
+        for quality in label.quality:
+            second_opinion = None
+            if second_opinions is not None:
+                key = (quality.utterance.corpus, quality.utterance.id)
+                if key not in second_opinions:
+                    raise StoreError(
+                        f"the second opinion has no label for {'/'.join(key)}: label the same corpora with it"
+                    )
+                second_opinion = second_opinions[key]
+            features.append(_utterance_features(quality, label.language, logprobs, second_opinion))
+    return np.array(features, dtype=np.float64).reshape(-1, len(FEATURE_NAMES))
+
+
+def predict_wer(
+    features: FeatureMatrix, wer: Sequence[float | None], groups: Sequence[str], seed: int = 0
+) -> WerPrediction:
+    """Word error rates of all rows, learnt on those whose `wer` (per cent) is known.
+
+    `groups` (speakers) are not torn apart by the cross-fitting. Raises `SettingsError` with fewer than
+    `MIN_TRAINING_UTTERANCES` known ones, `MissingExtraError` without scikit-learn.
+    """
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.model_selection import GroupKFold, KFold
+    except ImportError as error:
+        raise MissingExtraError("predicting word error rates", "prediction") from error
+
+    known_indices = np.array([index for index, value in enumerate(wer) if value is not None], dtype=np.int64)
+    if len(known_indices) < MIN_TRAINING_UTTERANCES:
+        raise SettingsError(
+            f"a prediction needs at least {MIN_TRAINING_UTTERANCES} utterances with a reference to learn from, "
+            f"found {len(known_indices)}: label some that have one into the same store"
+        )
+    true_wer = np.array([min(MAX_WER_PERCENT, float(wer[index] or 0.0)) for index in known_indices])
+
+    def fit_and_predict(
+        train_indices: npt.NDArray[np.int64], targets: FeatureMatrix, test_features: FeatureMatrix
+    ) -> FeatureMatrix:
+        """Predictions for `wanted` of trees that saw `some` rows."""
+        all_missing = np.isnan(features[train_indices]).all(
+            0
+        )  # a figure that none of them has, which the library cannot take
+        tree_params = {"max_iter": 150, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 8}
+        regressor = HistGradientBoostingRegressor(**tree_params, l2_regularization=1.0, random_state=seed)
+        regressor.fit(np.where(all_missing, 0.0, features[train_indices]), targets)
+        predicted: FeatureMatrix = np.clip(
+            regressor.predict(np.where(all_missing, 0.0, test_features)), 0, MAX_WER_PERCENT
+        )
+        return predicted
+
+    predicted = fit_and_predict(known_indices, true_wer, features)
+    known_groups = np.array([groups[index] for index in known_indices])
+    if len(set(known_groups)) >= NUM_FOLDS:
+        folds = GroupKFold(NUM_FOLDS).split(known_indices, groups=known_groups)
+    else:
+        folds = KFold(NUM_FOLDS, shuffle=True, random_state=seed).split(known_indices)
+    for train, held_out in folds:
+        predicted[known_indices[held_out]] = fit_and_predict(
+            known_indices[train], true_wer[train], features[known_indices[held_out]]
+        )
+    min_std = min(predicted[known_indices].std(), true_wer.std())
+    correlation = float(np.corrcoef(predicted[known_indices], true_wer)[0, 1]) if min_std > 0 else 0.0
+    return WerPrediction(predicted, len(known_indices), correlation)
+
+
+def reference_wer(quality: LabelQuality) -> float | None:
+    """Word error rate against the reference, per cent; None without."""
+    return None if quality.edits is None else wer_percent(quality.edits)
+
+
+def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.float64]:
+    """Log-probability of each token of a window and of the end; outside the top-k, no more than the least of it."""
+    topk = store.read_topk(label)
+    is_target = topk.ids == topk.tokens[:, None]
+    target_logit = topk.logits.masked_fill(~is_target, -np.inf).amax(-1)
+    min_logit = topk.logits.amin(-1)
+    logprobs: npt.NDArray[np.float64] = (target_logit.where(is_target.any(-1), min_logit) - topk.lse1).double().numpy()
+    return logprobs
+
+
+def _utterance_features(
+    quality: LabelQuality, language: str, window_logprobs: npt.NDArray[np.float64] | None, second_opinion: str | None
+) -> list[float]:
+    text, seconds = quality.text, quality.utterance.audio.duration
+    words = split_into_units(text, language)
+    letters = [letter for letter in text if letter.isalpha()]
+    token_logprobs = (
+        np.zeros(0) if window_logprobs is None else window_logprobs[quality.token_start : quality.token_end]
+    )
+    next_logprob = (
+        np.nan
+        if window_logprobs is None or quality.token_end >= len(window_logprobs)
+        else float(window_logprobs[quality.token_end])
+    )
+    second_opinion_wer = second_opinion_words = np.nan
+    if second_opinion is not None:
+        edits = count_edits(normalize_to_units(second_opinion, language), normalize_to_units(text, language))
+        second_opinion_wer = min(200.0, wer_percent(edits))
+        second_opinion_words = (1 + len(words)) / (1 + len(split_into_units(second_opinion, language)))
+    return [
+        quality.mean_logprob,
+        quality.min_logprob,
+        quality.entropy,
+        quality.no_speech_prob,
+        quality.compression_ratio,
+        float(quality.ngram_repeats),
+        quality.tokens_per_second,
+        seconds,
+        float(len(words)),
+        len(text) / seconds,
+        len({word.lower() for word in words}) / len(words) if words else np.nan,
+        sum(letter.isupper() for letter in letters) / len(letters) if letters else np.nan,
+        float(np.sort(token_logprobs)[:NUM_LEAST_PROBABLE_TOKENS].mean()) if len(token_logprobs) else np.nan,
+        float((token_logprobs < MAX_GUESS_LOGPROB).mean()) if len(token_logprobs) else np.nan,
+        next_logprob,
+        second_opinion_wer,
+        second_opinion_words,
+    ]
+
+
+def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed: int = 0) -> WerPrediction:
+    """Predicted word error rates of a store's utterances, in their order; `second_opinion` holds a second opinion."""
+    labels = list(store.read_labels())
+    qualities = [quality for label in labels for quality in label.quality]
+    features = build_features(store, labels, None if second_opinion is None else read_second_opinions(second_opinion))
+    groups = [
+        quality.utterance.speaker or f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
+    ]
+    if len({group for group, quality in zip(groups, qualities, strict=True) if quality.edits is not None}) < NUM_FOLDS:
+        groups = [
+            f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
+        ]  # an utterance may be in more packings
+    return predict_wer(features, [reference_wer(quality) for quality in qualities], groups, seed)

@@ -1,0 +1,131 @@
+"""A student from a teacher: the whole encoder, some of the decoder's layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from whisperstill.errors import SettingsError
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.generation_config import remap_alignment_heads
+
+
+def select_spaced_layers(teacher_layers: int, count: int) -> tuple[int, ...]:
+    """`count` layers of `teacher_layers`, as far apart as can be: 0, ..., last, rounded down.
+
+    Source: Distil-Whisper (arXiv 2311.00430), section 3.1; 32 -> 2 gives (0, 31), 32 -> 4 gives (0, 10, 20, 31).
+    A single layer, of which the paper says nothing, is the first: it is the one that reads the embeddings.
+    Raises `SettingsError` when there are not so many layers.
+    """
+    if not 1 <= count <= teacher_layers:
+        raise SettingsError(f"decoder_layers must be 1 to {teacher_layers} (the teacher's), got {count}")
+    if count == 1:
+        return (0,)
+    return tuple(index * (teacher_layers - 1) // (count - 1) for index in range(count))
+
+
+def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
+    """An explicit list of layers, as a tuple. `SettingsError` unless ascending, without repeats and the teacher's."""
+    if not layers:
+        raise SettingsError("layers must name at least one decoder layer, got none")
+    invalid = [layer for layer in layers if not 0 <= layer < teacher_layers]
+    if invalid:
+        raise SettingsError(
+            f"layers must be 0 to {teacher_layers - 1} (the teacher has {teacher_layers}), got {invalid[0]}"
+        )
+    if list(layers) != sorted(set(layers)):
+        raise SettingsError(f"layers must ascend without repeats, got {', '.join(map(str, layers))}")
+    return tuple(layers)
+
+
+def select_important_layers(importance: Sequence[float], count: int) -> tuple[int, ...]:
+    """The first layer, which reads the embeddings, and those that change most of what they are handed.
+
+    `importance` as in `distill.layer_importance`. Raises `SettingsError` when there are not so many layers.
+    """
+    select_spaced_layers(len(importance), count)
+    most_important = sorted(range(1, len(importance)), key=lambda layer: (-importance[layer], layer))[: count - 1]
+    return (0, *sorted(most_important))
+
+
+def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
+    """The same with only these of its encoder layers, renumbered from 0; it is to be trained before it hears anything.
+
+    Raises `SettingsError` unless they ascend without repeats and are there.
+    """
+    num_layers = checkpoint.dims.encoder_layers
+    if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
+        raise SettingsError(f"encoder layers must ascend from 0 to {num_layers - 1} at most, got {list(layers)}")
+    state = _renumber_layers(checkpoint.state, "encoder.layers.", layers)
+    teacher = {
+        "teacher": checkpoint.source,
+        "teacher_sha256": checkpoint.sha256,
+        "teacher_encoder_sha256": checkpoint.encoder_sha256,
+        "teacher_embedding_sha256": checkpoint.embedding_sha256,
+    }
+    is_student = "teacher_sha256" in checkpoint.metadata
+    metadata = {**(checkpoint.metadata if is_student else teacher), "encoder_layers": list(layers)}
+    dims = replace(checkpoint.dims, encoder_layers=len(layers))
+    layer_list = ",".join(map(str, layers))
+    source = f"{checkpoint.source}, encoder layers {layer_list}"
+    return Checkpoint(dims, state, checkpoint.generation_config, checkpoint.tokenizer_json, source, metadata)
+
+
+def make_student(
+    teacher: Checkpoint, layers: Sequence[int], language: str | None = None, *, merge_layers: bool = False
+) -> Checkpoint:
+    """The teacher with only these decoder layers, renumbered from 0.
+
+    Encoder, embeddings, positions and norms are the teacher's. `merge_layers`: each layer has the mean weights of the
+    teacher's layers from it up to the next one. Alignment heads follow their layers; `language` is what the student is
+    used with when none is named (None: as the teacher). Nothing in the result shares memory with the teacher. Raises
+    `SettingsError` for layers the teacher does not have.
+    """
+    kept_layers = check_layers(teacher.dims.decoder_layers, layers)
+    dims = replace(teacher.dims, decoder_layers=len(kept_layers))
+    state = _renumber_layers(teacher.state, "decoder.layers.", kept_layers)
+    if merge_layers:
+        for student_layer, (first_layer, next_layer) in enumerate(
+            zip(kept_layers, (*kept_layers[1:], teacher.dims.decoder_layers), strict=True)
+        ):
+            for name in [name for name in state if name.startswith(f"decoder.layers.{student_layer}.")]:
+                parameter_name = name.removeprefix(f"decoder.layers.{student_layer}.")
+                teacher_tensors = [
+                    teacher.state[f"decoder.layers.{layer}.{parameter_name}"].float()
+                    for layer in range(first_layer, next_layer)
+                ]
+                state[name] = torch.stack(teacher_tensors).mean(0).to(state[name].dtype)
+    generation_config = replace(
+        teacher.generation_config,
+        alignment_heads=remap_alignment_heads(teacher.generation_config.alignment_heads, kept_layers, dims),
+        language=language or teacher.generation_config.language,
+    )
+    metadata = {
+        "teacher": teacher.source,
+        "teacher_sha256": teacher.sha256,
+        "teacher_encoder_sha256": teacher.encoder_sha256,
+        "teacher_embedding_sha256": teacher.embedding_sha256,
+        "teacher_decoder_layers": teacher.dims.decoder_layers,
+        "layers": list(kept_layers),
+    }
+    if merge_layers:
+        metadata["merged"] = True
+    layer_list = ",".join(map(str, kept_layers))
+    return Checkpoint(
+        dims, state, generation_config, teacher.tokenizer_json, f"{teacher.source}, layers {layer_list}", metadata
+    )
+
+
+def _renumber_layers(state: Mapping[str, Tensor], prefix: str, kept_layers: Sequence[int]) -> dict[str, Tensor]:
+    """Copies of all tensors but those of layers that are not kept; kept ones are numbered from 0."""
+    new_index = {teacher_layer: student_layer for student_layer, teacher_layer in enumerate(kept_layers)}
+    renumbered = dict[str, Tensor]()
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            layer, _, parameter_name = name.removeprefix(prefix).partition(".")
+            if int(layer) not in new_index:
+                continue
+            name = f"{prefix}{new_index[int(layer)]}.{parameter_name}"
+        renumbered[name] = tensor.detach().clone()
+    return renumbered

@@ -1,0 +1,116 @@
+"""An encoder that computes what is heard of a window, and remembers what silence is.
+
+Whisper's window is 30 s whatever was said: behind a clip of 8 s, 22 s of digital silence go through every layer. Here
+the positions of that silence, and their keys and values in every layer, are those of a window in which nobody speaks:
+computed once. Positions that hold sound, and `TAIL_POSITIONS` behind them, attend to their own keys and to the
+remembered ones.
+
+What this neglects is what silence hears of the speech before it, so the states are near those of the whole window, not
+equal to them; there is no training in it. Silence has the value (loudest - 8 + 4) / 4 of its own window (see
+`audio.mel`), so it is remembered by level: the sound is raised or lowered, by at most `LEVEL_STEP / 2`, to the nearest
+one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from whisperstill.model.encoder import Encoder, EncoderLayer
+from whisperstill.model.kv_cache import Keys
+from whisperstill.units import WINDOW_FRAMES
+
+TAIL_POSITIONS = 50
+"""Positions (of 20 ms) of silence behind the sound that are computed with it: what the end of a word sounds into."""
+LEVEL_STEP = 0.1
+"""Distance of the levels, in the spectrogram's units of 40 dB."""
+MAX_CACHED_LEVELS = 8
+"""Levels that are remembered at a time: more than the speech of one recording ever has."""
+DYNAMIC_RANGE = 2.0
+"""Silence lies so far below the loudest value of its window: 8 powers of ten, divided by 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SilentWindow:
+    """A window in which nobody speaks."""
+
+    layer_kv: list[tuple[Keys, Keys]]
+    """Keys and values of each layer."""
+    states: Float[Tensor, "1 positions width"]
+
+
+class TrimmedEncoder:
+    """Hears windows with an encoder, no further than they hold sound. Not for training."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._silence_cache: OrderedDict[float, _SilentWindow] = OrderedDict()
+        self.num_computed_positions = 0
+        """Positions computed so far, of all windows; those of silent windows are not counted."""
+
+    @torch.inference_mode()
+    def __call__(
+        self, mel: Float[Tensor, "batch mels frames"], sound_positions: Sequence[int]
+    ) -> Float[Tensor, "batch positions width"]:
+        """States of windows of whose positions only the first `sound_positions[row]` hold sound."""
+        levels = [round(float(level) / LEVEL_STEP) for level in mel.amax((1, 2)) - DYNAMIC_RANGE]
+        groups: dict[int, list[int]] = {}
+        for row, level in enumerate(levels):
+            # A CPU gains nothing from a batch; others take together what has silence in common.
+            groups.setdefault(row if mel.device.type == "cpu" else level, []).append(row)
+        states = torch.cat(
+            [
+                self._encode(mel[rows], max(sound_positions[row] for row in rows), levels[rows[0]] * LEVEL_STEP)
+                for rows in groups.values()
+            ]
+        )
+        order = torch.tensor([row for rows in groups.values() for row in rows], device=mel.device)
+        return states[order.argsort()]
+
+    def _encode(self, mel: Float[Tensor, "rows mels frames"], sound_positions: int, level: float) -> Tensor:
+        encoder = self._encoder
+        total_positions = len(encoder.positions)
+        num_computed = sound_positions + TAIL_POSITIONS
+        if num_computed >= total_positions:
+            return encoder(mel)  # type: ignore[no-any-return]
+        self.num_computed_positions += num_computed * len(mel)
+        silence = self._silent_window(level, mel)
+        mel = mel[..., : 2 * num_computed + 2] + (level + DYNAMIC_RANGE - mel.amax((1, 2), keepdim=True))
+        x = self._convolve(mel)[:, :num_computed].contiguous() + encoder.positions[:num_computed]
+        silent_slice = slice(num_computed, None)
+        for layer, (keys, values) in zip(self._layers, silence.layer_kv, strict=True):
+            query, key, value = layer.attention.project(layer.attention_norm(x))
+            keys, values = (cached[:, :, silent_slice].expand(len(mel), -1, -1, -1) for cached in (keys, values))
+            x = x + layer.attention.attend(query, torch.cat((key, keys), 2), torch.cat((value, values), 2))
+            x = x + layer.mlp(layer.mlp_norm(x))
+        return torch.cat((encoder.norm(x), silence.states[:, silent_slice].expand(len(mel), -1, -1)), 1)
+
+    def _silent_window(self, level: float, mel: Float[Tensor, "rows mels frames"]) -> _SilentWindow:
+        if level not in self._silence_cache:
+            x = self._convolve(mel.new_full((1, mel.shape[1], WINDOW_FRAMES), level)).contiguous()
+            x = x + self._encoder.positions
+            layer_kv = []
+            for layer in self._layers:
+                query, key, value = layer.attention.project(layer.attention_norm(x))
+                layer_kv.append((key.contiguous(), value.contiguous()))
+                x = x + layer.attention.attend(query, key, value)
+                x = x + layer.mlp(layer.mlp_norm(x))
+            self._silence_cache[level] = _SilentWindow(layer_kv, self._encoder.norm(x))
+            if len(self._silence_cache) > MAX_CACHED_LEVELS:
+                self._silence_cache.popitem(last=False)
+        self._silence_cache.move_to_end(level)
+        return self._silence_cache[level]
+
+    def _convolve(self, mel: Float[Tensor, "rows mels frames"]) -> Float[Tensor, "rows positions width"]:
+        encoder = self._encoder
+        x = F.gelu(encoder.conv1(mel.to(encoder.positions.dtype)))
+        return F.gelu(encoder.conv2(x)).transpose(1, 2)
+
+    @property
+    def _layers(self) -> list[EncoderLayer]:
+        return cast(list[EncoderLayer], list(self._encoder.layers))

@@ -1,0 +1,83 @@
+"""Counts of edits between two texts, and the alignment behind them.
+
+All texts are taken as they are: normalise first (`text.normalizers`). Counts are those of jiwer (the tests compare),
+both rest on the same edit distance; substitutions, deletions and insertions cost 1 each.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from rapidfuzz.distance import Levenshtein
+
+from whisperstill.records.edit_counts import EditCounts
+
+AlignedPair: TypeAlias = tuple[int | None, int | None]
+
+
+def count_edits(reference: str | Sequence[str], hypothesis: str | Sequence[str]) -> EditCounts:
+    """Word edits that turn `reference` into `hypothesis`; strings are split at white space."""
+    return _count_edit_ops(_split_words(reference), _split_words(hypothesis))
+
+
+def count_character_edits(reference: str, hypothesis: str) -> EditCounts:
+    """Character edits; runs of white space count as one space, at the ends as none (as in jiwer)."""
+    return _count_edit_ops(" ".join(reference.split()), " ".join(hypothesis.split()))
+
+
+def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> list[AlignedPair]:
+    """Pairs `(reference index, hypothesis index)` of a shortest edit path, in order.
+
+    A deleted word has `None` as hypothesis index, an inserted one `None` as reference index; the words of a pair are
+    equal (a hit) or differ (a substitution). Every index of both sides stands exactly once.
+    """
+    pairs: list[AlignedPair] = []
+    for opcode in Levenshtein.opcodes(reference_words, hypothesis_words):
+        reference_indices, hypothesis_indices = (
+            range(opcode.src_start, opcode.src_end),
+            range(opcode.dest_start, opcode.dest_end),
+        )
+        if opcode.tag == "delete":
+            pairs += [(i, None) for i in reference_indices]
+        elif opcode.tag == "insert":
+            pairs += [(None, j) for j in hypothesis_indices]
+        else:
+            pairs += zip(reference_indices, hypothesis_indices, strict=True)
+    return pairs
+
+
+def count_edits_per_block(
+    reference_words: Sequence[str], hypothesis_words: Sequence[str], words_per_block: int
+) -> list[EditCounts]:
+    """Edits of stretches of about `length` words of the reference, at least one; together they are all of them.
+
+    Where stretches end depends on the reference alone. What was inserted belongs to the word before it.
+    """
+    num_blocks = max(1, len(reference_words) // words_per_block)
+    block_counts = [[0, 0, 0, 0] for _ in range(num_blocks)]
+    block = 0
+    for reference_index, hypothesis_index in align(reference_words, hypothesis_words):
+        if reference_index is None:
+            block_counts[block][3] += 1
+            continue
+        block = reference_index * num_blocks // len(reference_words)
+        if hypothesis_index is None:
+            block_counts[block][2] += 1
+        else:
+            block_counts[block][reference_words[reference_index] != hypothesis_words[hypothesis_index]] += 1
+    return [EditCounts(*counts) for counts in block_counts]
+
+
+def _split_words(text: str | Sequence[str]) -> Sequence[str]:
+    return text.split() if isinstance(text, str) else text
+
+
+def _count_edit_ops(reference: Sequence[str], hypothesis: Sequence[str]) -> EditCounts:
+    substitutions = deletions = insertions = 0
+    for edit_op in Levenshtein.editops(reference, hypothesis):
+        if edit_op.tag == "replace":
+            substitutions += 1
+        elif edit_op.tag == "delete":
+            deletions += 1
+        else:
+            insertions += 1
+    return EditCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)

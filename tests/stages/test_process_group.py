@@ -1,0 +1,132 @@
+"""Two processes train the student that one trains, and go on after one of them was killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from whisperstill.distill.metrics import read_metrics
+from whisperstill.stages import label
+from whisperstill.stages.console import NullConsole
+from whisperstill.stages.label import LabelSettings
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("ranks") / "labels"
+    settings = LabelSettings(
+        teacher=str(small_teacher),
+        manifest=(str(small_corpus),),
+        output=output,
+        encoder_states="float32",
+        max_new_tokens=12,
+        dtype="float32",
+    )
+    label.run(settings, NullConsole())
+    return output
+
+
+def command(student: Path, labels: Path, output: Path, epochs: int, *more: object) -> list[str]:
+    options = {
+        "--student": student,
+        "--labels": labels,
+        "--output": output,
+        "--num-train-epochs": epochs,
+        "--batch-size": 3,
+        "--teacher-targets": "hidden",
+        "--dtype": "float32",  # the machine's choice may be bfloat16, whose rounding is larger than what is looked for
+        "--hidden-loss-weight": 0.1,
+        "--warmup-steps": 1,
+        "--save-steps": 1,
+        "--logging-steps": 1,
+        "--learning-rate": 1e-2,
+        "--adam-epsilon": 1e-2,  # Adam blows rounding up where a gradient is nothing but rounding
+    }
+    return ["-m", "whisperstill", "train", *(str(part) for pair in options.items() for part in pair), *map(str, more)]
+
+
+def start(arguments: list[str], processes: int) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        "WHISPERSTILL_NO_REEXEC": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    launcher: list[str] = []
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finish(arguments: list[str], processes: int) -> None:
+    process = start(arguments, processes)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output.decode()
+
+
+def distance(one: Path, other: Path) -> float:
+    """The largest difference of two runs' last weights."""
+    mine, theirs = (load_file(path / "model.safetensors") for path in (one, other))
+    assert mine.keys() == theirs.keys()
+    return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_two_processes_are_one(small_student: Path, labels: Path, small_corpus: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / name for name in ("one", "two", "more")]
+    for output, processes, epochs in zip(outputs, (1, 2, 1), (2, 2, 3), strict=True):
+        validation = ("--validation", small_corpus, "--eval-steps", 2)
+        finish(command(small_student, labels, output, epochs, *validation), processes)
+    one, two, more = outputs
+    assert distance(one / "last", two / "last") < 1e-5
+    assert distance(one / "last", more / "last") > 1e-4  # negative control: an epoch more is noticed
+    mine, theirs = (read_metrics(path / "metrics.jsonl") for path in (one, two))
+    assert [line.keys() for line in mine] == [line.keys() for line in theirs]
+    for line, other in zip(mine, theirs, strict=True):
+        # The absolute part is for the KL: near zero it is a difference of log-probabilities of magnitude 10, each of
+        # which float32 rounds by up to 1e-6.
+        assert other == pytest.approx(line, rel=1e-4, abs=1e-6), f"step {line['step']}"
+    report = json.loads((two / "report.json").read_text())
+    assert report["finished"] and report["steps"] == len([line for line in mine if "loss" in line])
+    names = {path.name for path in (two / "checkpoints").glob("step-*")}
+    assert any(name.endswith(".2-of-2.safetensors") for name in names)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_process_is_gone_on_from(small_student: Path, labels: Path, tmp_path: Path) -> None:
+    """One of two is killed: torchrun ends the other; with one process alone the run is then finished."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    finish(command(small_student, labels, undisturbed, 30), 1)
+    process = start(command(small_student, labels, killed, 30), 2)
+    manifest = killed / "checkpoints" / "manifest.json"
+    deadline = time.monotonic() + 200
+    while not manifest.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    process.communicate(timeout=200)
+    assert process.returncode != 0
+    done = json.loads(manifest.read_text())[-1]["step"]
+    assert 0 < done
+    finish(command(small_student, labels, killed, 30), 1)
+    assert json.loads((killed / "report.json").read_text())["resumed_from"] >= done
+    assert distance(undisturbed, killed) < 1e-4

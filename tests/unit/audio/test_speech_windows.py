@@ -1,0 +1,116 @@
+"""Windows hold all speech, fit, are cut in pauses, and are the same while the audio still comes."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whisperstill.audio.speech_windows import group_into_windows, stream_speech_windows
+from whisperstill.audio.vad import VadOptions, detect_speech_spans
+from whisperstill.errors import SettingsError
+from whisperstill.units import SAMPLE_RATE
+
+Spans = list[tuple[float, float]]
+
+
+def bursts(spans: Spans, seconds: float) -> np.ndarray:
+    """Sound that moves like speech in these spans, near silence elsewhere."""
+    rng = np.random.default_rng(0)
+    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    level = np.full(len(at), 1e-4)
+    for start, duration in spans:
+        level[(at >= start) & (at < start + duration)] = 1.0
+    wave = 0.1 * level * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * at)) * rng.normal(size=len(at))
+    found: np.ndarray = wave.astype(np.float32)
+    return found
+
+
+def test_cuts_fall_into_the_longest_pause_of_the_second_half() -> None:
+    spans = [(0.0, 8.0), (12.0, 6.0), (19.5, 5.0), (25.0, 3.0), (28.2, 4.0), (40.0, 1.0)]
+    assert list(group_into_windows(spans)) == [(0.0, 18.0), (19.5, 21.5)]
+
+
+def test_the_fullest_window_where_none_is_half_full() -> None:
+    assert list(group_into_windows([(0, 3), (5, 4), (10, 29)])) == [(0, 9), (10, 29)]
+
+
+def test_what_fits_is_one_window() -> None:
+    assert list(group_into_windows([(1.0, 2.0), (28.0, 3.0)])) == [(1.0, 30.0)]
+    assert list(group_into_windows([])) == []
+
+
+def test_long_pauses_end_a_window_where_asked() -> None:
+    spans = [(0.0, 2.0), (6.0, 1.0), (12.5, 1.0)]
+    assert list(group_into_windows(spans, max_pause=5.0)) == [(0.0, 7.0), (12.5, 1.0)]
+    assert list(group_into_windows(spans)) == [(0.0, 13.5)]
+
+
+def test_a_span_that_nobody_cut_is_cut_into_equal_parts() -> None:
+    assert list(group_into_windows([(10.0, 75.0)])) == [(10.0, 25.0), (35.0, 25.0), (60.0, 25.0)]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.floats(0.01, 33)), max_size=25),
+    st.sampled_from([5.0, 15.0, 30.0]),
+    st.sampled_from([1.0, math.inf]),
+)
+@settings(deadline=None)
+def test_windows_hold_all_and_fit(parts: list[tuple[float, float]], most: float, pause: float) -> None:
+    spans, at = [], 0.0
+    for gap, duration in parts:
+        spans.append((at + gap, duration))
+        at += gap + duration
+    windows = list(group_into_windows(spans, most, pause))
+    assert all(0 < duration <= most + 1e-4 for _, duration in windows)
+    assert all(a + b <= c + 1e-4 for (a, b), (c, _) in itertools.pairwise(windows))
+    for start, duration in spans:
+        inside = sum(max(0.0, min(a + b, start + duration) - max(a, start)) for a, b in windows)
+        assert inside == pytest.approx(duration, abs=1e-3)
+    for start, duration in windows:  # nothing but speech at its ends
+        assert any(abs(start - a) < 1e-3 or a < start < a + b for a, b in spans)
+        assert any(abs(start + duration - a - b) < 1e-3 or a < start + duration < a + b for a, b in spans)
+
+
+@pytest.mark.parametrize("portion", [1600, 48_000, 10_000_000])
+@pytest.mark.parametrize("pause", [2.0, math.inf])
+def test_a_stream_gives_the_windows_of_the_whole(portion: int, pause: float) -> None:
+    rng = np.random.default_rng(3)
+    spans, at = [], 1.0
+    while at < 170:
+        spans.append((at, float(rng.uniform(0.5, 9))))
+        at += spans[-1][1] + float(rng.choice([0.5, 1.0, 2.5, 18.0], p=[0.5, 0.3, 0.15, 0.05]))
+    audio = bursts(spans, 200.0)
+    options = VadOptions(speech_pad=0.1)
+    expected = list(group_into_windows(detect_speech_spans([audio], options, "energy"), 30.0, pause))
+    blocks = (audio[at : at + portion] for at in range(0, len(audio), portion))
+    found = list(stream_speech_windows(blocks, options, "energy", 30.0, pause))
+    assert len(expected) >= 5
+    np.testing.assert_allclose([(start, len(wave) / SAMPLE_RATE) for start, wave in found], expected, atol=1e-6)
+    for start, wave in found:
+        begin = round(start * SAMPLE_RATE)
+        assert np.array_equal(wave, audio[begin : begin + len(wave)])
+
+
+def test_a_window_comes_before_the_stream_is_over() -> None:
+    audio = bursts([(0.5, 6.0), (8.0, 5.0)], 80.0)
+    used = 0
+
+    def blocks() -> object:
+        nonlocal used
+        for at in range(0, len(audio), 16_000):
+            used += 1
+            yield audio[at : at + 16_000]
+
+    next(stream_speech_windows(blocks(), method="energy"))  # type: ignore[arg-type]
+    assert used <= 61
+    used = 0
+    next(stream_speech_windows(blocks(), method="energy", max_pause=2.0))  # type: ignore[arg-type]
+    assert used <= 30
+
+
+def test_windows_of_no_length() -> None:
+    with pytest.raises(SettingsError, match="longer than nothing"):
+        list(group_into_windows([], 0.0))

@@ -1,0 +1,204 @@
+"""Which windows there are and what stands before them: prompts, hotwords, prefix, languages."""
+
+import numpy as np
+import pytest
+
+from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.longform import recordings as longform
+from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.transcriber import Transcriber
+from whisperstill.errors import SettingsError
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.units import MAX_PROMPT_TOKENS
+
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+
+
+@pytest.fixture(autouse=True)
+def voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every window; recordings are cut every ten seconds."""
+    somebody_always_speaks(monkeypatch)
+
+    def cuts(reader: longform.AudioReader, length: float) -> longform.Iterator[tuple[float, np.ndarray]]:
+        at = 0.0
+        while reader.has_audio_after(at):
+            yield at, reader.read(at, 10.0)
+            at += 10.0
+
+    monkeypatch.setattr(longform, "cut_reader", cuts)
+
+
+@pytest.fixture
+def scripted(tokenizer: Tokenizer) -> Scripted:
+    """Says the language from the beginning of a window to its tenth second."""
+
+    def script(first: float, language: str) -> DecodingResult:
+        begin, end = tokenizer.vocabulary.timestamp_token(0.0), tokenizer.vocabulary.timestamp_token(10.0)
+        return decoded([begin, *tokenizer.encode(f" {language}"), end, end, *tokenizer.encode(" and")])
+
+    return Scripted(tokenizer, script)
+
+
+def before(scripted: Scripted) -> list[str]:
+    """What stood before each window's transcript, of text."""
+    return [scripted.tokenizer.decode(job.prompt_tokens).strip() for _, job in scripted.said]
+
+
+def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scripted: Scripted) -> None:
+    Transcriber(scripted).transcribe(
+        tone(25, 0.5), language="en", hotwords="Kiel", initial_prompt="once", prefix="so it", batch_size=1
+    )
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    first = scripted.said[0][1].prompt_tokens
+    vocabulary = scripted.vocabulary
+    prefix = scripted.tokenizer.encode(" so it")
+    assert first[0] == vocabulary.start_of_previous
+    assert list(first[-len(prefix) :]) == prefix
+    assert first[-len(prefix) - 2 : -len(prefix)] == (vocabulary.transcribe, vocabulary.timestamp_begin)
+    assert [job.forced_prefix for _, job in scripted.said] == [(vocabulary.timestamp_begin, *prefix), (), ()]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(5, 0.5), language="en", prefix="so it", without_timestamps=True)
+    [(_, job)] = scripted.said
+    assert job.prompt_tokens[-len(prefix) - 1] == vocabulary.no_timestamps and job.forced_prefix == ()
+
+
+def test_a_translation_is_written_in_english(scripted: Scripted) -> None:
+    spoken = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh")
+    translated = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh", task="translate")
+    assert (spoken.language, spoken.text_language) == ("zh", "zh")
+    assert (translated.language, translated.text_language) == ("zh", "en")
+
+
+def test_a_prompt_in_tokens_is_the_same_as_in_text(scripted: Scripted) -> None:
+    for prompt in ("once", scripted.tokenizer.encode(" once")):
+        Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=prompt)
+    first, second = (job.prompt_tokens for _, job in scripted.said)
+    assert first == second and before(scripted) == ["once", "once"]
+    with pytest.raises(SettingsError, match="initial_prompt must be text or ids of 0 to"):
+        Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=[scripted.dims.vocab_size])
+
+
+def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:
+    options = {"hotwords": "Kiel", "initial_prompt": "once", "prefix": "so it", "long_form": "sequential"}
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **options)
+    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", condition_on_previous_text=False, **options)
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    scripted.said.clear()
+    reset = {**options, "temperature": 0.6, "best_of": 1}
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset)
+    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    scripted.said.clear()
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset, prompt_reset_on_temperature=0.6)
+    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
+
+
+def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:
+    many = "word " * 300
+    Transcriber(scripted).transcribe(tone(5, 0.5), hotwords=many, initial_prompt=many, prefix=many, language="en")
+    start = scripted.said[0][1].prompt_tokens
+    at = start.index(scripted.vocabulary.start_of_transcript)
+    assert at == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
+    assert len(start) == at + 4 + MAX_PROMPT_TOKENS // 2
+
+
+def test_the_language_is_asked_for_once_or_in_every_window(scripted: Scripted) -> None:
+    wave = tone(35, 0.5)
+    wave[160_000], wave[320_000], wave[480_000] = -0.5, 0.25, -0.25
+    once = Transcriber(scripted).transcribe(wave)
+    assert [segment.text for segment in once.segments] == [" en"] * 4
+    assert scripted.detected == [0.5] and (once.language, once.language_probability) == ("en", 0.75)
+    scripted.detected.clear()
+    each = Transcriber(scripted).transcribe(wave, multilingual=True)
+    assert [segment.text for segment in each.segments] == [" en", " de", " en", " de"]
+    assert scripted.detected == [0.5, -0.5, 0.25, -0.25]
+    assert each.language == "en"  # the first window's
+
+
+def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, 1.0),) if wave[0] > 0 else ())))
+    wave = tone(25, 0.5)
+    wave[160_000], wave[320_000] = -0.5, 0.25
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+
+    def script(first: float, language: str) -> DecodingResult:
+        times = [vocabulary.timestamp_token(at) for at in (0.0, 1.0, 3.0, 5.0)]
+        return decoded([times[0], *tokenizer.encode(" near"), times[1], times[2], *tokenizer.encode(" far"), times[3]])
+
+    scripted.script = script
+    heard = Transcriber(scripted).transcribe(wave, language="en")
+    assert heard.text == "near near"
+    assert [segment.id for segment in heard.segments] == [0, 1]
+    assert [(one.start, one.end, one.text, one.reason) for one in heard.filtered_segments] == [
+        (3.0, 5.0, "far", "far from speech"),
+        (10.0, 20.0, "", "no speech"),
+        (23.0, 25.0, "far", "far from speech"),
+    ]
+    believed = Transcriber(scripted).transcribe(wave, language="en", hallucination_filter=False)
+    assert believed.text == "near far near far near far" and not believed.filtered_segments
+
+
+@pytest.mark.parametrize("long_form", ["silence", "sequential"])
+def test_more_text_than_voice_is_believed_where_the_network_is_sure(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, long_form: str
+) -> None:
+    monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((1.0, 1.2),))))
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+    sentence = [
+        vocabulary.timestamp_token(0.0),
+        *tokenizer.encode(" more than anybody says"),
+        vocabulary.timestamp_token(2.0),
+    ]
+    heard = {}
+    for silence in (0.5, 0.9):
+        scripted.script = lambda first, language, silence=silence: decoded(sentence, no_speech=silence)
+        heard[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", long_form=long_form)
+    assert heard[0.5].text == "more than anybody says" and not heard[0.5].filtered_segments
+    [gone] = heard[0.9].filtered_segments
+    assert heard[0.9].text == "" and gone.reason == "more text than speech" and gone.text == heard[0.5].text
+
+
+@pytest.mark.parametrize(("spoken", "logprob", "believed"), [(2.0, -1.4, True), (2.0, -1.6, False), (3.0, -1.6, True)])
+def test_doubts_are_believed_where_hardly_anybody_speaks(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, spoken: float, logprob: float, believed: bool
+) -> None:
+    monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, spoken),))))
+    monkeypatch.setattr(SpeechSpans, "speech_seconds", lambda voice, *stretch: 0.0 if stretch else spoken)
+    vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
+    sentence = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" Thank you."), vocabulary.timestamp_token(2.0)]
+    scripted.script = lambda first, language: decoded(sentence, logprob=logprob)
+    heard = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
+    assert heard.text == ("Thank you." if believed else "")
+    assert [(one.text, one.reason) for one in heard.filtered_segments] == [("Thank you.", "low log-probability")] * (
+        not believed
+    )
+    assert (
+        Transcriber(scripted).transcribe(tone(5, 0.5), language="en", hallucination_filter=False).text == "Thank you."
+    )
+
+
+def test_sequential_hears_windows_of_the_length_asked_for(scripted: Scripted) -> None:
+    Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential", chunk_length=8.0)
+    assert len(scripted.said) == 4
+
+
+def test_what_is_only_opened_is_suppressed_once(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, 9.0),))))
+    heard = Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential")
+    assert heard.text == "en en en" and not heard.filtered_segments
+
+
+def test_a_student_that_never_saw_prompts_gets_none(scripted: Scripted) -> None:
+    options = {"initial_prompt": "once", "long_form": "sequential", "language": "en"}
+    for metadata, given, second in (
+        ({"teacher": "base"}, None, "once"),
+        ({"teacher": "base", "trained_with_prompts": True}, None, "once en"),
+        ({"teacher": "base"}, True, "once en"),
+        ({}, None, "once en"),
+        ({}, False, "once"),
+    ):
+        scripted.metadata = metadata
+        scripted.said.clear()
+        Transcriber(scripted).transcribe(tone(15, 0.5), condition_on_previous_text=given, **options)
+        assert before(scripted) == ["once", second]

@@ -1,0 +1,207 @@
+"""Views of an example: masks, timestamps, prompts, and draws that depend on nothing but their key."""
+
+from dataclasses import replace
+
+import pytest
+
+from whisperstill.distill.dataset import (
+    MASK_SPAN_POSITIONS,
+    ExampleOptions,
+    build_examples,
+    epoch_batches,
+    masked_positions,
+    tokenize_example,
+)
+from whisperstill.errors import SettingsError
+from whisperstill.records import AudioSpan, FilterDecision, LabelQuality, PseudoLabel, Utterance, Window
+from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import MAX_TARGET_POSITIONS
+
+VOCABULARY = Vocabulary.from_size(51865)
+TIME = VOCABULARY.timestamp_begin
+EOT = VOCABULARY.end_of_text
+
+
+def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **changes: object) -> PseudoLabel:
+    """A window with an utterance per cut."""
+    ends = (*cuts, len(tokens))
+    utterances = tuple(
+        Utterance(
+            f"{name}-{i}", "c", AudioSpan("x.wav", 0.0, 2.0), "text", "en", "s1", str(changes.get("session", "a"))
+        )
+        for i in range(len(ends))
+    )
+    evidence = tuple(
+        LabelQuality(u, start, stop, "text", -0.1, -0.2, 0.1, 0.0, 1.0, 1, 2.0, None)
+        for u, start, stop in zip(utterances, (0, *cuts), ends, strict=True)
+    )
+    return PseudoLabel(
+        window=Window(name, utterances, int(changes.get("packing", 0))),
+        language="en",
+        tokens=tokens,
+        text="text",
+        ended=bool(changes.get("ended", True)),
+        timestamps=bool(changes.get("timestamps", False)),
+        quality=evidence,
+        shard="00000",
+    )
+
+
+def verdicts(one: PseudoLabel, *kept: bool) -> dict[tuple[str, str, str], FilterDecision]:
+    return {
+        (one.window.id, seen.utterance.corpus, seen.utterance.id): FilterDecision(keep, "" if keep else "wer", 0.0)
+        for seen, keep in zip(one.quality, kept, strict=True)
+    }
+
+
+def test_a_bad_utterance_is_masked_and_its_neighbours_stay() -> None:
+    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
+    (example,) = build_examples([one], verdicts(one, True, False, True), EOT)
+    view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
+    assert view.decoder_ids == (*VOCABULARY.sot_sequence("en"), 11, 12, 13, 14, 15)
+    assert view.target_ids[-6:] == (11, 12, 13, 14, 15, EOT)
+    assert view.loss_mask == (False,) * 3 + (True, True, False, True, True, True)
+    assert view.teacher_steps == (-1,) * 3 + (0, 1, 2, 3, 4, 5)
+    assert view.matches_teacher_input
+
+
+def test_tokens_count_as_their_utterance_does() -> None:
+    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
+    judged = {
+        key: replace(verdict, weight=weight)
+        for (key, verdict), weight in zip(verdicts(one, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
+    }
+    (example,) = build_examples([one], judged, EOT)
+    view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
+    assert view.weights == (1.0,) * 3 + (0.5, 0.5, 1.0, 0.25, 0.25, 0.25)  # the end is the last one's
+
+
+def test_the_end_belongs_to_the_last_utterance() -> None:
+    one = labelled("w", (11, 12), (1,))
+    (example,) = build_examples([one], verdicts(one, True, False), EOT)
+    assert tokenize_example(example, VOCABULARY, ExampleOptions(), 0).loss_mask[-2:] == (False, False)
+
+
+def test_no_end_is_taught_where_the_teacher_did_not_end() -> None:
+    one = labelled("w", (11, 12), (), ended=False)
+    (example,) = build_examples([one], None, EOT)
+    assert EOT not in tokenize_example(example, VOCABULARY, ExampleOptions(), 0).target_ids
+
+
+def test_a_window_without_a_good_utterance_is_left_out() -> None:
+    one = labelled("w", (11, 12), (1,))
+    assert build_examples([one], verdicts(one, False, False), EOT) == []
+
+
+def test_prompts_come_from_the_window_before_in_the_same_session() -> None:
+    first = labelled("a", (TIME, 1, 2, TIME + 9), (), session="x", timestamps=True)
+    second = labelled("b", (3, 4), (), session="x")
+    third = labelled("c", (5, 6), (), session="y")
+    found = build_examples([first, second, third], None, EOT)
+    assert [example.previous_tokens for example in found] == [(), (1, 2), ()]
+    view = tokenize_example(found[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0)
+    assert view.decoder_ids[:3] == (VOCABULARY.start_of_previous, 1, 2)
+    assert view.decoder_ids.count(VOCABULARY.start_of_previous) == 1
+    assert view.loss_mask == (False,) * 6 + (True, True, True)
+    assert not view.matches_teacher_input
+    # a reshuffled view has no neighbour
+    assert build_examples([first, labelled("d", (3,), (), session="x", packing=1)], None, EOT)[1].previous_tokens == ()
+
+
+def test_a_long_prompt_leaves_room() -> None:
+    first = labelled("a", tuple(range(300)), (), session="x")
+    second = labelled("b", tuple(range(1000, 1224)), (), session="x")
+    view = tokenize_example(
+        build_examples([first, second], None, EOT)[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0
+    )
+    assert len(view.decoder_ids) <= MAX_TARGET_POSITIONS
+    assert view.target_ids[-1] == EOT
+    assert view.decoder_ids[: view.decoder_ids.index(VOCABULARY.start_of_transcript)][-1] == 299
+
+
+def test_timestamps_are_drawn_anew_in_each_epoch() -> None:
+    one = labelled("w", (TIME, 11, TIME + 50), (), timestamps=True)
+    (example,) = build_examples([one], None, EOT)
+    drawing = ExampleOptions(timestamp_probability=0.5)
+    views = [tokenize_example(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
+    with_times = [view for view in views if TIME in view.decoder_ids]
+    assert 5 < len(with_times) < 35
+    for view in views:
+        assert (VOCABULARY.no_timestamps in view.decoder_ids) == (view not in with_times)
+        assert view.matches_teacher_input == (view in with_times)
+    assert views == [tokenize_example(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
+    assert views != [tokenize_example(example, VOCABULARY, ExampleOptions(1, 0.5), epoch) for epoch in range(40)]
+
+
+def test_timestamps_need_labels_with_timestamps() -> None:
+    (example,) = build_examples([labelled("w", (11,), ())], None, EOT)
+    with pytest.raises(SettingsError, match="label with --timestamps"):
+        tokenize_example(example, VOCABULARY, ExampleOptions(timestamp_probability=0.5), 0)
+
+
+def test_batches_hold_every_example_once_in_another_order_each_epoch() -> None:
+    found = build_examples([labelled(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
+    first, second = (epoch_batches(found, 4, 0, epoch) for epoch in (0, 1))
+    for epoch in (first, second):
+        assert sorted(e.label.window.id for b in epoch for e in b) == sorted(e.label.window.id for e in found)
+        assert max(map(len, epoch)) == 4
+    assert first != second
+    assert first == epoch_batches(found, 4, 0, 0)
+
+
+def test_noise_is_read_and_not_taught() -> None:
+    (example,) = build_examples([labelled("w", (TIME, *range(1000, 1200), TIME + 9), (), timestamps=True)], None, EOT)
+    clean = tokenize_example(example, VOCABULARY, ExampleOptions(timestamp_probability=1.0), 0)
+    drawing = ExampleOptions(timestamp_probability=1.0, decoder_input_noise=0.2)
+    noisy = tokenize_example(example, VOCABULARY, drawing, 0)
+    assert (noisy.target_ids, noisy.loss_mask, noisy.teacher_steps) == (
+        clean.target_ids,
+        clean.loss_mask,
+        clean.teacher_steps,
+    )
+    wrong = [at for at, (a, b) in enumerate(zip(noisy.decoder_ids, clean.decoder_ids, strict=True)) if a != b]
+    assert 20 <= len(wrong) <= 60
+    assert all(1000 <= clean.decoder_ids[at] < 1200 for at in wrong)  # neither start tokens nor timestamps
+    assert all(noisy.decoder_ids[at] < EOT for at in wrong)
+    loud = tokenize_example(
+        example, VOCABULARY, ExampleOptions(timestamp_probability=1.0, decoder_input_noise=0.95), 0
+    ).decoder_ids
+    start = len(VOCABULARY.sot_sequence("en", "transcribe", True))
+    assert loud[: start + 1] == clean.decoder_ids[: start + 1] and loud[-1] == clean.decoder_ids[-1]
+    assert noisy != tokenize_example(example, VOCABULARY, drawing, 1)
+    assert noisy == tokenize_example(example, VOCABULARY, drawing, 0)
+
+
+def test_masks_hide_stretches_of_the_audio_only() -> None:
+    (example,) = build_examples([labelled("w", (1, 2), ())], None, EOT)  # 2 s
+    drawing = ExampleOptions(encoder_mask_prob=0.4)
+    hidden = [masked_positions(example, drawing, epoch) for epoch in range(50)]
+    assert all(0 <= at < 100 for one in hidden for at in one)
+    assert all(MASK_SPAN_POSITIONS <= len(one) <= 4 * MASK_SPAN_POSITIONS for one in hidden if one[-1] < 99)
+    assert len({tuple(one) for one in hidden}) == 50
+    assert hidden[3] == masked_positions(example, drawing, 3)
+    assert masked_positions(example, ExampleOptions(), 0) == []
+
+
+def test_what_was_dropped_is_no_prompt() -> None:
+    first, second = labelled("a", (11, 12, 13, 14), (1, 3)), labelled("b", (21,), ())
+
+    def previous(*kept: bool) -> tuple[int, ...]:
+        return build_examples([first, second], verdicts(first, *kept) | verdicts(second, True), EOT)[-1].previous_tokens
+
+    assert previous(True, True, True) == (11, 12, 13, 14)
+    assert previous(True, False, True) == (14,)
+    assert previous(True, True, False) == previous(False, False, False) == ()
+
+
+def test_a_speaker_alone_is_no_session() -> None:
+    """One who reads for a crowd-sourced corpus reads sentences that have nothing to do with each other."""
+    windows = [labelled(name, (11,), ()) for name in "ab"]
+    assert build_examples(windows, None, EOT)[1].previous_tokens == (11,)
+    alone = [
+        replace(
+            one, window=replace(one.window, utterances=tuple(replace(u, session=None) for u in one.window.utterances))
+        )
+        for one in windows
+    ]
+    assert build_examples(alone, None, EOT)[1].previous_tokens == ()

@@ -1,0 +1,31 @@
+"""What is scored, and what is left out."""
+
+from pathlib import Path
+
+import pytest
+import soundfile
+from small_models import make_tokenizer
+
+from whisperstill.evaluate.inference import decode_utterances
+from whisperstill.records import AudioSpan, Utterance
+from whisperstill.text.tokenizer import Tokenizer
+
+from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+
+
+def test_a_recording_that_breaks_off_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing of it would count as deleted words."""
+    somebody_always_speaks(monkeypatch)
+    tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
+    scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" so")))
+    for name in ("whole", "broken"):
+        soundfile.write(tmp_path / f"{name}.flac", tone(60.0, 0.5), 16_000)
+    content = (tmp_path / "broken.flac").read_bytes()
+    (tmp_path / "broken.flac").write_bytes(content[: len(content) // 2])
+    utterances = [
+        Utterance(name, "set", AudioSpan(str(tmp_path / f"{name}.flac"), 0.0, 60.0), "so", "en", None, None)
+        for name in ("whole", "broken")
+    ]
+    found = decode_utterances(scripted, utterances, batch_size=2)
+    assert set(found.texts) == {"whole"}
+    assert [one.source for one in found.skipped] == ["set/broken"]

@@ -1,0 +1,109 @@
+"""Each rule on both sides of its limit."""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from whisperstill.errors import SettingsError
+from whisperstill.label.filter_rules import KEEP, RULES, RuleSettings, apply_filter, decide
+from whisperstill.records import EditCounts
+
+from unit.label.builders import evidence, labelled
+
+DEFAULT = RuleSettings()
+OFF = RuleSettings(
+    max_wer=None,
+    max_ngram_repeats=None,
+    drop_empty=False,
+    drop_all_caps=False,
+    min_logprob=None,
+    max_compression_ratio=None,
+    max_tokens_per_second=None,
+)
+
+BAD: list[tuple[str, dict[str, Any], float]] = [
+    ("empty", {"text": " "}, 0.0),
+    ("repetition", {"ngram_repeats": 5}, 5.0),
+    ("compression", {"compression_ratio": 2.5}, 2.5),
+    ("tokens_per_second", {"tokens_per_second": 12.5}, 12.5),
+    ("all_caps", {"text": "THIS IS ALL CAPITALS 42!"}, 4.0),
+    ("low_logprob", {"mean_logprob": -1.25}, -1.25),
+    ("wer", {"edits": EditCounts(89, 5, 6, 0)}, 11.0),
+]
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"ngram_repeats": 4},
+    {"compression_ratio": 2.4},
+    {"tokens_per_second": 12.0},
+    {"text": "NASA, USA"},
+    {"text": "I B M X Y Z"},
+    {"text": "42 17 23"},
+    {"text": "THIS IS NEARLY ALl"},
+    {"text": "今天天气 很好 啊啊"},
+    {"mean_logprob": -1.0},
+    {"edits": EditCounts(90, 5, 5, 0)},
+    {"edits": None},
+    {"edits": EditCounts(0, 0, 0, 0)},
+]
+
+
+@pytest.mark.parametrize(("rule", "changes", "value"), BAD, ids=[name for name, _, _ in BAD])
+def test_each_rule_drops(rule: str, changes: dict[str, Any], value: float) -> None:
+    found = decide(evidence(**changes), DEFAULT)
+    assert (found.keep, found.rule, found.value) == (False, rule, value)
+    assert decide(evidence(**changes), OFF) == KEEP  # negative control: the rule, and no other, did it
+
+
+@pytest.mark.parametrize("changes", GOOD, ids=str)
+def test_what_lies_at_the_limit_is_kept(changes: dict[str, Any]) -> None:
+    assert decide(evidence(**changes), DEFAULT) == KEEP
+
+
+def test_every_rule_is_tested() -> None:
+    assert {name for name, _ in RULES} == {name for name, _, _ in BAD} | {"no_reference"}
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_exactly_the_limit_is_kept_whatever_the_rounding(percent: int) -> None:
+    seen = evidence(edits=EditCounts(100 - percent, percent, 0, 0))
+    assert decide(seen, RuleSettings(max_wer=float(percent))).keep
+    assert not decide(seen, RuleSettings(max_wer=percent - 0.5)).keep
+
+
+def test_speech_where_the_reference_has_none() -> None:
+    found = decide(evidence(edits=EditCounts(0, 0, 0, 2)), DEFAULT)
+    assert (found.rule, found.value) == ("wer", math.inf)
+
+
+def test_utterances_without_reference() -> None:
+    seen = evidence(edits=None)
+    assert decide(seen, RuleSettings(max_wer=0)).keep
+    assert decide(seen, RuleSettings(require_reference=True)).rule == "no_reference"
+    assert decide(evidence(), RuleSettings(require_reference=True)).keep
+
+
+def test_the_first_rule_names_the_reason() -> None:
+    everything: dict[str, Any] = {}
+    for _, changes, _ in BAD:
+        everything |= changes
+    assert decide(evidence(**everything | {"text": ""}), DEFAULT).rule == "empty"
+    assert decide(evidence(**everything), DEFAULT).rule == "repetition"
+
+
+def test_a_window_keeps_its_good_utterances() -> None:
+    window = labelled("w", evidence("good"), evidence("bad", text=""), evidence("fine"))
+    judged = apply_filter(window, DEFAULT)
+    assert judged.label is window
+    assert [each.keep for each in judged.decisions] == [True, False, True]
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(SettingsError) as caught:
+        RuleSettings(max_wer=-1, max_ngram_repeats=0, min_logprob=1, max_tokens_per_second=math.nan)
+    for name in ("max_wer", "max_ngram_repeats", "min_logprob", "max_tokens_per_second"):
+        assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert RuleSettings(max_wer=math.inf).max_wer == math.inf
+    assert all(field.default is not None for field in fields(RuleSettings))

@@ -1,0 +1,41 @@
+"""What is known of a label, in languages with and without spaces."""
+
+import pytest
+import torch
+from small_models import make_tokenizer
+
+from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
+from whisperstill.label.label_quality import build_pseudo_label
+from whisperstill.label.teacher import TeacherOutput
+from whisperstill.records import AudioSpan, Utterance, Window
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.text.vocabulary import Vocabulary
+
+
+@pytest.mark.parametrize(
+    ("language", "texts", "heard", "edits"),
+    [
+        ("zh", ("昨天晚上", "我们去公园"), "昨天晚上我们去花园", [(4, 0), (4, 1)]),
+        ("en", ("yesterday night", "we go out"), " Yesterday night we go in", [(2, 0), (2, 1)]),
+    ],
+)
+def test_utterances_are_told_apart_in_what_their_language_counts(
+    language: str, texts: tuple[str, ...], heard: str, edits: list[tuple[int, int]]
+) -> None:
+    """One character of nine is misheard: by words all of it would be wrong, and the cut anywhere."""
+    tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
+    tokens = tuple(tokenizer.encode(heard))
+    ones, empty = torch.zeros(len(tokens)), torch.zeros(len(tokens), 0)
+    observed = TokenStats(ones, ones, ones, ones, empty.long(), empty, torch.zeros(len(tokens), 1), ones)
+    spans = [AudioSpan("a.wav", 3.0 * at, 3.0) for at in range(2)]
+    utterances = [
+        Utterance(str(at), "c", span, text, language, None, None)
+        for at, (span, text) in enumerate(zip(spans, texts, strict=True))
+    ]
+    visit = TeacherOutput(language, DecodingResult(tokens, True, 0.0, observed), torch.zeros(1, 1))
+    found = build_pseudo_label(
+        Window("w", tuple(utterances), 0), visit, tokenizer, Vocabulary.from_size(51865), timestamps=False, shard="0"
+    )
+    counted = [one.edits for one in found.quality if one.edits is not None]
+    assert [(one.hits, one.errors) for one in counted] == edits
+    assert "".join(one.text for one in found.quality).replace(" ", "") == heard.replace(" ", "")

@@ -1,0 +1,51 @@
+"""A teacher that reads sees what it would see one window and one token at a time."""
+
+import pytest
+import torch
+from small_models import make_checkpoint, make_tokenizer
+from torch import Tensor
+
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.label import teacher_forcing as reading
+from whisperstill.label.teacher_forcing import teacher_force
+from whisperstill.model.dims import Dims
+
+TEXTS = ("alpha bravo", "charlie", "", "delta echo foxtrot golf hotel india juliet " * 3)
+
+
+@pytest.fixture(scope="module")
+def teacher(small_dims: Dims) -> WhisperModel:
+    return WhisperModel(make_checkpoint(small_dims, make_tokenizer(50257, 99)), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def states(small_dims: Dims) -> Tensor:
+    return torch.randn(len(TEXTS), 1500, small_dims.width, generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def test_reading_is_teacher_forcing(teacher: WhisperModel, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LOGITS_CHUNK_TOKENS", 5)
+    found = teacher_force(teacher, states, ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
+    decoder, start = teacher.network.decoder, teacher.vocabulary.sot_sequence("en")
+    assert [one.ended for one in found] == [True, True, True, False]
+    for one, text, state in zip(found, TEXTS, states, strict=True):
+        assert (
+            teacher.tokenizer.decode(one.tokens).strip()
+            == text.strip()[: len(teacher.tokenizer.decode(one.tokens)) - 1]
+        )
+        tokens = torch.tensor([[*start, *one.tokens]])
+        hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(state[None]))[
+            0, len(start) - 1 :
+        ]
+        targets = torch.tensor([*one.tokens, *([teacher.vocabulary.end_of_text] if one.ended else [])])
+        logits = decoder.logits(hidden)[: len(targets)]
+        seen = one.token_stats
+        log = logits.log_softmax(-1)
+        assert torch.allclose(seen.logprob, log.gather(1, targets[:, None])[:, 0], atol=1e-4)
+        assert torch.allclose(seen.entropy, -(log.exp() * log).sum(-1), atol=1e-3)
+        assert torch.allclose(seen.lse2, (logits / 2).logsumexp(-1), atol=1e-4)
+        assert torch.equal(seen.top_ids, logits.topk(4).indices)
+        assert torch.allclose(seen.hidden, hidden[: len(targets)], atol=1e-4)
+    wrong = teacher_force(teacher, states.flip(0), ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
+    assert not torch.allclose(wrong[1].token_stats.logprob, found[1].token_stats.logprob, atol=1e-3)

@@ -1,0 +1,79 @@
+"""The sweep against filtering anew for each limit."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from whisperstill.label.filter_rules import KEEP, RuleSettings, apply_filter, decide
+from whisperstill.label.threshold_sweep import ThresholdSweep, table_rows, to_markdown
+from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
+from whisperstill.records import EditCounts, LabelQuality
+from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
+
+from unit.label.builders import evidence, labelled
+
+
+def seen() -> list[LabelQuality]:
+    wrong = [evidence(f"u{n}", duration=1.0 + n, edits=EditCounts(50 - n, n, 0, n)) for n in range(25)]
+    return [*wrong, evidence("free", edits=None), evidence("empty", text="")]
+
+
+def test_every_point_is_what_the_filter_keeps() -> None:
+    everything = seen()
+    sweep = ThresholdSweep(RuleSettings(), (5, 40, 20, 20))
+    sweep.add(apply_filter(labelled("w", *everything), RuleSettings()))
+    points = sweep.points()
+    assert [point.max_wer for point in points] == [None, 40, 20, 5]
+    total = sum(each.utterance.audio.duration for each in everything)
+    for point in points:
+        kept = [each for each in everything if decide(each, replace(RuleSettings(), max_wer=point.max_wer)).keep]
+        hours = sum(each.utterance.audio.duration for each in kept)
+        assert point.utterances == len(kept)
+        assert point.hours == pytest.approx(hours / 3600)
+        assert point.hours_dropped == pytest.approx(100 - 100 * hours / total)
+        edits = [each.edits for each in kept if each.edits is not None]
+        words = sum(each.reference_length for each in edits)
+        assert point.wer == pytest.approx(100 * sum(each.errors for each in edits) / words)
+        assert point.words == words + 3
+    assert all(a.hours >= b.hours and a.words >= b.words for a, b in pairwise(points))
+
+
+def test_what_something_else_left_out_stays_out_under_every_limit() -> None:
+    kept, doubted = evidence("kept", edits=None), evidence("doubted", edits=None)
+    sweep = ThresholdSweep(RuleSettings(), (5,))
+    sweep.add(FilteredLabel(labelled("w", kept, doubted), (KEEP, FilterDecision(False, "predicted_wer", 60.0))))
+    assert [point.utterances for point in sweep.points()] == [1, 1]
+    assert sweep.points()[0].hours_dropped == pytest.approx(50)
+    loosened = ThresholdSweep(RuleSettings(), (5,))
+    loosened.add(apply_filter(labelled("w", evidence("wrong", edits=EditCounts(5, 5, 0, 0))), RuleSettings()))
+    assert [point.utterances for point in loosened.points()] == [1, 0]  # what a rule dropped comes back
+
+
+def test_words_are_counted_in_the_language_that_was_heard() -> None:
+    """Of audio without a transcript the manifest need not know the language."""
+    chinese = evidence("u", text="今天天气好", edits=None)
+    for language, words in (("zh", 5), ("en", 1)):
+        sweep = ThresholdSweep(RuleSettings())
+        sweep.add(apply_filter(replace(labelled("w", chinese), language=language), RuleSettings()))
+        assert sweep.points()[0].words == words
+
+
+def test_nothing_to_sweep() -> None:
+    points = ThresholdSweep(RuleSettings()).points()
+    assert len(points) == 8
+    assert all(point.wer is None and point.hours_dropped == 0 for point in points)
+    assert table_rows(points)[0] == ["none", "0", "0.00", "0.0", "0", "-"]
+
+
+def test_table_and_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sweep = ThresholdSweep(RuleSettings())
+    sweep.add(apply_filter(labelled("w", *seen()), RuleSettings()))
+    lines = to_markdown(sweep.points()).splitlines()
+    assert len(lines) == 10
+    assert all(line.count("|") == 7 for line in lines)
+    plot_threshold_sweep(sweep.points(), tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,60 @@
+"""Rows of the teacher's largest logits, in any order, whatever of them stays in memory."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from whisperstill.errors import StoreError
+from whisperstill.label.store import write_shard_files
+from whisperstill.label.store_schema import TOPK_SCHEMA
+from whisperstill.label.topk_store import ROW_GROUP_WINDOWS, TopKReader
+
+K = 3
+
+
+def table(shard: str, windows: int) -> pa.Table:
+    rows = []
+    for at in range(windows):
+        steps = at % 5 + 1
+        row = {"window": f"{shard}-{at}", "k": K, "tokens": [at] * steps, "top_ids": [*range(steps * K)]}
+        row |= {"top_logits": [at + step / 8 for step in range(steps * K)]}
+        row |= {name: [at / 4.0] * steps for name in ("lse1", "lse2", "tail1", "tail2")}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=TOPK_SCHEMA)
+
+
+@pytest.mark.parametrize("budget", [1, 2000, 1 << 30])
+def test_any_order_gives_the_same_rows(tmp_path: Path, budget: int) -> None:
+    for shard, windows in (("00000", 11), ("00001", 4)):
+        write_shard_files(tmp_path, shard, {"topk": table(shard, windows)}, {})
+    asked = [("00000", at) for at in range(11)] + [("00001", at) for at in range(4)]
+    random.Random(0).shuffle(asked)
+    reader = TopKReader(tmp_path, budget)
+    for shard, at in asked * 2:
+        top = reader.read(shard, f"{shard}-{at}")
+        steps = at % 5 + 1
+        assert top.tokens.tolist() == [at] * steps
+        assert top.ids.tolist() == [[*range(step * K, step * K + K)] for step in range(steps)]
+        assert top.logits.flatten().tolist() == [at + step / 8 for step in range(steps * K)]
+        assert top.lse1.tolist() == top.lse2.tolist() == [at / 4.0] * steps
+        held = [group.nbytes for group in reader._row_groups.values()]
+        assert sum(held) == reader._cached_bytes
+        assert len(held) == 1 or sum(held) <= budget
+    assert len(reader._row_groups) == {1: 1, 1 << 30: 4}.get(budget, len(reader._row_groups))
+
+
+def test_a_window_costs_its_group(tmp_path: Path) -> None:
+    write_shard_files(tmp_path, "00000", {"topk": table("00000", 10), "labels": table("00000", 10)}, {})
+    assert pq.ParquetFile(tmp_path / "topk-00000.parquet").num_row_groups == -(-10 // ROW_GROUP_WINDOWS)
+    assert pq.ParquetFile(tmp_path / "labels-00000.parquet").num_row_groups == 1
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no top-k: label with --top-k 32"):
+        TopKReader(tmp_path).read("00000", "w")
+    (tmp_path / "topk-00000.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(StoreError, match=r"cannot be read .*: label again"):
+        TopKReader(tmp_path).read("00000", "w")

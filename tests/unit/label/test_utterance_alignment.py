@@ -1,0 +1,196 @@
+"""Which words belong to which utterance: laws, robustness on real references, negative controls."""
+
+import json
+import random
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whisperstill.label.utterance_alignment import split_hypothesis, split_without_reference
+from whisperstill.text.edit_distance import count_edits
+from whisperstill.text.normalizers import normalize_word
+
+WORD = st.sampled_from(["a", "b", "cat", "the", "Dog", "don't", "21"])
+UTTERANCES = st.lists(st.lists(WORD, max_size=6), min_size=1, max_size=5)
+
+
+def tiles(ranges: list[tuple[int, int]], words: int) -> bool:
+    """Contiguous, monotone, covering everything."""
+    edges = [0, *(last for _, last in ranges)]
+    return ranges == list(pairwise(edges)) and edges[-1] == words and edges == sorted(edges)
+
+
+def exact(utterances: list[list[str]]) -> list[tuple[int, int]]:
+    return list(pairwise([0, *accumulate(map(len, utterances))]))
+
+
+@given(UTTERANCES)
+def test_a_perfect_hypothesis_is_split_exactly(utterances: list[list[str]]) -> None:
+    heard = [f" {word.capitalize()}," for utterance in utterances for word in utterance]
+    assert split_hypothesis(heard, [" ".join(utterance) for utterance in utterances]) == exact(utterances)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text(max_size=6), max_size=20), st.lists(st.text(max_size=15), min_size=1, max_size=4))
+def test_whatever_is_heard_is_covered(words: list[str], references: list[str]) -> None:
+    assert tiles(split_hypothesis(words, references), len(words))
+    assert tiles(split_hypothesis(words, references, by_character=True), len(words))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from("abcd"), max_size=7),
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=2, max_size=3),
+)
+def test_no_other_cut_has_fewer_edits(words: list[str], references: list[list[str]]) -> None:
+    """Slow twin: every way to cut. (Single letters: unlike words have no likeness, so costs are whole edits.)"""
+
+    def cost(ranges: list[tuple[int, int]]) -> int:
+        return sum(count_edits(r, words[a:b]).errors for r, (a, b) in zip(references, ranges, strict=True))
+
+    def cuts(parts: int, start: int) -> list[list[int]]:
+        if parts == 1:
+            return [[len(words)]]
+        return [[cut, *rest] for cut in range(start, len(words) + 1) for rest in cuts(parts - 1, cut)]
+
+    best = min(cost(list(pairwise([0, *each]))) for each in cuts(len(references), 0))
+    assert cost(split_hypothesis(words, [" ".join(r) for r in references])) == best
+
+
+@pytest.mark.parametrize(
+    ("heard", "references", "expected"),
+    [
+        ("", ["a b", "c"], ["", ""]),
+        ("Hello there. Good day.", ["hello there", "good day"], ["Hello there.", "Good day."]),
+        ("He is 21. Next one.", ["he is twenty one", "next one"], ["He is 21.", "Next one."]),
+        ("Do not go. Next.", ["don't go", "next"], ["Do not go.", "Next."]),
+        ("we plenty of time now", ["we have", "plenty of", "time now"], ["we", "plenty of", "time now"]),
+        ("one two five six", ["one two", "three four", "five six"], ["one two", "", "five six"]),
+        ("five six", ["one two", "five six"], ["", "five six"]),
+        ("one two", ["one two", "five six"], ["one two", ""]),
+        ("one to. Uh three", ["one two", "three"], ["one to.", "Uh three"]),
+        ("one two uh three", ["one two", "three"], ["one two uh", "three"]),
+        ("a b. Thanks. Thanks. Thanks. c d", ["a b", "c d"], ["a b. Thanks. Thanks. Thanks.", "c d"]),
+        ("x. a b c. a b c. y", ["x", "a b c", "y"], ["x.", "a b c. a b c.", "y"]),
+        ("the grey cat sat", ["the gray", "cat sat"], ["the grey", "cat sat"]),
+        ("so so so so so", ["other words", "here"], None),
+        ("a b", ["", "a b", ""], ["", "a b", ""]),
+    ],
+)
+def test_cases(heard: str, references: list[str], expected: list[str] | None) -> None:
+    words = heard.split()
+    ranges = split_hypothesis(words, references)
+    assert tiles(ranges, len(words))
+    if expected is not None:
+        assert [" ".join(words[first:last]) for first, last in ranges] == expected
+
+
+def test_languages_without_spaces() -> None:
+    words = [" 今天", "天", "气", "很好，", "我们", "去", "公园。"]
+    assert split_hypothesis(words, ["今天天气很好", "我们去公园"], by_character=True) == [(0, 4), (4, 7)]
+    assert split_hypothesis(words, ["今天天气真好", "我们 去 公元"], by_character=True) == [(0, 4), (4, 7)]
+    assert split_hypothesis(["一二", "三四"], ["一二三", "四"], by_character=True) in (
+        [(0, 1), (1, 2)],
+        [(0, 2), (2, 2)],
+    )
+
+
+def test_no_utterance() -> None:
+    assert split_hypothesis(["a"], []) == []
+    assert split_without_reference(1, []) == []
+
+
+@pytest.fixture(scope="module")
+def windows(speech: Path) -> list[list[str]]:
+    """Real windows: three to four references that follow each other."""
+    lines = (speech / "librispeech-mini-val" / "manifest.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    return [texts[at : at + 3 + at % 2] for at in range(0, len(texts) - 4, 4)]
+
+
+Mishear = Callable[[random.Random, list[str]], list[str]]
+
+
+def misheard(random_: random.Random, words: list[str]) -> list[str]:
+    """One word in eight replaced by a word of the same set, dropped, or doubled."""
+    heard: list[str] = []
+    for word in words:
+        if random_.random() > 1 / 8:
+            heard.append(word)
+            continue
+        heard += random_.choice([[random_.choice(words)], [], [word, random_.choice(words)]])
+    return heard
+
+
+def off_by(windows: list[list[str]], split: Callable[[list[str], list[str]], list[tuple[int, int]]]) -> list[int]:
+    """How many words each boundary is away from where it belongs."""
+    random_ = random.Random(0)
+    away: list[int] = []
+    for references in windows:
+        parts = [misheard(random_, reference.split()) for reference in references]
+        ranges = split([word for part in parts for word in part], references)
+        away += [abs(a - b) for (_, a), (_, b) in zip(ranges[:-1], exact(parts)[:-1], strict=True)]
+    return away
+
+
+def test_misheard_words_move_few_boundaries(windows: list[list[str]]) -> None:
+    away = off_by(windows, split_hypothesis)
+    assert len(away) > 40
+    assert sum(distance == 0 for distance in away) / len(away) > 0.85
+    assert sum(distance <= 1 for distance in away) / len(away) > 0.97
+
+
+def test_without_looking_at_the_words_boundaries_are_missed(windows: list[list[str]]) -> None:
+    """Negative control: sharing words out by the length of the references does not pass the test above."""
+
+    def blind(words: list[str], references: list[str]) -> list[tuple[int, int]]:
+        return split_without_reference(len(words), [float(len(reference)) for reference in references])
+
+    away = off_by(windows, blind)
+    assert sum(distance <= 1 for distance in away) / len(away) < 0.9
+
+
+def test_a_missing_utterance_leaves_the_others_alone(windows: list[list[str]]) -> None:
+    for references in windows:
+        heard = [word for i, reference in enumerate(references) if i != 1 for word in reference.split()]
+        ranges = split_hypothesis(heard, references)
+        lengths = [0 if i == 1 else len(reference.split()) for i, reference in enumerate(references)]
+        away = [abs((b - a) - length) for (a, b), length in zip(ranges, lengths, strict=True)]
+        assert max(away) <= 1, references
+
+
+def test_a_loop_at_the_end_stays_with_the_last(windows: list[list[str]]) -> None:
+    for references in windows[:8]:
+        parts = [reference.split() for reference in references]
+        heard = [word for part in parts for word in part]
+        ranges = split_hypothesis([*heard, *parts[-1][-3:] * 20], references)
+        assert ranges[:-1] == exact(parts)[:-1]
+
+
+@given(st.integers(0, 40), st.lists(st.floats(0.1, 10), min_size=1, max_size=6))
+def test_shares_of_time(words: int, durations: list[float]) -> None:
+    assert tiles(split_without_reference(words, durations), words)
+    times = [i * sum(durations) / max(1, words) for i in range(words)]
+    ranges = split_without_reference(words, durations, times)
+    assert tiles(ranges, words)
+    ends = list(accumulate(durations))
+    for (first, last), start, end in zip(ranges, [0.0, *ends], ends, strict=False):
+        assert all(start <= times[i] for i in range(first, last))
+        assert all(times[i] < end or end == ends[-1] for i in range(first, last))
+
+
+def test_without_reference() -> None:
+    assert split_without_reference(6, [1.0, 2.0]) == [(0, 2), (2, 6)]
+    assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 7.0]) == [(0, 1), (1, 3)]
+    assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 4.0]) == [(0, 1), (1, 3)]  # time does not go back
+    assert split_without_reference(0, [5.0, 5.0], []) == [(0, 0), (0, 0)]
+    with pytest.raises(ValueError, match="2 words but 1 times"):
+        split_without_reference(2, [1.0], [0.0])
+
+
+def test_words_are_compared_in_simple_form() -> None:
+    assert normalize_word(" Don’t!") == "dont" == normalize_word("DON'T")
