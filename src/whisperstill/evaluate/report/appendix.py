@@ -1,8 +1,7 @@
-"""Where the figures come from: subsets, the training, what failed, and models, datasets and environment."""
+"""Appendix: error rates by speaker and duration, training curves, failures, models, datasets and environment."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from whisperstill.evaluate.report.blocks import (
     NOT_MEASURED,
@@ -12,11 +11,10 @@ from whisperstill.evaluate.report.blocks import (
     Series,
     Table,
     TableCell,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import format_count, format_millions, format_number, format_rate
+from whisperstill.evaluate.report.formatting import format_count, format_millions, format_number, format_wer
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import DatasetResult, SubsetResult, TrainingCurve
 
@@ -24,7 +22,7 @@ TOC_HEADING = "Background"
 
 
 def build_subsets_section(view: ResultsView) -> Section | None:
-    """Error rates speaker by speaker and by duration, one collapsed table a dataset."""
+    """Word error rate by speaker and by duration, in collapsed tables."""
     tables = []
     for index, dataset in enumerate(view.short_form_datasets):
         results = [
@@ -82,17 +80,13 @@ def _build_subset_table(
                 subset_name,
                 format_count(example_subsets[subset_name].utterances),
                 format_count(example_subsets[subset_name].words),
-                *(_format_subset_wer(subsets_by_model[model].get(subset_name)) for model in models),
+                *(format_wer(subsets_by_model[model].get(subset_name)) for model in models),
             )
             for subset_name in subset_names
         ),
         caption="Word error rate, %.",
         collapsed=True,
     )
-
-
-def _format_subset_wer(subset: SubsetResult | None) -> TableCell:
-    return format_rate(subset.wer, subset.wer_low, subset.wer_high) if subset else NOT_MEASURED
 
 
 def _speaker_lead(view: ResultsView) -> str:
@@ -107,20 +101,20 @@ def _speaker_lead(view: ResultsView) -> str:
         max(speaker_rates),
     )
     return (
-        f"{view.display_name(view.main_model.name)} makes {format_number(lowest_wer)} errors in 100 words of the "
-        f"easiest speaker ({easiest_speaker}, {easiest_dataset}) and {format_number(highest_wer)} of the hardest "
-        f"({hardest_speaker}, {hardest_dataset})."
+        f"WER of {view.display_name(view.main_model.name)} by speaker: from {format_number(lowest_wer)} % "
+        f"({easiest_speaker}, {easiest_dataset}) to {format_number(highest_wer)} % ({hardest_speaker}, "
+        f"{hardest_dataset})."
     )
 
 
 def build_training_section(view: ResultsView) -> Section | None:
-    """Loss and validation error by step, and what the filter kept and dropped."""
+    """Loss and validation WER by step, and the counts of the filter."""
     curves = [curve for curve in view.eval_results.training_curves if curve.points or curve.filter_summary]
     if not curves:
         return None
     charts = (
-        _build_curve_chart(view, curves, "training-loss", "Training loss", "loss, nats a token, logarithmic", "loss"),
-        _build_curve_chart(view, curves, "training-wer", "Validation", "WER % on validation", "validation_wer"),
+        _build_curve_chart(view, curves, "training-loss", "Training loss", "loss, nats per token, logarithmic", "loss"),
+        _build_curve_chart(view, curves, "training-wer", "Validation", "validation WER %", "validation_wer"),
     )
     tables = (_build_filter_table(view, [curve for curve in curves if curve.filter_summary]),)
     return Section(
@@ -152,7 +146,7 @@ def _build_curve_chart(
 
 
 def _downsample(points: tuple[Point, ...], max_points: int = 300) -> tuple[Point, ...]:
-    """At most so many points: of each run of neighbours the mean, since nobody sees more."""
+    """At most `max_points` points: the means of groups of neighbours."""
     group_size = -(-len(points) // max_points)
     groups = [points[start : start + group_size] for start in range(0, len(points), group_size)]
     return tuple(
@@ -182,7 +176,7 @@ def _build_filter_table(view: ResultsView, curves: list[TrainingCurve]) -> Table
     totals = [sum(curve.filter_summary.values()) for curve in curves]
     return Table(
         id="training-filter",
-        title="What the filter kept and dropped",
+        title="Filter decisions",
         columns=make_columns(
             "Decision", numeric_titles=tuple(f"{view.display_name(curve.model)}, windows" for curve in curves)
         ),
@@ -196,7 +190,7 @@ def _build_filter_table(view: ResultsView, curves: list[TrainingCurve]) -> Table
             ),
             make_row("all", *map(format_count, totals), kind="total"),
         ),
-        caption="Counted by the first rule that objects.",
+        caption="A window that several rules would drop counts for the first of them.",
     )
 
 
@@ -206,14 +200,14 @@ def _format_filter_share(curve: TrainingCurve, rule: str, total: int) -> TableCe
 
 
 def build_failures_section(view: ResultsView) -> Section | None:
-    """What could not be measured."""
+    """Measurements that failed."""
     failed = view.eval_results.failures
     if not failed:
         return None
     table = Table(
         id="failures-list",
         title="Not measured",
-        columns=make_columns("What", "Why"),
+        columns=make_columns("Measurement", "Reason"),
         rows=tuple(make_row(failure.subject, failure.reason) for failure in failed),
         collapsed=len(failed) > 20,
     )
@@ -221,7 +215,7 @@ def build_failures_section(view: ResultsView) -> Section | None:
 
 
 def build_provenance_section(view: ResultsView) -> Section | None:
-    """Who was measured on what, with which versions, on which machine."""
+    """Models, datasets, versions and machine."""
     tables = [
         table
         for table in (_build_model_table(view), _build_dataset_table(view), _build_environment_table(view))
@@ -235,7 +229,7 @@ def _build_model_table(view: ResultsView) -> Table:
         id="provenance-models",
         title="Models",
         columns=make_columns(
-            *("Model", "Role", "Engine", "Number type", "Device", "From", "SHA-256"),
+            *("Model", "Role", "Engine", "dtype", "Device", "Source", "SHA-256"),
             numeric_titles=("Parameters, M", "Encoder", "Decoder", "Embedding", "Encoder layers", "Decoder layers"),
         ),
         rows=tuple(
@@ -253,7 +247,7 @@ def _build_model_table(view: ResultsView) -> Table:
             for model in view.models
         ),
     )
-    return drop_empty_columns(table)
+    return table.drop_empty_columns()
 
 
 def _build_dataset_table(view: ResultsView) -> Table:
@@ -261,7 +255,7 @@ def _build_dataset_table(view: ResultsView) -> Table:
         id="provenance-datasets",
         title="Datasets",
         columns=make_columns(
-            *("Dataset", "Distribution", "Form", "Language", "Normalizer", "Counted", "SHA-256"),
+            *("Dataset", "Distribution", "Form", "Language", "Normalizer", "Unit", "SHA-256"),
             numeric_titles=("Utterances", "Hours", "Words"),
         ),
         rows=tuple(
@@ -282,19 +276,19 @@ def _build_dataset_table(view: ResultsView) -> Table:
             for dataset in view.datasets
         ),
     )
-    return drop_empty_columns(table)
+    return table.drop_empty_columns()
 
 
 def _build_environment_table(view: ResultsView) -> Table:
     return Table(
         id="provenance-environment",
         title="Environment",
-        columns=make_columns("What", "Value"),
+        columns=make_columns("Key", "Value"),
         rows=tuple(make_row(key, text) for key, text in _flatten(view.eval_results.provenance)),
     )
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
