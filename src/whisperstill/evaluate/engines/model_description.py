@@ -1,4 +1,4 @@
-"""What an engine has to know of the model that it runs, and whoever reports on it."""
+"""Metadata of a model that runs in another engine."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,23 @@ from whisperstill.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """A model without its weights."""
+    """A checkpoint without weights."""
 
     source: str
-    """What was read, for people."""
+    """Model name or path, for display."""
     sha256: str
-    """Of the weights (`Checkpoint.sha256`); of the file where only whisper.cpp reads it."""
+    """Hash of the weights (`Checkpoint.sha256`); of the file for ggml."""
     dims: Dims
     suppress_tokens: tuple[int, ...] = ()
-    """Tokens that are never said, as the checkpoint has it."""
+    """Suppressed tokens of the checkpoint."""
     language: str | None = None
-    """What a multilingual model hears where nobody says; None: it is detected."""
+    """Default language of a multilingual model; None: detected."""
     timestamps: bool = True
-    """Whether it may be asked for timestamps: not a student that never saw any."""
+    """Whether the model predicts timestamps; False for a student that was trained without them."""
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "ModelDescription":
-        """The same of a checkpoint."""
+        """The metadata of a checkpoint."""
         return cls(
             source=checkpoint.source,
             sha256=checkpoint.sha256,
@@ -42,10 +42,12 @@ class ModelDescription:
         return Vocabulary.from_size(self.dims.vocab_size)
 
     def resolve_language(self, requested: str | None) -> str | None:
-        """The code of the language to decode, None where it is to be detected; `SettingsError` if it is not known."""
+        """Language code to decode with, None to detect it. Raises `SettingsError` for an unsupported language."""
         if not self.vocabulary.multilingual:
             if requested is not None and language_code(requested) != "en":
-                raise SettingsError(f"{self.source} knows English only, got {requested}: use a multilingual model")
+                raise SettingsError(
+                    f"expected English, the only language of {self.source}, got {requested}: use a multilingual model"
+                )
             return "en"
         requested = requested or self.language
         if requested is None:

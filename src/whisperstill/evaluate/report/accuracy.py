@@ -170,7 +170,7 @@ def _compare_with_teacher(view: ResultsView) -> str:
         if len(parts) == 1 and len(differences) > 1:
             parts = [part.replace(" on ", " on all ") for part in parts]
         datasets_text = datasets_text if len(differences) > 1 else "dataset"
-        sentences.append(f"{view.display_name(model.name)} {join_names(parts)} {datasets_text}")
+        sentences.append(f"{view.display_name(model.name)} is {join_names(parts)} {datasets_text}")
     return (
         f"Against {view.display_name(view.teacher.name)}: {'; '.join(sentences)}." if sentences and view.teacher else ""
     )

@@ -90,7 +90,7 @@ def _speed_tile(view: ResultsView, model: ModelInfo) -> Tile | None:
     teacher_batched = view.speed_result(teacher.name, batch_sizes[-1])
     if len(batch_sizes) > 1 and batched and teacher_batched and batched.latency_ms:
         batched_ratio = teacher_batched.latency_ms / batched.latency_ms
-        sentence += f" {format_ratio(batched_ratio)} at batch size {batch_sizes[-1]}."
+        sentence += f" At batch size {batch_sizes[-1]}: {format_ratio(batched_ratio)}."
     badge: Badge = "faster" if ratio >= 1.05 else "slower" if ratio < 0.95 else "no clear difference"
     return Tile("Speed at batch size 1", format_ratio(ratio), f"{teacher_name} 1×", sentence, badge)
 
