@@ -40,6 +40,15 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def silence_transformers() -> None:
+    """Switch off the warnings and progress bars of transformers."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def provenance() -> dict[str, Any]:
     """Commit, command, machine, threads and versions of this run."""
     import torch

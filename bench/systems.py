@@ -171,7 +171,7 @@ def _load_transformers_draft(job: DecodeJob) -> Any:
 
     assert job.student is not None
     directory = write_huggingface(load_checkpoint(job.student), Path(job.cache) / "student-huggingface")
-    draft = WhisperForCausalLM.from_pretrained(directory, attn_implementation="sdpa", dtype=torch.float32)
+    draft: Any = WhisperForCausalLM.from_pretrained(directory, attn_implementation="sdpa", dtype=torch.float32)
     return draft.eval()
 
 
