@@ -1,7 +1,7 @@
 """Write the manifest.jsonl of a benchmark dataset from a corpus that whisperstill reads (LibriSpeech, LJSpeech, ...).
 
-    curl -L https://www.openslr.org/resources/31/dev-clean-2.tar.gz | tar xz
-    python bench/prepare_speech.py LibriSpeech/dev-clean-2 speech/librispeech-mini-val
+curl -L https://www.openslr.org/resources/31/dev-clean-2.tar.gz | tar xz
+python bench/prepare_speech.py LibriSpeech/dev-clean-2 speech/librispeech-mini-val
 """
 
 import argparse

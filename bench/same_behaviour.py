@@ -208,8 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         changed = differences(before, after)
         print("\n".join(changed) or "equal")
         raise SystemExit(bool(changed))
-    with tempfile.TemporaryDirectory() as work:
-        hashes = record(options.root.resolve(), options.speech.resolve(), Path(work))
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory) / "clips"  # the corpus is named after its directory, and batches are drawn by its name
+        work.mkdir()
+        hashes = record(options.root.resolve(), options.speech.resolve(), work)
     text = json.dumps(hashes, indent=1)
     (options.output.write_text(text, encoding="utf-8") if options.output else print(text))
 
