@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from whisperstill._version import __version__
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve_checkpoint
 from whisperstill.model.checkpoints.huggingface_writer import checkpoint_identity
 from whisperstill.model.dims import Dims

@@ -1,15 +1,67 @@
-"""Interface of all engines: a model that transcribes waveforms."""
+"""Interface of all engines: a model that transcribes waveforms, and its metadata."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.errors import SettingsError
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.dims import Dims
+from whisperstill.text.languages import language_code
+from whisperstill.text.vocabulary import Vocabulary
 
 Waveform: TypeAlias = Float32[np.ndarray, "_"]
 """16 kHz mono samples in [-1, 1], of any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """A checkpoint without weights."""
+
+    source: str
+    """Model name or path, for display."""
+    sha256: str
+    """Hash of the weights (`Checkpoint.sha256`); of the file for ggml."""
+    dims: Dims
+    suppress_tokens: tuple[int, ...] = ()
+    """Suppressed tokens of the checkpoint."""
+    language: str | None = None
+    """Default language of a multilingual model; None: detected."""
+    timestamps: bool = True
+    """Whether the model predicts timestamps; False for a student that was trained without them."""
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "ModelDescription":
+        """The metadata of a checkpoint."""
+        return cls(
+            source=checkpoint.source,
+            sha256=checkpoint.sha256,
+            dims=checkpoint.dims,
+            suppress_tokens=checkpoint.generation_config.suppress_tokens,
+            language=checkpoint.generation_config.language,
+            timestamps=checkpoint.metadata.get("trained_with_timestamps") is not False,
+        )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_size(self.dims.vocab_size)
+
+    def resolve_language(self, requested: str | None) -> str | None:
+        """Language code to decode with, None to detect it. Raises `SettingsError` for an unsupported language."""
+        if not self.vocabulary.multilingual:
+            if requested is not None and language_code(requested) != "en":
+                raise SettingsError(
+                    f"expected English, the only language of {self.source}, got {requested}: use a multilingual model"
+                )
+            return "en"
+        requested = requested or self.language
+        if requested is None:
+            return None
+        self.vocabulary.language_token(requested)
+        return language_code(requested)
 
 
 @runtime_checkable

@@ -24,8 +24,7 @@ import torch
 from whisperstill.atomic_io import file_sha256
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
 from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
 from whisperstill.export.whispercpp import MAGIC, write_whispercpp
 from whisperstill.model.dims import Dims
 from whisperstill.text.vocabulary import Vocabulary

@@ -7,7 +7,6 @@ from whisperstill.evaluate.report.blocks import (
     Point,
     Row,
     Section,
-    Series,
     Table,
     make_columns,
     make_row,
@@ -79,16 +78,14 @@ def build_headline_section(view: ResultsView) -> Section | None:
 
 def _build_cost_chart(view: ResultsView) -> tuple[Chart, ...]:
     has_out_of_distribution = any(not dataset.in_distribution for dataset in view.short_form_datasets)
-    series = []
+    in_distribution = False if has_out_of_distribution else None
+    points_by_model = {}
     for model in view.models:
-        mean_rate = mean_wer(
-            view.short_form_results(model.name, in_distribution=False if has_out_of_distribution else None)
-        )
+        mean_rate = mean_wer(view.short_form_results(model.name, in_distribution=in_distribution))
         speed = view.relative_speed(model.name)
         if mean_rate and speed:
-            point = Point(speed, mean_rate.value, mean_rate.low, mean_rate.high)
-            series.append(Series(view.display_name(model.name), (point,), view.model_indices[model.name]))
-    if len(series) < 2:
+            points_by_model[model.name] = [Point(speed, mean_rate.value, mean_rate.low, mean_rate.high)]
+    if len(points_by_model) < 2:
         return ()
     datasets_text = "out of distribution" if has_out_of_distribution else "short form"
     chart = Chart(
@@ -97,7 +94,7 @@ def _build_cost_chart(view: ResultsView) -> tuple[Chart, ...]:
         kind="scatter",
         x_label="relative speed at batch size 1 (higher is faster)",
         y_label=f"WER %, {datasets_text}",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
     )
     return (chart,)
 
@@ -180,22 +177,21 @@ def _build_dataset_chart(view: ResultsView, model_names: list[str]) -> tuple[Cha
     datasets = view.short_form_datasets
     if len(datasets) * len(model_names) < 2:
         return ()
-    series = []
-    for model_name in model_names:
-        indexed_results = (
-            (index, view.short_form.get((model_name, dataset.name))) for index, dataset in enumerate(datasets)
-        )
-        points = (
-            Point(result.wer, index, result.wer_low, result.wer_high) for index, result in indexed_results if result
-        )
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(result.wer, index, result.wer_low, result.wer_high)
+            for index, dataset in enumerate(datasets)
+            if (result := view.short_form.get((model_name, dataset.name)))
+        ]
+        for model_name in model_names
+    }
     chart = Chart(
         id="short-form-chart",
         title="Word error rate by dataset",
         kind="dots",
         x_label="WER %, with 95 % intervals",
         y_label="",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         rows=tuple(view.dataset_display_name(dataset) for dataset in datasets),
     )
     return (chart,)

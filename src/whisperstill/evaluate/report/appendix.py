@@ -30,15 +30,14 @@ def build_subsets_section(view: ResultsView) -> Section | None:
             for model in view.models
             if (model.name, dataset.name) in view.short_form
         ]
-        for subset_kind, field_name in (("speaker", "by_speaker"), ("duration", "by_duration")):
-            subsets_by_model = {
-                result.model: {subset.name: subset for subset in getattr(result, field_name)} for result in results
-            }
+        subsets_by_kind = {
+            "speaker": {result.model: result.by_speaker for result in results},
+            "duration": {result.model: result.by_duration for result in results},
+        }
+        for kind, subsets_by_model in subsets_by_kind.items():
             if any(subsets_by_model.values()):
-                title = f"{view.dataset_display_name(dataset)}, by {subset_kind}"
-                tables.append(
-                    _build_subset_table(view, f"subsets-{index}-{subset_kind}", title, subset_kind, subsets_by_model)
-                )
+                title = f"{view.dataset_display_name(dataset)}, by {kind}"
+                tables.append(_build_subset_table(view, f"subsets-{index}-{kind}", title, kind, subsets_by_model))
     if not tables:
         return None
     lead = _speaker_lead(view)
@@ -46,43 +45,33 @@ def build_subsets_section(view: ResultsView) -> Section | None:
 
 
 def _build_subset_table(
-    view: ResultsView,
-    table_id: str,
-    title: str,
-    subset_kind: str,
-    subsets_by_model: Mapping[str, Mapping[str, SubsetResult]],
+    view: ResultsView, table_id: str, title: str, kind: str, subsets_by_model: Mapping[str, Sequence[SubsetResult]]
 ) -> Table:
-    subset_names = list(
-        dict.fromkeys(subset_name for subsets_by_name in subsets_by_model.values() for subset_name in subsets_by_name)
-    )
-    example_subsets = {
-        subset_name: next(
-            subsets_by_name[subset_name]
-            for subsets_by_name in subsets_by_model.values()
-            if subset_name in subsets_by_name
-        )
-        for subset_name in subset_names
+    models = {
+        model: {subset.name: subset for subset in subsets} for model, subsets in subsets_by_model.items() if subsets
     }
-    if subset_kind == "speaker":
-        main_subsets = subsets_by_model.get(view.main_model.name, {}) if view.main_model else {}
-        subset_names.sort(
-            key=lambda subset_name: -main_subsets[subset_name].wer if subset_name in main_subsets else 0.0
-        )
-    models = [model for model, subsets_by_name in subsets_by_model.items() if subsets_by_name]
+    sizes: dict[str, SubsetResult] = {}
+    for subsets_by_name in models.values():
+        for name, subset in subsets_by_name.items():
+            sizes.setdefault(name, subset)
+    names = list(sizes)
+    if kind == "speaker" and view.main_model:
+        main_subsets = models.get(view.main_model.name, {})
+        names.sort(key=lambda name: -main_subsets[name].wer if name in main_subsets else 0.0)
     return Table(
         id=table_id,
         title=title,
         columns=make_columns(
-            subset_kind.capitalize(), numeric_titles=("Utterances", "Words", *map(view.display_name, models))
+            kind.capitalize(), numeric_titles=("Utterances", "Words", *map(view.display_name, models))
         ),
         rows=tuple(
             make_row(
-                subset_name,
-                format_count(example_subsets[subset_name].utterances),
-                format_count(example_subsets[subset_name].words),
-                *(format_wer(subsets_by_model[model].get(subset_name)) for model in models),
+                name,
+                format_count(sizes[name].utterances),
+                format_count(sizes[name].words),
+                *(format_wer(subsets_by_name.get(name)) for subsets_by_name in models.values()),
             )
-            for subset_name in subset_names
+            for name in names
         ),
         caption="Word error rate, %.",
         collapsed=True,
@@ -96,15 +85,11 @@ def _speaker_lead(view: ResultsView) -> str:
     ]
     if view.main_model is None or len(speaker_rates) < 2:
         return ""
-    (lowest_wer, easiest_speaker, easiest_dataset), (highest_wer, hardest_speaker, hardest_dataset) = (
-        min(speaker_rates),
-        max(speaker_rates),
+    lowest, highest = (
+        f"{format_number(wer)} % ({speaker}, {dataset})"
+        for wer, speaker, dataset in (min(speaker_rates), max(speaker_rates))
     )
-    return (
-        f"WER of {view.display_name(view.main_model.name)} by speaker: from {format_number(lowest_wer)} % "
-        f"({easiest_speaker}, {easiest_dataset}) to {format_number(highest_wer)} % ({hardest_speaker}, "
-        f"{hardest_dataset})."
-    )
+    return f"WER of {view.display_name(view.main_model.name)} by speaker: from {lowest} to {highest}."
 
 
 def build_training_section(view: ResultsView) -> Section | None:

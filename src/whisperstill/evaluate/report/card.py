@@ -70,11 +70,11 @@ def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
             task_name="Automatic Speech Recognition",
             dataset_type=dataset_result.dataset,
             dataset_name=dataset_result.dataset,
-            metric_type="cer" if unit == "character" else "wer",
+            metric_type=metric,
             metric_name=metric_name,
             metric_value=round(dataset_result.wer, 2),
         )
-        for metric_name, unit, dataset_result in _metric_results(view, model)
+        for metric_name, metric, dataset_result in _metric_results(view, model)
     ]
     metrics = list(dict.fromkeys(hub_result.metric_type for hub_result in hub_results))
     card = ModelCardData(
@@ -92,15 +92,13 @@ def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
 
 
 def _metric_results(view: ResultsView, model: ModelInfo) -> Iterable[tuple[str, str, DatasetResult]]:
-    """(metric name, unit, result) of the short form, and of the best long-form strategy."""
+    """(metric name, metric, result) of the short form, and of the best long-form strategy."""
     units = {dataset.name: dataset.unit for dataset in view.datasets}
-    for result in view.short_form_results(model.name):
-        unit = "character" if units[result.dataset] == "character" else "word"
-        yield f"Test {'CER' if unit == 'character' else 'WER'}", unit, result
-    best_long_form = view.best_strategy(model.name)
-    for result in best_long_form[1] if best_long_form else []:
-        unit = "character" if units[result.dataset] == "character" else "word"
-        yield f"Test {'CER' if unit == 'character' else 'WER'}, long form, {result.decoding}", unit, result
+    _, long_form_results = view.best_strategy(model.name) or ("", [])
+    for result in (*view.short_form_results(model.name), *long_form_results):
+        metric = "cer" if units[result.dataset] == "character" else "wer"
+        form = f", long form, {result.decoding}" if result.measurement == "long_form" else ""
+        yield f"Test {metric.upper()}{form}", metric, result
 
 
 def _hub_id(teacher: ModelInfo) -> str | None:

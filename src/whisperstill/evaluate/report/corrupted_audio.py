@@ -9,7 +9,6 @@ from whisperstill.evaluate.report.blocks import (
     Point,
     Row,
     Section,
-    Series,
     Table,
     TableCell,
     make_columns,
@@ -42,7 +41,7 @@ def build_noise_section(view: ResultsView) -> Section | None:
     leads: list[str] = []
     for index, dataset in enumerate(datasets):
         dataset_results = [result for result in results if result.dataset == dataset.name]
-        model_names = _measured_models(view, dataset_results)
+        model_names = view.measured_models(dataset_results)
         rows: list[Row] = []
         if clean_results := _clean_results(view, dataset.name, model_names, dataset_results[0].utterances):
             rows.append(make_row("none", NOT_MEASURED, *_format_wers(clean_results)))
@@ -82,10 +81,6 @@ def parse_noise_condition(result: DatasetResult) -> tuple[str, float] | None:
         return kind, float(level)
     except ValueError:
         return None
-
-
-def _measured_models(view: ResultsView, results: Sequence[DatasetResult]) -> list[str]:
-    return [model.name for model in view.models if any(result.model == model.name for result in results)]
 
 
 def _format_snr(snr_db: float) -> str:
@@ -136,22 +131,21 @@ def _build_noise_chart(
     model_names: list[str],
 ) -> Chart:
     snr_levels = sorted({level for _, level in results_by_snr}, reverse=True)
-    series = []
-    for model_name in model_names:
-        results = ((snr_db, results_by_snr.get((model_name, snr_db))) for snr_db in snr_levels)
-        points = (
+    points_by_model = {
+        model_name: [
             Point(snr_db, result.wer, result.wer_low, result.wer_high)
-            for snr_db, result in results
-            if result and result.wer > 0
-        )
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+            for snr_db in snr_levels
+            if (result := results_by_snr.get((model_name, snr_db))) and result.wer > 0
+        ]
+        for model_name in model_names
+    }
     return Chart(
         id=chart_id,
         title=title,
         kind="lines",
         x_label="signal-to-noise ratio, dB",
         y_label="WER %, logarithmic",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         log_y=True,
         x_descending=True,
     )
@@ -179,7 +173,7 @@ def build_channels_section(view: ResultsView) -> Section | None:
     results = [result for result in _corrupted_results(view) if not parse_noise_condition(result)]
     if not results:
         return None
-    model_names = _measured_models(view, results)
+    model_names = view.measured_models(results)
     datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
     rows: list[Row] = []
     hardest: tuple[float, str] | None = None

@@ -101,22 +101,21 @@ def _speed_lead(view: ResultsView, batch_sizes: list[int]) -> str:
 def _build_throughput_chart(view: ResultsView, model_names: list[str], batch_sizes: list[int]) -> tuple[Chart, ...]:
     if len(batch_sizes) < 2:
         return ()
-    series = []
-    for model_name in model_names:
-        sized_results = ((batch_size, view.speed_result(model_name, batch_size)) for batch_size in batch_sizes)
-        points = (
-            Point(batch_size, 1 / speed_result.real_time_factor)
-            for batch_size, speed_result in sized_results
-            if speed_result and speed_result.real_time_factor
-        )
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(batch_size, 1 / speed.real_time_factor)
+            for batch_size in batch_sizes
+            if (speed := view.speed_result(model_name, batch_size)) and speed.real_time_factor
+        ]
+        for model_name in model_names
+    }
     chart = Chart(
         id="speed-chart",
         title="Throughput",
         kind="lines",
         x_label="batch size",
         y_label="× real time",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         ticks=tuple((batch_size, str(batch_size)) for batch_size in batch_sizes),
         log_x=True,
     )

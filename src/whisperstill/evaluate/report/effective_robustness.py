@@ -9,7 +9,6 @@ from whisperstill.evaluate.report.blocks import (
     Point,
     Row,
     Section,
-    Series,
     Table,
     TableCell,
     make_columns,
@@ -150,14 +149,14 @@ def _lead(
 def _build_chart(
     view: ResultsView, model: ModelInfo, rers: dict[str, _RelativeErrorRate], in_distribution_rer: float | None
 ) -> Chart:
-    points = (Point(rer.estimate, index, rer.low, rer.high) for index, rer in enumerate(rers.values()))
+    points = [Point(rer.estimate, index, rer.low, rer.high) for index, rer in enumerate(rers.values())]
     return Chart(
         id=f"robustness-{view.model_indices[model.name]}",
         title=f"Effective robustness, {view.display_name(model.name)}",
         kind="dots",
         x_label="RER %, with 95 % intervals",
         y_label="",
-        series=(Series(view.display_name(model.name), tuple(points), view.model_indices[model.name]),),
+        series=view.build_series({model.name: points}),
         rows=tuple(rers),
         reference_line=in_distribution_rer,
         reference_label="in distribution",

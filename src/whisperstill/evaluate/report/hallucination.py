@@ -103,7 +103,7 @@ def _build_non_speech_table(view: ResultsView) -> Table | None:
     results = view.select_results("non_speech")
     if not results:
         return None
-    model_names = [model.name for model in view.models if any(result.model == model.name for result in results)]
+    model_names = view.measured_models(results)
     decodings = dict.fromkeys(result.decoding for result in results)
     rows: list[Row] = []
     for decoding in decodings:

@@ -7,7 +7,6 @@ from whisperstill.evaluate.report.blocks import (
     Point,
     Row,
     Section,
-    Series,
     Table,
     TableCell,
     make_columns,
@@ -98,7 +97,7 @@ def build_chunk_length_section(view: ResultsView) -> Section | None:
     results = view.select_results("chunk_length", clean_only=True)
     if not results:
         return None
-    model_names = [model.name for model in view.models if any(result.model == model.name for result in results)]
+    model_names = view.measured_models(results)
     datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
     lengths = sorted({result.chunk_length for result in results}, reverse=True)
     results_by_key = {(result.dataset, result.chunk_length, result.model): result for result in results}
@@ -146,17 +145,20 @@ def _build_chunk_chart(
     lengths: list[float],
     model_names: list[str],
 ) -> Chart:
-    series = []
-    for model_name in model_names:
-        results = ((length, results_by_key.get((dataset.name, length, model_name))) for length in sorted(lengths))
-        points = (Point(length, result.wer, result.wer_low, result.wer_high) for length, result in results if result)
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(length, result.wer, result.wer_low, result.wer_high)
+            for length in sorted(lengths)
+            if (result := results_by_key.get((dataset.name, length, model_name)))
+        ]
+        for model_name in model_names
+    }
     return Chart(
         id=f"chunk-length-{index}",
         title=f"Chunk length, {dataset.name}",
         kind="lines",
         x_label="chunk length, s",
         y_label="WER %",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         ticks=tuple((length, f"{length:g}") for length in sorted(lengths)),
     )

@@ -5,11 +5,11 @@ charts. In-distribution datasets come first.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, Point, Series, TableCell
 from whisperstill.evaluate.report.formatting import format_rate
 from whisperstill.evaluate.tables import shorten_names
 from whisperstill.records.eval_results import DatasetInfo, DatasetResult, EvalResults, ModelInfo, SpeedResult
@@ -76,6 +76,18 @@ class ResultsView:
                     non_speech=is_non_speech,
                 )
         return sorted(datasets_by_name.values(), key=lambda dataset: (not dataset.in_distribution, dataset.long_form))
+
+    def build_series(self, points_by_model: Mapping[str, Iterable[Point]]) -> tuple[Series, ...]:
+        """One series per model, in the model's style."""
+        return tuple(
+            Series(self.display_name(model_name), tuple(points), self.model_indices[model_name])
+            for model_name, points in points_by_model.items()
+        )
+
+    def measured_models(self, results: Sequence[DatasetResult]) -> list[str]:
+        """Names of the models that have results, in display order."""
+        measured = {result.model for result in results}
+        return [model.name for model in self.models if model.name in measured]
 
     def display_name(self, model_name: str) -> str:
         """Short name of a model."""
