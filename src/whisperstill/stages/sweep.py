@@ -20,6 +20,7 @@ from whisperstill.stages.cache_key import to_jsonable
 from whisperstill.stages.console import Console
 from whisperstill.stages.recipe import Recipe, parse_recipe, read_toml
 from whisperstill.stages.recipe_overrides import VARIABLE_STAGES, find_labels_problem, override_recipe, train_variant
+from whisperstill.text.markdown import markdown_table
 
 COLUMNS = ("mean", "min", "max", "windows", "steps")
 
@@ -131,8 +132,7 @@ def _format_values(values: Mapping[str, Any]) -> str:
 def _write_results(output: Path, rows: list[SweepRow]) -> None:
     ranked = sorted(rows, key=lambda row: row.mean)
     atomic_write(output / "sweep.json", json.dumps([to_jsonable(row) for row in ranked], indent=1) + "\n")
-    lines = [["variation", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_table_rows(ranked)]
-    atomic_write(output / "sweep.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    atomic_write(output / "sweep.md", markdown_table(["variation", *COLUMNS], _table_rows(ranked)) + "\n")
 
 
 def _parse_grid_entry(text: str) -> tuple[str, list[Any]]:
