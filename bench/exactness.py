@@ -25,7 +25,9 @@ from torch import Tensor
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.draft_length import DraftLengthController
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import DETERMINISTIC_BLOCK_SIZE, WhisperModel
@@ -105,13 +107,14 @@ def decode(
         if not chosen:
             continue
         drafts = recogniser.make_draft_factory(rules) if student else make
-        pool = BatchScheduler(recogniser.network, rules, min(size, len(chosen)), top, drafts, blocks, exact)
+        controller, batch_size = DraftLengthController(blocks), min(size, len(chosen))
+        scheduler = BatchScheduler(recogniser.network, rules, batch_size, top, drafts, controller, exact)
         jobs = [
             DecodeRequest(states[row].to(recogniser.network.dtype), start, temperature=temperature, seed=row)
             for row in chosen
         ]
-        found |= dict(zip(chosen, pool.run(jobs), strict=True))
-        counts += pool.speculative_stats
+        found |= dict(zip(chosen, Generator(scheduler).generate(jobs), strict=True))
+        counts += scheduler.speculative_stats
     return [found[row] for row in range(len(states))], counts
 
 

@@ -91,7 +91,7 @@ def plain(name: str) -> Hear:
     def hear(path: str) -> str:
         sound = load_audio(path)
         windows = [pad_or_trim(sound[at : at + WINDOW_SAMPLES]) for at in range(0, len(sound), WINDOW_SAMPLES)]
-        heard = [recogniser.transcribe_windows(torch.from_numpy(window)[None], ["en"])[0] for window in windows]
+        heard = [recogniser.decode(recogniser.encode(torch.from_numpy(window)[None]), ["en"])[0] for window in windows]
         return " ".join(one.text for one in heard)
 
     return hear

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
 from whisperstill.decode.longform.hallucination_filter import SpeechSpans
@@ -37,7 +38,7 @@ Script = Callable[[float, str], DecodingResult]
 """From the first sample of a window and the language to what is heard."""
 
 
-class ScriptedScheduler:
+class ScriptedScheduler(BatchScheduler):
     """As many slots as a real one; a window is done after a step."""
 
     def __init__(
@@ -58,17 +59,12 @@ class ScriptedScheduler:
         return self.batch_size - len(self._requests)
 
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         assert len(requests) <= self.num_free_slots
         self._requests += requests
 
-    def run(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
-        """See `Pool`."""
-        self.add_requests(requests)
-        return [decoded for _, decoded in self.step()]
-
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
@@ -91,7 +87,7 @@ class Scripted(WhisperModel):
         self.tokenizer = tokenizer
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
-        self.assistant = None
+        self.assistant = self._generator = self._generator_key = None
         self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []
@@ -99,7 +95,7 @@ class Scripted(WhisperModel):
         """First sample and job of every window decoded, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """See `Recogniser`."""
+        """See `WhisperModel`."""
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
@@ -108,12 +104,9 @@ class Scripted(WhisperModel):
         self.detected += encoder_states[:, 0, 0].tolist()
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
-    def make_scheduler(self, batch_size: int, **options: object) -> ScriptedScheduler:  # type: ignore[override]
-        """See `Recogniser`."""
-        return ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said)
-
-    def _get_scheduler(self, batch_size: int, timestamps: bool, top_k: int) -> ScriptedScheduler:  # type: ignore[override]
-        return self.make_scheduler(batch_size)
+    def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
+        """See `WhisperModel`."""
+        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said))
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_decode import decode_batch
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.decode.generate.beam_search import beam_search
+from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import WhisperModel
@@ -17,6 +16,8 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.model.whisper import Whisper
 from whisperstill.text.vocabulary import Vocabulary
+
+from unit.decode.batches import decode_batch
 
 VOCABULARY = Vocabulary.from_size(51865)
 END = VOCABULARY.end_of_text
@@ -97,16 +98,8 @@ def worlds(random_checkpoint: Checkpoint) -> list[World]:
 
 
 def searched(world: World, limit: int, size: int, patience: float = 1.0, alpha: float | None = None) -> DecodingResult:
-    return beam_search(
-        world.network,
-        world.state,
-        START,
-        world.rules,
-        beam_size=size,
-        patience=patience,
-        length_penalty=alpha,
-        max_new_tokens=limit,
-    )
+    request = DecodeRequest(world.state, START, max_new_tokens=limit)
+    return BeamSearch(world.network, world.rules, size, patience, alpha).decode(request)
 
 
 def test_a_beam_of_one_is_greedy(worlds: list[World]) -> None:
@@ -138,8 +131,8 @@ def test_after_what_was_said_the_rules_go_on(random_checkpoint: Checkpoint) -> N
             DecodeRequest(state, start, forced_prefix=said, max_new_tokens=3),
             DecodeRequest(state, start, max_new_tokens=3),
         ]
-        going_on, anew = recogniser.make_scheduler(2, logit_filter=rules).run(jobs)
-        beam = beam_search(recogniser.network, state, start, rules, beam_size=1, forced_prefix=said, max_new_tokens=3)
+        going_on, anew = recogniser.make_generator(2, logit_filter=rules).generate(jobs)
+        beam = BeamSearch(recogniser.network, rules, 1).decode(jobs[0])
         with torch.inference_mode():
             memory = recogniser.network.decoder.teacher_forced(state[None])
             hidden = recogniser.network.decoder(torch.tensor([start]), torch.zeros(1, dtype=torch.long), memory)[:, -1]
@@ -186,9 +179,8 @@ def test_rules_of_timestamps_hold_on_every_path(random_checkpoint: Checkpoint) -
     network = Whisper.from_state(random_checkpoint.dims, random_checkpoint.state)
     rules = LogitFilter(VOCABULARY, GenerationConfig((), (220, END), ()), True)
     state = torch.randn(1500, 32, generator=torch.Generator().manual_seed(3))
-    found = beam_search(
-        network, state, VOCABULARY.sot_sequence("en", "transcribe", True), rules, beam_size=4, max_new_tokens=12
-    )
+    request = DecodeRequest(state, VOCABULARY.sot_sequence("en", "transcribe", True), max_new_tokens=12)
+    found = BeamSearch(network, rules, 4).decode(request)
     history = TokenHistory.empty(1, torch.device("cpu"))
     for token in found.tokens:
         allowed = rules.apply(torch.zeros(1, 51865), history)

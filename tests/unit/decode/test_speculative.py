@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_decode import decode_batch
-from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.draft_model import (
     DRAFT_FRAME_POOLING,
     DecodeState,
@@ -23,6 +22,8 @@ from whisperstill.model.kv_cache import StaticKVCache
 from whisperstill.model.student_init import make_student
 from whisperstill.model.whisper import Whisper
 from whisperstill.text.vocabulary import Vocabulary
+
+from unit.decode.batches import decode_batch, make_scheduler, run
 
 VOCABULARY = Vocabulary.from_size(51865)
 STEPS = 16
@@ -186,19 +187,11 @@ def test_blocks_that_change_all_the_time(network: Whisper, student: Whisper, sta
     """Whatever length the pace chooses, a student that was left out for a while catches up."""
     start, rules = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH), rules_for(False, LogitFilter)
     expected = greedy(network, states, start, rules, 40)
-    pool = BatchScheduler(network, rules, BATCH, 0, maker(student, rules), (1, 4, 8, 16))
+    pool = make_scheduler(network, rules, BATCH, make_draft=maker(student, rules), block_sizes=(1, 4, 8, 16))
     chosen = iter([1, 1, 4, 1, 8, 16, 1, 1, 1, 4] * 100)
-    pool._length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
-    pool.add_requests(
-        [
-            DecodeRequest(state, VOCABULARY.sot_sequence("en"), max_new_tokens=40, request_id=row)
-            for row, state in enumerate(states)
-        ]
-    )
-    found: dict[object, DecodingResult] = {}
-    while pool.num_busy_slots:
-        found |= {job.request_id: one for job, one in pool.step()}
-    assert same([found[row] for row in range(BATCH)], expected)
+    pool.length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
+    jobs = [DecodeRequest(state, VOCABULARY.sot_sequence("en"), max_new_tokens=40) for state in states]
+    assert same(run(pool, jobs), expected)
 
 
 def test_a_draft_may_know_a_part_of_the_vocabulary(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -230,8 +223,8 @@ def test_slots_are_taken_by_the_next_window(
     alone = [
         greedy(network, states[row : row + 1], torch.tensor([starts[row]]), rules, STEPS)[0] for row in range(BATCH)
     ]
-    pool = BatchScheduler(network, rules, size, 0, maker(student, rules), (4,), exact)
-    found = pool.run([DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
+    pool = make_scheduler(network, rules, size, make_draft=maker(student, rules), block_sizes=(4,), deterministic=exact)
+    found = run(pool, [DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
     assert same(found, alone)
     for one, other in zip(found, alone, strict=True):
         assert one.token_stats.filtered_logprob.tolist() == pytest.approx(
@@ -248,10 +241,9 @@ def test_exact_blocks_are_equal_to_the_last_bit(
     rules, heard = rules_for(True), states.to(dtype)
 
     def decoded(make: Callable[[int, int], DraftModel]) -> list[DecodingResult]:
-        pool = BatchScheduler(network, rules, 3, 2, make, (4,), True)
-        return pool.run(
-            [DecodeRequest(heard[row], VOCABULARY.sot_sequence("en", "transcribe", True)) for row in range(BATCH)]
-        )
+        pool = make_scheduler(network, rules, 3, top_k=2, make_draft=make, block_sizes=(4,), deterministic=True)
+        start = VOCABULARY.sot_sequence("en", "transcribe", True)
+        return run(pool, [DecodeRequest(heard[row], start) for row in range(BATCH)])
 
     plain, drafted = decoded(lambda size, capacity: NullDraft()), decoded(maker(student, rules))
     assert same(plain, drafted)
@@ -265,13 +257,13 @@ def test_sampling_with_a_draft_is_sampling_without(network: Whisper, student: Wh
     rules = rules_for(True)
 
     def sampled(size: int, blocks: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
-        pool = BatchScheduler(network, rules, size, 0, maker(student, rules), blocks)
+        pool = make_scheduler(network, rules, size, make_draft=maker(student, rules), block_sizes=blocks)
         start = VOCABULARY.sot_sequence("en", "transcribe", True)
         jobs = [
             DecodeRequest(states[row], start, temperature=0.25 * row, seed=seed + row, max_new_tokens=STEPS)
             for row in range(BATCH)
         ]
-        return [one.tokens for one in pool.run(jobs)]
+        return [one.tokens for one in run(pool, jobs)]
 
     alone = sampled(1, (1,), 7)
     assert sampled(1, (8,), 7) == sampled(3, (4,), 7) == sampled(5, (1,), 7) == alone
@@ -293,10 +285,10 @@ def test_who_drafts_for_itself_is_never_wrong(
     """
     rules = rules_for(True, LogitFilter)
     states = states[:, ::DRAFT_FRAME_POOLING].repeat_interleave(DRAFT_FRAME_POOLING, 1)
-    pool = BatchScheduler(network, rules, BATCH, 0, maker(network, rules), blocks)
+    pool = make_scheduler(network, rules, BATCH, make_draft=maker(network, rules), block_sizes=blocks)
     if len(blocks) > 1:
         chosen = iter([*[1] * 9, 4, 1, 8, 16, 1, 1, 1, 4, *[4, 1, 8] * 100])
-        pool._length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
+        pool.length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
     start = VOCABULARY.sot_sequence("en", "transcribe", True)
     jobs = [
         DecodeRequest(
@@ -304,14 +296,14 @@ def test_who_drafts_for_itself_is_never_wrong(
         )
         for row, (extra, most) in enumerate(zip(prompts, (4, 40, 40, 6, 40), strict=True))
     ]
-    asked, note = [], pool._length_controller.update
+    asked, note = [], pool.length_controller.update
 
     def noted(block: int, rows: int, seconds: float, accepted: int, looked_at: int) -> None:
         asked.append((accepted, looked_at))
         note(block, rows, seconds, accepted, looked_at)
 
-    pool._length_controller.update = noted  # type: ignore[method-assign]
-    pool.run(jobs)
+    pool.length_controller.update = noted  # type: ignore[method-assign]
+    run(pool, jobs)
     accepted, looked_at = (sum(column) for column in zip(*asked, strict=True))
     assert accepted > 20
     # Behind the last token of a window nothing is accepted, though it was right.

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.prompts import build_prompt
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
@@ -67,7 +68,7 @@ def test_a_checkpoint_may_have_a_language_of_its_own(random_checkpoint: Checkpoi
 
 def test_an_english_model_says_that_it_is_one(english: WhisperModel) -> None:
     assert english.resolve_language(None) == english.resolve_language("en-GB") == "en"
-    with pytest.raises(SettingsError, match="knows English only, got German"):
+    with pytest.raises(SettingsError, match="is English-only, got language German"):
         english.resolve_language("German")
 
 
@@ -77,18 +78,21 @@ def test_a_language_nobody_knows(recogniser: WhisperModel) -> None:
 
 
 def test_the_prompt_is_the_last_words(recogniser: WhisperModel) -> None:
-    assert recogniser.build_prompt(None) == recogniser.build_prompt("  ") == ()
-    prompt = recogniser.build_prompt("word " * 300)
+    assert build_prompt(recogniser.tokenizer, None) == build_prompt(recogniser.tokenizer, "  ") == ()
+    prompt = build_prompt(recogniser.tokenizer, "word " * 300)
     assert len(prompt) == 224
     assert prompt[0] == recogniser.vocabulary.start_of_previous
     assert recogniser.tokenizer.decode(prompt[-4:]) == "word"
 
 
 def test_a_prompt_changes_what_is_heard_and_fits(recogniser: WhisperModel, states: Tensor) -> None:
-    prompt = recogniser.build_prompt("word " * 300)
-    with_prompt = recogniser.decode(states, ["en"] * 3, prompt=prompt)
-    plain = recogniser.decode(states, ["en"] * 3)
-    assert [one.result.tokens for one in with_prompt] != [one.result.tokens for one in plain]
+    prompt = build_prompt(recogniser.tokenizer, "word " * 300)
+    start = recogniser.vocabulary.sot_sequence("en")
+    generator = recogniser.make_generator(3, logit_filter=recogniser.make_logit_filter(timestamps=False))
+    with_prompt, plain = (
+        generator.generate([DecodeRequest(state, (*before, *start)) for state in states]) for before in (prompt, ())
+    )
+    assert [one.tokens for one in with_prompt] != [one.tokens for one in plain]
 
 
 @pytest.mark.parametrize("timestamps", [False, True])

@@ -203,7 +203,7 @@ def test_languages_are_heard_each_as_its_own(multilingual_dir: Path, make: Make)
 @pytest.mark.parametrize("name", ALL)
 def test_an_unknown_language_is_refused(name: str, english_dir: Path, multilingual_dir: Path, make: Make) -> None:
     for long in (False, True):
-        with pytest.raises(SettingsError, match="knows English only, got de"):
+        with pytest.raises(SettingsError, match="is English-only, got language de"):
             make(name, english_dir).transcribe([noise(1)], ["de"], long_form=long)
     with pytest.raises(SettingsError, match="has no language 'Cantonese'"):
         make(name, multilingual_dir).transcribe([noise(1)], ["Cantonese"])

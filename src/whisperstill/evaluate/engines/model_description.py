@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from whisperstill.errors import SettingsError
+from whisperstill.decode.generate.language_detection import resolve_language
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
-from whisperstill.text.languages import language_code
 from whisperstill.text.vocabulary import Vocabulary
 
 
@@ -43,12 +42,4 @@ class ModelDescription:
 
     def resolve_language(self, requested: str | None) -> str | None:
         """The code of the language to decode, None where it is to be detected; `SettingsError` if it is not known."""
-        if not self.vocabulary.multilingual:
-            if requested is not None and language_code(requested) != "en":
-                raise SettingsError(f"{self.source} knows English only, got {requested}: use a multilingual model")
-            return "en"
-        requested = requested or self.language
-        if requested is None:
-            return None
-        self.vocabulary.language_token(requested)
-        return language_code(requested)
+        return resolve_language(requested, self.language, self.vocabulary, self.source)

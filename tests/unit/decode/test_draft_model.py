@@ -2,8 +2,8 @@
 
 import pytest
 
-from whisperstill.decode.generate import draft_vocabulary as module
-from whisperstill.decode.generate.draft_vocabulary import select_draft_vocabulary
+from whisperstill.decode.generate import draft_model as module
+from whisperstill.decode.generate.draft_model import select_draft_vocabulary
 from whisperstill.text.vocabulary import Vocabulary
 
 

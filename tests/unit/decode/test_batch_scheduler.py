@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_decode import decode_batch
-from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.language_detection import detect_languages
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult, token_stats
@@ -13,6 +12,8 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.model.whisper import Whisper
 from whisperstill.text.vocabulary import Vocabulary
+
+from unit.decode.batches import decode_batch, make_scheduler, run
 
 VOCABULARY = Vocabulary.from_size(51865)
 STEPS = 10
@@ -126,7 +127,7 @@ def test_silence_is_looked_for_where_each_transcript_begins(network: Whisper, st
     )
     starts = [(*start, 100, 101, 102, 103), (VOCABULARY.start_of_previous, 200, 201, 202, *start)]
     jobs = [DecodeRequest(state, tokens, max_new_tokens=2) for state, tokens in zip(states, starts, strict=False)]
-    together = [one.no_speech_prob for one in BatchScheduler(network, rules, 2).run(jobs)]
-    alone = [BatchScheduler(network, rules, 1).run([job])[0].no_speech_prob for job in jobs]
+    together = [one.no_speech_prob for one in run(make_scheduler(network, rules, 2), jobs)]
+    alone = [run(make_scheduler(network, rules, 1), [job])[0].no_speech_prob for job in jobs]
     assert together == pytest.approx(alone, rel=1e-4)
     assert together[0] != pytest.approx(together[1], rel=1e-3)
