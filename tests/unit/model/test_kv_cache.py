@@ -62,5 +62,5 @@ def test_control_the_old_order_is_not_the_new_one() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit 5 slots"):
+    with pytest.raises(ValueError, match="within 5 tokens"):
         filled().prepare_block(torch.zeros(ROWS, dtype=torch.long) + 3, 3)

@@ -134,9 +134,7 @@ class LogitFilter:
         Raises `ValueError` if the end token is missing.
         """
         if not (token_ids == self.vocabulary.end_of_text).any():
-            raise ValueError(
-                f"expected token_ids with the end of text ({self.vocabulary.end_of_text}), got {len(token_ids)} others"
-            )
+            raise ValueError(f"expected token_ids with the end of text, {self.vocabulary.end_of_text}; add it")
         restricted = copy(self)
         restricted.token_ids = token_ids
         restricted._num_text_logits = int((token_ids < self.vocabulary.timestamp_begin).sum())
