@@ -12,8 +12,8 @@ from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.linear import onednn_linear
 
 MAX_TRANSPOSED_ROWS_BY_DTYPE = {torch.float32: 4, torch.bfloat16: 64}
-"""Largest number of rows (from 2 in float32, from 1 in bfloat16) for the transposed product on a CPU, which is up to twice
-as fast (see `model.linear`). Other float32 products use oneDNN."""
+"""Largest number of rows (from 2 in float32, from 1 in bfloat16) for the transposed product on a CPU, which is up to
+twice as fast (see `model.linear`). Other float32 products use oneDNN."""
 
 
 class OutputLayer:

@@ -1,4 +1,4 @@
-"""Greedy decoding with slots = the whole sequence computed anew for every token."""
+"""Greedy decoding in slots equals a full forward pass per token; token statistics; language detection."""
 
 import pytest
 import torch
@@ -29,73 +29,79 @@ def states() -> Tensor:
     return torch.randn(5, 1500, 32, generator=torch.Generator().manual_seed(3))
 
 
-def greedy(network: Whisper, states: Tensor, start: Tensor, rules: LogitFilter, **options: int) -> list[DecodingResult]:
-    return decode_batch(network, states, start, rules, **options)[0]  # type: ignore[arg-type]
+def greedy(
+    network: Whisper, states: Tensor, start: Tensor, logit_filter: LogitFilter, **options: int
+) -> list[DecodingResult]:
+    return decode_batch(network, states, start, logit_filter, **options)[0]  # type: ignore[arg-type]
 
 
-def slowly(
-    network: Whisper, state: Tensor, start: tuple[int, ...], rules: LogitFilter, steps: int
+def decode_reference(
+    network: Whisper, state: Tensor, start: tuple[int, ...], logit_filter: LogitFilter, steps: int
 ) -> tuple[list[int], list[float]]:
-    """One row, teacher-forced from the start for every token."""
-    said: list[int] = []
+    """One row, with a full teacher-forced pass for every token."""
+    tokens_so_far: list[int] = []
     logprobs: list[float] = []
     history = TokenHistory.empty(1, torch.device("cpu"))
     with torch.inference_mode():
-        memory = network.decoder.teacher_forced(state[None])
+        cache = network.decoder.teacher_forced(state[None])
         for _ in range(steps):
-            tokens = torch.tensor([[*start, *said]])
-            hidden = network.decoder(tokens, torch.zeros(1, dtype=torch.long), memory)[:, -1]
+            tokens = torch.tensor([[*start, *tokens_so_far]])
+            hidden = network.decoder(tokens, torch.zeros(1, dtype=torch.long), cache)[:, -1]
             logits = network.decoder.logits(hidden)
-            token = int(rules.apply(logits.clone(), history).argmax())
+            token = int(logit_filter.apply(logits.clone(), history).argmax())
             logprobs.append(float(logits.log_softmax(-1)[0, token]))
             history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
-            said.append(token)
+            tokens_so_far.append(token)
             if token == VOCABULARY.end_of_text:
                 break
-    return said, logprobs
+    return tokens_so_far, logprobs
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
 @pytest.mark.parametrize("prompt", [(), (50361, 100, 101)])
-def test_cached_is_recomputed(network: Whisper, states: Tensor, timestamps: bool, prompt: tuple[int, ...]) -> None:
-    rules = LogitFilter(VOCABULARY, GenerationConfig((1, 2), (220, 50257), ()), timestamps)
+def test_greedy_equals_full_forward_passes(
+    network: Whisper, states: Tensor, timestamps: bool, prompt: tuple[int, ...]
+) -> None:
+    logit_filter = LogitFilter(VOCABULARY, GenerationConfig((1, 2), (220, 50257), ()), timestamps)
     start = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
-    found = greedy(network, states, torch.tensor([start] * len(states)), rules, max_new_tokens=STEPS, top_k=3)
-    for state, one in zip(states, found, strict=True):
-        said, logprobs = slowly(network, state, start, rules, STEPS)
-        assert list(one.tokens) == [token for token in said if token != VOCABULARY.end_of_text]
+    results = greedy(network, states, torch.tensor([start] * len(states)), logit_filter, max_new_tokens=STEPS, top_k=3)
+    for state, one in zip(states, results, strict=True):
+        tokens_so_far, logprobs = decode_reference(network, state, start, logit_filter, STEPS)
+        assert list(one.tokens) == [token for token in tokens_so_far if token != VOCABULARY.end_of_text]
         assert one.token_stats.logprob.tolist() == pytest.approx(logprobs, abs=1e-3)
-    assert len({one.tokens for one in found}) > 1  # the windows are heard, not only the prompt
+    assert len({one.tokens for one in results}) > 1  # results depend on the window
 
 
-def test_finished_rows_leave_and_the_others_go_on(network: Whisper, states: Tensor) -> None:
-    """Rows that end at different steps: the batch's rows are those decoded alone, and the slots shrink."""
-    rules = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
+def test_rows_that_end_at_different_steps(network: Whisper, states: Tensor) -> None:
+    """Results in a batch equal those of windows decoded alone, while rows are dropped."""
+    logit_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
     start = torch.tensor([VOCABULARY.sot_sequence("en")] * len(states))
-    plain = greedy(network, states, start, rules, max_new_tokens=STEPS)
-    enders = {one.tokens[2 + row] for row, one in enumerate(plain[:3])}  # tokens that shall end a row
-    ending = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
-    apply = ending.apply
+    plain = greedy(network, states, start, logit_filter, max_new_tokens=STEPS)
+    end_triggers = {one.tokens[2 + row] for row, one in enumerate(plain[:3])}  # tokens that end a row
+    ending_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
+    apply = ending_filter.apply
 
-    def ends(logits: Tensor, history: TokenHistory) -> Tensor:
+    def apply_with_ends(logits: Tensor, history: TokenHistory) -> Tensor:
         logits = apply(logits, history).clone()
-        hit = torch.isin(logits.argmax(-1), torch.tensor(sorted(enders)))
+        hit = torch.isin(logits.argmax(-1), torch.tensor(sorted(end_triggers)))
         logits[hit, VOCABULARY.end_of_text] = 1e4
         return logits
 
-    ending.apply = ends  # type: ignore[method-assign]
-    together = greedy(network, states, start, ending, max_new_tokens=STEPS)
-    alone = [greedy(network, states[row : row + 1], start[:1], ending, max_new_tokens=STEPS)[0] for row in range(5)]
+    ending_filter.apply = apply_with_ends  # type: ignore[method-assign]
+    together = greedy(network, states, start, ending_filter, max_new_tokens=STEPS)
+    alone = [
+        greedy(network, states[row : row + 1], start[:1], ending_filter, max_new_tokens=STEPS)[0] for row in range(5)
+    ]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert sum(one.ended for one in together) >= 3
     assert len({len(one.tokens) for one in together}) > 1
 
 
 @torch.inference_mode()
-def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor) -> None:
-    rules = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
+def test_token_stats_describe_the_distribution(network: Whisper, states: Tensor) -> None:
+    logit_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
     start = torch.tensor([VOCABULARY.sot_sequence("en")])
-    one = greedy(network, states[:1], start, rules, max_new_tokens=4, top_k=5)[0].token_stats
+    one = greedy(network, states[:1], start, logit_filter, max_new_tokens=4, top_k=5)[0].token_stats
     logits = network.decoder.logits(one.hidden).double()
     assert torch.allclose(one.lse1.double(), logits.logsumexp(-1), atol=1e-4)
     assert torch.allclose(one.lse2.double(), (logits / 2).logsumexp(-1), atol=1e-4)
@@ -105,7 +111,7 @@ def test_what_was_observed_is_the_distribution(network: Whisper, states: Tensor)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
-def test_one_exponential_observes_as_three(scale: float) -> None:
+def test_token_stats_are_exact(scale: float) -> None:
     logits = scale * torch.randn(4, 2001, generator=torch.Generator().manual_seed(1)) - 7
     lse1, lse2, entropy = token_stats(logits, torch.empty_like(logits))
     exact = logits.double()
@@ -114,20 +120,20 @@ def test_one_exponential_observes_as_three(scale: float) -> None:
     assert torch.allclose(entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), atol=1e-4)
 
 
-def test_languages_are_detected_among_languages(network: Whisper, states: Tensor) -> None:
-    found = detect_languages(network, states, VOCABULARY)
-    assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in found)
+def test_detect_languages(network: Whisper, states: Tensor) -> None:
+    results = detect_languages(network, states, VOCABULARY)
+    assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in results)
 
 
-def test_silence_is_looked_for_where_each_transcript_begins(network: Whisper, states: Tensor) -> None:
-    """Starts of the same length, with <|startoftranscript|> at different places."""
-    rules, start = (
+def test_no_speech_prob_at_start_of_transcript(network: Whisper, states: Tensor) -> None:
+    """Prompts of equal length with <|startoftranscript|> at different positions."""
+    logit_filter, start = (
         LogitFilter(VOCABULARY, GenerationConfig((), (), ()), True),
         VOCABULARY.sot_sequence("en", "transcribe", True),
     )
     starts = [(*start, 100, 101, 102, 103), (VOCABULARY.start_of_previous, 200, 201, 202, *start)]
-    jobs = [DecodeRequest(state, tokens, max_new_tokens=2) for state, tokens in zip(states, starts, strict=False)]
-    together = [one.no_speech_prob for one in run(make_scheduler(network, rules, 2), jobs)]
-    alone = [run(make_scheduler(network, rules, 1), [job])[0].no_speech_prob for job in jobs]
+    requests = [DecodeRequest(state, tokens, max_new_tokens=2) for state, tokens in zip(states, starts, strict=False)]
+    together = [one.no_speech_prob for one in run(make_scheduler(network, logit_filter, 2), requests)]
+    alone = [run(make_scheduler(network, logit_filter, 1), [request])[0].no_speech_prob for request in requests]
     assert together == pytest.approx(alone, rel=1e-4)
     assert together[0] != pytest.approx(together[1], rel=1e-3)
