@@ -1,4 +1,4 @@
-"""A recogniser that says what it is told, and waveforms that can be told apart."""
+"""A WhisperModel with scripted results, and waveforms identified by their first sample."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers
 def decoded(
     tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True
 ) -> DecodingResult:
-    """Tokens as if a network had said them, each with this log-probability."""
+    """DecodingResult of these tokens, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
     said = torch.full((steps,), logprob)
@@ -35,11 +35,11 @@ def decoded(
 
 
 Script = Callable[[float, str], DecodingResult]
-"""From the first sample of a window and the language to what is heard."""
+"""From the first sample of a window and its language to the result."""
 
 
 class ScriptedScheduler(BatchScheduler):
-    """As many slots as a real one; a window is done after a step."""
+    """Scheduler with scripted results; every window finishes in one step."""
 
     def __init__(
         self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
@@ -77,7 +77,7 @@ class ScriptedScheduler(BatchScheduler):
 
 
 class Scripted(WhisperModel):
-    """Hears what a script says. The encoder's state of a window is its first sample, or 1 where that is 0."""
+    """WhisperModel with scripted results. The encoder state of a window is its first sample."""
 
     def __init__(self, tokenizer: Tokenizer, script: Script) -> None:
         self.source, self.dims = "script", DIMS
@@ -92,7 +92,7 @@ class Scripted(WhisperModel):
         self.batches: list[int] = []
         self.detected: list[float] = []
         self.said: list[tuple[float, DecodeRequest]] = []
-        """First sample and job of every window decoded, in order."""
+        """First sample and request of every decoded window, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
         """See `WhisperModel`."""
