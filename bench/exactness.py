@@ -22,7 +22,9 @@ from harness import argument_parser, set_threads, write_result
 from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.draft_length import DraftLengthController
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import DETERMINISTIC_BLOCK_SIZE, WhisperModel
@@ -102,13 +104,14 @@ def decode(
         if not chosen:
             continue
         drafts = model.make_draft_factory(rules) if student else make
-        pool = BatchScheduler(model.network, rules, min(size, len(chosen)), top, drafts, blocks, exact)
+        controller, batch_size = DraftLengthController(blocks), min(size, len(chosen))
+        scheduler = BatchScheduler(model.network, rules, batch_size, top, drafts, controller, exact)
         jobs = [
             DecodeRequest(states[row].to(model.network.dtype), start, temperature=temperature, seed=row)
             for row in chosen
         ]
-        results |= dict(zip(chosen, pool.run(jobs), strict=True))
-        counts += pool.speculative_stats
+        results |= dict(zip(chosen, Generator(scheduler).generate(jobs), strict=True))
+        counts += scheduler.speculative_stats
     return [results[row] for row in range(len(states))], counts
 
 

@@ -124,8 +124,8 @@ def _load_ours(system: BenchSystem, job: DecodeJob, encoder: Stopwatch) -> Decod
     model.encode = encoder.wrap(model.encode)  # type: ignore[method-assign]
 
     def decode_clip(waveform: Waveform, batch_size: int) -> str:
-        window = torch.from_numpy(pad_or_trim(waveform))[None]
-        return model.transcribe_windows(window, [job.language])[0].text
+        states = model.encode(torch.from_numpy(pad_or_trim(waveform))[None])
+        return model.decode(states, model.resolve_languages(states, [job.language]))[0].text
 
     def decode_recording(path: str, batch_size: int) -> str:
         options = {"language": job.language, "without_timestamps": True, "batch_size": batch_size, **job.options}

@@ -22,9 +22,7 @@ def main() -> None:
     labels, filtered, start, student = (options.output / name for name in ("labels", "filtered", "init", "student"))
 
     label_report = ws.label(
-        ws.LabelSettings(
-            teacher=options.teacher, manifest=(options.audio,), encoder_states="bfloat16", output=labels
-        )
+        ws.LabelSettings(teacher=options.teacher, manifest=(options.audio,), encoder_states="bfloat16", output=labels)
     )
     print(f"labelled {label_report.hours:.2f} h")
     filter_report = ws.filter(ws.FilterSettings(labels=labels, max_wer=20, output=filtered))

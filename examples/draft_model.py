@@ -1,6 +1,6 @@
 """Speculative decoding: the student drafts, the teacher verifies, the text is the teacher's, in less time.
 
-    python examples/draft_model.py speech.flac --teacher base --student student
+python examples/draft_model.py speech.flac --teacher base --student student
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Transcribe a microphone while somebody is still speaking; segments are printed as they become final.
 
-    arecord -t raw -f S16_LE -r 16000 -c 1 | python examples/stream_microphone.py --model tiny.en
+arecord -t raw -f S16_LE -r 16000 -c 1 | python examples/stream_microphone.py --model tiny.en
 """
 
 import argparse

@@ -15,7 +15,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "reference/cli.md":
         markdown += "".join(f"\n## {verb}\n\n```text\n{help_of(verb)}\n```\n" for verb in verbs())
     depth = page.file.src_uri.count("/")
-    outside = re.compile(r"\]\((?:\.\./){%d}(?!\.\.)([^)#]+)(#[^)]*)?\)" % (depth + 1))
+    outside = re.compile(r"\]\(" + r"\.\./" * (depth + 1) + r"(?!\.\.)([^)#]+)(#[^)]*)?\)")
     return outside.sub(lambda match: f"]({REPOSITORY}/{match[1]}{match[2] or ''})", markdown)
 
 

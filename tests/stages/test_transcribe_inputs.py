@@ -217,7 +217,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
         ({"pcm": "s16le"}, "give - as audio"),
         ({"pcm_rate": 8000}, "add --pcm s16le"),
         ({"audio": ("-",), "pcm": "s16le", "pcm_channels": 0}, "pcm_channels must be at least 1"),
-        ({"suppress_tokens": "1;2"}, "ids with commas"),
+        ({"suppress_tokens": "1;2"}, "comma-separated ids"),
         ({"temperature": -1.0}, "temperature must be"),
         ({"temperature": math.nan}, "temperature must be"),
         ({"temperature_increment_on_fallback": 0.0}, "at least 0.01"),

@@ -16,7 +16,7 @@ import wave
 from importlib.util import find_spec
 from pathlib import Path
 
-USER_LINES = '''\
+USER_LINES = """\
 from pathlib import Path
 
 import whisperstill as ws
@@ -30,7 +30,7 @@ def words(path: Path) -> list[str]:
 def hours(manifest: str, output: Path) -> float:
     report: ws.LabelReport = ws.label(ws.LabelSettings(teacher="tiny.en", manifest=(manifest,), output=output))
     return report.hours
-'''
+"""
 
 
 def run(*command: object, cwd: Path) -> str:

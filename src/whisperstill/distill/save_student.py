@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from whisperstill.corpus import load_window_waveform
-from whisperstill.decode.generate.draft_vocabulary import NUM_DRAFT_TEXT_TOKENS
+from whisperstill.decode.generate.draft_model import NUM_DRAFT_TEXT_TOKENS
 from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.distill.trainer import Trainer
@@ -79,7 +79,7 @@ def _save_last_and_best(trainer: Trainer, output: Path, save: Callable[[Path, in
 
 
 def _most_frequent_tokens(examples: Sequence[TrainingExample]) -> list[int]:
-    """The tokens of the labels that occur most, ascending: what a draft will want to propose (`draft_vocabulary`)."""
+    """Most frequent tokens of the labels, ascending, for `select_draft_vocabulary`."""
     counts = Counter(token for example in examples for token in example.label.tokens)
     return sorted(token for token, _ in counts.most_common(NUM_DRAFT_TEXT_TOKENS))
 

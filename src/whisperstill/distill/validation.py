@@ -15,7 +15,8 @@ from torch import Tensor
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.decode.generate.batch_decode import decode_batch
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.generator import generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.errors import AudioError, CorpusError
@@ -124,14 +125,14 @@ class Validation:
         for begin in range(0, len(self.items), self.batch_size):
             items = self.items[begin : begin + self.batch_size]
             languages = [item.utterance.language or self.language or "en" for item in items]
-            start_token_lists = [self.logit_filter.vocabulary.sot_sequence(language) for language in languages]
-            start_tokens = torch.tensor(start_token_lists, device=self.network.device)
             states = [
                 item.features if self.encoder_frozen else self.network.encoder(item.features[None])[0] for item in items
             ]
-            results, _ = decode_batch(
-                self.network, torch.stack(states).to(self.network.dtype), start_tokens, self.logit_filter
-            )
+            requests = [
+                DecodeRequest(state.to(self.network.dtype), self.logit_filter.vocabulary.sot_sequence(language))
+                for state, language in zip(states, languages, strict=True)
+            ]
+            results = generate(self.network, self.logit_filter, requests)
             for item, language, result in zip(items, languages, results, strict=True):
                 text = self.tokenizer.decode(list(result.tokens))
                 reference = normalize_to_units(item.utterance.text or "", language)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats, compute_no_speech_probs, token_stats
+from whisperstill.decode.prompts import tokenize_text
 from whisperstill.decode.whisper_model import WhisperModel
 
 LOGITS_CHUNK_TOKENS = 64
@@ -31,7 +32,7 @@ def teacher_force(
     """The texts of windows as if the teacher had decoded them; cut after `max_new_tokens`, which are then not ended."""
     network, vocabulary = teacher.network, teacher.vocabulary
     start_tokens = [vocabulary.sot_sequence(language, task, False) for language in languages]
-    text_tokens = [teacher.tokenize(text) for text in texts]
+    text_tokens = [tokenize_text(teacher.tokenizer, text) for text in texts]
     max_tokens = [min(max_new_tokens, network.dims.max_target_positions - len(start)) for start in start_tokens]
     tokens = [ids[:limit] for ids, limit in zip(text_tokens, max_tokens, strict=True)]
     ended = [

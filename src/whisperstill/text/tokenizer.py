@@ -93,18 +93,6 @@ class Tokenizer:
         """The bytes that a text token stands for: a piece of UTF-8, not always whole characters."""
         return self._token_bytes[token]
 
-    def decode_with_timestamps(self, ids: Iterable[int]) -> str:
-        """As `decode`, but timestamps stand in it as `<|1.20|>`."""
-        parts: list[str] = []
-        text_ids: list[int] = []
-        for token in ids:
-            if self.vocabulary.is_timestamp(token):
-                parts += [self.decode(text_ids), f"<|{self.vocabulary.timestamp_seconds(token):.2f}|>"]
-                text_ids = []
-            else:
-                text_ids.append(token)
-        return "".join([*parts, self.decode(text_ids)])
-
     def split_to_word_tokens(self, ids: Sequence[int], language: str | None) -> list[TokenWord]:
         """The words of a transcript, each with its tokens; their texts joined are `decode(ids)`.
 

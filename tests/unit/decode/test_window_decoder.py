@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from whisperstill.decode.generate.beam_search import beam_search
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform.hallucination_filter import SpeechSpans
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, WindowResult
@@ -167,7 +168,7 @@ def test_a_beam_is_that_of_the_search(recogniser: WhisperModel) -> None:
     start = (*FULL, *recogniser.vocabulary.sot_sequence("en"))
     rules = recogniser.make_logit_filter(False)
     for one in heard:
-        expected = beam_search(recogniser.network, one.states, start, rules, beam_size=3, patience=2.0)
+        expected = BeamSearch(recogniser.network, rules, 3, 2.0).decode(DecodeRequest(one.states, start))
         assert one.window_transcript.result.tokens == expected.tokens
         total, count = float(expected.token_stats.filtered_logprob.sum()), len(expected.tokens) + 1
         assert one.window_transcript.avg_logprob == pytest.approx(total / count)

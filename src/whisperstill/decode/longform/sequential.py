@@ -10,6 +10,7 @@ from whisperstill.audio.reader import AudioReader
 from whisperstill.decode.longform.strategy import LongFormContext, LongFormStrategy
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, WindowResult
 from whisperstill.decode.output.transcript import is_silent
+from whisperstill.decode.prompts import build_prompt
 from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE
 
@@ -70,7 +71,7 @@ class Sequential(LongFormStrategy):
     def _prompt(self) -> tuple[int, ...]:
         if not self._previous_tokens:
             return self.context.prompt
-        return self.context.model.build_prompt_from_tokens(self._previous_tokens, self.context.options.hotwords)
+        return build_prompt(self.context.model.tokenizer, self._previous_tokens, self.context.options.hotwords)
 
 
 def next_seek(tokens: tuple[int, ...], duration: float, vocabulary: Vocabulary) -> float:

@@ -37,6 +37,7 @@ from whisperstill.decode.output.transcript import (
     split_into_segments,
     unfinished_at,
 )
+from whisperstill.decode.prompts import build_prompt, tokenize_text
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.decode.word_timestamps.align import align_words
 from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE
@@ -59,17 +60,17 @@ class LongFormContext:
     @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens that stand before windows which do not have the text before them."""
-        return self.model.build_prompt(self.options.initial_prompt, self.options.hotwords)
+        return build_prompt(self.model.tokenizer, self.options.initial_prompt, self.options.hotwords)
 
     @property
     def prefix(self) -> tuple[int, ...]:
         """Tokens that the first window is taken to begin with: the first 111, so that there is room for others."""
-        return tuple(self.model.tokenize(self.options.prefix)[: MAX_PROMPT_TOKENS // 2])
+        return tuple(tokenize_text(self.model.tokenizer, self.options.prefix)[: MAX_PROMPT_TOKENS // 2])
 
     @property
     def initial_prompt_tokens(self) -> list[int]:
         """The tokens of the text that stands before the first window as if it had been said."""
-        return self.model.tokenize(self.options.initial_prompt)
+        return tokenize_text(self.model.tokenizer, self.options.initial_prompt)
 
 
 @dataclass

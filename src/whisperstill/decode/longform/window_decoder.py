@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.decode.generate.beam_search import beam_search, normalize_by_length
+from whisperstill.decode.generate.beam_search import BeamSearch, normalize_by_length
 from whisperstill.decode.generate.sampling import sampling_seed
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -48,29 +48,35 @@ class WindowDecoder:
 
     def __init__(self, model: WhisperModel, options: DecodingOptions, timestamps: bool) -> None:
         self._model, self._options, self._timestamps = model, options, timestamps
-        self._logit_filter = model.make_logit_filter(timestamps, options.suppress_tokens, options.max_initial_timestamp)
-        self._scheduler = model.make_scheduler(
-            options.batch_size, logit_filter=self._logit_filter, deterministic=options.deterministic
+        logit_filter = model.make_logit_filter(timestamps, options.suppress_tokens, options.max_initial_timestamp)
+        beam_search = None
+        if options.beam_size > 1:
+            beam_search = BeamSearch(
+                model.network, logit_filter, options.beam_size, options.patience, options.length_penalty
+            )
+        self._generator = model.make_generator(
+            options.batch_size,
+            logit_filter=logit_filter,
+            deterministic=options.deterministic,
+            beam_search=beam_search,
         )
         self._queued_windows: deque[AudioWindow] = deque()
-        self._queued_requests: deque[DecodeRequest] = deque()
-        self._attempts: dict[int, _FallbackAttempt] = {}
-        self._last_attempt_id = 0
+        self._attempts: dict[DecodeRequest, _FallbackAttempt] = {}
 
     @property
     def num_windows_wanted(self) -> int:
         """Windows that it could use now."""
-        return max(0, self._scheduler.num_free_slots - len(self._queued_requests) - len(self._queued_windows))
+        return max(0, self._generator.num_free_slots - len(self._queued_windows))
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._queued_windows or self._queued_requests or self._scheduler.num_busy_slots)
+        return not self._queued_windows and self._generator.idle
 
     @property
     def speculative_stats(self) -> SpeculativeStats:
         """What was decoded so far, and where the time went."""
-        return self._scheduler.speculative_stats
+        return self._generator.speculative_stats
 
     def submit(self, window: AudioWindow) -> None:
         """A window to be heard when its turn comes."""
@@ -79,24 +85,17 @@ class WindowDecoder:
     def step(self) -> list[WindowResult]:
         """One step; gives the windows that are done with it."""
         results: list[WindowResult] = []
-        free_slots = self._scheduler.num_free_slots - len(self._queued_requests)
+        free_slots = self._generator.num_free_slots
         # Few windows at a time would interrupt all others again and again; on a CPU that costs nothing.
-        min_encode_batch = 1 if self._model.network.device.type == "cpu" else max(1, self._scheduler.batch_size // 4)
+        min_encode_batch = 1 if self._model.network.device.type == "cpu" else max(1, self._options.batch_size // 4)
         if self._queued_windows and free_slots >= min(
-            min_encode_batch, len(self._queued_windows), self._scheduler.batch_size
+            min_encode_batch, len(self._queued_windows), self._options.batch_size
         ):
             results += self._start_windows(
                 [self._queued_windows.popleft() for _ in range(min(free_slots, len(self._queued_windows)))]
             )
-        new_requests = [
-            self._queued_requests.popleft()
-            for _ in range(min(self._scheduler.num_free_slots, len(self._queued_requests)))
-        ]
-        if new_requests:
-            self._scheduler.add_requests(new_requests)
-        if self._scheduler.num_busy_slots:
-            for request, decoded in self._scheduler.step():
-                results += self._finish_sample(request.request_id, decoded)
+        for request, decoded in self._generator.step():
+            results += self._finish_sample(self._attempts.pop(request), decoded)
         return results
 
     def _start_windows(self, windows: list[AudioWindow]) -> list[WindowResult]:
@@ -117,10 +116,10 @@ class WindowDecoder:
                 [(window.detected_language.code, window.detected_language.probability)] = model.detect_language(
                     states[row : row + 1]
                 )
-        self._scheduler.speculative_stats.encoder_seconds += time.perf_counter() - start_time
+        self._generator.speculative_stats.encoder_seconds += time.perf_counter() - start_time
         for row, window in enumerate(windows):
             window_draft_states = None if draft_states is None else draft_states[row]
-            results += self._start_attempt(
+            self._start_attempt(
                 _FallbackAttempt(window, states[row], window_draft_states, window.detected_language.code or "en")
             )
         return results
@@ -132,7 +131,7 @@ class WindowDecoder:
         )
         return WindowResult(window, window_transcript, 0.0, torch.zeros(0, self._model.dims.width))
 
-    def _start_attempt(self, attempt: _FallbackAttempt) -> list[WindowResult]:
+    def _start_attempt(self, attempt: _FallbackAttempt) -> None:
         """Ask for the samples of a rung."""
         options, vocabulary = self._options, self._model.vocabulary
         temperature = options.temperature[attempt.fallback_index]
@@ -141,55 +140,31 @@ class WindowDecoder:
         forced_prefix = (vocabulary.timestamp_begin, *window.prefix) if self._timestamps and window.prefix else ()
         prompt_tokens = (*window.prompt, *vocabulary.sot_sequence(attempt.language, options.task, self._timestamps))
         prompt_tokens += forced_prefix or window.prefix
-        self._last_attempt_id += 1
-        attempt_id = self._last_attempt_id
-        self._attempts[attempt_id] = attempt
-        if temperature == 0 and options.beam_size > 1:
-            decoded = beam_search(
-                self._model.network,
-                attempt.states,
-                prompt_tokens,
-                self._logit_filter,
-                beam_size=options.beam_size,
-                patience=options.patience,
-                length_penalty=options.length_penalty,
-                forced_prefix=forced_prefix,
-            )
-            return self._finish_sample(attempt_id, decoded)
         attempt.num_samples = options.best_of if temperature > 0 else 1
         for sample_index in range(attempt.num_samples):
             # Where the window lies in its recording, not when or with whom it is decoded.
             sample_seed = sampling_seed(options.seed, round(1000 * window.start), attempt.fallback_index, sample_index)
-            self._queued_requests.append(
-                DecodeRequest(
-                    attempt.states,
-                    prompt_tokens,
-                    attempt.draft_states,
-                    temperature,
-                    sample_seed,
-                    forced_prefix=forced_prefix,
-                    request_id=attempt_id,
-                )
+            request = DecodeRequest(
+                attempt.states, prompt_tokens, attempt.draft_states, temperature, sample_seed, forced_prefix
             )
-        return []
+            self._attempts[request] = attempt
+            self._generator.submit(request)
 
-    def _finish_sample(self, attempt_id: object, decoded: DecodingResult) -> list[WindowResult]:
+    def _finish_sample(self, attempt: _FallbackAttempt, decoded: DecodingResult) -> list[WindowResult]:
         """A sample has come: the window is done, or it is tried again."""
-        assert isinstance(attempt_id, int)
-        attempt = self._attempts[attempt_id]
         attempt.samples.append(decoded)
         if len(attempt.samples) < attempt.num_samples:
             return []
-        del self._attempts[attempt_id]
         best_sample = max(attempt.samples, key=self._sequence_score)
         text = self._model.tokenizer.decode(best_sample.tokens).strip()
         window_transcript = WindowTranscript(attempt.language, text, best_sample)
         if attempt.fallback_index + 1 < len(self._options.temperature) and self._needs_fallback(window_transcript):
-            return self._start_attempt(
+            self._start_attempt(
                 _FallbackAttempt(
                     attempt.window, attempt.states, attempt.draft_states, attempt.language, attempt.fallback_index + 1
                 )
             )
+            return []
         return [self._postprocess(attempt, window_transcript)]
 
     def _postprocess(self, attempt: _FallbackAttempt, window_transcript: WindowTranscript) -> WindowResult:

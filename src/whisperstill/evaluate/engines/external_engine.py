@@ -7,10 +7,9 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.errors import SettingsError
+from whisperstill.decode.generate.language_detection import resolve_language
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
-from whisperstill.text.languages import language_code
 from whisperstill.text.vocabulary import Vocabulary
 
 Waveform: TypeAlias = Float32[np.ndarray, "_"]
@@ -51,17 +50,7 @@ class ModelDescription:
 
     def resolve_language(self, requested: str | None) -> str | None:
         """Language code to decode with, None to detect it. Raises `SettingsError` for an unsupported language."""
-        if not self.vocabulary.multilingual:
-            if requested is not None and language_code(requested) != "en":
-                raise SettingsError(
-                    f"expected English, the only language of {self.source}, got {requested}: use a multilingual model"
-                )
-            return "en"
-        requested = requested or self.language
-        if requested is None:
-            return None
-        self.vocabulary.language_token(requested)
-        return language_code(requested)
+        return resolve_language(requested, self.language, self.vocabulary, self.source)
 
 
 @runtime_checkable

@@ -1,13 +1,13 @@
-"""What a draft may propose."""
+"""The vocabulary of a draft model."""
 
 import pytest
 
-from whisperstill.decode.generate import draft_vocabulary as module
-from whisperstill.decode.generate.draft_vocabulary import select_draft_vocabulary
+from whisperstill.decode.generate import draft_model as module
+from whisperstill.decode.generate.draft_model import select_draft_vocabulary
 from whisperstill.text.vocabulary import Vocabulary
 
 
-def test_what_was_seen_then_the_lowest_ids_and_all_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_tokens_then_lowest_ids_then_special_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NUM_DRAFT_TEXT_TOKENS", 5)
     vocabulary = Vocabulary.from_size(51865)
     rest = list(range(vocabulary.end_of_text, vocabulary.size))
