@@ -10,11 +10,12 @@ import pytest
 import soundfile
 
 from whisperstill.cli.main import main
+from whisperstill.decode.output.writers import WRITERS
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
 from whisperstill.stages.console import NullConsole
-from whisperstill.stages.input_files import unique_output_names
-from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
+from whisperstill.stages.output_files import unique_output_names
+from whisperstill.stages.transcribe import TranscribeSettings
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher:
     assert report.files == 2 and report.hours == pytest.approx(4 / 3600)
     assert sorted(Path(problem.source).name for problem in report.problems) == ["empty.wav", "junk.mp3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        f"{name}.{ending}" for name in ("talk.wav", "talk.flac") for ending in FORMATS
+        f"{name}.{ending}" for name in ("talk.wav", "talk.flac") for ending in WRITERS
     )
     content = json.loads((tmp_path / "talk.wav.json").read_text())
     assert content["language"] == "en"

@@ -23,15 +23,17 @@ from small_models import make_tokenizer
 from whisperstill.cli.main import main
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions
+from whisperstill.decode.output.writers import WRITERS
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import NullConsole
+from whisperstill.stages.console import NullConsole, NullProgress
 from whisperstill.stages.decode_settings import DecodingSettings
-from whisperstill.stages.input_files import STDIN_PATH, collect_audio, remove_partial_outputs, unique_output_names
-from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
+from whisperstill.stages.input_files import STDIN_PATH, collect_audio
+from whisperstill.stages.output_files import remove_partial_outputs, unique_output_names
+from whisperstill.stages.transcribe import TranscribeSettings
 from whisperstill.text.tokenizer import Tokenizer
 
 from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
@@ -113,7 +115,7 @@ def test_three_broken_files_do_not_stop_the_others(scripted: Scripted, tmp_path:
         "junk.flac",
         "truncated.flac",
     ]
-    assert sorted(path.name for path in out.iterdir()) == sorted(f"good{n}.{e}" for n in range(4) for e in FORMATS)
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"good{n}.{e}" for n in range(4) for e in WRITERS)
     assert call(folder, "--output_dir", out, "--skip-existing", "--strict") == 1
 
 
@@ -127,7 +129,7 @@ def test_a_transcript_that_cannot_be_written_does_not_stop_the_others(
     report = transcribe.run(settings, NullConsole())
     assert [Path(path).name for path in report.written] == ["a.txt", "c.txt"]
     assert [Path(problem.source).name for problem in report.problems] == ["b.wav"]
-    assert "cannot be written" in report.problems[0].reason
+    assert "cannot write its transcript" in report.problems[0].reason
 
 
 def test_standard_input_is_heard_as_a_file_is(
@@ -136,7 +138,7 @@ def test_standard_input_is_heard_as_a_file_is(
     content = write(tmp_path / "a.wav", 0.25, 40.0).read_bytes()
     pipe(content)
     assert call("-", tmp_path / "a.wav", "--output_dir", tmp_path / "out") == 0
-    for ending in FORMATS:
+    for ending in WRITERS:
         piped, stored = (tmp_path / "out" / f"{name}.{ending}" for name in ("stdin", "a"))
         assert piped.read_bytes() == stored.read_bytes()
     assert len(json.loads((tmp_path / "out" / "stdin.json").read_text())["segments"]) == 2
@@ -358,7 +360,7 @@ def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, m
     shown: list[float] = []
     totals: list[float] = []
 
-    class Bar:
+    class Bar(NullProgress):
         def advance(self, amount: float, **fields: str) -> None:
             """Note it."""
             shown.append(amount)
@@ -398,7 +400,7 @@ from small_models import make_tokenizer
 from unit.decode.scripted import Scripted, decoded
 from whisperstill.cli.main import main
 from whisperstill.decode import transcriber
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.text.tokenizer import Tokenizer
 
 SpeechSpans.detect = classmethod(lambda cls, waveform: cls(((0.0, 30.0),)))
@@ -428,7 +430,7 @@ def test_a_killed_folder_goes_on_where_it_stopped(root: Path, tmp_path: Path) ->
     line += ["--skip-existing", "--output_dir"]
     assert start_slowly(root, [*line, str(tmp_path / "whole")]).wait() == 0
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(whole) == 24 * len(FORMATS)
+    assert len(whole) == 24 * len(WRITERS)
     out = tmp_path / "killed"
     for wanted in (3, 41):
         process = start_slowly(root, [*line, str(out)])
@@ -442,7 +444,7 @@ def test_a_killed_folder_goes_on_where_it_stopped(root: Path, tmp_path: Path) ->
     (out / f".05.srt.{process.pid}.part").write_text("1\n00:00")  # as if killed while writing
     (out / "05.srt").unlink(missing_ok=True)
     untouched = {path: path.stat().st_mtime_ns for path in out.glob("00.*")}
-    assert len(untouched) == len(FORMATS)
+    assert len(untouched) == len(WRITERS)
     assert start_slowly(root, [*line, str(out)]).wait() == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     assert all(path.stat().st_mtime_ns == at for path, at in untouched.items())

@@ -1,8 +1,8 @@
-"""Stretches of speech to windows that the encoder can read: at most 30 s, cut only in pauses.
+"""Grouping speech spans into windows for the encoder: at most 30 s, cut only in pauses.
 
-A window is given away when nothing that follows can change it, so that windows of a recording that is still going on
-are those of the finished recording. Windows that could hold more are cut at their longest pause, provided that they
-are at least half full then: the pause is the better place, and half-empty windows cost as much as full ones.
+A window is emitted as soon as later audio cannot change it, so the windows of a live recording are those of the
+finished one. A full window is cut at its longest pause, provided that it is at least half full then: the longest pause is the
+best place, and half-empty windows cost as much as full ones.
 """
 
 import itertools
@@ -23,11 +23,11 @@ INFINITE_SAMPLES = 1 << 62
 def group_into_windows(
     spans: Iterable[tuple[float, float]], max_seconds: float = WINDOW_SECONDS, max_pause: float = math.inf
 ) -> Iterator[tuple[float, float]]:
-    """Windows `(start, duration)` in seconds that hold all `spans` (the same, in order, without overlap).
+    """Windows `(start, duration)` in seconds that hold all spans `(start, duration)`, which are in order and disjoint.
 
-    No window is longer than `max_seconds`, and none has a pause longer than `max_pause` in it. A span longer than a
-    window is cut into equal parts: `voice_spans` cuts better, for it has heard it. Raises `SettingsError` for
-    `max_seconds` that are no time.
+    No window is longer than `max_seconds` or contains a pause longer than `max_pause`. A span longer than a window is
+    cut into equal parts (`detect_speech_spans` cuts at quiet places instead). Raises `SettingsError` if `max_seconds`
+    is not positive.
     """
     grouper = _WindowGrouper(max_seconds, max_pause)
     for start, duration in spans:
@@ -42,11 +42,11 @@ def stream_speech_windows(
     max_seconds: float = WINDOW_SECONDS,
     max_pause: float = math.inf,
 ) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
-    """Windows of a stream of 16 kHz audio, as it comes: when each starts, in seconds, and its waveform.
+    """Windows of a stream of 16 kHz audio, as it arrives: start in seconds and waveform.
 
-    The windows of `windows_of(voice_spans(blocks, ...), ...)`. Kept in memory is the audio of two to three windows. A
-    window comes at the latest when twice its length has been heard from its start on (and what the detector needs).
-    Raises `SettingsError`, `MissingExtraError`.
+    The windows of `group_into_windows(detect_speech_spans(blocks, ...), ...)`. Memory holds the audio of two to three
+    windows. A window is yielded at the latest when twice its length has arrived since its start (plus the detector's
+    delay). Raises `SettingsError`, `MissingExtraError`.
     """
     options = options or VadOptions(max_speech_duration=max_seconds)
     stream, grouper, audio_buffer = VadStream(options, method), _WindowGrouper(max_seconds, max_pause), _AudioBuffer()
@@ -68,25 +68,27 @@ def stream_speech_windows(
 
 
 class _WindowGrouper:
-    """Spans that wait to become windows; all places are samples."""
+    """Collects spans and closes windows; all positions are in samples."""
 
     def __init__(self, max_seconds: float, max_pause: float) -> None:
         if not max_seconds * SAMPLE_RATE >= 1:
-            raise SettingsError(f"windows must be longer than nothing, got max_seconds = {max_seconds}")
+            raise SettingsError(f"max_seconds must be above 0, got {max_seconds}")
         self.max_samples = int(min(max_seconds * SAMPLE_RATE, INFINITE_SAMPLES))
         self.max_pause_samples = max_pause * SAMPLE_RATE
         self.spans: list[tuple[int, int]] = []
 
     @property
     def begin(self) -> int:
-        """Where the next window begins, as far as is known."""
+        """Start of the next window; `INFINITE_SAMPLES` if no span is waiting."""
         return self.spans[0][0] if self.spans else INFINITE_SAMPLES
 
     def add(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """The windows that are certain with one more span."""
+        """Add a span; returns the windows that are final."""
+        # 1. Cut a span longer than a window into equal parts.
         num_parts = -(-(end - begin) // self.max_samples)
         edges = [begin + (end - begin) * part // max(1, num_parts) for part in range(num_parts + 1)]
         windows: list[tuple[int, int]] = []
+        # 2. Close the window at a long pause, and whenever the spans exceed a window.
         for part_begin, part_end in itertools.pairwise(edges):
             windows += self._close_at_pause(part_begin)
             self.spans.append((part_begin, part_end))
@@ -95,9 +97,9 @@ class _WindowGrouper:
         return windows
 
     def advance_to(self, position: int) -> list[tuple[int, int]]:
-        """The windows that are certain because no further span begins before `place`."""
+        """The windows that are final because no further span begins before `position`."""
         windows = self._close_at_pause(position)
-        # Whatever comes does not fit in any more. Where to cut is certain if the pause that goes on is chosen already.
+        # No later span fits into the window. The cut is final if the pause that is going on is chosen as the longest.
         while self.spans and position - self.spans[0][0] >= self.max_samples:
             if self._count_for_window(position, len(self.spans)) < len(self.spans):
                 break
@@ -105,7 +107,7 @@ class _WindowGrouper:
         return windows
 
     def close(self) -> list[tuple[int, int]]:
-        """What is left: one window or none."""
+        """The last window, if any."""
         return [self._pop_window(len(self.spans))] if self.spans else []
 
     def _close_at_pause(self, position: int) -> list[tuple[int, int]]:
@@ -114,7 +116,7 @@ class _WindowGrouper:
         return []
 
     def _count_for_window(self, next_begin: int, count: int) -> int:
-        """How many of the first `count` spans to put into a window, if the next one begins at `following`."""
+        """Number of spans, of the first `count`, in a window that ends at its longest pause before `next_begin`."""
         begins = [begin for begin, _ in self.spans[1:count]] + [next_begin]
         window_begin = self.spans[0][0]
         best_count, longest_pause = count, -1
@@ -131,7 +133,7 @@ class _WindowGrouper:
 
 
 class _AudioBuffer:
-    """The audio that may still be asked for."""
+    """Recent audio of a stream."""
 
     def __init__(self) -> None:
         self.blocks: list[Float32[np.ndarray, "_"]] = []

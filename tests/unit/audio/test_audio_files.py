@@ -182,7 +182,7 @@ def test_zero_length_is_an_error(tmp_path: Path) -> None:
     make_no_samples(tmp_path / "a.wav")
     with pytest.raises(AudioError, match="length of zero"):
         probe_duration(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match="found none"):
+    with pytest.raises(AudioError, match="got none"):
         load_audio(tmp_path / "a.wav")
 
 
@@ -211,10 +211,10 @@ def test_a_slice_beyond_the_end(tmp_path: Path) -> None:
     write_soundfile(tmp_path / "a.wav", 16000, 1)
     assert len(load_audio(tmp_path / "a.wav", 5.5, 2.0)) == 8000  # shorter than asked for
     for start in (SECONDS, SECONDS + 1):
-        with pytest.raises(AudioError, match="found none from"):
+        with pytest.raises(AudioError, match="got none from"):
             load_audio(tmp_path / "a.wav", start, 1.0)
     write_container(tmp_path / "a.webm", "libopus", 48000, 1)
-    with pytest.raises(AudioError, match="found none from"):
+    with pytest.raises(AudioError, match="got none from"):
         load_audio(tmp_path / "a.webm", 60.0, 1.0)
 
 

@@ -312,7 +312,7 @@ def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch
     with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
         parse_condition("tap.wav")
     (noise_file.parent / "empty").mkdir()
-    with pytest.raises(SettingsError, match="found none in"):
+    with pytest.raises(SettingsError, match="got none in"):
         parse_condition("empty@5")
 
 

@@ -75,7 +75,7 @@ def test_a_stream_is_cut_like_the_whole(tmp_path: Path) -> None:
 
 def test_a_file_with_nothing_in_it(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0, np.float32), SAMPLE_RATE)
-    with pytest.raises(AudioError, match="found none"):
+    with pytest.raises(AudioError, match="got none"):
         cut_file(tmp_path / "a.wav")
 
 

@@ -112,5 +112,5 @@ def test_a_window_comes_before_the_stream_is_over() -> None:
 
 
 def test_windows_of_no_length() -> None:
-    with pytest.raises(SettingsError, match="longer than nothing"):
+    with pytest.raises(SettingsError, match="max_seconds must be above 0"):
         list(group_into_windows([], 0.0))

@@ -12,7 +12,7 @@ from torch import Tensor
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig

@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.decode.longform import chunk_merge as seams
-from whisperstill.decode.longform import chunk_merger as stitching
-from whisperstill.decode.longform import chunk_overlap as overlap
+from whisperstill.decode.longform import chunk_merge, chunk_overlap
 from whisperstill.decode.longform.chunk_merge import (
+    ChunkMerger,
     MergePoint,
     find_merge_point,
     merge_by_position,
     merge_without_match,
 )
-from whisperstill.decode.longform.chunk_merger import ChunkMerger
 from whisperstill.decode.output.transcript import Word
 from whisperstill.text.normalizers import normalize_word
 
@@ -159,17 +157,17 @@ def test_without_comparing_words_recordings_do_not_come_back(
     other: Callable[..., MergePoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wrong() == 0
-    monkeypatch.setattr(stitching, "find_merge_point", other)
+    monkeypatch.setattr(chunk_merge, "find_merge_point", other)
     assert wrong() > 3
 
 
 def test_the_same_word_at_another_time_is_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = timed("oh no", 9.8), timed("no more", 13.9)
     assert joined(left, right, find_merge_point(left, right, 10.0, 15.0, "en")) == "oh no no more"
-    monkeypatch.setattr(seams, "HALF_SCORE_GAP_S", 1e9)
-    monkeypatch.setattr(seams, "MAX_SAME_WORD_GAP_S", 1e9)
-    monkeypatch.setattr(overlap, "MIN_SHARED_PAUSE_S", 1e9)
-    monkeypatch.setattr(overlap, "MIN_UNMATCHED_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_merge, "HALF_SCORE_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_merge, "MAX_SAME_WORD_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_overlap, "MIN_SHARED_PAUSE_S", 1e9)
+    monkeypatch.setattr(chunk_overlap, "MIN_UNMATCHED_GAP_S", 1e9)
     assert joined(left, right, find_merge_point(left, right, 10.0, 15.0, "en")) == "oh no more"
 
 
@@ -180,7 +178,7 @@ def best_sum(credit: Sequence[Sequence[float]], i: int, j: int, adjacent: bool) 
     found = max(best_sum(credit, i + 1, j, False), best_sum(credit, i, j + 1, False))
     if credit[i][j] > 0:
         found = max(
-            found, credit[i][j] + seams.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
+            found, credit[i][j] + chunk_merge.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
         )
     return found
 
@@ -193,10 +191,10 @@ def test_the_alignment_is_the_best_of_all(seed: int) -> None:
         [replace(word, start=word.start + chance.random()) for word in timed(" ".join(chance.choices("ab", k=k)), 10.2)]
         for k in (chance.randint(1, 5), chance.randint(1, 5))
     ]
-    pairs = seams._align_words(overlap.ChunkOverlap(*sides, 10.0, 15.0))
+    pairs = chunk_merge._match_words(chunk_overlap.ChunkOverlap(*sides, 10.0, 15.0))
     runs = sum(i + 1 == k and j + 1 == m for (i, j, _), (k, m, _) in pairwise(pairs))
-    credit = [[seams._match_score(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
-    assert sum(pair[2] for pair in pairs) + seams.CONSECUTIVE_PAIR_BONUS * runs == pytest.approx(
+    credit = [[chunk_merge._match_score(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
+    assert sum(pair[2] for pair in pairs) + chunk_merge.CONSECUTIVE_PAIR_BONUS * runs == pytest.approx(
         best_sum(credit, 0, 0, False)
     )
     assert [pair[0] for pair in pairs] == sorted({pair[0] for pair in pairs})

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform import chunked
+from whisperstill.decode.longform.assemble import TranscriptAssembler
 from whisperstill.decode.longform.window import WindowResult
+from whisperstill.decode.longform.word_segments import DecodedChunk
 from whisperstill.decode.output.transcript import Transcript, Word
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.text.tokenizer import Tokenizer
@@ -58,12 +60,12 @@ def hear(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     starts: list[float] = []
 
     def run(hears: Hears, **options: object) -> Transcript:
-        def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
+        def words(assembler: TranscriptAssembler, heard: WindowResult, until: float | None = None) -> list[Word]:
             starts.append(round(heard.window.start, 3))
             return hears(heard.window.start, heard.window.start + (until or heard.window.duration))
 
         starts.clear()
-        monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
+        monkeypatch.setattr(TranscriptAssembler, "words_from", words)
         return Transcriber(scripted).transcribe(
             tone(SECONDS, 0.5), long_form="chunked", chunk_length=LENGTH, language="en", **options
         )
@@ -110,7 +112,7 @@ def test_what_is_left_of_a_chunk_is_heard(
 ) -> None:
     """And every word is there once, whether another window was needed or not."""
     monkeypatch.setattr(
-        plans.LongFormStrategy, "resume_at", lambda plan, heard: left if round(heard.window.start, 3) == chunk else None
+        chunked, "resume_at", lambda heard, vocabulary: left if round(heard.window.start, 3) == chunk else None
     )
     assert hear(inside, batch_size=batch_size).text == text_of(WORDS)
     starts = hear.starts  # type: ignore[attr-defined]
@@ -203,6 +205,4 @@ def test_silence_gives_nothing(hear: Callable[..., Transcript]) -> None:
 
 
 def test_chunks_that_wait_hold_neither_audio_nor_states(hear: Callable[..., Transcript]) -> None:
-    from whisperstill.decode.longform.chunked import _DecodedChunk
-
-    assert not {"window", "waveform", "states", "result"} & set(_DecodedChunk.__slots__)
+    assert not {"window", "waveform", "states", "result"} & set(DecodedChunk.__slots__)

@@ -6,16 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.decode.longform import hallucination_filter as guards
+from whisperstill.decode.longform import window
 from whisperstill.decode.longform.hallucination_filter import (
-    MAX_DISTANCE_FROM_SPEECH_S,
     MIN_LOOP_COPIES,
     MIN_LOOP_TOKENS,
-    SpeechSpans,
     drop_tokens,
-    empty_result,
     find_repetition_loops,
+    is_silent,
 )
+from whisperstill.decode.longform.window import MAX_DISTANCE_FROM_SPEECH_S, SpeechSpans
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.whisper_model import WindowTranscript
+from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 
 from unit.decode.scripted import decoded
@@ -118,11 +120,15 @@ def test_nobody_speaks_faster_than_anybody() -> None:
 
 def test_nobody_speaks_in_silence_and_somebody_where_the_detector_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SpeechSpans.detect(np.zeros(32_000, np.float32)).spans == ()
-    monkeypatch.setattr(guards, "detect_speech_spans", lambda blocks: [(0.5, 0.25), (1.0, 0.5)])
+    monkeypatch.setattr(window, "detect_speech_spans", lambda blocks: [(0.5, 0.25), (1.0, 0.5)])
     assert SpeechSpans.detect(np.zeros(32_000, np.float32)).spans == ((0.5, 0.75), (1.0, 1.5))
 
 
-def test_nothing_heard_is_certainly_silent() -> None:
-    nothing = empty_result(8)
-    assert (nothing.tokens, nothing.ended, nothing.no_speech_prob) == ((), True, 1.0)
-    assert nothing.token_stats.hidden.shape == (1, 8) and float(nothing.token_stats.filtered_logprob.mean()) == 0
+@pytest.mark.parametrize(
+    ("no_speech", "logprob", "silent"), [(0.7, -1.5, True), (0.7, -0.5, False), (0.5, -1.5, False), (0.61, -1.0, True)]
+)
+def test_silent_is_high_no_speech_probability_and_low_log_probability(
+    tokenizer: Tokenizer, no_speech: float, logprob: float, silent: bool
+) -> None:
+    result = decoded(tokenizer.encode(" thank you"), no_speech=no_speech, logprob=logprob)
+    assert is_silent(WindowTranscript("en", "thank you", result), DecodingOptions()) is silent

@@ -11,10 +11,10 @@ import soundfile
 from whisperstill.audio.sound_activity import cut_file
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.longform import assemble
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform import strategy as plans
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Transcript
 from whisperstill.errors import AudioError
@@ -165,7 +165,7 @@ def test_of_a_file_that_breaks_off_what_there_is_is_heard_and_the_next_one_goes_
             yield block
 
     monkeypatch.setattr(longform, "stream_audio", breaks)
-    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=1, long_form=strategy)
     results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
     broken, whole = (result for _, result in results)
@@ -206,7 +206,7 @@ def test_memory_holds_a_few_windows_however_long_the_file(
 
     monkeypatch.setattr(longform, "stream_audio", stream)
     monkeypatch.setattr(longform, "stream_speech_windows", partial(stream_speech_windows, method="energy"))
-    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=4, long_form=strategy)
     [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
     assert isinstance(result, Transcript) and read == 120

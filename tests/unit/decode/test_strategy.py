@@ -5,7 +5,7 @@ import pytest
 
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.text.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ import soundfile
 
 from whisperstill.audio.sound_activity import cut_at_silences
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform.assemble import TranscriptAssembler
 from whisperstill.decode.longform.window import WindowResult
 from whisperstill.decode.output.transcript import Segment, Word
 from whisperstill.decode.transcriber import Transcriber, make_recording
@@ -26,12 +26,12 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> None:
     """In every window, and a word a second."""
     somebody_always_speaks(monkeypatch)
 
-    def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
+    def words(assembler: TranscriptAssembler, heard: WindowResult, until: float | None = None) -> list[Word]:
         first = -(-heard.window.start // 1)
         seconds = np.arange(first, heard.window.start + heard.window.duration - 0.9)
         return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
 
-    monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
+    monkeypatch.setattr(TranscriptAssembler, "words_from", words)
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def test_what_breaks_off_gives_what_was_heard_before(transcriber: Transcriber) -
 
 
 def test_errors_come_at_once(transcriber: Transcriber, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="found nothing"):
+    with pytest.raises(AudioError, match="got nothing"):
         transcriber.stream(tmp_path / "none.wav")
-    with pytest.raises(AudioError, match="expected sound in the stream"):
+    with pytest.raises(AudioError, match="expected audio in the stream"):
         transcriber.stream([])
     with pytest.raises(SettingsError, match="language"):
         transcriber.stream(speech(1), language="Klingon")

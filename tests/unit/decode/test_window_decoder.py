@@ -8,9 +8,8 @@ import torch
 
 from whisperstill.decode.generate.beam_search import beam_search
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
-from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, WindowResult
-from whisperstill.decode.longform.window_decoder import WindowDecoder
+from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, SpeechSpans, WindowResult
+from whisperstill.decode.longform.window_decoder import WindowDecoder, empty_result
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint
@@ -18,6 +17,7 @@ from whisperstill.text.tokenizer import Tokenizer
 
 from unit.decode.scripted import Scripted, decoded, tone
 
+ENGLISH = DetectedLanguage("en")
 FULL = tuple(range(1000, 1418))
 """A prompt that leaves room for two dozen tokens: a random network seldom ends by itself."""
 
@@ -25,11 +25,12 @@ FULL = tuple(range(1000, 1418))
 def window(
     first: float,
     start: float = 0.0,
-    spoken: DetectedLanguage | None = None,
-    voice: SpeechSpans | None = None,
+    language: DetectedLanguage | None = ENGLISH,
+    speech: SpeechSpans | None = None,
     prompt: tuple[int, ...] = (),
+    recording_id: int = 0,
 ) -> AudioWindow:
-    return AudioWindow(start, tone(1.0, first), 1.0, spoken or DetectedLanguage("en"), prompt, speech=voice)
+    return AudioWindow(start, tone(1.0, first), 1.0, language, prompt, recording_id=recording_id, speech=speech)
 
 
 def hear(recogniser: WhisperModel, windows: Sequence[AudioWindow], options: DecodingOptions) -> list[WindowResult]:
@@ -114,7 +115,7 @@ def test_a_loop_that_no_temperature_gets_rid_of_is_cut(tokenizer: Tokenizer) -> 
 
 def test_windows_without_a_voice_are_not_asked(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(f" {first}")))
-    windows = [window(0.25, voice=SpeechSpans(())), window(0.5, voice=SpeechSpans(((0.0, 1.0),))), window(0.75)]
+    windows = [window(0.25, speech=SpeechSpans(())), window(0.5, speech=SpeechSpans(((0.0, 1.0),))), window(0.75)]
     silent, spoken, unknown = hear(scripted, windows, DecodingOptions())
     assert (silent.window_transcript.text, silent.window_transcript.result.no_speech_prob, len(silent.states)) == (
         "",
@@ -125,15 +126,31 @@ def test_windows_without_a_voice_are_not_asked(tokenizer: Tokenizer) -> None:
     assert [first for first, _ in scripted.said] == [0.5, 0.75]
 
 
-def test_one_language_for_windows_that_share_it_and_one_each_for_others(tokenizer: Tokenizer) -> None:
+def test_language_is_detected_once_per_recording_or_in_every_window(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(f" {language}")))
-    shared = DetectedLanguage()
     firsts = (-0.5, 0.5, -0.25)
-    heard = hear(scripted, [window(first, spoken=shared) for first in firsts], DecodingOptions())
-    assert [one.window_transcript.text for one in heard] == ["de", "de", "de"] and scripted.detected == [-0.5]
-    heard = hear(scripted, [window(first, spoken=DetectedLanguage()) for first in firsts], DecodingOptions())
-    assert [one.window_transcript.text for one in heard] == ["de", "en", "de"]
-    assert [one.window.detected_language.code for one in heard] == ["de", "en", "de"]
+
+    def languages(recording_ids: Sequence[int], options: DecodingOptions) -> list[str]:
+        windows = [
+            window(first, language=None, recording_id=recording_id)
+            for first, recording_id in zip(firsts, recording_ids, strict=True)
+        ]
+        results = hear(scripted, windows, options)
+        assert [result.window_transcript.text for result in results] == [
+            result.language.code for result in results if result.language
+        ]
+        return [result.window_transcript.language for result in results]
+
+    assert languages((0, 0, 0), DecodingOptions()) == ["de", "de", "de"] and scripted.detected == [-0.5]
+    assert languages((0, 0, 0), DecodingOptions(batch_size=1)) == ["de", "de", "de"]
+    assert languages((0, 1, 1), DecodingOptions()) == ["de", "en", "en"]
+    assert languages((0, 0, 0), DecodingOptions(multilingual=True)) == ["de", "en", "de"]
+
+
+def test_an_empty_result_is_certainly_silent() -> None:
+    result = empty_result(8)
+    assert (result.tokens, result.ended, result.no_speech_prob) == ((), True, 1.0)
+    assert result.token_stats.hidden.shape == (1, 8) and float(result.token_stats.filtered_logprob.mean()) == 0
 
 
 def test_what_is_drawn_depends_on_seed_and_place_and_not_on_the_batch(recogniser: WhisperModel) -> None:

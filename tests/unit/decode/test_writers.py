@@ -9,7 +9,6 @@ import pytest
 from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript, Word
 from whisperstill.decode.output.writers import WRITERS, format_timestamp, resolve_formats, to_json, write_transcript
 from whisperstill.errors import SettingsError
-from whisperstill.stages.transcribe import FORMATS
 from whisperstill.text.line_wrapping import LineOptions
 
 
@@ -93,7 +92,7 @@ def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
 
 def test_all_formats_are_written_whole(tmp_path: Path) -> None:
     paths = write_transcript(TRANSCRIPT, tmp_path / "new", "talk")
-    assert {path.name for path in paths} == {f"talk.{name}" for name in FORMATS}
+    assert {path.name for path in paths} == {f"talk.{name}" for name in WRITERS}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
     for path in paths:
         assert path.read_text("utf-8") == WRITERS[path.suffix[1:]](TRANSCRIPT, None)
@@ -106,7 +105,8 @@ def test_nothing_said_gives_readable_files(tmp_path: Path) -> None:
     assert texts["vtt"] == "WEBVTT\n\n"
 
 
-def test_the_verb_knows_the_same_formats() -> None:
-    assert set(FORMATS) == set(WRITERS) == set(resolve_formats("all"))
+def test_formats_are_resolved_by_name() -> None:
+    assert resolve_formats("srt") == ("srt",)
+    assert resolve_formats("all") == ("txt", "vtt", "srt", "tsv", "json")
     with pytest.raises(SettingsError, match="expected an output format"):
         resolve_formats("docx")

@@ -1,1 +1,1 @@
-""" """
+"""Long-form transcription: recordings of any length, window by window."""

@@ -1,1 +1,1 @@
-""" """
+"""Transcripts, and the files they are written to."""

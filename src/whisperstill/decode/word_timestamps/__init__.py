@@ -1,1 +1,1 @@
-""" """
+"""Word timestamps from cross-attention."""
