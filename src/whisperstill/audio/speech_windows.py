@@ -1,8 +1,8 @@
 """Grouping speech spans into windows for the encoder: at most 30 s, cut only in pauses.
 
 A window is emitted as soon as later audio cannot change it, so the windows of a live recording are those of the
-finished one. A full window is cut at its longest pause, provided that it is at least half full then: the longest pause is the
-best place, and half-empty windows cost as much as full ones.
+finished one. A full window is cut at its longest pause, provided that it is at least half full then: the longest pause
+is the best place, and half-empty windows cost as much as full ones.
 """
 
 import itertools

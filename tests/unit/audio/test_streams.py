@@ -92,7 +92,7 @@ def test_chunks_of_a_microphone() -> None:
         (np.zeros(4, np.int32), "got an array of int32"),
         (np.zeros((4, 2), np.float32), "expected chunks of 1 channels"),
         (np.array([np.nan], np.float32), "times full scale"),
-        (np.array([5e8], np.float32), "is the encoding right"),
+        (np.array([5e8], np.float32), "check the encoding"),
     ],
 )
 def test_chunks_that_are_no_sound(chunk: np.ndarray, message: str) -> None:

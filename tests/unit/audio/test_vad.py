@@ -242,7 +242,7 @@ def test_all_problems_with_the_options_are_told() -> None:
         VadStream(VadOptions(1.5, -1, 0.1, -1, -1), "energy")
     for name in ("threshold", "min_speech_duration", "max_speech_duration", "min_silence_duration", "speech_pad"):
         assert name in str(caught.value)
-    with pytest.raises(SettingsError, match="expected a voice detector out of auto, silero, energy, got 'magic'"):
+    with pytest.raises(SettingsError, match="expected a voice activity detector of auto, silero, energy, got 'magic'"):
         VadStream(method="magic")
 
 
