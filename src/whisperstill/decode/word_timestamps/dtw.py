@@ -34,7 +34,7 @@ def alignment_matrix(scores: Float[Tensor, "heads tokens positions"]) -> Float[T
 
 
 def median_filter(values: Float[Tensor, "tokens positions"]) -> Float[Tensor, "tokens positions"]:
-    """Median of `MEDIAN_FILTER_WIDTH` neighbours on the last axis, reflected at the ends; short inputs are unchanged."""
+    """Median of `MEDIAN_FILTER_WIDTH` neighbours on the last axis, reflected at the ends; short inputs unchanged."""
     half = MEDIAN_FILTER_WIDTH // 2
     count = values.shape[-1]
     if count <= half:
