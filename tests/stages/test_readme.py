@@ -39,9 +39,9 @@ def folder(speech: Path, tiny_en_dir: Path, tmp_path_factory: pytest.TempPathFac
     return place
 
 
-def test_six_lines_of_shell(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_six_commands(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    lines = block(root, "Six lines of shell").strip().splitlines()
+    lines = block(root, "Distil in six commands").strip().splitlines()
     assert [shlex.split(line)[0] for line in lines] == ["whisperstill"] * 6
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, line
@@ -54,7 +54,7 @@ def test_lines_that_transcribe(root: Path, folder: Path, monkeypatch: pytest.Mon
     """What stands before a pipe is replaced by what it would say: the clip as a file, or its samples."""
     monkeypatch.chdir(folder)
     samples = (load_audio(folder / "speech.flac") * 32767).astype("<i2").tobytes()
-    lines = block(root, "Transcribing").strip().splitlines()
+    lines = block(root, "Transcribe").strip().splitlines()
     assert len(lines) == 3
     for line in lines:
         piped = samples if "--pcm" in line else (folder / "speech.flac").read_bytes()
@@ -70,17 +70,13 @@ def test_segments_as_they_come(
     root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    exec(compile(block(root, "Transcribing", "python"), "README.md", "exec"), {})
+    exec(compile(block(root, "Transcribe", "python"), "README.md", "exec"), {})
     assert re.match(r"\d+\.\d\d  ?\w+", capsys.readouterr().out)
 
 
-def test_five_lines_of_python(
+def test_the_lines_of_python(
     root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    lines = block(root, "Five lines of Python")
-    assert len([line for line in lines.splitlines() if line]) == 5
-    exec(compile(lines, "README.md", "exec"), {})
-    heard, parameters = capsys.readouterr().out.strip().splitlines()
-    assert len(heard) > 3
-    assert int(parameters) > 1_000_000
+    exec(compile(block(root, "Distil in six commands", "python"), "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.strip()) > 3

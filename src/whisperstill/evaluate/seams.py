@@ -9,9 +9,9 @@ So words that a chunk heard rightly and that the merge threw away are counted ap
 
 Definitions. An insertion is `duplicated` when its run of inserted words, slid over equal words as far as it goes,
 stands beside the same words again (half of them at least); any deletion is `deleted`. The time of an insertion is its
-word's, that of a deletion lies between its neighbours in the hypothesis, or is the reference's own where that has times.
-With chunks of c seconds that begin every 2c/3, a radius of c/6 is the overlap, and the stretches around the middles
-between seams are what only one chunk heard: the two kinds share the recording without rest.
+word's, that of a deletion lies between its neighbours in the hypothesis, or is the reference's own where that has
+times. With chunks of c seconds that begin every 2c/3, a radius of c/6 is the overlap, and the stretches around the
+middles between seams are what only one chunk heard: the two kinds share the recording without rest.
 """
 
 from collections.abc import Iterable, Sequence, Set

@@ -78,8 +78,8 @@ def load_dataset(name: str, spec: DatasetSpec, settings: "EvaluateSettings") -> 
     language = next(iter(languages)) if len(languages) == 1 else None
     if settings.normalizer == "auto" and language is None and not spec.non_speech:
         notes[f"{name}: language"] = (
-            f"several or none is stated: scored by the basic normalizer and by {common_error_rate_unit(languages)}; make "
-            "a dataset of each, or say which by language = 'en' of the dataset"
+            f"several or none is stated: scored by the basic normalizer and by {common_error_rate_unit(languages)}; "
+            "make a dataset of each, or say which by language = 'en' of the dataset"
         )
     normalizer = normalizer_name_for(language) if settings.normalizer == "auto" else settings.normalizer
     scoring = Scoring(normalizer, common_error_rate_unit(languages), settings.seed, settings.bootstrap_resamples)
