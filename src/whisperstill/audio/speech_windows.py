@@ -20,21 +20,6 @@ MIN_WINDOW_FILL = 0.5
 INFINITE_SAMPLES = 1 << 62
 
 
-def group_into_windows(
-    spans: Iterable[tuple[float, float]], max_seconds: float = WINDOW_SECONDS, max_pause: float = math.inf
-) -> Iterator[tuple[float, float]]:
-    """Windows `(start, duration)` in seconds that hold all spans `(start, duration)`, which are in order and disjoint.
-
-    No window is longer than `max_seconds` or contains a pause longer than `max_pause`. A span longer than a window is
-    cut into equal parts (`detect_speech_spans` cuts at quiet places instead). Raises `SettingsError` if `max_seconds`
-    is not positive.
-    """
-    grouper = _WindowGrouper(max_seconds, max_pause)
-    for start, duration in spans:
-        yield from _to_seconds(grouper.add(round(start * SAMPLE_RATE), round((start + duration) * SAMPLE_RATE)))
-    yield from _to_seconds(grouper.close())
-
-
 def stream_speech_windows(
     blocks: Iterable[Float32[np.ndarray, "_"]],
     options: VadOptions | None = None,
@@ -44,31 +29,25 @@ def stream_speech_windows(
 ) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
     """Windows of a stream of 16 kHz audio, as it arrives: start in seconds and waveform.
 
-    The windows of `group_into_windows(detect_speech_spans(blocks, ...), ...)`. Memory holds the audio of two to three
-    windows. A window is yielded at the latest when twice its length has arrived since its start (plus the detector's
-    delay). Raises `SettingsError`, `MissingExtraError`.
+    They hold all spans of `detect_speech_spans`; none is longer than `max_seconds` or contains a pause longer than
+    `max_pause`. Memory holds the audio of two to three windows. A window is yielded at the latest when twice its length
+    has arrived since its start (plus the detector's delay). Raises `SettingsError`, `MissingExtraError`.
     """
     options = options or VadOptions(max_speech_duration=max_seconds)
-    stream, grouper, audio_buffer = VadStream(options, method), _WindowGrouper(max_seconds, max_pause), _AudioBuffer()
+    stream, grouper, audio_buffer = VadStream(options, method), WindowGrouper(max_seconds, max_pause), _AudioBuffer()
     for block in blocks:
         audio_buffer.add(block)
-        windows = []
-        for start, duration in stream.feed(block):
-            windows += grouper.add(round(start * SAMPLE_RATE), round((start + duration) * SAMPLE_RATE))
+        windows = grouper.add_spans(stream.feed(block))
         finalized_until = round(stream.finalized_until * SAMPLE_RATE)
-        windows += grouper.advance_to(finalized_until)
-        for begin, end in windows:
+        for begin, end in windows + grouper.advance_to(finalized_until):
             yield begin / SAMPLE_RATE, audio_buffer.read(begin, end)
         audio_buffer.discard_before(min(grouper.begin, finalized_until))
-    windows = []
-    for start, duration in stream.finish():
-        windows += grouper.add(round(start * SAMPLE_RATE), round((start + duration) * SAMPLE_RATE))
-    for begin, end in windows + grouper.close():
+    for begin, end in grouper.add_spans(stream.finish()) + grouper.close():
         yield begin / SAMPLE_RATE, audio_buffer.read(begin, end)
 
 
-class _WindowGrouper:
-    """Collects spans and closes windows; all positions are in samples."""
+class WindowGrouper:
+    """Groups speech spans into windows; positions are in samples."""
 
     def __init__(self, max_seconds: float, max_pause: float) -> None:
         if not max_seconds * SAMPLE_RATE >= 1:
@@ -82,18 +61,20 @@ class _WindowGrouper:
         """Start of the next window; `INFINITE_SAMPLES` if no span is waiting."""
         return self.spans[0][0] if self.spans else INFINITE_SAMPLES
 
-    def add(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """Add a span; returns the windows that are final."""
-        # 1. Cut a span longer than a window into equal parts.
-        num_parts = -(-(end - begin) // self.max_samples)
-        edges = [begin + (end - begin) * part // max(1, num_parts) for part in range(num_parts + 1)]
+    def add_spans(self, spans: Iterable[tuple[float, float]]) -> list[tuple[int, int]]:
+        """Add spans `(start, duration)` in seconds, in order; returns the windows `(begin, end)` that are final."""
         windows: list[tuple[int, int]] = []
-        # 2. Close the window at a long pause, and whenever the spans exceed a window.
-        for part_begin, part_end in itertools.pairwise(edges):
-            windows += self._close_at_pause(part_begin)
-            self.spans.append((part_begin, part_end))
-            while self.spans[-1][1] - self.spans[0][0] > self.max_samples:
-                windows.append(self._pop_window(self._count_for_window(self.spans[-1][0], len(self.spans) - 1)))
+        for start, duration in spans:
+            begin, end = round(start * SAMPLE_RATE), round((start + duration) * SAMPLE_RATE)
+            # 1. Cut a span longer than a window into equal parts.
+            num_parts = -(-(end - begin) // self.max_samples)
+            edges = [begin + (end - begin) * part // max(1, num_parts) for part in range(num_parts + 1)]
+            # 2. Close the window at a long pause, and whenever the spans exceed a window.
+            for part_begin, part_end in itertools.pairwise(edges):
+                windows += self._close_at_pause(part_begin)
+                self.spans.append((part_begin, part_end))
+                while self.spans[-1][1] - self.spans[0][0] > self.max_samples:
+                    windows.append(self._pop_window(self._count_for_window(self.spans[-1][0], len(self.spans) - 1)))
         return windows
 
     def advance_to(self, position: int) -> list[tuple[int, int]]:
@@ -153,8 +134,3 @@ class _AudioBuffer:
     def discard_before(self, position: int) -> None:
         while self.blocks and self.first_sample + len(self.blocks[0]) <= position:
             self.first_sample += len(self.blocks.pop(0))
-
-
-def _to_seconds(windows: list[tuple[int, int]]) -> Iterator[tuple[float, float]]:
-    for begin, end in windows:
-        yield begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""A recogniser that says what it is told, and waveforms that can be told apart."""
+"""A model with scripted transcripts, and waveforms that identify themselves by their first sample."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers
 def decoded(
     tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True
 ) -> DecodingResult:
-    """Tokens as if a network had said them, each with this log-probability."""
+    """The decoding result of these tokens, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
     said = torch.full((steps,), logprob)
@@ -34,11 +34,11 @@ def decoded(
 
 
 Script = Callable[[float, str], DecodingResult]
-"""From the first sample of a window and the language to what is heard."""
+"""From the first sample of a window and the language to the decoding result."""
 
 
 class ScriptedScheduler:
-    """As many slots as a real one; a window is done after a step."""
+    """A batch scheduler whose windows finish after one step."""
 
     def __init__(
         self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
@@ -58,17 +58,17 @@ class ScriptedScheduler:
         return self.batch_size - len(self._requests)
 
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         assert len(requests) <= self.num_free_slots
         self._requests += requests
 
     def run(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         self.add_requests(requests)
         return [decoded for _, decoded in self.step()]
 
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
@@ -81,7 +81,7 @@ class ScriptedScheduler:
 
 
 class Scripted(WhisperModel):
-    """Hears what a script says. The encoder's state of a window is its first sample, or 1 where that is 0."""
+    """Transcribes by a script. The encoder state of a window is its first sample."""
 
     def __init__(self, tokenizer: Tokenizer, script: Script) -> None:
         self.source, self.dims = "script", DIMS
@@ -96,10 +96,10 @@ class Scripted(WhisperModel):
         self.batches: list[int] = []
         self.detected: list[float] = []
         self.said: list[tuple[float, DecodeRequest]] = []
-        """First sample and job of every window decoded, in order."""
+        """First sample and request of every window decoded, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """See `Recogniser`."""
+        """See `WhisperModel`."""
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
@@ -109,7 +109,7 @@ class Scripted(WhisperModel):
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
     def make_scheduler(self, batch_size: int, **options: object) -> ScriptedScheduler:  # type: ignore[override]
-        """See `Recogniser`."""
+        """See `WhisperModel`."""
         return ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said)
 
     def _get_scheduler(self, batch_size: int, timestamps: bool, top_k: int) -> ScriptedScheduler:  # type: ignore[override]
@@ -124,8 +124,8 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
     return wave
 
 
-def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
+def detect_speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech throughout every window: otherwise no window of `tone` would be decoded. None after a transcript's end."""
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
     seconds = SpeechSpans.speech_seconds
 

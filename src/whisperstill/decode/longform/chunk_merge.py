@@ -2,9 +2,9 @@
 
 A chunk is least certain at its two ends: the first or last word may be cut off or hallucinated, and its timestamps are
 poor. Neighbours share a third of a chunk (Distil-Whisper paper, section 3), so words at the end of one lie further
-from an edge in the other. Comparing tokens without times (`decode.diagonal`) confuses repeated words and fails where
-one chunk has an additional word; here two words match if they are similar in letters and close in time, and gaps in
-the alignment are free.
+from an edge in the other. Comparing tokens without times (bench/diagonal_merge.py) confuses repeated words and fails
+where one chunk has an additional word; here two words match if they are similar in letters and close in time, and gaps
+in the alignment are free.
 
 A cut between words that only one chunk transcribed would double or lose a word. Cuts are therefore made only beside
 matched words or in a pause of both chunks; where nothing matches, `find_merge_point` returns None instead of guessing.
@@ -137,7 +137,7 @@ def find_merge_point(
     Words are in order, in seconds of the recording. Candidate cuts lie beside matched words, in pauses of both chunks,
     and beside words at whose time the other chunk has none; no cut separates a pair. The best cut has the highest
     `ChunkOverlap.score`. If at most one chunk has words away from the edges of the overlap, position and probability
-    decide (`merge_by_position`). None if both have words and none match: decode a window centred on the overlap and
+    decide (`_cut_by_position`). None if both have words and none match: decode a window centred on the overlap and
     merge it with each of the two.
     """
     overlap = ChunkOverlap(left, right, begin, end)
@@ -161,14 +161,6 @@ def find_merge_point(
     # 3. Take the best one.
     best_cut = max(sorted(cuts), key=lambda cut: overlap.score(cut, pairs))
     return MergePoint(*best_cut, overlap.cut_time(best_cut))
-
-
-def merge_by_position(left: Sequence[Word], right: Sequence[Word], begin: float, end: float) -> MergePoint:
-    """The merge point without comparing words: the prefix of the left chunk and the suffix of the right chunk with the
-    largest sums of `ChunkOverlap.keep_scores`."""
-    overlap = ChunkOverlap(left, right, begin, end)
-    cut = _cut_by_position(overlap)
-    return MergePoint(*cut, overlap.cut_time(cut))
 
 
 def merge_without_match(left: Sequence[Word], right: Sequence[Word], begin: float, end: float) -> MergePoint:
@@ -224,6 +216,7 @@ def _split_into_chains(pairs: Sequence[WordPair]) -> Iterator[list[WordPair]]:
 
 
 def _cut_by_position(overlap: ChunkOverlap) -> Cut:
+    """The prefix of the left chunk and the suffix of the right chunk with the largest sums of `keep_scores`."""
     left_end = overlap.first_left + _best_prefix_length(overlap.keep_scores[0])
     return left_end, overlap.num_right - _best_prefix_length(overlap.keep_scores[1][::-1])
 
