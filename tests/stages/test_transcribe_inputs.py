@@ -187,7 +187,7 @@ def test_undecodable_file_names_are_listed(scripted: Scripted, tmp_path: Path) -
     found, problems = collect_audio((str(tmp_path), "x" * 300))
     assert found == [good]
     reasons = [one.reason for one in problems]
-    assert len(reasons) == 2 and "too long" in reasons[0] and "no UTF-8" in reasons[1]
+    assert len(reasons) == 2 and "too long" in reasons[0] and "UTF-8" in reasons[1]
     assert all(one.reason.encode() and one.source.encode() for one in problems)
     assert call(tmp_path, "--output_dir", tmp_path / "out", "--output_format", "txt") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]

@@ -29,29 +29,34 @@ def collect_audio(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
                     if candidates == [cache_path(source)] or file.suffix.lower() in AUDIO_SUFFIXES:
                         try:
                             audio_files.setdefault(file, download(file))
-                        except NotFoundError as error:  # the others may be had
+                        except NotFoundError as error:  # other files may exist
                             problems.append(Skipped(url_of(file) or source, str(error)))
             elif path.is_dir():
                 files = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
                 candidates = sorted(file for file in files if file.is_file())
                 if not candidates:
-                    problems.append(Skipped(source, f"expected audio files in {source}, found none"))
+                    problems.append(Skipped(source, f"expected audio files in {source}, got none"))
                 for file in candidates:
                     audio_files.setdefault(file.resolve(), file)
             elif path.is_file():
                 audio_files.setdefault(path.resolve(), path)
             elif path.exists():
-                problems.append(Skipped(source, f"{source} is no regular file: write - and send it to standard input"))
+                problems.append(
+                    Skipped(
+                        source,
+                        f"expected a regular file or a folder, got {source}; pipe it into standard input and give -",
+                    )
+                )
             else:
-                problems.append(Skipped(source, f"expected an audio file or a folder at {source}, found nothing"))
+                problems.append(Skipped(source, f"expected an audio file or a folder at {source}, got nothing"))
         except NotFoundError as error:
             problems.append(Skipped(source, str(error)))
-        except OSError as error:  # a name that is too long, a folder that may not be read
+        except OSError as error:  # a name that is too long, an unreadable folder
             problems.append(Skipped(source, f"cannot look for {_printable_path(path)}: {error.strerror}"))
     for resolved, path in list(audio_files.items()):
         if _printable_path(path) != str(path):
             problems.append(
-                Skipped(_printable_path(path), f"the name of {_printable_path(path)} is no UTF-8: rename it")
+                Skipped(_printable_path(path), f"expected a UTF-8 file name, got {_printable_path(path)}; rename it")
             )
             del audio_files[resolved]
     return list(audio_files.values()), problems
