@@ -24,14 +24,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from diagonal_merge import merge_tokens
 from harness import argument_parser, read_clips, set_threads, write_result
 from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.diagonal import merge_tokens
-from whisperstill.decode.longform.chunk_merge import find_merge_point
-from whisperstill.decode.longform.chunk_merger import ChunkMerger
+from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_point
 from whisperstill.decode.output.transcript import Word
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.decode.word_timestamps.align import align_words

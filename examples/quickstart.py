@@ -15,8 +15,8 @@
 #
 # Transcribe a recording, distil a tiny student from the same audio, and compare the two. Open as a notebook with
 # `jupytext --to notebook examples/quickstart.py`, or run as a script. Set `WHISPERSTILL_AUDIO` to a folder of
-# audio with transcripts (any layout of the README), `WHISPERSTILL_TEACHER` to a model and `WHISPERSTILL_STEPS` to the number of
-# training steps.
+# audio with transcripts (any layout of the README), `WHISPERSTILL_TEACHER` to a model and `WHISPERSTILL_STEPS` to the
+# number of training steps.
 
 # %%
 import os

@@ -1,6 +1,6 @@
-"""How `transcribe` decodes: every option of the decoder, named as in openai/whisper, else as in faster-whisper.
+"""Decoding settings of `transcribe`: every option of the decoder, named as in openai/whisper or faster-whisper.
 
-The defaults are those of `DecodingOptions`, which loads no torch.
+The defaults are those of `DecodingOptions`.
 """
 
 from dataclasses import dataclass, fields
@@ -11,75 +11,74 @@ from whisperstill.errors import SettingsError
 
 _DEFAULTS = DecodingOptions()
 MAX_FALLBACK_TEMPERATURE = 1.0
-"""Where the ladder of temperatures ends."""
+"""Highest temperature of the fallback."""
 MIN_TEMPERATURE_STEP = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingSettings:
-    """How audio is decoded."""
+    """Decoding options."""
 
     task: Literal["transcribe", "translate"] = "transcribe"
-    """Write what was said, or its English translation (multilingual models)."""
+    """Task: transcribe in the spoken language, or translate to English (multilingual models)."""
     long_form: Literal["auto", "chunked", "sequential", "vad", "silence"] = "auto"
-    """How long recordings are taken apart. `silence`, which is `auto`: cut at the quietest places; `vad`: what is no
-    speech is left out; `chunked`: overlapping chunks, joined by their words; `sequential`: openai/whisper's way, where
-    each window begins where the one before ended and has its text as a prompt."""
+    """Strategy for recordings over 30 s. `silence` (`auto`): cut at the quietest places; `vad`: leave out audio without
+    speech; `chunked`: overlapping chunks, merged by their words; `sequential`: openai/whisper's algorithm, each window
+    begins where the previous one ended and is prompted with its text."""
     chunk_length: float | None = _DEFAULTS.chunk_length
-    """Seconds of a window, 5 to 30. Default: 30; for `chunked` with a student 15."""
+    """Length of a window, 5 to 30 s. Default: 30; for `chunked` with a student 15."""
     without_timestamps: bool | None = _DEFAULTS.without_timestamps
-    """Decode no timestamps: one segment per window. Default: only for students that never saw any."""
+    """Decoding without timestamps: one segment per window. Default: only for students trained without timestamps."""
     word_timestamps: bool = _DEFAULTS.word_timestamps
-    """Find when each word was said."""
+    """Word timestamps, from cross-attention."""
     initial_prompt: str | None = None
-    """Text that stands before the first window, as if it had been said, and before every other one that does not have
-    the text before it: names, spelling, style."""
+    """Prompt text, such as names, spelling or style, before the first window, and before every window that is not
+    prompted with the preceding text."""
     prefix: str | None = _DEFAULTS.prefix
-    """Text that the first window is taken to begin with; the transcript goes on after it."""
+    """Forced beginning of the first window's transcript."""
     hotwords: str | None = _DEFAULTS.hotwords
-    """Words that stand before every window, in front of the text before it."""
+    """Words that begin the prompt of every window."""
     condition_on_previous_text: bool | None = _DEFAULTS.condition_on_previous_text
-    """`sequential`: whether each window has the text before it as a prompt. Default: yes, but for students that never
-    saw prompts."""
+    """Prompting with the preceding text (`sequential`). Default: on, except for students trained without prompts."""
     prompt_reset_on_temperature: float = _DEFAULTS.prompt_reset_on_temperature
-    """`sequential`: no text of a window that needed a higher temperature becomes a prompt."""
+    """Temperature above which a window's text is not used as a prompt (`sequential`)."""
     multilingual: bool = _DEFAULTS.multilingual
-    """Detect the language of every window anew."""
+    """Language detection in every window instead of the first."""
     temperature: float = _DEFAULTS.temperature[0]
-    """0: the most probable token; above: tokens are drawn."""
+    """Sampling temperature of the first attempt; 0: greedy decoding or beam search."""
     temperature_increment_on_fallback: float | None = 0.2
-    """What is added to the temperature, up to 1, where a result fails a threshold below; None: it is kept as it is."""
+    """Increment of the temperature, up to 1, when a result fails a threshold below; None: no fallback."""
     best_of: int = _DEFAULTS.best_of
-    """Results drawn at a temperature above 0, of which the most probable one is taken."""
+    """Samples at temperatures above 0, of which the most probable one is used."""
     beam_size: int = _DEFAULTS.beam_size
-    """Hypotheses followed at temperature 0; above 1 windows are decoded one by one, without the assistant."""
+    """Beams at temperature 0; with more than 1, windows are decoded one by one without the assistant."""
     patience: float = _DEFAULTS.patience
-    """The search ends when beam_size * patience hypotheses have."""
+    """Beam search ends after beam_size * patience finished hypotheses."""
     length_penalty: float | None = _DEFAULTS.length_penalty
-    """Alpha of the length penalty ((5 + length) / 6) ** alpha; None: by the length itself."""
+    """Exponent alpha of the length penalty ((5 + length) / 6) ** alpha; None: the length itself."""
     suppress_tokens: str = ",".join(map(str, _DEFAULTS.suppress_tokens))
-    """Ids of tokens that are never said, with commas; -1 stands for those of the model's own settings. Written with an
-    equals sign where there are several: --suppress_tokens=-1,50364."""
+    """Ids of suppressed tokens, separated by commas; -1 stands for those of the model's generation config. Several need
+    an equals sign: --suppress_tokens=-1,50364."""
     max_initial_timestamp: float = _DEFAULTS.max_initial_timestamp
-    """Seconds: a window's first segment may not begin later."""
+    """Latest start of a window's first segment, in seconds."""
     compression_ratio_threshold: float | None = _DEFAULTS.compression_ratio_threshold
-    """A text with a higher gzip compression ratio repeats itself: it failed."""
+    """Compression ratio of the text above which a result fails as repetitive."""
     logprob_threshold: float | None = _DEFAULTS.logprob_threshold
-    """A result with a lower mean log-probability failed."""
+    """Mean log-probability below which a result fails."""
     no_speech_threshold: float | None = _DEFAULTS.no_speech_threshold
-    """A window with a higher probability of silence is silent where its mean log-probability failed."""
+    """No-speech probability above which a window that fails the log-probability threshold is silent."""
     hallucination_filter: bool = _DEFAULTS.hallucination_filter
-    """Leave out windows in which nobody speaks, believe no text far from any voice, cut loops; what is left out is
-    listed in the json. `--no_hallucination_filter` switches that off."""
+    """Hallucination filter: skip windows without speech, remove text far from speech and repetition loops. The json
+    lists what was removed. `--no_hallucination_filter` turns it off."""
     seed: int = _DEFAULTS.seed
-    """Of drawing: the same one gives the same text whatever the batch."""
+    """Seed of sampling; texts do not depend on the batch size."""
     deterministic: bool = _DEFAULTS.deterministic
-    """With and without an assistant the same to the last bit, in every dtype; slower."""
+    """Bit-identical results with and without an assistant, in every dtype; slower."""
     batch_size: int = _DEFAULTS.batch_size
-    """Windows decoded at a time, over files."""
+    """Windows decoded together, across files."""
 
     def options(self) -> DecodingOptions:
-        """The same for the decoder. Raises `SettingsError` that lists all problems."""
+        """The options of the decoder. Raises `SettingsError` that lists all problems."""
         problems: list[str] = []
         shared_fields = {field.name for field in fields(DecodingOptions)} - {"temperature", "suppress_tokens"}
         values = {name: getattr(self, name) for name in shared_fields}
@@ -100,7 +99,7 @@ class DecodingSettings:
         return options
 
     def _fallback_temperatures(self) -> tuple[float, ...]:
-        """The ladder: 0, 0.2, ... 1 by default."""
+        """Temperatures to try in order: 0, 0.2, ... 1 by default."""
         first, step = self.temperature, self.temperature_increment_on_fallback
         if step is None:
             return (first,)

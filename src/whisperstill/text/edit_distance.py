@@ -4,6 +4,7 @@ All texts are taken as they are: normalise first (`text.normalizers`). Counts ar
 both rest on the same edit distance; substitutions, deletions and insertions cost 1 each.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -43,6 +44,38 @@ def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> li
         else:
             pairs += zip(reference_indices, hypothesis_indices, strict=True)
     return pairs
+
+
+def align_by_score(scores: Sequence[Sequence[float]], consecutive_bonus: float) -> list[tuple[int, int]]:
+    """Index pairs `(row, column)`, in order, of a global alignment with the largest sum of `scores`.
+
+    Needleman and Wunsch's table with free gaps; only positive scores make pairs, and a pair that directly follows
+    another one earns `consecutive_bonus` (an affine table: one score for "ends in a pair", one for the best of all).
+    """
+    num_rows, num_columns = len(scores), len(scores[0]) if scores else 0
+    best_scores = [[0.0] * (num_columns + 1) for _ in range(num_rows + 1)]
+    paired_scores = [[-math.inf] * (num_columns + 1) for _ in range(num_rows + 1)]
+    # 1. Fill both tables.
+    for i in range(num_rows):
+        for j in range(num_columns):
+            if scores[i][j] > 0:
+                paired_scores[i + 1][j + 1] = scores[i][j] + max(
+                    best_scores[i][j], paired_scores[i][j] + consecutive_bonus
+                )
+            best_scores[i + 1][j + 1] = max(best_scores[i][j + 1], best_scores[i + 1][j], paired_scores[i + 1][j + 1])
+    # 2. Trace the best path back; a bonus earned by a pair forces the pair before it.
+    pairs: list[tuple[int, int]] = []
+    i, j, must_pair = num_rows, num_columns, False
+    while i and j:
+        if must_pair or paired_scores[i][j] >= max(best_scores[i - 1][j], best_scores[i][j - 1]):
+            must_pair = paired_scores[i - 1][j - 1] + consecutive_bonus >= best_scores[i - 1][j - 1]
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        elif best_scores[i - 1][j] >= best_scores[i][j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return pairs[::-1]
 
 
 def count_edits_per_block(

@@ -13,7 +13,7 @@ from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeR
 from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig
@@ -117,8 +117,8 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
     return wave
 
 
-def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
+def detect_speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech throughout every window: otherwise no window of `tone` would be decoded. None after a transcript's end."""
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
     seconds = SpeechSpans.speech_seconds
 

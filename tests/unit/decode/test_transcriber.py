@@ -45,7 +45,7 @@ def test_transcribe_many(transcriber: Transcriber, wav: Path, tmp_path: Path) ->
 
 
 def test_user_errors(transcriber: Transcriber, wav: Path, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="found nothing"):
+    with pytest.raises(AudioError, match="got nothing"):
         transcriber.transcribe(tmp_path / "missing.wav")
     with pytest.raises(SettingsError, match="task"):
         transcriber.transcribe(wav, language="en", task="sing")

@@ -1,12 +1,19 @@
-"""The usual merge of token sequences: where it works, and where it does not."""
+"""Baseline merge of token sequences (bench/diagonal_merge.py): where it works, and where it fails."""
 
 import random
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperstill.decode.diagonal import LONGER, diagonal, merge_tokens
+BASELINE = Path(__file__).resolve().parents[3] / "bench" / "diagonal_merge.py"
+spec = spec_from_file_location("diagonal_merge", BASELINE)
+assert spec is not None and spec.loader is not None
+baseline = module_from_spec(spec)
+spec.loader.exec_module(baseline)
+LONGER, diagonal, merge_tokens = baseline.LONGER, baseline.diagonal, baseline.merge_tokens
 
 
 def joined(left: str, right: str) -> str:

@@ -1,10 +1,10 @@
-"""Token sequences of overlapping chunks made one by the usual method: the diagonal with the best share of equal tokens.
+"""Baseline merge of overlapping chunks: the diagonal with the largest fraction of equal tokens.
 
-This is what the paper's implementation does with chunks (and most tools since): the right chunk's tokens are slid along
-the left one's, at each shift the tokens that lie on top of each other are compared, and the shift with the largest
-share of equal ones wins, if at least two are equal; the cut is in the middle of the stretch. No times, no gaps. It is
-kept as the baseline that `decode.longform.chunk_merge` is measured against; `tests/unit/decode/test_diagonal.py` shows
-where it fails: silence in the overlap, a word repeated, a token more in one chunk than in the other.
+The method of the paper's implementation and of most tools: the tokens of the right chunk are shifted along those of the
+left one, and the shift with the largest fraction of equal tokens wins, if at least two are equal; the cut is in the
+middle of the overlap. No times, no gaps. `whisperstill.decode.longform.chunk_merge` is measured against it;
+`tests/unit/decode/test_diagonal_merge.py` shows where it fails: silence in the overlap, a repeated word, a token more
+in one chunk than in the other.
 """
 
 from collections.abc import Iterable, Sequence
