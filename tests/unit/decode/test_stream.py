@@ -159,7 +159,7 @@ def test_errors_are_raised_at_once(transcriber: Transcriber, tmp_path: Path) -> 
         transcriber.stream([])
     with pytest.raises(SettingsError, match="language"):
         transcriber.stream(speech(1), language="Klingon")
-    with pytest.raises(SettingsError, match="no option"):
+    with pytest.raises(SettingsError, match="got option temprature"):
         transcriber.stream(speech(1), temprature=0)
     with pytest.raises(AudioError, match="int"):
         transcriber.transcribe(iter([1, 2]))  # type: ignore[arg-type]
