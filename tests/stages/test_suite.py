@@ -223,7 +223,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(settings: EvaluateSettings, sui
     (tmp_path / "broken.toml").write_text(broken)
     report = evaluate.run(replace(settings, suite=tmp_path / "broken.toml", output=tmp_path / "out"), NullConsole())
     assert isinstance(report, SuiteReport)
-    assert sorted(one.source for one in report.problems) == ["model gone", "dataset missing"]
+    assert sorted(one.source for one in report.problems) == ["dataset missing", "model gone"]
     assert [one.model for one in read_eval_results(tmp_path / "out").results] == ["teacher", "student"]
     assert not (tmp_path / "nothing").exists()
 

@@ -1,1 +1,1 @@
-""" """
+"""Logits to tokens: batched greedy, sampled and beam decoding, and speculative decoding with a draft model."""
