@@ -1,4 +1,4 @@
-"""Plot of a training run: losses above, token accuracy and word error rate below."""
+"""The picture of a training run, with matplotlib: losses above, agreement and word error rate below."""
 
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,20 @@ LOSS_CURVES = (
 
 
 def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
-    """Plot `metrics.jsonl` as PNG. Raises `MissingExtraError` without matplotlib."""
+    """Draw `metrics.jsonl` as PNG. Raises `MissingExtraError` without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("a plot of the training", "plots") from error
+        raise MissingExtraError("a picture of the training", "plots") from error
 
     lines = read_metrics(metrics_path)
     step_lines = [line for line in lines if "loss" in line]
     validation_lines = [line for line in lines if "validation_wer" in line]
     step_numbers = [line["step"] for line in step_lines]
-    labeled_lines = [line for line in step_lines if line.get("tokens", 1)]  # without steps that were all on-policy
+    labeled_lines = [
+        line for line in step_lines if line.get("tokens", 1)
+    ]  # else the student's own words alone were learnt from
     has_hidden_loss = any(line["hidden"] for line in step_lines)
     figure = Figure(figsize=(6.4, 6.4 if has_hidden_loss else 5.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -40,19 +42,19 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
                 color=color,
                 label=title,
             )
-    _set_log_scale(loss_ax, "nats per token")
+    _set_log_scale(loss_ax, "nats a token")
     if has_hidden_loss:
         axes[1].plot(
             step_numbers,
             [line["hidden"] for line in step_lines],
             color="#756bb1",
-            label="MSE of last hidden states",
+            label="squared error of last hidden states",
         )
         _set_log_scale(axes[1], "mean square")
     if any(line["token_accuracy"] for line in step_lines):
         token_accuracy = [100 * line["token_accuracy"] for line in labeled_lines]
         rate_ax.plot(
-            [line["step"] for line in labeled_lines], token_accuracy, color="#31a354", label="token accuracy, %"
+            [line["step"] for line in labeled_lines], token_accuracy, color="#31a354", label="agreement with labels, %"
         )
     if validation_lines:
         rate_ax.plot(
@@ -74,7 +76,7 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
 
 
 def _set_log_scale(ax: Any, unit: str) -> None:
-    """A logarithmic axis with plain numbers as ticks (0.5, 1, 2, 5, 10)."""
+    """A logarithmic axis with plain numbers (0.5, 1, 2, 5, 10) on it."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     ax.set_yscale("log")

@@ -56,7 +56,7 @@ class TrainingLabels:
         """`source`, `sha256` and `encoder_sha256` of the teacher that labelled."""
         teacher = self.store.manifest["teacher"]
         assert isinstance(teacher, dict)
-        return teacher
+        return {key: str(teacher[key]) for key in ("source", "sha256", "encoder_sha256")}
 
     @property
     def has_encoder_states(self) -> bool:

@@ -5,6 +5,7 @@ goes beyond it.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperstill.distill.settings import LoopSettings
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompressSettings(LoopSettings):
-    """Train a shallower encoder to reproduce the teacher's encoder states.
+    """Train a shallower encoder to reproduce the teacher's encoder states."""
 
-    `labels` must hold the states of the very encoder of `student`, which may also be the teacher itself; the decoder is
-    unchanged.
-    """
-
+    student: Path
+    """Student (or teacher) whose encoder is to shrink; its decoder is unchanged."""
+    labels: Path
+    """Label store with the states of the encoder of `student` (`label --encoder-states bfloat16`)."""
     encoder_layers: int = 4
     """Encoder layers to keep, maximally spaced."""
     layers: tuple[int, ...] | None = None

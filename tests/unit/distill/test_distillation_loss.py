@@ -149,9 +149,7 @@ def test_equal_distributions_have_divergence_zero(problem, name, topk) -> None:
 
 def test_micro_batches_add_up_to_one_batch(problem) -> None:
     hidden = problem.hidden.clone().requires_grad_()
-    loss, _ = distillation_loss(
-        hidden, problem.embedding, problem.targets(topk=False), LossConfig(), problem.totals
-    )
+    loss, _ = distillation_loss(hidden, problem.embedding, problem.targets(topk=False), LossConfig(), problem.totals)
     loss.backward()
     parts_hidden, total = problem.hidden.clone().requires_grad_(), 0.0
     for rows in ALL_ROWS.split((13, 37, 20)):
@@ -160,7 +158,7 @@ def test_micro_batches_add_up_to_one_batch(problem) -> None:
         )
         share.backward()
         total += float(share.detach())
-    assert total == pytest.approx(float(loss), rel=1e-5)
+    assert total == pytest.approx(float(loss.detach()), rel=1e-5)
     torch.testing.assert_close(parts_hidden.grad, hidden.grad)
 
 
@@ -174,9 +172,7 @@ def test_weight_of_a_row_equals_repeating_it(problem, topk) -> None:
         targets = problem.targets(topk=topk, rows=rows)
         if weights is not None:
             targets = replace(targets, token_weights=weights)
-        loss, sums = distillation_loss(
-            hidden[rows], problem.embedding, targets, LossConfig(), TokenTotals(7.5, 4.5)
-        )
+        loss, sums = distillation_loss(hidden[rows], problem.embedding, targets, LossConfig(), TokenTotals(7.5, 4.5))
         loss.backward()
         return loss.detach(), sums, hidden.grad
 

@@ -32,9 +32,7 @@ def test_linear_schedule_is_halfway_at_the_middle_of_the_decay() -> None:
 
 def test_processes_share_the_optimizer_state(small_dims: Dims) -> None:
     network, settings = Whisper(small_dims), LoopSettings(Path(), Path(), Path())
-    shards = [
-        build_optimizer(network, settings, ProcessGroup(rank, 3)).param_groups[0]["params"] for rank in range(3)
-    ]
+    shards = [build_optimizer(network, settings, ProcessGroup(rank, 3)).param_groups[0]["params"] for rank in range(3)]
     owned = [id(weight) for shard in shards for weight in shard]
     assert sorted(owned) == sorted(map(id, trainable_parameters(network).values()))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
