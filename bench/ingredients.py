@@ -20,7 +20,7 @@ import shutil
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness import argument_parser, set_threads, write_result
 from scipy.stats import t  # type: ignore[import-untyped]
@@ -41,7 +41,6 @@ class Row:
     against: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
-    layer_selection: Literal["spaced", "importance", "merged"] = "spaced"
     hours: float | None = None
 
 
@@ -82,7 +81,6 @@ ROWS = (
     Row("+ layer outputs, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
     Row("+ cross-attention, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
     Row("on-policy for the last third", LITTLE, {"on_policy_fraction": 0.33}),
-    Row("layers merged", LITTLE, layer_selection="merged"),
     Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
     Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
     Row("total variation", LITTLE, {"divergence": "tv"}),
@@ -136,9 +134,9 @@ def main() -> None:
         if options.only and not any(part in row.name for part in options.only):
             continue
         changes = all_changes(row)
-        student = options.work / ("init-" + "-".join(map(str, row.layers or (row.layer_selection,))))
+        student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        run(replace(initial, layers=row.layers, layer_selection=row.layer_selection), NullConsole())
+        run(replace(initial, layers=row.layers), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
         drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
         run(drawn, NullConsole())
