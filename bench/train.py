@@ -32,7 +32,7 @@ import torch.nn.functional as F
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.data_loader import DataLoader, TargetKind, TeacherTargetSource
 from whisperstill.distill.dataset import ExampleOptions, TrainingExample, build_examples
 from whisperstill.distill.distillation_loss import LossConfig

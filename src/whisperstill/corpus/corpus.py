@@ -26,11 +26,6 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     skipped: tuple[Skipped, ...]
 
-    @property
-    def seconds(self) -> float:
-        """Length of all utterances."""
-        return math.fsum(utterance.audio.duration for utterance in self.utterances)
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -20,7 +20,7 @@ from torch import Tensor
 from whisperstill.atomic_io import atomic_write_path
 from whisperstill.audio.augment import NoiseSampler, change_speed, spec_augment
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.dataset import ExampleOptions, TrainingExample, epoch_batches, tokenize_example
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.augment_settings import AugmentSettings

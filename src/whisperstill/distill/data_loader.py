@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedWindow
 from whisperstill.distill.dataset import (
     ExampleOptions,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from whisperstill.corpus.loading import load_utterance_waveform, load_window_waveform
 from whisperstill.corpus.packing import window_id
-from whisperstill.corpus.waveform import load_utterance_waveform, load_window_waveform
 from whisperstill.errors import AudioError
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, label_to_row, topk_to_row

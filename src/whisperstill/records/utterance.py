@@ -53,15 +53,6 @@ class Window:
     """Which way of packing made it: 0 is recording order, others are reshuffled views of the same audio."""
 
     @property
-    def offsets(self) -> tuple[float, ...]:
-        """Start of each utterance inside the window, seconds."""
-        starts, offset = [], 0.0
-        for utterance in self.utterances:
-            starts.append(offset)
-            offset += utterance.audio.duration
-        return tuple(starts)
-
-    @property
     def duration(self) -> float:
         """Seconds of audio."""
         return sum(utterance.audio.duration for utterance in self.utterances)

@@ -137,7 +137,7 @@ def _unique_corpus_name(used_names: set[str], name: str, source: str) -> str:
 
 def _skipped_are_readable(skipped: list[dict[str, str]], windows: Sequence[Window]) -> bool:
     """Whether anything that a finished shard had to leave out can be heard by now (a disk is back, a server up)."""
-    from whisperstill.corpus.waveform import load_utterance_waveform
+    from whisperstill.corpus.loading import load_utterance_waveform
     from whisperstill.errors import AudioError
 
     skipped_sources = {entry["source"] for entry in skipped}
