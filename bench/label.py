@@ -23,6 +23,7 @@ import torch
 
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_window_waveform, pack, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.store_schema import label_to_row, topk_to_row
 from whisperstill.label.teacher import Teacher
@@ -74,10 +75,11 @@ def main() -> None:
     seconds = sum(window.duration for window in windows)
     waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
     checkpoint = load_checkpoint(options.teacher)
-    teacher = Teacher(checkpoint)
-    end = teacher.vocabulary.end_of_text
+    model = WhisperModel(checkpoint)
+    teacher = Teacher(model)
+    end = model.vocabulary.end_of_text
     shares = {"encoder": 0.0}
-    encode = teacher.encode
+    encode = model.encode
 
     def timed(batch: torch.Tensor) -> torch.Tensor:
         begun = time.perf_counter()
@@ -85,7 +87,7 @@ def main() -> None:
         shares["encoder"] += time.perf_counter() - begun
         return states
 
-    teacher.encode = timed  # type: ignore[method-assign]
+    model.encode = timed  # type: ignore[method-assign]
 
     def ours(top: int) -> list[tuple[int, ...]]:
         tokens = []
@@ -96,7 +98,7 @@ def main() -> None:
             )
             for window, output in zip(part, outputs, strict=True):
                 found = build_pseudo_label(
-                    window, output, teacher.tokenizer, teacher.vocabulary, timestamps=False, shard="0"
+                    window, output, model.tokenizer, model.vocabulary, timestamps=False, shard="0"
                 )
                 if top > 1:
                     label_to_row(found)

@@ -20,7 +20,8 @@ from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.training_checkpoint import Checkpoints
 from whisperstill.distill.validation import Validation
 from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError, StoreError, TrainingError
-from whisperstill.label.store import LabelStoreWriter, Shard, open_labels
+from whisperstill.label.store import Shard, open_labels
+from whisperstill.label.store_writer import LabelStoreWriter
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
@@ -106,7 +107,7 @@ def test_the_store_holds_what_was_seen(labels: Path) -> None:
 def test_parquet_is_readable_by_others(labels: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(labels / "labels-00000.parquet")
-    assert list(frame.utterances[0][0])[:2] == ["id", "corpus"]
+    assert list(frame.quality[0][0]["utterance"])[:2] == ["id", "corpus"]
     top = pandas.read_parquet(labels / "topk-00000.parquet")
     assert len(top.top_ids[0]) == top.k[0] * len(top.tokens[0])
 
@@ -188,21 +189,21 @@ def test_bad_audio_is_left_out_and_listed(
     settings: LabelSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file that is seen to be no audio, an empty one, and one that breaks only when it is decoded."""
-    from whisperstill.corpus import waveform
+    from whisperstill.corpus import loading
     from whisperstill.errors import AudioError
 
     corpus = tmp_path / "corpus"
     shutil.copytree(small_corpus.parent, corpus)
     (corpus / "03.wav").write_bytes(b"not audio at all")
     (corpus / "13.wav").write_bytes(b"")
-    original = waveform.load_audio
+    original = loading.load_audio
 
     def breaks(path: str, start: float, duration: float) -> object:
         if path.endswith("05.wav"):
             raise AudioError("broken in the middle")
         return original(path, start, duration)
 
-    monkeypatch.setattr(waveform, "load_audio", breaks)
+    monkeypatch.setattr(loading, "load_audio", breaks)
     report = label.run(
         replace(settings, manifest=(str(corpus / "manifest.jsonl"),), output=tmp_path / "labels"), NullConsole()
     )
@@ -561,7 +562,7 @@ def test_labelling_is_not_for_torchrun(
 
 
 def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="timestamps are the teacher's"):
+    with pytest.raises(SettingsError, match="timestamps need label_source teacher"):
         label.run(replace(settings, output=tmp_path, timestamps=True, label_source="reference"), NullConsole())
 
 
@@ -595,9 +596,9 @@ def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, smal
     asked = replace(settings, manifest=(str(manifest),), output=tmp_path / "labels")
     report = label.run(asked, NullConsole())
     assert [one.source.split()[-1] for one in report.problems] == ["u02", "u05"]
-    assert "does not know its language, ga" in report.problems[0].reason
+    assert "language ga is not supported by the teacher" in report.problems[0].reason
     assert report.windows > 0
-    with pytest.raises(CorpusError, match=r"nothing is left to label.*ga"):
+    with pytest.raises(CorpusError, match=r"none is left.*ga"):
         manifest.write_text("".join(json.dumps({**line, "language": "ga"}) + "\n" for line in lines))
         label.run(replace(asked, output=tmp_path / "none"), NullConsole())
 

@@ -14,7 +14,8 @@ import torch
 
 from whisperstill.errors import StoreError
 from whisperstill.label import ray_workers
-from whisperstill.label.shard_writer import ShardSpec, ShardWriter
+from whisperstill.label.shard_plan import ShardSpec
+from whisperstill.label.shard_writer import ShardWriter
 from whisperstill.label.store import Shard, open_labels
 from whisperstill.stages import label
 from whisperstill.stages.console import NullConsole
@@ -115,7 +116,7 @@ def test_what_a_worker_raises_is_raised_and_done_work_stays(
     monkeypatch.setattr(ray_workers, "ShardWriter", Mortal)
     monkeypatch.setattr(ray_workers, "MAX_SHARD_ATTEMPTS", 2)
     several = replace(settings, output=tmp_path / "labels", workers=1)
-    with pytest.raises(StoreError, match="2 workers died over shard 00001"):
+    with pytest.raises(StoreError, match="2 workers died while labelling shard 00001"):
         label.run(several, NullConsole())
     done = open_labels(several.output).shards
     assert [shard.name for shard in done] == ["00000"]

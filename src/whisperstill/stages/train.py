@@ -118,7 +118,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     known_teacher = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
     embedding_changed = known_teacher != (label_teacher["sha256"], checkpoint.embedding_sha256)
     if needs_online_teacher or (embedding_changed and settings.teacher_targets == "hidden" and settings.kl_weight > 0):
-        teacher_name = settings.teacher or label_teacher["source"].removesuffix(" (installed package)")
+        teacher_name = settings.teacher or str(label_teacher["source"]).removesuffix(" (installed package)")
         teacher = load_checkpoint(teacher_name)
         if teacher.sha256 != label_teacher["sha256"]:
             raise SettingsError(
