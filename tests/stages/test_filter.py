@@ -73,7 +73,7 @@ def test_verdicts_are_those_of_the_rules(labels: Path, tmp_path: Path) -> None:
         for seen, expected in zip(window.quality, apply_filter(window, settings.rules).decisions, strict=True):
             assert verdicts[window.window.id, seen.utterance.corpus, seen.utterance.id] == expected
     assert {path.name: file_sha256(path) for path in labels.iterdir()} == before
-    assert [row[:2] for row in console.tables["what may teach"]] == [
+    assert [row[:2] for row in console.tables["filter decisions"]] == [
         ["kept", "3"], ["dropped: empty", "1"], ["dropped: repetition", "1"], ["dropped: wer", "1"], ["all", "6"]
     ]  # fmt: skip
     assert not console.warnings
@@ -90,7 +90,7 @@ def test_sweep(labels: Path, tmp_path: Path) -> None:
     run(FilterSettings(labels=labels, output=output, sweep=True, sweep_wer=(1.0, 5.0, 20.0)), console)
     points = json.loads((output / "sweep.json").read_text())["points"]
     assert [(point["max_wer"], point["utterances"]) for point in points] == [(None, 4), (20, 4), (5, 3), (1, 2)]
-    assert len(console.tables["what would be left"]) == 4
+    assert len(console.tables["what would remain"]) == 4
     assert (output / "sweep.png").stat().st_size > 1000
     assert (output / "sweep.md").read_text().count("\n") == 6
 
@@ -112,7 +112,7 @@ def test_again_with_other_rules(labels: Path, tmp_path: Path) -> None:
     assert report.kept == sum(verdict.keep for verdict in read_decisions(output)[1].values()) == 1
     report = run(FilterSettings(labels=labels, output=output, min_logprob=-0.1), console)
     assert report.kept == 0
-    assert "nothing is left" in console.warnings[-1]
+    assert "no utterance is kept" in console.warnings[-1]
 
 
 def test_limits_may_be_infinite_in_a_recipe(labels: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 

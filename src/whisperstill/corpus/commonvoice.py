@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from whisperstill.corpus import table
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 

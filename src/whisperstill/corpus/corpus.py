@@ -11,6 +11,7 @@ from pathlib import Path
 
 from whisperstill.audio import probe_duration
 from whisperstill.audio.audio_files import has_audio_signature
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import AudioSpan, Skipped, Utterance
 from whisperstill.remote_files import is_pending
@@ -25,23 +26,6 @@ class Corpus:
     name: str
     utterances: tuple[Utterance, ...]
     skipped: tuple[Skipped, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One utterance as a layout states it, unchecked."""
-
-    source: str
-    """Where it is stated: `manifest.jsonl:17`, or the audio file's name."""
-    id: str
-    path: Path
-    text: str | None = None
-    language: str | None = None
-    speaker: str | None = None
-    session: str | None = None
-    start: float = 0.0
-    duration: float | None = None
-    """Seconds, trusted; None: to be measured, up to the end of the file."""
 
 
 def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from whisperstill.audio import AUDIO_SUFFIXES
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.records import Skipped
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.corpus.columns import match_columns, optional_str
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry, match_columns, optional_str
 from whisperstill.errors import CorpusError, MissingExtraError
 from whisperstill.records import Skipped
 

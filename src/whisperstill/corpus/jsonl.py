@@ -15,8 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.columns import default_id, match_columns, optional_str, resolve_audio_path
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 

@@ -15,7 +15,8 @@ from whisperstill.corpus import (
     ljspeech,
     table,
 )
-from whisperstill.corpus.corpus import Corpus, Entry, build_corpus
+from whisperstill.corpus.corpus import Corpus, build_corpus
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
 from whisperstill.remote_files import cache_path, download, is_remote, is_remote_directory, list_files

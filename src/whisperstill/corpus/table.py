@@ -7,8 +7,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.columns import default_id, match_columns, optional_str, resolve_audio_path
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.decode.output.transcript import compression_ratio
-from whisperstill.label.repetition import count_text_repeats
 from whisperstill.label.teacher import TeacherOutput
 from whisperstill.label.utterance_alignment import split_hypothesis, split_without_reference
 from whisperstill.records import EditCounts, LabelQuality, PseudoLabel, Utterance, Window
 from whisperstill.text.edit_distance import count_edits
 from whisperstill.text.normalizers import error_rate_unit, normalize_to_units
+from whisperstill.text.repetition import count_text_repeats
 from whisperstill.text.tokenizer import Tokenizer, TokenWord
 from whisperstill.text.vocabulary import Vocabulary
 

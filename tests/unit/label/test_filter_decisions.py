@@ -40,10 +40,10 @@ def test_round_trip(places: tuple[Path, Path]) -> None:
     assert found.resolve() == labels.resolve()
     names = ["good", "bad", "loud", "free"]
     assert verdicts == {("w1", "corpus", name): one for name, one in zip(names, JUDGED.decisions, strict=True)}
-    table = pq.read_table(output / "decisions.parquet").to_pylist()
+    table = pq.read_table(output / "filter_decisions.parquet").to_pylist()
     assert [row["wer"] for row in table] == [0.0, 0.0, float("inf"), None]
     assert [row["words"] for row in table] == [100, 100, 0, 3]
-    assert [path.name for path in sorted(output.iterdir())] == ["decisions.parquet", "filter.json"]
+    assert [path.name for path in sorted(output.iterdir())] == ["filter.json", "filter_decisions.parquet"]
     summary = json.loads((output / "filter.json").read_text())
     assert summary["labels"] == "../../labels"
     assert summary["settings"] == {"max_wer": 10}
@@ -59,7 +59,7 @@ def test_a_moved_project_is_found_again(places: tuple[Path, Path], tmp_path: Pat
 
 def test_what_does_not_belong_together_is_refused(places: tuple[Path, Path], tmp_path: Path) -> None:
     labels, output = places
-    with pytest.raises(NotFoundError, match="no verdicts"):
+    with pytest.raises(NotFoundError, match="no filter decisions"):
         read_decisions(tmp_path)
     (labels / "manifest.json").write_text("{ }")
     with pytest.raises(StoreError, match="have changed"):
@@ -67,16 +67,16 @@ def test_what_does_not_belong_together_is_refused(places: tuple[Path, Path], tmp
     (labels / "manifest.json").unlink()
     with pytest.raises(NotFoundError, match="run `whisperstill label`"):
         read_decisions(output)
-    content = (output / "decisions.parquet").read_bytes()
-    (output / "decisions.parquet").write_bytes(content[:-1] + b"x")
+    content = (output / "filter_decisions.parquet").read_bytes()
+    (output / "filter_decisions.parquet").write_bytes(content[:-1] + b"x")
     with pytest.raises(StoreError, match="damaged"):
         read_decisions(output)
     (output / "filter.json").write_text("[]")
-    with pytest.raises(StoreError, match="not readable"):
+    with pytest.raises(StoreError, match="cannot be read"):
         read_decisions(output)
     (output / "filter.json").write_text('{"kind": "verdicts", "format": 1}')
     with pytest.raises(StoreError, match=r"before 0\.1\.0 \(format 1, expected 2\)"):
         read_decisions(output)
     (output / "filter.json").write_text("{}")
-    with pytest.raises(StoreError, match="not a summary"):
+    with pytest.raises(StoreError, match="not a filter summary"):
         read_decisions(output)

@@ -4,7 +4,7 @@ import pytest
 
 from whisperstill.errors import SettingsError
 from whisperstill.label.filter_rules import RuleSettings, apply_filter
-from whisperstill.label.subset import NOT_IN_SUBSET, restrict_to_subset, select_subset
+from whisperstill.label.filtering import NOT_IN_SUBSET, restrict_to_subset, select_subset
 from whisperstill.records.pseudo_label import FilteredLabel
 
 from unit.label.builders import evidence, labelled

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperstill.label.repetition import count_ngram_repeats, count_text_repeats
+from whisperstill.text.repetition import count_ngram_repeats, count_text_repeats
 
 
 def slow_repeat(words: list[str]) -> int:
