@@ -96,7 +96,7 @@ def test_what_is_to_be_transcribed(bucket: str) -> None:
 def test_what_is_not_there_is_said(bucket: str) -> None:
     with pytest.raises(CorpusError, match="cannot find memory://bucket/none"):
         read_corpus(bucket + "/none")
-    with pytest.raises(AudioError, match="cannot fetch memory://bucket/none"):
+    with pytest.raises(AudioError, match="cannot download memory://bucket/none"):
         load_audio(cache_path(bucket + "/none.wav"))
     with pytest.raises(NotFoundError, match="cannot reach nonsense://x"):
         download(cache_path("nonsense://x/y"))

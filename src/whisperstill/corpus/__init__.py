@@ -1,4 +1,4 @@
-"""Corpora of any layout to utterances, and utterances to windows of at most 30 s. No torch, no network."""
+"""Reads corpora of any layout as utterances, and packs utterances into windows of at most 30 s, without torch."""
 
 from whisperstill.corpus.corpus import Corpus
 from whisperstill.corpus.loading import load_utterance_waveform, load_window_waveform

@@ -86,16 +86,16 @@ def test_segments_become_utterances(tmp_path: Path, good: dict[str, Any]) -> Non
 
 
 WRONG = {
-    b"{broken": "no JSON",
+    b"{broken": "invalid JSON",
     b"[1, 2]": "JSON object",
-    b"\xff\xfe{}": "no UTF-8",
+    b"\xff\xfe{}": "invalid UTF-8",
     b'{"id": "x", "text": "no audio"}': "key audio",
     b'{"audio": 5}': "key audio",
     b'{"audio": ""}': "key audio",
     b'{"audio": "a\\u0000b"}': "key audio",
     b'{"audio": "audio/missing.wav"}': "found nothing",
     b'{"audio": "audio"}': "found a folder",
-    b'{"audio": "audio/a.wav", "id": "a"}': "stands twice",
+    b'{"audio": "audio/a.wav", "id": "a"}': "duplicate id",
     b'{"audio": "audio/a.wav", "duration_s": 0}': "greater than 0",
     b'{"audio": "audio/a.wav", "duration_s": -1}': "greater than 0",
     b'{"audio": "audio/a.wav", "duration_s": NaN}': "in seconds",
@@ -109,7 +109,7 @@ WRONG = {
     b'{"audio": "audio/junk.wav"}': "cannot decode",
     b'{"audio": "audio/junk.wav", "duration_s": 3}': "cannot decode",
     b'{"audio": "audio/zero.wav"}': "length of zero",
-    b"[" * 100_000: "nested too deeply|no JSON",
+    b"[" * 100_000: "nested too deeply|invalid JSON",
 }
 
 

@@ -68,7 +68,7 @@ def test_a_speaker_is_not_torn_apart() -> None:
 def test_too_few_to_learn_from() -> None:
     rows, wer = made(100)
     known = [value if index < 30 else None for index, value in enumerate(wer)]
-    with pytest.raises(SettingsError, match="at least 40 utterances with a reference to learn from, found 30"):
+    with pytest.raises(SettingsError, match=r"at least 40 utterances with a reference .* got 30"):
         predict_wer(rows, known, ["a"] * 100)
 
 

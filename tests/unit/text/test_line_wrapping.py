@@ -41,7 +41,7 @@ def test_all_problems_are_told_at_once() -> None:
         LineOptions(max_line_count=0, max_words_per_line=-1)
     for part in ("max_line_count must be at least 1, got 0", "max_words_per_line must", "needs max_line_width"):
         assert part in str(caught.value)
-    with pytest.raises(SettingsError, match="cannot go with"):
+    with pytest.raises(SettingsError, match="cannot be combined with"):
         LineOptions(max_line_width=3, max_words_per_line=2)
 
 

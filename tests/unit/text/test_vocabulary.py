@@ -56,9 +56,9 @@ def test_timestamps_fill_the_vocabulary(size: int) -> None:
     for token in range(vocabulary.timestamp_begin, size):
         assert vocabulary.timestamp_token(vocabulary.timestamp_seconds(token)) == token
     assert not vocabulary.is_timestamp(vocabulary.no_timestamps)
-    with pytest.raises(ValueError, match="no timestamp"):
+    with pytest.raises(ValueError, match="expected a timestamp token"):
         vocabulary.timestamp_seconds(vocabulary.no_timestamps)
-    with pytest.raises(ValueError, match="between 0 and 30"):
+    with pytest.raises(ValueError, match="0 to 30 s"):
         vocabulary.timestamp_token(30.02)
 
 
@@ -74,15 +74,6 @@ def test_known_ids() -> None:
     assert Vocabulary.from_size(51864).languages == {}
 
 
-def test_language_round_trip() -> None:
-    vocabulary = Vocabulary.from_size(51866)
-    for code, token in vocabulary.languages.items():
-        assert vocabulary.language_from_token(token) == code
-        assert not vocabulary.is_text(token)
-    with pytest.raises(ValueError, match="no language token"):
-        vocabulary.language_from_token(vocabulary.translate)
-
-
 @pytest.mark.parametrize("name", ["de", "DE", "de-AT", "de_CH", "German", " german "])
 def test_language_names(name: str) -> None:
     assert language_code(name) == "de"
@@ -95,7 +86,7 @@ def test_what_cannot_be_is_said() -> None:
         Vocabulary.from_size(51865).sot_sequence("Klingon")
     with pytest.raises(SettingsError, match="no language 'yue'"):
         Vocabulary.from_size(51865).sot_sequence("yue")
-    with pytest.raises(SettingsError, match="needs a language"):
+    with pytest.raises(SettingsError, match="expected a language"):
         Vocabulary.from_size(51865).sot_sequence(None)
     with pytest.raises(SettingsError, match="only English"):
         Vocabulary.from_size(51864).sot_sequence("de")
