@@ -25,8 +25,8 @@ def test_a_window_is_its_utterances_joined(make_audio: MakeAudio) -> None:
     members = [
         utterance(make_audio("a.wav", 1.0, value=0.25), 1.0, id_="a"),
         utterance(make_audio("b.wav", 4.0, rate=44100), 2.00003, start=1.5, id_="b"),
-        utterance(make_audio("c.wav", 1.0, value=-0.5), 1.5, id_="c"),  # states more than there is
-        utterance(make_audio("d.wav", 1.0, value=0.125), 0.5, id_="d"),  # and less
+        utterance(make_audio("c.wav", 1.0, value=-0.5), 1.5, id_="c"),  # stated longer than it is
+        utterance(make_audio("d.wav", 1.0, value=0.125), 0.5, id_="d"),  # stated shorter than it is
     ]
     (window,) = pack(members)
     waveform = load_window_waveform(window)
