@@ -19,12 +19,11 @@ from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.settings import LabelSettings
 from whisperstill.label.shard_plan import ShardSpec
 from whisperstill.label.store import Shard
-from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, TopKRow, label_to_row, topk_to_row
+from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, LabelRow, TopKRow, label_to_row, topk_to_row
 from whisperstill.label.store_writer import write_shard_files
 from whisperstill.label.teacher import Teacher, TeacherOutput
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.records import Skipped, Window
-from whisperstill.records.json_value import JsonValue
 
 IndexedWindow: TypeAlias = tuple[int, Window]
 """A window and its position in the shard."""
@@ -34,7 +33,7 @@ IndexedWindow: TypeAlias = tuple[int, Window]
 class _ShardContent:
     """Rows by the window's position in the shard, and tensors by key."""
 
-    label_rows: dict[int, dict[str, JsonValue]] = field(default_factory=dict)
+    label_rows: dict[int, LabelRow] = field(default_factory=dict)
     topk_rows: dict[int, TopKRow] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0

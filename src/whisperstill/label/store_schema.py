@@ -6,9 +6,9 @@ probability mass outside the k. Lists are flat: token i of a window owns entries
 last token is <|endoftext|> if the teacher ended the transcript.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
-from whisperstill.records.json_value import JsonValue
 
 EDITS_TYPE = pa.struct([(name, pa.int32()) for name in ("hits", "substitutions", "deletions", "insertions")])
 UTTERANCE_TYPE = pa.struct(
@@ -79,7 +78,21 @@ TOPK_SCHEMA = pa.schema(
 TopKRow: TypeAlias = dict[str, str | int | list[int] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
-def label_to_row(label: PseudoLabel) -> dict[str, JsonValue]:
+class LabelRow(TypedDict):
+    """A row of `labels-*.parquet`."""
+
+    window: str
+    packing_variant: int
+    duration: float
+    language: str
+    tokens: list[int]
+    text: str
+    ended: bool
+    timestamps: bool
+    quality: list[dict[str, Any]]
+
+
+def label_to_row(label: PseudoLabel) -> LabelRow:
     """A row of `labels-*.parquet`."""
     return {
         "window": label.window.id,
@@ -94,7 +107,7 @@ def label_to_row(label: PseudoLabel) -> dict[str, JsonValue]:
     }
 
 
-def label_from_row(row: Mapping[str, Any], shard: str) -> PseudoLabel:
+def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
     """The inverse of `label_to_row`. Raises `KeyError` or `TypeError` for missing or unknown columns."""
     quality = tuple(
         LabelQuality(

@@ -52,14 +52,14 @@ class FilterSettings(RuleSettings):
     second_opinion: Path | None = None
     """Label store of the same audio by another model (tiny.en, the student): features for the WER prediction."""
     tune: Path | None = None
-    """Recipe for choosing `max_wer`: for each value of `tune_wer` a student is trained briefly with the recipe's
-    `[init]` and `[train]` on the labels kept, and the value with the lowest validation error wins (as in the paper)."""
+    """Recipe for choosing `max_wer`: for each value of `tune_wer` a pilot student is trained with the recipe's `[init]`
+    and `[train]` on the labels kept, and the value with the lowest validation error is used (as in the paper)."""
     tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
     """Values of `max_wer` to try, per cent."""
     tune_steps: int = 150
-    """Training steps per trial of `tune`."""
+    """Training steps per pilot."""
     tune_seeds: tuple[int, ...] = (0,)
-    """Seeds per trial of `tune`; the mean error counts."""
+    """Seeds per pilot; the mean error counts."""
     sweep: bool = False
     """Table and plot of what would remain for a range of WER thresholds."""
     sweep_wer: tuple[float, ...] = WER_LIMITS_PERCENT
@@ -94,7 +94,7 @@ class FilterReport:
     max_wer: float | None
     """WER threshold used, per cent."""
     pilots: dict[str, float]
-    """Mean validation error of the trials of `tune`, per cent, by WER threshold."""
+    """Mean validation error of the pilots, per cent, by WER threshold."""
 
 
 def run(settings: FilterSettings, console: Console) -> FilterReport:
@@ -203,7 +203,7 @@ def _print_report(report: FilterReport, counts: DecisionCounts, console: Console
 
 
 def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
-    """Mean validation error, per cent, of a short training at each WER threshold of `tune_wer`."""
+    """Mean validation error of the pilots, per cent, by WER threshold."""
     if settings.tune is None:
         return {}
     from whisperstill.stages.recipe import read_recipe
@@ -236,7 +236,7 @@ def _best_limit(pilots: dict[float, float]) -> float:
 
 
 def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> list[str]:
-    """Sweep overrides for every setting but `max_wer` that differs from the recipe: trials use these rules."""
+    """Sweep overrides for every setting but `max_wer` that differs from the recipe: pilots use these rules."""
     overrides, problems = [], []
     for name in (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS):
         value = getattr(settings, name)
@@ -250,7 +250,7 @@ def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> li
             )
     if problems:
         raise SettingsError(
-            f"{settings.tune} sets {', '.join(problems)}: trials need the same rules; set them here, too"
+            f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
         )
     return overrides
 
