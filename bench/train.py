@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from harness import argument_parser, interleaved, peak_memory_gib, set_threads, silence_transformers, write_result
 
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import OnlineStates, StoredStates

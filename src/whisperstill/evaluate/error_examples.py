@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from whisperstill.evaluate.hallucination import has_repetition_loop, longest_deletion
 from whisperstill.evaluate.metrics import SystemOutput
-from whisperstill.label.repetition import count_ngram_repeats
 from whisperstill.records.eval_results import AlignmentOp, ErrorExample, WordAlignment
 from whisperstill.text.edit_distance import AlignedPair
+from whisperstill.text.repetition import count_ngram_repeats
 
 SeverityFn = Callable[[SystemOutput, int], float]
 """How bad the utterance at an index is; 0 where it is not bad in this way."""

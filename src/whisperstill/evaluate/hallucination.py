@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from whisperstill.label.repetition import count_ngram_repeats
 from whisperstill.records.eval_results import HallucinationMetrics
 from whisperstill.text.edit_distance import AlignedPair
+from whisperstill.text.repetition import count_ngram_repeats
 
 NGRAM_SIZE = 5
 MIN_LOOP_REPEATS = 4
