@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "whisperstill"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LIGHT = ("records", "text", "stages", "cli")
+LIGHT = ("records", "text", "pipeline", "stages", "api", "console", "versions", "cli")
 OPTIONAL = {
     "matplotlib",
     "tensorboard",

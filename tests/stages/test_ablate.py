@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_models import RECIPE
+from small_models import RECIPE, count_runs
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.label import shard_writer as labeller
 from whisperstill.records.eval_results import Ablation
@@ -15,7 +16,6 @@ from whisperstill.records.serialization import from_dict
 from whisperstill.stages import run as running
 from whisperstill.stages.ablate import AblateSettings, run
 from whisperstill.stages.ablation import dataset_names
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.run import RunSettings
 
 
@@ -41,13 +41,7 @@ def test_each_student_is_trained_once_without_the_teacher(
     settings: AblateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[str] = []
-    original = running.run_settings
-
-    def counted(stage: object, console: object) -> object:
-        called.append(type(stage).__name__)
-        return original(stage, console)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(running, "run_settings", counted)
+    count_runs(monkeypatch, called)
     monkeypatch.setattr(labeller, "ShardWriter", None)  # whoever wants to label now fails
     report = run(settings, NullConsole())
     assert report.students_trained == 5  # the recipe's own, another limit, fewer hours, one layer, pseudo-labels alone

@@ -43,7 +43,7 @@ def test_findings_come_back_as_they_were() -> None:
     plain = json.loads(json.dumps(to_dict(findings)))
     assert from_dict(EvalResults, plain) == findings
     assert from_dict(EvalResults, plain | {"of tomorrow": 1}) == findings
-    with pytest.raises(ValueError, match="expected EvalResults"):
+    with pytest.raises(ValueError, match="needs name"):
         from_dict(EvalResults, {})
 
 

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.pipeline.recipe import Recipe, parse_recipe
+from whisperstill.pipeline.recipe_overrides import find_labels_problem, override_recipe, train_variant
+from whisperstill.pipeline.toml_settings import read_toml
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
+from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import to_dict
+from whisperstill.stages import load_verb
 from whisperstill.stages.ablation import (
     add_relative_speed,
     build_row,
@@ -22,9 +28,6 @@ from whisperstill.stages.ablation import (
     datasets_in_mean,
     open_suite_runner,
 )
-from whisperstill.stages.console import Console
-from whisperstill.stages.recipe import Recipe, parse_recipe, read_toml
-from whisperstill.stages.recipe_overrides import find_labels_problem, override_recipe, train_variant
 
 OBJECTIVE_WEIGHTS = {
     "ce": {"train.kl_weight": 0.0, "train.ce_weight": 1.0},
@@ -92,7 +95,7 @@ class Variant:
     """A value of what is varied, and what it sets."""
 
     value: str
-    overrides: Mapping[str, Any]
+    overrides: JsonObject
 
 
 def run(settings: AblateSettings, console: Console) -> AblateReport:
@@ -104,7 +107,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     from whisperstill.distill.validation import shared_encoder_cache
 
     content = read_toml(settings.recipe)
-    recipe = parse_recipe(content, settings.recipe)
+    recipe = parse_recipe(content, settings.recipe, load_verb)
     _check(recipe, settings)
     output = settings.output or recipe.output / "ablations"
     runner = open_suite_runner(recipe, settings, output, console)
@@ -113,10 +116,10 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     ablations: list[Ablation] = []
     failed: list[str] = []
 
-    def train_student(overrides: Mapping[str, Any], seed: int, description: str) -> Path | None:
+    def train_student(overrides: JsonObject, seed: int, description: str) -> Path | None:
         recipe_tables = override_recipe(content, overrides, seed, settings.max_steps, recipe, output, "student")
         try:
-            student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe)
+            student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe, load_verb)
         except (StoreError, TrainingError) as error:
             failed.append(f"{description}, seed {seed}: {error}")
             console.warn(failed[-1])

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whisperstill.console import Console
 from whisperstill.errors import SettingsError
+from whisperstill.pipeline.recipe import Recipe
+from whisperstill.pipeline.stage_record import read_stage_record
 from whisperstill.records.eval_results import AblationRow
-from whisperstill.stages.console import Console
-from whisperstill.stages.recipe import Recipe
+from whisperstill.records.serialization import read_json
 
 if TYPE_CHECKING:
     from whisperstill.evaluate.metrics import SystemOutput
@@ -96,9 +98,8 @@ def build_row(
 
 def _filter_facts(student_path: Path) -> dict[str, float]:
     """Per cent of the audio that the filter of a student dropped."""
-    from whisperstill.stages.run import read_json, stage_record_path
-
-    labels = read_json(stage_record_path(student_path)).get("settings", {}).get("labels")
+    record = read_stage_record(student_path)
+    labels = record.settings.get("labels") if record is not None else None
     summary = read_json(Path(labels) / "filter.json") if labels else {}
     if not summary.get("hours"):
         return {}

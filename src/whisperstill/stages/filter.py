@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label.counts import LabelCounts
 from whisperstill.label.filter_rules import RULES, RuleSettings, apply_filter
@@ -20,13 +21,12 @@ from whisperstill.label.threshold_sweep import (
     to_markdown,
 )
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
-from whisperstill.stages.cache_key import to_jsonable
-from whisperstill.stages.console import Console
+from whisperstill.records.serialization import to_jsonable
 
 if TYPE_CHECKING:
     from whisperstill.label.store import LabelStore
     from whisperstill.label.wer_prediction import WerPrediction
-    from whisperstill.stages.recipe import RecipeStage
+    from whisperstill.pipeline.recipe import RecipeStage
 
 PREDICTED_WER_RULE = "predicted_wer"
 """The rule that needs all labels together, unlike those in `label.filter_rules`."""
@@ -157,7 +157,8 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     )
     metrics = {name: value for name, value in to_jsonable(report).items() if name != "output"}
     hours = {rule: counts.seconds / 3600 for rule, counts in dropped_counts.items()}
-    applied_settings = to_jsonable(rules) | {name: to_jsonable(getattr(settings, name)) for name in SELECTION_SETTINGS}
+    settings_json = to_jsonable(settings)
+    applied_settings = to_jsonable(rules) | {name: settings_json[name] for name in SELECTION_SETTINGS}
     summary = {"whisperstill": __version__, "settings": applied_settings, **metrics, "dropped_hours": hours}
     write_decisions(settings.output, settings.labels, decision_rows, summary)
     _print_table(
@@ -183,11 +184,12 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
     """Mean validation error of short trainings under each limit."""
     if settings.tune is None:
         return {}
-    from whisperstill.stages.recipe import read_recipe
-    from whisperstill.stages.sweep import SweepSettings
-    from whisperstill.stages.sweep import run as run_sweep
+    from whisperstill.distill.validation import shared_encoder_cache
+    from whisperstill.pipeline.recipe import read_recipe
+    from whisperstill.pipeline.sweep import SweepSettings, run_sweep
+    from whisperstill.stages import load_verb
 
-    stages = {stage.verb: stage for stage in read_recipe(settings.tune).stages}
+    stages = {stage.verb: stage for stage in read_recipe(settings.tune, load_verb).stages}
     if missing := {"label", "filter", "init", "train"} - stages.keys():
         raise SettingsError(
             f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: pilots need it"
@@ -198,9 +200,9 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         )
     grid = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_rule_overrides(settings, stages["filter"]))
     output = settings.output.with_name(f"{settings.output.name}-pilots")
-    sweep_report = run_sweep(
-        SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output), console
-    )
+    sweep_settings = SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output)
+    with shared_encoder_cache():
+        sweep_report = run_sweep(sweep_settings, load_verb, console)
     pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in sweep_report.rows}
     best = min(pilots, key=lambda limit: (pilots[limit], -limit))
     console.info(f"the pilot with at most {best:g} % word errors in its labels did best ({pilots[best]:.2f} %)")

@@ -23,9 +23,9 @@ from whisperstill.records import Skipped
 from whisperstill.records.eval_results import DatasetInfo, EvalResults, Failure
 from whisperstill.records.serialization import to_dict
 from whisperstill.stages.console import Console
-from whisperstill.stages.run import package_versions
 from whisperstill.stages.suite_datasets import EvalDataset, load_dataset
 from whisperstill.stages.suite_spec import Suite, read_suite
+from whisperstill.versions import package_versions
 
 if TYPE_CHECKING:
     from whisperstill.evaluate.encoder_cache import EncoderCache

@@ -20,6 +20,7 @@ from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.inference import AudioTransform
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
 from whisperstill.evaluate.systems import DecodeMode, WhisperstillSystem
+from whisperstill.pipeline.stage_record import read_stage_record
 from whisperstill.records import Utterance
 from whisperstill.records.eval_results import (
     Ablation,
@@ -29,8 +30,7 @@ from whisperstill.records.eval_results import (
     TrainingCurve,
 )
 from whisperstill.records.seeding import rng
-from whisperstill.records.serialization import from_dict
-from whisperstill.stages.run import read_json, stage_record_path
+from whisperstill.records.serialization import from_dict, read_json
 from whisperstill.stages.suite import SuiteRunner
 from whisperstill.stages.suite_datasets import EvalDataset, sample_evenly
 from whisperstill.stages.suite_spec import (
@@ -344,7 +344,8 @@ def include_results(runner: SuiteRunner, table: Include) -> ResultRecords:
                 raise NotFoundError(f"expected what `whisperstill filter` leaves in {table.filter_summary}")
     for name in runner.suite.students:
         student = Path(runner.suite.models[name].model)
-        labels_dir = read_json(stage_record_path(student)).get("settings", {}).get("labels")
+        record = read_stage_record(student)
+        labels_dir = record.settings.get("labels") if record is not None else None
         points, summary = (
             read_training_curve(student / "metrics.jsonl"),
             read_filter_summary(Path(labels_dir)) if labels_dir else {},

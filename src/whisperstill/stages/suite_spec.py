@@ -40,8 +40,7 @@ from typing import Any, Literal, TypeVar
 
 from whisperstill.audio.conditions import CONDITION_KINDS
 from whisperstill.errors import SettingsError
-from whisperstill.stages.recipe import read_toml
-from whisperstill.stages.toml_settings import build_settings, looks_like_path, resolve_path
+from whisperstill.pipeline.toml_settings import TableError, build_settings, looks_like_path, read_toml, resolve_path
 from whisperstill.units import WINDOW_SECONDS
 
 Table = TypeVar("Table")
@@ -238,11 +237,13 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     tables = {**content, "models": _assign_roles(models)} if models else dict(content)
     model_specs = _build_named_tables(ModelSpec, tables.get("models", {}), "models", "model", path, problems)
     dataset_specs = _build_named_tables(DatasetSpec, tables.get("datasets", {}), "datasets", "manifest", path, problems)
-    measurements = {
-        key: build_settings(table_type, tables[key], f"[{key}]", path.parent, problems)
-        for key, table_type in MEASUREMENT_TABLES.items()
-        if key in tables
-    }
+    measurements: dict[str, Any] = {}
+    for key, table_type in MEASUREMENT_TABLES.items():
+        if key in tables:
+            try:
+                measurements[key] = build_settings(table_type, tables[key], key, path.parent)
+            except TableError as error:
+                problems += error.problems
     if isinstance(noise := measurements.get("noise"), Noise):
         measurements["noise"] = replace(
             noise, conditions=tuple(_resolve_condition(condition, path.parent) for condition in noise.conditions)
@@ -296,10 +297,11 @@ def _build_named_tables(
         content = {shorthand_key: table} if isinstance(table, str) else table
         if not isinstance(content, Mapping):
             problems.append(f"{section}.{name}: expected a table or a string, got {table!r}")
-        elif (
-            built_table := build_settings(table_type, content, f"[{section}.{name}]", path.parent, problems)
-        ) is not None:
-            built[name] = built_table
+        else:
+            try:
+                built[name] = build_settings(table_type, content, f"{section}.{name}", path.parent)
+            except TableError as error:
+                problems += error.problems
     return built
 
 
