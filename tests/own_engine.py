@@ -11,8 +11,7 @@ from whisperstill.decode.longform.recordings import Recording, transcribe_record
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.engines.external_engine import Waveform
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
 from whisperstill.model.checkpoints import load_checkpoint
 
 

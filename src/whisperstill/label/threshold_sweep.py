@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from whisperstill.label.counts import LabelCounts
 from whisperstill.label.filter_rules import RULES, RuleSettings, decide
 from whisperstill.records.pseudo_label import FilteredLabel
+from whisperstill.text.markdown import markdown_table
 
 WER_LIMITS_PERCENT = (100.0, 80.0, 40.0, 20.0, 15.0, 10.0, 5.0)
 """The paper's."""
@@ -96,5 +97,4 @@ def table_rows(points: Iterable[ThresholdPoint]) -> list[list[str]]:
 
 def to_markdown(points: Iterable[ThresholdPoint]) -> str:
     """The table in Markdown."""
-    lines = [TABLE_COLUMNS, ["---:"] * len(TABLE_COLUMNS), *table_rows(points)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(TABLE_COLUMNS, table_rows(points), text_columns=()) + "\n"

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from whisperstill.atomic_io import atomic_write_path
-from whisperstill.errors import MissingExtraError
 from whisperstill.label.threshold_sweep import ThresholdPoint
+from whisperstill.plotting import new_figure, save_png
 
 
 def plot_threshold_sweep(points: Sequence[ThresholdPoint], path: Path) -> None:
@@ -13,16 +12,9 @@ def plot_threshold_sweep(points: Sequence[ThresholdPoint], path: Path) -> None:
 
     Raises `MissingExtraError` without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("a picture of the sweep", "plots") from error
-
     positions = range(len(points))
     labels = ["none" if point.max_wer is None else f"{point.max_wer:g}" for point in points]
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 3.8, "a picture of the sweep")
     hours_axis = figure.add_subplot()
     hours_axis.bar(positions, [point.hours for point in points], color="#9ecae1")
     hours_axis.set_xticks(positions, labels)
@@ -37,5 +29,4 @@ def plot_threshold_sweep(points: Sequence[ThresholdPoint], path: Path) -> None:
     )
     wer_axis.set_ylim(bottom=0)
     wer_axis.set_ylabel("WER of the kept labels, %", color="#a63603")
-    with atomic_write_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
+    save_png(figure, path)

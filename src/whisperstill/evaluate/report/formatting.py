@@ -1,14 +1,19 @@
-"""How figures are written: one digit for a rate, its interval in brackets, a true minus, `–` for what is not known."""
+"""How the report writes figures and conditions: one decimal for a rate, intervals in brackets, `–` for not measured."""
 
 import math
 
+from whisperstill.audio.conditions import CONDITION_KINDS, Condition
 from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
+from whisperstill.records.eval_results import DatasetResult, SubsetResult
 
 MINUS_SIGN, EN_DASH, THIN_SPACE = "−", "–", "\u202f"
 
+CLEAN_CONDITION = "clean"
+"""Condition of unmodified audio that was measured beside corrupted audio."""
+
 
 def format_number(value: float | None, digits: int = 1) -> str:
-    """A number with so many decimals, thousands apart: `12 345.6`."""
+    """A number with this many decimals and a thin space between thousands: `12 345.6`."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED.text
     text = f"{value:,.{digits}f}".replace(",", THIN_SPACE).replace("-", MINUS_SIGN)
@@ -21,13 +26,11 @@ def format_count(value: float) -> str:
 
 
 def format_signed(value: float, digits: int = 1) -> str:
-    """A difference: `+4.5`, `−0.3`, `0.0`."""
+    """A signed number: `+4.5`, `−0.3`, `0.0`."""
     text = format_number(value, digits)
-    return (
-        text
-        if text.startswith((MINUS_SIGN, NOT_MEASURED.text)) or not any(digit in text for digit in "123456789")
-        else f"+{text}"
-    )
+    if text.startswith((MINUS_SIGN, NOT_MEASURED.text)) or not any(digit in text for digit in "123456789"):
+        return text
+    return f"+{text}"
 
 
 def format_rate(value: float, low: float | None = None, high: float | None = None, digits: int = 1) -> TableCell:
@@ -36,9 +39,13 @@ def format_rate(value: float, low: float | None = None, high: float | None = Non
         return NOT_MEASURED
     if low is None or high is None or not math.isfinite(low + high):
         return TableCell(format_number(value, digits))
-    return TableCell(
-        format_number(value, digits), f"({format_number(low, digits)}{EN_DASH}{format_number(high, digits)})"
-    )
+    interval = f"({format_number(low, digits)}{EN_DASH}{format_number(high, digits)})"
+    return TableCell(format_number(value, digits), interval)
+
+
+def format_wer(result: DatasetResult | SubsetResult | None) -> TableCell:
+    """The word error rate of a result with its interval; `–` without a result."""
+    return format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
 
 
 def format_difference(value: float, low: float, high: float, digits: int = 1) -> TableCell:
@@ -49,16 +56,14 @@ def format_difference(value: float, low: float, high: float, digits: int = 1) ->
 
 
 def format_ratio(value: float | None) -> str:
-    """A ratio: `1.6×`; from 10 on without decimals."""
-    return (
-        NOT_MEASURED.text
-        if value is None or not math.isfinite(value)
-        else f"{format_number(value, 0 if value >= 10 else 1)}×"
-    )
+    """A ratio: `1.6×`; without decimals from 10 on."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED.text
+    return f"{format_number(value, 0 if value >= 10 else 1)}×"
 
 
 def format_millions(value: int) -> str:
-    """Parameters in millions: `55.8`, from 1000 on without decimals."""
+    """A parameter count in millions: `55.8`; without decimals from 1000 on."""
     return format_number(value / 1e6, 1 if value < 999.5e6 else 0) if value else NOT_MEASURED.text
 
 
@@ -68,10 +73,24 @@ def format_p_value(p: float) -> str:
 
 
 def pluralize(number: int, singular: str, plural_form: str = "") -> str:
-    """`1 loop`, `3 loops`."""
+    """A count with its noun: `1 loop`, `3 loops`."""
     return f"{format_count(number)} {singular if number == 1 else plural_form or singular + 's'}"
 
 
 def join_names(names: list[str]) -> str:
-    """`a, b and c`."""
+    """An enumeration: `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def describe_condition(condition: str) -> str:
+    """An audio condition in words: `Opus at 6 kbit/s` for `opus@6`; an unknown condition unchanged."""
+    kind, separator, level = condition.rpartition("@")
+    kind = kind if separator else condition
+    if kind == CLEAN_CONDITION:
+        return "clean"
+    if kind not in CONDITION_KINDS:
+        return condition
+    try:
+        return Condition(condition, kind, float(level) if separator else None).describe()
+    except (ValueError, TypeError):
+        return condition
