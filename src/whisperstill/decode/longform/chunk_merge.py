@@ -2,7 +2,7 @@
 
 A chunk is least sure of its two ends: the last word may be cut or invented, the first as well, and what stands there is
 timed badly. Two neighbours share c/3 seconds (paper, section 3), so what one heard at its end the other heard further
-from an edge of its own. Tokens compared without times (`decode.diagonal`) mistake a repeated word for the same word
+from an edge of its own. Tokens compared without times (as in bench/) mistake a repeated word for the same word
 and are at a loss where one chunk has a word more than the other; here a pair of words must be alike in letters and
 near in time, and gaps are free.
 
