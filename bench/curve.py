@@ -21,7 +21,8 @@ from typing import Any
 
 from harness import argument_parser, set_threads, write_result
 
-from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings, run
+import whisperstill as ws
+from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.label.filter_decisions import read_decisions
@@ -49,7 +50,7 @@ def main() -> None:
     set_threads(options.threads)
 
     student = options.work / "init"
-    run(InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student), NullConsole())
+    ws.init(InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student), NullConsole())
     plain = TrainSettings(
         student=student,
         labels=Path(),
@@ -74,15 +75,15 @@ def main() -> None:
     for hours in options.hours:
         labels = options.work / f"labels-{hours:g}"
         subset = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=hours)
-        row: dict[str, Any] = {"hours": hours, "kept": run(subset, NullConsole()).kept, "validation_wer": {}}
+        row: dict[str, Any] = {"hours": hours, "kept": ws.filter(subset, NullConsole()).kept, "validation_wer": {}}
         for name, settings in (("plain", plain), ("ours", ours)):
             output = options.work / f"{options.steps}-{name}-{hours:g}"
             if settings.augment.epochs_per_version:
                 epochs = options.steps * settings.batch_size / count_kept_windows(labels)
                 augment = replace(settings.augment, epochs_per_version=max(1, round(epochs / 2)))
                 settings = replace(settings, augment=augment)
-            report = run(replace(settings, labels=labels, output=output), NullConsole())
-            if not report.finished:
+            report = ws.train(replace(settings, labels=labels, output=output), NullConsole())
+            if not report.finished or report.best_wer is None:
                 raise SystemExit("interrupted; the same command resumes")
             row["validation_wer"][name] = round(report.best_wer, 2)
             row[f"{name}_windows"] = report.windows

@@ -25,7 +25,8 @@ from typing import Any
 from harness import argument_parser, set_threads, write_result
 from scipy.stats import t  # type: ignore[import-untyped]
 
-from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings, run
+import whisperstill as ws
+from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.label.store import open_labels
@@ -136,10 +137,10 @@ def main() -> None:
         changes = all_changes(row)
         student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        run(replace(initial, layers=row.layers), NullConsole())
+        ws.init(replace(initial, layers=row.layers), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
         drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
-        run(drawn, NullConsole())
+        ws.filter(drawn, NullConsole())
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = results.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
@@ -147,8 +148,8 @@ def main() -> None:
                 continue
             output = options.work / f"{options.steps}-{slug}-{seed}"
             settings = replace(plain, student=student, labels=labels, output=output, seed=seed)
-            report = run(replace(settings, **changes), NullConsole())
-            if not report.finished:
+            report = ws.train(replace(settings, **changes), NullConsole())
+            if not report.finished or report.best_wer is None:
                 raise SystemExit("interrupted; the same command resumes")
             results[row.name] = {
                 "name": row.name,

@@ -24,18 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diagonal_merge import merge_tokens
-from harness import argument_parser, read_clips, set_threads, write_result
-from jaxtyping import Float32
-
-from whisperstill.audio.audio_files import load_audio
-from whisperstill.audio.mel import pad_or_trim
-from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_point
-from whisperstill.decode.output.transcript import Word
-from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.decode.word_timestamps.align import align_words
-from whisperstill.evaluate.score import score
-from whisperstill.evaluate.seams import (
+from chunk_merge_errors import (
     LocatedError,
     MergeErrors,
     Reference,
@@ -45,6 +34,17 @@ from whisperstill.evaluate.seams import (
     locate_errors_in_recording,
     midpoints_between,
 )
+from harness import argument_parser, read_clips, set_threads, write_result
+from jaxtyping import Float32
+from token_overlap_merge import merge_tokens
+
+from whisperstill.audio.audio_files import load_audio
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_point
+from whisperstill.decode.output.transcript import Word
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.decode.word_timestamps.align import align_words
+from whisperstill.evaluate.score import score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from harness import argument_parser, set_threads, write_result
 
-from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings, run
+import whisperstill as ws
+from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
@@ -94,7 +95,7 @@ def train_student(name: str, kept: Sequence[bool], seed: int, store: LabelStore,
             rows.append(row)
     folder = options.work / name.replace(" ", "-")
     write_decisions(folder / "filtered", store.directory, rows, {"settings": {}})
-    run(InitSettings(teacher=options.teacher, output=options.work / "init"), NullConsole())
+    ws.init(InitSettings(teacher=options.teacher, output=options.work / "init"), NullConsole())
     settings = TrainSettings(
         student=options.work / "init",
         labels=folder / "filtered",
@@ -110,8 +111,8 @@ def train_student(name: str, kept: Sequence[bool], seed: int, store: LabelStore,
         hidden_loss_weight=0.05,
         eval_steps=0,
     )
-    report = run(settings, NullConsole())
-    if not report.finished:
+    report = ws.train(settings, NullConsole())
+    if not report.finished or report.best_wer is None:
         raise SystemExit("interrupted; the same command resumes")
     print(name, seed, round(report.best_wer, 2), flush=True)
     return round(float(report.best_wer), 2)
@@ -158,7 +159,7 @@ def main() -> None:
         label_source="reference",
         language="en",
     )
-    run(label_settings, NullConsole())
+    ws.label(label_settings, NullConsole())
     store = open_labels(options.work / "labels")
     labels = list(store.read_labels())
     names = [quality.utterance.id for label in labels for quality in label.quality]

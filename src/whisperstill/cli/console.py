@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from whisperstill.stages.console import Progress as StageProgress
+from whisperstill.console import Progress as StageProgress
 
 LOG_INTERVAL_S = 15.0
 AUDIO_UNIT_SECONDS = {"hours": 3600.0, "h": 3600.0, "seconds": 1.0, "s": 1.0}

@@ -62,9 +62,7 @@ def read_corpus(
     if layout != "auto" and layout not in LAYOUTS:
         raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
     if huggingface.is_hub_dataset(source) and layout in ("auto", "huggingface"):
-        return build_corpus(
-            huggingface.hub_corpus_name(str(source)), huggingface.read_hub_entries(str(source)), language
-        )
+        return build_corpus(corpus_name(source), huggingface.read_hub_entries(str(source)), language)
     path = _download_corpus(str(source)) if is_remote(source) else Path(source)
     try:
         if not path.exists() and not huggingface.can_read(path):
@@ -96,11 +94,17 @@ def _download_corpus(address: str) -> Path:
     return cache_path(address)
 
 
-def corpus_name(source: Path) -> str:
-    """Corpus name: the folder's name; `folder-name` for a file not called manifest.* or metadata.*."""
-    source = source.resolve()
-    if not source.is_file():
-        return source.name
-    if source.stem in ("manifest", "metadata"):
-        return source.parent.name
-    return f"{source.parent.name}-{source.stem}"
+def corpus_name(source: str | Path) -> str:
+    """Name of a corpus, which need not be downloaded yet: its folder.
+
+    A manifest that is not called manifest.* or metadata.* appends its own name; `hf:org/name/config/split` is
+    `org-name-config-split`.
+    """
+    if huggingface.is_hub_dataset(source):
+        return huggingface.hub_corpus_name(str(source))
+    path = Path(source).resolve()
+    if path.is_dir() or not (path.is_file() or path.suffix in MANIFEST_SUFFIXES):
+        return path.name
+    if path.stem in ("manifest", "metadata"):
+        return path.parent.name
+    return f"{path.parent.name}-{path.stem}"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from whisperstill._version import __version__
+from whisperstill.console import Console
 from whisperstill.errors import WhisperstillError
-from whisperstill.stages.console import Console
+from whisperstill.pipeline.recipe import RecipeStage, read_recipe
+from whisperstill.stages import load_verb
 from whisperstill.stages.estimate import (
     TOKENS_PER_SECOND,
     MachineSpeed,
@@ -22,7 +24,6 @@ from whisperstill.stages.estimate import (
     model_size,
     train_seconds,
 )
-from whisperstill.stages.recipe import RecipeStage, read_recipe
 from whisperstill.units import WINDOW_SECONDS
 
 REQUIRED_LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
@@ -77,7 +78,7 @@ def run(settings: DoctorSettings, console: Console) -> DoctorReport:
 
     Raises `SettingsError` or `NotFoundError` for a recipe that cannot be.
     """
-    recipe = read_recipe(settings.recipe) if settings.recipe else None
+    recipe = read_recipe(settings.recipe, load_verb) if settings.recipe else None
     facts = [*describe_machine(), *describe_accelerators(), *describe_libraries(), *list_available_models()]
     console.table("this machine", ["what", "found"], facts)
     if recipe is None:

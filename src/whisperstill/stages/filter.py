@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label.filter_rules import RuleSettings
 from whisperstill.label.filtering import DecisionCounts, filter_labels, restrict_to_subset, select_subset
@@ -20,13 +21,12 @@ from whisperstill.label.threshold_sweep import (
 )
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilteredLabel
-from whisperstill.stages.cache_key import to_jsonable
-from whisperstill.stages.console import Console
+from whisperstill.records.serialization import to_jsonable
 
 if TYPE_CHECKING:
     from whisperstill.label.store import LabelStore
     from whisperstill.label.wer_prediction import WerPrediction
-    from whisperstill.stages.recipe import RecipeStage
+    from whisperstill.pipeline.recipe import RecipeStage
 
 SELECTION_SETTINGS = ("max_predicted_wer", "weight_by_predicted_wer", "subset_hours", "second_opinion")
 """Settings besides the rules that decide which labels are kept."""
@@ -206,11 +206,12 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
     """Mean validation error of the pilots, per cent, by WER threshold."""
     if settings.tune is None:
         return {}
-    from whisperstill.stages.recipe import read_recipe
-    from whisperstill.stages.sweep import SweepSettings
-    from whisperstill.stages.sweep import run as run_sweep
+    from whisperstill.distill.validation import shared_encoder_cache
+    from whisperstill.pipeline.recipe import read_recipe
+    from whisperstill.pipeline.sweep import SweepSettings, run_sweep
+    from whisperstill.stages import load_verb
 
-    stages = {stage.verb: stage for stage in read_recipe(settings.tune).stages}
+    stages = {stage.verb: stage for stage in read_recipe(settings.tune, load_verb).stages}
     if missing := {"label", "filter", "init", "train"} - stages.keys():
         raise SettingsError(
             f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: `tune` needs it"
@@ -221,9 +222,9 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         )
     grid = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_rule_overrides(settings, stages["filter"]))
     output = settings.output.with_name(f"{settings.output.name}-pilots")
-    sweep_report = run_sweep(
-        SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output), console
-    )
+    sweep_settings = SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output)
+    with shared_encoder_cache():
+        sweep_report = run_sweep(sweep_settings, load_verb, console)
     pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in sweep_report.rows}
     best = _best_limit(pilots)
     console.info(f"max_wer {best:g} has the lowest validation error ({pilots[best]:.2f} %)")

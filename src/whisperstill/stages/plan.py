@@ -8,8 +8,8 @@ to expect comes from a curve through the paper's figures for large-v2 (its table
 from dataclasses import dataclass
 from typing import Literal
 
+from whisperstill.console import Console
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console
 from whisperstill.stages.doctor import MEAN_PACKED_SECONDS, format_duration, measure_machine
 from whisperstill.stages.estimate import (
     TOKENS_PER_SECOND,

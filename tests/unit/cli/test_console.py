@@ -14,7 +14,7 @@ from whisperstill.cli.console import (
     format_duration,
     looks_numeric,
 )
-from whisperstill.stages.console import Console, NullConsole
+from whisperstill.console import Console, NullConsole
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from whisperstill import LabelSettings, TrainSettings
+from whisperstill.console import NullConsole
 from whisperstill.records.augment_settings import AugmentSettings
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.doctor import DoctorSettings, estimate_training, format_duration, run
 from whisperstill.stages.estimate import (
     KNOWN_SIZES,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.estimate import KNOWN_SIZES, parameter_counts
 from whisperstill.stages.plan import PAPER_HOURS_AND_WER, PlanSettings, fit_paper_curve, run, wer_above_paper_best
 

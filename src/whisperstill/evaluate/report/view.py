@@ -11,7 +11,6 @@ from functools import cached_property
 
 from whisperstill.evaluate.report.blocks import NOT_MEASURED, Point, Series, TableCell
 from whisperstill.evaluate.report.formatting import format_rate
-from whisperstill.evaluate.tables import shorten_names
 from whisperstill.records.eval_results import DatasetInfo, DatasetResult, EvalResults, ModelInfo, SpeedResult
 
 STRATEGY_ORDER = ("chunked", "sequential", "vad", "silence")
@@ -269,3 +268,13 @@ def mean_with_interval(estimates: Iterable[tuple[float, float, float]]) -> MeanE
     below = math.sqrt(sum((middle - low) ** 2 for middle, low, _ in estimates)) / len(estimates)
     above = math.sqrt(sum((high - middle) ** 2 for middle, _, high in estimates)) / len(estimates)
     return MeanEstimate(value, value - below, value + above, len(estimates))
+
+
+def shorten_names(names: Sequence[str]) -> dict[str, str]:
+    """Paths by as few of their last parts as keep them apart; other names unchanged."""
+    parts = {name: [part for part in name.replace("\\", "/").split("/") if part] or [name] for name in names}
+    for depth in range(1, max((len(path_parts) for path_parts in parts.values()), default=0) + 1):
+        short = {name: "/".join(path_parts[-depth:]) for name, path_parts in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {name: name for name in parts}

@@ -1,13 +1,14 @@
-"""A recipe is strict, and its stages take what the ones before them leave."""
+"""Recipes are strict, and the output of a stage is the input of the next."""
 
 from pathlib import Path
 
 import pytest
 
 from whisperstill.errors import NotFoundError, SettingsError
-from whisperstill.stages.recipe import STAGE_ORDER, Recipe, read_recipe
+from whisperstill.pipeline.recipe import STAGE_ORDER, Recipe, read_recipe
+from whisperstill.stages import load_verb
 
-WHOLE = """
+FULL_RECIPE = """
 name = "trial"
 output = "runs/trial"
 [label]
@@ -25,22 +26,26 @@ audio = ["one.wav"]
 """
 
 
-def recipe_of(tmp_path: Path, text: str) -> Recipe:
+def parse(tmp_path: Path, text: str) -> Recipe:
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
-    return read_recipe(path)
+    return read_recipe(path, load_verb)
 
 
 def test_stages_are_chained(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
-    recipe = recipe_of(tmp_path, WHOLE)
+    recipe = parse(tmp_path, FULL_RECIPE)
     assert (recipe.name, recipe.output, recipe.folder) == ("trial", Path("runs/trial"), tmp_path)
     assert tuple(stage.verb for stage in recipe.stages) == STAGE_ORDER
-    label, rules, init, train, evaluate, transcribe = (stage.settings for stage in recipe.stages)
+    label, filter_, init, train, evaluate, transcribe = (stage.settings for stage in recipe.stages)
     root = Path("runs/trial")
     assert [str(source) for source in label.manifest] == [str(tmp_path / "train.jsonl")]
     assert label.output == root / "labels"
-    assert (rules.labels, rules.output, rules.max_wer) == (root / "labels", root / "filtered", 10.0)
+    assert (filter_.labels, filter_.output, filter_.max_wer) == (
+        root / "labels",
+        root / "filtered",
+        10.0,
+    )
     assert (init.teacher, init.output) == ("tiny.en", root / "student-init")
     assert (Path(train.student), train.labels, train.output) == (
         root / "student-init",
@@ -53,28 +58,28 @@ def test_stages_are_chained(tmp_path: Path) -> None:
     assert transcribe.output_dir == root / "transcripts"
 
 
-def test_the_recipe_has_the_last_word(tmp_path: Path) -> None:
-    recipe = recipe_of(
+def test_recipe_values_override_the_defaults_of_the_chain(tmp_path: Path) -> None:
+    recipe = parse(
         tmp_path,
-        '[label]\nteacher = "base"\nmanifest = ["a"]\noutput = "/kept/labels"\n[filter]\n[init]\nteacher = "tiny"\n',
+        '[label]\nteacher = "base"\nmanifest = ["a"]\noutput = "/data/labels"\n[filter]\n[init]\nteacher = "tiny"\n',
     )
-    label, rules, init = (stage.settings for stage in recipe.stages)
-    assert label.output == Path("/kept/labels") == rules.labels
+    label, filter_, init = (stage.settings for stage in recipe.stages)
+    assert label.output == Path("/data/labels") == filter_.labels
     assert init.teacher == "tiny"
     assert recipe.name == "recipe"
     assert recipe.output == Path("runs/recipe")
 
 
-def test_what_a_stage_leaves_lies_beside_the_recipe_for_all(tmp_path: Path) -> None:
-    """Before it was made, and after."""
+def test_relative_output_is_relative_to_the_recipe_in_every_stage(tmp_path: Path) -> None:
+    """Whether or not the output exists yet."""
     text = (
         '[label]\nteacher = "base"\nmanifest = ["a"]\n[init]\n[train]\noutput = "mine"\n[evaluate]\nmanifest = ["a"]\n'
     )
     text += '[transcribe]\naudio = ["a.wav"]\n'
     for _ in range(2):
-        *_, train, evaluate, transcribe = (stage.settings for stage in recipe_of(tmp_path, text).stages)
+        *_, train, evaluate, transcribe = (stage.settings for stage in parse(tmp_path, text).stages)
         assert train.output == tmp_path / "mine" == Path(transcribe.model)
-        assert [str(one) for one in evaluate.model] == ["base", str(tmp_path / "mine")]
+        assert [str(model) for model in evaluate.model] == ["base", str(tmp_path / "mine")]
         train.output.mkdir(exist_ok=True)
 
 
@@ -93,23 +98,25 @@ def test_what_a_stage_leaves_lies_beside_the_recipe_for_all(tmp_path: Path) -> N
         ("[init\n", "is no TOML file"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
+def test_an_invalid_recipe_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        recipe_of(tmp_path, text)
+        parse(tmp_path, text)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+def test_one_error_lists_all_problems(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"max_were.*decoder_layers: expected a whole number"):
-        recipe_of(tmp_path, WHOLE.replace("max_wer", "max_were").replace("decoder_layers = 2", 'decoder_layers = "2"'))
+        parse(
+            tmp_path, FULL_RECIPE.replace("max_wer", "max_were").replace("decoder_layers = 2", 'decoder_layers = "2"')
+        )
 
 
-def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="expected a recipe"):
-        read_recipe(tmp_path / "none.toml")
+        read_recipe(tmp_path / "none.toml", load_verb)
 
 
 @pytest.mark.parametrize("name", ["ablations.toml", "demo.toml", "mini-librispeech.toml"])
-def test_the_recipes_of_the_project_are_valid(root: Path, name: str) -> None:
-    assert tuple(stage.verb for stage in read_recipe(root / "recipes" / name).stages)[:5] == STAGE_ORDER[:5]
+def test_shipped_recipes_are_valid(root: Path, name: str) -> None:
+    assert tuple(stage.verb for stage in read_recipe(root / "recipes" / name, load_verb).stages)[:5] == STAGE_ORDER[:5]

@@ -1,17 +1,17 @@
-"""Words doubled and lost where chunks were joined.
+"""Words duplicated and lost at the merge points of overlapping chunks.
 
 The whole hypothesis is aligned with a reference by edit distance; every insertion and deletion has a time, and those
-within a radius of a seam are counted. A network errs everywhere, so the same is counted around the middles between
-the seams, where nothing was joined: what seams have more than those is the merge's.
+within a radius of a merge point are counted. A network makes errors everywhere, so errors around the midpoints between
+merge points are counted as well: the excess at merge points is caused by the merge.
 
-Much of what is missing near a seam no chunk has heard at all (without timestamps small networks skip whole sentences).
-So words that a chunk heard rightly and that the merge threw away are counted apart: they are the merge's own doing.
+Much of what is missing near a merge point was in no chunk at all (without timestamps small networks skip sentences).
+Words that a chunk recognized and the merge discarded are therefore counted separately.
 
-Definitions. An insertion is `duplicated` when its run of inserted words, slid over equal words as far as it goes,
-stands beside the same words again (half of them at least); any deletion is `deleted`. The time of an insertion is its
-word's, that of a deletion lies between its neighbours in the hypothesis, or is the reference's own where that has
-times. With chunks of c seconds that begin every 2c/3, a radius of c/6 is the overlap, and the stretches around the
-middles between seams are what only one chunk heard: the two kinds share the recording without rest.
+Definitions. An insertion is `duplicated` if its run of inserted words, slid over equal words as far as possible, stands
+next to the same words (at least half of them); any deletion is `deleted`. The time of an insertion is that of its word;
+a deletion lies between its neighbours in the hypothesis, or has the reference's time where that is known. With chunks
+of c seconds that start every 2c/3, a radius of c/6 is the overlap, and the regions around the midpoints belong to one
+chunk only: both kinds together cover the recording.
 """
 
 from collections.abc import Iterable, Sequence, Set
@@ -26,21 +26,21 @@ from whisperstill.text.languages import UNSPACED_LANGUAGES, language_code
 from whisperstill.text.normalizers import get_normalizer, normalize_word, normalizer_name_for, split_into_characters
 
 TimedWord: TypeAlias = tuple[str, float]
-"""A normalised word and the second of its middle."""
+"""A normalized word and the time of its midpoint, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergeErrors:
-    """Words near seams that the reference does not have, or that it alone has. Counts add."""
+    """Insertions and deletions near merge points. Counts add up."""
 
     merge_points: int = 0
     duplicated: int = 0
-    """Inserted words that repeat their neighbours."""
+    """Inserted words that repeat adjacent words."""
     inserted: int = 0
-    """All inserted words, doubled ones among them."""
+    """All inserted words, duplicated ones included."""
     deleted: int = 0
     deleted_by_merge: int = 0
-    """Lost words that some chunk had heard; 0 where nobody looked (`find_recognized_words`)."""
+    """Deleted words that a chunk had recognized (`find_recognized_words`); 0 if not computed."""
 
     def __add__(self, other: "MergeErrors") -> "MergeErrors":
         return MergeErrors(
@@ -53,12 +53,12 @@ class MergeErrors:
 
     @property
     def merge_error_rate(self) -> float:
-        """Doubled words, and lost ones that some chunk had heard, per 100 seams."""
+        """Duplicated words, and deleted ones that a chunk had recognized, per 100 merge points."""
         return 100 * (self.duplicated + self.deleted_by_merge) / self.merge_points if self.merge_points else 0.0
 
     @property
     def error_rate(self) -> float:
-        """Doubled and lost words per 100 seams; 0 without seams."""
+        """Duplicated and deleted words per 100 merge points; 0 without merge points."""
         return 100 * (self.duplicated + self.deleted) / self.merge_points if self.merge_points else 0.0
 
 
@@ -72,19 +72,19 @@ class LocatedError:
     kind: str
     """`duplicated`, `inserted` or `deleted`."""
     word_index: int
-    """Of a lost word in the reference, of another in the normalised hypothesis."""
+    """Index in the reference for a deletion, in the normalized hypothesis otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A transcript's normalised words, each with begin and end of its utterance in seconds."""
+    """Normalized words of a transcript, each with start and end of its utterance in seconds."""
 
     words: tuple[str, ...]
     spans: tuple[tuple[float, float], ...]
 
     @classmethod
     def from_utterances(cls, utterances: Iterable[tuple[str, float, float]], language: str) -> "Reference":
-        """From utterances in order, as (text, begin, end)."""
+        """From utterances in order, as (text, start, end)."""
         words, spans = [], []
         for text, begin, end in utterances:
             normalized = _normalize_words(text, language)
@@ -94,10 +94,10 @@ class Reference:
 
 
 def timed_words(words: Sequence[Word], language: str) -> list[TimedWord]:
-    """The words after the language's normalizer, each with the time of the word it came from.
+    """Words after the language's normalizer, each with the time of the word that it came from.
 
-    Normalisers see whole sentences (numbers, contractions), so their words are aligned with the words as they were;
-    one that has no partner is put between its neighbours.
+    Normalizers work on sentences (numbers, contractions), so normalized words are aligned with the original ones; times
+    of unaligned words are interpolated.
     """
     source_words = [
         (normalize_word(word.word), (word.start + word.end) / 2) for word in words if normalize_word(word.word)
@@ -117,7 +117,7 @@ def timed_words(words: Sequence[Word], language: str) -> list[TimedWord]:
 def locate_errors(
     hypothesis: Sequence[TimedWord], reference: Sequence[str] | Sequence[TimedWord]
 ) -> list[LocatedError]:
-    """Inserted and deleted words of a hypothesis against a reference, which may have times, in order of words."""
+    """Inserted and deleted words of a hypothesis against a reference (with or without times), in order."""
     reference_words = [word if isinstance(word, str) else word[0] for word in reference]
     reference_times = [None if isinstance(word, str) else word[1] for word in reference]
     hypothesis_words = [word for word, _ in hypothesis]
@@ -149,7 +149,7 @@ def locate_errors(
 def count_errors_near(
     errors: Iterable[LocatedError], merge_points: Sequence[float], radius: float, recognized: Set[int] = frozenset()
 ) -> MergeErrors:
-    """What lies within `radius` seconds of a seam; a word near two seams counts once.
+    """Errors within `radius` seconds of a merge point; a word near two merge points counts once.
 
     `recognized` as from `find_recognized_words`.
     """
@@ -166,22 +166,22 @@ def count_errors_near(
 
 
 def midpoints_between(merge_points: Sequence[float]) -> list[float]:
-    """The middles between seams: the background, where nothing was joined."""
+    """Midpoints between merge points, where nothing was merged: the background."""
     return [(before + after) / 2 for before, after in pairwise(sorted(merge_points))]
 
 
 def locate_errors_in_recording(words: Sequence[Word], reference: Reference, language: str) -> list[LocatedError]:
-    """Errors of a whole recording against its transcript, for `count_errors_near`."""
+    """Errors of a recording against its transcript, for `count_errors_near`."""
     return locate_errors(timed_words(words, language), reference.words)
 
 
 def find_recognized_words(
     chunks: Iterable[tuple[float, float, Sequence[Word]]], reference: Reference, language: str
 ) -> set[int]:
-    """The places of the reference's words that some chunk (begin, end, its words) heard rightly.
+    """Indices of reference words that a chunk (start, end, words) recognized correctly.
 
-    A chunk is aligned with the utterances that it overlaps. Only hits beside hits count: of words that are missing,
-    one or the other always matches something.
+    A chunk is aligned with the utterances that it overlaps. Only matches next to matches count: some missing words
+    match something by chance.
     """
     recognized: set[int] = set()
     for begin, end, words in chunks:
@@ -206,10 +206,10 @@ def find_recognized_words(
 def count_errors_against_windows(
     words: Sequence[Word], windows: Sequence[tuple[float, Sequence[Word]]], radius: float, language: str
 ) -> MergeErrors:
-    """Doubled and lost words against windows, each decoded anew with its seam (in seconds) in its middle.
+    """Errors against windows that are decoded with a merge point (in seconds) at their centre.
 
-    Nothing is cut near the middle of such a window: it is a reference without seams and without a human, and what the
-    network mishears everywhere is no error in it. Words up to 2 s beyond the radius are aligned and not counted.
+    Nothing is cut near the centre of such a window, so it is a reference without merge points, in which the network's
+    usual errors are no errors. Words up to 2 s beyond the radius are aligned but not counted.
     """
     total = MergeErrors()
     for merge_point, window_words in windows:
@@ -224,12 +224,12 @@ def count_errors_against_windows(
 
 
 def excess_error_rate(at_merge_points: MergeErrors, background: MergeErrors) -> float:
-    """Doubled and lost words per 100 seams beyond those of as many places without a seam.
+    """Duplicated and deleted words per 100 merge points beyond those of the background.
 
-    Raises `SettingsError` where there is nothing to compare with.
+    Raises `SettingsError` without a background.
     """
     if not background.merge_points:
-        raise SettingsError("expected places without seams to compare with, got none: take a recording of two seams")
+        raise SettingsError("expected a background to compare with, got none: two merge points at least")
     return at_merge_points.error_rate - background.error_rate
 
 
@@ -239,7 +239,7 @@ def _normalize_words(text: str, language: str) -> list[str]:
 
 
 def _interpolate_times(times: Sequence[float | None]) -> list[float]:
-    """Times where there are none: evenly between those on either side, the nearest one's at the ends."""
+    """Missing times interpolated evenly between known ones, and constant at the ends."""
     known_times = [(index, time) for index, time in enumerate(times) if time is not None]
     if not known_times:
         return [0.0] * len(times)
@@ -253,18 +253,17 @@ def _interpolate_times(times: Sequence[float | None]) -> list[float]:
 
 
 def _pair_times(pairs: Sequence[AlignedPair], hypothesis: Sequence[TimedWord]) -> list[float]:
-    """A time for each pair; deleted words lie evenly between the hypothesis's words around them."""
+    """A time for each pair; deleted words are spaced evenly between their neighbours in the hypothesis."""
     return _interpolate_times(
         [None if hypothesis_index is None else hypothesis[hypothesis_index][1] for _, hypothesis_index in pairs]
     )
 
 
 def _find_duplicated(pairs: Sequence[AlignedPair], words: Sequence[str]) -> set[int]:
-    """The inserted words that repeat words beside them.
+    """Indices of inserted words that repeat adjacent words.
 
-    Which of two equal stretches an alignment calls inserted is its own affair, and it may call inserted a part of
-    each (`a b [c b] c d`); so all places are tried at which a stretch of the run's length, followed by another, covers
-    the run.
+    Of two equal phrases an alignment may mark either as inserted, or a part of each (`a b [c b] c d`), so all positions
+    are tried where two phrases of the run's length, one after the other, cover the run.
     """
     inserted_indices = [
         hypothesis_index
