@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.errors import NotFoundError, SettingsError, StoreError
 from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.filter_rules import apply_filter
@@ -15,7 +16,6 @@ from whisperstill.label.store import Shard, open_labels
 from whisperstill.label.store_schema import LABELS_SCHEMA, label_to_row
 from whisperstill.label.store_writer import LabelStoreWriter, write_shard_files
 from whisperstill.records import EditCounts, PseudoLabel
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings, run
 
 from unit.label.builders import make_label, make_quality

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.distill import save_student
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.training_checkpoint import Checkpoints
@@ -27,7 +28,6 @@ from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import init, label, train
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings

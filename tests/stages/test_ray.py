@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import StoreError
 from whisperstill.label import ray_workers
 from whisperstill.label.shard_plan import ShardSpec
 from whisperstill.label.shard_writer import ShardWriter
 from whisperstill.label.store import Shard, open_labels
 from whisperstill.stages import label
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from whisperstill.cli.main import main
+from whisperstill.console import NullConsole
+from whisperstill.decode.output.output_files import unique_output_names
 from whisperstill.decode.output.writers import WRITERS
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import NullConsole
-from whisperstill.stages.output_files import unique_output_names
 from whisperstill.stages.transcribe import TranscribeSettings
 
 

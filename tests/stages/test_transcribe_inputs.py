@@ -20,19 +20,19 @@ import pytest
 import soundfile
 from small_models import make_tokenizer
 
+from whisperstill.audio.input_files import STDIN_PATH, collect_audio
 from whisperstill.cli.main import main
+from whisperstill.console import NullConsole, NullProgress
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions
+from whisperstill.decode.output.output_files import remove_partial_outputs, unique_output_names
 from whisperstill.decode.output.writers import WRITERS
+from whisperstill.decode.settings import DecodingSettings
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import NullConsole, NullProgress
-from whisperstill.stages.decode_settings import DecodingSettings
-from whisperstill.stages.input_files import STDIN_PATH, collect_audio
-from whisperstill.stages.output_files import remove_partial_outputs, unique_output_names
 from whisperstill.stages.transcribe import TranscribeSettings
 from whisperstill.text.tokenizer import Tokenizer
 

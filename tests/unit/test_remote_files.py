@@ -11,10 +11,10 @@ import soundfile
 
 from whisperstill import remote_files as remote
 from whisperstill.audio import load_audio
+from whisperstill.audio.input_files import collect_audio
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import AudioError, CorpusError, NotFoundError
 from whisperstill.remote_files import cache_path, download, is_pending, is_remote, url_of
-from whisperstill.stages.input_files import collect_audio
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class PipeSafeConsole(RichConsole):
 
 
 class TerminalConsole:
-    """Shows what the stages say (see `stages.console.Console`)."""
+    """Shows what the stages say (see `whisperstill.console.Console`)."""
 
     def __init__(self, output: RichConsole | None = None, messages: RichConsole | None = None) -> None:
         self.output = output or PipeSafeConsole(highlight=False)

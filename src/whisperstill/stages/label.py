@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
 from whisperstill.label.settings import LabelSettings, check_label_settings
 from whisperstill.records import Skipped
-from whisperstill.stages.console import Console
 
 if TYPE_CHECKING:
     import torch

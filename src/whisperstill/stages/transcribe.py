@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from whisperstill.audio.input_files import STDIN_PATH, collect_audio, read_durations
+from whisperstill.console import Console, Progress
+from whisperstill.decode.output.output_files import TranscriptFiles
 from whisperstill.decode.output.transcript import Transcript
 from whisperstill.decode.output.writers import OutputFormat
+from whisperstill.decode.settings import DecodingSettings
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
-from whisperstill.stages.console import Console, Progress
-from whisperstill.stages.decode_settings import DecodingSettings
-from whisperstill.stages.input_files import STDIN_PATH, collect_audio, read_durations
-from whisperstill.stages.output_files import TranscriptFiles
 from whisperstill.text.line_wrapping import LineOptions
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.stages.console import Console
-from whisperstill.stages.signals import set_event_on_sigterm
+from whisperstill.console import Console
+from whisperstill.signals import set_event_on_sigterm
 
 if TYPE_CHECKING:
     from whisperstill.distill.data_loader import WindowBatch

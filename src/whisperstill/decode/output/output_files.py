@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
+from whisperstill.audio.input_files import STDIN_PATH
 from whisperstill.decode.output.transcript import Transcript
 from whisperstill.decode.output.writers import resolve_formats, write_transcript
 from whisperstill.errors import SettingsError
-from whisperstill.stages.input_files import STDIN_PATH
 from whisperstill.text.line_wrapping import LineOptions
 
 STDIN_NAME = "stdin"
