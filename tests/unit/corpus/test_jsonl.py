@@ -139,7 +139,7 @@ def test_a_manifest_without_usable_lines_is_an_error(tmp_path: Path) -> None:
     assert "found nothing at" in read_error(tmp_path / "none.jsonl")
     assert "found nothing" in read_error(write(tmp_path / "empty"))
     message = read_error(write(tmp_path / "bad", *[{"audio": f"{k}.wav"} for k in range(5)]))
-    assert "5 left out" in message
+    assert "5 skipped" in message
     assert "manifest.jsonl:3" in message
     assert "manifest.jsonl:4" not in message
 

@@ -53,7 +53,7 @@ def test_reading_a_window_reads_one_row_group(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no top-k: label with --top-k 32"):
+    with pytest.raises(StoreError, match="holds no top-k logits: label with --top-k 32"):
         TopKReader(tmp_path).read("00000", "w")
     (tmp_path / "topk-00000.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(StoreError, match=r"cannot be read .*: label again"):

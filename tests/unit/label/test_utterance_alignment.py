@@ -190,7 +190,7 @@ def test_splits_without_reference() -> None:
     assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 7.0]) == [(0, 1), (1, 3)]
     assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 4.0]) == [(0, 1), (1, 3)]  # times are made monotone
     assert split_without_reference(0, [5.0, 5.0], []) == [(0, 0), (0, 0)]
-    with pytest.raises(ValueError, match="2 words but 1 times"):
+    with pytest.raises(ValueError, match="a time for each of 2 words, got 1"):
         split_without_reference(2, [1.0], [0.0])
 
 
