@@ -39,6 +39,14 @@ class Console(Protocol):
         ...
 
 
+def format_duration(seconds: float) -> str:
+    """`42 s`, `5 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class NullProgress:
     """Progress bar that shows nothing."""
 

@@ -90,7 +90,7 @@ def _converter(base_dir: Path) -> Converter:
         return value if isinstance(value, Path) else resolve_path(expand_env(value), base_dir)
 
     for converter in (plain, with_paths):
-        converter.register_structure_hook(float, lambda value, hint: float(read_number(value, hint)))  # type: ignore[arg-type]
+        converter.register_structure_hook(float, lambda value, hint: float(read_number(value, hint)))
         converter.register_structure_hook(Path, path)
         converter.register_structure_hook(str, string_or_path if converter is with_paths else string)
 

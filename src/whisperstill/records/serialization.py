@@ -100,7 +100,7 @@ def dataclass_hook(
 ) -> StructureHook:
     """Hook for a dataclass; `field_hooks` replace the converter's for single fields."""
     overrides: Any = {name: override(struct_hook=hook) for name, hook in field_hooks.items()}
-    structure_fields = make_dict_structure_fn(
+    structure_fields: StructureHook = make_dict_structure_fn(
         record_type, converter, _cattrs_forbid_extra_keys=forbid_extra_keys, **overrides
     )
 
