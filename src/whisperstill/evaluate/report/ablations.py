@@ -43,7 +43,7 @@ class _AblationInfo:
 
 _ABLATION_INFO = {
     "max_wer": _AblationInfo("WER threshold λ", "λ", "λ, WER %", "λ: largest WER of a pseudo-label that is kept, %"),
-    "hours": _AblationInfo("Data size", "hours", "Hours", "hours of training data", log_scale=True),
+    "subset_hours": _AblationInfo("Data size", "hours", "Hours", "hours of training data", log_scale=True),
     "decoder_layers": _AblationInfo("Decoder layers", "layers", "Layers", "decoder layers of the student"),
     "layers": _AblationInfo("Copied layers", "layers", "Layers", "decoder layers copied from the teacher"),
     "objective": _AblationInfo("Objective", "objective", "Objective", "objective"),

@@ -282,7 +282,7 @@ def _ablations() -> tuple[Ablation, ...]:
                 },
             ),
         ),
-        Ablation("hours", "label.manifest", rows({"0.5": 31.0, "1": 22.4, "2": 17.5, "4": 14.0, "8": 12.1})),
+        Ablation("subset_hours", "label.manifest", rows({"0.5": 31.0, "1": 22.4, "2": 17.5, "4": 14.0, "8": 12.1})),
         Ablation(
             "decoder_layers",
             "init.decoder_layers",

@@ -192,7 +192,7 @@ def test_ablation_names_the_datasets_of_its_mean() -> None:
     rows = (AblationRow("1", {"near": {"0": 3.0}, "far": {"0": 5.0}}, 5.0, 4.0, 6.0),)
     for over, text in ((("far",), "over far."), (("near", "far"), "over all datasets."), ((), "over all datasets.")):
         (section,) = build_ablation_sections(
-            ResultsView(EvalResults("f", {}, ablations=(Ablation("hours", "x", rows, over),)))
+            ResultsView(EvalResults("f", {}, ablations=(Ablation("subset_hours", "x", rows, over),)))
         )
         assert f"The mean is {text}" in section.tables[0].caption
 
