@@ -64,7 +64,8 @@ def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Invocation[Dataclas
                 use_underscores=verb.bool_values,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
-            return Invocation(parsed.settings, parsed.settings.strict) if has_strict else parsed
+            values = {field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(settings_type)}
+            return Invocation(settings_type(**values), values["strict"] if has_strict else parsed.strict)
     except SystemExit as stop:
         if not stop.code:
             raise
