@@ -207,8 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = differences(before, after)
         print("\n".join(found) or "equal")
         raise SystemExit(bool(found))
-    with tempfile.TemporaryDirectory() as work:
-        found = record(given.root.resolve(), given.speech.resolve(), Path(work))
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory) / "clips"  # the corpus is named after its folder, and batches are drawn by its name
+        work.mkdir()
+        found = record(given.root.resolve(), given.speech.resolve(), work)
     text = json.dumps(found, indent=1)
     (given.output.write_text(text, encoding="utf-8") if given.output else print(text))
 
