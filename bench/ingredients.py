@@ -21,7 +21,7 @@ import shutil
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from scipy.stats import t
 
@@ -41,7 +41,6 @@ class Row:
     against: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
-    layer_selection: Literal["spaced", "importance", "merged"] = "spaced"
     hours: float | None = None
 
 
@@ -72,7 +71,6 @@ ROWS = (
     Row("+ what layers hand on, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
     Row("+ where layers look, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
     Row("the last third along the student's own words", LITTLE, {"on_policy_fraction": 0.33}),
-    Row("layers merged", LITTLE, layer_selection="merged"),
     Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
     Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
     Row("total variation", LITTLE, {"divergence": "tv"}),
@@ -127,9 +125,9 @@ def main() -> None:
         if options.only and not any(part in row.name for part in options.only):
             continue
         changes = changes_of(row)
-        student = options.work / ("init-" + "-".join(map(str, row.layers or (row.layer_selection,))))
+        student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        run(replace(initial, layers=row.layers, layer_selection=row.layer_selection), NullConsole())
+        run(replace(initial, layers=row.layers), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
         drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
         run(drawn, NullConsole())

@@ -33,12 +33,14 @@ import torch.nn.functional as F
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus.waveform import load_window_waveform
-from whisperstill.distill.data_loader import DataLoader, TargetKind, TeacherTargetSource
-from whisperstill.distill.dataset import ExampleOptions, TrainingExample, build_examples
-from whisperstill.distill.distillation_loss import LossConfig
-from whisperstill.distill.feature_losses import FeatureLossConfig
+from whisperstill.distill.data_loader import DataLoader
+from whisperstill.distill.dataset import TrainingExample, build_examples
+from whisperstill.distill.encoder_states import OnlineStates, StoredStates
+from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.process_group import ProcessGroup
-from whisperstill.distill.train_step import accumulate_gradients
+from whisperstill.distill.settings import ExampleOptions, LossConfig, TargetKind
+from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
+from whisperstill.distill.train_step import TrainStep
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.store import LabelStore, open_labels
@@ -80,18 +82,18 @@ def ours(task: Task, kind: TargetKind, from_store: bool, dtype: torch.dtype, fro
         teacher = Whisper.from_state(task.teacher.dims, task.teacher.state, dtype)
     original = teacher.decoder.embedding.weight if teacher else student.decoder.embedding.weight.detach().clone()
     encoder = student if dtype == torch.float32 else Whisper.from_state(task.student.dims, task.student.state, dtype)
-    source = DataLoader(
-        task.store, encoder, task.vocabulary, ExampleOptions(), kind, WEIGHTS.temperature, from_store, False
+    states = StoredStates(task.store) if from_store else OnlineStates(encoder)
+    targets = StoredTargetReader(task.store, kind, WEIGHTS.temperature, needs_hidden=False)
+    source = DataLoader(task.vocabulary, ExampleOptions(), states, targets)
+    train_step = TrainStep(
+        student, TeacherTargetSource(original, teacher), WEIGHTS, FeatureLosses(WEIGHTS), dtype, ProcessGroup()
     )
-    decoder = TeacherTargetSource(original, teacher)
     weights = list(trainable_parameters(student).values())
     optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0, fused=True)
 
     def step() -> float:
         student.zero_grad(set_to_none=True)
-        _, loss = accumulate_gradients(
-            student, decoder, [source.load(task.found, 0)], WEIGHTS, FeatureLossConfig(), dtype, ProcessGroup()
-        )
+        _, loss = train_step.accumulate_gradients([source.load(task.found, 0)])
         torch.nn.utils.clip_grad_norm_(weights, CLIP)
         optimiser.step()
         return loss

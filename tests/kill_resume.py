@@ -1,4 +1,4 @@
-"""Kill `label` and `train` with SIGKILL at random moments, go on, and compare with an undisturbed run bit for bit.
+"""Kill `label` and `train` with SIGKILL at random moments, resume, and compare with an undisturbed run bit for bit.
 
     python tests/kill_resume.py --kills 20
 

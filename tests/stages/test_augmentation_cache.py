@@ -1,4 +1,4 @@
-"""Views with the teacher's answer, and the student's own words: what is asked anew, how often, and what comes of it."""
+"""Augmentation with teacher targets, and on-policy distillation: what is computed, how often, and its effect."""
 
 import shutil
 from collections.abc import Callable
@@ -10,12 +10,15 @@ import torch
 
 from whisperstill.atomic_io import file_sha256
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill import save_student as result
+from whisperstill.distill import save_student
 from whisperstill.distill.augmentation_cache import AugmentationCache
 from whisperstill.distill.data_loader import DataLoader
-from whisperstill.distill.dataset import ExampleOptions, build_examples
+from whisperstill.distill.dataset import build_examples
+from whisperstill.distill.encoder_states import StoredStates
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.on_policy import generate_on_policy
+from whisperstill.distill.settings import ExampleOptions
+from whisperstill.distill.teacher_targets import StoredTargetReader
 from whisperstill.distill.trainer import Trainer
 from whisperstill.errors import SettingsError
 from whisperstill.label.store import open_labels
@@ -29,24 +32,24 @@ from whisperstill.stages.train import TrainSettings
 from whisperstill.text.vocabulary import Vocabulary
 
 UNCHANGED = AugmentSettings(epochs_per_version=1, speed_perturbation=0.0, noise_prob=0.0, spec_augment_masks=0)
-VIEW_GIB = 2 * 1500 * 32 / 2**30
-"""Of the small teacher."""
+WINDOW_GIB = 2 * 1500 * 32 / 2**30
+"""Encoder states of a window of the small teacher, in bfloat16."""
 
 
 @pytest.fixture(autouse=True)
 def without_alignment_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which are found by decoding: most of the time of so small a training."""
-    monkeypatch.setattr(result, "with_alignment_heads", lambda student, *rest, **more: student)
+    """They are determined by decoding, which would take most of the time of these trainings."""
+    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)
 
 
 @pytest.fixture(scope="module")
 def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("views") / "labels"
     corpora = (str(small_corpus),)
-    kept = LabelSettings(
+    settings = LabelSettings(
         teacher=str(small_teacher), manifest=corpora, output=output, encoder_states="bfloat16", max_new_tokens=12
     )
-    label.run(replace(kept, min_packed_seconds=4.0, packing_variants=3, dtype="float32"), NullConsole())
+    label.run(replace(settings, min_packed_seconds=4.0, packing_variants=3, dtype="float32"), NullConsole())
     return output
 
 
@@ -66,7 +69,7 @@ def training(small_student: Path, labels: Path, tmp_path: Path) -> TrainSettings
     )
 
 
-def figures(settings: TrainSettings, name: str = "loss") -> list[float]:
+def metric(settings: TrainSettings, name: str = "loss") -> list[float]:
     return [line[name] for line in read_metrics(settings.output / "metrics.jsonl") if name in line]
 
 
@@ -75,17 +78,18 @@ def trained(settings: TrainSettings) -> str:
     return file_sha256(settings.output / "model.safetensors")
 
 
-def test_a_view_without_changes_is_what_was_labelled(training: TrainSettings, tmp_path: Path) -> None:
-    """The teacher, asked anew about the same sound, says what it said."""
+def test_augmentation_without_changes_gives_the_stored_targets(training: TrainSettings, tmp_path: Path) -> None:
     stored = replace(training, num_train_epochs=2)
-    anew = replace(stored, output=tmp_path / "anew", augment=UNCHANGED)
-    reports = [train.run(one, NullConsole()) for one in (stored, anew)]
+    recomputed = replace(stored, output=tmp_path / "recomputed", augment=UNCHANGED)
+    reports = [train.run(settings, NullConsole()) for settings in (stored, recomputed)]
     assert [report.encoder_windows for report in reports] == [0, reports[0].windows]
-    assert figures(anew) == pytest.approx(figures(stored), rel=1e-4)
+    assert metric(recomputed) == pytest.approx(metric(stored), rel=1e-4)
 
 
 @pytest.mark.parametrize("change", ["nothing", "speed", "noise", "masks"])
-def test_the_teacher_answers_for_what_is_heard(small_teacher: Path, labels: Path, tmp_path: Path, change: str) -> None:
+def test_states_and_targets_change_with_the_audio(
+    small_teacher: Path, labels: Path, tmp_path: Path, change: str
+) -> None:
     checkpoint = load_checkpoint(str(small_teacher))
     teacher, store = Whisper.from_state(checkpoint.dims, checkpoint.state), open_labels(labels)
     changes = {
@@ -95,55 +99,54 @@ def test_the_teacher_answers_for_what_is_heard(small_teacher: Path, labels: Path
         "masks": {"spec_augment_masks": 5},
     }
     vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
-    views = AugmentationCache(tmp_path, teacher, vocabulary, replace(UNCHANGED, **changes[change]), 0)
+    cache = AugmentationCache(tmp_path, teacher, vocabulary, replace(UNCHANGED, **changes[change]), 0)
     (example, *_) = build_examples(store.read_labels(), None, vocabulary.end_of_text)
-    assert views.get(example, 0) is None
-    heard, again = views.get(example, 1), views.get(example, 2)
-    assert heard is not None and again is not None and heard.encoded
+    assert cache.get(example, 0) is None
+    first, second = cache.get(example, 1), cache.get(example, 2)
+    assert first is not None and second is not None and first.encoded and first.augmented_hidden is not None
     stored = store.read_encoder_states(example.label), store.read_hidden_states(example.label)
-    found = heard.states, heard.hidden
-    for one, other, least in zip(stored, found, (0.005, 5e-5), strict=True):
-        assert one.shape == other.shape
-        distance = float((one.float() - other.float()).norm() / one.float().norm())
-        assert distance < least if change == "nothing" else distance > least
-    assert torch.equal(heard.states, again.states) == (change == "nothing")  # each generation is another view
+    for original, augmented, rounding in zip(
+        stored, (first.states, first.augmented_hidden), (0.005, 5e-5), strict=True
+    ):
+        assert original.shape == augmented.shape
+        distance = float((original.float() - augmented.float()).norm() / original.float().norm())
+        assert distance < rounding if change == "nothing" else distance > rounding
+    assert torch.equal(first.states, second.states) == (change == "nothing")  # each version is drawn anew
 
 
-@pytest.mark.parametrize("room", [1000, 8])
-def test_a_view_is_made_once_and_serves_as_often_as_asked(training: TrainSettings, room: int) -> None:
-    """However little room there is: the order of the windows lets each of them serve before it goes."""
-    views = replace(
-        training, num_train_epochs=6, augment=AugmentSettings(epochs_per_version=2, cache_gib=room * VIEW_GIB * 1.001)
-    )
-    report = train.run(views, NullConsole())
+@pytest.mark.parametrize("cached_windows", [1000, 8])
+def test_every_version_is_computed_once_with_any_cache_size(training: TrainSettings, cached_windows: int) -> None:
+    """The order of the windows reuses each version before it is evicted."""
+    augment = AugmentSettings(epochs_per_version=2, cache_gib=cached_windows * WINDOW_GIB * 1.001)
+    report = train.run(replace(training, num_train_epochs=6, augment=augment), NullConsole())
     assert report.encoder_windows == 2 * report.windows
     assert report.windows > 8
     assert report.steps == 6 * -(-report.windows // 4)
-    assert not (views.output / "augmentation_cache").exists()
+    assert not (training.output / "augmentation_cache").exists()
 
 
-def test_on_disk_there_are_no_more_views_than_may_be(
+def test_cache_respects_its_size_limit(
     training: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = replace(training, augment=AugmentSettings(epochs_per_version=2, cache_gib=8 * VIEW_GIB * 1.001))
-    most, original = [0], Trainer._step
+    augmented = replace(training, augment=AugmentSettings(epochs_per_version=2, cache_gib=8 * WINDOW_GIB * 1.001))
+    counts, original = [0], Trainer._step
 
     def step(self: Trainer, *rest: object) -> object:
-        most.append(len(list((views.output / "augmentation_cache").glob("*/*.safetensors"))))
+        counts.append(len(list((augmented.output / "augmentation_cache").glob("*/*.safetensors"))))
         return original(self, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_step", step)
-    train.run(views, NullConsole())
-    assert max(most) == 8
+    train.run(augmented, NullConsole())
+    assert max(counts) == 8
 
 
-def test_a_resumed_run_ends_with_the_same_bits_even_if_its_views_are_lost(
+def test_resumed_training_ends_with_the_same_bits_with_or_without_its_cache(
     training: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = replace(training, on_policy_fraction=0.5, augment=AugmentSettings(epochs_per_version=2, prob=0.7))
-    expected = trained(whole)
+    undisturbed = replace(training, on_policy_fraction=0.5, augment=AugmentSettings(epochs_per_version=2, prob=0.7))
+    expected = trained(undisturbed)
     for lost in (False, True):
-        parts = replace(whole, output=tmp_path / f"parts-{lost}")
+        parts = replace(undisturbed, output=tmp_path / f"parts-{lost}")
         with monkeypatch.context() as patch:
             stopping(patch, 11)
             assert not train.run(parts, NullConsole()).finished
@@ -151,11 +154,11 @@ def test_a_resumed_run_ends_with_the_same_bits_even_if_its_views_are_lost(
         if lost:
             shutil.rmtree(parts.output / "augmentation_cache")
         assert trained(parts) == expected
-    assert trained(replace(whole, output=tmp_path / "seed", seed=1)) != expected
+    assert trained(replace(undisturbed, output=tmp_path / "seed", seed=1)) != expected
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Let a run be asked to stop after so many steps, as SIGTERM does."""
+    """Stop a run after `after` steps, as SIGTERM does."""
     original = Trainer.run
 
     def run(self: Trainer, stop: Callable[[], bool], *rest: object) -> object:
@@ -165,52 +168,53 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Trainer, "run", run)
 
 
-def test_along_its_own_words_the_teacher_has_nothing_to_teach_itself(
+def test_on_policy_kl_of_the_teacher_itself_is_zero(
     training: TrainSettings, small_teacher: Path, labels: Path, tmp_path: Path
 ) -> None:
-    """KL(p, p) = 0 where the student speaks; a student that is not the teacher has some."""
+    """Negative control: another student has a KL above zero."""
     same = tmp_path / "same"
     init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), NullConsole())
-    spoken = replace(training, num_train_epochs=1, on_policy_fraction=1.0, ce_weight=0.0, learning_rate=1e-12)
-    train.run(replace(spoken, student=same), NullConsole())
-    assert all(abs(kl) < 1e-6 for kl in figures(spoken, "kl"))
-    other = replace(spoken, output=tmp_path / "other")
+    on_policy = replace(training, num_train_epochs=1, on_policy_fraction=1.0, ce_weight=0.0, learning_rate=1e-12)
+    train.run(replace(on_policy, student=same), NullConsole())
+    assert all(abs(kl) < 1e-6 for kl in metric(on_policy, "kl"))
+    other = replace(on_policy, output=tmp_path / "other")
     train.run(other, NullConsole())
-    assert all(kl > 1e-5 for kl in figures(other, "kl"))
+    assert all(kl > 1e-5 for kl in metric(other, "kl"))
 
 
-def test_own_words_are_no_labels(training: TrainSettings, tmp_path: Path) -> None:
-    """About half of the windows count for the pseudo-label loss in the last stretch, all of them before."""
-    plain, spoken = training, replace(training, output=tmp_path / "spoken", on_policy_fraction=0.5)
-    for one in (plain, spoken):
-        train.run(one, NullConsole())
-    tokens = figures(plain, "tokens"), figures(spoken, "tokens")
+def test_on_policy_windows_have_no_cross_entropy(training: TrainSettings, tmp_path: Path) -> None:
+    """All windows before the on-policy steps have a cross-entropy, about half of them after."""
+    on_policy = replace(training, output=tmp_path / "on-policy", on_policy_fraction=0.5)
+    for settings in (training, on_policy):
+        train.run(settings, NullConsole())
+    tokens = metric(training, "tokens"), metric(on_policy, "tokens")
     half = len(tokens[0]) // 2
     assert tokens[0][:half] == tokens[1][:half]
     assert 0.25 < sum(tokens[1][half:]) / sum(tokens[0][half:]) < 0.75
 
 
-def test_own_words_do_not_depend_on_who_shares_the_micro_batch(
+def test_on_policy_tokens_do_not_depend_on_the_micro_batch(
     training: TrainSettings, small_student: Path, labels: Path
 ) -> None:
-    """A small student babbles on: what ends its words is the limit, which is the window's own."""
+    """An untrained student decodes to the limit, which is that of the window."""
     student = load_checkpoint(str(small_student))
     network = Whisper.from_state(student.dims, student.state, torch.float32, "cpu")
     vocabulary = Vocabulary.from_size(student.dims.vocab_size)
     store = open_labels(labels)
-    found = build_examples(store.read_labels(), None, vocabulary.end_of_text)
-    longest = found[1]
-    shortest = replace(found[0], label=replace(found[0].label, tokens=found[0].label.tokens[:3]))
-    source = DataLoader(store, network, vocabulary, ExampleOptions(0), "hidden", 2.0, True, False)
-    rules = LogitFilter(vocabulary, student.generation_config, False, "cpu")
-    alone = generate_on_policy(network, source.load([shortest], 0, on_policy=True), rules).batch
-    both = generate_on_policy(network, source.load([shortest, longest], 0, on_policy=True), rules).batch
-    assert len(shortest.label.tokens) < len(longest.label.tokens)
+    examples = build_examples(store.read_labels(), None, vocabulary.end_of_text)
+    long = examples[1]
+    short = replace(examples[0], label=replace(examples[0].label, tokens=examples[0].label.tokens[:3]))
+    targets = StoredTargetReader(store, "hidden", 2.0, needs_hidden=False)
+    loader = DataLoader(vocabulary, ExampleOptions(), StoredStates(store), targets)
+    logit_filter = LogitFilter(vocabulary, student.generation_config, False, "cpu")
+    alone = generate_on_policy(network, loader.load_on_policy([short], 0), logit_filter).tokens
+    both = generate_on_policy(network, loader.load_on_policy([short, long], 0), logit_filter).tokens
+    assert len(short.label.tokens) < len(long.label.tokens)
     assert both.lengths[0] == alone.lengths[0]
     assert torch.equal(both.decoder_ids[: alone.lengths[0]], alone.decoder_ids)
 
 
-def test_what_cannot_be_is_said(training: TrainSettings, tmp_path: Path) -> None:
+def test_invalid_augmentation_and_on_policy_settings_are_refused(training: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"augment\.prob must be 0 to 1, got 2"):
         train.run(replace(training, augment=AugmentSettings(epochs_per_version=1, prob=2.0)), NullConsole())
     with pytest.raises(SettingsError, match="augmented windows have no stored top-k"):
@@ -222,5 +226,5 @@ def test_what_cannot_be_is_said(training: TrainSettings, tmp_path: Path) -> None
             replace(training, augment=AugmentSettings(epochs_per_version=1, noise_sources=("nothing-here",))),
             NullConsole(),
         )
-    with pytest.raises(SettingsError, match="kl_weight or hidden_loss_weight must be above 0"):
+    with pytest.raises(SettingsError, match="on_policy_fraction needs a kl_weight or hidden_loss_weight above 0"):
         train.run(replace(training, on_policy_fraction=0.1, kl_weight=0.0), NullConsole())

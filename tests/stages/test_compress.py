@@ -1,4 +1,4 @@
-"""A smaller encoder learns the teacher's states; its decoder stays, and can then learn to listen to it."""
+"""Encoder distillation, and decoder distillation of a student with its own encoder."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,7 +50,7 @@ def losses(output: Path) -> list[float]:
     return [line["loss"] for line in read_metrics(output / "metrics.jsonl") if "loss" in line]
 
 
-def test_the_encoder_shrinks_and_the_decoder_stays(settings: CompressSettings, small_corpus: Path) -> None:
+def test_encoder_shrinks_and_decoder_is_unchanged(settings: CompressSettings, small_corpus: Path) -> None:
     report = compress.run(replace(settings, validation=(str(small_corpus),), validation_limit=3), NullConsole())
     assert report.finished and report.layers == (0,) and report.best_wer is not None
     before, after = load_checkpoint(str(settings.student)), load_checkpoint(str(settings.output))
@@ -61,12 +61,12 @@ def test_the_encoder_shrinks_and_the_decoder_stays(settings: CompressSettings, s
         if name.startswith("decoder.") or "conv" in name or name == "encoder.positions":
             assert torch.equal(tensor, after.state[name]), name
     assert not torch.equal(before.state["encoder.norm.weight"], after.state["encoder.norm.weight"])
-    found = losses(settings.output)
-    assert found[-1] < found[0]
+    loss_curve = losses(settings.output)
+    assert loss_curve[-1] < loss_curve[0]
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-9), ("bfloat16", 1e-5)])
-def test_a_whole_encoder_has_nothing_to_learn(
+def test_loss_of_the_full_encoder_is_zero(
     settings: CompressSettings, tmp_path: Path, dtype: Literal["float32", "bfloat16"], rounding: float
 ) -> None:
     settings = replace(settings, dtype=dtype)
@@ -76,7 +76,7 @@ def test_a_whole_encoder_has_nothing_to_learn(
     assert losses(tmp_path / "other")[0] > 1e-4
 
 
-def test_a_resumed_run_ends_with_the_same_bits(
+def test_resumed_compression_ends_with_the_same_bits(
     settings: CompressSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compress.run(settings, NullConsole())
@@ -96,7 +96,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != weights[0]
 
 
-def test_its_decoder_learns_to_listen_to_it(settings: CompressSettings, tmp_path: Path) -> None:
+def test_decoder_can_be_trained_on_its_own_encoder(settings: CompressSettings, tmp_path: Path) -> None:
     compress.run(settings, NullConsole())
     training = TrainSettings(
         student=settings.output,
@@ -110,7 +110,7 @@ def test_its_decoder_learns_to_listen_to_it(settings: CompressSettings, tmp_path
         teacher_targets="hidden",
     )
     report = train.run(training, NullConsole())
-    assert report.encoder_windows == 3 * report.windows  # its own, in every epoch
+    assert report.encoder_windows == 3 * report.windows  # computed online in every epoch
     assert losses(training.output)[-1] < losses(training.output)[0]
     for change in (
         {"encoder_states": "store"},
@@ -118,11 +118,11 @@ def test_its_decoder_learns_to_listen_to_it(settings: CompressSettings, tmp_path
         {"on_policy_fraction": 0.5},
         {"teacher_targets": "online"},
     ):
-        with pytest.raises(SettingsError, match="has an encoder of its own"):
+        with pytest.raises(SettingsError, match="has its own encoder"):
             train.run(replace(training, output=tmp_path / "none", **change), NullConsole())
 
 
-def test_what_cannot_be_is_said(
+def test_invalid_settings_and_labels_are_refused(
     settings: CompressSettings, small_teacher: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="encoder_layers must be 1 to 2, got 3"):
@@ -130,7 +130,7 @@ def test_what_cannot_be_is_said(
     with pytest.raises(SettingsError, match=r"encoder layers must ascend from 0 to 1 at most, got \[1, 0\]"):
         compress.run(replace(settings, layers=(1, 0)), NullConsole())
     with pytest.raises(
-        SettingsError, match=r"num_train_epochs must be at least 1, got 0; learning_rate and max_grad_norm"
+        SettingsError, match=r"num_train_epochs must be at least 1, got 0; max_grad_norm must be above 0"
     ):
         compress.run(replace(settings, num_train_epochs=0, max_grad_norm=0.0), NullConsole())
     compress.run(settings, NullConsole())

@@ -1,4 +1,4 @@
-"""The main job in small: one visit of the teacher, a store that resumes, training that is the same from it and live."""
+"""Labelling and training on a small scale: a store that resumes, and training that is the same stored and online."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from whisperstill.atomic_io import file_sha256
-from whisperstill.distill import save_student as result
+from whisperstill.distill import save_student
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.training_checkpoint import Checkpoints
 from whisperstill.distill.validation import Validation
@@ -77,7 +77,7 @@ def hashes(directory: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in sorted(directory.iterdir()) if path.name != "report.json"}
 
 
-def test_the_teacher_visits_every_window_once(settings: LabelSettings, labels: Path) -> None:
+def test_every_window_is_labelled_once(settings: LabelSettings, labels: Path) -> None:
     report = label.run(settings, NullConsole())
     assert report.encoder_windows == 0
     assert report.resumed_windows == report.windows == sum(shard.num_windows for shard in open_labels(labels).shards)
@@ -85,7 +85,7 @@ def test_the_teacher_visits_every_window_once(settings: LabelSettings, labels: P
     assert sum(shard["num_windows"] for shard in fresh["shards"]) == report.windows
 
 
-def test_the_store_holds_what_was_seen(labels: Path) -> None:
+def test_store_holds_topk_states_and_quality_of_every_window(labels: Path) -> None:
     store = open_labels(labels)
     store.verify()
     windows = list(store.read_labels())
@@ -103,7 +103,7 @@ def test_the_store_holds_what_was_seen(labels: Path) -> None:
         assert (log_p.exp().sum(-1) <= 1 + 1e-5).all()
 
 
-def test_parquet_is_readable_by_others(labels: Path) -> None:
+def test_parquet_files_are_readable_by_pandas(labels: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(labels / "labels-00000.parquet")
     assert list(frame.utterances[0][0])[:2] == ["id", "corpus"]
@@ -111,8 +111,8 @@ def test_parquet_is_readable_by_others(labels: Path) -> None:
     assert len(top.top_ids[0]) == top.k[0] * len(top.tokens[0])
 
 
-def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels: Path, tmp_path: Path) -> None:
-    """Stopped after each shard in turn; the last time with a half-written shard lying about."""
+def test_interrupted_labelling_gives_the_same_store(settings: LabelSettings, labels: Path, tmp_path: Path) -> None:
+    """Stopped after each shard in turn, with a partial file left behind."""
 
     class Stop(Exception):
         pass
@@ -146,15 +146,15 @@ def test_an_interrupted_run_gives_the_same_store(settings: LabelSettings, labels
     assert hashes(again.output) == hashes(labels)
 
 
-def test_other_settings_are_refused(settings: LabelSettings, labels: Path) -> None:
+def test_store_of_other_settings_is_refused(settings: LabelSettings, labels: Path) -> None:
     with pytest.raises(StoreError, match="other settings"):
         label.run(replace(settings, top_k=4), NullConsole())
 
 
-def test_transcripts_that_are_read_decide_the_labels(
+def test_changed_transcripts_invalidate_only_reference_labels(
     settings: LabelSettings, small_corpus: Path, tmp_path: Path
 ) -> None:
-    """The same sound with another transcript is another plan where the teacher reads it, and none where it hears."""
+    """With label_source reference another transcript makes another store; with teacher it does not matter."""
     rows = [json.loads(line) for line in small_corpus.read_text().splitlines()[:2]]
     manifest = tmp_path / "manifest.jsonl"
 
@@ -162,19 +162,21 @@ def test_transcripts_that_are_read_decide_the_labels(
         lines = [{**row, "audio": str(small_corpus.parent / row["audio"]), "text": text} for row in rows]
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    for reads, again in (("reference", True), ("teacher", False)):
-        asked = replace(settings, manifest=(str(manifest),), output=tmp_path / reads, label_source=reads, language="en")
+    for source in ("reference", "teacher"):
+        changed = replace(
+            settings, manifest=(str(manifest),), output=tmp_path / source, label_source=source, language="en"
+        )
         write("a word")
-        assert label.run(asked, NullConsole()).encoder_windows > 0
+        assert label.run(changed, NullConsole()).encoder_windows > 0
         write("an other")
-        if again:
+        if source == "reference":
             with pytest.raises(StoreError):
-                label.run(asked, NullConsole())
+                label.run(changed, NullConsole())
         else:
-            assert label.run(asked, NullConsole()).encoder_windows == 0
+            assert label.run(changed, NullConsole()).encoder_windows == 0
 
 
-def test_a_growing_corpus_labels_only_what_is_new(
+def test_larger_corpus_labels_only_new_windows(
     settings: LabelSettings, labels: Path, tmp_path: Path, small_corpus: Path
 ) -> None:
     directory = tmp_path / "labels"
@@ -184,10 +186,10 @@ def test_a_growing_corpus_labels_only_what_is_new(
     assert {one.window.packing_variant for one in open_labels(directory).read_labels()} == {0, 1}
 
 
-def test_bad_audio_is_left_out_and_listed(
+def test_unreadable_audio_is_skipped_and_listed(
     settings: LabelSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One file that is seen to be no audio, an empty one, and one that breaks only when it is decoded."""
+    """A file that is not audio, an empty one, and one that fails only when it is decoded."""
     from whisperstill.corpus import waveform
     from whisperstill.errors import AudioError
 
@@ -213,8 +215,10 @@ def test_bad_audio_is_left_out_and_listed(
     assert len((tmp_path / "labels" / "skipped.jsonl").read_text().splitlines()) == 3
 
 
-def test_training_from_the_store_equals_live(training: TrainSettings, small_teacher: Path, tmp_path: Path) -> None:
-    """States, hidden states or both from the store; the teacher's encoder is then not run at all."""
+def test_stored_targets_give_the_losses_of_online_targets(
+    training: TrainSettings, small_teacher: Path, tmp_path: Path
+) -> None:
+    """With stored states and hidden states the encoder does not run at all."""
     stored = train.run(training, NullConsole())
     live = train.run(
         replace(
@@ -232,10 +236,10 @@ def test_training_from_the_store_equals_live(training: TrainSettings, small_teac
     assert losses(training.output)[-1] < losses(training.output)[0]
 
 
-def test_the_teachers_words_stay_the_teachers(
+def test_stored_hidden_states_use_the_teachers_embedding(
     training: TrainSettings, small_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A student whose embedding was trained, trained again: what the teacher says does not go through its embedding."""
+    """A student whose embedding was trained before is trained again: the teacher's embedding is loaded."""
     first = replace(training, output=tmp_path / "first", learning_rate=0.1)
     train.run(first, NullConsole())
     again = replace(training, student=first.output, output=tmp_path / "again")
@@ -246,7 +250,7 @@ def test_the_teachers_words_stay_the_teachers(
     assert losses(again.output)[0] == pytest.approx(losses(tmp_path / "live")[0], rel=1e-4)
     with pytest.raises(NotFoundError):
         train.run(replace(again, output=tmp_path / "gone", teacher=str(tmp_path / "gone")), NullConsole())
-    # the same for its student: the labels are not its teacher's
+    # the same for a student of that student: the labels are not its teacher's
     init.run(InitSettings(str(first.output), tmp_path / "second", decoder_layers=1), NullConsole())
     second = replace(training, student=tmp_path / "second", output=tmp_path / "second-hidden")
     train.run(second, NullConsole())
@@ -255,51 +259,51 @@ def test_the_teachers_words_stay_the_teachers(
         NullConsole(),
     )
     assert losses(second.output)[0] == pytest.approx(losses(tmp_path / "second-live")[0], rel=1e-4)
-    # negative control: its own embedding taken for the teacher's
+    # negative control: the student's embedding in place of the teacher's
     monkeypatch.setattr(Checkpoint, "embedding_sha256", load_checkpoint(str(small_teacher)).embedding_sha256)
     train.run(replace(again, output=tmp_path / "own"), NullConsole())
     assert losses(tmp_path / "own")[0] != pytest.approx(losses(again.output)[0], rel=5e-4)
 
 
-def test_bf16_states_give_the_same_losses_within_a_thousandth(
+def test_bfloat16_states_change_losses_by_less_than_a_thousandth(
     training: TrainSettings, settings: LabelSettings, tmp_path: Path
 ) -> None:
-    found = []
-    for states in ("float32", "bfloat16"):  # computing in bf16 would round the states of both alike
-        kept = replace(settings, encoder_states=states, dtype="float32", output=tmp_path / states)
-        label.run(kept, NullConsole())
-        trained = replace(training, labels=kept.output, dtype="float32", output=tmp_path / f"trained-{states}")
+    loss_curves = []
+    for states in ("float32", "bfloat16"):  # computing in bfloat16 would round both alike
+        labelling = replace(settings, encoder_states=states, dtype="float32", output=tmp_path / states)
+        label.run(labelling, NullConsole())
+        trained = replace(training, labels=labelling.output, dtype="float32", output=tmp_path / f"trained-{states}")
         train.run(trained, NullConsole())
-        found.append(losses(trained.output))
-    assert found[1] == pytest.approx(found[0], rel=1e-3)
-    assert found[1] != found[0]
+        loss_curves.append(losses(trained.output))
+    assert loss_curves[1] == pytest.approx(loss_curves[0], rel=1e-3)
+    assert loss_curves[1] != loss_curves[0]
 
 
-def test_training_on_some_of_the_packings(training: TrainSettings, settings: LabelSettings, tmp_path: Path) -> None:
-    views = replace(settings, packing_variants=2, min_packed_seconds=5.0, output=tmp_path / "views")
-    report = label.run(views, NullConsole())
-    short = replace(training, labels=views.output, max_steps=1)
+def test_packing_variants_select_windows(training: TrainSettings, settings: LabelSettings, tmp_path: Path) -> None:
+    packed = replace(settings, packing_variants=2, min_packed_seconds=5.0, output=tmp_path / "packed")
+    report = label.run(packed, NullConsole())
+    short = replace(training, labels=packed.output, max_steps=1)
     everything = train.run(replace(short, output=tmp_path / "all"), NullConsole())
     first = train.run(replace(short, packing_variants=1, output=tmp_path / "first"), NullConsole())
     assert first.windows < everything.windows == report.windows
     with pytest.raises(SettingsError, match="packing_variants must be at least 1"):
         train.run(replace(short, packing_variants=0), NullConsole())
     with pytest.raises(SettingsError, match="min_packed_seconds must be"):
-        label.run(replace(views, min_packed_seconds=31.0), NullConsole())
+        label.run(replace(packed, min_packed_seconds=31.0), NullConsole())
 
 
-def test_top_k_loss_is_below_the_whole(training: TrainSettings, tmp_path: Path) -> None:
+def test_topk_kl_is_below_the_full_kl(training: TrainSettings, tmp_path: Path) -> None:
     train.run(training, NullConsole())
     train.run(replace(training, teacher_targets="topk", output=tmp_path / "top"), NullConsole())
-    whole = [line["kl"] for line in read_metrics(training.output / "metrics.jsonl") if "kl" in line]
+    full = [line["kl"] for line in read_metrics(training.output / "metrics.jsonl") if "kl" in line]
     bound = [line["kl"] for line in read_metrics(tmp_path / "top" / "metrics.jsonl") if "kl" in line]
-    assert bound[0] < whole[0]
+    assert bound[0] < full[0]
 
 
-def test_kl_to_oneself_is_zero_with_prompts(
+def test_kl_of_the_teacher_itself_is_zero_with_prompts(
     training: TrainSettings, small_teacher: Path, labels: Path, tmp_path: Path
 ) -> None:
-    """Teacher and student read the very same batch, prompts included; a student that is the teacher has no KL."""
+    """Teacher and student decode the same batch, prompts included."""
     from whisperstill.stages import init
 
     same = tmp_path / "same"
@@ -322,7 +326,7 @@ def test_kl_to_oneself_is_zero_with_prompts(
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Let a run be asked to stop after so many steps, as SIGTERM does."""
+    """Stop a run after `after` steps, as SIGTERM does."""
     from whisperstill.distill.trainer import Trainer
 
     original = Trainer.run
@@ -335,63 +339,65 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2, 5])
-def test_a_resumed_run_ends_with_the_same_bits(
+def test_resumed_training_ends_with_the_same_bits(
     training: TrainSettings, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = {"dropout": 0.1, "decoder_input_noise": 0.1, "encoder_mask_prob": 0.1, "ema_decay": 0.9}
-    whole = replace(training, **views, batch_size=2, micro_batch_size=1)
-    train.run(whole, NullConsole())
-    parts = replace(whole, output=tmp_path / "parts")
+    random_settings = {"dropout": 0.1, "decoder_input_noise": 0.1, "encoder_mask_prob": 0.1, "ema_decay": 0.9}
+    undisturbed = replace(training, **random_settings, batch_size=2, micro_batch_size=1)
+    train.run(undisturbed, NullConsole())
+    parts = replace(undisturbed, output=tmp_path / "parts")
     with monkeypatch.context() as patch:
         stopping(patch, after)
         assert not train.run(parts, NullConsole()).finished
     report = train.run(parts, NullConsole())
     assert report.finished and report.resumed_from == after
-    assert file_sha256(parts.output / "model.safetensors") == file_sha256(whole.output / "model.safetensors")
-    assert (parts.output / "metrics.jsonl").read_text() == (whole.output / "metrics.jsonl").read_text()
+    assert file_sha256(parts.output / "model.safetensors") == file_sha256(undisturbed.output / "model.safetensors")
+    assert (parts.output / "metrics.jsonl").read_text() == (undisturbed.output / "metrics.jsonl").read_text()
     # negative control: another seed gives other bits
-    train.run(replace(whole, output=tmp_path / "seed", seed=1), NullConsole())
-    assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(whole.output / "model.safetensors")
+    train.run(replace(undisturbed, output=tmp_path / "seed", seed=1), NullConsole())
+    assert file_sha256(tmp_path / "seed" / "model.safetensors") != file_sha256(undisturbed.output / "model.safetensors")
 
 
-def test_the_best_of_a_run_that_was_killed(
+def test_best_weights_of_a_killed_run_are_validated_again(
     training: TrainSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step 3 did best and was kept, then the run was killed; heard again, it is no longer the best."""
-    whole = replace(training, lr_scheduler_type="constant", validation=(str(small_corpus),), eval_steps=1, max_steps=5)
-    heard = [30, 20, 10, 25, 40, 50]
-    monkeypatch.setattr(Validation, "compute_edits", lambda self: EditCounts(100, heard.pop(0), 0, 0))
+    """Step 3 was best and saved, then the run was killed before its checkpoint; validated again, it is not the best."""
+    settings = replace(
+        training, lr_scheduler_type="constant", validation=(str(small_corpus),), eval_steps=1, max_steps=5
+    )
+    edit_counts = [30, 20, 10, 25, 40, 50]
+    monkeypatch.setattr(Validation, "compute_edits", lambda self: EditCounts(100, edit_counts.pop(0), 0, 0))
 
     class Killed(Exception):
         pass
 
-    kept = Checkpoints.save_best
+    save_best = Checkpoints.save_best
 
-    def killed(self: Checkpoints, network: Whisper, step: int) -> None:
-        kept(self, network, step)
+    def save_and_kill(self: Checkpoints, network: Whisper, step: int) -> None:
+        save_best(self, network, step)
         if step == 3:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save_best", killed)
+        patch.setattr(Checkpoints, "save_best", save_and_kill)
         with pytest.raises(Killed):
-            train.run(whole, NullConsole())
-    assert (whole.output / "checkpoints" / "best-00000003.safetensors").exists()
-    report = train.run(whole, NullConsole())
+            train.run(settings, NullConsole())
+    assert (settings.output / "checkpoints" / "best-00000003.safetensors").exists()
+    report = train.run(settings, NullConsole())
     assert (report.resumed_from, report.best_step, round(report.best_wer or 0)) == (2, 2, 17)
-    two = replace(whole, output=tmp_path / "two", validation=(), max_steps=2)
+    two = replace(settings, output=tmp_path / "two", validation=(), max_steps=2)
     train.run(two, NullConsole())
-    assert file_sha256(whole.output / "model.safetensors") == file_sha256(two.output / "model.safetensors")
-    assert [path.name for path in (whole.output / "checkpoints").glob("best-*")] == ["best-00000002.safetensors"]
-    (whole.output / "checkpoints" / "best-00000002.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"best weights, .* cannot be read"):
-        train.run(whole, NullConsole())
+    assert file_sha256(settings.output / "model.safetensors") == file_sha256(two.output / "model.safetensors")
+    assert [path.name for path in (settings.output / "checkpoints").glob("best-*")] == ["best-00000002.safetensors"]
+    (settings.output / "checkpoints" / "best-00000002.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"best weights .* cannot be read"):
+        train.run(settings, NullConsole())
     with pytest.raises(StoreError, match="validation_sha256 was"):
-        train.run(replace(whole, validation_limit=2), NullConsole())
+        train.run(replace(settings, validation_limit=2), NullConsole())
 
 
-def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, tmp_path: Path) -> None:
-    """Weights after each step, averaged by hand; that it is heard in between changes nothing."""
+def test_result_is_the_moving_average(training: TrainSettings, small_corpus: Path, tmp_path: Path) -> None:
+    """Against weights after each step, averaged by hand; validation in between changes nothing."""
     runs = []
     for steps in (0, 1, 2, 3):
         if steps:
@@ -403,18 +409,18 @@ def test_the_result_is_the_average(training: TrainSettings, small_corpus: Path, 
         runs.append(load_file(folder / "model.safetensors"))
     averaged = replace(training, output=tmp_path / "average", max_steps=3, lr_scheduler_type="constant", ema_decay=0.25)
     train.run(replace(averaged, validation=(str(small_corpus),), validation_limit=1, eval_steps=1), NullConsole())
-    found = load_file(averaged.output / "last" / "model.safetensors")
-    moved = [name for name in found if not torch.equal(runs[0][name], runs[3][name])]
-    assert len(moved) > 10
-    for name in moved:
+    average = load_file(averaged.output / "last" / "model.safetensors")
+    trained = [name for name in average if not torch.equal(runs[0][name], runs[3][name])]
+    assert len(trained) > 10
+    for name in trained:
         expected = runs[0][name]
         for step, weights in enumerate(runs[1:], 1):
             expected = torch.lerp(expected, weights[name], 1 - min(0.25, step / (step + 9)))
-        assert torch.allclose(found[name], expected, atol=1e-6)
-    assert not any(torch.allclose(found[name], runs[3][name], atol=1e-6) for name in moved)
+        assert torch.allclose(average[name], expected, atol=1e-6)
+    assert not any(torch.allclose(average[name], runs[3][name], atol=1e-6) for name in trained)
 
 
-def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:
+def test_finished_training_is_not_repeated(training: TrainSettings) -> None:
     first = train.run(training, NullConsole())
     before = file_sha256(training.output / "model.safetensors")
     again = train.run(training, NullConsole())
@@ -422,37 +428,37 @@ def test_a_finished_run_is_not_repeated(training: TrainSettings) -> None:
     assert file_sha256(training.output / "model.safetensors") == before
 
 
-def test_another_run_is_not_resumed(training: TrainSettings) -> None:
+def test_training_with_other_settings_is_not_resumed(training: TrainSettings) -> None:
     train.run(training, NullConsole())
     with pytest.raises(StoreError, match=r"learning_rate was 0\.001, is 0\.01"):
         train.run(replace(training, learning_rate=1e-2), NullConsole())
 
 
-def test_other_verdicts_are_another_run(training: TrainSettings, tmp_path: Path) -> None:
-    """As many windows, but other labels of them count: a filter into the same folder, asked again."""
+def test_training_with_other_filter_decisions_is_not_resumed(training: TrainSettings, tmp_path: Path) -> None:
+    """As many windows, but other weights of the filter in the same directory."""
     rules = {"max_wer": None, "min_logprob": None, "max_tokens_per_second": None, "max_compression_ratio": None}
     rules |= {"max_ngram_repeats": None, "drop_empty": False, "drop_all_caps": False}
-    judged = FilterSettings(labels=training.labels, output=tmp_path / "filtered", **rules)
-    filtering.run(judged, NullConsole())
-    filtered = replace(training, labels=judged.output, max_steps=2)
+    filter_settings = FilterSettings(labels=training.labels, output=tmp_path / "filtered", **rules)
+    filtering.run(filter_settings, NullConsole())
+    filtered = replace(training, labels=filter_settings.output, max_steps=2)
     train.run(filtered, NullConsole())
     assert train.run(filtered, NullConsole()).resumed_from == 2
-    table = pq.read_table(judged.output / "decisions.parquet")
+    table = pq.read_table(filter_settings.output / "decisions.parquet")
     lighter = table.set_column(table.column_names.index("weight"), "weight", pa.array([0.5] * len(table)))
-    pq.write_table(lighter, judged.output / "decisions.parquet")
-    summary = json.loads((judged.output / "filter.json").read_text())
-    summary["decisions_sha256"] = file_sha256(judged.output / "decisions.parquet")
-    (judged.output / "filter.json").write_text(json.dumps(summary))
+    pq.write_table(lighter, filter_settings.output / "decisions.parquet")
+    summary = json.loads((filter_settings.output / "filter.json").read_text())
+    summary["decisions_sha256"] = file_sha256(filter_settings.output / "decisions.parquet")
+    (filter_settings.output / "filter.json").write_text(json.dumps(summary))
     with pytest.raises(StoreError, match="belongs to another run"):
         train.run(filtered, NullConsole())
 
 
-def test_no_step_is_no_training(training: TrainSettings) -> None:
+def test_max_steps_zero_is_refused(training: TrainSettings) -> None:
     with pytest.raises(SettingsError, match="max_steps must be at least 1, got 0"):
         train.run(replace(training, max_steps=0), NullConsole())
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettings, tmp_path: Path) -> None:
+def test_damaged_checkpoint_falls_back_to_the_previous_one(training: TrainSettings, tmp_path: Path) -> None:
     train.run(training, NullConsole())
     good = file_sha256(training.output / "model.safetensors")
     newest = sorted((training.output / "checkpoints").glob("step-*"))[-1]
@@ -464,27 +470,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(training: TrainSettin
     assert file_sha256(training.output / "model.safetensors") == good
 
 
-def test_checkpoints_of_an_older_version_are_named(training: TrainSettings) -> None:
+def test_checkpoints_of_an_older_version_are_refused(training: TrainSettings) -> None:
     folder = training.output / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('[{"step": 2, "file": "step-00000002.safetensors", "sha256": "0"}]')
-    with pytest.raises(StoreError, match="are an older version's"):
+    with pytest.raises(StoreError, match=r"written before 0\.1\.0"):
         train.run(training, NullConsole())
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(
+def test_loss_that_is_not_finite_names_the_step_and_can_be_resumed(
     training: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whisperstill.distill.data_loader import DataLoader
+    from whisperstill.distill.encoder_states import StoredStates, WindowStates
 
-    original = DataLoader._encoder_states
+    original = StoredStates.load
     calls = iter(range(1000))
 
-    def poisoned(self: DataLoader, *rest: object) -> torch.Tensor:
-        states = original(self, *rest)  # type: ignore[arg-type]
-        return states * torch.nan if next(calls) == 4 else states
+    def load(self: StoredStates, *rest: object) -> list[WindowStates]:
+        windows = original(self, *rest)  # type: ignore[arg-type]
+        return [WindowStates(window.states * torch.nan) for window in windows] if next(calls) == 4 else windows
 
-    monkeypatch.setattr(DataLoader, "_encoder_states", poisoned)
+    monkeypatch.setattr(StoredStates, "load", load)
     with pytest.raises(TrainingError, match="at step 5, batch"):
         train.run(training, NullConsole())
     monkeypatch.undo()
@@ -492,7 +498,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(
     assert report.resumed_from == 4 and report.finished
 
 
-def test_problems_are_named_together(training: TrainSettings) -> None:
+def test_invalid_settings_are_listed_in_one_error(training: TrainSettings) -> None:
     with pytest.raises(
         SettingsError, match="num_train_epochs must be at least 1, got 0; learning_rate must be above 0"
     ):
@@ -504,44 +510,44 @@ def heads_of(output: Path) -> list[list[int]]:
     return heads
 
 
-def test_the_result_gets_alignment_heads_of_its_own(training: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[tuple[list[int], list[str]]] = []
+def test_result_gets_its_own_alignment_heads(training: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[int], list[str]]] = []
 
-    def found(student: Checkpoint, waveforms: list[np.ndarray], languages: list[str], **_: object) -> Checkpoint:
-        heard.append(([len(one) for one in waveforms], languages))
+    def fake(student: Checkpoint, waveforms: list[np.ndarray], languages: list[str], **_: object) -> Checkpoint:
+        calls.append(([len(waveform) for waveform in waveforms], languages))
         return replace(student, generation_config=replace(student.generation_config, alignment_heads=((1, 0), (1, 1))))
 
-    monkeypatch.setattr(result, "with_alignment_heads", found)
+    monkeypatch.setattr(save_student, "with_alignment_heads", fake)
     train.run(replace(training, max_steps=1), NullConsole())
     assert heads_of(training.output) == [[1, 0], [1, 1]]
-    [(lengths, languages)] = heard
+    [(lengths, languages)] = calls
     assert len(lengths) == len(languages) > 1
     assert all(16_000 <= length <= 480_000 for length in lengths)
-    assert max(lengths) < 480_000  # without the padding, whose silence would count as a pause
+    assert max(lengths) < 480_000  # without padding, whose silence would count as a pause
 
 
-def test_without_the_audio_the_heads_stay(
+def test_alignment_heads_are_unchanged_if_the_audio_is_gone(
     training: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone(_: object) -> np.ndarray:
         raise AudioError("no such file")
 
-    monkeypatch.setattr(result, "load_window_waveform", gone)
+    monkeypatch.setattr(save_student, "load_window_waveform", gone)
     train.run(replace(training, max_steps=1), NullConsole())
     assert heads_of(training.output) == heads_of(training.student)
     assert "no such file" in caplog.text
 
 
-def test_what_the_corpus_says_is_read_and_taught(
+def test_reference_labels_can_be_trained_on(
     settings: LabelSettings, training: TrainSettings, small_corpus: Path, tmp_path: Path
 ) -> None:
     reading = replace(settings, output=tmp_path / "read", label_source="reference", max_new_tokens=200)
     report = label.run(reading, NullConsole())
-    assert report.wer is None  # a text is no reference for itself
+    assert report.wer is None  # the label is the reference
     for one in open_labels(reading.output).read_labels():
         assert one.text == " ".join(seen.utterance.text or "" for seen in one.quality)
         assert [seen.text for seen in one.quality] == [seen.utterance.text for seen in one.quality]
-        assert all(seen.mean_logprob < -5 for seen in one.quality)  # random weights think little of it
+        assert all(seen.mean_logprob < -5 for seen in one.quality)  # random weights give low probabilities
     assert train.run(replace(training, labels=reading.output, max_steps=2), NullConsole()).finished
 
     lines = [json.loads(line) for line in small_corpus.read_text().splitlines()]
@@ -552,7 +558,7 @@ def test_what_the_corpus_says_is_read_and_taught(
     assert any(str(lines[0]["id"]) in one.source and "no transcript" in one.reason for one in report.problems)
 
 
-def test_labelling_is_not_for_torchrun(
+def test_labelling_under_torchrun_is_refused(
     settings: LabelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -560,25 +566,25 @@ def test_labelling_is_not_for_torchrun(
         label.run(replace(settings, output=tmp_path), NullConsole())
 
 
-def test_reading_needs_transcripts(settings: LabelSettings, tmp_path: Path) -> None:
+def test_reference_labels_with_timestamps_are_refused(settings: LabelSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="timestamps are the teacher's"):
         label.run(replace(settings, output=tmp_path, timestamps=True, label_source="reference"), NullConsole())
 
 
-def test_audio_that_is_back_is_labelled(
+def test_audio_that_was_missing_is_labelled_later(
     settings: LabelSettings, labels: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    """A disk that was away leaves no hole: what had to be left out is tried anew."""
+    """Audio that had to be skipped is tried again by the next run."""
     corpus = tmp_path / small_corpus.parent.name
     shutil.copytree(small_corpus.parent, corpus)
     away = replace(settings, manifest=(str(corpus / small_corpus.name),), output=tmp_path / "labels")
     hidden = corpus / "03.wav"
     hidden.rename(tmp_path / "03.wav")
-    with pytest.MonkeyPatch.context() as patch:  # the manifest is believed
+    with pytest.MonkeyPatch.context() as patch:  # trust the manifest
         patch.setattr("whisperstill.corpus.corpus._AudioProber._check_readable", lambda *_: None)
         report = label.run(away, NullConsole())
         assert "u03" in report.problems[0].source
-        assert label.run(away, NullConsole()).encoder_windows == 0  # negative control: it is still away
+        assert label.run(away, NullConsole()).encoder_windows == 0  # negative control: still missing
         (tmp_path / "03.wav").rename(hidden)
         again = label.run(away, NullConsole())
     assert not again.problems and 0 < again.encoder_windows <= settings.shard_windows
@@ -587,7 +593,9 @@ def test_audio_that_is_back_is_labelled(
     ]
 
 
-def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:
+def test_utterances_in_unknown_languages_are_skipped(
+    settings: LabelSettings, small_corpus: Path, tmp_path: Path
+) -> None:
     lines = [json.loads(line) for line in small_corpus.read_text().splitlines()]
     lines[2]["language"], lines[5]["language"] = "ga", "und"
     manifest = small_corpus.parent / "irish.jsonl"
@@ -602,7 +610,7 @@ def test_a_language_that_the_teacher_does_not_know(settings: LabelSettings, smal
         label.run(replace(asked, output=tmp_path / "none"), NullConsole())
 
 
-def test_out_of_memory_one_goes_on_with_smaller_batches(settings: LabelSettings, tmp_path: Path) -> None:
+def test_labelling_resumes_with_a_smaller_batch_size(settings: LabelSettings, tmp_path: Path) -> None:
     first = replace(settings, output=tmp_path / "labels")
     with pytest.MonkeyPatch.context() as patch:
         original, left = LabelStoreWriter.add_shard, [1]
@@ -618,11 +626,13 @@ def test_out_of_memory_one_goes_on_with_smaller_batches(settings: LabelSettings,
             label.run(first, NullConsole())
     report = label.run(replace(first, batch_size=1), NullConsole())
     assert report.resumed_windows == settings.shard_windows < report.windows
-    with pytest.raises(StoreError, match=r"top_k 8, now 4"):  # negative control: this one decides
+    with pytest.raises(StoreError, match=r"top_k 8, now 4"):  # negative control: top_k is part of the identity
         label.run(replace(first, top_k=4), NullConsole())
 
 
-def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corpus: Path, tmp_path: Path) -> None:
+def test_corpora_in_directories_of_the_same_name_are_distinct(
+    settings: LabelSettings, small_corpus: Path, tmp_path: Path
+) -> None:
     folders = [tmp_path / name / "train" for name in ("podcasts", "calls")]
     for folder, seed in zip(folders, (1, 2), strict=True):
         shutil.copytree(small_corpus.parent, folder)
@@ -638,10 +648,10 @@ def test_corpora_in_folders_of_the_same_name(settings: LabelSettings, small_corp
         label.run(twice, NullConsole())
 
 
-def test_labels_with_timestamps_are_read_with_them(
+def test_training_without_the_timestamps_of_the_labels_warns(
     training: TrainSettings, settings: LabelSettings, tmp_path: Path
 ) -> None:
-    """Of other views the store knows no distribution: without a word, nothing but the pseudo-labels would teach."""
+    """The store has no teacher targets without timestamps, so only the pseudo-labels would be trained on."""
     timed = replace(settings, timestamps=True, output=tmp_path / "timed")
     label.run(timed, NullConsole())
     asked = replace(training, labels=timed.output, max_steps=1, num_train_epochs=1)

@@ -1,4 +1,4 @@
-"""Two processes train the student that one trains, and go on after one of them was killed."""
+"""Two processes train the same student as one, and a run with a killed process can be resumed."""
 
 import json
 import os
@@ -44,13 +44,13 @@ def command(student: Path, labels: Path, output: Path, epochs: int, *more: objec
         "--num-train-epochs": epochs,
         "--batch-size": 3,
         "--teacher-targets": "hidden",
-        "--dtype": "float32",  # the machine's choice may be bfloat16, whose rounding is larger than what is looked for
+        "--dtype": "float32",  # bfloat16 would round more than the tolerance
         "--hidden-loss-weight": 0.1,
         "--warmup-steps": 1,
         "--save-steps": 1,
         "--logging-steps": 1,
         "--learning-rate": 1e-2,
-        "--adam-epsilon": 1e-2,  # Adam blows rounding up where a gradient is nothing but rounding
+        "--adam-epsilon": 1e-2,  # Adam amplifies gradients that are only rounding
     }
     return ["-m", "whisperstill", "train", *(str(part) for pair in options.items() for part in pair), *map(str, more)]
 
@@ -91,14 +91,16 @@ def distance(one: Path, other: Path) -> float:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
-def test_two_processes_are_one(small_student: Path, labels: Path, small_corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_weights_of_one(
+    small_student: Path, labels: Path, small_corpus: Path, tmp_path: Path
+) -> None:
     outputs = [tmp_path / name for name in ("one", "two", "more")]
     for output, processes, epochs in zip(outputs, (1, 2, 1), (2, 2, 3), strict=True):
         validation = ("--validation", small_corpus, "--eval-steps", 2)
         finish(command(small_student, labels, output, epochs, *validation), processes)
     one, two, more = outputs
     assert distance(one / "last", two / "last") < 1e-5
-    assert distance(one / "last", more / "last") > 1e-4  # negative control: an epoch more is noticed
+    assert distance(one / "last", more / "last") > 1e-4  # negative control: one epoch more
     mine, theirs = (read_metrics(path / "metrics.jsonl") for path in (one, two))
     assert [line.keys() for line in mine] == [line.keys() for line in theirs]
     for line, other in zip(mine, theirs, strict=True):
@@ -112,8 +114,8 @@ def test_two_processes_are_one(small_student: Path, labels: Path, small_corpus: 
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_process_is_gone_on_from(small_student: Path, labels: Path, tmp_path: Path) -> None:
-    """One of two is killed: torchrun ends the other; with one process alone the run is then finished."""
+def test_run_with_a_killed_process_resumes(small_student: Path, labels: Path, tmp_path: Path) -> None:
+    """One of two processes is killed and torchrun ends the other; a single process then finishes the run."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     finish(command(small_student, labels, undisturbed, 30), 1)
     process = start(command(small_student, labels, killed, 30), 2)

@@ -1,4 +1,4 @@
-"""Self-training: a student labels audio that nobody has labelled, and goes on learning from it."""
+"""Self-training: a student labels unlabelled audio and is trained on its own labels."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,9 @@ from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 
 
-def test_a_student_teaches_itself(small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path) -> None:
+def test_student_trains_on_its_own_labels(
+    small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path
+) -> None:
     first = LabelSettings(
         str(small_teacher), (str(small_corpus),), tmp_path / "labels", encoder_states="bfloat16", max_new_tokens=8
     )
@@ -49,14 +51,14 @@ def test_a_student_teaches_itself(small_teacher: Path, small_student: Path, smal
     )
     assert report.finished and report.encoder_windows == report.windows
     kl = [line["kl"] for line in read_metrics(second.output / "metrics.jsonl") if "kl" in line]
-    assert 0 < kl[0] < 0.05  # it agrees with itself but for the dropout
+    assert 0 < kl[0] < 0.05  # the teacher is the student, but for dropout
     assert load_checkpoint(str(second.output)).metadata["teacher_sha256"] == load_checkpoint(small_teacher).sha256
 
 
-def test_labels_of_another_teacher_are_refused(
+def test_online_teacher_must_have_made_the_labels(
     small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    """Views ask the one that made the labels, whoever is named."""
+    """Augmentation runs the teacher, which must be the one of the labels."""
     labels = tmp_path / "labels"
     label.run(
         LabelSettings(str(small_teacher), (str(small_corpus),), labels, encoder_states="bfloat16", max_new_tokens=8),
@@ -65,7 +67,7 @@ def test_labels_of_another_teacher_are_refused(
     training = TrainSettings(
         student=small_student, labels=labels, output=tmp_path / "student", teacher_targets="hidden"
     )
-    with pytest.raises(SettingsError, match="is not the one that made the labels"):
+    with pytest.raises(SettingsError, match="did not make the labels"):
         train.run(
             replace(training, teacher=str(small_student), augment=AugmentSettings(epochs_per_version=1)), NullConsole()
         )

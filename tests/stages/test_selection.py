@@ -1,4 +1,4 @@
-"""Students whose layers are chosen by what they do, and merged ones."""
+"""Layer selection by importance."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,8 @@ def labels_of(teacher: Path, corpus: Path, output: Path) -> Path:
     return output
 
 
-def test_a_layer_that_does_nothing_is_left_out(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
-    """Layer 1 of three hands on what it gets: layer 2 is kept. With layer 2 idle it is layer 1."""
+def test_layer_without_effect_is_left_out(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
+    """Of layers 1 and 2 the one that changes its input is kept; the other has zero weights."""
     for idle, expected in ((1, (0, 2)), (2, (0, 1))):
         checkpoint = load_checkpoint(str(small_teacher))
         state = {
@@ -36,13 +36,7 @@ def test_a_layer_that_does_nothing_is_left_out(small_teacher: Path, small_corpus
         assert init.run(asked, NullConsole()).layers == expected
 
 
-def test_merged(small_teacher: Path, tmp_path: Path) -> None:
-    report = init.run(InitSettings(str(small_teacher), tmp_path / "student", layer_selection="merged"), NullConsole())
-    assert report.layers == (0, 1)
-    assert load_checkpoint(str(tmp_path / "student")).metadata["merged"] is True
-
-
-def test_importance_needs_the_teachers_own_labels(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
+def test_importance_needs_labels_of_the_teacher(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
     asked = InitSettings(str(small_teacher), tmp_path / "student", layer_selection="importance")
     with pytest.raises(SettingsError, match="needs --labels"):
         init.run(asked, NullConsole())

@@ -1,4 +1,4 @@
-"""Held-out speech as trainings hear it."""
+"""Validation sets: shared encoder states, dtype, language of utterances without one."""
 
 import json
 from collections.abc import Sequence
@@ -11,80 +11,90 @@ import torch
 
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.settings import LoopSettings
+from whisperstill.distill.setup import build_validation
 from whisperstill.distill.validation import Validation, shared_encoder_cache
 from whisperstill.errors import CorpusError
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import PseudoLabel, Window
-from whisperstill.stages.train import TrainSettings
-from whisperstill.stages.training_setup import build_validation
 from whisperstill.text.vocabulary import Vocabulary
 
 FP32, BF16 = torch.float32, torch.bfloat16
 
 
-def heard(
+def make_validation(
     checkpoint: Checkpoint,
     corpus: Path,
     limit: int = 4,
-    dtype: torch.dtype = FP32,
-    frozen: bool = True,
-    found: Sequence[TrainingExample] = (),
+    frozen_dtype: torch.dtype | None = FP32,
+    examples: Sequence[TrainingExample] = (),
 ) -> Validation:
-    settings = TrainSettings(Path(), Path(), Path(), validation=(str(corpus),), validation_limit=limit)
+    settings = LoopSettings(Path(), Path(), Path(), validation=(str(corpus),), validation_limit=limit)
     network = Whisper.from_state(checkpoint.dims, checkpoint.state)
-    validation = build_validation(settings, network, checkpoint, found, ProcessGroup(), frozen, dtype)
+    validation = build_validation(settings, network, checkpoint, examples, ProcessGroup(), frozen_dtype)
     assert validation is not None
     return validation
 
 
-def test_states_are_shared_where_all_is_the_same(small_teacher: Path, small_student: Path, small_corpus: Path) -> None:
+def test_encoder_states_are_shared_only_if_encoder_and_audio_are_equal(
+    small_teacher: Path, small_student: Path, small_corpus: Path
+) -> None:
     teacher, student = load_checkpoint(str(small_teacher)), load_checkpoint(str(small_student))
-    louder = {name: 2 * value if name == "encoder.norm.weight" else value for name, value in teacher.state.items()}
+    scaled = {name: 2 * value if name == "encoder.norm.weight" else value for name, value in teacher.state.items()}
     with shared_encoder_cache():
-        first = heard(teacher, small_corpus)
-        assert heard(student, small_corpus).items is first.items  # its encoder is the teacher's
-    others: list[dict[str, Any]] = [
+        first = make_validation(teacher, small_corpus)
+        assert make_validation(student, small_corpus).items is first.items  # its encoder is the teacher's
+    changes: list[dict[str, Any]] = [
         {"limit": 2},
-        {"dtype": BF16},
-        {"checkpoint": replace(teacher, state=louder)},
-        {"frozen": False},
+        {"frozen_dtype": BF16},
+        {"checkpoint": replace(teacher, state=scaled)},
+        {"frozen_dtype": None},
     ]
-    for change in others:  # each right behind the first, whose states are still there
+    for change in changes:  # each directly after the first, whose states are still cached
         with shared_encoder_cache():
-            first = heard(teacher, small_corpus)
-            assert heard(**{"checkpoint": teacher, "corpus": small_corpus, **change}).items is not first.items, change
-    assert heard(teacher, small_corpus).items is not heard(teacher, small_corpus).items
+            first = make_validation(teacher, small_corpus)
+            other = make_validation(**{"checkpoint": teacher, "corpus": small_corpus, **change})
+            assert other.items is not first.items, change
+    first, second = (make_validation(teacher, small_corpus) for _ in range(2))  # without a shared cache
+    assert first.items is not second.items
 
 
-def test_bf16_is_fp32_but_for_rounding(small_teacher: Path, small_corpus: Path) -> None:
-    exact, rounded = (heard(load_checkpoint(str(small_teacher)), small_corpus, dtype=dtype) for dtype in (FP32, BF16))
-    for one, other in zip(exact.items, rounded.items, strict=True):
-        assert (one.features.dtype, other.features.dtype) == (FP32, BF16)
-        assert 0 < float((one.features - other.features).norm() / one.features.norm()) < 0.02
+def test_bfloat16_states_are_float32_states_rounded(small_teacher: Path, small_corpus: Path) -> None:
+    checkpoint = load_checkpoint(str(small_teacher))
+    exact, rounded = (make_validation(checkpoint, small_corpus, frozen_dtype=dtype) for dtype in (FP32, BF16))
+    for item, rounded_item in zip(exact.items, rounded.items, strict=True):
+        assert (item.features.dtype, rounded_item.features.dtype) == (FP32, BF16)
+        difference = (item.features - rounded_item.features).norm() / item.features.norm()
+        assert 0 < float(difference) < 0.02
     assert exact.compute_edits().reference_length == rounded.compute_edits().reference_length
 
 
 @pytest.mark.parametrize(
-    ("students", "labels", "heard_as"), [("de", (), "de"), (None, ("nl",), "nl"), (None, ("nl", "de"), "")]
+    ("student_language", "label_languages", "expected"),
+    [("de", (), "de"), (None, ("nl",), "nl"), (None, ("nl", "de"), "")],
 )
-def test_what_states_no_language(
-    small_teacher: Path, small_corpus: Path, students: str | None, labels: tuple[str, ...], heard_as: str
+def test_language_of_utterances_without_one(
+    small_teacher: Path,
+    small_corpus: Path,
+    student_language: str | None,
+    label_languages: tuple[str, ...],
+    expected: str,
 ) -> None:
-    """It is in the student's language, else in that of all labels, else somebody has to say."""
-    silent = small_corpus.parent / "silent.jsonl"
+    """The language of the student, else that of all labels, else an error."""
+    without_language = small_corpus.parent / "without-language.jsonl"
     lines = map(json.loads, small_corpus.read_text().splitlines())
-    silent.write_text("".join(json.dumps({**line, "language": None}) + "\n" for line in lines))
+    without_language.write_text("".join(json.dumps({**line, "language": None}) + "\n" for line in lines))
     checkpoint = load_checkpoint(str(small_teacher))
-    checkpoint = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language=students))
+    checkpoint = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language=student_language))
     assert Vocabulary.from_size(checkpoint.dims.vocab_size).multilingual
-    found = [
+    examples = [
         TrainingExample(PseudoLabel(Window("w", (), 0), language, (), "", True, False, (), "00000"), (), (), ())
-        for language in labels
+        for language in label_languages
     ]
-    if heard_as:
-        assert heard(checkpoint, silent, found=found).language == heard_as
-        assert heard(checkpoint, small_corpus, found=found).items[0].utterance.language == "en"  # which says it
+    if expected:
+        assert make_validation(checkpoint, without_language, examples=examples).language == expected
+        assert make_validation(checkpoint, small_corpus, examples=examples).items[0].utterance.language == "en"
     else:
-        with pytest.raises(CorpusError, match=r"state no language, and the labels are in de, nl"):
-            heard(checkpoint, silent, found=found)
+        with pytest.raises(CorpusError, match=r"have no language, and the labels are in de, nl"):
+            make_validation(checkpoint, without_language, examples=examples)

@@ -1,1 +1,1 @@
-"""Everything with a gradient: objectives, batches, step, schedule, trainer, checkpoints."""
+"""Distillation: batches, losses, training step, training loop, checkpoints, validation."""

@@ -1,16 +1,15 @@
-"""Views of windows: heard changed, with the teacher's answer for what is then heard.
+"""Augmented versions of the windows, with the teacher's targets for the augmented audio.
 
-A teacher that answers for every view anew is patient (Beyer et al. 2022, arXiv 2106.05237) and costs an encoder and a
-forced decoder each time; here each view serves for some epochs, from disk. Its tokens stay those that were labelled
-(and filtered): what the teacher is asked anew is how sure it is of each of them now.
+A teacher that runs on every augmented version is patient and consistent (Beyer et al. 2022, arXiv 2106.05237) and costs
+an encoder and a decoder pass each time. Here a version is used for several epochs, from disk. Its tokens stay those of
+the (filtered) pseudo-label; its encoder states and the teacher's distribution at these tokens are computed anew.
 
-The first `epochs_per_version` epochs hear what was labelled. After that the windows are gone through in blocks that fit
-the disk, each block `epochs_per_version` times before the next: a view is made once, and older ones make room. All is
-drawn from (seed, generation, window): a view that is lost is made again, the same to the last bit.
+The first `epochs_per_version` epochs use the windows as labelled. After that the windows are visited in blocks that fit
+the cache, each block `epochs_per_version` times before the next one, so a version is computed once. All random choices
+depend on (seed, version, window): a lost version is computed again with the same bits.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +20,9 @@ from whisperstill.atomic_io import atomic_write_path
 from whisperstill.audio.augment import NoiseSampler, change_speed, spec_augment
 from whisperstill.audio.mel import log_mel, pad_or_trim
 from whisperstill.corpus.waveform import load_window_waveform
-from whisperstill.distill.dataset import ExampleOptions, TrainingExample, epoch_batches, tokenize_example
+from whisperstill.distill.dataset import TrainingExample, epoch_batches, tokenize_example
+from whisperstill.distill.encoder_states import EncoderStateSource, WindowStates
+from whisperstill.distill.settings import ExampleOptions
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.augment_settings import AugmentSettings
 from whisperstill.records.seeding import rng
@@ -29,20 +30,8 @@ from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class AugmentedWindow:
-    """A view, and what the teacher says of it."""
-
-    states: Tensor
-    """`[positions, width]`, bf16."""
-    hidden: Tensor
-    """The teacher's last hidden states at the window's tokens `[steps, width]`, bf16."""
-    encoded: bool
-    """Whether the encoder was asked: False for one from disk."""
-
-
 class AugmentationCache:
-    """Makes views and keeps those that will serve again. For one reader thread of each process."""
+    """Computes augmented windows and stores those that are used again. For one reader thread per process."""
 
     def __init__(
         self,
@@ -53,8 +42,8 @@ class AugmentationCache:
         seed: int,
         num_processes: int = 1,
     ) -> None:
-        """`num_processes` share the directory and the disk; views of another teacher, seed or augmentation belong into
-        another one. Raises `SettingsError` for noises that are not there."""
+        """`num_processes` share the directory and the size limit. Each teacher, seed and `settings` needs its own
+        directory. Raises `SettingsError` for noise sources that do not exist."""
         self.settings = settings
         self._directory, self._teacher, self._vocabulary, self._seed = directory, teacher, vocabulary, seed
         self._noise_sampler = NoiseSampler(settings.noise_sources) if settings.noise_prob else None
@@ -66,8 +55,8 @@ class AugmentationCache:
             directory.mkdir(parents=True, exist_ok=True)
         self._cached_paths = sorted(directory.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
 
-    def get(self, example: TrainingExample, epoch: int) -> AugmentedWindow | None:
-        """What this epoch hears of a window; None for what was labelled."""
+    def get(self, example: TrainingExample, epoch: int) -> WindowStates | None:
+        """States of the augmented window of this epoch; None if this epoch uses the window as labelled."""
         version = epoch // self.settings.epochs_per_version
         window = example.label.window
         if not version or rng(self._seed, version, window.id, "changed").random() >= self.settings.prob:
@@ -75,22 +64,22 @@ class AugmentationCache:
         path = self._directory / f"{window.id}-{version}.safetensors"
         try:
             tensors = load_file(path)
-            return AugmentedWindow(tensors["states"], tensors["hidden"], False)
-        except FileNotFoundError:  # not made yet, or made room for another
+            return WindowStates(tensors["states"], tensors["hidden"])
+        except FileNotFoundError:  # not computed yet, or evicted
             pass
-        augmented_window = self._augment(example, version)
+        states, hidden = self._augment(example, version)
         if self.settings.epochs_per_version > 1:
             while len(self._cached_paths) >= self._max_local_windows:
                 self._cached_paths.pop(0).unlink(missing_ok=True)
             with atomic_write_path(path) as temporary:
-                save_file({"states": augmented_window.states, "hidden": augmented_window.hidden}, temporary)
+                save_file({"states": states, "hidden": hidden}, temporary)
             self._cached_paths.append(path)
-        return augmented_window
+        return WindowStates(states, hidden, encoded=True)
 
     def plan_batches(
         self, examples: Sequence[TrainingExample], batch_size: int, epochs: int
     ) -> Iterator[tuple[int, list[TrainingExample]]]:
-        """The batches of all epochs: (epoch, examples). As many as without views, in an order that lets views serve."""
+        """(epoch, examples) of every step, ordered so that cached windows are reused."""
         epochs_per_version = self.settings.epochs_per_version
         block_size = max(1, self._max_windows // batch_size) * batch_size
         for version in range(-(-epochs // epochs_per_version)):
@@ -107,8 +96,10 @@ class AugmentationCache:
                         yield epoch, batch
 
     @torch.no_grad()
-    def _augment(self, example: TrainingExample, version: int) -> AugmentedWindow:
+    def _augment(self, example: TrainingExample, version: int) -> tuple[Tensor, Tensor]:
+        """Encoder states and the teacher's last hidden states at its own decoding steps, in bfloat16 on the CPU."""
         teacher, label = self._teacher, example.label
+        # 1. Waveform: speed, noise.
         generator, settings = rng(self._seed, version, label.window.id, "view"), self.settings
         waveform = load_window_waveform(label.window)[: round(label.window.duration * SAMPLE_RATE)]
         if settings.speed_perturbation and not label.timestamps:
@@ -117,26 +108,39 @@ class AugmentationCache:
         if self._noise_sampler is not None and generator.random() < settings.noise_prob:
             snr_db = settings.min_snr_db + (settings.max_snr_db - settings.min_snr_db) * generator.random()
             waveform = self._noise_sampler.add_to(waveform, snr_db, generator)
+        # 2. Spectrogram: SpecAugment.
         mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(teacher.device), teacher.dims.mels)
         if settings.spec_augment_masks:
             masked_mel = spec_augment(
                 mel[0].cpu().numpy(), len(waveform) / SAMPLE_RATE, settings.spec_augment_masks, generator
             )
             mel = torch.from_numpy(masked_mel)[None].to(teacher.device)
+        # 3. Encoder, and the decoder on the tokens of the label.
         states = teacher.encoder(mel)
         tokenized = tokenize_example(
             example, self._vocabulary, ExampleOptions(timestamp_probability=float(label.timestamps)), 0
         )
         tokens = torch.tensor(tokenized.decoder_ids, device=teacher.device)
-        hidden = teacher.decoder.forward_packed(tokens, [len(tokens)], states)[
-            -_count_teacher_steps(tokenized.teacher_steps) :
-        ]
-        return AugmentedWindow(_to_cpu_bfloat16(states[0]), _to_cpu_bfloat16(hidden), True)
-
-
-def _count_teacher_steps(steps: Sequence[int]) -> int:
-    return sum(step >= 0 for step in steps)
+        num_steps = sum(step >= 0 for step in tokenized.teacher_steps)
+        hidden = teacher.decoder.forward_packed(tokens, [len(tokens)], states)[-num_steps:]
+        return _to_cpu_bfloat16(states[0]), _to_cpu_bfloat16(hidden)
 
 
 def _to_cpu_bfloat16(x: Tensor) -> Tensor:
     return x.to(device="cpu", dtype=torch.bfloat16).clone()
+
+
+class AugmentedStates:
+    """Encoder states of augmented windows, and of the others from `original_states`."""
+
+    runs_encoder = True
+
+    def __init__(self, cache: AugmentationCache, original_states: EncoderStateSource) -> None:
+        self._cache, self._original_states = cache, original_states
+
+    def load(self, examples: Sequence[TrainingExample], epoch: int) -> list[WindowStates]:
+        """The states of each example in this epoch."""
+        augmented = [self._cache.get(example, epoch) for example in examples]
+        original_examples = [example for example, states in zip(examples, augmented, strict=True) if states is None]
+        originals = iter(self._original_states.load(original_examples, epoch))
+        return [next(originals) if states is None else states for states in augmented]

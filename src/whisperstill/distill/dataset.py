@@ -1,13 +1,13 @@
-"""From labelled windows and the filter's verdicts to what a step reads.
+"""From pseudo-labels and filter decisions to token sequences.
 
-Timestamps and previous-text prompts are drawn per (seed, epoch, window): each epoch sees another view, and neither
-the number of workers nor a resume changes any of them. A prompt comes from the window before in the same session of
-the same speaker, never merely from the previous row.
+Timestamps, prompts and noise are drawn per (seed, epoch, window): they differ between epochs, and neither the number of
+processes nor a resume changes them. A prompt is the text of the previous window of the same session and speaker.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from whisperstill.distill.settings import ExampleOptions
 from whisperstill.errors import SettingsError
 from whisperstill.records import FilterDecision, PseudoLabel
 from whisperstill.records.seeding import rng
@@ -15,58 +15,45 @@ from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import MAX_PROMPT_TOKENS, MAX_TARGET_POSITIONS, TIMESTAMP_STEP_SECONDS, WINDOW_POSITIONS
 
 MASK_SPAN_POSITIONS = 10
-"""States hidden together: 0.2 s, a syllable."""
+"""Length of a masked span: 0.2 s, about a syllable."""
 _UNFILTERED = FilterDecision(True, "", 0.0)
 DecisionKey = tuple[str, str, str]
-"""Window, corpus, utterance."""
+"""Window id, corpus, utterance id."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A window that may teach."""
+    """A labelled window with at least one utterance that the filter kept."""
 
     label: PseudoLabel
     utterance_mask: tuple[bool, ...]
-    """Per utterance: whether the loss looks at its tokens."""
+    """Per utterance: whether its tokens are in the loss."""
     utterance_weights: tuple[float, ...]
-    """Per utterance: how much they count."""
+    """Per utterance: weight of its tokens in the loss."""
     previous_tokens: tuple[int, ...]
-    """Text tokens of the window before it in the same session; empty when there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleOptions:
-    """Which views of an example are drawn."""
-
-    seed: int = 0
-    timestamp_probability: float = 0.0
-    condition_on_prev_probability: float = 0.0
-    decoder_input_noise: float = 0.0
-    """Share of the transcript's tokens that the decoder reads wrongly."""
-    encoder_mask_prob: float = 0.0
-    """Share of a window's states that the decoder does not hear."""
+    """Text tokens of the previous window of the session, after its last dropped utterance; possibly empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """An example as token lists, all of one length."""
+    """An example as token sequences of equal length."""
 
     decoder_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     loss_mask: tuple[bool, ...]
     weights: tuple[float, ...]
     teacher_steps: tuple[int, ...]
-    """Index of each target among the teacher's own steps; -1 for what the teacher did not produce."""
+    """Decoding step of the teacher that produced each target; -1 for prompt and start tokens."""
     matches_teacher_input: bool
-    """Whether the teacher saw exactly these decoder tokens when it labelled."""
+    """Whether the teacher labelled with the same prompt and timestamps, so that its stored targets apply."""
 
 
 def build_examples(
     labels: Iterable[PseudoLabel], decisions: Mapping[DecisionKey, FilterDecision] | None, end_of_text: int
 ) -> list[TrainingExample]:
-    """Windows with at least one utterance that may teach. Without verdicts all may.
+    """Windows with at least one utterance that the filter kept; without `decisions` all are kept.
 
-    `end_of_text` is the first id that is no text token (<|endoftext|>): prompts hold text only.
+    `end_of_text` (<|endoftext|>) is the first id that is not a text token; prompts hold only text.
     """
     training_examples: list[TrainingExample] = []
     preceding: tuple[PseudoLabel, tuple[bool, ...]] | None = None
@@ -94,7 +81,7 @@ def build_examples(
 
 
 def _tokens_after_last_dropped(label: PseudoLabel, utterance_mask: Sequence[bool]) -> tuple[int, ...]:
-    """A window's tokens from behind the last utterance that the filter dropped."""
+    """The tokens after the last utterance that the filter dropped."""
     dropped_ends = [
         quality.token_end for quality, is_kept in zip(label.quality, utterance_mask, strict=True) if not is_kept
     ]
@@ -102,23 +89,22 @@ def _tokens_after_last_dropped(label: PseudoLabel, utterance_mask: Sequence[bool
 
 
 def _continues_session(previous_label: PseudoLabel, label: PseudoLabel) -> bool:
-    """Whether a window continues the one before: same session and speaker, recording order."""
+    """Whether a window continues the previous one: same session and speaker, in recording order."""
     last_utterance, first_utterance = previous_label.window.utterances[-1], label.window.utterances[0]
     return (
         previous_label.window.packing_variant == label.window.packing_variant == 0
         and (last_utterance.corpus, last_utterance.speaker, last_utterance.session)
         == (first_utterance.corpus, first_utterance.speaker, first_utterance.session)
-        and first_utterance.session
-        is not None  # what one speaker says for a crowd-sourced corpus are unrelated sentences
+        and first_utterance.session is not None  # without sessions, sentences of one speaker are unrelated
     )
 
 
 def tokenize_example(
     example: TrainingExample, vocabulary: Vocabulary, example_options: ExampleOptions, epoch: int
 ) -> TokenizedExample:
-    """The view of an example that this epoch reads.
+    """The token sequences of an example in this epoch.
 
-    Raises `SettingsError` when timestamps are asked for and the labels have none.
+    Raises `SettingsError` if `example_options` need timestamps and the labels have none.
     """
     label = example.label
     rng_key = (example_options.seed, epoch, label.window.id)
@@ -130,6 +116,7 @@ def tokenize_example(
         and rng(*rng_key, "prompt").random() < example_options.condition_on_prev_probability
     )
 
+    # 1. Transcript, with or without timestamps, and the end token if the teacher generated it.
     tokens, teacher_steps, loss_mask, weights = [], [], [], []
     for step, token in enumerate(label.tokens):
         if with_timestamps or not vocabulary.is_timestamp(token):
@@ -143,6 +130,7 @@ def tokenize_example(
         teacher_steps.append(len(label.tokens))
         loss_mask.append(example.utterance_mask[-1])
         weights.append(example.utterance_weights[-1])
+    # 2. Start tokens, and the end of the previous text as far as it fits.
     start_tokens = vocabulary.sot_sequence(label.language, "transcribe", with_timestamps)
     prompt_tokens: tuple[int, ...] = ()
     if with_prompt:
@@ -152,6 +140,7 @@ def tokenize_example(
             prompt_tokens = (vocabulary.start_of_previous, *example.previous_tokens[-max_prompt_tokens:])
     sequence = (*prompt_tokens, *start_tokens, *tokens)
     prefix_length = len(prompt_tokens) + len(start_tokens) - 1
+    # 3. Noise: random text tokens in the decoder input; the targets are unchanged.
     decoder_ids = [*sequence[:-1]]
     if example_options.decoder_input_noise:
         noise_rng = rng(*rng_key, "noise")
@@ -171,7 +160,7 @@ def tokenize_example(
 
 
 def masked_positions(example: TrainingExample, example_options: ExampleOptions, epoch: int) -> list[int]:
-    """The states that an epoch hides: stretches of `MASK_SPAN_POSITIONS` among those that hold audio."""
+    """Encoder positions masked in an epoch: spans of `MASK_SPAN_POSITIONS` among those with audio."""
     audio_positions = min(WINDOW_POSITIONS, round(example.label.window.duration / TIMESTAMP_STEP_SECONDS))
     num_spans = round(example_options.encoder_mask_prob * audio_positions / MASK_SPAN_POSITIONS)
     if not num_spans:
@@ -191,7 +180,7 @@ def masked_positions(example: TrainingExample, example_options: ExampleOptions, 
 
 
 def _loss_mask_and_weight(example: TrainingExample, step: int) -> tuple[bool, float]:
-    """Whether the loss looks at a token, and how much it counts; at one that is no utterance's it does not look."""
+    """Whether a token is in the loss, and its weight; tokens outside every utterance are not."""
     for quality, in_loss, weight in zip(
         example.label.quality, example.utterance_mask, example.utterance_weights, strict=True
     ):
@@ -203,6 +192,6 @@ def _loss_mask_and_weight(example: TrainingExample, step: int) -> tuple[bool, fl
 def epoch_batches(
     examples: Sequence[TrainingExample], batch_size: int, seed: int, epoch: int
 ) -> list[list[TrainingExample]]:
-    """An epoch's batches, in an order of its own. Sequences are packed: those of like length need not be together."""
+    """Batches of an epoch in random order. Sequences are packed, so lengths need not match within a batch."""
     order = [examples[index] for index in rng(seed, epoch, "order").permutation(len(examples))]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

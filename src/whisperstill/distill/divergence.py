@@ -1,30 +1,30 @@
-"""How far the student's distribution is from the teacher's: the menu.
+"""Divergences between the teacher's and the student's token distributions.
 
-With p the teacher's and q the student's probabilities, over the vocabulary or over the k stored tokens and one bucket
-for all others:
+With p the probabilities of the teacher and q those of the student, over the vocabulary or over k tokens and the tail:
 
-| name | D | what it is known for |
+| name | D | property |
 | --- | --- | --- |
-| `forward-kl` | sum p log(p / q) | the paper's (eq. 6): the student covers all that the teacher may say |
-| `reverse-kl` | sum q log(q / p) | the student keeps to what the teacher is sure of (MiniLLM, arXiv 2306.08543) |
+| `forward-kl` | sum p log(p / q) | the paper's (eq. 6): the student covers all that the teacher finds likely |
+| `reverse-kl` | sum q log(q / p) | the student concentrates on the modes of the teacher (MiniLLM, arXiv 2306.08543) |
 | `jsd` | (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2 | bounded, symmetric (GKD, arXiv 2306.13649) |
-| `tv` | sum abs(p - q) / 2 | the share of a draft's tokens that is refused (DistillSpec, arXiv 2310.08461) |
+| `tv` | sum abs(p - q) / 2 | rejection rate in speculative decoding (DistillSpec, arXiv 2310.08461) |
 | `skewed-kl` | KL(p, a p + (1 - a) q) with a = 0.1 | forward, with bounded gradients (DistiLLM, arXiv 2402.03898) |
 
-Every D is a sum over cells. Its gradient with respect to logits u, with q = softmax(u), is `s - q sum(s)`, where s is q
-times the derivative of D with respect to q: that product is what each of them gives, and it is finite where q is 0.
+Each D is a sum over tokens. With q = softmax(u) the gradient with respect to u is `s - q sum(s)`, where s is q times
+the derivative of D with respect to q. Each function returns D and s; s is finite where q is 0.
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Divergence = Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"]
+from whisperstill.distill.settings import Divergence
+
 SKEW_TEACHER_WEIGHT = 0.1
-"""Share of the teacher in what the skewed divergence compares it with."""
+"""Weight a of the teacher in the mixture of `skewed-kl`."""
 
 CategoryTensor = Float[Tensor, "rows cells"]
 
@@ -32,7 +32,7 @@ CategoryTensor = Float[Tensor, "rows cells"]
 def divergence(
     name: Divergence, log_p: CategoryTensor, log_q: CategoryTensor
 ) -> tuple[Float[Tensor, "rows"], CategoryTensor]:
-    """D of each row, and q times its derivative with respect to q, from natural-log probabilities."""
+    """D of each row, and q times its derivative with respect to q, from log-probabilities (nats)."""
     return _DIVERGENCES[name](log_p, log_q, log_p.exp(), log_q.exp())
 
 

@@ -1,8 +1,8 @@
-"""A smaller encoder learns to say what the teacher's said: the states that the label store keeps.
+"""Encoder distillation: train a shallower encoder to reproduce the teacher's stored encoder states.
 
-Nothing of the teacher runs, and no word is needed: the loss is the mean squared error between the states of both, over
-the positions that hold sound and a second behind them; what is silence counts for a tenth, since the decoder looks
-there, too. Which frames, tokens or utterances the filter kept makes no difference to what an encoder should hear.
+The teacher does not run and no transcript is used. The loss is the mean squared error between the states of both, over
+the positions with audio and one second after it; positions of silence have a tenth of the weight, since the decoder
+attends to them, too. The decisions of the filter do not matter: an encoder learns from all audio.
 """
 
 from collections.abc import Sequence
@@ -15,95 +15,76 @@ from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
 from whisperstill.corpus.waveform import load_window_waveform
-from whisperstill.distill.augmentation_cache import AugmentationCache
-from whisperstill.distill.data_loader import TrainBatch
-from whisperstill.distill.dataset import TrainingExample
+from whisperstill.distill.batch_sampler import MicroBatchSpec
+from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.store import LabelStore
 from whisperstill.model.trimmed_encoder import TAIL_POSITIONS
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.batch import TokenBatch
 from whisperstill.records.loss_sums import LossSums
 from whisperstill.units import TIMESTAMP_STEP_SECONDS
 
 SILENCE_WEIGHT = 0.1
-"""What a position counts that holds no sound."""
+"""Weight of a position without audio."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderBatch(TrainBatch):
-    """Windows as the encoder reads them; the batch holds the teacher's states and no tokens."""
+class EncoderBatch(WindowBatch):
+    """Spectrograms of windows, with the teacher's states."""
 
-    mel: Float[Tensor, "batch mels frames"] | None = None
-    position_weights: Float[Tensor, "batch positions"] | None = None
-    """How much each position counts."""
+    mel: Float[Tensor, "batch mels frames"]
+    teacher_states: Float[Tensor, "batch positions width"]
+    position_weights: Float[Tensor, "batch positions"]
 
 
-class EncoderDataLoader:
-    """Windows with the teacher's states, from the store."""
+class EncoderDistillation:
+    """Training task: the student's encoder learns the teacher's encoder states."""
 
-    augmentation_cache: AugmentationCache | None = None
     runs_encoder = False
 
-    def __init__(self, store: LabelStore, mels: int) -> None:
-        self.store, self.mels = store, mels
-        self.windows_encoded = 0
-        """Windows that the student's encoder was given."""
+    def __init__(self, student: Whisper, store: LabelStore, dtype: torch.dtype, process_group: ProcessGroup) -> None:
+        """`dtype`: of computation; with bfloat16 the encoder runs under autocast."""
+        self._student, self._store, self._dtype, self._process_group = student, store, dtype, process_group
 
-    def load(self, examples: Sequence[TrainingExample], epoch: int, on_policy: bool = False) -> EncoderBatch:
-        """A batch, on the CPU; every epoch hears the same. Raises `AudioError` for audio that is gone."""
-        self.windows_encoded += len(examples)
-        windows = [example.label.window for example in examples]
-        states = torch.stack([self.store.read_encoder_states(example.label) for example in examples])
-        empty = torch.zeros(0, dtype=torch.long)
-        batch = TokenBatch(
-            window_ids=tuple(window.id for window in windows),
-            encoder_states=states,
-            lengths=(0,) * len(windows),
-            decoder_ids=empty,
-            target_ids=empty,
-            loss_mask=empty.bool(),
-            kl_mask=empty.bool(),
-            token_weights=empty.float(),
-        )
+    def read(self, spec: MicroBatchSpec) -> EncoderBatch:
+        """The planned batch, on the CPU; the same in every epoch. Raises `AudioError` if the audio is gone."""
+        windows = [example.label.window for example in spec.examples]
+        states = torch.stack([self._store.read_encoder_states(example.label) for example in spec.examples])
         position_weights = torch.full(states.shape[:2], SILENCE_WEIGHT)
         for row, window in enumerate(windows):
             position_weights[row, : round(window.duration / TIMESTAMP_STEP_SECONDS) + TAIL_POSITIONS] = 1.0
         waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
-        seconds = sum(window.duration for window in windows)
         return EncoderBatch(
-            batch, None, None, seconds, mel=log_mel(waveforms, self.mels), position_weights=position_weights
+            window_ids=tuple(window.id for window in windows),
+            audio_seconds=sum(window.duration for window in windows),
+            windows_encoded=len(windows),
+            mel=log_mel(waveforms, self._student.dims.mels),
+            teacher_states=states,
+            position_weights=position_weights,
         )
 
+    def accumulate_gradients(self, micro_batches: Sequence[EncoderBatch]) -> tuple[LossSums, float]:
+        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
 
-def accumulate_encoder_gradients(
-    student: Whisper, micro_batches: Sequence[EncoderBatch], dtype: torch.dtype, process_group: ProcessGroup
-) -> tuple[LossSums, float]:
-    """Gradients of the loss over all micro-batches of all processes, added to the student's; the sums and the loss.
-
-    Every position weighs the same whatever micro-batch or process it stands in, but for sound and silence.
-    """
-    (total_weight,) = process_group.all_reduce_sum(
-        sum(
-            float(micro_batch.position_weights.sum())
-            for micro_batch in micro_batches
-            if micro_batch.position_weights is not None
+        A position has the same weight whatever its micro-batch or process.
+        """
+        (total_weight,) = self._process_group.all_reduce_sum(
+            sum(float(micro_batch.position_weights.sum()) for micro_batch in micro_batches)
         )
-    )
-    sums, loss_value = LossSums(), 0.0
-    device = student.device
-    autocast = torch.autocast(device.type, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
-    for micro_batch in micro_batches:
-        assert micro_batch.mel is not None and micro_batch.position_weights is not None
-        for row in range(len(micro_batch.mel)):  # a window is work enough for any machine
-            with autocast:
-                states = student.encoder(micro_batch.mel[row : row + 1].to(device))
-            target = micro_batch.batch.encoder_states[row : row + 1].to(device).float()
-            position_weights = micro_batch.position_weights[row : row + 1].to(device)
-            squared_error = ((states.float() - target).square().mean(-1) * position_weights).sum()
-            (squared_error / total_weight).backward()
-            loss_value += float(squared_error.detach()) / total_weight
-            sums = sums + LossSums(hidden=float(squared_error.detach()), kl_token_weight=float(position_weights.sum()))
-    process_group.all_reduce_gradients(trainable_parameters(student).values())
-    return LossSums.from_values(process_group.all_reduce_sum(*sums)), process_group.all_reduce_sum(loss_value)[0]
+        sums, loss_value = LossSums(), 0.0
+        device = self._student.device
+        autocast = torch.autocast(device.type, torch.bfloat16) if self._dtype == torch.bfloat16 else nullcontext()
+        for micro_batch in micro_batches:
+            for row in range(len(micro_batch.mel)):  # one window keeps any machine busy
+                with autocast:
+                    states = self._student.encoder(micro_batch.mel[row : row + 1].to(device))
+                target = micro_batch.teacher_states[row : row + 1].to(device).float()
+                weights = micro_batch.position_weights[row : row + 1].to(device)
+                squared_error = ((states.float() - target).square().mean(-1) * weights).sum()
+                (squared_error / total_weight).backward()
+                loss_value += float(squared_error.detach()) / total_weight
+                sums = sums + LossSums(hidden=float(squared_error.detach()), kl_token_weight=float(weights.sum()))
+        self._process_group.all_reduce_gradients(trainable_parameters(self._student).values())
+        global_sums = LossSums.from_values(self._process_group.all_reduce_sum(*sums))
+        return global_sums, self._process_group.all_reduce_sum(loss_value)[0]

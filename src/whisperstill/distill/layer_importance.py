@@ -1,8 +1,7 @@
-"""How much each decoder layer changes what it is handed, measured on windows the teacher has labelled.
+"""Importance of the decoder layers: how much each changes its input, measured on labelled windows.
 
-The influence of a layer is 1 - cos(what it gets, what it hands on), mean over tokens (Men et al. 2024, arXiv
-2403.03853): a layer that changes little can be left out. The first one gets the embeddings, which it turns into
-something else altogether: it counts as 1.
+The influence of a layer is 1 - cos(input, output), averaged over tokens (Men et al. 2024, arXiv 2403.03853). A layer
+with low influence can be left out. The first layer reads the embeddings and always counts as 1.
 """
 
 from collections.abc import Sequence
@@ -16,24 +15,22 @@ from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
 
 MAX_WINDOWS = 64
-"""Windows looked at: some thousand tokens, of which the mean is the same to two digits whatever the windows."""
+"""Windows measured: some thousand tokens, enough for two digits of the mean."""
 BATCH_SIZE = 8
 
 
 @torch.inference_mode()
 def layer_importance(teacher: Whisper, data_loader: DataLoader, examples: Sequence[TrainingExample]) -> list[float]:
-    """Of each layer, along the teacher's own words, over up to `MAX_WINDOWS` examples spread over all of them."""
+    """Influence of each layer along the teacher's labels, over `MAX_WINDOWS` examples at regular intervals."""
     sampled_examples = examples[:: max(1, len(examples) // MAX_WINDOWS)][:MAX_WINDOWS]
     layer_sums, num_tokens = torch.zeros(teacher.dims.decoder_layers, dtype=torch.float64), 0
     for start in range(0, len(sampled_examples), BATCH_SIZE):
-        batch, layer_outputs = (
-            data_loader.load(sampled_examples[start : start + BATCH_SIZE], 0).batch.to(teacher.device),
-            LayerOutputs(),
-        )
+        tokens = data_loader.load(sampled_examples[start : start + BATCH_SIZE], 0).tokens.to(teacher.device)
+        layer_outputs = LayerOutputs()
         teacher.decoder.forward_packed(
-            batch.decoder_ids, batch.lengths, batch.encoder_states.to(teacher.dtype), layer_outputs
+            tokens.decoder_ids, tokens.lengths, tokens.encoder_states.to(teacher.dtype), layer_outputs
         )
-        outputs = [output[batch.loss_mask].float() for output in layer_outputs.hidden_states]
+        outputs = [output[tokens.loss_mask].float() for output in layer_outputs.hidden_states]
         for layer in range(1, len(outputs)):
             layer_sums[layer] += (1 - F.cosine_similarity(outputs[layer - 1], outputs[layer], dim=-1)).sum().cpu()
         layer_sums[0] += len(outputs[0])

@@ -1,13 +1,8 @@
-"""How much memory training takes.
+"""Memory of a training: the micro-batch size that fits, and returning unused heap memory to the system.
 
-How many windows a step's gradients are taken of at a time: as many as memory holds.
-
-Gradients of micro-batches add up to those of the whole, token by token, so this changes nothing but memory and speed
-(and which branches dropout drops).
-Total memory is asked, not what happens to be free: on one machine a run is cut into the same micro-batches each time,
-and a resumed one ends with the same bits.
-
-What a CPU's heap holds unused is given back before it fills the machine (`HeapTrimmer`).
+The micro-batch size depends on total, not on free memory, so a machine always cuts a run into the same micro-batches
+and a resumed run ends with the same bits. Micro-batches change only memory, speed, and the branches that dropout drops,
+since their gradients add up token by token.
 """
 
 import ctypes
@@ -22,15 +17,15 @@ from whisperstill.model.dims import Dims
 from whisperstill.units import MAX_TARGET_POSITIONS, WINDOW_POSITIONS
 
 WINDOW_MEMORY_FRACTION = 0.25
-"""Of all memory, for what the windows of a micro-batch need; weights, optimiser and logits need some, too."""
+"""Fraction of total memory for the windows of a micro-batch; weights, optimizer and logits need the rest."""
 CGROUP_LIMIT_PATHS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says what a container may take: control groups of version 2, and of version 1."""
+"""Memory limit of a container on Linux: control groups version 2 and version 1."""
 ACTIVATION_WIDTHS_PER_TOKEN = 48
-"""Values kept for the backward pass of a decoder layer and what it makes of them, in widths."""
+"""Activations and gradients of a decoder layer per token, in multiples of the width."""
 
 
 def window_bytes(dims: Dims) -> int:
-    """Most bytes that a window takes in training: states, keys and values with their gradients, activations."""
+    """Upper bound of the bytes of a window in training: states, keys and values with gradients, activations."""
     states = 2 * WINDOW_POSITIONS * dims.width
     cross = 4 * WINDOW_POSITIONS * dims.width * dims.decoder_layers
     tokens = ACTIVATION_WIDTHS_PER_TOKEN * MAX_TARGET_POSITIONS * dims.width * dims.decoder_layers
@@ -38,18 +33,18 @@ def window_bytes(dims: Dims) -> int:
 
 
 def total_memory(device: str) -> int:
-    """Bytes of the device; of a container as many as it may take."""
+    """Bytes of memory of the device, or the limit of the container."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
         physical_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not tell
+    except (AttributeError, ValueError, OSError):  # not available on this system
         physical_bytes = 8 * 2**30
     return min([physical_bytes, *_cgroup_limits()])
 
 
 def _cgroup_limits() -> list[int]:
-    """Bytes that this process's control group may take, where it is limited."""
+    """Memory limits, in bytes, of the control group of this process."""
     limits = []
     for path in CGROUP_LIMIT_PATHS:
         try:
@@ -60,25 +55,24 @@ def _cgroup_limits() -> list[int]:
 
 
 def default_micro_batch_size(dims: Dims, device: str) -> int:
-    """Windows of a micro-batch; at least one."""
+    """Largest number of windows that fits `WINDOW_MEMORY_FRACTION` of the memory; at least 1."""
     return max(1, int(WINDOW_MEMORY_FRACTION * total_memory(device) / window_bytes(dims)))
 
 
 class HeapTrimmer:
-    """Gives memory that lies about in pieces back to the system, once it is much.
+    """Returns unused heap memory to the system (`malloc_trim`) when the process uses much of the machine.
 
-    No two steps have as many tokens, so their temporaries fit badly into the places of those before; a heap that never
-    shrinks by itself (`cli.allocator`) can grow to several times of what is in use. After it is given back the next
-    step meets fresh pages, which costs it some time: so only where more than a share of the machine is taken, and not
-    again before half as much has come on top of what was left. For glibc; elsewhere nothing is done.
+    Steps have different numbers of tokens, so their temporaries fragment the heap, which can grow to several times of
+    what is in use where it never shrinks by itself (`cli.allocator`). Trimming costs page faults in the next step, so
+    it is done only above a fraction of the memory, and again only after the process has grown by half. glibc only.
     """
 
     def __init__(self, max_fraction: float = 0.25) -> None:
-        """`max_fraction`: share of the machine's memory that the process may take before."""
+        """`max_fraction`: fraction of the memory above which the heap is trimmed."""
         self._min_trim_bytes = self._trim_above_bytes = max_fraction * total_memory("cpu")
 
     def trim(self) -> bool:
-        """To be called after a step; whether memory was given back."""
+        """Call after each step; returns whether the heap was trimmed."""
         libc = _glibc()
         if libc is None or resident_bytes() < self._trim_above_bytes:
             return False
@@ -88,7 +82,7 @@ class HeapTrimmer:
 
 
 def resident_bytes() -> int:
-    """Bytes of this process in memory; 0 where that is not told."""
+    """Resident bytes of this process; 0 where unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -100,6 +94,6 @@ def _glibc() -> Any:
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.malloc_trim.argtypes = [ctypes.c_size_t]
-    except (OSError, AttributeError):  # another system, or another C library
+    except (OSError, AttributeError):  # not glibc
         return None
     return libc

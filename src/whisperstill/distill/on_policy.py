@@ -1,56 +1,47 @@
-"""On-policy distillation: the student transcribes, and the teacher says what it would have said at each token.
+"""On-policy distillation: the student transcribes, the teacher gives its distribution along the student's tokens.
 
-Taught on the teacher's tokens alone, a student never sees what its own mistakes lead to. In the last stretch of
-training some windows are therefore decoded greedily by the student as it is then, and it is taught the teacher's
-distribution along its own words (Agarwal et al. 2024, arXiv 2306.13649); pseudo-labels, which know nothing of these
-prefixes, have no say.
+A student trained only on the teacher's tokens never sees the consequences of its own mistakes. In the last steps of
+training it therefore decodes some windows greedily, with its current weights, and is trained on the teacher's
+distribution along its own tokens (Agarwal et al. 2024, arXiv 2306.13649). Pseudo-labels do not apply to these
+sequences, so they have no cross-entropy.
 """
-
-from dataclasses import replace
 
 import torch
 
 from whisperstill.decode.generate.batch_decode import decode_batch
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.data_loader import TrainBatch
-from whisperstill.distill.dataset import TrainingExample
+from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.seeding import rng
+from whisperstill.records.batch import TokenBatch
 from whisperstill.units import MAX_NEW_TOKENS
 
-ON_POLICY_WINDOW_FRACTION = 0.5
-"""Of the windows in the last stretch that the student says itself; the labels of the others keep it from drifting."""
 MAX_EXTRA_TOKENS = 16
-"""Tokens that it may say beyond the teacher's: enough to see that it should have stopped, too few to loop for long."""
+"""Tokens the student may generate beyond the length of the label: enough to learn to stop, too few for long loops."""
 
 
-def use_on_policy(example: TrainingExample, seed: int, step: int) -> bool:
-    """Whether the student is to say this window in this step. Not where the filter dropped a part of it."""
-    return all(example.utterance_mask) and bool(
-        rng(seed, step, example.label.window.id, "own words").random() < ON_POLICY_WINDOW_FRACTION
-    )
-
-
-def generate_on_policy(student: Whisper, start_batch: TrainBatch, logit_filter: LogitFilter) -> TrainBatch:
-    """The batch with the student's own words."""
-    was_training, batch = student.training, start_batch.batch
+def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: LogitFilter) -> TrainBatch:
+    """The batch with the student's transcripts as decoder input and targets."""
+    # 1. Greedy decoding, each window to a limit of its own.
+    was_training = student.training
     student.eval()
-    start_tokens = batch.decoder_ids.view(len(batch.lengths), -1)
-    token_limits = [min(MAX_NEW_TOKENS, count + MAX_EXTRA_TOKENS) for count in start_batch.label_lengths]
+    start_tokens = torch.tensor(batch.start_tokens)
+    token_limits = [min(MAX_NEW_TOKENS, length + MAX_EXTRA_TOKENS) for length in batch.label_lengths]
     states = batch.encoder_states.to(student.device, student.dtype)
     with torch.no_grad():
         results, _ = decode_batch(student, states, start_tokens, logit_filter, max_new_tokens=token_limits)
     student.train(was_training)
+    # 2. Sequences: start tokens, transcript, and the end token unless the limit was reached.
     end_of_text, prefix_length = logit_filter.vocabulary.end_of_text, start_tokens.shape[1] - 1
     sequences = [
         [*start, *result.tokens, *([end_of_text] if result.ended else [])]
-        for start, result in zip(start_tokens.tolist(), results, strict=True)
+        for start, result in zip(batch.start_tokens, results, strict=True)
     ]
+    # 3. All tokens after the start tokens are in the KL loss.
     loss_mask = torch.tensor(
         [position >= prefix_length for sequence in sequences for position in range(len(sequence) - 1)]
     )
-    on_policy_batch = replace(
-        batch,
+    tokens = TokenBatch(
+        encoder_states=batch.encoder_states,
         lengths=tuple(len(sequence) - 1 for sequence in sequences),
         decoder_ids=torch.tensor([token for sequence in sequences for token in sequence[:-1]]),
         target_ids=torch.tensor([token for sequence in sequences for token in sequence[1:]]),
@@ -58,4 +49,4 @@ def generate_on_policy(student: Whisper, start_batch: TrainBatch, logit_filter: 
         kl_mask=loss_mask,
         token_weights=torch.ones(len(loss_mask)),
     )
-    return replace(start_batch, batch=on_policy_batch)
+    return TrainBatch(batch.window_ids, batch.audio_seconds, batch.windows_encoded, tokens, None)

@@ -1,8 +1,8 @@
-"""Processes that train one student together, as `torchrun` starts them; usually there is one.
+"""Data-parallel training in the processes that `torchrun` starts; usually there is one.
 
-Every process reads its share of a step's windows. Sums and counts are added over all of them before anything is
-divided, and so are the gradients: the step is that of one process with all the windows, up to the order of additions.
-Each process keeps the optimiser's moments of its own share of the weights only, updates those, and tells the others.
+Each process trains on its share of a step's windows. Sums, counts and gradients are added over all processes before any
+division, so the step is that of one process with all windows, up to the order of additions. Each process holds the
+optimizer state of its share of the weights, updates those, and broadcasts them (as ZeRO stage 1).
 """
 
 import os
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class ProcessGroup:
-    """One process among `world_size`."""
+    """One process of `world_size`."""
 
     def __init__(self, rank: int = 0, world_size: int = 1, device: str = "cpu") -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
 
     @classmethod
     def from_environment(cls, device: str) -> "ProcessGroup":
-        """What torchrun says in the environment; alone without it. Joins the others: over NCCL on CUDA, else gloo."""
+        """Join the group that torchrun describes (NCCL on CUDA, else gloo); without torchrun a single process."""
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size == 1:
             return cls(device=device)
@@ -38,15 +38,15 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def shard(self, items: Sequence[T]) -> Sequence[T]:
-        """This process' part of what all of them are to do."""
+        """The items of this process."""
         return items[self.rank :: self.world_size]
 
     def owns(self, index: int) -> bool:
-        """Whether this process updates the weight of this index."""
+        """Whether this process updates the weight with this index."""
         return index % self.world_size == self.rank
 
     def all_reduce_sum(self, *values: float) -> list[float]:
@@ -58,7 +58,7 @@ class ProcessGroup:
         return sums.tolist()
 
     def all_reduce_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
-        """The gradients of all processes, added; a process without windows has none to add."""
+        """Add the gradients over all processes; a process without windows contributes zeros."""
         if self.world_size == 1:
             return
         for weight in weights:
@@ -67,17 +67,17 @@ class ProcessGroup:
             torch.distributed.all_reduce(weight.grad)
 
     def broadcast(self, weights: Sequence[Tensor]) -> None:
-        """Every weight as its owner has it."""
+        """Send every weight from the process that owns it to all others."""
         if self.world_size > 1:
             for index, weight in enumerate(weights):
                 torch.distributed.broadcast(weight.data, index % self.world_size)
 
     def barrier(self) -> None:
-        """Go on when all have come here."""
+        """Wait for all processes."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
     def close(self) -> None:
-        """Leave the others."""
+        """Leave the group."""
         if self.world_size > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

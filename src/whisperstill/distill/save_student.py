@@ -1,4 +1,4 @@
-"""The trained student as a checkpoint that the whole field can load."""
+"""The trained student as a Hugging Face checkpoint."""
 
 import logging
 from collections import Counter
@@ -7,68 +7,74 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from whisperstill.corpus import load_window_waveform
 from whisperstill.decode.generate.draft_vocabulary import NUM_DRAFT_TEXT_TOKENS
 from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
+from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
 from whisperstill.distill.dataset import TrainingExample
-from whisperstill.distill.trainer import Trainer
+from whisperstill.distill.encoder_distillation import EncoderBatch
+from whisperstill.distill.settings import DistillationSettings
+from whisperstill.distill.trainer import BatchT, Trainer
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.model.checkpoints import Checkpoint, write_huggingface
+from whisperstill.model.whisper import Whisper
 from whisperstill.units import SAMPLE_RATE
 
 NUM_ALIGNMENT_WINDOWS = 12
-"""Training windows on which the student's alignment heads are found."""
+"""Training windows on which the student's alignment heads are determined."""
 
 _log = logging.getLogger(__name__)
 
 
 def save_student(
-    trainer: Trainer,
+    trainer: Trainer[TrainBatch | OnPolicyBatch],
     initial: Checkpoint,
-    output: Path,
+    settings: DistillationSettings,
     examples: Sequence[TrainingExample],
-    *,
-    timestamps: bool,
-    prompts: bool,
-    language: str | None,
 ) -> None:
-    """Write the last weights, and over them as the result the best ones where validation chose some.
+    """Write the trained student to `settings.output`.
 
-    `language` (where all labels share one) becomes the student's default: a distilled decoder detects languages badly.
-    With validation `output` holds the best and `output/last` the last; without, `output` holds the last. The student's
-    alignment heads are found anew on some of the `examples`' windows: its teacher's are gone with their layers.
+    With validation `output` holds the best weights and `output/last` the last ones; without, `output` holds the last.
+    If all labels have one language it becomes the student's default, since a distilled decoder detects languages badly.
+    The alignment heads are determined on some of the `examples`, since the layers of the teacher's heads are gone.
     """
+    languages = {example.label.language for example in examples}
+    generation_config = initial.generation_config
+    if initial.dims.multilingual and len(languages) == 1 and generation_config.language is None:
+        generation_config = replace(generation_config, language=languages.pop())
 
     def save(directory: Path, step: int) -> None:
-        state_dict = {name: tensor.detach().cpu() for name, tensor in trainer.student.state_dict().items()}
-        training_metadata = {
-            "trained_with_timestamps": timestamps,
-            "trained_with_prompts": prompts,
+        metadata = {
+            **initial.metadata,
+            "trained_with_timestamps": settings.timestamp_probability > 0,
+            "trained_with_prompts": settings.condition_on_prev_probability > 0,
             "trained_steps": step,
+            "frequent_tokens": _most_frequent_tokens(examples),
         }
-        metadata = {**initial.metadata, **training_metadata, "frequent_tokens": _most_frequent_tokens(examples)}
-        generation_config = initial.generation_config
-        if language is not None and generation_config.language is None:
-            generation_config = replace(generation_config, language=language)
-        student = replace(initial, state=state_dict, metadata=metadata, generation_config=generation_config)
+        state = _copy_state(trainer.student)
+        student = replace(initial, state=state, metadata=metadata, generation_config=generation_config)
         write_huggingface(_with_student_alignment_heads(student, examples, str(trainer.student.device)), directory)
 
-    _save_last_and_best(trainer, output, save)
+    _save_last_and_best(trainer, settings.output, save)
 
 
-def save_encoder(trainer: Trainer, initial: Checkpoint, output: Path) -> None:
-    """The same for a student whose encoder was trained: its decoder, and what it is said to be, stay as they are."""
+def save_encoder(trainer: Trainer[EncoderBatch], initial: Checkpoint, output: Path) -> None:
+    """Write a student whose encoder was trained, as `save_student`; the decoder and the metadata are unchanged."""
 
     def save(directory: Path, step: int) -> None:
-        state_dict = {name: tensor.detach().cpu() for name, tensor in trainer.student.state_dict().items()}
         metadata = {**initial.metadata, "encoder_trained_steps": step}
-        write_huggingface(replace(initial, state=state_dict, metadata=metadata), directory)
+        write_huggingface(replace(initial, state=_copy_state(trainer.student), metadata=metadata), directory)
 
     _save_last_and_best(trainer, output, save)
 
 
-def _save_last_and_best(trainer: Trainer, output: Path, save: Callable[[Path, int], None]) -> None:
+def _copy_state(student: Whisper) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
+
+
+def _save_last_and_best(trainer: Trainer[BatchT], output: Path, save: Callable[[Path, int], None]) -> None:
     train_state = trainer.restore()
     assert train_state is not None
     with trainer.eval_weights():
@@ -79,13 +85,13 @@ def _save_last_and_best(trainer: Trainer, output: Path, save: Callable[[Path, in
 
 
 def _most_frequent_tokens(examples: Sequence[TrainingExample]) -> list[int]:
-    """The tokens of the labels that occur most, ascending: what a draft will want to propose (`draft_vocabulary`)."""
+    """The most frequent tokens of the labels, ascending, for the draft vocabulary."""
     counts = Counter(token for example in examples for token in example.label.tokens)
     return sorted(token for token, _ in counts.most_common(NUM_DRAFT_TEXT_TOKENS))
 
 
 def _with_student_alignment_heads(student: Checkpoint, examples: Sequence[TrainingExample], device: str) -> Checkpoint:
-    """The student with its own alignment heads; as it is where the windows' audio is no longer there."""
+    """The student with its own alignment heads; unchanged, with a warning, if the audio is gone."""
     sampled_examples = examples[:: max(1, len(examples) // NUM_ALIGNMENT_WINDOWS)][:NUM_ALIGNMENT_WINDOWS]
     try:
         waveforms = [
@@ -93,7 +99,7 @@ def _with_student_alignment_heads(student: Checkpoint, examples: Sequence[Traini
             for example in sampled_examples
         ]
     except (AudioError, CorpusError) as error:
-        _log.warning("the student keeps its teacher's alignment heads, word times may be off: %s", error)
+        _log.warning("the student keeps the teacher's alignment heads, word timestamps may be inaccurate: %s", error)
         return student
     languages = [example.label.language for example in sampled_examples]
     return with_alignment_heads(student, waveforms, languages, device=device, dtype=torch.float32)

@@ -1,15 +1,21 @@
-"""One optimiser step over one or more micro-batches."""
+"""Gradients of one optimizer step of decoder distillation, over one or more micro-batches."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from whisperstill.distill.data_loader import TeacherTargetSource, TrainBatch
-from whisperstill.distill.distillation_loss import LossConfig, distillation_loss
-from whisperstill.distill.feature_losses import FeatureLossConfig
+from whisperstill.decode.generate.logit_filter import LogitFilter
+from whisperstill.distill.batch_sampler import MicroBatchSpec
+from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
+from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
+from whisperstill.distill.feature_losses import FeatureLosses, FeatureLossSums
+from whisperstill.distill.on_policy import generate_on_policy
 from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.settings import LossConfig
+from whisperstill.distill.teacher_targets import TeacherTargetSource
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
@@ -17,94 +23,124 @@ from whisperstill.records.batch import TokenBatch
 from whisperstill.records.loss_sums import LossSums
 
 
-def accumulate_gradients(
-    student: Whisper,
-    teacher: TeacherTargetSource,
-    micro_batches: Sequence[TrainBatch],
-    loss_config: LossConfig,
-    feature_loss_config: FeatureLossConfig,
-    dtype: torch.dtype,
-    process_group: ProcessGroup,
-) -> tuple[LossSums, float]:
-    """Gradients of the loss over all micro-batches of all processes, added to the student's; the sums and the loss.
+@dataclass(frozen=True)
+class TrainStep:
+    """Losses of a student and their gradients."""
 
-    Every token weighs the same whatever micro-batch it stands in, and in whatever process: k micro-batches give the
-    gradient of one batch. The student's own words are no labels: they count for the teacher's distribution alone.
-    """
-    all_batches = [micro_batch.batch for micro_batch in micro_batches]
-    labeled_batches = [micro_batch.batch for micro_batch in micro_batches if not micro_batch.on_policy]
-    total_ce_tokens, total_kl_tokens = process_group.all_reduce_sum(
-        sum(float(batch.token_weights[batch.loss_mask].sum()) for batch in labeled_batches),
-        sum(float(batch.token_weights[batch.kl_mask].sum()) for batch in all_batches),
-    )
-    sums, loss_value = LossSums(), 0.0
-    for micro_batch in micro_batches:
-        batch = micro_batch.batch.to(student.device)
-        targets, layer_outputs = (
-            teacher.targets(micro_batch, feature_loss_config.teacher_capture()),
-            feature_loss_config.student_capture(),
-        )
-        hidden = _student_hidden(student, batch, dtype, layer_outputs)
-        loss_mask = batch.loss_mask
-        masked_hidden = hidden[loss_mask]
-        kl_mask = batch.kl_mask[loss_mask]
-        ce_mask = torch.full_like(kl_mask, not micro_batch.on_policy)
-        token_weights = batch.token_weights[loss_mask]
-        loss = masked_hidden.sum() * 0.0
-        loss_parts = torch.zeros(3, dtype=torch.float64)
-        if loss_config.ce_weight or loss_config.kl_weight:
-            loss, loss_parts = distillation_loss(
-                masked_hidden.to(dtype),
-                student.decoder.embedding.weight.to(dtype),
-                batch.target_ids[loss_mask],
-                ce_mask,
-                kl_mask,
-                targets.distribution,
-                loss_config,
-                total_ce_tokens,
-                total_kl_tokens,
-                token_weights,
+    student: Whisper
+    teacher: TeacherTargetSource
+    loss_config: LossConfig
+    feature_losses: FeatureLosses
+    dtype: torch.dtype
+    """Dtype of computation; with bfloat16 the decoder runs under autocast. Weights and gradients are float32."""
+    process_group: ProcessGroup
+
+    def accumulate_gradients(self, micro_batches: Sequence[TrainBatch]) -> tuple[LossSums, float]:
+        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
+
+        Every token has the same weight whatever its micro-batch or process: k micro-batches give the gradient of one
+        batch.
+        """
+        # 1. Token totals of the whole step, by which every loss is divided.
+        labeled = [batch.tokens for batch in micro_batches if batch.stored is not None]
+        totals = TokenTotals(
+            *self.process_group.all_reduce_sum(
+                sum(float(tokens.token_weights[tokens.loss_mask].sum()) for tokens in labeled),
+                sum(float(batch.tokens.token_weights[batch.tokens.kl_mask].sum()) for batch in micro_batches),
             )
-        feature_losses: dict[str, Tensor] = {}
-        if feature_loss_config.hidden_loss_weight and targets.hidden is not None:
-            squared_error = (masked_hidden[kl_mask].float() - targets.hidden).square().mean(-1)
-            feature_losses["hidden"] = (squared_error * token_weights[kl_mask]).sum()
-        if layer_outputs is not None and targets.layer_outputs is not None:
-            kl_token_weights = batch.token_weights * batch.kl_mask
-            if feature_loss_config.layer_loss_weight:
-                feature_losses["layers"] = feature_loss_config.layer_loss(
-                    layer_outputs, targets.layer_outputs, kl_token_weights
-                )
-            if feature_loss_config.attention_loss_weight:
-                feature_losses["attention"] = feature_loss_config.attention_loss(
-                    layer_outputs, targets.layer_outputs, kl_token_weights
-                )
-        for name, feature_loss in feature_losses.items():
-            loss = loss + feature_loss_config.weight_of(name) / (total_kl_tokens or 1.0) * feature_loss
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        loss_value += float(loss.detach())
-        sums = sums + LossSums(
-            cross_entropy=float(loss_parts[0]),
-            kl=float(loss_parts[1]),
-            **{name: float(feature_loss.detach()) for name, feature_loss in feature_losses.items()},
-            correct_tokens=int(loss_parts[2]),
-            loss_tokens=int(ce_mask.sum()),
-            loss_token_weight=float(token_weights[ce_mask].sum()),
-            kl_token_weight=float(token_weights[kl_mask].sum()),
         )
-    process_group.all_reduce_gradients(trainable_parameters(student).values())
-    global_sums = LossSums.from_values(process_group.all_reduce_sum(*sums))
-    return global_sums, process_group.all_reduce_sum(loss_value)[0]
+        # 2. Loss and backward pass, one micro-batch after another.
+        sums, loss_value = LossSums(), 0.0
+        for micro_batch in micro_batches:
+            loss, micro_batch_sums = self._loss(micro_batch, totals)
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+            loss_value += float(loss.detach())
+            sums = sums + micro_batch_sums
+        # 3. Sums over the processes.
+        self.process_group.all_reduce_gradients(trainable_parameters(self.student).values())
+        global_sums = LossSums.from_values(self.process_group.all_reduce_sum(*sums))
+        return global_sums, self.process_group.all_reduce_sum(loss_value)[0]
+
+    def _loss(self, micro_batch: TrainBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
+        """The loss of a micro-batch as its share of the step, and its sums. On-policy batches have no cross-entropy."""
+        batch, config = micro_batch.tokens.to(self.student.device), self.loss_config
+        targets = self.teacher.targets(micro_batch.tokens, micro_batch.stored, self.feature_losses.teacher_capture())
+        layer_outputs = self.feature_losses.student_capture()
+        hidden = self._student_hidden(batch, layer_outputs)
+        loss_mask = batch.loss_mask
+        kl_mask = batch.kl_mask[loss_mask]
+        loss_targets = LossTargets(
+            target_ids=batch.target_ids[loss_mask],
+            ce_mask=torch.full_like(kl_mask, micro_batch.stored is not None),
+            kl_mask=kl_mask,
+            teacher=targets.distribution,
+            token_weights=batch.token_weights[loss_mask],
+        )
+        masked_hidden = hidden[loss_mask]
+        if config.ce_weight or config.kl_weight:
+            embedding = self.student.decoder.embedding.weight.to(self.dtype)
+            loss, token_sums = distillation_loss(masked_hidden.to(self.dtype), embedding, loss_targets, config, totals)
+        else:
+            loss, token_sums = masked_hidden.sum() * 0.0, torch.zeros(3, dtype=torch.float64)
+        feature_sums = self.feature_losses.compute(hidden, layer_outputs, targets, batch)
+        for weight, feature_sum in (
+            (config.hidden_loss_weight, feature_sums.hidden),
+            (config.layer_loss_weight, feature_sums.layers),
+            (config.attention_loss_weight, feature_sums.attention),
+        ):
+            loss = loss + weight / (totals.kl or 1.0) * feature_sum
+        return loss, _loss_sums(token_sums, feature_sums, loss_targets)
+
+    def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
+        """The student's last hidden states under teacher forcing, in float32."""
+        autocast = (
+            torch.autocast(self.student.device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
+        )
+        with autocast:
+            hidden = self.student.decoder.forward_packed(
+                batch.decoder_ids, batch.lengths, batch.encoder_states.to(self.student.dtype), layer_outputs
+            )
+        return hidden.float()
 
 
-def _student_hidden(
-    student: Whisper, batch: TokenBatch, dtype: torch.dtype, layer_outputs: LayerOutputs | None
-) -> Tensor:
-    """The student's last hidden states, teacher-forced; in bf16 under autocast, with float32 weights."""
-    autocast = torch.autocast(student.device.type, torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
-    with autocast:
-        hidden = student.decoder.forward_packed(
-            batch.decoder_ids, batch.lengths, batch.encoder_states.to(student.dtype), layer_outputs
+def _loss_sums(token_sums: Tensor, feature_sums: FeatureLossSums, targets: LossTargets) -> LossSums:
+    return LossSums(
+        cross_entropy=float(token_sums[0]),
+        kl=float(token_sums[1]),
+        hidden=float(feature_sums.hidden.detach()),
+        layers=float(feature_sums.layers.detach()),
+        attention=float(feature_sums.attention.detach()),
+        correct_tokens=int(token_sums[2]),
+        loss_tokens=int(targets.ce_mask.sum()),
+        loss_token_weight=float(targets.token_weights[targets.ce_mask].sum()),
+        kl_token_weight=float(targets.token_weights[targets.kl_mask].sum()),
+    )
+
+
+class DecoderDistillation:
+    """Training task: the student's decoder learns from pseudo-labels and the teacher's distribution."""
+
+    def __init__(self, loader: DataLoader, train_step: TrainStep, logit_filter: LogitFilter) -> None:
+        """`logit_filter`: token rules of on-policy transcription."""
+        self._loader, self._train_step, self._logit_filter = loader, train_step, logit_filter
+
+    @property
+    def runs_encoder(self) -> bool:
+        """Whether reading a batch may run an encoder."""
+        return self._loader.runs_encoder
+
+    def read(self, spec: MicroBatchSpec) -> TrainBatch | OnPolicyBatch:
+        """The planned batch, on the CPU."""
+        return self._loader.read(spec)
+
+    def accumulate_gradients(self, micro_batches: Sequence[TrainBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
+        """Transcribe the on-policy batches with the current student, then add the gradients of all batches."""
+        return self._train_step.accumulate_gradients(
+            [
+                generate_on_policy(self._train_step.student, batch, self._logit_filter)
+                if isinstance(batch, OnPolicyBatch)
+                else batch
+                for batch in micro_batches
+            ]
         )
-    return hidden.float()

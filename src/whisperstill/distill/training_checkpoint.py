@@ -1,16 +1,16 @@
-"""Training checkpoints: what a run needs to go on as if it had never stopped.
+"""Training checkpoints: everything a run needs to resume as if it had never stopped.
 
-    checkpoints/manifest.json                names, steps and SHA-256 of the checkpoints that exist
-    checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the run's state as JSON
+    checkpoints/manifest.json                names, steps and SHA-256 of the existing checkpoints
+    checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the train state as JSON
     checkpoints/best-00000200.safetensors    trained weights at the step with the lowest validation WER so far
 
-Each file is written aside, flushed and renamed, then named in the manifest; the one before is kept until then. Of
-several processes each writes the moments of the weights that it updates (`step-00000200.1-of-2.safetensors`), the first
-one the weights, too; any number of processes can go on from that.
+Each file is written under a temporary name, flushed, renamed, and then named in the manifest; the previous checkpoint
+is kept until then. With several processes each writes the moments of the weights that it updates
+(`step-00000200.1-of-2.safetensors`), and the first one also the weights; any number of processes can resume from them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,32 +24,33 @@ from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256,
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.errors import StoreError
 from whisperstill.model.whisper import Whisper
+from whisperstill.records.json_value import JsonValue
 
 MAX_CHECKPOINTS = 2
 
 
 @dataclass
 class TrainState:
-    """Where a run stands. All that is not weights."""
+    """State of a run besides its weights."""
 
     step: int = 0
-    """Optimiser steps done."""
+    """Optimizer steps done."""
     best_wer: float | None = None
+    """Lowest validation WER, per cent."""
     best_step: int = 0
     windows_encoded: int = 0
-    """Windows the encoder has read in training so far."""
-    hours_of_audio: float = 0.0
-    identity: dict[str, Any] = field(default_factory=dict)
-    """What decides the run: settings, student, labels. A resume must find the same."""
+    """Windows for which an encoder ran so far."""
+    identity: dict[str, JsonValue] = field(default_factory=dict)
+    """What decides the weights: settings, student, labels. A resumed run must have the same."""
 
 
 def trainable_parameters(network: Whisper) -> dict[str, torch.nn.Parameter]:
-    """The weights that are trained, by name."""
+    """Parameters that require gradients, by name."""
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """Checkpoints of one run."""
 
     def __init__(self, output: Path, process_group: ProcessGroup) -> None:
         self.directory = output / "checkpoints"
@@ -67,7 +68,8 @@ class Checkpoints:
         ema_weights: dict[str, Tensor],
         train_state: TrainState,
     ) -> None:
-        """Write a checkpoint of this moment; older ones than the last `MAX_CHECKPOINTS` are removed after it exists."""
+        """Write a checkpoint, then remove all but the last `MAX_CHECKPOINTS`."""
+        # 1. Each process writes its file.
         tensors: dict[str, Tensor] = {}
         for name, weight in trainable_parameters(network).items():
             if self._process_group.is_main:
@@ -81,10 +83,12 @@ class Checkpoints:
         self._process_group.barrier()
         if not self._process_group.is_main:
             return
+        # 2. The manifest names the new checkpoint once all files exist.
         entries = [entry for entry in self._entries() if entry["step"] < train_state.step]
         files = {name: file_sha256(self.directory / name) for name in file_names}
         entries.append({"step": train_state.step, "files": files, "best": train_state.best_step})
         atomic_write(self._manifest_path, json.dumps(entries[-MAX_CHECKPOINTS:], indent=1))
+        # 3. Expired checkpoints, and best weights that no checkpoint refers to.
         for expired_entry in entries[:-MAX_CHECKPOINTS]:
             for name in expired_entry["files"]:
                 (self.directory / name).unlink(missing_ok=True)
@@ -94,7 +98,7 @@ class Checkpoints:
                 path.unlink()
 
     def save_best(self, network: Whisper, step: int) -> None:
-        """Keep these weights as the best so far; those before stay until no checkpoint means them."""
+        """Save these weights as the best so far; earlier ones are kept while a checkpoint refers to them."""
         if not self._process_group.is_main:
             return
         tensors = {name: weight.detach().contiguous() for name, weight in trainable_parameters(network).items()}
@@ -105,12 +109,13 @@ class Checkpoints:
         network: Whisper,
         optimizer: torch.optim.Optimizer,
         ema_weights: dict[str, Tensor],
-        identity: dict[str, Any],
+        identity: Mapping[str, JsonValue],
     ) -> TrainState | None:
-        """Bring network, optimiser and average to the newest checkpoint; None when there is none yet.
+        """Load the newest intact checkpoint into network, optimizer and average; None if there is none.
 
-        Raises `StoreError` when the checkpoints belong to another run, or none of them is whole.
+        Raises `StoreError` if the checkpoints belong to another run, or none of them is intact.
         """
+        # 1. The newest checkpoint whose files have the hashes of the manifest.
         entries = self._entries()
         for entry in reversed(entries):
             sha256_by_path = {self.directory / name: sha256 for name, sha256 in entry["files"].items()}
@@ -119,7 +124,7 @@ class Checkpoints:
                     list(sha256_by_path), network, optimizer, ema_weights, json.loads(json.dumps(identity))
                 )
         if entries:
-            raise StoreError(f"no checkpoint in {self.directory} is whole: delete that folder and train anew")
+            raise StoreError(f"every checkpoint in {self.directory} is damaged: delete that directory and train again")
         return None
 
     def _load(
@@ -128,21 +133,22 @@ class Checkpoints:
         network: Whisper,
         optimizer: torch.optim.Optimizer,
         ema_weights: dict[str, Tensor],
-        identity: dict[str, Any],
+        identity: Mapping[str, JsonValue],
     ) -> TrainState:
+        # 2. Every file: check the identity, then copy weights, averages and the moments that this process updates.
         owned_weights = {weight for group in optimizer.param_groups for weight in group["params"]}
         weights = trainable_parameters(network)
-        state_fields: dict[str, Any] = {}
+        train_state = TrainState()
         for path in paths:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata()
                 if "train_state" not in metadata:
                     raise StoreError(
-                        f"{path} was written before 0.1.0: make it again (delete {self.directory}); "
+                        f"{path} was written before 0.1.0: delete {self.directory} and train again; "
                         "docs/glossary.md lists what was renamed"
                     )
-                state_fields |= json.loads(metadata["train_state"])
-                self._check_identity(state_fields["identity"], identity)
+                train_state = TrainState(**json.loads(metadata["train_state"]))
+                self._check_identity(train_state.identity, identity)
                 for key in file.keys():  # noqa: SIM118
                     tensor_kind, _, name = key.partition("/")
                     weight = weights[name]
@@ -150,26 +156,27 @@ class Checkpoints:
                         with torch.no_grad():
                             (weight if tensor_kind == "weight" else ema_weights[name]).copy_(file.get_tensor(key))
                     elif weight in owned_weights:
-                        optimizer.state[weight][tensor_kind] = file.get_tensor(key).to(
-                            weight.device
-                        )  # `step` too: fused
-        return TrainState(**state_fields)
+                        # Fused AdamW keeps `step` on the device, too.
+                        optimizer.state[weight][tensor_kind] = file.get_tensor(key).to(weight.device)
+        return train_state
 
     def load_best(self, network: Whisper, step: int) -> None:
-        """Put the weights that were the best, at `step`, into the network. Raises `StoreError` where they are gone."""
+        """Load the best weights, saved at `step`. Raises `StoreError` if they cannot be read."""
         path = self._best_path(step)
         try:
             with safe_open(str(path), framework="pt") as file, torch.no_grad():
                 for name, weight in trainable_parameters(network).items():
                     weight.copy_(file.get_tensor(name))
         except (OSError, SafetensorError) as error:
-            reason = f"the best weights, {path}, cannot be read ({error})"
-            raise StoreError(f"{reason}: delete {self.directory} and train anew, or take what is in last/") from error
+            raise StoreError(
+                f"best weights {path} cannot be read ({error}): use the weights in last/, or delete "
+                f"{self.directory} and train again"
+            ) from error
 
     def _best_path(self, step: int) -> Path:
         return self.directory / f"best-{step:08d}.safetensors"
 
-    def _check_identity(self, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    def _check_identity(self, saved: Mapping[str, JsonValue], current: Mapping[str, JsonValue]) -> None:
         differences = [
             f"{key} was {saved.get(key)}, is {current.get(key)}"
             for key in current
@@ -177,12 +184,12 @@ class Checkpoints:
         ]
         if differences:
             raise StoreError(
-                f"{self.directory} belongs to another run ({'; '.join(differences)}): name another --output, "
-                "or delete that folder"
+                f"{self.directory} belongs to another run ({'; '.join(differences)}): use another --output or delete "
+                "that directory"
             )
 
     def _file_names(self, step: int) -> list[str]:
-        """A file for each process."""
+        """One file per process."""
         world_size = self._process_group.world_size
         suffixes = [""] if world_size == 1 else [f".{rank + 1}-of-{world_size}" for rank in range(world_size)]
         return [f"step-{step:08d}{suffix}.safetensors" for suffix in suffixes]
@@ -196,5 +203,7 @@ class Checkpoints:
             return []
         entries: list[dict[str, Any]] = json.loads(self._manifest_path.read_text())
         if not all("files" in entry and "best" in entry for entry in entries):
-            raise StoreError(f"the checkpoints in {self.directory} are an older version's: delete that folder")
+            raise StoreError(
+                f"checkpoints in {self.directory} were written before 0.1.0: delete that directory and train again"
+            )
         return entries

@@ -1,7 +1,7 @@
 """Validation: the student's word error rate on held-out utterances.
 
-Where the encoder is frozen its states are computed once and kept; each validation then costs the decoder alone. Many
-trainings in one process, such as a sweep's, may share what was heard (`shared_encoder_cache`).
+With a frozen encoder its states are computed once, so each validation costs only the decoder. Several trainings in one
+process, such as those of a sweep, can share them (`shared_encoder_cache`).
 """
 
 import hashlib
@@ -27,6 +27,9 @@ from whisperstill.text.normalizers import normalize_to_units
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.units import WINDOW_SECONDS
 
+BATCH_SIZE = 16
+"""Utterances decoded at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ValidationItem:
@@ -34,7 +37,16 @@ class ValidationItem:
 
     utterance: Utterance
     features: Tensor
-    """Its encoder states `[1500, width]`, or its spectrogram `[mels, 3000]`."""
+    """Encoder states `[1500, width]` of a frozen encoder, else the spectrogram `[mels, 3000]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenEncoder:
+    """An encoder that training does not change."""
+
+    sha256: str
+    dtype: torch.dtype
+    """Dtype its states are computed in."""
 
 
 _shared_cache: ContextVar[dict[Hashable, list[ValidationItem]] | None] = ContextVar(
@@ -44,7 +56,7 @@ _shared_cache: ContextVar[dict[Hashable, list[ValidationItem]] | None] = Context
 
 @contextmanager
 def shared_encoder_cache() -> Iterator[None]:
-    """Trainings in this block whose encoder and held-out speech are the same compute its states once."""
+    """Within this context, trainings with the same encoder and validation set compute its states once."""
     token = _shared_cache.set({})
     try:
         yield
@@ -53,7 +65,7 @@ def shared_encoder_cache() -> Iterator[None]:
 
 
 class Validation:
-    """Held-out utterances with their encoder states, or their spectrograms."""
+    """Held-out utterances with their encoder states or spectrograms."""
 
     def __init__(
         self,
@@ -63,78 +75,79 @@ class Validation:
         utterances: Sequence[Utterance],
         language: str | None,
         process_group: ProcessGroup,
-        frozen_encoder_sha256: str | None,
-        dtype: torch.dtype = torch.float32,
-        batch_size: int = 16,
+        frozen_encoder: FrozenEncoder | None,
     ) -> None:
-        """`language`: of what states none (None: all do). `frozen_encoder_sha256`: hash of the encoder where it does
-        not change, whose states are computed in `dtype`. Keeps utterances of at most 30 s that have a reference, of
-        several processes each its share.
+        """`language`: of utterances without one. `frozen_encoder`: None if training changes the encoder.
 
-        Raises `CorpusError` when none are left.
+        Uses the utterances of at most 30 s with a reference; each process has its share. Raises `CorpusError` if there
+        are none.
         """
-        self.network, self.tokenizer, self.logit_filter, self.batch_size = network, tokenizer, logit_filter, batch_size
-        self.process_group, self.encoder_frozen, self.language, self.dtype = (
-            process_group,
-            frozen_encoder_sha256 is not None,
-            language,
-            dtype,
-        )
+        self.language = language
+        self._network, self._tokenizer, self._logit_filter = network, tokenizer, logit_filter
+        self._process_group, self._frozen_encoder = process_group, frozen_encoder
         usable_utterances = [u for u in utterances if u.text is not None and u.audio.duration <= WINDOW_SECONDS]
         references = repr(sorted((u.id, u.corpus, u.text, u.language) for u in usable_utterances))
         self.sha256 = hashlib.sha256(f"{references} {language}".encode()).hexdigest()
-        """Identity of what is held out, wherever its audio lies."""
+        """Identity of the utterances, wherever their audio lies."""
         local_utterances = tuple(process_group.shard(sorted(usable_utterances, key=lambda u: u.audio.duration)))
-        cached_items = _shared_cache.get()
-        if cached_items is None or frozen_encoder_sha256 is None:
-            self.items = self._build_items(local_utterances)
-        else:
-            cache_key = (frozen_encoder_sha256, network.device, dtype, local_utterances)
-            if cache_key not in cached_items:
-                cached_items.clear()  # those of one set are enough to hold
-                cached_items[cache_key] = self._build_items(local_utterances)
-            self.items = cached_items[cache_key]
+        self.items = self._load_items(local_utterances)
         if not process_group.all_reduce_sum(len(self.items))[0]:
             raise CorpusError("the validation manifest has no utterance of at most 30 s with a reference")
 
+    def _load_items(self, utterances: tuple[Utterance, ...]) -> list[ValidationItem]:
+        """The items, from the shared cache if there is one."""
+        cached_items = _shared_cache.get()
+        if cached_items is None or self._frozen_encoder is None:
+            return self._build_items(utterances)
+        cache_key = (self._frozen_encoder, self._network.device, utterances)
+        if cache_key not in cached_items:
+            cached_items.clear()  # one set at a time fits memory
+            cached_items[cache_key] = self._build_items(utterances)
+        return cached_items[cache_key]
+
     @torch.inference_mode()
     def _build_items(self, utterances: Sequence[Utterance]) -> list[ValidationItem]:
-        items, device = [], self.network.device
-        autocast = torch.autocast(device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
+        items, device, frozen = [], self._network.device, self._frozen_encoder
+        is_bfloat16 = frozen is not None and frozen.dtype == torch.bfloat16
+        autocast = torch.autocast(device.type, torch.bfloat16) if is_bfloat16 else nullcontext()
         for utterance in utterances:
             try:
                 waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
             except AudioError:
                 continue
-            mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(device), self.network.dims.mels)
-            if self.encoder_frozen:
-                with autocast:
-                    features = self.network.encoder(mel)[0].to(self.dtype)
-            else:
+            mel = log_mel(torch.from_numpy(pad_or_trim(waveform))[None].to(device), self._network.dims.mels)
+            if frozen is None:
                 features = mel[0]
+            else:
+                with autocast:
+                    features = self._network.encoder(mel)[0].to(frozen.dtype)
             items.append(ValidationItem(utterance, features.clone()))
         return items
 
     @torch.inference_mode()
     def compute_edits(self) -> EditCounts:
-        """Edits of the network as it is now, over all utterances, in what their languages count (`unit_for`)."""
-        was_training = self.network.training
-        self.network.eval()
+        """Edits of the network's greedy transcripts over all utterances and processes.
+
+        In words or characters, depending on the language (`unit_for`).
+        """
+        network, vocabulary = self._network, self._logit_filter.vocabulary
+        was_training = network.training
+        network.eval()
         total = NO_EDITS
-        for begin in range(0, len(self.items), self.batch_size):
-            items = self.items[begin : begin + self.batch_size]
+        for start in range(0, len(self.items), BATCH_SIZE):
+            items = self.items[start : start + BATCH_SIZE]
             languages = [item.utterance.language or self.language or "en" for item in items]
-            start_token_lists = [self.logit_filter.vocabulary.sot_sequence(language) for language in languages]
-            start_tokens = torch.tensor(start_token_lists, device=self.network.device)
+            start_tokens = torch.tensor([vocabulary.sot_sequence(language) for language in languages])
             states = [
-                item.features if self.encoder_frozen else self.network.encoder(item.features[None])[0] for item in items
+                network.encoder(item.features[None])[0] if self._frozen_encoder is None else item.features
+                for item in items
             ]
             results, _ = decode_batch(
-                self.network, torch.stack(states).to(self.network.dtype), start_tokens, self.logit_filter
+                network, torch.stack(states).to(network.dtype), start_tokens.to(network.device), self._logit_filter
             )
             for item, language, result in zip(items, languages, results, strict=True):
-                text = self.tokenizer.decode(list(result.tokens))
+                text = self._tokenizer.decode(list(result.tokens))
                 reference = normalize_to_units(item.utterance.text or "", language)
                 total = total + count_edits(reference, normalize_to_units(text, language))
-        self.network.train(was_training)
-        return EditCounts(*map(int, self.process_group.all_reduce_sum(*astuple(total))))
+        network.train(was_training)
+        return EditCounts(*map(int, self._process_group.all_reduce_sum(*astuple(total))))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from whisperstill.errors import SettingsError
@@ -72,30 +71,16 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
     return Checkpoint(dims, state, checkpoint.generation_config, checkpoint.tokenizer_json, source, metadata)
 
 
-def make_student(
-    teacher: Checkpoint, layers: Sequence[int], language: str | None = None, *, merge_layers: bool = False
-) -> Checkpoint:
+def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | None = None) -> Checkpoint:
     """The teacher with only these decoder layers, renumbered from 0.
 
-    Encoder, embeddings, positions and norms are the teacher's. `merge_layers`: each layer has the mean weights of the
-    teacher's layers from it up to the next one. Alignment heads follow their layers; `language` is what the student is
-    used with when none is named (None: as the teacher). Nothing in the result shares memory with the teacher. Raises
-    `SettingsError` for layers the teacher does not have.
+    Encoder, embeddings, positions and norms are the teacher's, copied. Alignment heads follow their layers; `language`
+    is the student's default language (None: the teacher's). Raises `SettingsError` for layers the teacher does not
+    have.
     """
     kept_layers = check_layers(teacher.dims.decoder_layers, layers)
     dims = replace(teacher.dims, decoder_layers=len(kept_layers))
     state = _renumber_layers(teacher.state, "decoder.layers.", kept_layers)
-    if merge_layers:
-        for student_layer, (first_layer, next_layer) in enumerate(
-            zip(kept_layers, (*kept_layers[1:], teacher.dims.decoder_layers), strict=True)
-        ):
-            for name in [name for name in state if name.startswith(f"decoder.layers.{student_layer}.")]:
-                parameter_name = name.removeprefix(f"decoder.layers.{student_layer}.")
-                teacher_tensors = [
-                    teacher.state[f"decoder.layers.{layer}.{parameter_name}"].float()
-                    for layer in range(first_layer, next_layer)
-                ]
-                state[name] = torch.stack(teacher_tensors).mean(0).to(state[name].dtype)
     generation_config = replace(
         teacher.generation_config,
         alignment_heads=remap_alignment_heads(teacher.generation_config.alignment_heads, kept_layers, dims),
@@ -109,8 +94,6 @@ def make_student(
         "teacher_decoder_layers": teacher.dims.decoder_layers,
         "layers": list(kept_layers),
     }
-    if merge_layers:
-        metadata["merged"] = True
     layer_list = ",".join(map(str, kept_layers))
     return Checkpoint(
         dims, state, generation_config, teacher.tokenizer_json, f"{teacher.source}, layers {layer_list}", metadata

@@ -1,4 +1,4 @@
-"""The typed records that travel. One record, by wrapping:
+"""Typed records that pass between packages, each wrapping the one before:
 
 Utterance -> Window -> PseudoLabel -> FilteredLabel -> TrainingExample -> TokenBatch -> LossSums -> Report
 """

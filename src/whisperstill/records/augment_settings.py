@@ -1,36 +1,35 @@
-"""How a window may be changed before it is heard anew."""
+"""Settings of the audio augmentation used in training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Changed versions (views) of the windows, each with the teacher's answer for that very version.
+    """Augmented versions of the windows, each with teacher targets computed for that version.
 
-    The first `epochs_per_version` epochs hear the windows as they were labelled, each further `epochs_per_version`
-    epochs a view drawn anew. 1 is the patient teacher, who answers for every epoch; the more uses, the less the
-    teacher is asked.
+    The first `epochs_per_version` epochs use the windows as labelled, each further `epochs_per_version` epochs a new
+    version. With 1 the teacher is patient and consistent (arXiv 2106.05237); larger values need less teacher compute.
     """
 
     epochs_per_version: int = 0
-    """Epochs that each view serves; 0: no views."""
+    """Epochs that use the same augmented version; 0: no augmentation."""
     prob: float = 1.0
-    """Share of the windows that are changed; the others are heard as they were labelled."""
+    """Fraction of windows that are augmented."""
     speed_perturbation: float = 0.1
-    """Largest change of speed: 0.1 draws from 0.9 to 1.1 times. Labels with timestamps keep theirs."""
+    """Maximum change of speed: 0.1 draws factors from 0.9 to 1.1. Not applied to labels with timestamps."""
     noise_sources: tuple[str, ...] = ("white", "pink")
-    """What is mixed in: `white`, `pink`, files, or folders of them; one is drawn for each noisy window."""
+    """Noise sources: `white`, `pink`, audio files, or folders of them; one is drawn per noisy window."""
     noise_prob: float = 0.5
-    """Share of the views with noise."""
+    """Fraction of augmented windows with noise."""
     min_snr_db: float = 5.0
-    """Loudest noise, decibels of speech over noise; drawn evenly up to `max_snr_db`."""
+    """Lowest signal-to-noise ratio, dB; drawn uniformly up to `max_snr_db`."""
     max_snr_db: float = 30.0
-    """Quietest noise, decibels."""
+    """Highest signal-to-noise ratio, dB."""
     spec_augment_masks: int = 2
-    """SpecAugment: bands of pitch hidden in a window, and for every 10 s as many stretches of time."""
+    """SpecAugment: number of frequency masks per window, and of time masks per 10 s."""
     cache_gib: float = 20.0
-    """Most GiB for views that are still to serve; they lie in `views` of the output and make room for others."""
+    """Size limit, GiB, of the cache of augmented windows in `augmentation_cache` of the output."""
 
 
 NO_AUGMENTATION = AugmentSettings()
-"""Windows as they were labelled."""
+"""Windows as labelled."""

@@ -1,41 +1,43 @@
-"""Sums and counts of a loss. Sums add over micro-batches, ranks and the last short batch; means are for display."""
+"""Sums and counts of the losses. Sums add over micro-batches and processes; means are formed once, for display."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LossSums:
-    """Sums over tokens, each times its weight, with the weights' own."""
+    """Weighted sums of the losses over tokens, and the sums of the weights."""
 
     cross_entropy: float = 0.0
-    """Sum of the pseudo-label loss, nats."""
+    """Cross-entropy on the pseudo-labels, nats."""
     kl: float = 0.0
-    """Sum of T^2 KL(teacher || student) at temperature T, nats."""
+    """T^2 KL(teacher || student) at temperature T, nats."""
     hidden: float = 0.0
-    """Sum over tokens of the mean squared error between last hidden states."""
+    """Mean squared error between last hidden states."""
     layers: float = 0.0
-    """The same of what the layers hand on, normalised."""
+    """Mean squared error between normalized layer outputs."""
     attention: float = 0.0
-    """Sum over tokens of KL(teacher || student) of the places looked at, nats."""
+    """KL(teacher || student) of the cross-attention, nats."""
     correct_tokens: int = 0
-    """Scored tokens where the student's most probable token is the target."""
+    """Tokens in the cross-entropy whose most probable prediction is the target."""
     loss_tokens: int = 0
+    """Tokens in the cross-entropy."""
     loss_token_weight: float = 0.0
-    """Of the scored tokens together: as many as they are, where none is weighed."""
+    """Sum of the weights of the tokens in the cross-entropy; their number where the labels are not weighted."""
     kl_token_weight: float = 0.0
+    """Sum of the weights of the tokens in the KL loss."""
 
     def __add__(self, other: "LossSums") -> "LossSums":
-        return LossSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return LossSums.from_values([mine + theirs for mine, theirs in zip(self, other, strict=True)])
 
     def __iter__(self) -> Iterator[float]:
         return iter(astuple(self))
 
     @classmethod
     def from_values(cls, values: Sequence[float]) -> "LossSums":
-        """The sums whose values these are."""
-        cross_entropy, kl, hidden, layers, attention, correct, scored, *weight_sums = values
-        return cls(cross_entropy, kl, hidden, layers, attention, int(correct), int(scored), *weight_sums)
+        """The inverse of iteration; counts become integers again."""
+        cross_entropy, kl, hidden, layers, attention, correct_tokens, loss_tokens, *weights = values
+        return cls(cross_entropy, kl, hidden, layers, attention, int(correct_tokens), int(loss_tokens), *weights)
 
     def means(self) -> dict[str, float]:
         """Means per token, for display."""

@@ -21,11 +21,11 @@ class InitSettings:
     """Directory the student is written to, in Hugging Face's format."""
     decoder_layers: int = 2
     """Decoder layers the student keeps, spaced as far apart as can be; 2 is the paper's choice for English."""
-    layer_selection: Literal["spaced", "importance", "merged"] = "spaced"
-    """How layers are chosen: as far apart as can be (the paper); by how much each changes what it is handed, measured
-    on `labels`; or merged, the mean weights of as many equal groups of layers."""
+    layer_selection: Literal["spaced", "importance"] = "spaced"
+    """Choice of layers: maximally spaced (the paper), or by how much each layer changes its input, measured on
+    `labels`."""
     labels: Path | None = None
-    """A label store of the teacher, for `layer_selection importance`."""
+    """Label store of the teacher, for `layer_selection importance`."""
     layers: tuple[int, ...] | None = None
     """Which of the teacher's decoder layers exactly, counted from 0; overrides `decoder_layers`."""
     language: str | None = None
@@ -87,10 +87,8 @@ def run(settings: InitSettings, console: Console) -> InitReport:
         layers = _layers_by_importance(settings, teacher, console)
     else:
         layers = select_spaced_layers(depth, settings.decoder_layers)
-        if settings.layer_selection == "merged":  # equal groups, each from its first layer on
-            layers = tuple(index * depth // len(layers) for index in range(len(layers)))
     _check_language(settings.language, teacher.dims.multilingual, teacher.tokenizer_json)
-    student = make_student(teacher, layers, settings.language, merge_layers=settings.layer_selection == "merged")
+    student = make_student(teacher, layers, settings.language)
 
     created = not (output.is_dir() and contains_checkpoint(output, student))
     if created:
@@ -122,13 +120,16 @@ def run(settings: InitSettings, console: Console) -> InitReport:
 
 
 def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console: Console) -> tuple[int, ...]:
-    """Layers by what they do along the teacher's own labels."""
+    """The layers with the largest influence on the teacher's own labels."""
     if settings.labels is None:
         raise SettingsError("layer_selection importance needs --labels: a label store of this teacher")
 
     from whisperstill.distill.data_loader import DataLoader
-    from whisperstill.distill.dataset import ExampleOptions, build_examples
+    from whisperstill.distill.dataset import build_examples
+    from whisperstill.distill.encoder_states import OnlineStates, StoredStates
     from whisperstill.distill.layer_importance import layer_importance
+    from whisperstill.distill.settings import ExampleOptions
+    from whisperstill.distill.teacher_targets import StoredTargetReader
     from whisperstill.label.store import open_labels
     from whisperstill.model.student_init import select_important_layers
     from whisperstill.model.whisper import Whisper
@@ -144,13 +145,15 @@ def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console
         )
     network = Whisper.from_state(teacher.dims, teacher.state)
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
-    has_encoder_states = store.settings["encoder_states"] != "none"
-    data_loader = DataLoader(store, network, vocabulary, ExampleOptions(), "online", 1.0, has_encoder_states, False)
+    states = StoredStates(store) if store.settings["encoder_states"] != "none" else OnlineStates(network)
+    data_loader = DataLoader(
+        vocabulary, ExampleOptions(), states, StoredTargetReader(store, "online", 1.0, needs_hidden=False)
+    )
     importances = layer_importance(
         network, data_loader, build_examples(store.read_labels(), None, vocabulary.end_of_text)
     )
     rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(importances)]
-    console.table("how much each decoder layer changes", ("layer", "influence"), rows)
+    console.table("influence of each decoder layer", ("layer", "influence"), rows)
     return select_important_layers(importances, settings.decoder_layers)
 
 

@@ -1,4 +1,4 @@
-"""Views of an example: masks, timestamps, prompts, and draws that depend on nothing but their key."""
+"""Token sequences of examples: masks, timestamps, prompts, and random choices that depend only on their key."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import pytest
 
 from whisperstill.distill.dataset import (
     MASK_SPAN_POSITIONS,
-    ExampleOptions,
     build_examples,
     epoch_batches,
     masked_positions,
     tokenize_example,
 )
+from whisperstill.distill.settings import ExampleOptions
 from whisperstill.errors import SettingsError
 from whisperstill.records import AudioSpan, FilterDecision, LabelQuality, PseudoLabel, Utterance, Window
 from whisperstill.text.vocabulary import Vocabulary
@@ -22,8 +22,8 @@ TIME = VOCABULARY.timestamp_begin
 EOT = VOCABULARY.end_of_text
 
 
-def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **changes: object) -> PseudoLabel:
-    """A window with an utterance per cut."""
+def make_label(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **changes: object) -> PseudoLabel:
+    """A label whose tokens are cut into utterances."""
     ends = (*cuts, len(tokens))
     utterances = tuple(
         Utterance(
@@ -31,7 +31,7 @@ def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **change
         )
         for i in range(len(ends))
     )
-    evidence = tuple(
+    quality = tuple(
         LabelQuality(u, start, stop, "text", -0.1, -0.2, 0.1, 0.0, 1.0, 1, 2.0, None)
         for u, start, stop in zip(utterances, (0, *cuts), ends, strict=True)
     )
@@ -42,21 +42,23 @@ def labelled(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **change
         text="text",
         ended=bool(changes.get("ended", True)),
         timestamps=bool(changes.get("timestamps", False)),
-        quality=evidence,
+        quality=quality,
         shard="00000",
     )
 
 
-def verdicts(one: PseudoLabel, *kept: bool) -> dict[tuple[str, str, str], FilterDecision]:
+def decisions(label: PseudoLabel, *kept: bool) -> dict[tuple[str, str, str], FilterDecision]:
     return {
-        (one.window.id, seen.utterance.corpus, seen.utterance.id): FilterDecision(keep, "" if keep else "wer", 0.0)
-        for seen, keep in zip(one.quality, kept, strict=True)
+        (label.window.id, quality.utterance.corpus, quality.utterance.id): FilterDecision(
+            keep, "" if keep else "wer", 0.0
+        )
+        for quality, keep in zip(label.quality, kept, strict=True)
     }
 
 
-def test_a_bad_utterance_is_masked_and_its_neighbours_stay() -> None:
-    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
-    (example,) = build_examples([one], verdicts(one, True, False, True), EOT)
+def test_dropped_utterance_is_masked_and_its_neighbours_are_not() -> None:
+    one = make_label("w", (11, 12, 13, 14, 15), (2, 3))
+    (example,) = build_examples([one], decisions(one, True, False, True), EOT)
     view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
     assert view.decoder_ids == (*VOCABULARY.sot_sequence("en"), 11, 12, 13, 14, 15)
     assert view.target_ids[-6:] == (11, 12, 13, 14, 15, EOT)
@@ -65,38 +67,38 @@ def test_a_bad_utterance_is_masked_and_its_neighbours_stay() -> None:
     assert view.matches_teacher_input
 
 
-def test_tokens_count_as_their_utterance_does() -> None:
-    one = labelled("w", (11, 12, 13, 14, 15), (2, 3))
-    judged = {
-        key: replace(verdict, weight=weight)
-        for (key, verdict), weight in zip(verdicts(one, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
+def test_tokens_have_the_weight_of_their_utterance() -> None:
+    one = make_label("w", (11, 12, 13, 14, 15), (2, 3))
+    weighted = {
+        key: replace(decision, weight=weight)
+        for (key, decision), weight in zip(decisions(one, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
     }
-    (example,) = build_examples([one], judged, EOT)
+    (example,) = build_examples([one], weighted, EOT)
     view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
-    assert view.weights == (1.0,) * 3 + (0.5, 0.5, 1.0, 0.25, 0.25, 0.25)  # the end is the last one's
+    assert view.weights == (1.0,) * 3 + (0.5, 0.5, 1.0, 0.25, 0.25, 0.25)  # the end token belongs to the last utterance
 
 
-def test_the_end_belongs_to_the_last_utterance() -> None:
-    one = labelled("w", (11, 12), (1,))
-    (example,) = build_examples([one], verdicts(one, True, False), EOT)
+def test_end_token_is_masked_with_the_last_utterance() -> None:
+    one = make_label("w", (11, 12), (1,))
+    (example,) = build_examples([one], decisions(one, True, False), EOT)
     assert tokenize_example(example, VOCABULARY, ExampleOptions(), 0).loss_mask[-2:] == (False, False)
 
 
-def test_no_end_is_taught_where_the_teacher_did_not_end() -> None:
-    one = labelled("w", (11, 12), (), ended=False)
+def test_no_end_token_if_the_teacher_generated_none() -> None:
+    one = make_label("w", (11, 12), (), ended=False)
     (example,) = build_examples([one], None, EOT)
     assert EOT not in tokenize_example(example, VOCABULARY, ExampleOptions(), 0).target_ids
 
 
-def test_a_window_without_a_good_utterance_is_left_out() -> None:
-    one = labelled("w", (11, 12), (1,))
-    assert build_examples([one], verdicts(one, False, False), EOT) == []
+def test_window_without_kept_utterance_is_left_out() -> None:
+    one = make_label("w", (11, 12), (1,))
+    assert build_examples([one], decisions(one, False, False), EOT) == []
 
 
-def test_prompts_come_from_the_window_before_in_the_same_session() -> None:
-    first = labelled("a", (TIME, 1, 2, TIME + 9), (), session="x", timestamps=True)
-    second = labelled("b", (3, 4), (), session="x")
-    third = labelled("c", (5, 6), (), session="y")
+def test_prompt_is_the_previous_window_of_the_session() -> None:
+    first = make_label("a", (TIME, 1, 2, TIME + 9), (), session="x", timestamps=True)
+    second = make_label("b", (3, 4), (), session="x")
+    third = make_label("c", (5, 6), (), session="y")
     found = build_examples([first, second, third], None, EOT)
     assert [example.previous_tokens for example in found] == [(), (1, 2), ()]
     view = tokenize_example(found[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0)
@@ -104,13 +106,15 @@ def test_prompts_come_from_the_window_before_in_the_same_session() -> None:
     assert view.decoder_ids.count(VOCABULARY.start_of_previous) == 1
     assert view.loss_mask == (False,) * 6 + (True, True, True)
     assert not view.matches_teacher_input
-    # a reshuffled view has no neighbour
-    assert build_examples([first, labelled("d", (3,), (), session="x", packing=1)], None, EOT)[1].previous_tokens == ()
+    # windows of a reshuffled packing variant have no prompt
+    assert (
+        build_examples([first, make_label("d", (3,), (), session="x", packing=1)], None, EOT)[1].previous_tokens == ()
+    )
 
 
-def test_a_long_prompt_leaves_room() -> None:
-    first = labelled("a", tuple(range(300)), (), session="x")
-    second = labelled("b", tuple(range(1000, 1224)), (), session="x")
+def test_long_prompt_is_cut_to_fit() -> None:
+    first = make_label("a", tuple(range(300)), (), session="x")
+    second = make_label("b", tuple(range(1000, 1224)), (), session="x")
     view = tokenize_example(
         build_examples([first, second], None, EOT)[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0
     )
@@ -119,8 +123,8 @@ def test_a_long_prompt_leaves_room() -> None:
     assert view.decoder_ids[: view.decoder_ids.index(VOCABULARY.start_of_transcript)][-1] == 299
 
 
-def test_timestamps_are_drawn_anew_in_each_epoch() -> None:
-    one = labelled("w", (TIME, 11, TIME + 50), (), timestamps=True)
+def test_timestamps_are_drawn_per_epoch() -> None:
+    one = make_label("w", (TIME, 11, TIME + 50), (), timestamps=True)
     (example,) = build_examples([one], None, EOT)
     drawing = ExampleOptions(timestamp_probability=0.5)
     views = [tokenize_example(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
@@ -134,13 +138,13 @@ def test_timestamps_are_drawn_anew_in_each_epoch() -> None:
 
 
 def test_timestamps_need_labels_with_timestamps() -> None:
-    (example,) = build_examples([labelled("w", (11,), ())], None, EOT)
+    (example,) = build_examples([make_label("w", (11,), ())], None, EOT)
     with pytest.raises(SettingsError, match="label with --timestamps"):
         tokenize_example(example, VOCABULARY, ExampleOptions(timestamp_probability=0.5), 0)
 
 
-def test_batches_hold_every_example_once_in_another_order_each_epoch() -> None:
-    found = build_examples([labelled(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
+def test_epoch_has_every_example_once_in_its_own_order() -> None:
+    found = build_examples([make_label(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
     first, second = (epoch_batches(found, 4, 0, epoch) for epoch in (0, 1))
     for epoch in (first, second):
         assert sorted(e.label.window.id for b in epoch for e in b) == sorted(e.label.window.id for e in found)
@@ -149,8 +153,8 @@ def test_batches_hold_every_example_once_in_another_order_each_epoch() -> None:
     assert first == epoch_batches(found, 4, 0, 0)
 
 
-def test_noise_is_read_and_not_taught() -> None:
-    (example,) = build_examples([labelled("w", (TIME, *range(1000, 1200), TIME + 9), (), timestamps=True)], None, EOT)
+def test_noise_changes_inputs_and_not_targets() -> None:
+    (example,) = build_examples([make_label("w", (TIME, *range(1000, 1200), TIME + 9), (), timestamps=True)], None, EOT)
     clean = tokenize_example(example, VOCABULARY, ExampleOptions(timestamp_probability=1.0), 0)
     drawing = ExampleOptions(timestamp_probability=1.0, decoder_input_noise=0.2)
     noisy = tokenize_example(example, VOCABULARY, drawing, 0)
@@ -172,8 +176,8 @@ def test_noise_is_read_and_not_taught() -> None:
     assert noisy == tokenize_example(example, VOCABULARY, drawing, 0)
 
 
-def test_masks_hide_stretches_of_the_audio_only() -> None:
-    (example,) = build_examples([labelled("w", (1, 2), ())], None, EOT)  # 2 s
+def test_masks_are_spans_within_the_audio() -> None:
+    (example,) = build_examples([make_label("w", (1, 2), ())], None, EOT)  # 2 s
     drawing = ExampleOptions(encoder_mask_prob=0.4)
     hidden = [masked_positions(example, drawing, epoch) for epoch in range(50)]
     assert all(0 <= at < 100 for one in hidden for at in one)
@@ -183,20 +187,22 @@ def test_masks_hide_stretches_of_the_audio_only() -> None:
     assert masked_positions(example, ExampleOptions(), 0) == []
 
 
-def test_what_was_dropped_is_no_prompt() -> None:
-    first, second = labelled("a", (11, 12, 13, 14), (1, 3)), labelled("b", (21,), ())
+def test_dropped_utterances_are_no_prompt() -> None:
+    first, second = make_label("a", (11, 12, 13, 14), (1, 3)), make_label("b", (21,), ())
 
     def previous(*kept: bool) -> tuple[int, ...]:
-        return build_examples([first, second], verdicts(first, *kept) | verdicts(second, True), EOT)[-1].previous_tokens
+        return build_examples([first, second], decisions(first, *kept) | decisions(second, True), EOT)[
+            -1
+        ].previous_tokens
 
     assert previous(True, True, True) == (11, 12, 13, 14)
     assert previous(True, False, True) == (14,)
     assert previous(True, True, False) == previous(False, False, False) == ()
 
 
-def test_a_speaker_alone_is_no_session() -> None:
-    """One who reads for a crowd-sourced corpus reads sentences that have nothing to do with each other."""
-    windows = [labelled(name, (11,), ()) for name in "ab"]
+def test_speaker_without_session_gives_no_prompt() -> None:
+    """The sentences of a speaker in a crowd-sourced corpus are unrelated."""
+    windows = [make_label(name, (11,), ()) for name in "ab"]
     assert build_examples(windows, None, EOT)[1].previous_tokens == (11,)
     alone = [
         replace(

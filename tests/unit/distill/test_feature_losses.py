@@ -1,4 +1,4 @@
-"""What of the teacher's inside is matched: nothing is left where the student is the teacher, and only there."""
+"""Feature losses: zero where the student is the teacher, and only there."""
 
 from dataclasses import replace
 
@@ -7,14 +7,18 @@ import torch
 from small_models import make_checkpoint
 from torch import Tensor
 
-from whisperstill.distill.feature_losses import FeatureLossConfig
+from whisperstill.distill.feature_losses import FeatureLosses
+from whisperstill.distill.settings import LossConfig
 from whisperstill.model.decoder import Decoder, LayerOutputs
 from whisperstill.model.dims import Dims
 from whisperstill.model.student_init import make_student
 from whisperstill.model.whisper import Whisper
 
 LENGTHS = (5, 1, 8)
-TAUGHT = torch.tensor([0.0, 1.0, 1.0] * 4 + [0.5, 0.0])
+TOKEN_WEIGHTS = torch.tensor([0.0, 1.0, 1.0] * 4 + [0.5, 0.0])
+LAYERS = LossConfig(layer_loss_weight=1.0)
+ATTENTION = LossConfig(attention_loss_weight=1.0)
+BOTH = LossConfig(layer_loss_weight=1.0, attention_loss_weight=1.0)
 
 
 @pytest.fixture
@@ -24,74 +28,85 @@ def teacher() -> Whisper:
     return Whisper.from_state(dims, {name: 3 * tensor for name, tensor in checkpoint.state.items()})
 
 
-def student_of(teacher: Whisper, layers: tuple[int, ...]) -> Whisper:
+def make_student_network(teacher: Whisper, layers: tuple[int, ...]) -> Whisper:
     checkpoint = replace(make_checkpoint(teacher.dims, b""), state=dict(teacher.state_dict()))
-    made = make_student(checkpoint, layers)
-    return Whisper.from_state(made.dims, made.state)
+    student = make_student(checkpoint, layers)
+    return Whisper.from_state(student.dims, student.state)
 
 
-def read(decoder: Decoder, inside: LayerOutputs | None) -> LayerOutputs:
-    assert inside is not None
+def run_decoder(decoder: Decoder, layer_outputs: LayerOutputs | None) -> LayerOutputs:
+    assert layer_outputs is not None
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 300, (sum(LENGTHS),), generator=generator)
     states = torch.randn(len(LENGTHS), 60, 32, generator=generator)
-    decoder.forward_packed(tokens, LENGTHS, states, inside)
-    return inside
+    decoder.forward_packed(tokens, LENGTHS, states, layer_outputs)
+    return layer_outputs
 
 
-def distances(matching: FeatureLossConfig, student: Whisper, teacher: Whisper) -> tuple[Tensor, Tensor]:
-    inner, outer = read(student.decoder, matching.student_capture()), read(teacher.decoder, matching.teacher_capture())
-    found = matching.layer_loss(inner, outer, TAUGHT), matching.attention_loss(inner, outer, TAUGHT)
-    return found[0].detach(), found[1].detach()
+def compute_losses(losses: FeatureLosses, student: Whisper, teacher: Whisper) -> tuple[float, float]:
+    """Layer loss and attention loss."""
+    student_outputs = run_decoder(student.decoder, losses.student_capture())
+    teacher_outputs = run_decoder(teacher.decoder, losses.teacher_capture())
+    layer_loss = losses.layer_loss(student_outputs, teacher_outputs, TOKEN_WEIGHTS)
+    attention_loss = losses.attention_loss(student_outputs, teacher_outputs, TOKEN_WEIGHTS)
+    return float(layer_loss.detach()), float(attention_loss.detach())
 
 
-def test_the_teacher_has_nothing_to_learn_from_itself(teacher: Whisper) -> None:
-    everything = FeatureLossConfig(0.0, 1.0, 1.0, (0, 1, 2, 3), 4)
-    layers, attention = distances(everything, student_of(teacher, (0, 1, 2, 3)), teacher)
-    assert float(layers) == pytest.approx(0, abs=1e-6) and float(attention) == pytest.approx(0, abs=1e-5)
-    layers, attention = distances(FeatureLossConfig(0.0, 1.0, 1.0, (0, 3), 4), student_of(teacher, (0, 3)), teacher)
-    assert float(layers) > 0.1 and float(attention) > 1e-4
+def test_losses_of_the_teacher_itself_are_zero(teacher: Whisper) -> None:
+    same = make_student_network(teacher, (0, 1, 2, 3))
+    layer_loss, attention_loss = compute_losses(FeatureLosses(BOTH, (0, 1, 2, 3), 4), same, teacher)
+    assert layer_loss == pytest.approx(0, abs=1e-6) and attention_loss == pytest.approx(0, abs=1e-5)
+    smaller = make_student_network(teacher, (0, 3))
+    layer_loss, attention_loss = compute_losses(FeatureLosses(BOTH, (0, 3), 4), smaller, teacher)
+    assert layer_loss > 0.1 and attention_loss > 1e-4
 
 
-def test_a_layer_is_to_hand_on_what_the_one_above_it_knows(teacher: Whisper) -> None:
-    """Layers 0 and 3: the first is held against what layer 2 hands to layer 3, the last against layer 3."""
-    matching = FeatureLossConfig(0.0, 1.0, 0.0, (0, 3), 4)
-    outer = read(teacher.decoder, matching.teacher_capture())
-    inner = LayerOutputs(hidden_states=[outer.hidden_states[2], outer.hidden_states[3]])
-    assert float(matching.layer_loss(inner, outer, TAUGHT).detach()) == 0
-    inner = LayerOutputs(hidden_states=[outer.hidden_states[0], outer.hidden_states[3]])
-    assert float(matching.layer_loss(inner, outer, TAUGHT).detach()) > 0.1
+def test_layer_is_matched_with_the_input_of_its_successor(teacher: Whisper) -> None:
+    """Layers 0 and 3: the first is compared with the output of layer 2, the last with that of layer 3."""
+    losses = FeatureLosses(LAYERS, (0, 3), 4)
+    outer = run_decoder(teacher.decoder, losses.teacher_capture())
+
+    def layer_loss(*layers: int) -> float:
+        inner = LayerOutputs(hidden_states=[outer.hidden_states[layer] for layer in layers])
+        return float(losses.layer_loss(inner, outer, TOKEN_WEIGHTS).detach())
+
+    assert layer_loss(2, 3) == 0
+    assert layer_loss(0, 3) > 0.1
 
 
-def test_where_a_token_looks_is_what_its_attention_weighs(teacher: Whisper) -> None:
-    """The slow twin: scores of one sequence after the other, as word times take them."""
-    matching = FeatureLossConfig(0.0, 0.0, 1.0, (1, 3), 4)
-    inside = read(teacher.decoder, matching.teacher_capture())
-    assert inside.mean_attention.keys() == {1, 3}
+def test_mean_attention_equals_slow_twin(teacher: Whisper) -> None:
+    """The slow twin: attention scores one sequence after another, as for word timestamps."""
+    layer_outputs = run_decoder(teacher.decoder, FeatureLosses(ATTENTION, (1, 3), 4).teacher_capture())
+    assert layer_outputs.mean_attention.keys() == {1, 3}
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 300, (sum(LENGTHS),), generator=generator)
     states = torch.randn(len(LENGTHS), 60, 32, generator=generator)
     for layer in (1, 3):
         rows = [
-            teacher.decoder.cross_attention_scores(part[None], states[at : at + 1], [(layer, 0), (layer, 1)])[0]
+            teacher.decoder.cross_attention_scores(sequence[None], states[row : row + 1], [(layer, 0), (layer, 1)])[0]
             .softmax(-1)
             .mean(0)
-            for at, part in enumerate(tokens.split(LENGTHS))
+            for row, sequence in enumerate(tokens.split(LENGTHS))
         ]
-        assert torch.allclose(inside.mean_attention[layer], torch.cat(rows), atol=1e-5)
+        assert torch.allclose(layer_outputs.mean_attention[layer], torch.cat(rows), atol=1e-5)
 
 
-def test_only_taught_tokens_count(teacher: Whisper) -> None:
-    matching = FeatureLossConfig(0.0, 1.0, 1.0, (0, 3), 4)
-    student = student_of(teacher, (0, 3))
-    inner, outer = read(student.decoder, matching.student_capture()), read(teacher.decoder, matching.teacher_capture())
-    for measure in (matching.layer_loss, matching.attention_loss):
-        parts = [measure(inner, outer, (torch.arange(14) == at).float()) for at in range(14)]
-        expected = sum(float(part) * count for part, count in zip(parts, TAUGHT.tolist(), strict=True))
-        assert float(measure(inner, outer, TAUGHT)) == pytest.approx(expected)
+def test_losses_are_weighted_sums_over_tokens(teacher: Whisper) -> None:
+    losses, student = FeatureLosses(BOTH, (0, 3), 4), make_student_network(teacher, (0, 3))
+    inner = run_decoder(student.decoder, losses.student_capture())
+    outer = run_decoder(teacher.decoder, losses.teacher_capture())
+
+    def one_token(index: int) -> Tensor:
+        return (torch.arange(14) == index).float()
+
+    for loss in (losses.layer_loss, losses.attention_loss):
+        parts = [float(loss(inner, outer, one_token(index))) for index in range(14)]
+        expected = sum(part * weight for part, weight in zip(parts, TOKEN_WEIGHTS.tolist(), strict=True))
+        assert float(loss(inner, outer, TOKEN_WEIGHTS)) == pytest.approx(expected)
 
 
-def test_what_is_not_weighed_is_not_computed() -> None:
-    assert FeatureLossConfig(1.0).teacher_capture() is None and FeatureLossConfig(1.0).student_capture() is None
-    looks = FeatureLossConfig(0.0, 1.0, 0.0, (0, 3), 4).teacher_capture()
-    assert looks is not None and not looks.attention_layers
+def test_layer_outputs_are_captured_only_for_weighted_losses() -> None:
+    hidden_only = FeatureLosses(LossConfig(hidden_loss_weight=1.0))
+    assert hidden_only.teacher_capture() is None and hidden_only.student_capture() is None
+    layers_only = FeatureLosses(LAYERS, (0, 3), 4).teacher_capture()
+    assert layers_only is not None and not layers_only.attention_layers

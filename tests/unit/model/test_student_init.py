@@ -71,20 +71,6 @@ def test_student_is_the_teacher_without_some_layers(checkpoint: Checkpoint) -> N
     assert student.metadata["layers"] == [0, 2]
 
 
-def test_merged_layers_are_means_of_groups(checkpoint: Checkpoint) -> None:
-    """Layers 0 and 1 of three: the second student layer stands for the teacher's layers 1 and 2."""
-    merged, plain = make_student(checkpoint, (0, 1), merge_layers=True), make_student(checkpoint, (0, 1))
-    assert merged.metadata["merged"] is True and "merged" not in plain.metadata
-    for name, tensor in merged.state.items():
-        if not name.startswith("decoder.layers.1."):
-            assert torch.equal(tensor, plain.state[name]), name
-            continue
-        inside = name.removeprefix("decoder.layers.1.")
-        mean = (checkpoint.state[f"decoder.layers.1.{inside}"] + checkpoint.state[f"decoder.layers.2.{inside}"]) / 2
-        assert torch.allclose(tensor, mean, atol=1e-7)
-    assert merged.sha256 != plain.sha256
-
-
 def test_the_most_influential_layers() -> None:
     assert select_important_layers([1.0, 0.1, 0.3, 0.2, 0.3], 3) == (0, 2, 4)
     assert select_important_layers([0.0, 0.1, 0.3, 0.2, 0.3], 2) == (0, 2)  # the first one always; of equals the lower

@@ -1,0 +1,216 @@
+"""Settings of the verbs that train, with every default and help text. Imports no torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from whisperstill.errors import SettingsError
+from whisperstill.records.augment_settings import NO_AUGMENTATION, AugmentSettings
+
+Divergence = Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"]
+LrSchedulerType = Literal["linear", "cosine", "constant"]
+TargetKind = Literal["topk", "hidden", "online"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the training loop: data, optimizer, validation, checkpoints."""
+
+    student: Path
+    """Initial student, as written by `whisperstill init`."""
+    labels: Path
+    """Label store, or the output of `filter` (only the utterances it kept are used)."""
+    output: Path
+    """Directory of the trained student (Hugging Face format), its checkpoints and metrics; an existing run resumes."""
+    validation: tuple[str, ...] = ()
+    """Validation corpora; the weights with the lowest WER on them become the result."""
+    validation_limit: int = 200
+    """Maximum number of validation utterances; a larger set is sampled at regular intervals."""
+    packing_variants: int | None = None
+    """Number of packing variants of the labels to train on (default: all)."""
+    num_train_epochs: int = 10
+    """Passes over all windows."""
+    max_steps: int | None = None
+    """Maximum number of optimizer steps."""
+    batch_size: int = 8
+    """Windows per optimizer step, over all processes."""
+    learning_rate: float = 3e-4
+    """Peak learning rate (the paper: 1e-4 at batch size 256)."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    lr_scheduler_type: LrSchedulerType = "linear"
+    """Learning-rate schedule after the warm-up."""
+    adam_beta1: float = 0.9
+    """Beta 1 of AdamW."""
+    adam_beta2: float = 0.999
+    """Beta 2 of AdamW."""
+    adam_epsilon: float = 1e-8
+    """Epsilon of AdamW."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW (the paper: none)."""
+    max_grad_norm: float = 1.0
+    """Gradient norm above which gradients are clipped."""
+    ema_decay: float = 0.0
+    """Decay of the exponential moving average of the weights, which is validated and saved as the result; 0: none."""
+    eval_steps: int = 200
+    """Steps between validations; 0: only after the last step."""
+    save_steps: int = 200
+    """Steps between checkpoints."""
+    logging_steps: int = 10
+    """Steps between lines of metrics.jsonl."""
+    device: str = "auto"
+    """Device: `cpu`, `cuda` or `auto`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Dtype of computation (weights stay float32); `auto`: bfloat16 where the hardware multiplies it fast."""
+    seed: int = 0
+    """Seed of the order of the windows."""
+
+    def check(self) -> None:
+        """Raise one `SettingsError` that lists all problems."""
+        if problems := self.problems():
+            raise SettingsError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """One message per invalid setting."""
+        counts = ("num_train_epochs", "batch_size", "save_steps", "logging_steps", "validation_limit")
+        return [
+            *_out_of_range(self, (*counts, "packing_variants", "max_steps"), "at least 1", lambda value: value >= 1),
+            *_out_of_range(
+                self, ("weight_decay", "warmup_steps", "eval_steps"), "at least 0", lambda value: value >= 0
+            ),
+            *_out_of_range(self, ("learning_rate", "max_grad_norm"), "above 0", lambda value: value > 0),
+            *_out_of_range(self, ("ema_decay",), "0 to below 1", lambda value: 0 <= value < 1),
+        ]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses."""
+
+    kl_weight: float = 0.8
+    """Weight of the KL loss (paper, eq. 6)."""
+    ce_weight: float = 1.0
+    """Weight of the cross-entropy on the pseudo-labels (paper, eq. 6)."""
+    temperature: float = 2.0
+    """Temperature of the KL loss."""
+    divergence: Divergence = "forward-kl"
+    """Divergence used as the KL loss; `tv` suits draft models."""
+    hidden_loss_weight: float = 0.0
+    """Weight of the mean squared error between last hidden states (not in the paper; helps with little data)."""
+    layer_loss_weight: float = 0.0
+    """Weight of the mean squared error between matched layer outputs; needs `teacher_targets online`."""
+    attention_loss_weight: float = 0.0
+    """Weight of the KL divergence between cross-attention maps; needs `teacher_targets online`."""
+
+    @property
+    def needs_layer_outputs(self) -> bool:
+        """Whether a loss compares inner layers, for which the teacher has to run."""
+        return bool(self.layer_loss_weight or self.attention_loss_weight)
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """Random choices made when an example is tokenized, drawn per (seed, epoch, window)."""
+
+    seed: int = 0
+    """Seed of window order, example options, augmentation and dropout."""
+    timestamp_probability: float = 0.0
+    """Fraction of examples with timestamps (the paper: 0.5); needs labels with timestamps."""
+    condition_on_prev_probability: float = 0.0
+    """Fraction of examples prompted with the previous window; the KL loss covers them with `teacher_targets online`."""
+    decoder_input_noise: float = 0.0
+    """Fraction of decoder input tokens replaced by random ones; the targets are unchanged."""
+    encoder_mask_prob: float = 0.0
+    """Fraction of encoder states masked, in 0.2 s spans; with online targets the teacher sees the same mask."""
+
+
+@dataclass(frozen=True)
+class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
+    """Settings of decoder distillation."""
+
+    teacher_targets: TargetKind = "topk"
+    """Source of the teacher's distribution: stored top-k (lower bound of the KL), stored hidden states, or its decoder
+    run online."""
+    encoder_states: Literal["auto", "store", "online"] = "auto"
+    """Source of the encoder states: the label store, or the encoder run online (auto: the store if it has them)."""
+    teacher: str | None = None
+    """Teacher for online targets, `augment` and `on_policy_fraction`, and for stored hidden states when the student's
+    embedding was trained before (default: the teacher of the labels)."""
+    micro_batch_size: int | None = None
+    """Windows per forward and backward pass (default: as many as fit a quarter of the memory). Changes results only by
+    rounding and by the branches that `dropout` drops."""
+    freeze_embed_tokens: bool = False
+    """Freeze the token embedding (not in the paper; helps with little data)."""
+    freeze_embed_positions: bool = False
+    """Freeze the position embedding of the decoder."""
+    dropout: float = 0.0
+    """Dropout of the residual branches of the decoder."""
+    on_policy_fraction: float = 0.0
+    """Fraction of steps, at the end, in which the student transcribes half of the windows and is trained on the
+    teacher's distribution along its own tokens."""
+    augment: AugmentSettings = NO_AUGMENTATION
+    """Audio augmentation, with teacher targets computed for the augmented audio."""
+
+    @property
+    def needs_online_teacher(self) -> bool:
+        """Whether the teacher has to run during training."""
+        return bool(self.teacher_targets == "online" or self.augment.epochs_per_version or self.on_policy_fraction)
+
+    def problems(self) -> list[str]:
+        """One message per invalid setting."""
+        loss_weights = ("kl_weight", "ce_weight", "hidden_loss_weight", "layer_loss_weight", "attention_loss_weight")
+        fractions = ("timestamp_probability", "condition_on_prev_probability", "on_policy_fraction")
+        noise = ("dropout", "decoder_input_noise", "encoder_mask_prob")
+        problems = [
+            *super().problems(),
+            *_out_of_range(self, ("micro_batch_size",), "at least 1", lambda value: value >= 1),
+            *_out_of_range(self, loss_weights, "at least 0", lambda value: value >= 0),
+            *_out_of_range(self, ("temperature",), "above 0", lambda value: value > 0),
+            *_out_of_range(self, fractions, "0 to 1", lambda value: 0 <= value <= 1),
+            *_out_of_range(self, noise, "0 to below 1", lambda value: 0 <= value < 1),
+            *_augment_problems(self.augment),
+        ]
+        if self.needs_layer_outputs and self.teacher_targets != "online":
+            problems.append("layer_loss_weight and attention_loss_weight need --teacher-targets online")
+        if self.augment.epochs_per_version and self.teacher_targets == "topk":
+            problems.append("augmented windows have no stored top-k: use --teacher-targets hidden or online")
+        if self.on_policy_fraction and not self.kl_weight + self.hidden_loss_weight > 0:
+            problems.append("on_policy_fraction needs a kl_weight or hidden_loss_weight above 0")
+        if not self.kl_weight + self.ce_weight + self.hidden_loss_weight > 0:
+            problems.append("at least one of kl_weight, ce_weight, hidden_loss_weight must be above 0")
+        if self.teacher_targets == "topk" and self.temperature > 0 and self.temperature not in (1.0, 2.0):
+            problems.append(
+                f"temperature must be 1 or 2 with stored top-k (their log-sum-exps are stored), got "
+                f"{self.temperature:g}: use --teacher-targets hidden or online"
+            )
+        return problems
+
+
+def _augment_problems(augment: AugmentSettings) -> list[str]:
+    problems = [
+        *_out_of_range(augment, ("prob", "noise_prob"), "0 to 1", lambda value: 0 <= value <= 1, "augment."),
+        *_out_of_range(
+            augment, ("epochs_per_version", "spec_augment_masks"), "at least 0", lambda value: value >= 0, "augment."
+        ),
+        *_out_of_range(augment, ("speed_perturbation",), "0 to below 1", lambda value: 0 <= value < 1, "augment."),
+    ]
+    if augment.min_snr_db > augment.max_snr_db:
+        problems.append(f"augment.min_snr_db ({augment.min_snr_db}) must be at most max_snr_db ({augment.max_snr_db})")
+    return problems
+
+
+def _out_of_range(
+    settings: LoopSettings | AugmentSettings,
+    names: Sequence[str],
+    expected: str,
+    is_valid: Callable[[float], bool],
+    prefix: str = "",
+) -> list[str]:
+    """A message for each of these settings that has an invalid value; None is valid."""
+    values = {name: getattr(settings, name) for name in names}
+    return [
+        f"{prefix}{name} must be {expected}, got {value}"
+        for name, value in values.items()
+        if value is not None and not is_valid(value)
+    ]

@@ -1,0 +1,331 @@
+"""From settings to what a training needs: labels, student, teacher, loader, validation. One step per function."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from whisperstill.corpus import read_corpus
+from whisperstill.decode.generate.logit_filter import LogitFilter
+from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
+from whisperstill.distill.batch_sampler import BatchSampler
+from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
+from whisperstill.distill.dataset import DecisionKey, TrainingExample, build_examples
+from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
+from whisperstill.distill.feature_losses import FeatureLosses
+from whisperstill.distill.memory_budget import default_micro_batch_size
+from whisperstill.distill.process_group import ProcessGroup
+from whisperstill.distill.settings import DistillationSettings, LoopSettings
+from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
+from whisperstill.distill.train_step import DecoderDistillation, TrainStep
+from whisperstill.distill.trainer import Trainer
+from whisperstill.distill.validation import FrozenEncoder, Validation
+from whisperstill.errors import CorpusError, SettingsError, StoreError
+from whisperstill.label.filter_decisions import decisions_sha256, read_decisions
+from whisperstill.label.store import LabelStore, open_labels
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
+from whisperstill.model.device import choose_dtype
+from whisperstill.model.whisper import Whisper
+from whisperstill.records import FilterDecision
+from whisperstill.records.json_value import JsonValue
+from whisperstill.text.tokenizer import Tokenizer
+from whisperstill.text.vocabulary import Vocabulary
+
+IGNORED_IN_IDENTITY = {
+    *("output", "student", "labels", "validation", "teacher"),
+    *("device", "logging_steps", "micro_batch_size"),
+}
+"""Settings that do not decide the weights, or are in the identity by their content."""
+AUGMENTATION_CACHE = "augmentation_cache"
+"""Directory of the augmented windows, in the output."""
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """A label store, and the decisions of the filter if there are any."""
+
+    directory: Path
+    store: LabelStore
+    decisions: Mapping[DecisionKey, FilterDecision] | None
+
+    @property
+    def teacher(self) -> dict[str, str]:
+        """`source`, `sha256` and `encoder_sha256` of the teacher that labelled."""
+        teacher = self.store.manifest["teacher"]
+        assert isinstance(teacher, dict)
+        return {key: str(teacher[key]) for key in ("source", "sha256", "encoder_sha256")}
+
+    @property
+    def has_encoder_states(self) -> bool:
+        """Whether the store holds encoder states and last hidden states."""
+        return self.store.settings["encoder_states"] != "none"
+
+
+@dataclass(frozen=True)
+class DistillationSetup:
+    """A decoder distillation that is ready to run."""
+
+    checkpoint: Checkpoint
+    """The initial student."""
+    examples: list[TrainingExample]
+    trainer: Trainer[TrainBatch | OnPolicyBatch]
+
+
+def build_distillation(
+    settings: DistillationSettings, process_group: ProcessGroup, warn: Callable[[str], None]
+) -> DistillationSetup:
+    """Everything that `train` needs. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
+    device = process_group.device
+    # 1. Labels and student, and whether they go together.
+    labels = open_training_labels(settings.labels)
+    checkpoint = load_checkpoint(str(settings.student))
+    own_encoder = has_own_encoder(settings, checkpoint, labels)
+    check_label_contents(settings, labels)
+    check_timestamps(settings, labels, warn)
+    vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
+    examples = select_examples(labels.store, labels.decisions, vocabulary.end_of_text, settings.packing_variants)
+    if not examples:
+        raise StoreError(f"the filter dropped every utterance of {settings.labels}: filter less strictly")
+    # 2. Networks and losses.
+    student = build_student(settings, checkpoint, device)
+    teacher = build_teacher(settings, checkpoint, student, labels)
+    feature_losses = build_feature_losses(settings, checkpoint, teacher.network)
+    dtype = choose_dtype(settings.dtype, device)
+    train_step = TrainStep(student, teacher, settings, feature_losses, dtype, process_group)
+    # 3. Batches.
+    cache = build_augmentation_cache(settings, labels, teacher.network, process_group)
+    states = build_state_source(settings, labels, student, own_encoder, cache)
+    targets = StoredTargetReader(
+        labels.store, settings.teacher_targets, settings.temperature, settings.hidden_loss_weight > 0
+    )
+    loader = DataLoader(vocabulary, settings, states, targets)
+    micro_batch_size = settings.micro_batch_size or default_micro_batch_size(checkpoint.dims, device)
+    sampler = BatchSampler(examples, settings, micro_batch_size, process_group, settings.on_policy_fraction, cache)
+    # 4. Validation and trainer.
+    validation = build_validation(settings, student, checkpoint, examples, process_group, dtype)
+    identity = {
+        **run_identity(settings, checkpoint, labels.store, validation),
+        "decisions_sha256": decisions_sha256(settings.labels),
+        "windows": len(examples),
+    }
+    logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
+    task = DecoderDistillation(loader, train_step, logit_filter)
+    trainer = Trainer(student, task, sampler, settings, identity, validation, process_group)
+    return DistillationSetup(checkpoint, examples, trainer)
+
+
+def open_training_labels(labels: Path) -> TrainingLabels:
+    """Labels from a label store or from the output of `filter`. Raises `StoreError` if labelling is not finished."""
+    directory, decisions = read_decisions(labels) if (labels / "filter.json").exists() else (labels, None)
+    store = open_labels(directory)
+    if not store.is_complete:
+        raise StoreError(f"the labels in {directory} are not finished: run `whisperstill label` again")
+    return TrainingLabels(directory, store, decisions)
+
+
+def has_own_encoder(settings: DistillationSettings, checkpoint: Checkpoint, labels: TrainingLabels) -> bool:
+    """Whether the student's encoder is not the teacher's, but was distilled from it by `compress`.
+
+    Raises `SettingsError` if the encoder belongs to another teacher, or `settings` need a shared encoder.
+    """
+    teacher = labels.teacher
+    if teacher["encoder_sha256"] == checkpoint.encoder_sha256:
+        return False
+    if teacher["encoder_sha256"] != checkpoint.metadata.get("teacher_encoder_sha256"):
+        raise SettingsError(
+            f"student {settings.student} does not share its encoder with the teacher of the labels "
+            f"({teacher['source']}): init a student from that teacher"
+        )
+    if settings.encoder_states == "store" or settings.needs_online_teacher:
+        raise SettingsError(
+            f"{settings.student} has its own encoder, which needs encoder_states online or auto, teacher_targets "
+            "hidden or topk, no augment and no on_policy_fraction"
+        )
+    return True
+
+
+def check_label_contents(settings: DistillationSettings, labels: TrainingLabels) -> None:
+    """Raise `SettingsError` if the store lacks states or top-k that `settings` need."""
+    if settings.encoder_states == "store" and not labels.has_encoder_states:
+        raise SettingsError(
+            f"{labels.directory} holds no encoder states: label with --encoder-states bfloat16, "
+            "or train with --encoder-states online"
+        )
+    needs_hidden = settings.teacher_targets == "hidden" or (
+        settings.teacher_targets == "topk" and settings.hidden_loss_weight > 0
+    )
+    if needs_hidden and not labels.has_encoder_states:
+        raise SettingsError(
+            f"{labels.directory} holds no hidden states: label with --encoder-states bfloat16 (or float32, int8)"
+        )
+    if settings.teacher_targets == "topk" and settings.kl_weight and not labels.store.settings["top_k"]:
+        raise SettingsError(
+            f"{labels.directory} holds no top-k: label with --top-k 32, or train with --teacher-targets hidden or "
+            "online"
+        )
+
+
+def check_timestamps(settings: DistillationSettings, labels: TrainingLabels, warn: Callable[[str], None]) -> None:
+    """Warn if some windows are trained without the timestamps they were labelled with; no teacher targets fit them.
+
+    Raises `SettingsError` if that holds for all windows.
+    """
+    if not labels.store.settings["timestamps"] or settings.teacher_targets == "online":
+        return
+    if settings.timestamp_probability < 1:
+        affected = f"{1 - settings.timestamp_probability:.0%} of the windows are trained without the labels' timestamps"
+        advice = "set timestamp_probability 1, train with --teacher-targets online, or label without --timestamps"
+        if not settings.timestamp_probability:
+            raise SettingsError(f"{affected}, for which the store has no teacher targets: {advice}")
+        warn(f"{affected}, on their pseudo-labels only: {advice}")
+
+
+def select_examples(
+    store: LabelStore,
+    decisions: Mapping[DecisionKey, FilterDecision] | None,
+    end_of_text: int,
+    packing_variants: int | None,
+) -> list[TrainingExample]:
+    """Training examples of the first `packing_variants` packing variants (None: all)."""
+    return [
+        example
+        for example in build_examples(store.read_labels(), decisions, end_of_text)
+        if packing_variants is None or example.label.window.packing_variant < packing_variants
+    ]
+
+
+def build_student(settings: DistillationSettings, checkpoint: Checkpoint, device: str) -> Whisper:
+    """The student in float32 with a trainable decoder and a frozen encoder."""
+    student = Whisper.from_state(checkpoint.dims, checkpoint.state, torch.float32, device)
+    student.requires_grad_(False)
+    student.decoder.requires_grad_(True)
+    student.decoder.embedding.requires_grad_(not settings.freeze_embed_tokens)
+    student.decoder.positions.requires_grad_(not settings.freeze_embed_positions)
+    student.decoder.dropout = settings.dropout
+    return student
+
+
+def build_teacher(
+    settings: DistillationSettings, checkpoint: Checkpoint, student: Whisper, labels: TrainingLabels
+) -> TeacherTargetSource:
+    """The teacher's embedding, and its network if it runs during training.
+
+    The embedding is the student's initial one unless that was trained before; then the teacher is loaded. Raises
+    `SettingsError` if that teacher did not make the labels.
+    """
+    is_online = settings.teacher_targets == "online"
+    student_embedding = student.decoder.embedding.weight.detach()
+    known_teacher = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
+    embedding_changed = known_teacher != (labels.teacher["sha256"], checkpoint.embedding_sha256)
+    needs_embedding = embedding_changed and settings.teacher_targets == "hidden" and settings.kl_weight > 0
+    if not settings.needs_online_teacher and not needs_embedding:
+        embedding = student_embedding if settings.freeze_embed_tokens else student_embedding.clone()
+        return TeacherTargetSource(embedding, None, is_online)
+    name = settings.teacher or labels.teacher["source"].removesuffix(" (installed package)")
+    teacher = load_checkpoint(name)
+    if teacher.sha256 != labels.teacher["sha256"]:
+        raise SettingsError(f"teacher {name} did not make the labels: expected {labels.teacher['source']}")
+    if not settings.needs_online_teacher:
+        embedding = teacher.state["decoder.embedding.weight"].to(student.device, torch.float32)
+        return TeacherTargetSource(embedding, None, is_online)
+    device = str(student.device)
+    network = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
+    return TeacherTargetSource(network.decoder.embedding.weight, network, is_online)
+
+
+def build_feature_losses(
+    settings: DistillationSettings, checkpoint: Checkpoint, teacher: Whisper | None
+) -> FeatureLosses:
+    """Feature losses for the student's layers. Raises `SettingsError` if they need layers that are not recorded."""
+    layers = tuple(checkpoint.metadata.get("layers", ()))
+    if settings.needs_layer_outputs and len(layers) != checkpoint.dims.decoder_layers:
+        raise SettingsError(
+            f"{settings.student} does not record which of the teacher's layers it has: create it with "
+            "`whisperstill init`"
+        )
+    return FeatureLosses(settings, layers, 0 if teacher is None else teacher.dims.decoder_layers)
+
+
+def build_augmentation_cache(
+    settings: DistillationSettings, labels: TrainingLabels, teacher: Whisper | None, process_group: ProcessGroup
+) -> AugmentationCache | None:
+    """The cache of augmented windows; None without augmentation."""
+    if not settings.augment.epochs_per_version:
+        return None
+    assert teacher is not None
+    content = f"{settings.augment} {settings.seed} {labels.teacher['sha256']} {labels.store.sha256}"
+    directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
+    vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
+    return AugmentationCache(directory, teacher, vocabulary, settings.augment, settings.seed, process_group.world_size)
+
+
+def build_state_source(
+    settings: DistillationSettings,
+    labels: TrainingLabels,
+    student: Whisper,
+    own_encoder: bool,
+    cache: AugmentationCache | None,
+) -> EncoderStateSource:
+    """Encoder states from the store where it has them, else from the student's encoder; augmented if asked for."""
+    from_store = labels.has_encoder_states and settings.encoder_states != "online" and not own_encoder
+    source: EncoderStateSource = StoredStates(labels.store) if from_store else OnlineStates(student)
+    return source if cache is None else AugmentedStates(cache, source)
+
+
+def build_validation(
+    settings: LoopSettings,
+    student: Whisper,
+    checkpoint: Checkpoint,
+    examples: Sequence[TrainingExample],
+    process_group: ProcessGroup,
+    frozen_dtype: torch.dtype | None,
+) -> Validation | None:
+    """Validation of a student initialized from `checkpoint`; None without validation corpora.
+
+    `frozen_dtype`: dtype of the states of a frozen encoder; None if training changes the encoder. Utterances without a
+    language are taken to be in the student's language, or in that of all `examples`. Raises `CorpusError`.
+    """
+    if not settings.validation:
+        return None
+    utterances = [
+        utterance
+        for corpus in settings.validation
+        for utterance in read_corpus(corpus).utterances
+        if utterance.text is not None
+    ]
+    vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
+    label_languages = {example.label.language for example in examples}
+    language = checkpoint.generation_config.language if vocabulary.multilingual else "en"
+    if language is None and len(label_languages) == 1:
+        (language,) = label_languages
+    if language is None and any(utterance.language is None for utterance in utterances):
+        raise CorpusError(
+            f"some utterances of {', '.join(settings.validation)} have no language, and the labels are in "
+            f"{', '.join(sorted(label_languages))}: add it to the manifest, or init the student with --language"
+        )
+    return Validation(
+        student,
+        Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size),
+        LogitFilter(vocabulary, checkpoint.generation_config, False, process_group.device),
+        utterances[:: max(1, -(-len(utterances) // settings.validation_limit))],
+        language,
+        process_group,
+        None if frozen_dtype is None else FrozenEncoder(checkpoint.encoder_sha256, frozen_dtype),
+    )
+
+
+def run_identity(
+    settings: LoopSettings, checkpoint: Checkpoint, store: LabelStore, validation: Validation | None
+) -> dict[str, JsonValue]:
+    """What decides the weights of a run: a run is resumed only with the same identity."""
+    values = {name: value for name, value in asdict(settings).items() if name not in IGNORED_IN_IDENTITY}
+    identity: dict[str, JsonValue] = json.loads(json.dumps(values))
+    return {
+        **identity,
+        "student_sha256": checkpoint.sha256,
+        "labels_sha256": store.sha256,
+        "validation_sha256": None if validation is None else validation.sha256,
+    }

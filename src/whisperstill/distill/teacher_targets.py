@@ -1,0 +1,128 @@
+"""The teacher's targets for a batch.
+
+`topk`    top-k and log-sum-exp from the store; the teacher does not run.
+`hidden`  last hidden states from the store: the exact distribution, for one matrix product.
+`online`  the teacher's decoder runs on the batch of the student: exact for prompts and masked states, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whisperstill.distill.dataset import TokenizedExample, TrainingExample
+from whisperstill.distill.encoder_states import WindowStates, to_same_dtype
+from whisperstill.distill.settings import TargetKind
+from whisperstill.label.store import LabelStore
+from whisperstill.model.decoder import LayerOutputs
+from whisperstill.model.whisper import Whisper
+from whisperstill.records.batch import HiddenTargets, TokenBatch, TopKTargets
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTargets:
+    """Stored targets at the tokens in the KL loss of a batch; None for what the loss does not need or has no token."""
+
+    topk: TopKTargets | None
+    hidden: Tensor | None
+    """Last hidden states `[taught, width]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTargets:
+    """Teacher targets at the tokens in the KL loss of a batch, on the device of the student."""
+
+    distribution: TopKTargets | HiddenTargets | None
+    hidden: Tensor | None
+    """Last hidden states `[taught, width]`."""
+    layer_outputs: LayerOutputs | None = None
+    """Outputs of the inner layers at all tokens, if requested."""
+
+
+class StoredTargetReader:
+    """Reads the targets of a batch from the label store."""
+
+    def __init__(self, store: LabelStore, kind: TargetKind, temperature: float, needs_hidden: bool) -> None:
+        """`needs_hidden`: read last hidden states beside the top-k. `temperature` must be 1 or 2 for top-k."""
+        self._store, self._temperature = store, temperature
+        self.kind = kind
+        self._reads_hidden = kind == "hidden" or (kind == "topk" and needs_hidden)
+
+    def read(
+        self,
+        examples: Sequence[TrainingExample],
+        tokenized_examples: Sequence[TokenizedExample],
+        window_states: Sequence[WindowStates],
+    ) -> StoredTargets:
+        """Targets of the examples whose decoder input is the one the teacher labelled with."""
+        rows = [
+            (example, states, _teacher_steps(tokenized))
+            for example, tokenized, states in zip(examples, tokenized_examples, window_states, strict=True)
+            if tokenized.matches_teacher_input
+        ]
+        topk = self._read_topk([(example, steps) for example, _, steps in rows]) if rows else None
+        if not rows or not self._reads_hidden:
+            return StoredTargets(topk, None)
+        hidden = [
+            (
+                self._store.read_hidden_states(example.label)
+                if states.augmented_hidden is None
+                else states.augmented_hidden
+            )[steps]
+            for example, states, steps in rows
+        ]
+        return StoredTargets(topk, torch.cat(to_same_dtype(hidden)))
+
+    def _read_topk(self, rows: Sequence[tuple[TrainingExample, Tensor]]) -> TopKTargets | None:
+        if self.kind != "topk":
+            return None
+        topk_rows = [(self._store.read_topk(example.label), steps) for example, steps in rows]
+        return TopKTargets(
+            ids=torch.cat([topk.ids[steps] for topk, steps in topk_rows]),
+            logits=torch.cat([topk.logits[steps] for topk, steps in topk_rows]),
+            lse=torch.cat([(topk.lse1 if self._temperature == 1.0 else topk.lse2)[steps] for topk, steps in topk_rows]),
+        )
+
+
+def _teacher_steps(tokenized: TokenizedExample) -> Tensor:
+    """Decoding steps of the teacher at the tokens in the loss."""
+    return torch.tensor(
+        [step for step, in_loss in zip(tokenized.teacher_steps, tokenized.loss_mask, strict=True) if in_loss],
+        dtype=torch.long,
+    )
+
+
+class TeacherTargetSource:
+    """Completes stored targets with the teacher's embedding, or computes targets with the teacher's decoder."""
+
+    def __init__(self, embedding: Tensor, network: Whisper | None, online: bool = True) -> None:
+        """`online`: `network` runs on every batch, not only on on-policy batches."""
+        self.embedding = embedding
+        self.network = network
+        self._online = online
+
+    @torch.no_grad()
+    def targets(
+        self, batch: TokenBatch, stored: StoredTargets | None, layer_outputs: LayerOutputs | None = None
+    ) -> TeacherTargets:
+        """Targets at the tokens in the KL loss; without stored targets (on-policy) the teacher runs.
+
+        A teacher that runs fills `layer_outputs`.
+        """
+        device = self.embedding.device
+        if self.network is not None and (self._online or stored is None):
+            states = batch.encoder_states.to(device=device, dtype=self.network.dtype)
+            hidden = self.network.decoder.forward_packed(
+                batch.decoder_ids.to(device), batch.lengths, states, layer_outputs
+            )
+            hidden = hidden[batch.kl_mask.to(device)].float()
+            return TeacherTargets(HiddenTargets(hidden, self.embedding), hidden, layer_outputs)
+        if stored is None:
+            return TeacherTargets(None, None)
+        stored_hidden = None if stored.hidden is None else stored.hidden.to(device).float()
+        if stored.topk is not None:
+            return TeacherTargets(stored.topk.to(device), stored_hidden)
+        return TeacherTargets(
+            None if stored_hidden is None else HiddenTargets(stored_hidden, self.embedding), stored_hidden
+        )
