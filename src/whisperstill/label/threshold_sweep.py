@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from whisperstill.label.counts import LabelCounts
-from whisperstill.label.filter_rules import RULES, RuleSettings, decide
+from whisperstill.label.filter_rules import RuleSettings, active_rules, decide
 from whisperstill.records.pseudo_label import FilteredLabel
 
 WER_LIMITS_PERCENT = (100.0, 80.0, 40.0, 20.0, 15.0, 10.0, 5.0)
@@ -46,7 +46,7 @@ class ThresholdSweep:
 
     def add(self, filtered: FilteredLabel) -> None:
         """Count the utterances of a window under every limit."""
-        rule_names = {"", *(name for name, _ in RULES)}
+        rule_names = {"", *(name for name, _ in active_rules())}
         for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
             self.total.add(quality, filtered.label.language)
             for limit, counts in self._remaining.items():

@@ -30,7 +30,7 @@ from whisperstill.units import WINDOW_SECONDS
 from whisperstill.versions import installed_version
 
 if TYPE_CHECKING:
-    from whisperstill.stages.train import TrainSettings
+    from whisperstill.distill.settings import DistillationSettings
 
 REQUIRED_LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
 OPTIONAL_LIBRARIES = {
@@ -210,14 +210,14 @@ def _estimate_stage(
 
 
 def estimate_training(
-    train: "TrainSettings",
+    train: "DistillationSettings",
     online_encoder: bool,
     teacher: ModelSize,
     student: ModelSize,
     windows: float,
     speed: MachineSpeed,
 ) -> StageEstimate:
-    """Seconds of training with these `TrainSettings` on `windows` windows, all packing variants together.
+    """Seconds of training with these settings on `windows` windows, all packing variants together.
 
     Counts the teacher's passes over augmented windows; leaves out validation, on-policy samples and an online teacher.
     """

@@ -11,7 +11,7 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label.counts import LabelCounts
-from whisperstill.label.filter_rules import RULES, RuleSettings, apply_filter
+from whisperstill.label.filter_rules import RuleSettings, active_rules, apply_filter
 from whisperstill.label.subset import NOT_IN_SUBSET, restrict_to_subset, select_subset
 from whisperstill.label.threshold_sweep import (
     TABLE_COLUMNS,
@@ -121,7 +121,7 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
     sweep = ThresholdSweep(rules, settings.sweep_wer)
     total_counts = LabelCounts()
     counts_by_rule = {
-        name: LabelCounts() for name in ("", *(name for name, _ in RULES), PREDICTED_WER_RULE, NOT_IN_SUBSET)
+        name: LabelCounts() for name in ("", *(name for name, _ in active_rules()), PREDICTED_WER_RULE, NOT_IN_SUBSET)
     }
     subset = None
     if settings.subset_hours is not None:
