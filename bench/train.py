@@ -48,7 +48,7 @@ from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_hu
 from whisperstill.model.device import choose_dtype
 from whisperstill.model.student_init import make_student, select_spaced_layers
 from whisperstill.model.whisper import Whisper
-from whisperstill.stages.estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
+from whisperstill.pipeline.cost_estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
 from whisperstill.text.markdown import markdown_table
 from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import SAMPLE_RATE

@@ -18,6 +18,7 @@ from whisperstill.corpus import (
 from whisperstill.corpus.corpus import Corpus, build_corpus
 from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError
+from whisperstill.plugins import registered
 from whisperstill.records import Skipped
 from whisperstill.remote_files import cache_path, download, is_remote, is_remote_directory, list_files
 
@@ -47,6 +48,11 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 """Layouts in the order of detection: by file name first, by a search of the folder last."""
 
 
+def all_layouts() -> dict[str, Layout]:
+    """`LAYOUTS` and those registered by other packages (`plugins`), which are detected first."""
+    return {**registered("corpus_readers"), **LAYOUTS}
+
+
 def read_corpus(
     source: str | Path, *, layout: str = "auto", language: str | None = None, full_recordings: bool = False
 ) -> Corpus:
@@ -59,8 +65,9 @@ def read_corpus(
     Raises `CorpusError` when the source does not exist, has no supported layout, or has no usable utterance;
     `SettingsError` for an unknown layout; `MissingExtraError` for the hub without the extra `datasets`.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise SettingsError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout}")
+    layouts = all_layouts()
+    if layout != "auto" and layout not in layouts:
+        raise SettingsError(f"layout must be auto or one of {', '.join(layouts)}, got {layout}")
     if huggingface.is_hub_dataset(source) and layout in ("auto", "huggingface"):
         return build_corpus(corpus_name(source), huggingface.read_hub_entries(str(source)), language)
     path = _download_corpus(str(source)) if is_remote(source) else Path(source)
@@ -68,10 +75,10 @@ def read_corpus(
         if not path.exists() and not huggingface.can_read(path):
             raise CorpusError(f"expected a manifest, a folder or hf:name/config/split, found nothing at {source}")
         if layout == "auto":
-            layout = next((name for name, candidate in LAYOUTS.items() if candidate.can_read(path)), "")
+            layout = next((name for name, candidate in layouts.items() if candidate.can_read(path)), "")
         if not layout:
-            raise CorpusError(f"expected one of the layouts {', '.join(LAYOUTS)} at {source}, found none")
-        entries = jsonl.read_entries(path, full_recordings) if layout == "jsonl" else LAYOUTS[layout].read_entries(path)
+            raise CorpusError(f"expected one of the layouts {', '.join(layouts)} at {source}, found none")
+        entries = jsonl.read_entries(path, full_recordings) if layout == "jsonl" else layouts[layout].read_entries(path)
         return build_corpus(corpus_name(path), entries, language)
     except OSError as error:
         raise CorpusError(f"cannot read {source}: {error.strerror or error}") from error

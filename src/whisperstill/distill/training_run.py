@@ -1,14 +1,16 @@
 """Running a trainer with a progress bar and SIGTERM, and the report that `train` and `compress` share."""
 
 import json
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
-from whisperstill.signals import set_event_on_sigterm
 
 if TYPE_CHECKING:
     from whisperstill.distill.data_loader import WindowBatch
@@ -48,6 +50,19 @@ def run_training(trainer: "Trainer[BatchT]", title: str, console: Console) -> "T
         steps = f"{result.train_state.step} of {trainer.total_steps}"
         console.warn(f"stopped at step {steps}: run the same command to resume")
     return result
+
+
+@contextmanager
+def set_event_on_sigterm(event: threading.Event) -> Iterator[None]:
+    """Within the block, SIGTERM sets the event instead of killing the process (in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda signum, frame: event.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def write_report(report: TrainingReport, process_group: "ProcessGroup", console: Console) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from whisperstill.errors import SettingsError
+from whisperstill.plugins import registered
 from whisperstill.records.edit_counts import EditCounts
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel, LabelQuality, PseudoLabel
 
@@ -118,12 +119,18 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 """Name and function of every rule, in the order they are applied."""
 
+
+def active_rules() -> tuple[tuple[str, Rule], ...]:
+    """`RULES`, with those registered by other packages (`plugins`) before the last, the word error rate."""
+    return (*RULES[:-1], *registered("filter_rules").items(), RULES[-1])
+
+
 KEEP = FilterDecision(keep=True, rule="", value=0.0)
 
 
 def decide(quality: LabelQuality, settings: RuleSettings) -> FilterDecision:
     """Decision on one utterance, by the first rule that drops it."""
-    for name, rule in RULES:
+    for name, rule in active_rules():
         value = rule(quality, settings)
         if value is not None:
             return FilterDecision(keep=False, rule=name, value=value)

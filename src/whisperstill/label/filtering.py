@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from whisperstill.errors import SettingsError
-from whisperstill.label.filter_rules import RULES, RuleSettings, apply_filter
+from whisperstill.label.filter_rules import RuleSettings, active_rules, apply_filter
 from whisperstill.records import EditCounts, FilterDecision, FilteredLabel, LabelQuality, Utterance
 from whisperstill.records.edit_counts import NO_EDITS
 from whisperstill.text.normalizers import split_into_units
@@ -126,7 +126,7 @@ class DecisionCounts:
 
     def __init__(self) -> None:
         self.total = LabelCounts()
-        rules = ("", *(name for name, _ in RULES), PREDICTED_WER_RULE, NOT_IN_SUBSET)
+        rules = ("", *(name for name, _ in active_rules()), PREDICTED_WER_RULE, NOT_IN_SUBSET)
         self._by_rule = {rule: LabelCounts() for rule in rules}
 
     def add(self, filtered: FilteredLabel) -> None:

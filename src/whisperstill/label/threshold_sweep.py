@@ -8,7 +8,7 @@ stay dropped at every threshold.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from whisperstill.label.filter_rules import RULES, RuleSettings, decide
+from whisperstill.label.filter_rules import RuleSettings, active_rules, decide
 from whisperstill.label.filtering import LabelCounts
 from whisperstill.records.pseudo_label import FilteredLabel
 from whisperstill.text.markdown import markdown_table
@@ -56,7 +56,7 @@ class ThresholdSweep:
 
     def add(self, filtered: FilteredLabel) -> None:
         """Count the utterances of a window at every threshold."""
-        rule_names = {"", *(name for name, _ in RULES)}
+        rule_names = {"", *(name for name, _ in active_rules())}
         for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
             self._total.add(quality, filtered.label.language)
             for limit, counts in self._remaining.items():
