@@ -88,7 +88,7 @@ def build_distillation(
     vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
     examples = select_examples(labels.store, labels.decisions, vocabulary.end_of_text, settings.packing_variants)
     if not examples:
-        raise StoreError(f"the filter dropped every utterance of {settings.labels}: filter less strictly")
+        raise StoreError(f"no window of {settings.labels} is left: every utterance was dropped; filter less strictly")
     # 2. Networks and losses.
     student = build_student(settings, checkpoint, device)
     teacher = build_teacher(settings, checkpoint, student, labels)
