@@ -46,7 +46,7 @@ from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.model.device import choose_dtype
-from whisperstill.model.student_init import make_student, select_spaced_layers
+from whisperstill.model.student_init import init_student, select_spaced_layers
 from whisperstill.model.whisper import Whisper
 from whisperstill.pipeline.cost_estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
 from whisperstill.text.markdown import markdown_table
@@ -189,7 +189,7 @@ def load_task(options: argparse.Namespace) -> Task:
         store,
         chosen,
         teacher,
-        make_student(teacher, select_spaced_layers(teacher.dims.decoder_layers, options.layers)),
+        init_student(teacher, select_spaced_layers(teacher.dims.decoder_layers, options.layers)),
         vocabulary,
     )
 

@@ -17,7 +17,10 @@ PACKAGE = HERE.parents[1] / "src" / "whisperstill"
 def pattern_of(term: str) -> re.Pattern[str]:
     """Words of a term in order, with nothing, a space, a hyphen or an underscore between them."""
     words = re.findall(r"[A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", term))
-    return re.compile(r"[\s_-]?".join(map(re.escape, words)), re.IGNORECASE)
+    joined = r"[\s_-]?".join(map(re.escape, words))
+    if len(term) <= 4:  # "ema" is not in "schema"
+        joined = rf"(?<![A-Za-z]){joined}(?![a-z])"
+    return re.compile(joined, re.IGNORECASE)
 
 
 def hits(term: str) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """The verbs of the command line: summaries, positional arguments, aliases.
 
-Only the module of the chosen verb is imported, so that every `--help` is fast.
+To add a command, write `stages/<verb>.py` and add an entry to `VERBS` (there is no `add_parser`: tyro builds the parser
+from the settings dataclass). Only the module of the chosen verb is imported, so that every `--help` is fast.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Batches of labelled windows, with what the store holds about them."""
+"""Data loader: collates the windows of a micro-batch, with their teacher targets from the label store.
+
+Sequences are packed one after the other, so nothing is padded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -200,7 +200,7 @@ def select_examples(
 def build_student(settings: DistillationSettings, checkpoint: Checkpoint, device: str) -> Whisper:
     """The student in float32 with a trainable decoder and a frozen encoder."""
     student = Whisper.from_state(checkpoint.dims, checkpoint.state, torch.float32, device)
-    student.requires_grad_(False)
+    student.requires_grad_(False)  # freeze encoder and decoder, then unfreeze what is trained
     student.decoder.requires_grad_(True)
     student.decoder.embedding.requires_grad_(not settings.freeze_embed_tokens)
     student.decoder.positions.requires_grad_(not settings.freeze_embed_positions)

@@ -1,4 +1,7 @@
-"""Gradients of one optimizer step of decoder distillation, over one or more micro-batches."""
+"""Gradients of one optimizer step of decoder distillation: gradient accumulation over micro-batches and processes.
+
+Losses are sums scaled by counts over all processes, so that the step is the same however the windows are divided.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

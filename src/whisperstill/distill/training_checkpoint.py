@@ -1,4 +1,4 @@
-"""Training checkpoints: everything a run needs to resume as if it had never stopped.
+"""Training checkpoints: resume from checkpoint as if the run had never stopped.
 
     checkpoints/manifest.json                names, steps and SHA-256 of the existing checkpoints
     checkpoints/step-00000200.safetensors    trained weights, both moments of AdamW, and the train state as JSON

@@ -1,4 +1,4 @@
-"""Student initialization: the teacher's encoder and a subset of its decoder layers."""
+"""Init student: the teacher's encoder and a subset of its decoder layers, copied (`init_student`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -70,7 +70,7 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
     return Checkpoint(dims, state, checkpoint.generation_config, checkpoint.tokenizer_json, source, metadata)
 
 
-def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | None = None) -> Checkpoint:
+def init_student(teacher: Checkpoint, layers: Sequence[int], language: str | None = None) -> Checkpoint:
     """The teacher with only these decoder layers, renumbered from 0.
 
     Encoder, embeddings, positions and norms are the teacher's, copied. Alignment heads follow their layers; `language`

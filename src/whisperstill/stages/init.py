@@ -77,7 +77,7 @@ def run(settings: InitSettings, console: Console) -> InitReport:
         raise SettingsError(f"output must be a directory, but {output} is a file")
 
     from whisperstill.model.checkpoints import contains_checkpoint, is_unfinished, load_checkpoint, write_huggingface
-    from whisperstill.model.student_init import check_layers, make_student, select_spaced_layers
+    from whisperstill.model.student_init import check_layers, init_student, select_spaced_layers
 
     teacher = load_checkpoint(settings.teacher)
     depth = teacher.dims.decoder_layers
@@ -88,7 +88,7 @@ def run(settings: InitSettings, console: Console) -> InitReport:
     else:
         layers = select_spaced_layers(depth, settings.decoder_layers)
     _check_language(settings.language, teacher.dims.multilingual, teacher.tokenizer_json)
-    student = make_student(teacher, layers, settings.language)
+    student = init_student(teacher, layers, settings.language)
 
     created = not (output.is_dir() and contains_checkpoint(output, student))
     if created:

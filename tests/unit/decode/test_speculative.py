@@ -19,7 +19,7 @@ from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.model.kv_cache import StaticKVCache
-from whisperstill.model.student_init import make_student
+from whisperstill.model.student_init import init_student
 from whisperstill.model.whisper import Whisper
 from whisperstill.text.vocabulary import Vocabulary
 
@@ -69,7 +69,7 @@ def network(random_checkpoint: Checkpoint) -> Whisper:
 
 @pytest.fixture(scope="module")
 def student(random_checkpoint: Checkpoint) -> Whisper:
-    made = make_student(random_checkpoint, (0,))
+    made = init_student(random_checkpoint, (0,))
     return Whisper.from_state(made.dims, made.state)
 
 

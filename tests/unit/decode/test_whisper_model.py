@@ -13,7 +13,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig
-from whisperstill.model.student_init import make_student
+from whisperstill.model.student_init import init_student
 from whisperstill.units import WINDOW_SAMPLES
 
 from unit.decode.scripted import DIMS
@@ -105,7 +105,7 @@ def test_assistant_does_not_change_transcripts(
     codes = ["en", "de", "en"]
     states = model.encode(noise)
     expected = model.decode(states, codes, timestamps=timestamps, max_new_tokens=12)
-    for checkpoint, shared in ((make_student(random_checkpoint, (1,)), True), (unrelated, False)):
+    for checkpoint, shared in ((init_student(random_checkpoint, (1,)), True), (unrelated, False)):
         assisted = WhisperModel(random_checkpoint, dtype=torch.float32, assistant=checkpoint)
         assert assisted.assistant is not None
         assert (assisted.assistant.network.encoder is assisted.network.encoder) is shared
@@ -148,7 +148,7 @@ def test_failed_decode_leaves_no_state(
 
 @pytest.mark.parametrize("assisted", [False, True])
 def test_int8_does_not_depend_on_batch(random_checkpoint: Checkpoint, states: Tensor, assisted: bool) -> None:
-    assistant = make_student(random_checkpoint, (0,)) if assisted else None
+    assistant = init_student(random_checkpoint, (0,)) if assisted else None
     model = WhisperModel(random_checkpoint, int8=True, assistant=assistant)
     scaled_states = torch.cat((states, 20 * states[:1]))  # one has larger values
     together = model.decode(scaled_states, ["en"] * 4, max_new_tokens=12)

@@ -11,7 +11,7 @@ from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.settings import LossConfig
 from whisperstill.model.decoder import Decoder, LayerOutputs
 from whisperstill.model.dims import Dims
-from whisperstill.model.student_init import make_student
+from whisperstill.model.student_init import init_student
 from whisperstill.model.whisper import Whisper
 
 LENGTHS = (5, 1, 8)
@@ -30,7 +30,7 @@ def teacher() -> Whisper:
 
 def make_student_network(teacher: Whisper, layers: tuple[int, ...]) -> Whisper:
     checkpoint = replace(make_checkpoint(teacher.dims, b""), state=dict(teacher.state_dict()))
-    student = make_student(checkpoint, layers)
+    student = init_student(checkpoint, layers)
     return Whisper.from_state(student.dims, student.state)
 
 

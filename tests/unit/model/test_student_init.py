@@ -11,7 +11,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint, count_parameters, expected_shapes
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import default_alignment_heads
-from whisperstill.model.student_init import check_layers, make_student, select_important_layers, select_spaced_layers
+from whisperstill.model.student_init import check_layers, init_student, select_important_layers, select_spaced_layers
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_invalid_layers_raise() -> None:
 
 
 def test_student_has_teacher_weights(checkpoint: Checkpoint) -> None:
-    student = make_student(checkpoint, (0, 2), "de")
+    student = init_student(checkpoint, (0, 2), "de")
     assert student.dims == replace(checkpoint.dims, decoder_layers=2)
     assert {name: tuple(tensor.shape) for name, tensor in student.state.items()} == expected_shapes(student.dims)
     for name, tensor in student.state.items():
@@ -80,16 +80,16 @@ def test_select_important_layers() -> None:
 
 
 def test_all_layers_equal_teacher(checkpoint: Checkpoint) -> None:
-    student = make_student(checkpoint, (0, 1, 2))
+    student = init_student(checkpoint, (0, 1, 2))
     assert student.sha256 == checkpoint.sha256
     assert student.generation_config == checkpoint.generation_config
 
 
 def test_alignment_heads_follow_their_layers(checkpoint: Checkpoint) -> None:
     assert checkpoint.generation_config.alignment_heads == ((0, 1), (2, 0), (2, 1))
-    assert make_student(checkpoint, (0, 2)).generation_config.alignment_heads == ((0, 1), (1, 0), (1, 1))
-    assert make_student(checkpoint, (1, 2)).generation_config.alignment_heads == ((1, 0), (1, 1))
-    alone = make_student(checkpoint, (1,))  # no alignment head left
+    assert init_student(checkpoint, (0, 2)).generation_config.alignment_heads == ((0, 1), (1, 0), (1, 1))
+    assert init_student(checkpoint, (1, 2)).generation_config.alignment_heads == ((1, 0), (1, 1))
+    alone = init_student(checkpoint, (1,))  # no alignment head left
     assert alone.generation_config.alignment_heads == default_alignment_heads(alone.dims) == ((0, 0), (0, 1))
 
 

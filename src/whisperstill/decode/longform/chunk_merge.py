@@ -2,9 +2,9 @@
 
 A chunk is least certain at its two ends: the first or last word may be cut off or hallucinated, and its timestamps are
 poor. Neighbours share a third of a chunk (Distil-Whisper paper, section 3), so words at the end of one lie further
-from an edge in the other. Comparing tokens without times (bench/token_overlap_merge.py) confuses repeated words and
-fails where one chunk has an additional word; here two words match if they are similar in letters and close in time, and
-gaps in the alignment are free.
+from an edge in the other. The longest common sequence of tokens without times (bench/token_overlap_merge.py) confuses
+repeated words and fails where one chunk has an additional word; here two words match if they are similar in letters
+and close in time, and gaps in the alignment are free.
 
 A cut between words that only one chunk transcribed would double or lose a word. Cuts are therefore made only beside
 matched words or in a pause of both chunks; where nothing matches, `find_merge_point` returns None instead of guessing.
