@@ -1,19 +1,24 @@
 """A small world: random checkpoints of a few megabytes with Whisper's vocabulary, and noise with words."""
 
 import json
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
+from whisperstill.console import NullConsole
 from whisperstill.model.checkpoints import Checkpoint, expected_shapes, write_huggingface
 from whisperstill.model.checkpoints.shapes import key_bias_rows
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig
+from whisperstill.pipeline.recipe import STAGE_ORDER
 from whisperstill.stages import init
-from whisperstill.stages.console import NullConsole
 
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet".split()
 
@@ -44,6 +49,18 @@ warmup_steps = 1
 manifest = ["{corpus}"]
 """
 """Of a small world: fill in `output`, `teacher` and `corpus`."""
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch, runs: list[str]) -> None:
+    """From now on, every stage of a recipe that runs adds the name of its settings to `runs`."""
+
+    def counted(run: Callable[[Any, Any], Any], settings: Any, console: Any) -> Any:
+        runs.append(type(settings).__name__)
+        return run(settings, console)
+
+    for verb in STAGE_ORDER:
+        module = import_module(f"whisperstill.stages.{verb}")
+        monkeypatch.setattr(module, "run", partial(counted, module.run))
 
 
 def make_tokenizer(texts: int, languages: int) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "whisperstill"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LIGHT = ("records", "text", "stages", "cli")
+LIGHT = ("records", "text", "pipeline", "stages", "api", "console", "versions", "cli")
 OPTIONAL = {
     "matplotlib",
     "tensorboard",
@@ -27,7 +27,6 @@ OPTIONAL = {
 WITH_TENSORS = {
     "whisperstill.records.batch",
     "whisperstill.records.loss_sums",
-    "whisperstill.stages.suite_measurements",
 }
 """Modules of light packages that are imported when there is something to compute."""
 HEAVY = {"torch", "numpy", "transformers", "pyarrow", "matplotlib"}

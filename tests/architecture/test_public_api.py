@@ -5,7 +5,7 @@ import whisperstill
 
 def test_all_is_sorted_and_whole() -> None:
     assert whisperstill.__all__ == sorted(whisperstill.__all__)
-    assert set(whisperstill.__all__) == {*whisperstill._PUBLIC_MODULES, "__version__"}
+    assert set(whisperstill.__all__) == {*whisperstill._LAZY_NAMES, "__version__"}
     assert len(set(whisperstill.__all__)) == len(whisperstill.__all__)
     assert dir(whisperstill) == whisperstill.__all__
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import CheckpointError, NotFoundError, SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.checkpoints.delta import TEACHER_VARIABLE
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.export import ExportSettings, run
 
 

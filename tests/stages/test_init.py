@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.init import InitSettings, run
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_models import RECIPE
+from small_models import RECIPE, count_runs
 
+from whisperstill.console import Console, NullConsole
 from whisperstill.distill import save_student, validation
 from whisperstill.distill.validation import Validation, ValidationItem
 from whisperstill.errors import SettingsError, TrainingError
@@ -17,7 +18,6 @@ from whisperstill.records import Utterance
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import run as running
 from whisperstill.stages import train
-from whisperstill.stages.console import Console, NullConsole
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
 
@@ -52,13 +52,7 @@ def test_held_out_speech_is_heard_once(sweep: SweepSettings, tmp_path: Path, mon
 
 def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
-    original = running.run_settings
-
-    def counted(settings: object, console: object) -> object:
-        trained.append(type(settings).__name__)
-        return original(settings, console)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(running, "run_settings", counted)
+    count_runs(monkeypatch, trained)
     rates = replace(sweep, grid=sweep.grid[:1])
     report = run(rates, NullConsole())
     assert sorted(trained) == ["FilterSettings", "InitSettings", *["TrainSettings"] * 4]
@@ -121,8 +115,8 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
 
 def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
     for entry, problem in (
-        ("label.top_k=[1, 2]", r"label\.top_k cannot be varied: expected a setting of filter, init, train"),
-        ("train.seed=[1, 2]", "--seeds names the seeds"),
+        ("label.top_k=[1, 2]", r"label\.top_k cannot vary: expected a setting of filter, init, train"),
+        ("train.seed=[1, 2]", "use --seeds for seeds"),
         ("train.dropout", "expected a name and a list"),
         ("train.dropout=0.1", "expected a name and a list"),
         ("train.dropout=[0.1", "expected TOML values"),
@@ -131,7 +125,7 @@ def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=problem):
             run(replace(sweep, grid=(entry,)), NullConsole())
     sweep.recipe.write_text(sweep.recipe.read_text().replace("[init]", "[init]\nlayers = [0, 1]"))
-    with pytest.raises(SettingsError, match=r"says nothing beside the recipe's init\.layers"):
+    with pytest.raises(SettingsError, match=r"has no effect beside the recipe's init\.layers"):
         run(replace(sweep, grid=("init.decoder_layers=[1, 2]",)), NullConsole())
     shutil.rmtree(tmp_path / "out" / "labels")
     with pytest.raises(SettingsError, match="whisperstill run --only label"):

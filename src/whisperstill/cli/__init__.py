@@ -1,1 +1,1 @@
-"""The command line: the only place that knows the library that reads options and the one that draws."""
+"""The command line; the only package that imports tyro and rich."""

@@ -1,11 +1,15 @@
-"""Starts the program once more with an allocator setting that cannot be changed later.
+"""Restarts the process once, so that glibc's allocator keeps freed memory. Nothing else in the program does so.
 
-Training and labelling on a CPU make and drop large temporaries all the time. By default glibc maps each anew and gives
-it back, and on small virtual machines up to half of a step can be page faults; here it keeps what it has, in huge pages
-where the kernel gives them. glibc reads `GLIBC_TUNABLES` only when a process starts, hence a second start: the same
-interpreter with the same arguments, before anything heavy is imported (some milliseconds). It is left out where it
-cannot help (no Linux, glibc older than 2.35), where `GLIBC_TUNABLES` is set already (the user knows better), and
-where `WHISPERSTILL_NO_REEXEC=1` forbids it.
+CAUTION: the verbs that compute replace their own process (`os.execve`) by the same interpreter with the same arguments
+and `GLIBC_TUNABLES` set, without asking. glibc reads `GLIBC_TUNABLES` only at process start, hence the restart; it
+happens before anything heavy is imported and takes some milliseconds.
+
+Why: training and labelling on a CPU allocate and free large temporaries all the time. By default glibc maps and unmaps
+each of them, and on small virtual machines up to half of a step can be page faults. With the setting, freed memory is
+kept, in huge pages where the kernel offers them.
+
+There is no restart with `WHISPERSTILL_NO_REEXEC=1`, if `GLIBC_TUNABLES` is already set, and where it cannot help (not
+Linux, or glibc older than 2.35).
 """
 
 import os
@@ -13,7 +17,7 @@ import sys
 from collections.abc import Mapping
 
 UNREACHABLE_THRESHOLD_BYTES = 2**40
-"""Bytes: a threshold that is not reached."""
+"""Larger than any allocation."""
 GLIBC_TUNABLES = (
     f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={UNREACHABLE_THRESHOLD_BYTES}"
     f":glibc.malloc.trim_threshold={UNREACHABLE_THRESHOLD_BYTES}"
@@ -21,7 +25,7 @@ GLIBC_TUNABLES = (
 
 
 def glibc_version() -> tuple[int, int] | None:
-    """Version of the C library as (major, minor); None where it is not glibc."""
+    """Version of the C library as (major, minor); None if it is not glibc."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         major, minor = version.split(".")[:2]
@@ -31,7 +35,7 @@ def glibc_version() -> tuple[int, int] | None:
 
 
 def wants_restart(environment: Mapping[str, str], platform: str, glibc: tuple[int, int] | None) -> bool:
-    """Whether a second start with `GLIBC_TUNABLES` would help."""
+    """Whether a restart with `GLIBC_TUNABLES` helps."""
     return (
         platform == "linux"
         and glibc is not None
@@ -42,7 +46,7 @@ def wants_restart(environment: Mapping[str, str], platform: str, glibc: tuple[in
 
 
 def restart_with_allocator() -> None:
-    """Replaces this process by itself with `GLIBC_TUNABLES` set; returns if that is not wanted or not possible."""
+    """Restarts this process with `GLIBC_TUNABLES` set; returns if that does not help or is not possible."""
     if not wants_restart(os.environ, sys.platform, glibc_version()) or not sys.executable:
         return
     sys.stdout.flush()

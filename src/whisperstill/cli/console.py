@@ -1,7 +1,7 @@
-"""The console of the command line. The only module that knows rich.
+"""Console of the command line; the only module that imports rich.
 
-Tables go to standard output (they are the result); messages and bars to standard error. Where standard error is no
-terminal, a bar becomes a plain line now and then, so that a log file stays readable.
+Tables go to standard output (they are the result), messages and progress bars to standard error. Where standard error
+is not a terminal, progress is a plain line every few seconds, so that log files stay readable.
 """
 
 import os
@@ -10,22 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from whisperstill.stages.console import Progress as StageProgress
+from whisperstill.console import Progress as StageProgress
+from whisperstill.console import format_duration
 
 LOG_INTERVAL_S = 15.0
 AUDIO_UNIT_SECONDS = {"hours": 3600.0, "h": 3600.0, "seconds": 1.0, "s": 1.0}
-"""Units of audio: their speed is shown as a multiple of real time."""
+"""Units of audio; their speed is shown as a multiple of real time."""
 
 
 class PipeSafeConsole(RichConsole):
-    """A console whose reader may go away: work goes on, and nothing more is shown."""
+    """Console that stops printing when its reader closes the pipe, while the program goes on."""
 
     def on_broken_pipe(self) -> None:
-        """Instead of the end of the program, which is rich's default."""
+        """Redirects output to /dev/null; rich would exit the program."""
         self.quiet = True
         devnull_fd = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull_fd, self.file.fileno())
@@ -33,24 +34,30 @@ class PipeSafeConsole(RichConsole):
 
 
 class TerminalConsole:
-    """Shows what the stages say (see `stages.console.Console`)."""
+    """Implements `whisperstill.console.Console` on a terminal or in a log file."""
 
-    def __init__(self, output: RichConsole | None = None, messages: RichConsole | None = None) -> None:
+    def __init__(
+        self,
+        output: RichConsole | None = None,
+        messages: RichConsole | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.output = output or PipeSafeConsole(highlight=False)
         self.messages = messages or PipeSafeConsole(stderr=True, highlight=False)
-        if not self.output.is_terminal:
-            self.output = output or PipeSafeConsole(highlight=False, width=160)
+        self.clock = clock
+        if output is None and not self.output.is_terminal:
+            self.output = PipeSafeConsole(highlight=False, width=160)
 
     def info(self, message: str) -> None:
-        """One line to standard error."""
+        """Prints one line to standard error."""
         self.messages.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """One line to standard error, marked."""
+        """Prints one line to standard error, marked as a warning."""
         self.messages.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True, style="yellow")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table to standard output; columns that hold figures are aligned to the right."""
+        """Prints a table to standard output; columns of numbers are right-aligned."""
         rich_table = Table(title=Text(title) if title else None, title_justify="left")
         for index, column in enumerate(columns):
             is_numeric = bool(rows) and all(looks_numeric(row[index]) for row in rows)
@@ -61,105 +68,86 @@ class TerminalConsole:
 
     @contextmanager
     def progress(self, label: str, total: float, unit: str) -> Iterator[StageProgress]:
-        """A bar on a terminal, plain lines elsewhere: done and total, speed, time left."""
-        stats = ProgressStats(label, total, unit)
-        if self.messages.is_terminal:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=30),
-                TextColumn("{task.fields[stats]}", markup=False),
-            )
-            with Progress(*columns, console=self.messages) as rich_progress:
-                task = rich_progress.add_task(label, total=total or None, stats=stats.format_stats())
-                yield ProgressBar(stats, lambda: redraw_bar(rich_progress, task, stats))
-                redraw_bar(rich_progress, task, stats)
+        """Progress bar on a terminal, a line every `LOG_INTERVAL_S` elsewhere: done, total, speed, time left."""
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), StatsColumn())
+        is_terminal = self.messages.is_terminal
+        with Progress(*columns, console=self.messages, get_time=self.clock, disable=not is_terminal) as rich_progress:
+            task_id = rich_progress.add_task(label, total=total or None, unit=unit, skipped=0.0, figures={})
+            task_progress = TaskProgress(rich_progress, task_id, None if is_terminal else self.info)
+            yield task_progress
+            task_progress.finish()
+
+
+class StatsColumn(ProgressColumn):
+    """`0.52/4.03 hours · 43.0x real time · 5 min left · loss 1.234`."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        return Text(format_stats(task))
+
+
+def format_stats(task: Task) -> str:
+    """Units done, mean speed, time left, and the figures of the last `advance`.
+
+    Units skipped (done in an earlier run) do not count in the speed.
+    """
+    unit, total = task.fields["unit"], task.total
+    seconds_per_unit = AUDIO_UNIT_SECONDS.get(unit)
+    digits = 0 if seconds_per_unit is None and (total is None or total == int(total)) else 2
+    total_text = "" if total is None else f"/{total:.{digits}f}"  # the length of a pipe is unknown
+    parts = [f"{task.completed:.{digits}f}{total_text} {unit}"]
+    elapsed_s = task.elapsed or 0.0
+    newly_done = task.completed - task.fields["skipped"]
+    if newly_done > 0 and elapsed_s > 0:
+        speed = newly_done / elapsed_s
+        if seconds_per_unit is not None:
+            parts.append(f"{speed * seconds_per_unit:.1f}x real time")
         else:
-            log_progress = LogProgress(stats, self.info)
-            yield ProgressBar(stats, log_progress.write_if_due)
-            log_progress.write_if_due(final=True)
+            parts.append(f"{speed:.2f}/s" if speed >= 0.1 else f"{1 / speed:.1f} s each")
+        if total is not None and task.completed < total:
+            parts.append(f"{format_duration((total - task.completed) / speed)} left")
+        else:
+            parts.append(f"took {format_duration(elapsed_s)}")
+    parts += [f"{name.replace('_', ' ')} {value}" for name, value in task.fields["figures"].items()]
+    return " · ".join(parts)
 
 
-def redraw_bar(rich_progress: Progress, task: TaskID, stats: "ProgressStats") -> None:
-    """Redraws a bar."""
-    rich_progress.update(task, completed=stats.done, stats=stats.format_stats())
+class TaskProgress:
+    """Progress of one task of rich; with `log`, also written there every `LOG_INTERVAL_S`, and once at the end."""
 
+    def __init__(self, rich_progress: Progress, task_id: TaskID, log: Callable[[str], None] | None) -> None:
+        self._rich_progress, self._task_id, self._log = rich_progress, task_id, log
+        self._logged_at_s, self._logged_units = rich_progress.get_time(), -1.0
 
-class ProgressStats:
-    """Counts, and turns counts into figures."""
-
-    def __init__(self, label: str, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.label, self.total, self.unit, self.clock = label, total, unit, clock
-        self.done = 0.0
-        self.skipped = 0.0
-        """What of it was done before the clock ran."""
-        self.fields: dict[str, str] = {}
-        self.started_at = clock()
-
-    def format_stats(self) -> str:
-        """`0.52/4.03 hours · 43x real time · 5 min left · loss 1.234`."""
-        digits = 0 if self.total == int(self.total) and self.unit not in AUDIO_UNIT_SECONDS else 2
-        total_text = f"/{self.total:.{digits}f}" if self.total else ""  # nobody knows how long a pipe is
-        parts = [f"{self.done:.{digits}f}{total_text} {self.unit}"]
-        elapsed_s = self.clock() - self.started_at
-        if self.done > self.skipped and elapsed_s > 0:
-            speed = (self.done - self.skipped) / elapsed_s
-            if self.unit in AUDIO_UNIT_SECONDS:
-                parts.append(f"{speed * AUDIO_UNIT_SECONDS[self.unit]:.1f}x real time")
-            else:
-                parts.append(f"{speed:.2f}/s" if speed >= 0.1 else f"{1 / speed:.1f} s each")
-            remaining_s = max(self.total - self.done, 0.0) / speed
-            parts.append(
-                f"{format_duration(remaining_s)} left"
-                if self.done < self.total
-                else f"took {format_duration(elapsed_s)}"
-            )
-        parts += [f"{name.replace('_', ' ')} {value}" for name, value in self.fields.items()]
-        return " · ".join(parts)
-
-
-class ProgressBar:
-    """What a stage holds while a bar is open."""
-
-    def __init__(self, stats: ProgressStats, refresh: Callable[[], None]) -> None:
-        self.stats, self.refresh = stats, refresh
+    @property
+    def _task(self) -> Task:
+        return self._rich_progress.tasks[self._task_id]
 
     def advance(self, amount: float, **fields: str) -> None:
-        """`amount` more units are done."""
-        self.stats.done += amount
-        self.stats.fields.update(fields)
-        self.refresh()
+        """Adds `amount` finished units."""
+        self._rich_progress.update(self._task_id, advance=amount, figures={**self._task.fields["figures"], **fields})
+        self._log_if_due()
 
     def skip(self, amount: float) -> None:
-        """`amount` units were done before."""
-        self.stats.done += amount
-        self.stats.skipped += amount
-        self.refresh()
+        """Adds `amount` units finished in an earlier run."""
+        self._rich_progress.update(self._task_id, advance=amount, skipped=self._task.fields["skipped"] + amount)
+        self._log_if_due()
 
+    def finish(self) -> None:
+        """Logs the last line, unless it was logged already."""
+        if self._log is not None and self._task.completed != self._logged_units:
+            self._write_log()
 
-class LogProgress:
-    """A bar for a log file: the first figures soon, then one line every few seconds, and one at the end."""
+    def _log_if_due(self) -> None:
+        if self._log is not None and self._rich_progress.get_time() - self._logged_at_s >= LOG_INTERVAL_S:
+            self._write_log()
 
-    def __init__(self, stats: ProgressStats, write: Callable[[str], None]) -> None:
-        self.stats, self.write = stats, write
-        self.last_written_at = stats.started_at
-        self.last_written_done = -1.0
-
-    def write_if_due(self, final: bool = False) -> None:
-        """Writes a line when it is time for one."""
-        now = self.stats.clock()
-        if (final and self.stats.done != self.last_written_done) or now - self.last_written_at >= LOG_INTERVAL_S:
-            self.write(f"{self.stats.label}: {self.stats.format_stats()}")
-            self.last_written_at, self.last_written_done = now, self.stats.done
+    def _write_log(self) -> None:
+        if self._log is not None:
+            self._log(f"{self._task.description}: {format_stats(self._task)}")
+        self._logged_at_s, self._logged_units = self._rich_progress.get_time(), self._task.completed
 
 
 def looks_numeric(cell: str) -> bool:
-    """Whether a cell holds a number (perhaps with a unit or an interval)."""
+    """Whether a cell holds a number, perhaps with a unit or an interval."""
     return bool(cell) and (cell[0].isdigit() or (cell[0] in "+-−" and cell[1:2].isdigit()) or cell in ("-", "–"))
-
-
-def format_duration(seconds: float) -> str:
-    """`42 s`, `5 min`, `1 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

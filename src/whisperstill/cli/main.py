@@ -1,10 +1,10 @@
-"""`whisperstill VERB ...`: from arguments to a stage, and from what happened to an exit code.
+"""`whisperstill VERB ...`: runs the verb's stage and returns its exit code.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | done (files that had to be skipped were listed) |
-| 1 | with `--strict`: something was skipped; `compare`: something got worse, or failed |
-| 2 | something the user can fix: one line on standard error says what and how |
+| 0 | done (skipped inputs are listed) |
+| 1 | with `--strict`: inputs were skipped; `compare`: something got worse, or failed |
+| 2 | an error the user can fix, explained in one line on standard error |
 | 130 | interrupted |
 """
 
@@ -23,10 +23,13 @@ EXIT_INCOMPLETE = 1
 
 
 def entry_point() -> None:
-    """Entry point of the installed command: reads `sys.argv`, may restart itself once, exits."""
+    """Entry point of the installed command: reads `sys.argv` and exits.
+
+    Verbs that compute may restart the process once; see `cli.allocator`.
+    """
     arguments = sys.argv[1:]
     for stream_name in ("stdout", "stderr"):
-        if getattr(sys, stream_name) is None:  # closed by whoever called
+        if getattr(sys, stream_name) is None:  # the parent process closed it
             setattr(sys, stream_name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     verb = VERBS.get(arguments[0]) if arguments else None
     if verb is not None and verb.needs_allocator and not {"-h", "--help"} & set(arguments):
@@ -39,7 +42,7 @@ def entry_point() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one call and gives its exit code."""
+    """Runs one command line and returns its exit code."""
     try:
         return dispatch(arguments)
     except WhisperstillError as error:
@@ -48,19 +51,19 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         resume_flag = " with --skip_existing" if arguments[:1] == ["transcribe"] else ""
-        sys.stderr.write(f"whisperstill: interrupted; the same command{resume_flag} goes on where it stopped\n")
+        sys.stderr.write(f"whisperstill: interrupted; run the same command{resume_flag} again to resume\n")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (nobody reads any more: keep the exit quiet)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (the reader closed the pipe: exit quietly)
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """The verb's stage, or the overview."""
+    """Runs the verb, or prints help or version."""
     if not arguments:
-        raise SettingsError(f"expected one of {', '.join(VERBS)}, got nothing; see whisperstill --help")
+        raise SettingsError(f"expected one of {', '.join(VERBS)}, got no verb; see whisperstill --help")
     verb_name = arguments[0]
     if verb_name in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
@@ -74,18 +77,15 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
-    """Reads the verb's options and runs its stage."""
+    """Parses the verb's options and runs its stage."""
     from whisperstill.cli.options import parse_arguments
+    from whisperstill.pipeline.runner import list_skipped
+    from whisperstill.stages import load_verb
 
     invocation = parse_arguments(verb, arguments)
     from whisperstill.cli.console import TerminalConsole
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    report = verb.load()[1](invocation.settings, TerminalConsole())
+    report = load_verb(verb.name).run(invocation.settings, TerminalConsole())
     exit_code: int = getattr(report, "exit_code", 0)
-    return EXIT_INCOMPLETE if invocation.strict and was_incomplete(report) else exit_code
-
-
-def was_incomplete(report: object) -> bool:
-    """Whether a stage had to leave something out: its report has a non-empty `problems`, `skipped` or `failed`."""
-    return any(bool(getattr(report, name, None)) for name in ("problems", "skipped", "failed"))
+    return EXIT_INCOMPLETE if invocation.strict and list_skipped(report) else exit_code

@@ -1,7 +1,11 @@
-"""Command line -> settings. The only module that knows tyro.
+"""Command line -> settings; the only module that imports tyro.
 
-A settings dataclass is the single source of flags, defaults and help texts; this module adds what belongs to the
-command line alone: which field is positional, `--strict`, and `--flag True` where openai/whisper writes it so.
+A settings dataclass defines the flags, their defaults and their help texts. This module adds what only the command
+line has: positional arguments, aliases, `--strict`, and `--flag True` as openai/whisper accepts it. Flags may be
+written with hyphens or underscores.
+
+tyro prints a parse error as a box and exits. Its error hooks (`tyro._errors`) are private and may change in any
+release, so the box is turned into one line here (`summarize_parse_error`).
 """
 
 import contextlib
@@ -16,49 +20,52 @@ import tyro
 
 from whisperstill.cli.verbs import Verb
 from whisperstill.errors import SettingsError
+from whisperstill.records.serialization import DataclassInstance
+from whisperstill.stages import load_verb
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound=DataclassInstance)
 
 
 @dataclasses.dataclass(frozen=True)
 class Invocation(Generic[Settings]):
-    """What one call asks for."""
+    """A parsed command line."""
 
     settings: Annotated[Settings, tyro.conf.arg(name="")]
     strict: bool = False
-    """Exit with 1 when a file had to be skipped (otherwise it is listed and the exit code is 0)."""
+    """Exit with 1 if an input was skipped; by default skipped inputs are listed and the exit code is 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BareInvocation(Generic[Settings]):
-    """A call of a verb whose settings have `strict` themselves."""
+    """A parsed command line of a verb whose settings have their own `strict`."""
 
     settings: Annotated[Settings, tyro.conf.arg(name="")]
 
 
-def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Invocation[Any]:
-    """Reads the options of a verb.
+def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Invocation[DataclassInstance]:
+    """Parses the options of a verb.
 
-    Raises `SettingsError` with one line when an option is unknown, missing or malformed; `--help` prints and raises
+    Raises `SettingsError` with one line if an option is unknown, missing or malformed; `--help` prints and raises
     `SystemExit(0)`.
     """
-    settings_class, _ = verb.load()
-    has_strict = any(field.name == "strict" for field in dataclasses.fields(settings_class))
+    settings_type = load_verb(verb.name).settings_type
+    has_strict = any(field.name == "strict" for field in dataclasses.fields(settings_type))
     invocation_class: Any = BareInvocation if has_strict else Invocation
-    invocation_type: Any = invocation_class[make_positional(settings_class, verb.positional)]
+    invocation_type: Any = invocation_class[annotate_fields(settings_type, verb)]
     captured_stderr = io.StringIO()
     wants_help = bool({"-h", "--help"} & set(arguments))
     try:
         with contextlib.redirect_stderr(captured_stderr), unwrapped_lines(not wants_help):
             parsed: Any = tyro.cli(
                 invocation_type,
-                args=strip_bool_values(settings_class, arguments) if verb.underscore_flags else list(arguments),
+                args=strip_bool_values(settings_type, arguments) if verb.bool_values else list(arguments),
                 prog=f"whisperstill {verb.name}",
-                description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\n{settings_class.__doc__}",
-                use_underscores=verb.underscore_flags,
+                description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\n{settings_type.__doc__}",
+                use_underscores=verb.bool_values,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
-            return Invocation(parsed.settings, parsed.settings.strict) if has_strict else parsed
+            values = {field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(settings_type)}
+            return Invocation(settings_type(**values), values["strict"] if has_strict else parsed.strict)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -68,7 +75,7 @@ def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Invocation[Any]:
 
 
 def strip_bool_values(settings_class: type, arguments: Sequence[str]) -> list[str]:
-    """Writes flags as they are given here.
+    """Turns flags with a value into plain flags:
 
     `--word_timestamps True` -> `--word_timestamps`, `--hallucination_filter False` -> `--no-hallucination_filter`.
     """
@@ -92,27 +99,26 @@ def strip_bool_values(settings_class: type, arguments: Sequence[str]) -> list[st
     return result
 
 
-def make_positional(settings_class: type, field_name: str) -> type:
-    """The same dataclass with one field given without a flag."""
-    if not field_name:
-        return settings_class
-    hint = get_type_hints(settings_class, include_extras=True)[field_name]
-    positional_field = next(
-        candidate for candidate in dataclasses.fields(settings_class) if candidate.name == field_name
-    )
+def annotate_fields(settings_type: type, verb: Verb) -> type:
+    """The settings dataclass with tyro's annotations for its positional field and its aliases."""
+    annotations: dict[str, Any] = {name: tyro.conf.arg(aliases=[f"--{alias}"]) for name, alias in verb.aliases}
+    if verb.positional:
+        annotations[verb.positional] = tyro.conf.Positional
+    hints = get_type_hints(settings_type, include_extras=True)
     namespace: dict[str, Any] = {
-        "__doc__": settings_class.__doc__,
-        "__module__": settings_class.__module__,
-        "__annotations__": {field_name: Annotated[hint, tyro.conf.Positional]},
+        "__doc__": settings_type.__doc__,
+        "__module__": settings_type.__module__,
+        "__annotations__": {name: Annotated[hints[name], annotation] for name, annotation in annotations.items()},
     }
-    if positional_field.default is not dataclasses.MISSING:
-        namespace[field_name] = positional_field.default
-    return dataclasses.dataclass(frozen=True)(type(settings_class.__name__, (settings_class,), namespace))
+    for field in dataclasses.fields(settings_type):
+        if field.name in annotations and field.default is not dataclasses.MISSING:
+            namespace[field.name] = field.default
+    return dataclasses.dataclass(frozen=True)(type(settings_type.__name__, (settings_type,), namespace))
 
 
 @contextlib.contextmanager
 def unwrapped_lines(enabled: bool) -> Iterator[None]:
-    """Keeps an error message from being wrapped in the middle of a path."""
+    """Makes lines wide enough that an error message is not wrapped within a path."""
     previous_columns = os.environ.get("COLUMNS")
     if enabled:
         os.environ["COLUMNS"] = "1000"
@@ -126,7 +132,7 @@ def unwrapped_lines(enabled: bool) -> Iterator[None]:
 
 
 def summarize_parse_error(message: str) -> str:
-    """A boxed message as one line: without the frame, the title, help texts and the advice to read the help."""
+    """One line of tyro's boxed message, without frame, title, help texts and the advice to read the help."""
     stripped_lines = [re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", line).strip() for line in message.splitlines()]
     lines = [line for line in stripped_lines if line]
     body_lines = [
@@ -136,4 +142,5 @@ def summarize_parse_error(message: str) -> str:
         missing_options = [line.split()[0] for line in body_lines if line.startswith("--") or line.split()[0].isupper()]
         return "missing " + ", ".join(missing_options)
     joined_body = re.sub(r"\s+", " ", " ".join(body_lines)).split(" Argument helptext:")[0]
-    return joined_body.strip(" .:") or "the options cannot be read"
+    joined_body = re.sub(r"( Perhaps you meant: \S+).*", r"\1", joined_body)
+    return joined_body.strip(" .:") or "the options cannot be parsed"

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whisperstill.distill.divergence import divergence
-from whisperstill.distill.settings import Divergence, LossConfig
+from whisperstill.distill.settings import LossConfig
 from whisperstill.records.batch import HiddenTargets, TopKTargets
 
 CHUNK_TOKENS = 256
@@ -66,7 +66,7 @@ class _LossScales:
     ce: float
     kl: float
     temperature: float
-    divergence: Divergence
+    divergence: str
 
 
 @dataclass(frozen=True, slots=True)

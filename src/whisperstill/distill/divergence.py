@@ -15,13 +15,14 @@ the derivative of D with respect to q. Each function returns D and s; s is finit
 """
 
 from collections.abc import Callable
-from typing import get_args
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whisperstill.distill.settings import Divergence
+from whisperstill.distill.settings import DIVERGENCES
+from whisperstill.plugins import registered
 
 SKEW_TEACHER_WEIGHT = 0.1
 """Weight a of the teacher in the mixture of `skewed-kl`."""
@@ -29,11 +30,13 @@ SKEW_TEACHER_WEIGHT = 0.1
 CategoryTensor = Float[Tensor, "rows cells"]
 
 
-def divergence(
-    name: Divergence, log_p: CategoryTensor, log_q: CategoryTensor
-) -> tuple[Float[Tensor, "rows"], CategoryTensor]:
-    """D of each row, and q times its derivative with respect to q, from log-probabilities (nats)."""
-    return _DIVERGENCES[name](log_p, log_q, log_p.exp(), log_q.exp())
+def divergence(name: str, log_p: CategoryTensor, log_q: CategoryTensor) -> tuple[Float[Tensor, "rows"], CategoryTensor]:
+    """D of each row, and q times its derivative with respect to q, from log-probabilities (nats).
+
+    `name` is one of the table above, or a loss that another package registered (`plugins`).
+    """
+    function: DivergenceFunction = _DIVERGENCES.get(name) or registered("losses")[name]
+    return function(log_p, log_q, log_p.exp(), log_q.exp())
 
 
 def _forward_kl(
@@ -70,13 +73,16 @@ def _skewed_kl(
     return terms.sum(-1), -(1 - SKEW_TEACHER_WEIGHT) * q * p / mixture.clamp_min(torch.finfo(mixture.dtype).tiny)
 
 
-_DIVERGENCES: dict[
-    Divergence, Callable[[CategoryTensor, CategoryTensor, CategoryTensor, CategoryTensor], tuple[Tensor, Tensor]]
-] = {
+DivergenceFunction: TypeAlias = Callable[
+    [CategoryTensor, CategoryTensor, CategoryTensor, CategoryTensor], tuple[Tensor, Tensor]
+]
+"""(log p, log q, p, q) -> (D of each row, q times its derivative with respect to q)."""
+
+_DIVERGENCES: dict[str, DivergenceFunction] = {
     "forward-kl": _forward_kl,
     "reverse-kl": _reverse_kl,
     "jsd": _jsd,
     "tv": _total_variation,
     "skewed-kl": _skewed_kl,
 }
-assert set(_DIVERGENCES) == set(get_args(Divergence))
+assert set(_DIVERGENCES) == set(DIVERGENCES)

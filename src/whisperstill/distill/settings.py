@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from whisperstill.errors import SettingsError
+from whisperstill.plugins import registered_names
 from whisperstill.records.augment_settings import NO_AUGMENTATION, AugmentSettings
 
-Divergence = Literal["forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl"]
+DIVERGENCES = ("forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl")
 LrSchedulerType = Literal["linear", "cosine", "constant"]
 TargetKind = Literal["topk", "hidden", "online"]
 
@@ -94,8 +95,9 @@ class LossConfig:
     """Weight of the cross-entropy on the pseudo-labels (paper, eq. 6)."""
     temperature: float = 2.0
     """Temperature of the KL loss."""
-    divergence: Divergence = "forward-kl"
-    """Divergence used as the KL loss; `tv` suits draft models."""
+    divergence: str = "forward-kl"
+    """Divergence used as the KL loss: forward-kl, reverse-kl, jsd, tv (suits draft models), skewed-kl, or a registered
+    loss."""
     hidden_loss_weight: float = 0.0
     """Weight of the mean squared error between last hidden states (not in the paper; helps with little data)."""
     layer_loss_weight: float = 0.0
@@ -171,6 +173,9 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
             *_out_of_range(self, noise, "0 to below 1", lambda value: 0 <= value < 1),
             *_augment_problems(self.augment),
         ]
+        divergences = (*DIVERGENCES, *registered_names("losses"))
+        if self.divergence not in divergences:
+            problems.append(f"divergence must be one of {', '.join(divergences)}, got {self.divergence}")
         if self.needs_layer_outputs and self.teacher_targets != "online":
             problems.append("layer_loss_weight and attention_loss_weight need --teacher-targets online")
         if self.augment.epochs_per_version and self.teacher_targets == "topk":

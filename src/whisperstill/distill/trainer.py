@@ -24,13 +24,14 @@ from whisperstill.distill.training_checkpoint import Checkpoints, TrainState, tr
 from whisperstill.distill.validation import Validation
 from whisperstill.errors import TrainingError
 from whisperstill.model.whisper import Whisper
+from whisperstill.plugins import registered
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.loss_sums import LossSums
 from whisperstill.records.seeding import rng
 from whisperstill.units import WINDOW_SECONDS
 
 TRACKERS: tuple[Callable[[Path, int], Tracker], ...] = (JsonLinesTracker, TensorBoardTracker)
-"""Called with the output directory and the step the run resumes from."""
+"""Called with the output directory and the step the run resumes from; other packages register more (`plugins`)."""
 
 BatchT = TypeVar("BatchT", bound=WindowBatch)
 
@@ -106,7 +107,8 @@ class Trainer(Generic[BatchT]):
         resumed_from, settings = train_state.step, self._settings
         on_resume(resumed_from)
         if self._process_group.is_main:
-            self._trackers = [tracker(settings.output, resumed_from) for tracker in TRACKERS]
+            trackers = (*TRACKERS, *registered("trackers").values())
+            self._trackers = [tracker(settings.output, resumed_from) for tracker in trackers]
         self.student.train()
         heap_trimmer = HeapTrimmer(0.25 / self._process_group.world_size)
         stopped = False

@@ -1,25 +1,14 @@
-"""One file, one verb: a frozen settings dataclass and `run(settings, console) -> report`.
+"""The verbs: one module each, with a frozen settings dataclass and `run(settings, console) -> report`.
 
-Settings import no torch; what is heavy is imported inside `run`.
+A module imports no torch; `run` imports what is heavy.
 """
 
-import sys
-from typing import Any
+from importlib import import_module
 
-from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console, NullConsole
+from whisperstill.pipeline.recipe import StageVerb
 
 
-def run_settings(settings: object, console: Console | None = None) -> Any:
-    """Runs the stage that `settings` belongs to and gives its report.
-
-    `run_settings(LabelSettings(...))` is `stages.label.run(LabelSettings(...), NullConsole())`. Raises `SettingsError`
-    when `settings` is no settings of a stage, and whatever the stage raises.
-    """
-    module_name = type(settings).__module__
-    stage_run = (
-        getattr(sys.modules[module_name], "run", None) if module_name.startswith("whisperstill.stages.") else None
-    )
-    if stage_run is None:
-        raise SettingsError(f"expected the settings of a stage such as LabelSettings, got {type(settings).__name__}")
-    return stage_run(settings, console or NullConsole())
+def load_verb(name: str) -> StageVerb:
+    """Imports `stages/<name>.py` and returns its settings class and `run`."""
+    module = import_module(f"{__name__}.{name}")
+    return StageVerb(getattr(module, f"{name.capitalize()}Settings"), module.run)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from whisperstill.console import Console
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console
 
 DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "f16"}
 """The type that each format is written in unless another one is named."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from whisperstill.console import Console
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console
 
 if TYPE_CHECKING:
     from whisperstill.model.checkpoints import Checkpoint

@@ -1,21 +1,22 @@
-"""plan: what it would cost to distil a teacher on so many hours of speech, and about what to expect of the student.
+"""`plan`: time, disk and accuracy to expect of distilling a teacher on some hours of speech.
 
-Times are arithmetic over the networks' sizes and two speeds, measured on this machine or given for another one. What
-to expect comes from a curve through the paper's figures for large-v2 (its table of training data: 435 h to 21 770 h),
-`floor + a hours^-b` by least squares; below its hours it is an extrapolation.
+Times are FLOPs over two speeds, measured here or given for another machine (`pipeline.cost_estimate`). The expected WER
+comes from a least-squares fit of `floor + a hours^-b` to the paper's results for large-v2 (435 to 21 770 h of training
+data); for fewer hours it is an extrapolation.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
+from whisperstill.console import Console, format_duration
 from whisperstill.errors import SettingsError
-from whisperstill.stages.console import Console
-from whisperstill.stages.doctor import MEAN_PACKED_SECONDS, format_duration, measure_machine
-from whisperstill.stages.estimate import (
-    TOKENS_PER_SECOND,
+from whisperstill.pipeline.cost_estimate import (
+    MEAN_PACKED_SECONDS,
+    TOKENS_PER_WINDOW,
     MachineSpeed,
     ModelSize,
     decode_seconds,
+    measure_machine,
     model_size,
     parameter_counts,
     train_seconds,
@@ -23,64 +24,62 @@ from whisperstill.stages.estimate import (
 from whisperstill.units import WINDOW_POSITIONS
 
 PAPER_HOURS_AND_WER = ((435, 16.4), (871, 14.0), (1742, 12.9), (3483, 12.0), (6966, 11.8), (13933, 11.6), (21770, 11.4))
-"""Hours of training data and mean word error rate of distil-large-v2 out of distribution (arXiv 2311.00430)."""
+"""Hours of training data and mean out-of-distribution WER of distil-large-v2 (arXiv 2311.00430)."""
 BYTES_PER_TOPK_ENTRY = 6.0
-"""Bytes of a stored logit and its token, compressed."""
+"""Bytes of a stored logit and its token id, compressed."""
 BYTES_PER_STATE_VALUE = {"none": 0.0, "float32": 4.0, "bfloat16": 2.0, "int8": 1.0}
 
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What is to be distilled."""
+    """Estimate what distilling a teacher costs, and the student's accuracy."""
 
     teacher: str
-    """Name (`large-v3`) or directory of the teacher."""
+    """Teacher: name (`large-v3`) or directory."""
     hours: float
     """Hours of speech."""
     decoder_layers: int = 2
     """Decoder layers of the student."""
     packing_variants: int = 1
-    """Ways of packing the speech into windows."""
+    """Packing variants: ways to pack the speech into windows."""
     num_train_epochs: float = 10.0
-    """Passes over all windows."""
+    """Epochs of training."""
     encoder_states: Literal["none", "float32", "bfloat16", "int8"] = "bfloat16"
-    """What is kept of the encoder's states."""
+    """Dtype of the stored encoder states; `none` stores none."""
     top_k: int = 32
-    """Largest logits kept per token."""
+    """Logits stored per token."""
     gflops: float | None = None
-    """Speed of large matrix products, GFLOP/s (an H100 in bfloat16: about 400 000); measured here by default."""
+    """Speed of large matrix products in GFLOP/s (H100 in bfloat16: about 400 000); measured here by default."""
     gigabytes_per_second: float | None = None
-    """Speed of memory (an H100: about 2 500); measured here by default."""
+    """Memory bandwidth in GB/s (H100: about 2 500); measured here by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """What it would take."""
+    """Estimated cost and accuracy."""
 
     windows: float
     label_seconds: float
     train_seconds: float
     disk_bytes: float
-    """Of the labels."""
+    """Size of the label store."""
     teacher_parameters: float
     student_parameters: float
     trained_parameters: float
-    """Of the student's decoder, the token embedding left out."""
+    """Weights of the student's decoder without the token embedding."""
     wer_above_paper: float
-    """Points of word error rate above the paper's best student, by its own curve."""
+    """Percentage points of WER above the paper's best student, by the fitted curve."""
 
 
 def run(settings: PlanSettings, console: Console) -> PlanReport:
-    """Estimate, and show.
+    """Prints the estimate.
 
-    Raises `SettingsError` for a teacher whose sizes are not known, and for figures that cannot be.
+    Raises `SettingsError` for a teacher of unknown size and for values out of range.
     """
     teacher = model_size(settings.teacher)
     problems = []
     if teacher is None:
-        problems.append(
-            f"the sizes of {settings.teacher} are not known: name a Whisper model or a directory with config.json"
-        )
+        problems.append(f"the size of {settings.teacher} is unknown: name a Whisper model or a directory")
     elif not 1 <= settings.decoder_layers <= teacher.decoder_layers:
         problems.append(f"decoder_layers must be 1 to {teacher.decoder_layers}, got {settings.decoder_layers}")
     for name in ("hours", "num_train_epochs", "packing_variants"):
@@ -88,66 +87,41 @@ def run(settings: PlanSettings, console: Console) -> PlanReport:
             problems.append(f"{name} must be above 0, got {getattr(settings, name):g}")
     if problems or teacher is None:
         raise SettingsError("; ".join(problems))
-    speeds = _machine_speed(settings)
-    report = estimate_cost(teacher, settings, speeds)
-    student = teacher.with_decoder_layers(settings.decoder_layers)
+    speed = _machine_speed(settings)
+    report = estimate_cost(teacher, settings, speed)
+    windows_basis = f"{MEAN_PACKED_SECONDS:.0f} s on average, {settings.packing_variants} packing variant(s)"
+    train_basis = f"{settings.num_train_epochs:g} epochs, {settings.decoder_layers} decoder layers"
     rows = [
-        [
-            "windows",
-            f"{report.windows:,.0f}",
-            f"of {MEAN_PACKED_SECONDS:.0f} s in the mean, {settings.packing_variants} packing(s)",
-        ],
-        ["label", format_duration(report.label_seconds), "the teacher hears each window once"],
-        [
-            "train",
-            format_duration(report.train_seconds),
-            f"{settings.num_train_epochs:g} epochs, {student.decoder_layers} decoder layers",
-        ],
-        [
-            "disk",
-            f"{report.disk_bytes / 1e9:,.1f} GB",
-            f"encoder_states {settings.encoder_states}, top_k {settings.top_k}",
-        ],
+        ["windows", f"{report.windows:,.0f}", windows_basis],
+        ["label", format_duration(report.label_seconds), "the teacher decodes each window once"],
+        ["train", format_duration(report.train_seconds), train_basis],
+        ["disk", f"{report.disk_bytes / 1e9:,.1f} GB", f"{settings.encoder_states} states, top_k {settings.top_k}"],
         ["teacher", f"{report.teacher_parameters / 1e6:,.0f} M", "weights"],
-        [
-            "student",
-            f"{report.student_parameters / 1e6:,.0f} M",
-            f"{report.trained_parameters / 1e6:,.0f} M of them trained",
-        ],
-        [
-            "to expect",
-            f"+{report.wer_above_paper:.1f} WER",
-            "above the student of 21 770 h, by the paper's curve for large-v2",
-        ],
+        ["student", f"{report.student_parameters / 1e6:,.0f} M", f"{report.trained_parameters / 1e6:,.0f} M trained"],
+        ["WER", f"+{report.wer_above_paper:.1f}", "above the paper's student of 21 770 h, by its curve for large-v2"],
     ]
-    console.table(f"{settings.hours:g} h of speech, {settings.teacher}", ["what", "how much", "because"], rows)
-    console.info(
-        f"speeds: {speeds.flops_per_second / 1e9:,.0f} GFLOP/s, {speeds.bytes_per_second / 1e9:,.1f} GB/s; "
-        "times are good to a factor of two"
-    )
+    console.table(f"{settings.hours:g} h of speech, {settings.teacher}", ["what", "estimate", "basis"], rows)
+    console.info(f"speed: {speed}; times are good to a factor of two")
     if settings.hours < PAPER_HOURS_AND_WER[0][0]:
-        console.warn(
-            f"the paper's curve begins at {PAPER_HOURS_AND_WER[0][0]} h: what to expect of less is an extrapolation"
-        )
+        console.warn(f"the paper's curve starts at {PAPER_HOURS_AND_WER[0][0]} h: the WER is an extrapolation")
     return report
 
 
-def estimate_cost(teacher: ModelSize, settings: PlanSettings, speeds: MachineSpeed) -> PlanReport:
-    """The figures."""
+def estimate_cost(teacher: ModelSize, settings: PlanSettings, speed: MachineSpeed) -> PlanReport:
+    """The estimate for a machine of this speed."""
     student = teacher.with_decoder_layers(settings.decoder_layers)
     windows = settings.hours * 3600 / MEAN_PACKED_SECONDS * settings.packing_variants
-    tokens = TOKENS_PER_SECOND * MEAN_PACKED_SECONDS
+    tokens = TOKENS_PER_WINDOW
     state_bytes = BYTES_PER_STATE_VALUE[settings.encoder_states] * teacher.width * WINDOW_POSITIONS
-    hidden_bytes = (
-        (4.0 if settings.encoder_states == "float32" else 2.0) * teacher.width * tokens if state_bytes else 0.0
-    )
+    hidden_value_bytes = 4.0 if settings.encoder_states == "float32" else 2.0
+    hidden_bytes = hidden_value_bytes * teacher.width * tokens if state_bytes else 0.0
     encoder, decoder, embedding = parameter_counts(teacher)
     _, student_decoder, _ = parameter_counts(student)
     return PlanReport(
         windows=windows,
-        label_seconds=decode_seconds(teacher, windows, tokens, speeds),
+        label_seconds=decode_seconds(teacher, windows, tokens, speed),
         train_seconds=train_seconds(
-            student, windows, tokens, settings.num_train_epochs, speeds, settings.encoder_states == "none"
+            student, windows, tokens, settings.num_train_epochs, speed, settings.encoder_states == "none"
         ),
         disk_bytes=windows * (state_bytes + hidden_bytes + BYTES_PER_TOPK_ENTRY * settings.top_k * tokens),
         teacher_parameters=encoder + decoder + embedding,
@@ -158,33 +132,30 @@ def estimate_cost(teacher: ModelSize, settings: PlanSettings, speeds: MachineSpe
 
 
 def wer_above_paper_best(hours: float) -> float:
-    """Points of word error rate above that of the paper's largest training set, by the curve through its table."""
+    """Percentage points of WER above the paper's largest training set, by the fitted curve."""
     _, a, b = fit_paper_curve()
     excess: float = a * (hours**-b - float(PAPER_HOURS_AND_WER[-1][0]) ** -b)
     return max(0.0, excess)
 
 
 def fit_paper_curve() -> tuple[float, float, float]:
-    """`floor`, `a` and `b` of `floor + a hours^-b`, by least squares over a grid of b."""
+    """`floor`, `a` and `b` of `floor + a hours^-b`: least squares for each b of a grid."""
     import numpy as np
 
     hours, wer = np.array(PAPER_HOURS_AND_WER).T
-    best: tuple[float, float, float, float] | None = None
+    fits = []
     for b in np.arange(0.2, 1.51, 0.01):
         table = np.stack((np.ones_like(hours), hours**-b), 1)
         (floor, a), *_ = np.linalg.lstsq(table, wer, rcond=None)
-        error = float(np.square(table @ (floor, a) - wer).sum())
-        if best is None or error < best[0]:
-            best = (error, float(floor), float(a), float(b))
-    assert best is not None
-    return best[1:]
+        fits.append((float(np.square(table @ (floor, a) - wer).sum()), float(floor), float(a), float(b)))
+    return min(fits)[1:]
 
 
 def _machine_speed(settings: PlanSettings) -> MachineSpeed:
-    needs_measuring = settings.gflops is None or settings.gigabytes_per_second is None
-    measured = measure_machine() if needs_measuring else MachineSpeed(0.0, 0.0, 2)
-    flops_per_second = measured.flops_per_second if settings.gflops is None else settings.gflops * 1e9
-    bytes_per_second = (
-        measured.bytes_per_second if settings.gigabytes_per_second is None else settings.gigabytes_per_second * 1e9
+    gflops, gigabytes = settings.gflops, settings.gigabytes_per_second
+    measured = measure_machine() if gflops is None or gigabytes is None else MachineSpeed(0.0, 0.0, 2)
+    return MachineSpeed(
+        measured.flops_per_second if gflops is None else gflops * 1e9,
+        measured.bytes_per_second if gigabytes is None else gigabytes * 1e9,
+        measured.bytes_per_value,
     )
-    return MachineSpeed(flops_per_second, bytes_per_second, measured.bytes_per_value)

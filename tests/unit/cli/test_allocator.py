@@ -1,4 +1,4 @@
-"""The second start happens once, and only where it can help."""
+"""The restart happens once, and only where it helps."""
 
 import os
 import subprocess
@@ -25,15 +25,15 @@ SOURCE = Path(__file__).resolve().parents[3] / "src"
         ({"WHISPERSTILL_NO_REEXEC": "1"}, "linux", (2, 36), False),
     ],
 )
-def test_when_it_is_wanted(
+def test_restart_only_where_it_helps(
     environment: dict[str, str], platform: str, glibc: tuple[int, int] | None, expected: bool
 ) -> None:
     assert wants_restart(environment, platform, glibc) is expected
 
 
-def test_the_process_gets_the_setting_and_keeps_its_arguments(tmp_path: Path) -> None:
+def test_the_restarted_process_keeps_its_arguments(tmp_path: Path) -> None:
     if not wants_restart({}, sys.platform, glibc_version()):
-        pytest.skip("this machine's C library has no such setting")
+        pytest.skip("the C library of this machine has no such setting")
     script = tmp_path / "program.py"
     script.write_text(
         "import os, sys\nfrom whisperstill.cli.allocator import restart_with_allocator\n"

@@ -1,20 +1,14 @@
-"""Bars on a terminal, lines in a log; figures that are right."""
+"""Progress bars on a terminal, lines in a log file, correct speed and time left."""
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
 
-from whisperstill.cli.console import (
-    LogProgress,
-    PipeSafeConsole,
-    ProgressBar,
-    ProgressStats,
-    TerminalConsole,
-    format_duration,
-    looks_numeric,
-)
-from whisperstill.stages.console import Console, NullConsole
+from whisperstill.cli.console import PipeSafeConsole, TerminalConsole, looks_numeric
+from whisperstill.console import Console, NullConsole, Progress, format_duration
 
 
 class Clock:
@@ -25,52 +19,77 @@ class Clock:
         return self.now
 
 
-def test_both_consoles_are_consoles() -> None:
+class Log:
+    """Lines of a console that writes to a file, every 15 s of `clock` and at the end."""
+
+    def __init__(self) -> None:
+        self.clock, self.file = Clock(), io.StringIO()
+        self.console = TerminalConsole(messages=RichConsole(file=self.file, width=100), clock=self.clock)
+
+    @contextmanager
+    def progress(self, label: str, total: float, unit: str) -> Iterator[Progress]:
+        with self.console.progress(label, total, unit) as bar:
+            yield bar
+
+    @property
+    def lines(self) -> list[str]:
+        return self.file.getvalue().splitlines()
+
+
+def test_both_consoles_implement_the_protocol() -> None:
     assert isinstance(NullConsole(), Console)
     assert isinstance(TerminalConsole(), Console)
 
 
-def test_figures_show_done_speed_and_time_left() -> None:
-    clock = Clock()
-    meter = ProgressStats("labelling", 4.0, "hours", clock)
-    assert meter.format_stats() == "0.00/4.00 hours"
-    clock.now, meter.done = 90.0, 1.0
-    assert meter.format_stats() == "1.00/4.00 hours · 40.0x real time · 4 min left"
-    clock.now, meter.done = 360.0, 4.0
-    assert meter.format_stats() == "4.00/4.00 hours · 40.0x real time · took 6 min"
+def test_speed_of_audio_is_a_multiple_of_real_time() -> None:
+    log = Log()
+    with log.progress("labelling", 4.0, "hours") as bar:
+        log.clock.now = 90.0
+        bar.advance(1.0)
+        log.clock.now = 360.0
+        bar.advance(3.0)
+    assert log.lines == [
+        "labelling: 1.00/4.00 hours · 40.0x real time · 4 min left",
+        "labelling: 4.00/4.00 hours · 40.0x real time · took 6 min",
+    ]
 
 
-def test_figures_of_steps() -> None:
-    clock = Clock()
-    meter = ProgressStats("training", 10, "steps", clock)
-    clock.now, meter.done, meter.fields = 4.0, 2.0, {"loss": "1.5"}
-    assert meter.format_stats() == "2/10 steps · 0.50/s · 16 s left · loss 1.5"
+def test_speed_of_steps_and_figures() -> None:
+    log = Log()
+    with log.progress("training", 10, "steps") as bar:
+        log.clock.now = 4.0
+        bar.advance(2, loss="1.5")
+    assert log.lines == ["training: 2/10 steps · 0.50/s · 16 s left · loss 1.5"]
 
 
-def test_what_was_done_before_says_nothing_of_the_speed() -> None:
-    clock = Clock()
-    meter = ProgressStats("training", 10, "steps", clock)
-    bar = ProgressBar(meter, lambda: None)
-    bar.skip(6)
-    assert meter.format_stats() == "6/10 steps"
-    clock.now = 4.0
-    bar.advance(2)
-    assert meter.format_stats() == "8/10 steps · 0.50/s · 4 s left"
+def test_skipped_units_do_not_count_in_the_speed() -> None:
+    log = Log()
+    with log.progress("training", 10, "steps") as bar:
+        bar.skip(6)
+        log.clock.now = 4.0
+        bar.advance(2)
+    assert log.lines == ["training: 8/10 steps · 0.50/s · 4 s left"]
 
 
-def test_a_log_gets_a_line_now_and_then() -> None:
-    clock, written = Clock(), []
-    lines = LogProgress(meter := ProgressStats("labelling", 100, "files", clock), written.append)
-    for _ in range(100):
-        clock.now += 1.0
-        meter.done += 1
-        lines.write_if_due()
-    lines.write_if_due(final=True)
-    assert len(written) == 7
-    assert written[-1].startswith("labelling: 100/100 files")
+def test_unknown_total() -> None:
+    log = Log()
+    with log.progress("transcribing", 0, "seconds") as bar:
+        log.clock.now = 2.0
+        bar.advance(4.0)
+    assert log.lines == ["transcribing: 4.00 seconds · 2.0x real time · took 2 s"]
 
 
-def test_a_terminal_shows_and_a_file_stays_plain() -> None:
+def test_a_log_gets_a_line_every_15_seconds() -> None:
+    log = Log()
+    with log.progress("labelling", 100, "files") as bar:
+        for _ in range(100):
+            log.clock.now += 1.0
+            bar.advance(1)
+    assert len(log.lines) == 7
+    assert log.lines[-1].startswith("labelling: 100/100 files")
+
+
+def test_colours_only_on_a_terminal() -> None:
     for terminal in (True, False):
         output, messages = io.StringIO(), io.StringIO()
         console = TerminalConsole(
@@ -88,19 +107,19 @@ def test_a_terminal_shows_and_a_file_stays_plain() -> None:
         assert ("\x1b" in messages.getvalue()) is terminal
 
 
-def test_cells_that_are_figures() -> None:
+def test_numeric_cells() -> None:
     assert all(looks_numeric(cell) for cell in ("1", "-2.5", "3 ms", "–"))
     assert not any(looks_numeric(cell) for cell in ("", "tiny.en", "-x"))
 
 
-def test_times_are_spoken() -> None:
-    assert [format_duration(each) for each in (5, 300, 7260)] == ["5 s", "5 min", "2 h 1 min"]
+def test_durations() -> None:
+    assert [format_duration(seconds) for seconds in (5, 300, 7260)] == ["5 s", "5 min", "2 h 1 min"]
 
 
-def test_work_goes_on_where_nobody_reads() -> None:
+def test_a_closed_pipe_does_not_stop_the_program() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as nobody:
-        terminal = TerminalConsole(messages=PipeSafeConsole(file=nobody))
+    with os.fdopen(writer, "w") as closed_pipe:
+        terminal = TerminalConsole(messages=PipeSafeConsole(file=closed_pipe))
         terminal.info("one")
         terminal.warn("two")

@@ -1,5 +1,6 @@
-"""Exit codes, messages and the speed of --help."""
+"""Exit codes, error messages, flag spellings and the speed of --help."""
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from whisperstill.cli import main as command_line
 from whisperstill.cli.main import main
 from whisperstill.cli.verbs import VERBS
 from whisperstill.errors import StoreError
 from whisperstill.records import Skipped
-from whisperstill.stages import init
+from whisperstill.stages import init, load_verb
+from whisperstill.stages.filter import FilterSettings
+from whisperstill.stages.transcribe import TranscribeSettings
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -42,16 +44,16 @@ def test_help_loads_no_torch() -> None:
     assert "torch" not in done.stderr
 
 
-def test_help_answers_at_once() -> None:
-    """Processor time, so that a busy machine changes nothing; without a shortage it is the time one waits."""
+def test_help_is_fast() -> None:
+    """CPU time, so that a busy machine does not matter."""
     command = [sys.executable, "-m", "whisperstill", "--help"]
-    spent = []
+    cpu_seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True, timeout=300)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.3
+        cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(cpu_seconds) < 0.3
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -60,7 +62,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"usage: whisperstill {verb}" in capsys.readouterr().out
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("whisperstill ")
 
@@ -82,7 +84,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["label", "--teacher", "a", "--manifest", "b", "--output", "c", "--encoder-states", "float7"], "float7"),
     ],
 )
-def test_what_the_user_can_fix_is_one_line(
+def test_an_error_the_user_can_fix_is_one_line(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -93,7 +95,7 @@ def test_what_the_user_can_fix_is_one_line(
     assert expected in captured.err
 
 
-def stage(monkeypatch: pytest.MonkeyPatch, outcome: object) -> None:
+def replace_init(monkeypatch: pytest.MonkeyPatch, outcome: object) -> None:
     def run(settings: object, console: object) -> object:
         if isinstance(outcome, BaseException):
             raise outcome
@@ -116,30 +118,31 @@ def stage(monkeypatch: pytest.MonkeyPatch, outcome: object) -> None:
 def test_exit_codes(
     outcome: object, flags: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage(monkeypatch, outcome)
+    replace_init(monkeypatch, outcome)
     assert main([*INIT, *flags]) == code
     assert capsys.readouterr().err.count("\n") == (code > 1)
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage(monkeypatch, ZeroDivisionError())
+def test_an_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_init(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         main(INIT)
 
 
-def test_transcribe_speaks_as_openai_whisper_does() -> None:
+def test_transcribe_accepts_the_flags_of_openai_whisper() -> None:
     from whisperstill.cli.options import parse_arguments
 
-    asked = parse_arguments(
+    invocation = parse_arguments(
         VERBS["transcribe"], ["a.wav", "b.mp3", "--model", "tiny.en", "--output_dir", "out", "--output_format", "srt"]
     )
-    settings = asked.settings
+    settings = invocation.settings
+    assert isinstance(settings, TranscribeSettings)
     assert [str(path) for path in settings.audio] == ["a.wav", "b.mp3"]
     assert (settings.model, settings.output_dir, settings.output_format) == ("tiny.en", Path("out"), "srt")
 
 
 @pytest.mark.parametrize(
-    ("given", "words", "hallucination_filter"),
+    ("arguments", "word_timestamps", "hallucination_filter"),
     [
         ([], False, True),
         (["--word_timestamps", "True"], True, True),
@@ -148,16 +151,33 @@ def test_transcribe_speaks_as_openai_whisper_does() -> None:
         (["--no-hallucination-filter", "--word_timestamps", "--beam_size", "3"], True, False),
     ],
 )
-def test_switches_may_be_written_as_openai_whisper_does(
-    given: list[str], words: bool, hallucination_filter: bool
+def test_bool_flags_accept_a_value_as_in_openai_whisper(
+    arguments: list[str], word_timestamps: bool, hallucination_filter: bool
 ) -> None:
     from whisperstill.cli.options import parse_arguments
 
-    settings = parse_arguments(VERBS["transcribe"], ["a.wav", "--model", "base", *given]).settings
-    assert (settings.word_timestamps, settings.hallucination_filter) == (words, hallucination_filter)
+    settings = parse_arguments(VERBS["transcribe"], ["a.wav", "--model", "base", *arguments]).settings
+    assert isinstance(settings, TranscribeSettings)
+    assert (settings.word_timestamps, settings.hallucination_filter) == (word_timestamps, hallucination_filter)
 
 
-def test_incomplete_reports_are_recognised() -> None:
-    assert not command_line.was_incomplete(Report())
-    assert command_line.was_incomplete(Report((Skipped("a", "b"),)))
-    assert not command_line.was_incomplete(None)
+FILTER = ["--labels", "labels", "--output", "filtered"]
+
+
+@pytest.mark.parametrize("flag", ["--max-wer", "--max_wer", "--wer-threshold", "--wer_threshold"])
+def test_flags_have_hyphens_or_underscores_and_aliases(flag: str) -> None:
+    from whisperstill.cli.options import parse_arguments
+
+    settings = parse_arguments(VERBS["filter"], [*FILTER, flag, "12.5", "--no-drop_all_caps"]).settings
+    assert settings == FilterSettings(labels=Path("labels"), output=Path("filtered"), max_wer=12.5, drop_all_caps=False)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_may_be_written_with_underscores(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown value or a missing flag is an error of the value, not of the flag's spelling."""
+    settings_type = load_verb(verb).settings_type
+    names = [field.name for field in dataclasses.fields(settings_type) if field.type is int and "_" in field.name]
+    for name in names:
+        for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
+            assert main([verb, flag, "x"]) == 2
+            assert "nrecognized" not in capsys.readouterr().err, flag

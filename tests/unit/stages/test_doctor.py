@@ -1,17 +1,15 @@
-"""doctor counts work as the table of the paper's networks says, and its estimates hang together."""
+"""Estimates of `doctor`: consistent with each other and with the published FLOPs."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from whisperstill import LabelSettings, TrainSettings
-from whisperstill.records.augment_settings import AugmentSettings
-from whisperstill.stages.console import NullConsole
-from whisperstill.stages.doctor import DoctorSettings, estimate_training, format_duration, run
-from whisperstill.stages.estimate import (
+from whisperstill import TrainSettings
+from whisperstill.console import NullConsole
+from whisperstill.pipeline.cost_estimate import (
     KNOWN_SIZES,
+    TOKENS_PER_WINDOW,
     MachineSpeed,
     augmentation_seconds,
     cross_attention_flops,
@@ -21,6 +19,8 @@ from whisperstill.stages.estimate import (
     model_size,
     train_seconds,
 )
+from whisperstill.records.augment_settings import AugmentSettings
+from whisperstill.stages.doctor import DoctorSettings, estimate_training, run
 
 SPEEDS = MachineSpeed(flops_per_second=50e9, bytes_per_second=10e9)
 
@@ -34,7 +34,7 @@ SPEEDS = MachineSpeed(flops_per_second=50e9, bytes_per_second=10e9)
         ("tiny", 36.9, 3.5, 0.066, 1.77, 0.053),
     ],
 )
-def test_operations_are_those_of_the_networks(
+def test_flops_of_published_models(
     name: str, encoder: float, cross: float, token: float, student_cross: float, student_token: float
 ) -> None:
     teacher = KNOWN_SIZES[name]
@@ -46,7 +46,7 @@ def test_operations_are_those_of_the_networks(
     assert decoder_token_flops(student) / 1e9 == pytest.approx(student_token, rel=0.02)
 
 
-def test_more_work_takes_longer() -> None:
+def test_estimates_grow_with_the_work() -> None:
     base, tiny = KNOWN_SIZES["base"], KNOWN_SIZES["tiny"]
     assert decode_seconds(base, 100, 100, SPEEDS) > decode_seconds(tiny, 100, 100, SPEEDS)
     assert decode_seconds(base, 200, 100, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, 100, SPEEDS))
@@ -55,22 +55,22 @@ def test_more_work_takes_longer() -> None:
     assert train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=True) > 2 * stored
 
 
-def test_sizes_come_from_a_name_or_a_configuration(tmp_path: Path) -> None:
+def test_model_size_from_name_or_config(tmp_path: Path) -> None:
     assert model_size("openai/whisper-tiny.en") == model_size("tiny") == KNOWN_SIZES["tiny"]
-    assert model_size("nothing-of-the-kind") is None
+    assert model_size("unknown") is None
     (tmp_path / "config.json").write_text(
         '{"num_mel_bins": 80, "vocab_size": 51865, "d_model": 512, "encoder_layers": 6, "decoder_layers": 2}'
     )
     assert model_size(str(tmp_path)) == KNOWN_SIZES["base"].with_decoder_layers(2)
 
 
-def test_the_machine_is_described() -> None:
-    findings = dict(run(DoctorSettings(), NullConsole()).facts)
-    assert int(findings["cores"]) >= 1
-    assert {"memory", "disk free here", "CUDA", "bfloat16", "models here"} <= findings.keys()
+def test_machine_facts() -> None:
+    facts = dict(run(DoctorSettings(), NullConsole()).facts)
+    assert int(facts["cores"]) >= 1
+    assert {"memory", "disk free here", "CUDA", "bfloat16", "local models"} <= facts.keys()
 
 
-def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
+def test_every_stage_of_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     manifest = speech / "librispeech-mini-val" / "manifest.jsonl"
     recipe.write_text(
@@ -78,34 +78,26 @@ def test_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> None:
         f'[evaluate]\nmanifest = ["{manifest}"]\n'
     )
     report = run(DoctorSettings(recipe), NullConsole())
-    assert [each.verb for each in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
-    assert all(each.seconds is not None and each.seconds > 0 for each in report.estimates)
-    assert report.total_seconds == pytest.approx(sum(each.seconds or 0 for each in report.estimates))
-    by_verb = {each.verb: each for each in report.estimates}
+    assert [estimate.verb for estimate in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
+    assert all(estimate.seconds is not None and estimate.seconds > 0 for estimate in report.estimates)
+    assert report.total_seconds == pytest.approx(sum(estimate.seconds or 0 for estimate in report.estimates))
+    by_verb = {estimate.verb: each for estimate in report.estimates}
     recipe.write_text(recipe.read_text().replace("[filter]", '[filter]\ntune = "./r.toml"\ntune_seeds = [0, 1]'))
     tuned = run(DoctorSettings(recipe), NullConsole()).estimates[1]
-    assert tuned.reason == "10 pilots" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
+    assert tuned.reason == "10 pilot trainings" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
 
 
-def test_views_cost_the_teacher() -> None:
-    base, label = (
-        KNOWN_SIZES["base"],
-        LabelSettings(teacher="base", manifest=(), output=Path(), encoder_states="bfloat16"),
-    )
+def test_augmented_windows_cost_a_pass_of_the_teacher() -> None:
+    base = KNOWN_SIZES["base"]
     plain = TrainSettings(student=Path(), labels=Path(), output=Path(), num_train_epochs=6)
 
-    def seconds(**changes: Any) -> float:
-        asked = replace(plain, **changes)
-        return estimate_training(asked, label, base, base.with_decoder_layers(2), 600, 100, SPEEDS).seconds or 0.0
+    def seconds(augment: AugmentSettings) -> float:
+        settings = replace(plain, augment=augment)
+        estimate = estimate_training(settings, False, base, base.with_decoder_layers(2), 600, SPEEDS)
+        return estimate.seconds or 0.0
 
-    once = (
-        seconds(augment=AugmentSettings(epochs_per_version=3)) - seconds()
-    )  # the last three epochs hear each window made anew
-    assert once == pytest.approx(augmentation_seconds(base, 600, 100, SPEEDS))
-    assert seconds(augment=AugmentSettings(epochs_per_version=2, prob=0.5)) - seconds() == pytest.approx(once)
-    assert seconds(augment=AugmentSettings(epochs_per_version=6)) == seconds()  # the run ends before the first view
-
-
-def test_times_are_spoken() -> None:
-    assert [format_duration(each) for each in (20, 300, 4800)] == ["under a minute", "5 min", "80 min"]
-    assert format_duration(7200) == "2 h 0 min"
+    none = seconds(AugmentSettings())
+    augmented = seconds(AugmentSettings(epochs_per_version=3)) - none  # epochs 4 to 6 use augmented windows
+    assert augmented == pytest.approx(augmentation_seconds(base, 600, TOKENS_PER_WINDOW, SPEEDS))
+    assert seconds(AugmentSettings(epochs_per_version=2, prob=0.5)) - none == pytest.approx(augmented)
+    assert seconds(AugmentSettings(epochs_per_version=6)) == none  # the run ends before the first augmented epoch

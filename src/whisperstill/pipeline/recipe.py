@@ -1,0 +1,176 @@
+"""A recipe: one strict TOML file for all stages.
+
+    name = "demo"
+    output = "runs/demo"          # root of all outputs, relative to the working directory
+
+    [label]                       # a table per stage; its keys are the fields of the stage's settings
+    teacher = "tiny.en"
+    manifest = ["train.jsonl"]    # paths are relative to the recipe's own folder
+    [filter]
+    [init]
+    decoder_layers = 2
+    [train]
+    [evaluate]
+    manifest = ["${SPEECH:-../speech}/test.jsonl"]
+    [transcribe]
+    audio = ["prompt.wav"]
+
+Stages that have a table run in this order. A stage reads the output of the stage before it, unless the recipe says
+otherwise: `<output>/labels`, `/filtered`, `/student-init`, `/student`, `/results`, `/transcripts`; `init` and
+`evaluate` take the teacher from `[label]`, and `evaluate` measures teacher and student.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, get_origin, get_type_hints
+
+from whisperstill.console import Console
+from whisperstill.errors import SettingsError
+from whisperstill.pipeline.toml_settings import (
+    TableError,
+    TomlTable,
+    build_settings,
+    expand_env,
+    read_toml,
+    resolve_path,
+)
+from whisperstill.records.serialization import DataclassInstance, ValueMismatch
+
+STAGE_ORDER = ("label", "filter", "init", "train", "evaluate", "transcribe")
+STAGE_FOLDERS = {
+    "label": "labels",
+    "filter": "filtered",
+    "init": "student-init",
+    "train": "student",
+    "evaluate": "results",
+    "transcribe": "transcripts",
+}
+"""Folder of each stage under the recipe's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageVerb:
+    """A verb: its settings dataclass and its function."""
+
+    settings_type: type[Any]
+    run: Callable[[Any, Console], DataclassInstance]
+
+
+VerbLoader: TypeAlias = Callable[[str], StageVerb]
+"""Returns the verb of a name; `stages.load_verb` is handed in, since this package knows no stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeStage:
+    """A stage of a recipe with its settings."""
+
+    verb: str
+    settings: Any
+    output: Path
+    run: Callable[[Any, Console], DataclassInstance]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A parsed recipe; its stages are in order."""
+
+    name: str
+    output: Path
+    """Root of all outputs."""
+    folder: Path
+    """Folder of the recipe file."""
+    stages: tuple[RecipeStage, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings by verb."""
+        return {stage.verb: stage.settings for stage in self.stages}
+
+
+def read_recipe(path: Path, load_verb: VerbLoader) -> Recipe:
+    """Reads and checks a recipe. Raises what `read_toml` and `parse_recipe` raise."""
+    return parse_recipe(read_toml(path), path, load_verb)
+
+
+def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recipe:
+    """The recipe with these tables, which were read from `path`.
+
+    Raises `SettingsError` that lists every unknown key, missing key and value of another type.
+    """
+    known_keys = ("name", "output", *STAGE_ORDER)
+    problems = [f"knows no key {key!r} (it knows {', '.join(known_keys)})" for key in content if key not in known_keys]
+    for key in ("name", "output"):
+        if not isinstance(content.get(key, ""), str):
+            problems.append(f"{key}: expected a string, got {content[key]!r}")
+    for verb in STAGE_ORDER:
+        if verb in content and not isinstance(content[verb], dict):
+            problems.append(f"{verb}: expected a table [{verb}], got {content[verb]!r}")
+    if not any(verb in content for verb in STAGE_ORDER):
+        problems.append(f"has no stage; expected at least one of the tables {', '.join(STAGE_ORDER)}")
+    if problems:
+        raise SettingsError(f"{path}: " + "; ".join(problems))
+
+    name = str(content.get("name", path.stem))
+    output = Path(str(content.get("output", f"runs/{name}")))
+    stages = []
+    for verb in STAGE_ORDER:
+        if verb in content:
+            try:
+                stages.append(_build_stage(verb, load_verb(verb), content, output, path.parent))
+            except TableError as error:
+                problems += error.problems
+            except ValueMismatch as mismatch:
+                problems.append(f"[{verb}] output: {mismatch}")
+    if problems:
+        raise SettingsError(f"{path}: " + "; ".join(problems))
+    return Recipe(name=name, output=output, folder=path.parent, stages=tuple(stages))
+
+
+def _build_stage(verb: str, stage_verb: StageVerb, content: TomlTable, output: Path, folder: Path) -> RecipeStage:
+    """One stage; keys that its table lacks come from the stages before it."""
+    hints = get_type_hints(stage_verb.settings_type)
+    field_names = {field.name for field in dataclasses.fields(stage_verb.settings_type)}
+    defaults = {
+        key: value for key, value in _default_inputs(verb, content, output, folder).items() if key in field_names
+    }
+    for key, value in defaults.items():
+        if isinstance(value, list) and get_origin(hints[key]) is not tuple:
+            defaults[key] = value[-1]
+    settings = build_settings(stage_verb.settings_type, defaults | content[verb], verb, folder)
+    stage_output = getattr(settings, "output", None) or getattr(settings, "output_dir", None)
+    return RecipeStage(
+        verb=verb,
+        settings=settings,
+        output=Path(stage_output) if stage_output else output / STAGE_FOLDERS[verb],
+        run=stage_verb.run,
+    )
+
+
+def _default_inputs(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
+    """Inputs and output of a stage, as the stages before it determine them."""
+
+    def output_of(upstream_verb: str) -> Path | None:
+        if upstream_verb not in content:
+            return None
+        if configured := content[upstream_verb].get("output"):
+            return resolve_path(expand_env(str(configured)), folder)
+        return output / STAGE_FOLDERS[upstream_verb]
+
+    labels = output_of("label")
+    teacher = content.get("label", {}).get("teacher") or content.get("init", {}).get("teacher")
+    student = output_of("train") or output_of("init")
+    defaults: dict[str, Any] = {"output_dir" if verb == "transcribe" else "output": output / STAGE_FOLDERS[verb]}
+    match verb:
+        case "filter":
+            defaults["labels"] = labels
+        case "init":
+            defaults["teacher"] = teacher
+        case "train":
+            defaults |= {"student": output_of("init"), "labels": output_of("filter") or labels}
+        case "evaluate":
+            defaults["model"] = [model for model in (teacher, student) if model]
+        case "transcribe":
+            defaults["model"] = student
+    return {key: value for key, value in defaults.items() if value}

@@ -1,0 +1,95 @@
+"""Variants of a recipe: its tables with some settings changed, the folders of their outputs, and their training.
+
+What variants share (a filter, an initial student, a whole training) has one folder, named by a hash of all settings it
+depends on, and is made once.
+"""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+from whisperstill.console import NullConsole
+from whisperstill.errors import SettingsError
+from whisperstill.pipeline.cache_key import compute_cache_key
+from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
+from whisperstill.pipeline.runner import is_finished, run_stage
+from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.pipeline.toml_settings import TomlTable
+from whisperstill.records.json_value import JsonObject
+
+VARIABLE_STAGES = ("filter", "init", "train")
+"""Stages whose settings may vary; none of them runs the teacher over the whole corpus."""
+
+
+def override_recipe(
+    content: TomlTable,
+    overrides: JsonObject,
+    seed: int,
+    max_steps: int | None,
+    recipe: Recipe,
+    output: Path,
+    name: str = "train",
+) -> TomlTable:
+    """The recipe's tables with `overrides` such as `{"train.learning_rate": 1e-4}`, up to `[train]`.
+
+    Outputs go to folders under `output`; the student's folder begins with `name`.
+    """
+    # 1. Only what training needs. `filter --tune` is dropped: a pilot must not start pilots of its own.
+    tables = copy.deepcopy(content)
+    for verb in ("evaluate", "transcribe"):
+        tables.pop(verb, None)
+    for key in [key for key in tables.get("filter", {}) if key.startswith("tune")]:
+        del tables["filter"][key]
+    # 2. The changed settings.
+    for key, value in overrides.items():
+        *parents, leaf = key.split(".")
+        table = tables
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[leaf] = value
+    tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
+    # 3. Output folders named after what the output depends on, so that variants share them.
+    varied_stages = [stage.verb for stage in recipe.stages if stage.verb in VARIABLE_STAGES]
+    for verb in varied_stages:
+        tables[verb].pop("output", None)
+    hashed_tables = copy.deepcopy(tables)
+    folder = output.absolute()  # relative paths in tables are relative to the recipe
+    for verb in varied_stages:
+        dependencies = varied_stages[: varied_stages.index(verb) + 1] if verb == "train" else [verb]
+        settings = json.dumps([hashed_tables[dependency] for dependency in dependencies], sort_keys=True, default=str)
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        tables[verb]["output"] = folder / f"{name if verb == 'train' else verb}-{digest}"
+    return tables
+
+
+def train_variant(tables: TomlTable, path: Path, load_verb: VerbLoader) -> tuple[Path, JsonObject]:
+    """Trains a variant of the recipe at `path`, running every missing stage; returns the student and its train report.
+
+    Raises `SettingsError` if the training was stopped early, and what a stage raises.
+    """
+    output_keys: dict[Path, str] = {}
+    report: JsonObject = {}
+    recipe = parse_recipe(tables, path, load_verb)
+    for stage in recipe.stages:
+        key = compute_cache_key(stage, recipe.folder, output_keys)
+        output_keys[stage.output] = key
+        record = read_stage_record(stage.output)
+        if stage.verb == "label":
+            output_keys[stage.output] = record.key if record is not None else key
+        elif record is not None and is_finished(stage, record, key):
+            report = record.report or {}
+        else:
+            result, _ = run_stage(stage, key, record is not None and record.key != key, NullConsole())
+            report = result.report or {}
+            if not result.finished:
+                raise SettingsError("stopped before the end; run the same command again to resume")
+    return recipe.stages[-1].output, report
+
+
+def find_labels_problem(recipe: Recipe) -> str | None:
+    """What is wrong with a recipe's labels, if anything: variants never run the teacher to label."""
+    for stage in recipe.stages:
+        if stage.verb == "label" and not (stage.output / "manifest.json").exists():
+            return f"there are no labels in {stage.output}: run `whisperstill run --only label` first"
+    return None

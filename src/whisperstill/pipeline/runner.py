@@ -1,0 +1,158 @@
+"""Runs the stages of a recipe that are missing.
+
+The stage record beside an output (`pipeline.stage_record`) holds its cache key and whether the stage finished. A stage
+is skipped if it finished with the same key and its output exists. If settings or inputs changed, the old output is
+moved aside (`labels.old-1`), never deleted. An interrupted stage runs again and resumes from its partial output. If
+only corpora or packing variants were added to `[label]`, the labels are kept and the new windows are labelled.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from whisperstill.console import Console
+from whisperstill.pipeline.cache_key import compute_cache_key
+from whisperstill.pipeline.recipe import Recipe, RecipeStage
+from whisperstill.pipeline.stage_record import StageRecord, move_aside, read_stage_record, write_stage_record
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import DataclassInstance, to_jsonable
+from whisperstill.versions import package_versions
+
+INCREMENTAL_STAGES = ("evaluate",)
+"""Stages that keep the valid parts of an earlier output themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """Result of one stage of a recipe."""
+
+    verb: str
+    output: Path
+    ran: bool
+    """False if the output was already there, or the stage was left out."""
+    seconds: float
+    """Wall time of the run that made the output."""
+    report: JsonObject | None
+    """The stage's report; None if it never ran."""
+    finished: bool = True
+    """False if the stage stopped early (training on SIGTERM); the next run resumes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Result of a recipe."""
+
+    name: str
+    output: Path
+    stages: tuple[StageResult, ...]
+    finished: bool
+    """Whether every stage is finished."""
+    problems: tuple[JsonValue, ...] = field(default=())
+    """Inputs that stages of this run skipped."""
+
+
+def run_recipe(recipe: Recipe, only: tuple[str, ...], force: tuple[str, ...], console: Console) -> RunReport:
+    """Runs every missing stage; with `only`, none but these; those in `force` even if they are finished."""
+    output_keys: dict[Path, str] = {}
+    results: list[StageResult] = []
+    problems: list[JsonValue] = []
+    for number, stage in enumerate(recipe.stages, 1):
+        # 1. Compare the key of the existing output with the key it would get now.
+        key = compute_cache_key(stage, recipe.folder, output_keys)
+        output_keys[stage.output] = key
+        record = read_stage_record(stage.output)
+        done = is_finished(stage, record, key)
+        is_excluded = bool(only) and stage.verb not in only
+        if is_excluded and not done and record is not None:
+            output_keys[stage.output] = record.key  # later stages read the output that exists
+        title = f"[{number}/{len(recipe.stages)}] {stage.verb}"
+        # 2. Skip a stage that is finished or excluded.
+        if (done or is_excluded) and stage.verb not in force:
+            console.info(f"{title}: {'already done' if done else 'left out'} ({stage.output})")
+            seconds, report = (record.seconds, record.report) if record is not None else (0.0, None)
+            results.append(StageResult(stage.verb, stage.output, False, seconds, report, done))
+            continue
+        # 3. Run it: from scratch if it is stale or forced, else resuming.
+        console.info(f"{title} -> {stage.output}")
+        stale = record is not None and record.key != key
+        resumes_forced = record is not None and not stale and record.state == "started" and record.force
+        forced = stage.verb in force or resumes_forced
+        if stale and not forced and record is not None and _only_added_corpora(stage, record, recipe, output_keys):
+            console.info("more to label: the existing labels are kept")
+            stale = False
+        result, skipped = run_stage(stage, key, stale, console, forced)
+        results.append(result)
+        problems += skipped
+        if not result.finished:
+            console.warn(f"{stage.verb} stopped before its end; run the same command again to resume it")
+            break
+    finished = len(results) == len(recipe.stages) and all(result.finished for result in results)
+    return RunReport(recipe.name, recipe.output, tuple(results), finished, tuple(problems))
+
+
+def is_finished(stage: RecipeStage, record: StageRecord | None, key: str) -> bool:
+    """Whether the output exists and was finished with this key."""
+    return record is not None and record.key == key and record.state == "finished" and stage.output.exists()
+
+
+def _only_added_corpora(
+    stage: RecipeStage, record: StageRecord, recipe: Recipe, output_keys: Mapping[Path, str]
+) -> bool:
+    """Whether the labels differ from the recipe only in missing corpora, or missing packing variants of one corpus."""
+    if stage.verb != "label":
+        return False
+    current = stage.settings
+    num_labelled = len(record.settings.get("manifest", ()))
+    variants_labelled = record.settings.get("packing_variants", 1)
+    if not 0 < num_labelled <= len(current.manifest) or variants_labelled > current.packing_variants:
+        return False
+    if variants_labelled != current.packing_variants and len(current.manifest) > 1:
+        return False
+    labelled = replace(current, manifest=current.manifest[:num_labelled], packing_variants=variants_labelled)
+    return compute_cache_key(replace(stage, settings=labelled), recipe.folder, output_keys) == record.key
+
+
+def run_stage(
+    stage: RecipeStage, key: str, stale: bool, console: Console, force: bool = False
+) -> tuple[StageResult, list[JsonValue]]:
+    """Runs one stage and returns its result and the inputs it skipped.
+
+    Starts from scratch if the output is `stale`, or with `force` unless a forced run was interrupted; else it resumes.
+    """
+    record = read_stage_record(stage.output)
+    resumes = not stale and record is not None and record.state == "started" and record.force == force
+    starts_afresh = stale or (force and not resumes)
+    if starts_afresh and stage.output.exists() and stage.verb not in INCREMENTAL_STAGES:
+        reason = "forced" if force else "settings or inputs changed"
+        console.info(f"{reason}: the earlier output is now {move_aside(stage.output)}")
+    started = StageRecord(key, stage.verb, "started", to_jsonable(stage.settings), force)
+    write_stage_record(stage.output, started)
+    start_time = time.monotonic()
+    settings = stage.settings
+    if resumes and hasattr(settings, "skip_existing"):
+        settings = replace(settings, skip_existing=True)
+    report = stage.run(settings, console)
+    seconds = round(time.monotonic() - start_time, 2)
+    report_json = to_jsonable(report)
+    finished = bool(report_json.get("finished", True))
+    ended = replace(
+        started,
+        state="finished" if finished else "started",
+        force=False,
+        seconds=seconds,
+        report=report_json,
+        versions=package_versions(),
+    )
+    write_stage_record(stage.output, ended)
+    return StageResult(stage.verb, stage.output, True, seconds, report_json, finished), list_skipped(report)
+
+
+def list_skipped(report: DataclassInstance) -> list[JsonValue]:
+    """What a stage left out, as JSON: its report's `problems`, `skipped` or `failed`."""
+    skipped: list[JsonValue] = []
+    for name in ("problems", "skipped", "failed"):
+        value = getattr(report, name, None)
+        items = value if isinstance(value, list | tuple) else [value] if value else []
+        skipped += [to_jsonable(item) if isinstance(item, DataclassInstance) else item for item in items]
+    return skipped

@@ -1,0 +1,187 @@
+"""Trains a recipe in many variants over one label store: every combination of a grid, with every seed.
+
+What combinations share is made once, and finished trainings are not repeated, so a sweep can be stopped, extended and
+resumed.
+"""
+
+import itertools
+import json
+import re
+import statistics
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
+from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
+from whisperstill.pipeline.recipe_overrides import (
+    VARIABLE_STAGES,
+    find_labels_problem,
+    override_recipe,
+    train_variant,
+)
+from whisperstill.pipeline.toml_settings import read_toml
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import to_jsonable
+from whisperstill.text.markdown import markdown_table
+
+COLUMNS = ("mean", "min", "max", "windows", "steps")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Train a recipe in many variants and compare them by validation WER."""
+
+    recipe: Path
+    """Recipe, a TOML file; its `[train]` must name a validation set."""
+    grid: tuple[str, ...] = ()
+    """Settings and their values, as TOML: `train.learning_rate=[1e-4, 5e-4]`, `init.layers=[[0, 5], [0, 3]]`. Every
+    combination is trained."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds that every combination is trained with."""
+    max_steps: int | None = None
+    """Optimizer steps of every training; the recipe's by default."""
+    output: Path | None = None
+    """Folder of the results; `sweep` under the recipe's output by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One combination."""
+
+    values: JsonObject
+    """Value by setting."""
+    validation_wer: dict[int, float]
+    """Best validation WER by seed, per cent."""
+    steps: int
+    windows: int
+    """Windows trained on."""
+
+    @property
+    def mean(self) -> float:
+        """Mean validation WER over the seeds, per cent."""
+        return statistics.mean(self.validation_wer.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """All combinations, best first."""
+
+    output: str
+    rows: tuple[SweepRow, ...] = ()
+    failed: tuple[str, ...] = ()
+    """Trainings that failed, and why: the loss diverged, or the filter kept nothing."""
+
+
+def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) -> SweepReport:
+    """Trains every combination; writes `sweep.json` and `sweep.md`.
+
+    Raises `SettingsError` for settings that cannot vary and for missing labels, and what a stage raises.
+    """
+    content = read_toml(settings.recipe)
+    recipe = parse_recipe(content, settings.recipe, load_verb)
+    grid = dict(_parse_grid_entry(entry) for entry in settings.grid)
+    output = settings.output or recipe.output / "sweep"
+    _check(recipe, grid, settings)
+    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
+    rows: list[SweepRow] = []
+    failed: list[str] = []
+    trainings = len(combinations) * len(settings.seeds)
+    with console.progress("sweep", trainings, "trainings") as bar:
+        for values in combinations:
+            reports: dict[int, JsonObject] = {}
+            for seed in settings.seeds:
+                name = f"{_slug(values)}-seed-{seed}"
+                tables = override_recipe(content, values, seed, settings.max_steps, recipe, output, name)
+                try:
+                    _, reports[seed] = train_variant(tables, settings.recipe, load_verb)
+                except (StoreError, TrainingError) as error:
+                    failed.append(f"{_format_values(values)}, seed {seed}: {error}")
+                    console.warn(failed[-1])
+                bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}" if seed in reports else "-")
+            if not reports:
+                continue
+            first_report = next(iter(reports.values()))
+            wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
+            rows.append(SweepRow(values, wer, first_report["steps"], first_report["windows"]))
+            _write_results(output, rows)
+    if not rows:
+        raise TrainingError(f"all {trainings} trainings failed, the last: {failed[-1]}")
+    rows.sort(key=lambda row: row.mean)
+    console.table("validation WER, %", ["", *COLUMNS], _table_rows(rows))
+    return SweepReport(str(output), tuple(rows), tuple(failed))
+
+
+def _table_rows(rows: list[SweepRow]) -> list[list[str]]:
+    return [
+        [
+            _format_values(row.values),
+            f"{row.mean:.2f}",
+            f"{min(row.validation_wer.values()):.2f}",
+            f"{max(row.validation_wer.values()):.2f}",
+            str(row.windows),
+            str(row.steps),
+        ]
+        for row in rows
+    ]
+
+
+def _format_values(values: JsonObject) -> str:
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in values.items()) or "recipe values"
+
+
+def _write_results(output: Path, rows: list[SweepRow]) -> None:
+    ranked = sorted(rows, key=lambda row: row.mean)
+    atomic_write(output / "sweep.json", json.dumps([to_jsonable(row) for row in ranked], indent=1) + "\n")
+    atomic_write(output / "sweep.md", markdown_table(["variation", *COLUMNS], _table_rows(ranked)) + "\n")
+
+
+def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:
+    name, equals, values = text.partition("=")
+    try:
+        parsed = tomllib.loads(f"values = {values}")["values"] if equals else None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"grid: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
+    if not isinstance(parsed, list) or not parsed:
+        raise SettingsError(f"grid: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
+    return name.strip(), parsed
+
+
+def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepSettings) -> None:
+    stages = recipe.settings
+    problems = []
+    for name in grid:
+        verb, _, key = name.partition(".")
+        if verb not in VARIABLE_STAGES or not key:
+            problems.append(
+                f"{name} cannot vary: expected a setting of {', '.join(VARIABLE_STAGES)}, such as train.dropout"
+            )
+        elif verb not in stages:
+            problems.append(f"{name} cannot vary: the recipe has no [{verb}]")
+        elif name in ("train.seed", "train.output"):
+            problems.append(f"{name} cannot vary: use --seeds for seeds; every training has its own output")
+    if "train" not in stages or not stages["train"].validation:
+        problems.append("the recipe needs a [train] with validation: combinations are compared by validation WER")
+    if "init.decoder_layers" in grid and "init" in stages and stages["init"].layers and "init.layers" not in grid:
+        problems.append("init.decoder_layers has no effect beside the recipe's init.layers: vary init.layers")
+    if labels_problem := find_labels_problem(recipe):
+        problems.append(labels_problem)
+    if not settings.seeds:
+        problems.append("seeds must name at least one")
+    if problems:
+        raise SettingsError("; ".join(problems))
+
+
+def _slug(values: JsonObject) -> str:
+    text = "-".join(f"{name.partition('.')[2]}-{_format_value(value)}" for name, value in values.items()) or "recipe"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:80]
+
+
+def _format_value(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
