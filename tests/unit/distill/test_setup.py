@@ -1,5 +1,6 @@
 """Steps of the setup, one by one."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,9 @@ def labels(small_world: Path) -> setup.TrainingLabels:
 
 def with_label_settings(labels: setup.TrainingLabels, **changes: object) -> setup.TrainingLabels:
     """The same labels, described by other label settings."""
-    manifest = json.loads(json.dumps(labels.store.manifest))
-    manifest["settings"].update(changes)
-    return replace(labels, store=type(labels.store)(labels.directory, manifest))
+    store = copy.copy(labels.store)
+    store.manifest = {**store.manifest, "settings": {**store.settings, **changes}}  # type: ignore[dict-item]
+    return replace(labels, store=store)
 
 
 def test_unfinished_labels_are_refused(labels: setup.TrainingLabels, tmp_path: Path) -> None:
