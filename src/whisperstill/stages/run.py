@@ -45,7 +45,7 @@ def run(settings: RunSettings, console: Console) -> RunReport:
 
 
 def print_summary(report: RunReport, console: Console) -> None:
-    """The tables at the end: what was measured, what the student wrote, how long it all took."""
+    """Prints the evaluation, some transcripts, and the time of each stage."""
     for result in report.stages:
         if result.verb == "evaluate" and not result.ran:
             results = read_results(result.output / "results.json")
@@ -59,17 +59,17 @@ def print_summary(report: RunReport, console: Console) -> None:
                 for file in sorted(result.output.glob("*.txt"))[:5]
             ]
             if rows:
-                console.table("what the student heard", ["audio", "transcript"], rows)
+                console.table("transcripts of the student", ["audio", "transcript"], rows)
     spent = ", ".join(
         f"{stage_result.verb} "
         + (f"{stage_result.seconds:.0f} s" if stage_result.ran else "done" if stage_result.finished else "left out")
         for stage_result in report.stages
     )
-    console.info(f"{report.name}: {spent}; everything is in {report.output}")
+    console.info(f"{report.name}: {spent}; outputs are in {report.output}")
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The list in `results.json`; empty when there is none."""
+    """The list in `results.json`; empty if there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
