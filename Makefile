@@ -1,5 +1,7 @@
 # make demo   the whole pipeline on real speech (five to eight minutes on two cores; the second time seconds)
 # make test   linters, types, import contracts, tests
+# make docs   the documentation site, strict, into build/site
+# make wheel  sdist and wheel into dist/, checked, and tried in an environment of its own
 # Each sets up everything it needs in .venv.
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint venv clean
+.PHONY: demo test lint docs wheel venv clean
 
 # No apt-get here? `make demo SPEECH=/folder/of/english/audio` takes any folder, with or without transcripts.
 demo: $(READY)-demo
@@ -24,6 +26,15 @@ lint: $(READY)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(READY)-docs
+	$(BIN)/mkdocs build --strict
+
+wheel: $(READY)-docs
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/wheel/try_wheel.py dist/*.whl --no-dependencies
 
 venv: $(READY)-dev
 
@@ -41,5 +52,9 @@ $(READY)-dev: $(READY)-demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,plots,tensorboard,dev]"
 	touch $@
 
+$(READY)-docs: $(READY)-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf build runs .venv
+	rm -rf build dist runs .venv

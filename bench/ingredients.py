@@ -1,21 +1,20 @@
-"""What makes a 2-layer student learn more from four hours?
+"""Which training options help a 2-layer student to learn from four hours of speech?
 
-Hypothesis: a plain student spends its data on the token embedding (three quarters of its trained weights) and on
-what the words are; told what the teacher's last layer says, it needs less of both.
-Method: one label store, one number of steps, one change at a time; the word error rate on held-out speakers after a
-schedule that ends at 0, so that every row is a finished run, if a short one. Two runs of a seed see the same windows
-in the same order (but where windows or batches are what is changed), so differences are taken seed by seed.
-Limit: the teacher's own word error rate on the same utterances.
+Hypothesis: a plain student spends its data on the token embedding (three quarters of its trained weights) and on the
+vocabulary; a loss on the teacher's last hidden states needs less of both.
+Method: one label store, one number of steps, one change at a time; WER on held-out speakers after a learning-rate
+schedule that ends at 0, so that every row is a finished run, if a short one. Two runs with the same seed see the same
+windows in the same order (unless windows or batches are the change), so differences are paired by seed.
+Limit: the teacher's own WER on the same utterances.
 
     whisperstill run recipes/mini-librispeech.toml --only label
     python bench/ingredients.py --labels runs/mini-librispeech/labels --seeds 0 1 2 \\
         --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
 
-Views begin where windows are seen again: their rows, and the row that they are changes of, learn from one hour. Each
-row is an ordinary run of `train`: stopped, the bench goes on where it was; of a finished one only the figure is kept.
+Augmentation needs windows that are seen again: its rows, and the row that they change, learn from one hour. Each row is
+an ordinary `train` run; after an interruption the same command resumes, and of a finished run only the WER is kept.
 """
 
-import argparse
 import json
 import shutil
 import statistics
@@ -23,19 +22,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t
+from harness import argument_parser, set_threads, write_result
+from scipy.stats import t  # type: ignore[import-untyped]
 
-from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings, run
-from whisperstill.atomic_io import atomic_write
+import whisperstill as ws
+from whisperstill import FilterSettings, InitSettings, NullConsole, TrainSettings
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.label.store import open_labels
 from whisperstill.records.augment_settings import AugmentSettings
+from whisperstill.text.markdown import markdown_table
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: a change to another row."""
+    """One training run: changes to another row."""
 
     name: str
     against: str | None = None
@@ -59,18 +60,28 @@ ROWS = (
     Row("learning rate 2e-4", FROZEN, {"learning_rate": 2e-4}),
     Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
     Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
-    Row("one token in ten read wrongly", LITTLE, {"decoder_input_noise": 0.1}),
-    Row("one token in four read wrongly", LITTLE, {"decoder_input_noise": 0.25}),
-    Row("a tenth of the states hidden", LITTLE, {"encoder_mask_prob": 0.1}),
-    Row("three tenths of the states hidden", LITTLE, {"encoder_mask_prob": 0.3}),
-    Row("average over the last weights, decay 0.98", LITTLE, {"ema_decay": 0.98}),
+    Row("decoder input noise 0.1", LITTLE, {"decoder_input_noise": 0.1}),
+    Row("decoder input noise 0.25", LITTLE, {"decoder_input_noise": 0.25}),
+    Row("encoder mask 0.1", LITTLE, {"encoder_mask_prob": 0.1}),
+    Row("encoder mask 0.3", LITTLE, {"encoder_mask_prob": 0.3}),
+    Row("EMA, decay 0.98", LITTLE, {"ema_decay": 0.98}),
     Row(HOUR, None, {"freeze_embed_tokens": True, "hidden_loss_weight": 0.05, "packing_variants": 1}, hours=1.0),
     Row("one hour: three packings", HOUR, {"packing_variants": None}, hours=1.0),
-    Row("one hour: views, each for 2 epochs", HOUR, {"augment": AugmentSettings(epochs_per_version=2)}, hours=1.0),
-    Row("one hour: views, a new one every epoch", HOUR, {"augment": AugmentSettings(epochs_per_version=1)}, hours=1.0),
-    Row("+ what layers hand on, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
-    Row("+ where layers look, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
-    Row("the last third along the student's own words", LITTLE, {"on_policy_fraction": 0.33}),
+    Row(
+        "one hour: augmentation, 2 epochs per version",
+        HOUR,
+        {"augment": AugmentSettings(epochs_per_version=2)},
+        hours=1.0,
+    ),
+    Row(
+        "one hour: augmentation, 1 epoch per version",
+        HOUR,
+        {"augment": AugmentSettings(epochs_per_version=1)},
+        hours=1.0,
+    ),
+    Row("+ layer outputs, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
+    Row("+ cross-attention, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
+    Row("on-policy for the last third", LITTLE, {"on_policy_fraction": 0.33}),
     Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
     Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
     Row("total variation", LITTLE, {"divergence": "tv"}),
@@ -85,25 +96,24 @@ ROWS = (
 )
 
 
-def changes_of(row: Row) -> dict[str, Any]:
-    """All changes from the plain run, those of the rows it builds on included."""
-    before = {} if row.against is None else changes_of(next(other for other in ROWS if other.name == row.against))
+def all_changes(row: Row) -> dict[str, Any]:
+    """All changes from the plain run, including those of the rows that it builds on."""
+    before = {} if row.against is None else all_changes(next(other for other in ROWS if other.name == row.against))
     return before | row.changes
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, "ingredients.json")
     parser.add_argument("--teacher", default="base")
-    parser.add_argument("--labels", type=Path, required=True, help="what `label` left")
+    parser.add_argument("--labels", type=Path, required=True, help="output of `label`")
     parser.add_argument("--max-wer", type=float, default=20.0)
     parser.add_argument("--validation", required=True)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the rows to run")
     parser.add_argument("--work", type=Path, default=Path("build/ingredients"))
-    parser.add_argument("--output", type=Path, default=Path("bench/results/ingredients.json"))
     options = parser.parse_args()
+    set_threads(options.threads)
 
     plain = TrainSettings(
         student=Path(),
@@ -117,31 +127,31 @@ def main() -> None:
         eval_steps=options.steps,
         warmup_steps=min(50, options.steps // 4),
     )
-    asked = {"teacher": options.teacher, "steps": options.steps, "batch_size": plain.batch_size}
-    asked |= {"max_wer": options.max_wer, "labels_sha256": open_labels(options.labels).sha256}
+    setup = {"teacher": options.teacher, "steps": options.steps, "batch_size": plain.batch_size}
+    setup |= {"max_wer": options.max_wer, "labels_sha256": open_labels(options.labels).sha256}
     known = json.loads(options.output.read_text()) if options.output.exists() else {}
-    found = {row["name"]: row for row in known["rows"]} if asked.items() <= known.items() else {}
+    results = {row["name"]: row for row in known["rows"]} if setup.items() <= known.items() else {}
     for row in ROWS:
         if options.only and not any(part in row.name for part in options.only):
             continue
-        changes = changes_of(row)
+        changes = all_changes(row)
         student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        run(replace(initial, layers=row.layers), NullConsole())
+        ws.init(replace(initial, layers=row.layers), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
         drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
-        run(drawn, NullConsole())
+        ws.filter(drawn, NullConsole())
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
-        known_rates = found.get(row.name, {}).get("validation_wer", {})
+        known_rates = results.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
             if str(seed) in known_rates:
                 continue
             output = options.work / f"{options.steps}-{slug}-{seed}"
-            one = replace(plain, student=student, labels=labels, output=output, seed=seed)
-            report = run(replace(one, **changes), NullConsole())
-            if not report.finished:
-                raise SystemExit("stopped; the same command goes on")
-            found[row.name] = {
+            settings = replace(plain, student=student, labels=labels, output=output, seed=seed)
+            report = ws.train(replace(settings, **changes), NullConsole())
+            if not report.finished or report.best_wer is None:
+                raise SystemExit("interrupted; the same command resumes")
+            results[row.name] = {
                 "name": row.name,
                 "against": row.against,
                 "validation_wer": known_rates | {str(seed): round(report.best_wer, 2)},
@@ -149,31 +159,38 @@ def main() -> None:
                 "epochs": round(options.steps * plain.batch_size / report.windows, 1),
             }
             shutil.rmtree(output)
-            known_rates = found[row.name]["validation_wer"]
-            print(json.dumps(found[row.name]), flush=True)
-            rows = [found[other.name] for other in ROWS if other.name in found]
-            result = {"question": "what helps a small student", **asked, "rows": rows}
-            atomic_write(options.output, json.dumps(result, indent=1) + "\n")
-    print("| run | one change to | validation WER % | difference | weights trained, M |")
-    print("| --- | --- | ---: | ---: | ---: |")
-    for one in found.values():
-        rates = list(one["validation_wer"].values())
-        shown = f"{statistics.mean(rates):.1f}" + (f" ({min(rates):.1f} to {max(rates):.1f})" if rates[1:] else "")
-        change = difference(one, found.get(one["against"]))
-        print(f"| {one['name']} | {one['against'] or '-'} | {shown} | {change} | {one['weights_trained'] / 1e6:.1f} |")
+            known_rates = results[row.name]["validation_wer"]
+            print(json.dumps(results[row.name]), flush=True)
+            rows = [results[other.name] for other in ROWS if other.name in results]
+            write_result(options.output, "which training options help a small student", {**setup, "rows": rows})
+    print(render(results))
 
 
-def difference(one: dict[str, Any], other: dict[str, Any] | None) -> str:
-    """Mean difference of the seeds that both have, seed by seed, with its 95 % interval (Student's t)."""
-    seeds = [seed for seed in one["validation_wer"] if other and seed in other["validation_wer"]]
-    if other is None or not seeds:
+def render(results: dict[str, dict[str, Any]]) -> str:
+    """The table of docs/results/mini-librispeech.md."""
+    rows = []
+    for result in results.values():
+        rates = list(result["validation_wer"].values())
+        spread = f" ({min(rates):.1f} to {max(rates):.1f})" if rates[1:] else ""
+        baseline = result["against"] or "-"
+        change = paired_difference(result, results.get(result["against"]))
+        millions = f"{result['weights_trained'] / 1e6:.1f}"
+        rows.append([result["name"], baseline, f"{statistics.mean(rates):.1f}{spread}", change, millions])
+    columns = ("run", "one change to", "validation WER %", "difference", "weights trained, M")
+    return markdown_table(columns, rows, text_columns=(0, 1))
+
+
+def paired_difference(result: dict[str, Any], baseline: dict[str, Any] | None) -> str:
+    """Mean difference over the seeds that both have, with its 95 % interval (Student's t)."""
+    seeds = [seed for seed in result["validation_wer"] if baseline and seed in baseline["validation_wer"]]
+    if baseline is None or not seeds:
         return ""
-    differences = [one["validation_wer"][seed] - other["validation_wer"][seed] for seed in seeds]
+    differences = [result["validation_wer"][seed] - baseline["validation_wer"][seed] for seed in seeds]
     mean = statistics.mean(differences)
     if len(seeds) == 1:
         return f"{mean:+.1f}"
-    wide = float(t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(differences) / len(seeds) ** 0.5
-    return f"{mean:+.1f} ({mean - wide:+.1f} to {mean + wide:+.1f})"
+    half_width = float(t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(differences) / len(seeds) ** 0.5
+    return f"{mean:+.1f} ({mean - half_width:+.1f} to {mean + half_width:+.1f})"
 
 
 if __name__ == "__main__":

@@ -1,178 +1,182 @@
-"""How fast does a teacher label, against transformers' generate?
+"""How fast does a teacher label, compared with transformers' generate?
 
-Hypothesis: one visit that gives states, tokens, evidence and top-k costs little more than the visit itself, so
-labelling is several times faster than doing the same with transformers' generate.
-Method: the same windows, one process, the two in turn (A B A B ...), first turn of each not counted; each at what it
-does unasked: float32 for transformers, the best type of the machine for ours. transformers is given the same number of
-threads and batches of the same size; it gives the tokens alone, or does the same: keeps its logits and takes
-log-sum-exps at T = 1 and 2, entropy and the top 32 from them.
-Limit: the encoder. 87.4 GFLOP a window for whisper-base at the machine's measured matrix speed.
+Hypothesis: one pass that gives encoder states, tokens, label quality and top-k logits costs little more than the tokens
+alone, so labelling is several times faster than the same with transformers' generate.
+Method: the same windows in one process, interleaved rounds after a warm-up; each library with its defaults: float32 for
+transformers, the machine's best dtype for ours. transformers gets the same threads and batch size; it computes the
+tokens alone, or the same outputs: it keeps its logits and takes log-sum-exp at T = 1 and 2, entropy and the top 32.
+Limit: the encoder, 87.4 GFLOP per window of whisper-base at the machine's measured matrix speed.
 
     python bench/label.py --manifest ../shared/speech/librispeech-mini-train/manifest.jsonl
 """
 
-import argparse
 import json
-import platform
-import resource
 import statistics
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from harness import (
+    argument_parser,
+    interleaved,
+    median_ratio,
+    peak_memory_gib,
+    set_threads,
+    silence_transformers,
+    write_result,
+)
+from systems import Stopwatch
 
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_window_waveform, pack, read_corpus
+from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.store_schema import label_to_row, topk_to_row
 from whisperstill.label.teacher import Teacher
-from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
+from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
+from whisperstill.records import Window
+from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE
+
+TOP_K = 32
+PEERS = {
+    "transformers, the same": (True, True),
+    "transformers, tokens alone": (True, False),
+    "transformers, tokens alone, batch 1": (False, False),
+}
+"""Name -> (batched, with logit statistics)."""
+Tokens = list[tuple[int, ...]]
 
 
-def matrix_speed() -> float:
-    """GFLOP/s of a matrix product of the encoder's shape in float32, best of 10."""
+def matrix_gflops() -> float:
+    """GFLOP/s of a float32 matrix product with the encoder's shapes, best of 10."""
     a, b = torch.randn(1500, 512), torch.randn(2048, 512)
-    best = 1e9
+    best_seconds = float("inf")
     for _ in range(10):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         torch.nn.functional.linear(a, b)
-        best = min(best, time.perf_counter() - begun)
-    return 2 * 1500 * 512 * 2048 / best / 1e9
+        best_seconds = min(best_seconds, time.perf_counter() - start_time)
+    return 2 * 1500 * 512 * 2048 / best_seconds / 1e9
 
 
-PEERS = (
-    ("transformers, the same", True, True),
-    ("transformers, tokens alone", True, False),
-    ("transformers, tokens alone, batch 1", False, False),
-)
-"""Name, whether batched, whether evidence and top-k are taken."""
-
-
-def token_stats(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What our teacher notes of a step's distribution."""
+def logit_statistics(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What our teacher stores of a step's distribution."""
     logits = logits.float()
-    lse = logits.logsumexp(-1)
-    logprob = logits - lse[:, None]
-    return lse, (logits / 2).logsumexp(-1), -(logprob.exp() * logprob).sum(-1), *logits.topk(32)
+    log_sum_exp = logits.logsumexp(-1)
+    logprob = logits - log_sum_exp[:, None]
+    entropy = -(logprob.exp() * logprob).sum(-1)
+    return log_sum_exp, (logits / 2).logsumexp(-1), entropy, *logits.topk(TOP_K)
+
+
+def label_with_ours(teacher: Teacher, windows: Sequence[Window], waveforms: torch.Tensor, batch_size: int) -> Tokens:
+    """Label all windows, and build the rows of the store."""
+    end_of_text = teacher.model.vocabulary.end_of_text
+    tokens = []
+    for start in range(0, len(windows), batch_size):
+        batch = windows[start : start + batch_size]
+        outputs = teacher.label_batch(
+            waveforms[start : start + batch_size], ["en"] * len(batch), top_k=TOP_K, max_new_tokens=MAX_NEW_TOKENS
+        )
+        for window, output in zip(batch, outputs, strict=True):
+            label = build_pseudo_label(
+                window, output, teacher.model.tokenizer, teacher.model.vocabulary, timestamps=False, shard="0"
+            )
+            label_to_row(label)
+            label_tokens = label.tokens + ((end_of_text,) if label.ended else ())
+            topk_to_row(window.id, label_tokens, output.result.token_stats)
+            tokens.append(label.tokens)
+    return tokens
+
+
+def load_transformers(checkpoint: Checkpoint, waveforms: torch.Tensor, end: int) -> Callable[[int, bool], Tokens]:
+    """transformers' labelling: (batch size, with logit statistics) -> tokens."""
+    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+    silence_transformers()
+
+    with tempfile.TemporaryDirectory() as directory:
+        write_huggingface(checkpoint, Path(directory))
+        network: Any = WhisperForConditionalGeneration.from_pretrained(directory, attn_implementation="sdpa")
+        feature_extractor: Any = WhisperFeatureExtractor.from_pretrained(directory)
+    network.eval()
+
+    @torch.inference_mode()
+    def label(batch_size: int, with_statistics: bool) -> Tokens:
+        tokens = []
+        for start in range(0, len(waveforms), batch_size):
+            batch = [waveform.numpy() for waveform in waveforms[start : start + batch_size]]
+            features = feature_extractor(batch, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+            extra = {"return_dict_in_generate": True, "output_logits": True} if with_statistics else {}
+            output = network.generate(
+                features, language="en", task="transcribe", max_new_tokens=MAX_NEW_TOKENS, **extra
+            )
+            if with_statistics:
+                for logits in output.logits:  # one step, all rows
+                    logit_statistics(logits)
+                output = output.sequences
+            tokens += [tuple(token for token in row if token < end) for row in output.tolist()]
+        return tokens
+
+    return label
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__, "label.json")
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only-ours", action="store_true", help="for the peak of memory")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/label.json"))
+    parser.add_argument("--only-ours", action="store_true", help="measure our peak memory without transformers")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    set_threads(options.threads)
 
     windows = pack(read_corpus(options.manifest).utterances)[: options.windows]
-    seconds = sum(window.duration for window in windows)
+    audio_seconds = sum(window.duration for window in windows)
     waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
     checkpoint = load_checkpoint(options.teacher)
-    teacher = Teacher(checkpoint)
-    end = teacher.vocabulary.end_of_text
-    shares = {"encoder": 0.0}
-    encode = teacher.encode
+    model, encoder = WhisperModel(checkpoint), Stopwatch()
+    teacher = Teacher(model)
+    model.encode = encoder.wrap(model.encode)  # type: ignore[method-assign]
 
-    def timed(batch: torch.Tensor) -> torch.Tensor:
-        begun = time.perf_counter()
-        states = encode(batch)
-        shares["encoder"] += time.perf_counter() - begun
-        return states
-
-    teacher.encode = timed  # type: ignore[method-assign]
-
-    def ours(top: int) -> list[tuple[int, ...]]:
-        tokens = []
-        for at in range(0, len(windows), options.batch_size):
-            part = windows[at : at + options.batch_size]
-            outputs = teacher.label_batch(
-                waveforms[at : at + options.batch_size], ["en"] * len(part), top_k=top, max_new_tokens=224
-            )
-            for window, output in zip(part, outputs, strict=True):
-                found = build_pseudo_label(
-                    window, output, teacher.tokenizer, teacher.vocabulary, timestamps=False, shard="0"
-                )
-                if top > 1:
-                    label_to_row(found)
-                    topk_to_row(window.id, found.tokens + ((end,) if found.ended else ()), output.result.token_stats)
-                tokens.append(found.tokens)
-        return tokens
-
-    times: dict[str, list[float]] = {"ours": []}
-    agree = None
+    systems: dict[str, Callable[[], Tokens]] = {
+        "ours": lambda: label_with_ours(teacher, windows, waveforms, options.batch_size)
+    }
     if not options.only_ours:
-        import tempfile
-
-        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, logging
-
-        logging.set_verbosity_error()
-
-        with tempfile.TemporaryDirectory() as directory:
-            write_huggingface(checkpoint, Path(directory))
-            peer = WhisperForConditionalGeneration.from_pretrained(directory, attn_implementation="sdpa").eval()
-            features = WhisperFeatureExtractor.from_pretrained(directory)
-        times |= {name: [] for name, _, _ in PEERS}
-
-        @torch.inference_mode()
-        def theirs(batch_size: int, evidence: bool) -> list[tuple[int, ...]]:
-            tokens = []
-            for at in range(0, len(windows), batch_size):
-                inputs = features(
-                    [w.numpy() for w in waveforms[at : at + batch_size]], sampling_rate=16000, return_tensors="pt"
-                ).input_features
-                asked = {"return_dict_in_generate": True, "output_logits": True} if evidence else {}
-                output = peer.generate(inputs, language="en", task="transcribe", max_new_tokens=224, **asked)
-                if evidence:
-                    for logits in output.logits:  # one step, all rows
-                        token_stats(logits)
-                    output = output.sequences
-                for row in output.tolist():
-                    tokens.append(tuple(token for token in row if token < end))
-            return tokens
-
-    for turn in range(options.rounds + 1):
-        if turn == 1:
-            shares["encoder"] = 0.0
-        begun = time.perf_counter()
-        mine = ours(32)
-        took = {"ours": time.perf_counter() - begun}
-        if not options.only_ours:
-            for name, together, evidence in PEERS:
-                begun = time.perf_counter()
-                other = theirs(options.batch_size if together else 1, evidence)
-                took[name] = time.perf_counter() - begun
-            agree = sum(a == b for a, b in zip(mine, other, strict=True))
-        if turn:
-            for name, value in took.items():
-                times[name].append(value)
+        label = load_transformers(checkpoint, waveforms, teacher.model.vocabulary.end_of_text)
+        for name, (batched, statistics_) in PEERS.items():
+            size = options.batch_size if batched else 1
+            systems[name] = lambda size=size, with_statistics=statistics_: label(size, with_statistics)  # type: ignore[misc]
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    tokens: dict[str, Tokens] = {}
+    encoder_seconds = 0.0
+    for number, name in interleaved(list(systems), options.rounds):
+        encoder.seconds = 0.0
+        start_time = time.perf_counter()
+        tokens[name] = systems[name]()
+        if number:
+            seconds[name].append(time.perf_counter() - start_time)
+            encoder_seconds += encoder.seconds
+    other = tokens.get("transformers, tokens alone")
     result = {
-        "question": "labelling speed",
         "teacher": options.teacher,
         "windows": len(windows),
-        "hours": seconds / 3600,
-        "threads": options.threads,
-        "machine": platform.machine(),
-        "dtype": str(teacher.network.dtype),
-        "matrix_gflops": round(matrix_speed(), 1),
-        "times_real_time": {name: round(seconds / statistics.median(values), 2) for name, values in times.items()},
-        "seconds": {name: [round(value, 2) for value in values] for name, values in times.items()},
-        "ratio_to_ours": {
-            name: round(statistics.median(b / a for a, b in zip(times["ours"], values, strict=True)), 2)
-            for name, values in times.items()
+        "hours": audio_seconds / 3600,
+        "dtype": str(teacher.model.network.dtype),
+        "matrix_gflops": round(matrix_gflops(), 1),
+        "times_real_time": {
+            name: round(audio_seconds / statistics.median(values), 2) for name, values in seconds.items()
         },
-        "encoder_share": round(shares["encoder"] / sum(times["ours"]), 3),
-        "identical_windows": agree,
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "seconds": {name: [round(value, 2) for value in values] for name, values in seconds.items()},
+        "ratio_to_ours": {name: round(median_ratio(values, seconds["ours"]), 2) for name, values in seconds.items()},
+        "encoder_share": round(encoder_seconds / sum(seconds["ours"]), 3),
+        "identical_windows": other and sum(a == b for a, b in zip(tokens["ours"], other, strict=True)),
+        "peak_memory_gib": round(peak_memory_gib(), 2),
     }
     print(json.dumps(result, indent=1))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(options.output, "labelling speed", result)
 
 
 if __name__ == "__main__":

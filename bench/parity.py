@@ -1,36 +1,32 @@
-"""Does our network say what transformers and CTranslate2 say, token for token?
+"""Does our network give the same tokens as transformers and CTranslate2?
 
-Hypothesis: in float32 all three compute the same function, so that greedy tokens are identical, and logits differ from
-transformers' by no more than transformers' two ways of attention (sdpa, eager) differ from each other.
-Method: every clip of three sets is one window; all engines get the same log-mel features, start tokens (language and
-task given, no timestamps), suppressed tokens and limit of 224 tokens. transformers loads the directory that
-`write_huggingface` wrote and generates greedily in batches, one pass a window (`force_unique_generate_call`; without
-it `generate` gives the same for every window without timestamps, and how many have any is counted).
-CTranslate2 is `ctranslate2.models.Whisper.generate` with beam_size=1 on the directory the weights came in, computing in
-float32; it is what faster-whisper calls, without faster-whisper's own features and fallbacks. A clip that differs is
-run once more alone, and the margin is how far apart our logits of the two tokens lie where the outputs part: a near
-tie says that rounding chose, a wide one that somebody errs. An output that its engine cut off at the limit counts up
-to its end. Logits are compared where all are forced along the same tokens: our transcript of a clip, start and end
-included; random ones for a random network of large-v3's width, mels and vocabulary with two layers a side.
-Limit: none; the count should be that of the clips. It takes about 40 minutes on one thread, most of it the encoders.
+Hypothesis: in float32 all three compute the same function: greedy tokens are identical, and logits differ from
+transformers' by no more than its two attention implementations (sdpa, eager) differ from each other.
+Method: every clip of three datasets is one window; all libraries get the same log-mel features, prompt tokens (language
+and task, no timestamps), suppressed tokens and limit of 224 tokens. transformers loads the output of
+`write_huggingface` and generates greedily in batches, one pass per window (`force_unique_generate_call`; without it
+`generate` differs only for windows with timestamps, which are counted). CTranslate2 is
+`ctranslate2.models.Whisper.generate` with beam_size=1 in float32 on the published weights, which is what faster-whisper
+calls. A clip that differs is decoded again alone. The margin is the difference of our
+logits of the two tokens where the outputs diverge: a near tie is a matter of rounding, a large one is an error. An
+output that reached the limit counts up to its end. Logits are compared along the same forced tokens: our transcript of
+a clip, or random tokens for a random network of large-v3's width, mels and vocabulary with two layers a side.
+Limit: all clips identical. It takes about 40 minutes on one thread, most of it in the encoders.
 
     python bench/parity.py --speech ../shared/speech
 """
 
-import argparse
 import json
-import logging
-import platform
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import argument_parser, set_threads, silence_transformers, write_result
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel, pad_or_trim
@@ -40,39 +36,40 @@ from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve_
 from whisperstill.model.checkpoints.ctranslate2 import find_model_files
 from whisperstill.model.dims import Dims
 from whisperstill.records import Utterance
+from whisperstill.text.markdown import markdown_table
 from whisperstill.units import MAX_NEW_TOKENS
 
 ENGLISH = ("librispeech-mini-val", "asterisk-en-prompts")
-SETS = {"tiny.en": ENGLISH, "base": (ENGLISH[0], "german-kerstin", ENGLISH[1])}
-Greedy = Callable[[Tensor, str], list[list[int]]]
-"""Windows and their language -> the tokens of each, without start and end."""
+DATASETS = {"tiny.en": ENGLISH, "base": (ENGLISH[0], "german-kerstin", ENGLISH[1])}
+GreedyDecode = Callable[[Tensor, str], list[list[int]]]
+"""(windows, language) -> tokens of each window, without prompt and end."""
 
 
-def window_of(utterance: Utterance) -> Tensor:
-    """One clip, cut or padded to 30 s."""
+def load_window(utterance: Utterance) -> Tensor:
+    """A clip, cut or padded to 30 s."""
     return torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance)))
 
 
-def ours(recogniser: WhisperModel) -> Greedy:
-    """Tokens of whisperstill."""
+def ours(model: WhisperModel) -> GreedyDecode:
+    """Greedy decoding of whisperstill."""
 
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
-        heard = recogniser.decode(recogniser.encode(waveforms), [language] * len(waveforms))
-        return [list(one.result.tokens) for one in heard]
+        transcripts = model.decode(model.encode(waveforms), [language] * len(waveforms))
+        return [list(transcript.result.tokens) for transcript in transcripts]
 
     return tokens
 
 
-def of_transformers(peer: Any, recogniser: WhisperModel) -> Greedy:
-    """Tokens of transformers' `generate`."""
-    vocabulary = recogniser.vocabulary
+def transformers(peer: Any, model: WhisperModel) -> GreedyDecode:
+    """Greedy decoding of transformers' `generate`."""
+    vocabulary = model.vocabulary
 
     @torch.inference_mode()
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
-        features = log_mel(waveforms, recogniser.dims.mels)
-        said = {"language": language, "task": "transcribe"} if vocabulary.multilingual else {}
+        features = log_mel(waveforms, model.dims.mels)
+        prompt = {"language": language, "task": "transcribe"} if vocabulary.multilingual else {}
         limits = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
-        rows = peer.generate(features, force_unique_generate_call=True, **limits, **said).tolist()
+        rows = peer.generate(features, force_unique_generate_call=True, **limits, **prompt).tolist()
         start, end = list(vocabulary.sot_sequence(language)), vocabulary.end_of_text
         assert all(row[: len(start)] == start for row in rows)
         rows = [row[len(start) :] for row in rows]
@@ -81,84 +78,84 @@ def of_transformers(peer: Any, recogniser: WhisperModel) -> Greedy:
     return tokens
 
 
-def of_ctranslate2(peer: Any, recogniser: WhisperModel) -> Greedy:
-    """Tokens of CTranslate2; its `max_length` counts twice what may follow the start tokens."""
+def ctranslate2_whisper(peer: Any, model: WhisperModel) -> GreedyDecode:
+    """Greedy decoding of CTranslate2; its `max_length` is twice the limit of new tokens."""
     import ctranslate2
 
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
-        features = ctranslate2.StorageView.from_array(log_mel(waveforms, recogniser.dims.mels).numpy())
-        start = [list(recogniser.vocabulary.sot_sequence(language))] * len(waveforms)
-        rules = {"suppress_blank": True, "suppress_tokens": [-1], "max_length": 2 * MAX_NEW_TOKENS}
-        return [found.sequences_ids[0] for found in peer.generate(features, start, beam_size=1, **rules)]
+        features = ctranslate2.StorageView.from_array(log_mel(waveforms, model.dims.mels).numpy())
+        start = [list(model.vocabulary.sot_sequence(language))] * len(waveforms)
+        options = {"suppress_blank": True, "suppress_tokens": [-1], "max_length": 2 * MAX_NEW_TOKENS}
+        return [result.sequences_ids[0] for result in peer.generate(features, start, beam_size=1, **options)]
 
     return tokens
 
 
 def first_difference(left: list[int], right: list[int]) -> int | None:
-    """Where two outputs part; None where they do not, or where one was cut off at the limit and agreed so far."""
+    """Position of the first differing token; None if there is none, or if one output reached the limit before it."""
     shared = min(len(left), len(right))
-    for at in range(shared):
-        if left[at] != right[at]:
-            return at
+    for position in range(shared):
+        if left[position] != right[position]:
+            return position
     return None if len(left) == len(right) or shared >= MAX_NEW_TOKENS else shared
 
 
 @torch.inference_mode()
-def forced_logits(recogniser: WhisperModel, states: Tensor, tokens: list[int]) -> Tensor:
-    """Our logits at each of the tokens."""
-    decoder, row = recogniser.network.decoder, torch.tensor([tokens])
+def forced_logits(model: WhisperModel, states: Tensor, tokens: list[int]) -> Tensor:
+    """Our logits after each of the tokens."""
+    decoder, row = model.network.decoder, torch.tensor([tokens])
     hidden = decoder(row, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))
     return decoder.logits(hidden[0])
 
 
 def difference(
-    recogniser: WhisperModel, utterance: Utterance, language: str, mine: list[int], other: list[int], alone: list[int]
+    model: WhisperModel, utterance: Utterance, language: str, mine: list[int], other: list[int], alone: list[int]
 ) -> dict[str, Any]:
-    """What is to be known about a clip whose outputs part."""
+    """Details of a clip whose outputs differ."""
     at = first_difference(mine, other)
     assert at is not None
-    end = recogniser.vocabulary.end_of_text
+    end = model.vocabulary.end_of_text
     tokens = [(*sequence, end)[at] for sequence in (mine, other)]
-    states = recogniser.encode(window_of(utterance)[None])
-    logits = forced_logits(recogniser, states, [*recogniser.vocabulary.sot_sequence(language), *mine[:at]])[-1]
+    states = model.encode(load_window(utterance)[None])
+    logits = forced_logits(model, states, [*model.vocabulary.sot_sequence(language), *mine[:at]])[-1]
     return {
         "id": utterance.id,
         "position": at,
         "tokens": tokens,
         "margin": float(logits[tokens[0]] - logits[tokens[1]]),
-        "ours": recogniser.tokenizer.decode(mine[at:]),
-        "theirs": recogniser.tokenizer.decode(other[at:]),
+        "ours": model.tokenizer.decode(mine[at:]),
+        "theirs": model.tokenizer.decode(other[at:]),
         "lengths": [len(mine), len(other)],
         "same_when_alone": first_difference(mine, alone) is None,
     }
 
 
 def compare_tokens(
-    recogniser: WhisperModel, others: dict[str, Greedy], utterances: list[Utterance], batch_size: int
+    model: WhisperModel, others: dict[str, GreedyDecode], utterances: list[Utterance], batch_size: int
 ) -> dict[str, Any]:
-    """Counts and differences of one set."""
+    """Counts and differences of one dataset."""
     differences: dict[str, list[dict[str, Any]]] = {name: [] for name in others}
-    said, capped, timed = 0, 0, 0
-    mine = ours(recogniser)
+    num_tokens, num_capped, num_timestamped = 0, 0, 0
+    mine = ours(model)
     for at in range(0, len(utterances), batch_size):
         batch = utterances[at : at + batch_size]
-        waveforms, language = torch.stack([window_of(one) for one in batch]), batch[0].language or "en"
+        waveforms, language = torch.stack([load_window(one) for one in batch]), batch[0].language or "en"
         outputs = {}
         for name, engine in {"ours": mine, **others}.items():
             outputs[name] = engine(waveforms, language)
-        said += sum(len(tokens) for tokens in outputs["ours"])
-        capped += sum(len(tokens) >= MAX_NEW_TOKENS for tokens in outputs["ours"])
-        timed += sum(any(map(recogniser.vocabulary.is_timestamp, tokens)) for tokens in outputs["ours"])
+        num_tokens += sum(len(tokens) for tokens in outputs["ours"])
+        num_capped += sum(len(tokens) >= MAX_NEW_TOKENS for tokens in outputs["ours"])
+        num_timestamped += sum(any(map(model.vocabulary.is_timestamp, tokens)) for tokens in outputs["ours"])
         for name, engine in others.items():
             for row, (left, right) in enumerate(zip(outputs["ours"], outputs[name], strict=True)):
                 if first_difference(left, right) is not None:
                     alone = engine(waveforms[row : row + 1], language)[0]
-                    differences[name].append(difference(recogniser, batch[row], language, left, right, alone))
+                    differences[name].append(difference(model, batch[row], language, left, right, alone))
     return {
         "clips": len(utterances),
-        "tokens": said,
-        "cut_off_at_the_limit": capped,
-        "with_timestamps": timed,
+        "tokens": num_tokens,
+        "cut_off_at_the_limit": num_capped,
+        "with_timestamps": num_timestamped,
         "identical": {name: len(utterances) - len(found) for name, found in differences.items()},
         "differences": differences,
     }
@@ -166,30 +163,30 @@ def compare_tokens(
 
 @torch.inference_mode()
 def compare_logits(
-    recogniser: WhisperModel, directory: Path, windows: list[Tensor], forced: Callable[[Tensor], list[int]]
+    model: WhisperModel, directory: Path, windows: list[Tensor], forced: Callable[[Tensor], list[int]]
 ) -> dict[str, Any]:
-    """Largest differences of states and logits; `forced` gives the tokens for a window's states."""
+    """Largest differences of encoder states and logits; `forced` maps encoder states to the forced tokens."""
     peers = {kind: load_transformers(directory, kind) for kind in ("sdpa", "eager")}
     largest = dict.fromkeys(("logit", "states", "sdpa", "eager", "sdpa to eager"), 0.0)
     count, same_choice = 0, 0
 
-    def note(name: str, value: Tensor) -> None:
+    def update_largest(name: str, value: Tensor) -> None:
         largest[name] = max(largest[name], float(value.abs().max()))
 
     for window in windows:
-        features = log_mel(window[None], recogniser.dims.mels)
-        states = recogniser.encode(window[None])
+        features = log_mel(window[None], model.dims.mels)
+        states = model.encode(window[None])
         tokens = forced(states)
-        logits = forced_logits(recogniser, states, tokens)
+        logits = forced_logits(model, states, tokens)
         theirs = {}
         for kind, peer in peers.items():
             output = peer(input_features=features, decoder_input_ids=torch.tensor([tokens]))
             theirs[kind] = output.logits[0]
-            note(kind, logits - theirs[kind])
+            update_largest(kind, logits - theirs[kind])
             if kind == "sdpa":
-                note("states", states - output.encoder_last_hidden_state)
-        note("logit", logits)
-        note("sdpa to eager", theirs["sdpa"] - theirs["eager"])
+                update_largest("states", states - output.encoder_last_hidden_state)
+        update_largest("logit", logits)
+        update_largest("sdpa to eager", theirs["sdpa"] - theirs["eager"])
         count += len(tokens)
         same_choice += int((logits.argmax(-1) == theirs["sdpa"].argmax(-1)).sum())
     return {
@@ -205,22 +202,23 @@ def compare_logits(
 
 
 def load_transformers(directory: Path, attention: str = "sdpa") -> Any:
-    """transformers' network in float32."""
+    """transformers' model in float32."""
     from transformers import WhisperForConditionalGeneration
 
-    return WhisperForConditionalGeneration.from_pretrained(directory, attn_implementation=attention).eval()
+    network: Any = WhisperForConditionalGeneration.from_pretrained(directory, attn_implementation=attention)
+    return network.eval()
 
 
 def load_ctranslate2(name: str, directory: Path, threads: int) -> Any:
-    """The weights as they came, put together where they lie in parts, computed in float32."""
+    """The published weights in CTranslate2, in float32; parts of model.bin are joined."""
     import ctranslate2
 
     directory.mkdir()
     paths = resolve_checkpoint(name).paths
-    with (directory / "model.bin").open("wb") as whole:
+    with (directory / "model.bin").open("wb") as model_file:
         for part in find_model_files(paths):
             with part.open("rb") as piece:
-                shutil.copyfileobj(piece, whole)
+                shutil.copyfileobj(piece, model_file)
     for path in paths:
         for file in path.iterdir():
             if file.suffix in (".json", ".txt"):
@@ -229,7 +227,7 @@ def load_ctranslate2(name: str, directory: Path, threads: int) -> Any:
 
 
 def random_checkpoint() -> Checkpoint:
-    """large-v3's width, heads, mels and vocabulary with two layers a side; weights that make logits of some size."""
+    """Random weights with large-v3's width, heads, mels and vocabulary, and two layers a side."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     from small_models import make_checkpoint, make_tokenizer
 
@@ -244,107 +242,109 @@ def random_checkpoint() -> Checkpoint:
 
 
 def measure(name: str, speech: Path, clips: int | None, batch_size: int, threads: int) -> Iterator[tuple[str, Any]]:
-    """One trained model: (what was compared, result), each as soon as it is there."""
+    """Compare one trained model; yields (`logits` or dataset, result)."""
     checkpoint = load_checkpoint(name)
-    recogniser = WhisperModel(checkpoint, dtype=torch.float32)
+    model = WhisperModel(checkpoint, dtype=torch.float32)
     with tempfile.TemporaryDirectory() as folder:
         written = write_huggingface(checkpoint, Path(folder) / "huggingface")
-        listed = {kind: read_corpus(speech / kind / "manifest.jsonl").utterances[:clips] for kind in SETS[name]}
+        utterances_by_dataset = {
+            kind: read_corpus(speech / kind / "manifest.jsonl").utterances[:clips] for kind in DATASETS[name]
+        }
 
         def transcript(states: Tensor) -> list[int]:
-            said = recogniser.decode(states, ["en"])[0].result
-            return [*recogniser.vocabulary.sot_sequence("en"), *said.tokens, recogniser.vocabulary.end_of_text]
+            result = model.decode(states, ["en"])[0].result
+            return [*model.vocabulary.sot_sequence("en"), *result.tokens, model.vocabulary.end_of_text]
 
-        windows = [window_of(one) for one in listed[ENGLISH[0]][:10]]
-        yield "logits", compare_logits(recogniser, written, windows, transcript)
+        windows = [load_window(one) for one in utterances_by_dataset[ENGLISH[0]][:10]]
+        yield "logits", compare_logits(model, written, windows, transcript)
         others = {
-            "transformers": of_transformers(load_transformers(written), recogniser),
-            "CTranslate2": of_ctranslate2(load_ctranslate2(name, Path(folder) / "ctranslate2", threads), recogniser),
+            "transformers": transformers(load_transformers(written), model),
+            "CTranslate2": ctranslate2_whisper(load_ctranslate2(name, Path(folder) / "ctranslate2", threads), model),
         }
-        for kind, utterances in listed.items():
-            yield kind, compare_tokens(recogniser, others, list(utterances), batch_size)
+        for kind, utterances in utterances_by_dataset.items():
+            yield kind, compare_tokens(model, others, list(utterances), batch_size)
 
 
 def measure_random(speech: Path, clips: int) -> dict[str, Any]:
-    """Logits of the random network along 50 random text tokens a clip."""
+    """Logits of the random network along 50 random text tokens per clip."""
     checkpoint = random_checkpoint()
-    recogniser = WhisperModel(checkpoint, dtype=torch.float32)
+    model = WhisperModel(checkpoint, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
 
     def text(_: Tensor) -> list[int]:
-        tokens = torch.randint(recogniser.vocabulary.end_of_text, (50,), generator=generator)
-        return [*recogniser.vocabulary.sot_sequence("en"), *tokens.tolist()]
+        tokens = torch.randint(model.vocabulary.end_of_text, (50,), generator=generator)
+        return [*model.vocabulary.sot_sequence("en"), *tokens.tolist()]
 
     utterances = read_corpus(speech / ENGLISH[0] / "manifest.jsonl").utterances[:clips]
     with tempfile.TemporaryDirectory() as folder:
         written = write_huggingface(checkpoint, Path(folder) / "huggingface")
-        return compare_logits(recogniser, written, [window_of(one) for one in utterances], text)
+        return compare_logits(model, written, [load_window(one) for one in utterances], text)
 
 
-def tables(result: dict[str, Any]) -> str:
-    """Markdown."""
-    lines = ["| model | speech | clips | tokens | same as transformers | same as CTranslate2 |", "| --- " * 6 + "|"]
-    for model, sets in result["tokens"].items():
-        for kind, found in sets.items():
-            same = found["identical"]
-            cells = (model, kind, found["clips"], found["tokens"], same["transformers"], same["CTranslate2"])
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "| model | forced tokens | largest logit | max Δ state | max Δ logit | Δ to eager | sdpa to eager |"]
-    lines.append("| --- " * 7 + "|")
-    for model, found in result["logits"].items():
-        keys = ("largest_logit", "states_to_sdpa", "logits_to_sdpa", "logits_to_eager", "sdpa_to_eager")
-        lines.append(f"| {model} | {found['tokens']} | " + " | ".join(f"{found[key]:.2g}" for key in keys) + " |")
-    parted = [
-        f"* {model}, {kind}, {one['id']}, {engine}: at token {one['position']} ours {one['ours']!r}, theirs "
-        f"{one['theirs']!r}; margin {one['margin']:.2g}; {'same' if one['same_when_alone'] else 'differs'} when alone"
-        for model, sets in result["tokens"].items()
-        for kind, found in sets.items()
-        for engine, several in found["differences"].items()
-        for one in several
+def render(result: dict[str, Any]) -> str:
+    """The tables of docs/results/parity.md."""
+    token_rows, differences = [], []
+    for model, datasets in result["tokens"].items():
+        for dataset, counts in datasets.items():
+            identical = counts["identical"]
+            cells = (counts["clips"], counts["tokens"], identical["transformers"], identical["CTranslate2"])
+            token_rows.append([model, dataset, *map(str, cells)])
+            for library, clips in counts["differences"].items():
+                for clip in clips:
+                    alone = "same" if clip["same_when_alone"] else "differs"
+                    differences.append(
+                        f"* {model}, {dataset}, {clip['id']}, {library}: at token {clip['position']} ours "
+                        f"{clip['ours']!r}, theirs {clip['theirs']!r}; margin {clip['margin']:.2g}; {alone} when alone"
+                    )
+    keys = ("largest_logit", "states_to_sdpa", "logits_to_sdpa", "logits_to_eager", "sdpa_to_eager")
+    logit_rows = [
+        [model, str(figures["tokens"]), *(f"{figures[key]:.2g}" for key in keys)]
+        for model, figures in result["logits"].items()
     ]
-    return "\n".join([*lines, "", *(parted or ["No clip differs."])])
+    token_columns = ("model", "speech", "clips", "tokens", "same as transformers", "same as CTranslate2")
+    logit_columns = ("model", "forced tokens", "largest logit", "max Δ state", "max Δ logit", "Δ to eager")
+    tables = [
+        markdown_table(token_columns, token_rows, text_columns=(0, 1)),
+        markdown_table((*logit_columns, "sdpa to eager"), logit_rows),
+    ]
+    return "\n\n".join([*tables, "\n".join(differences) or "No clip differs."])
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speech", type=Path, required=True, help="folder of the sets, each with a manifest.jsonl")
-    parser.add_argument("--models", nargs="+", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--clips", type=int, help="only so many of each set, for a quick look")
+    parser = argument_parser(__doc__, "parity.json")
+    parser.set_defaults(threads=1)
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="directory of the datasets, each with a manifest.jsonl"
+    )
+    parser.add_argument("--models", nargs="+", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--clips", type=int, help="clips per dataset; default: all")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("bench/results/parity.json"))
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    set_threads(options.threads)
 
-    import transformers
+    silence_transformers()
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     result: dict[str, Any] = {
-        "question": "parity with transformers and CTranslate2",
         "dtype": "float32",
         "max_new_tokens": MAX_NEW_TOKENS,
         "batch_size": options.batch_size,
-        "threads": options.threads,
-        "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "ctranslate2")},
         "logits": {},
         "tokens": {},
     }
     result["logits"]["random, large-v3's width"] = measure_random(options.speech, min(10, options.clips or 10))
     for name in options.models:
-        for what, found in measure(name, options.speech, options.clips, options.batch_size, options.threads):
-            if what == "logits":
-                result["logits"][name] = found
+        for subject, comparison in measure(name, options.speech, options.clips, options.batch_size, options.threads):
+            if subject == "logits":
+                result["logits"][name] = comparison
             else:
-                result["tokens"].setdefault(name, {})[what] = found
-            print(f"{time.perf_counter() - begun:7.0f} s  {name}, {what}: {json.dumps(found)}", file=sys.stderr)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(tables(result))
+                result["tokens"].setdefault(name, {})[subject] = comparison
+            print(
+                f"{time.perf_counter() - start_time:7.0f} s  {name}, {subject}: {json.dumps(comparison)}",
+                file=sys.stderr,
+            )
+    write_result(options.output, "parity with transformers and CTranslate2", result)
+    print(render(result))
 
 
 if __name__ == "__main__":

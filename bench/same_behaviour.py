@@ -36,7 +36,7 @@ NAMES = {
     "epochs": ("--num-train-epochs", "--epochs"),
     "teacher targets": ("--teacher-targets", "--targets"),
 }
-"""What is asked for -> its spellings, newest first."""
+"""Option -> its spellings in this and earlier commits, newest first."""
 SEGMENT_KEYS = ("start", "end", "text", "tokens", "avg_logprob", "compression_ratio", "no_speech_prob", "temperature")
 
 
@@ -55,7 +55,7 @@ class Checkout:
         self._help: dict[str, str] = {}
 
     def run(self, *arguments: object) -> str:
-        """Standard output of one call; its standard error where it fails."""
+        """Standard output of one call. Exits with its output if it fails."""
         command = [sys.executable, "-m", "whisperstill", *map(str, arguments)]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -63,7 +63,7 @@ class Checkout:
         return done.stdout
 
     def name(self, verb: str, meaning: str) -> str:
-        """How `verb` of this checkout spells an option or a value."""
+        """Spelling of an option or value of `verb` in this checkout."""
         text = self._help.setdefault(verb, self.run(verb, "--help"))
         for spelling in NAMES[meaning]:
             if spelling in text:
@@ -72,7 +72,7 @@ class Checkout:
 
 
 def digest(values: object) -> str:
-    """A short hash of plain values; floats count with every bit."""
+    """A short hash of JSON values; every bit of a float counts."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -90,31 +90,31 @@ def leaves(column: pa.Array) -> Iterator[list[Any]]:
         yield column.to_pylist()
 
 
-def tables(directory: Path) -> list[str]:
-    """Hashes of all columns of all Parquet files, whatever they are called; strings that are paths are left out."""
-    found = []
+def hash_tables(directory: Path) -> list[str]:
+    """Hashes of all columns of all Parquet files, without their names; columns of paths are left out."""
+    hashes = []
     for path in directory.rglob("*.parquet"):
         for column in pq.read_table(path).columns:
             for values in leaves(column):
                 if not any(isinstance(value, str) and "/" in value for value in values):
-                    found.append(digest(values))
-    return sorted(found)
+                    hashes.append(digest(values))
+    return sorted(hashes)
 
 
-def tensors(directory: Path) -> list[str]:
-    """Hashes of all tensors of all safetensors files, whatever they are called."""
-    found = []
+def hash_tensors(directory: Path) -> list[str]:
+    """Hashes of all tensors of all safetensors files, without their names."""
+    hashes = []
     for path in directory.rglob("*.safetensors"):
         with safe_open(path, "np") as file:
-            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
                 value = np.ascontiguousarray(file.get_tensor(key))
-                found.append(hashlib.sha256(str(value.shape).encode() + value.tobytes()).hexdigest()[:16])
-    return sorted(found)
+                hashes.append(hashlib.sha256(str(value.shape).encode() + value.tobytes()).hexdigest()[:16])
+    return sorted(hashes)
 
 
-def transcripts(directory: Path) -> dict[str, str]:
+def hash_transcripts(directory: Path) -> dict[str, str]:
     """File -> hash of its text, segments and words, under openai/whisper's keys."""
-    found = {}
+    results = {}
     for path in sorted(directory.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         segments = [
@@ -122,12 +122,12 @@ def transcripts(directory: Path) -> dict[str, str]:
             + [[word[key] for key in ("start", "end", "word", "probability")] for word in segment.get("words") or ()]
             for segment in content["segments"]
         ]
-        found[path.stem] = digest([content["text"], content["language"], segments])
-    return found
+        results[path.stem] = digest([content["text"], content["language"], segments])
+    return results
 
 
-def lines_of(speech: Path, corpus: str, count: int) -> list[dict[str, Any]]:
-    """The first lines of a manifest, with whole paths."""
+def read_manifest(speech: Path, corpus: str, count: int) -> list[dict[str, Any]]:
+    """The first entries of a manifest, with full paths."""
     folder = speech / corpus
     lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     return [{**line, "audio": str(folder / line["audio"])} for line in map(json.loads, lines)]
@@ -136,7 +136,7 @@ def lines_of(speech: Path, corpus: str, count: int) -> list[dict[str, Any]]:
 def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     """All hashes of one checkout."""
     checkout = Checkout(root)
-    clips = lines_of(speech, "librispeech-mini-val", 40)
+    clips = read_manifest(speech, "librispeech-mini-val", 40)
     manifest = work / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in clips), encoding="utf-8")
     labels, filtered, start, student = (work / name for name in ("labels", "filtered", "init", "student"))
@@ -147,9 +147,9 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     common = ("--teacher", "tiny.en", "--manifest", manifest, "--batch-size", 8, "--shard-windows", 8)
     checkout.run("label", *common, *kept, *dtype, "--output", labels)
     checkout.run("filter", "--labels", labels, "--max-wer", 20, "--output", filtered)
-    found: dict[str, Any] = {
-        "labels": {"tables": tables(labels), "tensors": tensors(labels)},
-        "filter": {"tables": tables(filtered)},
+    hashes: dict[str, Any] = {
+        "labels": {"tables": hash_tables(labels), "tensors": hash_tensors(labels)},
+        "filter": {"tables": hash_tables(filtered)},
     }
 
     # 2. Thirty training steps, from the stored top-k logits and states.
@@ -157,37 +157,38 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     steps = ("--max-steps", 30, checkout.name("train", "epochs"), 100, "--batch-size", 4, "--warmup-steps", 5)
     log = (checkout.name("train", "log every"), 1, checkout.name("train", "max grad norm"), 1.0)
     checkout.run("train", "--student", start, "--labels", filtered, "--output", student, *steps, *log, *dtype)
-    found["train"] = {
-        "tensors": tensors_of(student / "model.safetensors"),
-        "init": tensors_of(start / "model.safetensors"),
+    hashes["train"] = {
+        "tensors": hash_named_tensors(student / "model.safetensors"),
+        "init": hash_named_tensors(start / "model.safetensors"),
     }
 
     # 3. Transcripts, with the segments' figures and the words' times.
     audio = [line["audio"] for line in clips[:20]]
-    usual = ("--model", "tiny.en", "--output_format", "json", "--word_timestamps", "--dtype")
-    usual = (*usual, checkout.name("transcribe", "float32"))
-    for name, more in {"greedy": (), "speculative": ("--assistant", student)}.items():
-        checkout.run("transcribe", *audio, *usual, *more, "--output_dir", work / name)
-        found[name] = transcripts(work / name)
-    long = [line["audio"] for line in lines_of(speech, "longform-librispeech", 2)]
+    usual = ["--model", "tiny.en", "--output_format", "json", "--word_timestamps"]
+    usual += ["--dtype", checkout.name("transcribe", "float32")]
+    assistants: dict[str, list[Path | str]] = {"greedy": [], "speculative": ["--assistant", student]}
+    for name, assistant in assistants.items():
+        checkout.run("transcribe", *audio, *usual, *assistant, "--output_dir", work / name)
+        hashes[name] = hash_transcripts(work / name)
+    long = [line["audio"] for line in read_manifest(speech, "longform-librispeech", 2)]
     for strategy in ("chunked", "sequential"):
         way = (checkout.name("transcribe", "chunked"), strategy)
         checkout.run("transcribe", *long, *usual, *way, "--output_dir", work / strategy)
-        found[strategy] = transcripts(work / strategy)
-    return found
+        hashes[strategy] = hash_transcripts(work / strategy)
+    return hashes
 
 
-def tensors_of(path: Path) -> dict[str, str]:
-    """Name -> hash of each tensor; the names are Hugging Face's."""
+def hash_named_tensors(path: Path) -> dict[str, str]:
+    """Name -> hash of each tensor; names of transformers."""
     with safe_open(path, "np") as file:
         return {key: hashlib.sha256(file.get_tensor(key).tobytes()).hexdigest()[:16] for key in file.keys()}  # noqa: SIM118
 
 
 def differences(before: object, after: object, where: str = "") -> list[str]:
-    """The places at which two recordings differ."""
+    """The keys at which two recordings differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted({*before, *after})
-        return [one for key in keys for one in differences(before.get(key), after.get(key), f"{where}/{key}")]
+        return [line for key in keys for line in differences(before.get(key), after.get(key), f"{where}/{key}")]
     if isinstance(before, list) and isinstance(after, list):
         lost, new = set(before) - set(after), set(after) - set(before)
         return [f"{where}: {len(lost)} of {len(before)} hashes lost, {len(new)} new"] if lost or new else []
@@ -201,18 +202,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
     parser.add_argument("--output", type=Path)
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
-    given = parser.parse_args(arguments)
-    if given.compare:
-        before, after = (json.loads(path.read_text(encoding="utf-8")) for path in given.compare)
-        found = differences(before, after)
-        print("\n".join(found) or "equal")
-        raise SystemExit(bool(found))
+    options = parser.parse_args(arguments)
+    if options.compare:
+        before, after = (json.loads(path.read_text(encoding="utf-8")) for path in options.compare)
+        changed = differences(before, after)
+        print("\n".join(changed) or "equal")
+        raise SystemExit(bool(changed))
     with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory) / "clips"  # the corpus is named after its folder, and batches are drawn by its name
+        work = Path(directory) / "clips"  # the corpus is named after its directory, and batches are drawn by its name
         work.mkdir()
-        found = record(given.root.resolve(), given.speech.resolve(), work)
-    text = json.dumps(found, indent=1)
-    (given.output.write_text(text, encoding="utf-8") if given.output else print(text))
+        hashes = record(options.root.resolve(), options.speech.resolve(), work)
+    text = json.dumps(hashes, indent=1)
+    (options.output.write_text(text, encoding="utf-8") if options.output else print(text))
 
 
 if __name__ == "__main__":

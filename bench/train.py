@@ -1,21 +1,20 @@
-"""How fast is a training step, against the reference's own?
+"""How fast is a training step, compared with distil-whisper's?
 
-Hypothesis: the reference computes mostly what nobody needs: padding of labels to 448 tokens, and what the teacher says
-about a window that it has heard before. Without padding a step is at least twice as fast; with the teacher's states
-and distribution from the store an order of magnitude.
-Method: the same windows, labels, weights and losses (1.0 cross-entropy + 0.8 KL at T = 2, all of the decoder trained,
-encoder frozen and shared), gradients clipped, AdamW; one process, the contenders in turn (A B C, C B A ...), the first
-turn not counted. The reference's step is its maths with transformers' modules: labels padded to 448 (as it does) or to
-128, the encoder heard once for both, logits of every position kept, torch's default AdamW. Before the clock runs, loss
-and gradients of both are compared on equal weights. Peak memory is of a process of its own for each.
-Limit: the products. GFLOP of a window are counted and held against the machine's measured matrix speed.
+Hypothesis: most of the reference's time goes into padding (labels are padded to 448 tokens) and into running the
+teacher again on windows that it has already labelled. Without padding a step is at least twice as fast; with the
+teacher's states and distribution from the store, ten times.
+Method: the same windows, labels, weights and losses (1.0 cross-entropy + 0.8 KL at T = 2, decoder trained, encoder
+frozen and shared), gradient clipping, AdamW; one process, interleaved rounds (A B C, C B A, ...) after a warm-up. The
+reference step is distil-whisper's with transformers' modules: labels padded to 448 (its default) or to 128, one encoder
+pass for both models, logits of every position, torch's default AdamW. Before the measurement, loss and gradients of
+both are compared on equal weights. Peak memory is measured in a separate process for each.
+Limit: the matrix products; the GFLOP of a window are listed.
 
     python bench/train.py --labels runs/mini-librispeech/filtered --teacher base
 """
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import subprocess
@@ -24,15 +23,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from harness import argument_parser, interleaved, peak_memory_gib, set_threads, silence_transformers, write_result
 
-from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import OnlineStates, StoredStates
@@ -48,31 +48,33 @@ from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_hu
 from whisperstill.model.device import choose_dtype
 from whisperstill.model.student_init import make_student, select_spaced_layers
 from whisperstill.model.whisper import Whisper
-from whisperstill.stages.estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
+from whisperstill.pipeline.cost_estimate import cross_attention_flops, decoder_token_flops, encoder_flops, model_size
+from whisperstill.text.markdown import markdown_table
 from whisperstill.text.vocabulary import Vocabulary
+from whisperstill.units import SAMPLE_RATE
 
-WEIGHTS = LossConfig(kl_weight=0.8, ce_weight=1.0, temperature=2.0)
-RATE, CLIP = 1e-4, 1.0
-IGNORED = -100
+LOSS = LossConfig(kl_weight=0.8, ce_weight=1.0, temperature=2.0)
+LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
+IGNORED_LABEL = -100
 
 
 @dataclass(frozen=True)
 class Task:
-    """What everybody trains on."""
+    """The data of one step, and the models."""
 
     store: LabelStore
-    found: list[TrainingExample]
+    examples: list[TrainingExample]
     teacher: Checkpoint
     student: Checkpoint
     vocabulary: Vocabulary
 
 
 Step = Callable[[], float]
-"""One optimiser step; gives the loss before it."""
+"""One optimizer step; returns the loss before it."""
 
 
-def ours(task: Task, kind: TargetKind, from_store: bool, dtype: torch.dtype, frozen: bool = False) -> tuple[Step, Any]:
-    """Our step, and the network whose gradients it leaves."""
+def ours(kind: TargetKind, from_store: bool, dtype: torch.dtype, frozen: bool, task: Task, _: Path) -> tuple[Step, Any]:
+    """Our step, and the student that it trains."""
     student = Whisper.from_state(task.student.dims, task.student.state, torch.float32)
     student.requires_grad_(False)
     student.decoder.requires_grad_(True)
@@ -83,31 +85,30 @@ def ours(task: Task, kind: TargetKind, from_store: bool, dtype: torch.dtype, fro
     original = teacher.decoder.embedding.weight if teacher else student.decoder.embedding.weight.detach().clone()
     encoder = student if dtype == torch.float32 else Whisper.from_state(task.student.dims, task.student.state, dtype)
     states = StoredStates(task.store) if from_store else OnlineStates(encoder)
-    targets = StoredTargetReader(task.store, kind, WEIGHTS.temperature, needs_hidden=False)
+    targets = StoredTargetReader(task.store, kind, LOSS.temperature, needs_hidden=False)
     source = DataLoader(task.vocabulary, ExampleOptions(), states, targets)
     train_step = TrainStep(
-        student, TeacherTargetSource(original, teacher), WEIGHTS, FeatureLosses(WEIGHTS), dtype, ProcessGroup()
+        student, TeacherTargetSource(original, teacher), LOSS, FeatureLosses(LOSS), dtype, ProcessGroup()
     )
     weights = list(trainable_parameters(student).values())
-    optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def step() -> float:
         student.zero_grad(set_to_none=True)
-        _, loss = train_step.accumulate_gradients([source.load(task.found, 0)])
-        torch.nn.utils.clip_grad_norm_(weights, CLIP)
-        optimiser.step()
+        _, loss = train_step.accumulate_gradients([source.load(task.examples, 0)])
+        torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
+        optimizer.step()
         return loss
 
     return step, student
 
 
-def reference(task: Task, pad: int, dtype: torch.dtype, folder: Path) -> tuple[Step, Any]:
-    """The reference's step in transformers' modules, and the network whose gradients it leaves."""
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, logging
+def reference(pad: int, dtype: torch.dtype, task: Task, folder: Path) -> tuple[Step, Any]:
+    """The reference step with transformers' modules, and the student that it trains."""
+    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    networks = []
+    silence_transformers()
+    networks: list[Any] = []
     for name, checkpoint in (("teacher", task.teacher), ("student", task.student)):
         if not (folder / name).exists():
             write_huggingface(checkpoint, folder / name)
@@ -116,202 +117,188 @@ def reference(task: Task, pad: int, dtype: torch.dtype, folder: Path) -> tuple[S
     teacher.eval().requires_grad_(False)
     student.train()
     student.model.encoder.requires_grad_(False)
-    features = WhisperFeatureExtractor.from_pretrained(folder / "student")
-    waves = [load_window_waveform(one.label.window) for one in task.found]
-    mel = features(waves, sampling_rate=16_000, return_tensors="pt").input_features
+    features: Any = WhisperFeatureExtractor.from_pretrained(folder / "student")
+    waveforms = [load_window_waveform(example.label.window) for example in task.examples]
+    mel = features(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
     decoder_ids, labels = [], []
-    for one in task.found:
-        start = task.vocabulary.sot_sequence(one.label.language)
-        whole = (*start, *one.label.tokens, task.vocabulary.end_of_text)
-        kept = [IGNORED] * (len(start) - 1) + list(whole[len(start) :])
-        rest = pad - len(kept)
-        decoder_ids.append([*whole[:-1], *[task.vocabulary.end_of_text] * rest])
-        labels.append(kept + [IGNORED] * rest)
+    for example in task.examples:
+        prompt = task.vocabulary.sot_sequence(example.label.language)
+        sequence = (*prompt, *example.label.tokens, task.vocabulary.end_of_text)
+        targets_row = [IGNORED_LABEL] * (len(prompt) - 1) + list(sequence[len(prompt) :])
+        num_padding = pad - len(targets_row)
+        decoder_ids.append([*sequence[:-1], *[task.vocabulary.end_of_text] * num_padding])
+        labels.append(targets_row + [IGNORED_LABEL] * num_padding)
     inputs, targets = torch.tensor(decoder_ids), torch.tensor(labels)
     weights = [weight for weight in student.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
-    t = WEIGHTS.temperature
+    t = LOSS.temperature
 
     def step() -> float:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with mixed:
             with torch.no_grad():
-                heard = student.model.encoder(mel)
-                theirs = teacher(encoder_outputs=heard, decoder_input_ids=inputs).logits
-            logits = student(encoder_outputs=heard, decoder_input_ids=inputs).logits
-            entropy = F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1), ignore_index=IGNORED)
-            sharp = F.softmax(theirs / t, dim=-1)
-            soft = F.log_softmax(logits / t, dim=-1)
-            scored = (targets != IGNORED).unsqueeze(-1)
-            apart = F.kl_div(soft, sharp, reduction="none") * scored
-            divergence = apart.sum() / scored.sum() * t**2
-            loss = WEIGHTS.ce_weight * entropy + WEIGHTS.kl_weight * divergence
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, CLIP)
-        optimiser.step()
+                encoder_outputs = student.model.encoder(mel)
+                teacher_logits = teacher(encoder_outputs=encoder_outputs, decoder_input_ids=inputs).logits
+            logits = student(encoder_outputs=encoder_outputs, decoder_input_ids=inputs).logits
+            cross_entropy = F.cross_entropy(
+                logits.view(-1, logits.shape[-1]), targets.view(-1), ignore_index=IGNORED_LABEL
+            )
+            teacher_probs = F.softmax(teacher_logits / t, dim=-1)
+            student_logprobs = F.log_softmax(logits / t, dim=-1)
+            mask = (targets != IGNORED_LABEL).unsqueeze(-1)
+            kl = F.kl_div(student_logprobs, teacher_probs, reduction="none") * mask
+            kl_loss = kl.sum() / mask.sum() * t**2
+            loss = LOSS.ce_weight * cross_entropy + LOSS.kl_weight * kl_loss
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
+        optimizer.step()
         return float(loss.detach())
 
     return step, student
 
 
-def contenders(dtypes: list[torch.dtype]) -> dict[str, Callable[[Task, Path], tuple[Step, Any]]]:
-    """Everybody, by name."""
-    found: dict[str, Callable[[Task, Path], tuple[Step, Any]]] = {}
+BuildStep = Callable[[Task, Path], tuple[Step, Any]]
+
+
+def build_systems(dtypes: list[torch.dtype]) -> dict[str, BuildStep]:
+    """Name -> builder of the step."""
+    systems: dict[str, BuildStep] = {}
     for dtype in dtypes:
-        kind = "float32" if dtype == torch.float32 else "bfloat16"
+        suffix = str(dtype).removeprefix("torch.")
         for pad in (448, 128):
-            found[f"reference, labels padded to {pad}, {kind}"] = lambda task, folder, p=pad, d=dtype: reference(
-                task, p, d, folder
-            )
-        found[f"ours, nothing from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "online", False, d)
-        found[f"ours, from the store, {kind}"] = lambda task, _, d=dtype: ours(task, "topk", True, d)
-        found[f"ours, from the store, embedding frozen, {kind}"] = lambda task, _, d=dtype: ours(
-            task, "topk", True, d, True
-        )
-    return found
+            systems[f"reference, labels padded to {pad}, {suffix}"] = partial(reference, pad, dtype)
+        systems[f"ours, nothing from the store, {suffix}"] = partial(ours, "online", False, dtype, False)
+        systems[f"ours, from the store, {suffix}"] = partial(ours, "topk", True, dtype, False)
+        systems[f"ours, from the store, embedding frozen, {suffix}"] = partial(ours, "topk", True, dtype, True)
+    return systems
 
 
-def task_of(given: argparse.Namespace) -> Task:
+def load_task(options: argparse.Namespace) -> Task:
     """The windows of one step."""
-    labels, decisions = given.labels, None
+    labels, decisions = options.labels, None
     if (labels / "filter.json").exists():
         labels, decisions = read_decisions(labels)
     store = open_labels(labels)
-    teacher = load_checkpoint(given.teacher)
+    teacher = load_checkpoint(options.teacher)
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
-    whole = [
-        one for one in build_examples(store.read_labels(), decisions, vocabulary.end_of_text) if all(one.utterance_mask)
-    ]
-    chosen = random.Random(0).sample([one for one in whole if one.label.ended], given.batch_size)
+    examples = build_examples(store.read_labels(), decisions, vocabulary.end_of_text)
+    complete = [example for example in examples if all(example.utterance_mask) and example.label.ended]
+    chosen = random.Random(0).sample(complete, options.batch_size)
     return Task(
         store,
         chosen,
         teacher,
-        make_student(teacher, select_spaced_layers(teacher.dims.decoder_layers, given.layers)),
+        make_student(teacher, select_spaced_layers(teacher.dims.decoder_layers, options.layers)),
         vocabulary,
     )
 
 
-def equal(task: Task, folder: Path) -> dict[str, float]:
-    """How far losses and gradients, clipped alike, are apart in float32; relative to the largest of each tensor."""
-    step, theirs = reference(task, 448, torch.float32, folder)
-    their_loss = step()
-    gradients = {name: weight.grad for name, weight in theirs.named_parameters() if weight.grad is not None}
-    step, mine = ours(task, "online", False, torch.float32)
-    my_loss = step()
-    # Their gradients, read as if they were a checkpoint's weights, have our names and our fused rows.
-    as_weights = {name: gradients.get(name, torch.zeros_like(weight)) for name, weight in theirs.named_parameters()}
-    theirs.load_state_dict(as_weights, strict=False)
-    theirs.save_pretrained(folder / "gradients")
+def compare_gradients(task: Task, folder: Path) -> dict[str, float]:
+    """Differences of loss and clipped gradients in float32, relative to the largest gradient of each tensor."""
+    step, reference_student = reference(448, torch.float32, task, folder)
+    reference_loss = step()
+    gradients = {name: weight.grad for name, weight in reference_student.named_parameters() if weight.grad is not None}
+    step, our_student = ours("online", False, torch.float32, False, task, folder)
+    our_loss = step()
+    # Read as a checkpoint, the reference's gradients get our names and our fused rows.
+    as_weights = {
+        name: gradients.get(name, torch.zeros_like(weight)) for name, weight in reference_student.named_parameters()
+    }
+    reference_student.load_state_dict(as_weights, strict=False)
+    reference_student.save_pretrained(folder / "gradients")
     write_huggingface(task.student, folder / "as-read")
     for file in (folder / "as-read").iterdir():
         if not (folder / "gradients" / file.name).exists():
             (folder / "gradients" / file.name).write_bytes(file.read_bytes())
     read = load_checkpoint(str(folder / "gradients")).state
-    apart = {
+    differences = {
         name: float((weight.grad - read[name]).abs().max() / read[name].abs().max())
-        for name, weight in trainable_parameters(mine).items()
+        for name, weight in trainable_parameters(our_student).items()
         if weight.grad is not None
     }
-    worst = max(apart, key=lambda name: apart[name])
+    worst = max(differences, key=lambda name: differences[name])
     return {
-        "loss": abs(my_loss - their_loss) / their_loss,
-        "gradients": apart[worst],
-        "tensors": len(apart),
-        "control": float((mine.decoder.norm.weight.grad - 2 * read["decoder.norm.weight"]).abs().max()),
+        "loss": abs(our_loss - reference_loss) / reference_loss,
+        "gradients": differences[worst],
+        "tensors": len(differences),
+        "control": float((our_student.decoder.norm.weight.grad - 2 * read["decoder.norm.weight"]).abs().max()),
     }
-
-
-def peak_memory() -> float:
-    """GiB of this process so far (what getrusage tells includes its parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=Path, required=True, help="labels, or a filter's output, with states")
+    parser = argument_parser(__doc__, "train.json")
+    parser.add_argument(
+        "--labels", type=Path, required=True, help="label store or output of `filter`, with encoder states"
+    )
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", help="one contender, twice, and its peak of memory")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/train.json"))
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    task = task_of(given)
+    parser.add_argument("--only", help="run one system twice and print its peak memory")
+    options = parser.parse_args()
+    set_threads(options.threads)
+    task = load_task(options)
     dtypes = [torch.float32] + [torch.bfloat16] * (choose_dtype("auto", "cpu") == torch.bfloat16)
-    chosen = contenders(dtypes)
+    systems = build_systems(dtypes)
     memory: dict[str, float] = {}
-    for who in () if given.only else chosen:  # first: what this process once had it keeps
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", who]
-        memory[who] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if given.only:
-            step, _ = chosen[given.only](task, folder)
+    for name in () if options.only else systems:  # before this process grows
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+        memory[name] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        if options.only:
+            step, _ = systems[options.only](task, folder)
             step()
             step()
-            print(peak_memory())
+            print(peak_memory_gib())
             return
-        apart = equal(task, folder)
-        print(json.dumps(apart), flush=True)
-        steps = {who: build(task, folder)[0] for who, build in chosen.items()}
-        seconds: dict[str, list[float]] = {who: [] for who in steps}
-        order = list(steps)
-        for turn in range(given.rounds + 1):
-            for who in order:
-                begun = time.perf_counter()
-                steps[who]()
-                took = time.perf_counter() - begun
-                if turn:
-                    seconds[who].append(took)
-                print(f"{turn} {who}: {took:.2f} s", flush=True)
-            order.reverse()
+        differences = compare_gradients(task, folder)
+        print(json.dumps(differences), flush=True)
+        steps = {name: build(task, folder)[0] for name, build in systems.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for number, name in interleaved(list(steps), options.rounds):
+            start_time = time.perf_counter()
+            steps[name]()
+            step_seconds = time.perf_counter() - start_time
+            if number:
+                seconds[name].append(step_seconds)
+            print(f"{number} {name}: {step_seconds:.2f} s", flush=True)
         steps.clear()
-    tokens = statistics.mean(len(one.label.tokens) + 4 for one in task.found)
-    sizes = model_size(given.teacher)
+    tokens = statistics.mean(len(example.label.tokens) + 4 for example in task.examples)
+    sizes = model_size(options.teacher)
     rows = [
-        {"name": who, "seconds": round(statistics.median(took), 3), "memory_gib": round(memory[who], 2)}
-        for who, took in seconds.items()
+        {"name": name, "seconds": round(statistics.median(values), 3), "memory_gib": round(memory[name], 2)}
+        for name, values in seconds.items()
     ]
     result: dict[str, Any] = {
-        "command": "bench/train.py",
-        "windows": given.batch_size,
+        "windows": options.batch_size,
         "tokens": round(tokens, 1),
-        "threads": given.threads,
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "equal": apart,
+        "equal": differences,
         "rows": rows,
     }
     if sizes:
-        student = replace(sizes, decoder_layers=given.layers)
+        student = replace(sizes, decoder_layers=options.layers)
         result["gflop_per_window"] = {
             "encoder": encoder_flops(sizes) / 1e9,
             "teacher": (cross_attention_flops(sizes) + tokens * decoder_token_flops(sizes)) / 1e9,
             "student": 3 * (cross_attention_flops(student) + tokens * decoder_token_flops(student)) / 1e9,
         }
-    atomic_write(given.output, json.dumps(result, indent=1) + "\n")
+    write_result(options.output, "training speed against distil-whisper", result)
     print(render(result))
 
 
 def render(result: dict[str, Any]) -> str:
     """The table of docs/results/training.md."""
     rows = {row["name"]: row for row in result["rows"]}
-    lines = [
-        "| | windows a second, of padding to 448 | of padding to 128 | peak memory, GiB |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+    table = []
     for name, row in rows.items():
-        kind = name.rsplit(" ", 1)[1]
-        ratios = (rows[f"reference, labels padded to {pad}, {kind}"]["seconds"] / row["seconds"] for pad in (448, 128))
-        cells = " | ".join(f"{ratio:.1f}x" for ratio in ratios)
-        lines.append(f"| {name} | {cells} | {row['memory_gib']:.1f} |")
-    return "\n".join(lines)
+        dtype = name.rsplit(" ", 1)[1]
+        baselines = (rows[f"reference, labels padded to {pad}, {dtype}"] for pad in (448, 128))
+        ratios = [f"{baseline['seconds'] / row['seconds']:.1f}x" for baseline in baselines]
+        table.append([name, *ratios, f"{row['memory_gib']:.1f}"])
+    columns = ("", "speed against padding to 448", "against padding to 128", "peak memory, GiB")
+    return markdown_table(columns, table)
 
 
 if __name__ == "__main__":

@@ -1,83 +1,76 @@
-"""What does it cost to hear no more of a window than holds sound?
+"""What does it cost to encode only the part of a window that holds sound?
 
-Hypothesis: behind a short clip most of Whisper's window is digital silence; that its positions are remembered instead
-of computed changes hardly a word, and saves their share of the encoder.
-Method: every clip is encoded whole and at its true length, one after the other in turns, and both are decoded greedily;
-word error rates with the same normaliser, texts that differ, and the encoder's time. Windows in which nobody speaks are
-computed once per level of loudness, within the times.
-Limit: the share of the positions that hold sound, and the second of silence behind it that is computed, too.
+Hypothesis: most of the window after a short clip is digital silence; reusing its encoder states instead of computing
+them changes hardly a word and saves their share of the encoder.
+Method: every clip is encoded padded to 30 s and trimmed, interleaved, and both are decoded greedily; WER with the same
+normalizer, number of differing texts, and encoder time. The states of silence are computed once per noise level,
+within the measured time.
+Limit: the share of positions with sound, plus the second of silence after them that is computed too.
 
     python bench/true_length.py --speech ../shared/speech
 """
 
-import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import argument_parser, set_threads, write_result
 
-from whisperstill.atomic_io import atomic_write
-from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
-from whisperstill.corpus import read_corpus
+from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.score import score
 from whisperstill.model.checkpoints import load_checkpoint
 
-SETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")
-WAYS = ("padded", "trimmed")
+DATASETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")
+ENCODINGS = ("padded", "trimmed")
 
 
-def row_of(name: str, speech: Path, hearers: dict[str, WhisperModel], limit: int) -> dict[str, Any]:
-    """One set."""
-    utterances = read_corpus(speech / name / "manifest.jsonl").utterances
+def measure_dataset(dataset: str, speech: Path, models: dict[str, WhisperModel], limit: int) -> dict[str, Any]:
+    """WER and encoder time of both encodings on one dataset."""
+    utterances = read_corpus(speech / dataset / "manifest.jsonl").utterances
     utterances = utterances[:: -(-len(utterances) // limit)]
-    texts: dict[str, list[str]] = {way: [] for way in WAYS}
-    seconds = dict.fromkeys(WAYS, 0.0)
+    texts: dict[str, list[str]] = {encoding: [] for encoding in ENCODINGS}
+    seconds = dict.fromkeys(ENCODINGS, 0.0)
     for turn, utterance in enumerate(utterances):
-        waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
-        window = torch.from_numpy(pad_or_trim(waveform))[None]
-        for way in WAYS if turn % 2 else WAYS[::-1]:
-            begun = time.perf_counter()
-            states = hearers[way].encode(window)
-            seconds[way] += time.perf_counter() - begun
-            texts[way].append(hearers[way].decode(states, ["en"])[0].text)
+        window = torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance)))[None]
+        for encoding in ENCODINGS if turn % 2 else ENCODINGS[::-1]:
+            start_time = time.perf_counter()
+            states = models[encoding].encode(window)
+            seconds[encoding] += time.perf_counter() - start_time
+            texts[encoding].append(models[encoding].decode(states, ["en"])[0].text)
     references = [utterance.text or "" for utterance in utterances]
-    scores = {way: score(references, texts[way], normalizer="english") for way in WAYS}
+    scores = {encoding: score(references, texts[encoding], normalizer="english") for encoding in ENCODINGS}
     duration = sum(utterance.audio.duration for utterance in utterances) / len(utterances)
     return {
-        "dataset": name,
+        "dataset": dataset,
         "clips": len(utterances),
         "mean_seconds": round(duration, 1),
-        "wer": {way: round(found.wer, 2) for way, found in scores.items()},
+        "wer": {encoding: round(result.wer, 2) for encoding, result in scores.items()},
         "texts_that_differ": sum(a != b for a, b in zip(*texts.values(), strict=True)),
         "encoder_speed": round(seconds["padded"] / seconds["trimmed"], 2),
     }
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speech", type=Path, required=True)
+    parser = argument_parser(__doc__, "true-length.json")
+    parser.add_argument("--speech", type=Path, required=True, help="directory of the datasets")
     parser.add_argument("--model", default="base")
-    parser.add_argument("--limit", type=int, default=120, help="most clips of a set")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/true-length.json"))
-    given = parser.parse_args()
-    checkpoint = load_checkpoint(given.model)
-    hearers = {way: WhisperModel(checkpoint, trim_padding=way == "trimmed") for way in WAYS}
-    for hearer in hearers.values():  # warm-up
-        hearer.encode(pad_or_trim(torch.randn(1, 32_000)))
-    result: dict[str, Any] = {"question": "what does it cost to hear no more than holds sound", "model": given.model}
-    result |= {"dtype": str(hearers["padded"].network.dtype), "threads": torch.get_num_threads()}
-    result |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "rows": []}
-    for name in SETS:
-        result["rows"].append(row_of(name, given.speech, hearers, given.limit))
+    parser.add_argument("--limit", type=int, default=120, help="clips per dataset")
+    options = parser.parse_args()
+    set_threads(options.threads)
+    checkpoint = load_checkpoint(options.model)
+    models = {encoding: WhisperModel(checkpoint, trim_padding=encoding == "trimmed") for encoding in ENCODINGS}
+    for model in models.values():  # warm-up
+        model.encode(torch.from_numpy(pad_or_trim(torch.randn(32_000).numpy()))[None])
+    result: dict[str, Any] = {"model": options.model, "dtype": str(models["padded"].network.dtype), "rows": []}
+    for dataset in DATASETS:
+        result["rows"].append(measure_dataset(dataset, options.speech, models, options.limit))
         print(json.dumps(result["rows"][-1]), flush=True)
-        atomic_write(given.output, json.dumps(result, indent=1) + "\n")
+        write_result(options.output, "cost of encoding only the part of a window that holds sound", result)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from whisperstill.decode.longform.recordings import Recording, transcribe_record
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.engines.external_engine import Waveform
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
 from whisperstill.model.checkpoints import load_checkpoint
 
 
@@ -35,7 +34,8 @@ class Ours:
         if long_form:
             return self._long(waveforms, codes)
         windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
-        heard = self._recogniser.transcribe_windows(windows, codes)
+        states = self._recogniser.encode(windows)
+        heard = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
         self._count(*(one.result.tokens for one in heard))
         return [one.text for one in heard]
 

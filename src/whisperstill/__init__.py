@@ -74,7 +74,6 @@ if TYPE_CHECKING:
     from whisperstill.stages.report import ReportSettings as ReportSettings
     from whisperstill.stages.run import RunReport as RunReport
     from whisperstill.stages.run import RunSettings as RunSettings
-    from whisperstill.stages.suite import SuiteReport as SuiteReport
     from whisperstill.stages.sweep import SweepReport as SweepReport
     from whisperstill.stages.sweep import SweepSettings as SweepSettings
     from whisperstill.stages.train import TrainReport as TrainReport
@@ -116,7 +115,6 @@ _LAZY_NAMES = {
     "Segment": "whisperstill.decode.output.transcript",
     "SettingsError": "whisperstill.errors",
     "StoreError": "whisperstill.errors",
-    "SuiteReport": "whisperstill.stages.suite",
     "SweepReport": "whisperstill.stages.sweep",
     "SweepSettings": "whisperstill.stages.sweep",
     "TrainReport": "whisperstill.stages.train",
@@ -169,7 +167,6 @@ __all__ = [
     "Segment",
     "SettingsError",
     "StoreError",
-    "SuiteReport",
     "SweepReport",
     "SweepSettings",
     "TrainReport",

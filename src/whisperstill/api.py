@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from whisperstill.stages.plan import PlanReport, PlanSettings
     from whisperstill.stages.report import ReportReport, ReportSettings
     from whisperstill.stages.run import RunReport, RunSettings
-    from whisperstill.stages.suite import SuiteReport
     from whisperstill.stages.sweep import SweepReport, SweepSettings
     from whisperstill.stages.train import TrainReport, TrainSettings
     from whisperstill.stages.transcribe import TranscribeReport, TranscribeSettings
@@ -64,7 +63,7 @@ def compress(settings: "CompressSettings", console: Console | None = None) -> "C
     return run(settings, console or NullConsole())
 
 
-def evaluate(settings: "EvaluateSettings", console: Console | None = None) -> "EvaluateReport | SuiteReport":
+def evaluate(settings: "EvaluateSettings", console: Console | None = None) -> "EvaluateReport":
     """Measures word error rate, speed and size of models."""
     from whisperstill.stages.evaluate import run
 

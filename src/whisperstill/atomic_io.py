@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, and their hashes.
+"""Atomic writing of files, their hashes, and the cache folder.
 
-A file is written under a temporary name beside its own, flushed to the disk and renamed: a reader sees the old file or
-the new one, never half of one, whenever the writer is killed.
+A file is written under a temporary name in the same folder, flushed to disk and renamed. A reader sees the old or the
+new file, never a partial one, even if the writer is killed.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it takes the name of `path` when the block ends well, else it is removed."""
+    """Temporary path to write to, renamed to `path` when the block succeeds and removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -23,7 +23,7 @@ def atomic_write_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name, too, has to reach the disk
+    if os.name == "posix":  # flush the rename as well
         directory_fd = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory_fd)
@@ -32,13 +32,13 @@ def atomic_write_path(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file; text as UTF-8 with `\\n` as it stands."""
+    """Write a file; text is encoded as UTF-8, line ends are not translated."""
     with atomic_write_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def remove_partial_files(directory: Path) -> None:
-    """Remove the temporary files of writers that were killed. Nobody else may be writing in this folder."""
+    """Remove temporary files of killed writers. No other process may be writing to this folder."""
     for partial_file in directory.glob(".*.part"):
         partial_file.unlink(missing_ok=True)
 
@@ -50,7 +50,7 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_directory() -> Path:
-    """Where this project remembers things: `WHISPERSTILL_CACHE`, else `whisperstill` in the user's cache."""
+    """Cache folder: `$WHISPERSTILL_CACHE`, else `$XDG_CACHE_HOME/whisperstill`, else `~/.cache/whisperstill`."""
     if override := os.environ.get("WHISPERSTILL_CACHE"):
-        return Path(override)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisperstill"
+        return Path(override).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whisperstill"

@@ -1,42 +1,42 @@
-"""Every error a user can mend, under one root.
+"""Errors that the user can fix, under one root class.
 
-    WhisperstillError            the command line prints it in one line and exits with 2
-    ├── SettingsError            an option, a recipe's key or a combination that cannot be
-    ├── NotFoundError            a name, a file or a folder that is not there; says where was looked
-    ├── CheckpointError          a checkpoint that is truncated, of other shapes, or not Whisper
-    ├── AudioError               a file that cannot be decoded, is empty or of zero length
-    ├── CorpusError              a manifest or a corpus layout that cannot be read
+    WhisperstillError            the command line prints one line and exits with 2
+    ├── SettingsError            an invalid option, recipe key or combination of them
+    ├── NotFoundError            a name, file or folder that does not exist; the message says where we looked
+    ├── CheckpointError          a checkpoint that is truncated, has other shapes, or is not Whisper
+    ├── AudioError               audio that cannot be decoded or is empty
+    ├── CorpusError              a manifest or corpus that cannot be read
     ├── StoreError               a store that is damaged, unfinished, or was made with other settings
-    ├── MissingExtraError        an optional library is needed: names the extra to install
-    └── TrainingError            training cannot go on (a loss that is not finite): names step and batch
+    ├── MissingExtraError        an optional library is missing; the message names the extra to install
+    └── TrainingError            training cannot continue (non-finite loss); the message names step and batch
 
-A message says what was expected, what was found and what to do. Anything that is not a `WhisperstillError` is a
-defect of ours and keeps its traceback.
+A message states what was expected, what was found and what to do. Any other exception is a bug and keeps its
+traceback.
 """
 
 
 class WhisperstillError(Exception):
-    """Root of all errors a user can mend."""
+    """Root of all errors the user can fix."""
 
 
 class SettingsError(WhisperstillError):
-    """An option, a recipe's key or a combination of them that cannot be."""
+    """An invalid option, recipe key or combination of them."""
 
 
 class NotFoundError(WhisperstillError):
-    """A name, a file or a folder that is not there."""
+    """A name, file or folder that does not exist."""
 
 
 class CheckpointError(WhisperstillError):
-    """A checkpoint that is truncated, of other shapes, or not Whisper."""
+    """A checkpoint that is truncated, has other shapes, or is not Whisper."""
 
 
 class AudioError(WhisperstillError):
-    """Audio that cannot be decoded, is empty or of zero length."""
+    """Audio that cannot be decoded or is empty."""
 
 
 class CorpusError(WhisperstillError):
-    """A manifest or a corpus layout that cannot be read."""
+    """A manifest or corpus that cannot be read."""
 
 
 class StoreError(WhisperstillError):
@@ -44,11 +44,11 @@ class StoreError(WhisperstillError):
 
 
 class MissingExtraError(WhisperstillError):
-    """An optional library is needed for this."""
+    """A missing optional library."""
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs an optional library: pip install 'whisperstill[{extra}]'")
 
 
 class TrainingError(WhisperstillError):
-    """Training cannot go on."""
+    """Training cannot continue."""

@@ -1,8 +1,8 @@
-"""Files that lie in an object store or on a server: `s3://bucket/key`, `gs://...`, `https://...`, through fsspec.
+"""Files in an object store or on a server (`s3://bucket/key`, `gs://...`, `https://...`), cached locally.
 
-A remote file has a place in the local cache, by its address; whoever wants to read it has it `fetched` there first.
-Files that have not been read for longest make room when there are more than `WHISPERSTILL_REMOTE_GIB` (100) of them.
-fsspec speaks the protocol through a package of its own (s3fs, gcsfs, adlfs, ...), with its usual credentials.
+Every URL has a fixed path in the cache; `download` fetches the file there. The least recently used files are evicted
+when the cache exceeds `$WHISPERSTILL_REMOTE_GIB` (default 100). fsspec needs a package per protocol (s3fs, gcsfs,
+adlfs, ...) and uses that package's usual credentials.
 """
 
 import os
@@ -17,18 +17,18 @@ from whisperstill.errors import NotFoundError
 
 MAX_CACHE_GIB = 100.0
 EVICTION_INTERVAL_GIB = 1.0
-"""Fetched between two looks at how much there is."""
+"""Amount downloaded between two checks of the cache size."""
 _URL_PATTERN = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 _downloaded_since_eviction = 0
 
 
 def is_remote(source: str | Path) -> bool:
-    """Whether a source is an address, not a path."""
+    """Whether a source is a URL, not a path."""
     return isinstance(source, str) and _URL_PATTERN.match(source) is not None
 
 
 def cache_path(url: str) -> Path:
-    """Where in the cache a remote file or folder lies once it is fetched."""
+    """Path of a remote file or folder in the cache, downloaded or not."""
     match = _URL_PATTERN.match(url)
     assert match is not None, url
     parts = [quote(part, safe=" ") for part in match["rest"].split("/") if part not in ("", ".")]
@@ -36,7 +36,7 @@ def cache_path(url: str) -> Path:
 
 
 def url_of(path: Path) -> str | None:
-    """The address of what lies, or will lie, at a path of the cache; None for any other path."""
+    """URL of a path in the cache; None for any other path."""
     try:
         protocol, *parts = path.relative_to(_cache_root()).parts
     except ValueError:
@@ -45,14 +45,14 @@ def url_of(path: Path) -> str | None:
 
 
 def is_pending(path: Path) -> bool:
-    """Whether a path is that of a remote file which was not fetched yet."""
+    """Whether a path is that of a remote file that is not downloaded yet."""
     return url_of(path) is not None and not path.exists()
 
 
 def download(path: Path) -> Path:
-    """The same path, where its file now is. Nothing happens to a path that is not of the cache.
+    """Download the remote file of a path in the cache, if needed; returns the path. Other paths are left alone.
 
-    Raises `NotFoundError` when there is no such remote file or it cannot be had.
+    Raises `NotFoundError` when the remote file does not exist or cannot be downloaded.
     """
     url = url_of(path)
     if url is None:
@@ -64,14 +64,14 @@ def download(path: Path) -> Path:
     try:
         with atomic_write_path(path) as temporary:
             filesystem.get_file(remote_path, str(temporary))
-    except Exception as error:  # every protocol has its own
-        raise NotFoundError(f"cannot fetch {url}: {type(error).__name__} {error}".rstrip()) from error
+    except Exception as error:  # every protocol has its own error types
+        raise NotFoundError(f"cannot download {url}: {type(error).__name__} {error}".rstrip()) from error
     _evict_old_files(path.stat().st_size)
     return path
 
 
 def is_remote_directory(url: str) -> bool:
-    """Whether an address is that of a folder. Raises `NotFoundError` when there is nothing, or no way to it."""
+    """Whether a URL is a folder. Raises `NotFoundError` when it does not exist or cannot be reached."""
     filesystem, remote_path = _open_filesystem(url)
     try:
         return bool(filesystem.info(remote_path)["type"] == "directory")
@@ -80,19 +80,19 @@ def is_remote_directory(url: str) -> bool:
 
 
 def list_files(url: str) -> list[Path]:
-    """Places of all files under a folder's address, fetched or not."""
+    """Cache paths of all files under a folder's URL, downloaded or not."""
     filesystem, remote_path = _open_filesystem(url)
     prefix = remote_path.rstrip("/")
     return [cache_path(f"{url}/{file_path[len(prefix) :]}") for file_path in sorted(filesystem.find(remote_path))]
 
 
 def _open_filesystem(url: str) -> tuple[Any, str]:
-    """The file system of an address, and the file's name in it."""
+    """The fsspec file system of a URL, and the path in it."""
     import fsspec
 
     try:
         filesystem, remote_path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:  # a protocol that is unknown, or whose package is not there
+    except (ImportError, ValueError) as error:  # unknown protocol, or its package is not installed
         raise NotFoundError(f"cannot reach {url}: {error}") from error
     return filesystem, remote_path
 
@@ -102,7 +102,7 @@ def _cache_root() -> Path:
 
 
 def _evict_old_files(size: int) -> None:
-    """Remove what was not read for longest, where there is too much."""
+    """Evict the least recently used files while the cache is too large."""
     global _downloaded_since_eviction
     _downloaded_since_eviction += size
     if _downloaded_since_eviction < EVICTION_INTERVAL_GIB * 2**30:
@@ -114,7 +114,7 @@ def _evict_old_files(size: int) -> None:
     ]
     total_bytes = sum(size for _, size, _ in cached_files)
     for last_read, size, path in sorted(cached_files, key=lambda cached_file: cached_file[0]):
-        if total_bytes <= max_bytes or time.time() - last_read < 60:  # somebody may be reading it
+        if total_bytes <= max_bytes or time.time() - last_read < 60:  # may be in use
             return
         path.unlink(missing_ok=True)
         total_bytes -= size

@@ -27,7 +27,6 @@ OPTIONAL = {
 WITH_TENSORS = {
     "whisperstill.records.batch",
     "whisperstill.records.loss_sums",
-    "whisperstill.stages.suite_measurements",
 }
 """Modules of light packages that are imported when there is something to compute."""
 HEAVY = {"torch", "numpy", "transformers", "pyarrow", "matplotlib"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import whisperstill as ws
 from whisperstill import Transcriber, TrainReport
 transcriber: Transcriber = ws.load("tiny.en")
-words: list[str] = [word.text for segment in transcriber.transcribe("a.flac").segments for word in segment.words or ()]
+words: list[str] = [word.word for segment in transcriber.transcribe("a.flac").segments for word in segment.words or ()]
 labels = ws.label(ws.LabelSettings(teacher="base", manifest=("speech",), output=Path("labels")))
 kept: int = ws.filter(ws.FilterSettings(labels=Path(labels.output), output=Path("kept"))).kept
 weights: int = ws.init(ws.InitSettings(teacher="base", output=Path("init"))).student_parameters

@@ -1,4 +1,4 @@
-"""Laws of edit counts: what must hold for any two texts."""
+"""Properties of edit counts that hold for any two texts."""
 
 import jiwer
 from hypothesis import given
@@ -11,7 +11,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c", "the", "cat"]), max_size=12)
 
 
 def distance(a: list[str], b: list[str]) -> int:
-    """The slow twin: the textbook's table."""
+    """Edit distance by the textbook table."""
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         before, row[0] = row[0], i
@@ -21,7 +21,7 @@ def distance(a: list[str], b: list[str]) -> int:
 
 
 @given(WORDS, WORDS)
-def test_counts_are_those_of_the_slow_twin_and_of_jiwer(a: list[str], b: list[str]) -> None:
+def test_counts_equal_the_table_and_jiwer(a: list[str], b: list[str]) -> None:
     counts = count_edits(a, b)
     assert counts.errors == distance(a, b)
     assert counts.reference_length == len(a)
@@ -33,21 +33,21 @@ def test_counts_are_those_of_the_slow_twin_and_of_jiwer(a: list[str], b: list[st
 
 
 @given(WORDS)
-def test_nothing_differs_from_itself(a: list[str]) -> None:
+def test_a_text_has_no_edits_against_itself(a: list[str]) -> None:
     assert count_edits(a, a).errors == 0
     assert count_edits(a, a).hits == len(a)
     assert count_edits(a, []).deletions == len(a) == count_edits([], a).insertions
 
 
 @given(WORDS, WORDS)
-def test_there_and_back_cost_the_same(a: list[str], b: list[str]) -> None:
+def test_the_distance_is_symmetric(a: list[str], b: list[str]) -> None:
     there, back = count_edits(a, b), count_edits(b, a)
     assert there.errors == back.errors
     assert there.deletions - there.insertions == back.insertions - back.deletions == len(a) - len(b)
 
 
 @given(WORDS, WORDS, WORDS)
-def test_triangle(a: list[str], b: list[str], c: list[str]) -> None:
+def test_triangle_inequality(a: list[str], b: list[str], c: list[str]) -> None:
     assert count_edits(a, c).errors <= count_edits(a, b).errors + count_edits(b, c).errors
 
 
@@ -70,14 +70,14 @@ def test_an_alignment_is_an_edit_path(a: list[str], b: list[str]) -> None:
 
 
 @given(WORDS, WORDS)
-def test_space_around_words_counts_nothing(a: list[str], b: list[str]) -> None:
+def test_white_space_does_not_count(a: list[str], b: list[str]) -> None:
     tidy, loose = (" ".join(a), " ".join(b)), ("  ".join(a) + "\n", "\t" + "  ".join(b))
     assert count_edits(*tidy) == count_edits(*loose)
     assert count_character_edits(*tidy) == count_character_edits(*loose)
 
 
-def test_a_wrong_twin_is_found() -> None:
-    """Negative control: a distance that forgets substitutions fails the first law."""
+def test_a_wrong_distance_fails() -> None:
+    """Negative control: a distance without substitutions differs."""
 
     def wrong(a: list[str], b: list[str]) -> int:
         return abs(len(a) - len(b))

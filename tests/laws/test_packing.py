@@ -1,4 +1,4 @@
-"""Laws of packing: nothing lost, nothing doubled, no window over its length, order kept, no strangers together."""
+"""Properties of packing: every utterance once, no window too long, order kept, groups not mixed."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -55,7 +55,7 @@ def samples(window: Window) -> int:
 
 @given(corpora(), st.integers(0, 3), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
-def test_laws(utterances: list[Utterance], packing: int, seed: int) -> None:
+def test_every_utterance_is_packed_once_in_order(utterances: list[Utterance], packing: int, seed: int) -> None:
     windows = pack(utterances, packing_variant=packing, seed=seed)
     packed = [utterance for window in windows for utterance in window.utterances]
     assert Counter(packed) == Counter(utterances)
@@ -81,7 +81,7 @@ def test_laws(utterances: list[Utterance], packing: int, seed: int) -> None:
 
 @given(corpora(), st.floats(30.0, 40.0, exclude_min=True))
 @settings(max_examples=30, deadline=None)
-def test_one_that_is_too_long_is_named(utterances: list[Utterance], duration: float) -> None:
+def test_an_utterance_that_is_too_long_is_named(utterances: list[Utterance], duration: float) -> None:
     long = make("too-long", duration)
     if fits(long):  # less than a microsecond over
         assert duration < 30.000001
@@ -92,7 +92,7 @@ def test_one_that_is_too_long_is_named(utterances: list[Utterance], duration: fl
 
 def test_exactly_thirty_seconds_fit() -> None:
     assert len(pack([make("a", 30.0)])) == 1
-    assert len(pack([make(str(number), 0.1) for number in range(300)])) == 1  # 300 x 0.1 is no sum of floats
+    assert len(pack([make(str(number), 0.1) for number in range(300)])) == 1  # 0.1 has no exact float sum
     assert len(pack([make(str(number), 0.1) for number in range(301)])) == 2
     assert len(pack([make("a", 10.0), make("b", 20.0), make("c", 0.001)])) == 2
 
@@ -103,7 +103,7 @@ def test_samples_count_as_well_as_seconds() -> None:
     assert [len(window.utterances) for window in pack(members)] == [2, 1]
 
 
-def test_who_is_packed_with_whom() -> None:
+def test_groups_are_not_mixed() -> None:
     alone = [make("a", 1.0, None), make("b", 1.0, None)]
     assert len(pack(alone)) == 2
     assert len(pack([replace(item, session="x") for item in alone])) == 1
@@ -111,11 +111,11 @@ def test_who_is_packed_with_whom() -> None:
     for field, values in {"text": ("", None), "language": ("en", "de"), "corpus": ("c", "d")}.items():
         mixed = [replace(make("a", 1.0), **{field: values[0]}), replace(make("b", 1.0), **{field: values[1]})]
         assert len(pack(mixed)) == 2, field
-    # A session called like a speaker is another group.
+    # A session with the name of a speaker is another group.
     assert len(pack([make("a", 1.0, "x"), make("b", 1.0, None, "x")])) == 2
 
 
-def test_packings_are_other_views_of_the_same_audio() -> None:
+def test_variants_reshuffle_the_same_audio() -> None:
     utterances = [make(str(number), 3.0 + number % 7) for number in range(60)]
     contents = [
         {
@@ -125,17 +125,17 @@ def test_packings_are_other_views_of_the_same_audio() -> None:
         for packing, seed in ((0, 0), (1, 0), (2, 0), (1, 1))
     ]
     assert all(not (one & other) for k, one in enumerate(contents) for other in contents[:k])
-    assert pack(utterances, seed=1) == pack(utterances, seed=2)  # packing 0 draws nothing
+    assert pack(utterances, seed=1) == pack(utterances, seed=2)  # variant 0 ignores the seed
 
 
-def test_the_draw_of_a_group_does_not_depend_on_the_others() -> None:
+def test_the_shuffle_of_a_group_does_not_depend_on_other_groups() -> None:
     mine, yours = [make(str(k), 9.0, "me") for k in range(20)], [make(str(k), 8.0, "you") for k in range(99, 130)]
     both = [window for window in pack(yours + mine, packing_variant=1) if window.utterances[0].speaker == "me"]
     assert both == pack(mine, packing_variant=1)
     assert both == pack(mine[::-1], packing_variant=1)
 
 
-def test_the_id_depends_on_the_audio_and_on_nothing_else() -> None:
+def test_the_window_id_depends_on_the_audio_alone() -> None:
     (window,) = pack([make("a", 1.0), make("b", 2.0)])
     assert window.id == "bb5338c74659f435", "ids of stores on users' disks must never change"
     moved = [replace(item, audio=replace(item.audio, path="elsewhere.wav"), text="x") for item in window.utterances]
@@ -152,7 +152,7 @@ def test_the_id_depends_on_the_audio_and_on_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("max_seconds", [0.0, -1.0, 30.1])
-def test_windows_that_cannot_be(max_seconds: float) -> None:
+def test_invalid_window_lengths_are_errors(max_seconds: float) -> None:
     with pytest.raises(SettingsError, match="max_seconds must be"):
         pack([], max_seconds=max_seconds)
 
@@ -165,7 +165,9 @@ def test_shorter_windows() -> None:
 
 @given(corpora(), st.integers(0, 3), st.floats(0.0, 30.0))
 @settings(max_examples=60, deadline=None)
-def test_windows_of_drawn_lengths_lose_nothing(utterances: list[Utterance], packing: int, least: float) -> None:
+def test_windows_of_random_length_contain_every_utterance(
+    utterances: list[Utterance], packing: int, least: float
+) -> None:
     windows = pack(utterances, packing_variant=packing, min_seconds=least)
     assert Counter(u for window in windows for u in window.utterances) == Counter(utterances)
     assert all(samples(window) <= WINDOW_SAMPLES for window in windows)
@@ -173,7 +175,7 @@ def test_windows_of_drawn_lengths_lose_nothing(utterances: list[Utterance], pack
         assert windows == pack(utterances)
 
 
-def test_lengths_are_drawn_between_the_two() -> None:
+def test_random_lengths_are_between_the_limits() -> None:
     utterances = [make(str(number), 1.0) for number in range(2000)]
     lengths = [window.duration for window in pack(utterances, packing_variant=1, min_seconds=5.0)][:-1]
     assert min(lengths) >= 4.0 and max(lengths) <= 30.0

@@ -25,13 +25,13 @@ from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel, pad_or_trim
+from whisperstill.console import NullConsole
 from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.model.dims import Dims
 from whisperstill.model.whisper import Whisper
 from whisperstill.stages import init
-from whisperstill.stages.console import NullConsole
 from whisperstill.units import WINDOW_SAMPLES
 
 transformers = pytest.importorskip("transformers")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill import save_student
 from whisperstill.distill.augmentation_cache import AugmentationCache
@@ -26,7 +27,6 @@ from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.augment_settings import AugmentSettings
 from whisperstill.stages import init, label, train
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 from whisperstill.text.vocabulary import Vocabulary

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.trainer import Trainer
 from whisperstill.errors import SettingsError, StoreError
@@ -16,7 +17,6 @@ from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.records.augment_settings import AugmentSettings
 from whisperstill.stages import compress, label, train
 from whisperstill.stages.compress import CompressSettings
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 

@@ -1,4 +1,4 @@
-"""The filter as a stage: labels in a store, verdicts beside them, nothing deleted."""
+"""The filter stage: decisions are written, the labels stay unchanged."""
 
 import json
 from collections.abc import Sequence
@@ -8,20 +8,21 @@ import pyarrow as pa
 import pytest
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.errors import NotFoundError, SettingsError, StoreError
 from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.filter_rules import apply_filter
-from whisperstill.label.store import LabelStoreWriter, Shard, open_labels, write_shard_files
+from whisperstill.label.store import Shard, open_labels
 from whisperstill.label.store_schema import LABELS_SCHEMA, label_to_row
+from whisperstill.label.store_writer import LabelStoreWriter, write_shard_files
 from whisperstill.records import EditCounts, PseudoLabel
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings, run
 
-from unit.label.builders import evidence, labelled
+from unit.label.builders import make_label, make_quality
 
 
-class Heard(NullConsole):
-    """A console that remembers."""
+class RecordingConsole(NullConsole):
+    """Records warnings and tables."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -36,9 +37,9 @@ class Heard(NullConsole):
 
 
 WINDOWS = (
-    labelled("w1", evidence("a"), evidence("b", text="", edits=EditCounts(0, 0, 10, 0))),
-    labelled("w2", evidence("c", edits=EditCounts(45, 3, 2, 1)), evidence("d", ngram_repeats=9)),
-    labelled("w3", evidence("e", edits=None), evidence("f", edits=EditCounts(98, 2, 0, 0))),
+    make_label("w1", make_quality("a"), make_quality("b", text="", edits=EditCounts(0, 0, 10, 0))),
+    make_label("w2", make_quality("c", edits=EditCounts(45, 3, 2, 1)), make_quality("d", ngram_repeats=9)),
+    make_label("w3", make_quality("e", edits=None), make_quality("f", edits=EditCounts(98, 2, 0, 0))),
 )
 
 
@@ -58,21 +59,21 @@ def labels(tmp_path: Path) -> Path:
     return make_store(tmp_path / "labels")
 
 
-def test_verdicts_are_those_of_the_rules(labels: Path, tmp_path: Path) -> None:
+def test_decisions_equal_the_rules(labels: Path, tmp_path: Path) -> None:
     before = {path.name: file_sha256(path) for path in labels.iterdir()}
-    console = Heard()
+    console = RecordingConsole()
     settings = FilterSettings(labels=labels, output=tmp_path / "filtered", max_wer=10.0)
     report = run(settings, console)
     assert (report.utterances, report.kept) == (6, 3)
     assert report.dropped == {"empty": 1, "repetition": 1, "wer": 1}
     assert report.hours_kept == pytest.approx(9 / 3600)
     assert report.wer_kept == pytest.approx(100 * 2 / 200)
-    _, verdicts = read_decisions(tmp_path / "filtered")
+    _, decisions = read_decisions(tmp_path / "filtered")
     for window in open_labels(labels).read_labels():
         for seen, expected in zip(window.quality, apply_filter(window, settings.rules).decisions, strict=True):
-            assert verdicts[window.window.id, seen.utterance.corpus, seen.utterance.id] == expected
+            assert decisions[window.window.id, seen.utterance.corpus, seen.utterance.id] == expected
     assert {path.name: file_sha256(path) for path in labels.iterdir()} == before
-    assert [row[:2] for row in console.tables["what may teach"]] == [
+    assert [row[:2] for row in console.tables["filter decisions"]] == [
         ["kept", "3"], ["dropped: empty", "1"], ["dropped: repetition", "1"], ["dropped: wer", "1"], ["all", "6"]
     ]  # fmt: skip
     assert not console.warnings
@@ -84,44 +85,44 @@ def test_verdicts_are_those_of_the_rules(labels: Path, tmp_path: Path) -> None:
 
 def test_sweep(labels: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    console = Heard()
+    console = RecordingConsole()
     output = tmp_path / "filtered"
     run(FilterSettings(labels=labels, output=output, sweep=True, sweep_wer=(1.0, 5.0, 20.0)), console)
     points = json.loads((output / "sweep.json").read_text())["points"]
     assert [(point["max_wer"], point["utterances"]) for point in points] == [(None, 4), (20, 4), (5, 3), (1, 2)]
-    assert len(console.tables["what would be left"]) == 4
+    assert len(console.tables["what would remain"]) == 4
     assert (output / "sweep.png").stat().st_size > 1000
     assert (output / "sweep.md").read_text().count("\n") == 6
 
 
 def test_without_matplotlib_the_table_is_written(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    console = Heard()
+    console = RecordingConsole()
     run(FilterSettings(labels=labels, output=tmp_path / "filtered", sweep=True), console)
     assert (tmp_path / "filtered" / "sweep.md").exists()
     assert not (tmp_path / "filtered" / "sweep.png").exists()
     assert "whisperstill[plots]" in console.warnings[0]
 
 
-def test_again_with_other_rules(labels: Path, tmp_path: Path) -> None:
+def test_filtering_again_with_other_rules(labels: Path, tmp_path: Path) -> None:
     output = tmp_path / "filtered"
     run(FilterSettings(labels=labels, output=output), NullConsole())
-    console = Heard()
+    console = RecordingConsole()
     report = run(FilterSettings(labels=labels, output=output, max_wer=0.0, require_reference=True), console)
-    assert report.kept == sum(verdict.keep for verdict in read_decisions(output)[1].values()) == 1
+    assert report.kept == sum(decision.keep for decision in read_decisions(output)[1].values()) == 1
     report = run(FilterSettings(labels=labels, output=output, min_logprob=-0.1), console)
     assert report.kept == 0
-    assert "nothing is left" in console.warnings[-1]
+    assert "no utterance is kept" in console.warnings[-1]
 
 
-def test_limits_may_be_infinite_in_a_recipe(labels: Path, tmp_path: Path) -> None:
+def test_an_infinite_limit_is_written_as_null(labels: Path, tmp_path: Path) -> None:
     report = run(FilterSettings(labels=labels, output=tmp_path / "f", max_wer=float("inf")), NullConsole())
     assert "wer" not in report.dropped
     assert json.loads((tmp_path / "f" / "filter.json").read_text())["settings"]["max_wer"] is None
 
 
 def test_unfinished_and_missing_labels(tmp_path: Path) -> None:
-    console = Heard()
+    console = RecordingConsole()
     run(FilterSettings(labels=make_store(tmp_path / "half", planned=3), output=tmp_path / "f"), console)
     assert "not finished" in console.warnings[0]
     with pytest.raises(NotFoundError, match="run `whisperstill label` first"):
@@ -134,8 +135,8 @@ def test_unfinished_and_missing_labels(tmp_path: Path) -> None:
         run(FilterSettings(labels=tmp_path, output=tmp_path, sweep=True, sweep_wer=()), console)
 
 
-def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Path) -> None:
-    """A third is wrong, and heard otherwise by another model; half of all have no reference."""
+def test_labels_without_a_reference_are_dropped_by_predicted_wer(tmp_path: Path) -> None:
+    """A third of the labels is wrong and differs from the second opinion; half have no reference."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
 
     def window(at: int, opinion: bool) -> PseudoLabel:
@@ -143,18 +144,18 @@ def test_labels_without_a_reference_are_judged_by_what_is_predicted(tmp_path: Pa
         text = "nothing of that" if wrong != opinion else "a good day"
         edits = (EditCounts(1, 9, 0, 0) if wrong else EditCounts(10, 0, 0, 0)) if at % 2 else None
         logprob = -0.2 - 0.3 * wrong - 0.01 * (at % 7)
-        return labelled(f"w{at}", evidence(f"u{at}", text=text, edits=edits, mean_logprob=logprob))
+        return make_label(f"w{at}", make_quality(f"u{at}", text=text, edits=edits, mean_logprob=logprob))
 
     labels = make_store(tmp_path / "labels", 1, [[window(at, False) for at in range(120)]])
-    proxy = make_store(tmp_path / "proxy", 1, [[labelled(f"w{at}", evidence(f"u{at}")) for at in range(120)]])
+    proxy = make_store(tmp_path / "proxy", 1, [[make_label(f"w{at}", make_quality(f"u{at}")) for at in range(120)]])
     common = {"labels": labels, "output": tmp_path / "filtered"}
     assert run(FilterSettings(**common), NullConsole()).dropped == {"wer": 20}
     report = run(FilterSettings(**common, max_predicted_wer=40.0, second_opinion=proxy), NullConsole())
     assert report.dropped == {"wer": 20, "predicted_wer": 20}
     assert report.calibration_utterances == 60 and report.correlation > 0.9
-    _, verdicts = read_decisions(tmp_path / "filtered")
-    assert {name for (_, _, name), one in verdicts.items() if not one.keep} == {f"u{at}" for at in range(0, 120, 3)}
-    assert {one.weight for one in verdicts.values()} == {1.0}
+    _, decisions = read_decisions(tmp_path / "filtered")
+    assert {name for (_, _, name), one in decisions.items() if not one.keep} == {f"u{at}" for at in range(0, 120, 3)}
+    assert {one.weight for one in decisions.values()} == {1.0}
     run(
         FilterSettings(**common, max_predicted_wer=100.0, second_opinion=proxy, weight_by_predicted_wer=True),
         NullConsole(),

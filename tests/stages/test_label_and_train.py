@@ -15,18 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.console import NullConsole
 from whisperstill.distill import save_student
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.training_checkpoint import Checkpoints
 from whisperstill.distill.validation import Validation
 from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError, StoreError, TrainingError
-from whisperstill.label.store import LabelStoreWriter, Shard, open_labels
+from whisperstill.label.store import Shard, open_labels
+from whisperstill.label.store_writer import LabelStoreWriter
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering
 from whisperstill.stages import init, label, train
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.filter import FilterSettings
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings
@@ -106,7 +107,7 @@ def test_store_holds_topk_states_and_quality_of_every_window(labels: Path) -> No
 def test_parquet_files_are_readable_by_pandas(labels: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(labels / "labels-00000.parquet")
-    assert list(frame.utterances[0][0])[:2] == ["id", "corpus"]
+    assert list(frame.quality[0][0]["utterance"])[:2] == ["id", "corpus"]
     top = pandas.read_parquet(labels / "topk-00000.parquet")
     assert len(top.top_ids[0]) == top.k[0] * len(top.tokens[0])
 
@@ -190,21 +191,21 @@ def test_unreadable_audio_is_skipped_and_listed(
     settings: LabelSettings, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is not audio, an empty one, and one that fails only when it is decoded."""
-    from whisperstill.corpus import waveform
+    from whisperstill.corpus import loading
     from whisperstill.errors import AudioError
 
     corpus = tmp_path / "corpus"
     shutil.copytree(small_corpus.parent, corpus)
     (corpus / "03.wav").write_bytes(b"not audio at all")
     (corpus / "13.wav").write_bytes(b"")
-    original = waveform.load_audio
+    original = loading.load_audio
 
     def breaks(path: str, start: float, duration: float) -> object:
         if path.endswith("05.wav"):
             raise AudioError("broken in the middle")
         return original(path, start, duration)
 
-    monkeypatch.setattr(waveform, "load_audio", breaks)
+    monkeypatch.setattr(loading, "load_audio", breaks)
     report = label.run(
         replace(settings, manifest=(str(corpus / "manifest.jsonl"),), output=tmp_path / "labels"), NullConsole()
     )
@@ -443,11 +444,11 @@ def test_training_with_other_filter_decisions_is_not_resumed(training: TrainSett
     filtered = replace(training, labels=filter_settings.output, max_steps=2)
     train.run(filtered, NullConsole())
     assert train.run(filtered, NullConsole()).resumed_from == 2
-    table = pq.read_table(filter_settings.output / "decisions.parquet")
+    table = pq.read_table(filter_settings.output / "filter_decisions.parquet")
     lighter = table.set_column(table.column_names.index("weight"), "weight", pa.array([0.5] * len(table)))
-    pq.write_table(lighter, filter_settings.output / "decisions.parquet")
+    pq.write_table(lighter, filter_settings.output / "filter_decisions.parquet")
     summary = json.loads((filter_settings.output / "filter.json").read_text())
-    summary["decisions_sha256"] = file_sha256(filter_settings.output / "decisions.parquet")
+    summary["decisions_sha256"] = file_sha256(filter_settings.output / "filter_decisions.parquet")
     (filter_settings.output / "filter.json").write_text(json.dumps(summary))
     with pytest.raises(StoreError, match="belongs to another run"):
         train.run(filtered, NullConsole())
@@ -603,9 +604,9 @@ def test_utterances_in_unknown_languages_are_skipped(
     asked = replace(settings, manifest=(str(manifest),), output=tmp_path / "labels")
     report = label.run(asked, NullConsole())
     assert [one.source.split()[-1] for one in report.problems] == ["u02", "u05"]
-    assert "does not know its language, ga" in report.problems[0].reason
+    assert "language ga is not supported by the teacher" in report.problems[0].reason
     assert report.windows > 0
-    with pytest.raises(CorpusError, match=r"nothing is left to label.*ga"):
+    with pytest.raises(CorpusError, match=r"none is left.*ga"):
         manifest.write_text("".join(json.dumps({**line, "language": "ga"}) + "\n" for line in lines))
         label.run(replace(asked, output=tmp_path / "none"), NullConsole())
 

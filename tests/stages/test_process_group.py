@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from whisperstill.console import NullConsole
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.stages import label
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

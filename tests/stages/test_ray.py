@@ -1,4 +1,4 @@
-"""Workers of a Ray cluster leave the very store that one process leaves, whoever of them is killed."""
+"""Ray workers write the same store as a single process, even if a worker is killed."""
 
 import os
 import signal
@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import StoreError
 from whisperstill.label import ray_workers
-from whisperstill.label.shard_writer import ShardSpec, ShardWriter
+from whisperstill.label.shard_plan import ShardSpec
+from whisperstill.label.shard_writer import ShardWriter
 from whisperstill.label.store import Shard, open_labels
 from whisperstill.stages import label
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
@@ -25,7 +26,7 @@ pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the workers have: sums over more threads are rounded otherwise."""
+    """As many threads as a worker has: the number of threads changes rounding."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -67,12 +68,12 @@ def arguments(settings: LabelSettings, *more: str) -> list[str]:
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """Processes of Ray's workers that come from this one."""
+    """Process ids of the Ray workers of this process."""
     found = subprocess.run(["pgrep", "-f", "ray::ShardWriter"], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split() if os.getsid(int(line)) == os.getsid(process.pid)]
 
 
-def test_a_killed_worker_costs_nothing(settings: LabelSettings, alone: str, tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_change_the_store(settings: LabelSettings, alone: str, tmp_path: Path) -> None:
     several = replace(settings, output=tmp_path / "labels")
     environment = {
         **os.environ,
@@ -101,21 +102,21 @@ def test_a_killed_worker_costs_nothing(settings: LabelSettings, alone: str, tmp_
     store.verify()
 
 
-def test_what_a_worker_raises_is_raised_and_done_work_stays(
+def test_a_shard_that_kills_its_workers_is_an_error_and_finished_shards_stay(
     settings: LabelSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shard that kills whoever makes it is given up; the others are there, and the next run makes only the rest."""
+    """The next run labels only the missing shards."""
 
-    class Mortal(ShardWriter):
+    class DyingShardWriter(ShardWriter):
         def write_shard(self, shard: ShardSpec, *more: object) -> Shard:
             if shard.name == "00001":
                 os._exit(1)
             return super().write_shard(shard)
 
-    monkeypatch.setattr(ray_workers, "ShardWriter", Mortal)
+    monkeypatch.setattr(ray_workers, "ShardWriter", DyingShardWriter)
     monkeypatch.setattr(ray_workers, "MAX_SHARD_ATTEMPTS", 2)
     several = replace(settings, output=tmp_path / "labels", workers=1)
-    with pytest.raises(StoreError, match="2 workers died over shard 00001"):
+    with pytest.raises(StoreError, match="2 workers died while labelling shard 00001"):
         label.run(several, NullConsole())
     done = open_labels(several.output).shards
     assert [shard.name for shard in done] == ["00000"]

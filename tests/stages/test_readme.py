@@ -45,7 +45,7 @@ def test_distil_in_six_commands(root: Path, folder: Path, monkeypatch: pytest.Mo
     assert [shlex.split(line)[0] for line in lines] == ["whisperstill"] * 6
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, line
-    results = json.loads((folder / "results" / "results.json").read_text())
+    results = json.loads((folder / "results" / "results.json").read_text())["results"]
     assert [result["model"] for result in results] == ["base", "student"]
     assert (folder / "speech.srt").read_text().startswith("1\n00:00:00,")
 

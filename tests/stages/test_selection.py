@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint, write_huggingface
 from whisperstill.stages import init, label
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings
 

@@ -1,4 +1,4 @@
-"""A suite of everything in a small world: what is found, found again, and what fails without the rest."""
+"""A suite with every measurement on small models: results, cache, failures in part, and the suite file."""
 
 import json
 from dataclasses import replace
@@ -12,26 +12,26 @@ import soundfile
 import torch
 
 from whisperstill.audio.conditions import parse_conditions
+from whisperstill.console import NullConsole
 from whisperstill.corpus import read_corpus
-from whisperstill.decode import whisper_model as recogniser
+from whisperstill.decode import whisper_model
 from whisperstill.decode.generate.draft_model import DecodeState, NetworkDraft
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate import systems as contenders
+from whisperstill.evaluate import systems
 from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.metrics import Scoring
-from whisperstill.evaluate.peak_memory import weights_mib
-from whisperstill.evaluate.speculative import compare_speculative as compare_drafts
-from whisperstill.evaluate.speculative import trace_draft
+from whisperstill.evaluate.speculative import compare_speculative, trace_draft
+from whisperstill.evaluate.speed import weights_mib
+from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly, split_into_clips
+from whisperstill.evaluate.suite.measurements import condition_labels
+from whisperstill.evaluate.suite.spec import DatasetSpec, Noise
+from whisperstill.evaluate.suite.suite_file import read_suite
 from whisperstill.records.eval_results import DatasetResult, EvalResults
+from whisperstill.records.results_file import read_eval_results
 from whisperstill.stages import evaluate
-from whisperstill.stages.compare import CompareSettings, read_eval_results
+from whisperstill.stages.compare import CompareSettings
 from whisperstill.stages.compare import run as compare
-from whisperstill.stages.console import NullConsole
-from whisperstill.stages.evaluate import EvaluateSettings
-from whisperstill.stages.suite import SuiteReport
-from whisperstill.stages.suite_datasets import EvalDataset, sample_evenly, split_into_clips
-from whisperstill.stages.suite_measurements import condition_labels
-from whisperstill.stages.suite_spec import DatasetSpec, read_suite
+from whisperstill.stages.evaluate import EvaluateReport, EvaluateSettings
 
 SUITE = """
 name = "small"
@@ -85,9 +85,9 @@ def suite(
         soundfile.write(folder / name / f"{name}.wav", sound, 16_000)
     segments = [{"start": 0, "end": 20, "text": "some words"}, {"start": 20, "end": 32, "text": "of a long recording"}]
     (folder / "long" / "manifest.jsonl").write_text(json.dumps({"audio": "long.wav", "segments": segments}))
-    places = {"teacher": small_teacher, "student": small_student, "corpus": small_corpus}
-    places |= {"long": folder / "long", "street": folder / "street"}
-    (folder / "suite.toml").write_text(SUITE.format(**places))
+    paths = {"teacher": small_teacher, "student": small_student, "corpus": small_corpus}
+    paths |= {"long": folder / "long", "street": folder / "street"}
+    (folder / "suite.toml").write_text(SUITE.format(**paths))
     return folder / "suite.toml"
 
 
@@ -99,24 +99,22 @@ def settings(suite: Path) -> EvaluateSettings:
 
 
 @pytest.fixture(scope="module")
-def report(settings: EvaluateSettings) -> SuiteReport:
-    found = evaluate.run(settings, NullConsole())
-    assert isinstance(found, SuiteReport)
-    return found
+def report(settings: EvaluateSettings) -> EvaluateReport:
+    return evaluate.run(settings, NullConsole())
 
 
 @pytest.fixture(scope="module")
-def findings(settings: EvaluateSettings, report: SuiteReport) -> EvalResults:
+def results(settings: EvaluateSettings, report: EvaluateReport) -> EvalResults:
     assert settings.output is not None
     return read_eval_results(settings.output)
 
 
-def test_a_recording_is_whole_where_it_is_asked_for(findings: EvalResults) -> None:
-    (long,) = [one for one in findings.datasets if one.long_form]
+def test_full_recordings_are_not_split_into_segments(results: EvalResults) -> None:
+    (long,) = [dataset for dataset in results.datasets if dataset.long_form]
     assert (long.name, long.utterances, long.words) == ("long", 1, 6)
 
 
-def test_a_set_tells_what_has_no_transcript(
+def test_utterances_without_reference_are_reported(
     settings: EvaluateSettings, small_corpus: Path, small_teacher: Path, tmp_path: Path
 ) -> None:
     (spoken,) = read_corpus(str(small_corpus)).utterances[:1]
@@ -125,141 +123,138 @@ def test_a_set_tells_what_has_no_transcript(
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = f'[models]\nteacher = "{small_teacher}"\n[datasets.half]\nmanifest = "manifest.jsonl"\n[short_form]\n'
     (tmp_path / "suite.toml").write_text(text)
-    found = evaluate.run(replace(settings, suite=tmp_path / "suite.toml", output=tmp_path / "out"), NullConsole())
-    assert isinstance(found, SuiteReport)
-    assert [(one.source, one.reason) for one in found.problems] == [("half", "1 of 2 utterances have no transcript")]
+    report = evaluate.run(replace(settings, suite=tmp_path / "suite.toml", output=tmp_path / "out"), NullConsole())
+    problems = [(problem.source, problem.reason) for problem in report.problems]
+    assert problems == [("half", "1 of 2 utterances have no reference")]
 
 
-def cells(findings: EvalResults, measurement: str) -> list[DatasetResult]:
-    return [one for one in findings.results if one.measurement == measurement]
+def results_of(results: EvalResults, measurement: str) -> list[DatasetResult]:
+    return [result for result in results.results if result.measurement == measurement]
 
 
-def test_every_cell_is_there(report: SuiteReport, findings: EvalResults) -> None:
-    assert not report.problems and not findings.failures
+def test_all_measurements_have_results(report: EvaluateReport, results: EvalResults) -> None:
+    assert not report.problems and not results.failures
     both = ["teacher", "student"]
-    assert [(one.model, one.dataset) for one in cells(findings, "short_form")] == [(name, "read") for name in both]
-    assert [(one.decoding, one.model) for one in cells(findings, "long_form")] == [
-        (way, name) for way in ("silence", "chunked") for name in both
+    assert [(result.model, result.dataset) for result in results_of(results, "short_form")] == [
+        (name, "read") for name in both
     ]
-    assert [(one.chunk_length, one.model) for one in cells(findings, "chunk_length")] == [(20, "student")]
-    assert [one.condition for one in cells(findings, "noise")][::2] == ["white@10", "white@0", "babble@5"]
-    silent = cells(findings, "non_speech")
-    assert [one.decoding for one in silent] == ["short", "short", "silence", "silence"]
-    assert all(one.words == 0 and one.hallucination.non_speech_clips == 2 for one in silent)
-    assert [(one.model, one.batch_size) for one in findings.speeds] == [(name, 1) for name in both]
-    assert all(one.peak_memory_mib > one.weights_mib > 0 for one in findings.speeds)
+    assert [(result.decoding, result.model) for result in results_of(results, "long_form")] == [
+        (strategy, name) for strategy in ("silence", "chunked") for name in both
+    ]
+    assert [(result.chunk_length, result.model) for result in results_of(results, "chunk_length")] == [(20, "student")]
+    assert [result.condition for result in results_of(results, "noise")][::2] == ["white@10", "white@0", "babble@5"]
+    silent = results_of(results, "non_speech")
+    assert [result.decoding for result in silent] == ["short", "short", "silence", "silence"]
+    assert all(result.words == 0 and result.hallucination.non_speech_clips == 2 for result in silent)
+    assert [(speed.model, speed.batch_size) for speed in results.speeds] == [(name, 1) for name in both]
+    assert all(speed.peak_memory_mib > speed.weights_mib > 0 for speed in results.speeds)
 
 
-def test_cells_hold_the_student_against_the_teacher(findings: EvalResults) -> None:
+def test_students_are_compared_with_the_teacher(results: EvalResults) -> None:
     for measurement in ("short_form", "long_form", "noise"):
-        for one in cells(findings, measurement):
-            assert (one.difference_to_teacher is None) == (one.model == "teacher")
-            assert len(one.utterance_errors) == one.utterances
-    assert {one.dataset for one in findings.error_examples} <= {"read", "street"}
-    assert [one.model for one in findings.error_examples[0].alignments] == ["teacher", "student"]
-    assert (findings.datasets[0].in_distribution, findings.datasets[1].long_form, findings.datasets[2].non_speech) == (
+        for result in results_of(results, measurement):
+            assert (result.difference_to_teacher is None) == (result.model == "teacher")
+            assert len(result.utterance_errors) == result.utterances
+    assert {example.dataset for example in results.error_examples} <= {"read", "street"}
+    assert [alignment.model for alignment in results.error_examples[0].alignments] == ["teacher", "student"]
+    assert (results.datasets[0].in_distribution, results.datasets[1].long_form, results.datasets[2].non_speech) == (
         True,
         True,
         True,
     )
 
 
-def test_a_draft_changes_nothing(findings: EvalResults) -> None:
-    assert [one.batch_size for one in findings.speculative] == [2]
-    for one in findings.speculative:
-        assert one.identical == one.utterances == 2
-        assert one.tokens_per_step >= 1
-    (shown,) = findings.draft_traces
-    kinds = [token.kind for token in shown.tokens]
+def test_speculative_decoding_gives_the_same_tokens(results: EvalResults) -> None:
+    assert [comparison.batch_size for comparison in results.speculative] == [2]
+    for comparison in results.speculative:
+        assert comparison.identical == comparison.utterances == 2
+        assert comparison.tokens_per_step >= 1
+    (trace,) = results.draft_traces
+    kinds = [token.kind for token in trace.tokens]
     assert set(kinds) <= {"accepted", "corrected", "bonus"}
-    assert shown.teacher_passes >= kinds.count("corrected") + kinds.count("bonus")
+    assert trace.teacher_passes >= kinds.count("corrected") + kinds.count("bonus")
 
 
-def test_what_was_heard_is_found_again(settings: EvaluateSettings, report: SuiteReport, findings: EvalResults) -> None:
+def test_transcriptions_are_cached(settings: EvaluateSettings, report: EvaluateReport, results: EvalResults) -> None:
     again = evaluate.run(settings, NullConsole())
-    assert isinstance(again, SuiteReport)
     assert again.num_decoded == 0 and again.num_cached == report.num_decoded
     assert settings.output is not None
     other = read_eval_results(settings.output)
-    assert replace(other, provenance={}) == replace(findings, provenance={})
+    assert replace(other, provenance={}) == replace(results, provenance={})
     assert compare(CompareSettings((settings.output, settings.output), resamples=100), NullConsole()).exit_code == 0
     for name in ("report.md", "report.html"):
         assert "student" in (settings.output / name).read_text()
 
 
-def test_a_suite_that_was_stopped_goes_on(
-    settings: EvaluateSettings, findings: EvalResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_suite_resumes(
+    settings: EvaluateSettings, results: EvalResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hear, count = contenders.WhisperstillSystem.transcribe, iter(range(100))
+    transcribe, count = systems.WhisperstillSystem.transcribe_dataset, iter(range(100))
 
-    def stopped(*given: Any) -> contenders.TimedHypotheses:
+    def interrupt(*args: Any) -> systems.TimedHypotheses:
         if next(count) == 2:
             raise KeyboardInterrupt
-        return hear(*given)
+        return transcribe(*args)
 
-    monkeypatch.setattr(contenders.WhisperstillSystem, "transcribe", stopped)
+    monkeypatch.setattr(systems.WhisperstillSystem, "transcribe_dataset", interrupt)
     few = settings.suite.read_text().split("[long_form]")[0]
     (tmp_path / "few.toml").write_text(few)
     elsewhere = replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         evaluate.run(elsewhere, NullConsole())
     assert not (tmp_path / "out" / "results.json").exists()
-    monkeypatch.setattr(contenders.WhisperstillSystem, "transcribe", hear)
+    monkeypatch.setattr(systems.WhisperstillSystem, "transcribe_dataset", transcribe)
     resumed = evaluate.run(elsewhere, NullConsole())
-    assert isinstance(resumed, SuiteReport)
-    found = read_eval_results(tmp_path / "out")
-    assert [(one.dataset, one.model, one.utterance_errors) for one in found.results] == [
-        (one.dataset, one.model, one.utterance_errors) for one in findings.results[: len(found.results)]
+    resumed_results = read_eval_results(tmp_path / "out").results
+    assert [(result.dataset, result.model, result.utterance_errors) for result in resumed_results] == [
+        (result.dataset, result.model, result.utterance_errors) for result in results.results[: len(resumed_results)]
     ]
-    whole = len(
-        {json.dumps([one.dataset, one.model, one.decoding, one.chunk_length, one.condition]) for one in found.results}
-    )
-    assert resumed.num_decoded <= whole - 2
+    assert resumed.num_decoded <= len(resumed_results) - 2
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+def test_missing_models_and_datasets_are_failures(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
     broken = suite.read_text().split("[short_form]")[0] + "[short_form]\n"
     broken += '[models.gone]\nmodel = "no-such-model"\n[datasets.missing]\nmanifest = "nowhere.jsonl"\n'
     (tmp_path / "broken.toml").write_text(broken)
     report = evaluate.run(replace(settings, suite=tmp_path / "broken.toml", output=tmp_path / "out"), NullConsole())
-    assert isinstance(report, SuiteReport)
-    assert sorted(one.source for one in report.problems) == ["dataset missing", "model gone"]
-    assert [one.model for one in read_eval_results(tmp_path / "out").results] == ["teacher", "student"]
+    assert sorted(problem.source for problem in report.problems) == ["dataset missing", "model gone"]
+    assert [result.model for result in read_eval_results(tmp_path / "out").results] == ["teacher", "student"]
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_cell_that_fails_is_told(settings: EvaluateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hear = contenders.WhisperstillSystem.transcribe
+def test_a_failing_transcription_is_a_failure(
+    settings: EvaluateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcribe = systems.WhisperstillSystem.transcribe_dataset
 
-    def fails(self: contenders.WhisperstillSystem, *given: Any) -> contenders.TimedHypotheses:
+    def fail_for_student(self: systems.WhisperstillSystem, *args: Any) -> systems.TimedHypotheses:
         if self.info.name == "student":
             raise RuntimeError("out of\nluck")
-        return hear(self, *given)
+        return transcribe(self, *args)
 
-    monkeypatch.setattr(contenders.WhisperstillSystem, "transcribe", fails)
+    monkeypatch.setattr(systems.WhisperstillSystem, "transcribe_dataset", fail_for_student)
     few = settings.suite.read_text().split("[non_speech]")[0] + "[speed]\nbatch_sizes = [1]\nrounds = 1\n"
     (tmp_path / "few.toml").write_text(few)
     report = evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), NullConsole())
-    assert isinstance(report, SuiteReport)
-    assert any(one.reason == "RuntimeError: out of luck" for one in report.problems)
-    found = read_eval_results(tmp_path / "out")
-    assert {one.model for one in found.results} == {"teacher"} and found.speeds
+    assert any(problem.reason == "RuntimeError: out of luck" for problem in report.problems)
+    results = read_eval_results(tmp_path / "out")
+    assert {result.model for result in results.results} == {"teacher"} and results.speeds
 
 
-def test_nothing_that_could_be_measured_is_an_error(
+def test_no_result_at_all_is_an_error(
     settings: EvaluateSettings, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contenders.WhisperstillSystem, "transcribe", lambda self, *given: 1 / 0)
+    monkeypatch.setattr(systems.WhisperstillSystem, "transcribe_dataset", lambda self, *args: 1 / 0)
     (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
     with pytest.raises(SettingsError, match=r"nothing could be measured: teacher on .* ZeroDivisionError"):
         evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), NullConsole())
     none = suite.read_text().split("[datasets.long]")[0] + "[non_speech]\n"
     (tmp_path / "none.toml").write_text(none)
-    with pytest.raises(SettingsError, match="nothing could be measured: no dataset: is of the kind"):
+    with pytest.raises(SettingsError, match="nothing could be measured: no dataset fits"):
         evaluate.run(replace(settings, suite=tmp_path / "none.toml", output=tmp_path / "none"), NullConsole())
 
 
-def test_times_of_other_threads_are_told(
+def test_cached_timings_with_other_threads_are_reported(
     settings: EvaluateSettings, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "few.toml").write_text(suite.read_text().split("[short_form]")[0] + "[short_form]\n")
@@ -267,16 +262,16 @@ def test_times_of_other_threads_are_told(
     evaluate.run(few, NullConsole())
     for path in (tmp_path / "out" / "cache").iterdir():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": 99}))
-    told: list[str] = []
-    monkeypatch.setattr(NullConsole, "warn", lambda self, text: told.append(text))
+    warnings: list[str] = []
+    monkeypatch.setattr(NullConsole, "warn", lambda self, text: warnings.append(text))
     evaluate.run(few, NullConsole())
-    assert [one.partition(" before")[0] for one in told] == ["2 results were heard with 99 threads"]
+    assert [text.partition(",")[0] for text in warnings] == ["2 cached results were timed with 99 threads"]
     assert read_eval_results(tmp_path / "out").provenance["results_cached_by_threads"] == {"99": 2}
 
 
-def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
-    found = read_suite(suite, ("base", "a", "b"))
-    assert [(name, one.model, one.role) for name, one in found.models.items()] == [
+def test_models_on_the_command_line_replace_those_of_the_suite(suite: Path) -> None:
+    models = read_suite(suite, ("base", "a", "b")).models
+    assert [(name, spec.model, spec.role) for name, spec in models.items()] == [
         ("teacher", "base", "teacher"),
         ("student-1", "a", "student"),
         ("student-2", "b", "student"),
@@ -284,9 +279,9 @@ def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("[models]\na = 'base'\n", "asks for nothing"),
+        ("[models]\na = 'base'\n", "names no measurement"),
         ("[short_form]\n", "names no model"),
         ("[models]\na = 'base'\n[short_form]\ndatasets = ['x']\n", "expected names of [datasets], got x"),
         (
@@ -301,22 +296,22 @@ def test_models_of_the_command_line_take_the_place(suite: Path) -> None:
         ("[models]\nteacher = 'base'\n[models.b]\nmodel = 'c'\nrole = 'teacher'\n[short_form]\n", "2 teachers"),
         (
             "[models]\na = 'base'\n[datasets.s]\nmanifest = 'x'\nchunk_seconds = 5.0\n[short_form]\n",
-            "chunk_seconds must be 1 to 30 s",
+            "chunk_seconds: expected 1 to 30 s",
         ),
-        ("[models]\na = 'base'\n[speed]\nbatch_sizes = []\n", "batch_sizes must name numbers"),
+        ("[models]\na = 'base'\n[speed]\nbatch_sizes = []\n", "batch_sizes: expected numbers"),
     ],
 )
-def test_a_suite_is_strict(tmp_path: Path, content: str, said: str) -> None:
+def test_a_suite_is_strict(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "suite.toml").write_text(content)
     with pytest.raises(SettingsError) as error:
         read_suite(tmp_path / "suite.toml")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_paths_of_a_suite_and_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of the command line are seen from the working directory, everything else from the suite; names stay."""
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models on the command line are relative to the working directory, all else to the suite; names stay."""
     (tmp_path / "suites" / "noise").mkdir(parents=True)
-    for name in ("student", "de", "clean"):  # folders that only happen to be called so
+    for name in ("student", "de", "clean"):  # folders with the names of other things
         (tmp_path / "suites" / name).mkdir()
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -328,21 +323,22 @@ def test_paths_of_a_suite_and_of_the_command_line(tmp_path: Path, monkeypatch: p
     suite = read_suite(path)
     assert suite.models["student"].model == "suites/student"
     assert (suite.datasets["one"].manifest, suite.datasets["one"].language) == ("suites/de", "de")
-    assert suite.noise is not None and suite.noise.models == ("student",)
-    assert suite.noise.conditions == ("clean", "suites/noise@5", "suites/noise@3", "white@10")
-    found = read_suite(path, ("base", "mine")).models
-    assert (found["teacher"].model, found["student"].model) == ("base", str(tmp_path / "mine"))
+    noise = suite.measurements["noise"]
+    assert isinstance(noise, Noise) and noise.models == ("student",)
+    assert noise.conditions == ("clean", "suites/noise@5", "suites/noise@3", "white@10")
+    models = read_suite(path, ("base", "mine")).models
+    assert (models["teacher"].model, models["student"].model) == ("base", str(tmp_path / "mine"))
 
 
-def test_recorded_noises_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_noises_of_the_same_name_have_distinct_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    for at, name in enumerate(("cafe/noise.wav", "street/noise.wav", "bus.wav", "white.wav")):
+    for index, name in enumerate(("cafe/noise.wav", "street/noise.wav", "bus.wav", "white.wav")):
         Path(name).parent.mkdir(exist_ok=True)
-        soundfile.write(name, sound * (at + 1), 16_000)
+        soundfile.write(name, sound * (index + 1), 16_000)
     names = ["cafe/noise.wav@5", "street/noise.wav@5", "bus.wav@5", "white.wav@5", "white@5", "clean"]
-    found = parse_conditions(names)
-    assert [condition_labels(found)[one] for one in found] == [
+    conditions = parse_conditions(names)
+    assert [condition_labels(conditions)[condition] for condition in conditions] == [
         "cafe/noise.wav@5",
         "street/noise.wav@5",
         "bus@5",
@@ -350,156 +346,162 @@ def test_recorded_noises_of_one_name_are_told_apart(tmp_path: Path, monkeypatch:
         "white@5",
         "clean",
     ]
-    assert len({one.noise_recordings_sha256() for one in found[:4]}) == 4
-    assert found[4].noise_recordings_sha256() == "" == found[5].noise_recordings_sha256()
+    assert len({condition.noise_recordings_sha256() for condition in conditions[:4]}) == 4
+    assert conditions[4].noise_recordings_sha256() == "" == conditions[5].noise_recordings_sha256()
 
 
-def test_a_set_is_long_when_most_of_it_is(small_corpus: Path) -> None:
-    """One prompt over 30 s does not make a set of prompts one of recordings."""
-    one = read_corpus(str(small_corpus)).utterances[0]
+def test_a_dataset_is_long_form_if_most_utterances_are(small_corpus: Path) -> None:
+    """One prompt over 30 s does not make a dataset of prompts long-form."""
+    utterance = read_corpus(str(small_corpus)).utterances[0]
 
-    def corpus(*seconds: float) -> EvalDataset:
-        spans = [replace(one, id=str(at), audio=replace(one.audio, duration=each)) for at, each in enumerate(seconds)]
-        return EvalDataset("s", DatasetSpec("m"), tuple(spans), Scoring("basic", "word"), "", "en")
+    def dataset(*seconds: float) -> EvalDataset:
+        utterances = [
+            replace(utterance, id=str(index), audio=replace(utterance.audio, duration=duration))
+            for index, duration in enumerate(seconds)
+        ]
+        return EvalDataset("s", DatasetSpec("m"), tuple(utterances), Scoring("basic", "word"), "", "en")
 
-    prompts, talks = corpus(5, 31, 30, 4), corpus(5, 31, 40)
-    assert not prompts.is_long_form and [each.audio.duration for each in prompts.short_utterances] == [5, 30, 4]
+    prompts, talks = dataset(5, 31, 30, 4), dataset(5, 31, 40)
+    assert not prompts.is_long_form and [short.audio.duration for short in prompts.short_utterances] == [5, 30, 4]
     assert talks.is_long_form and len(talks.short_utterances) == 1
 
 
-def test_another_engine_hears_an_utterance_over_a_window_whole(
+def test_an_external_engine_gets_utterances_over_30_s_as_long_form(
     small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, bool]] = []
+    calls: list[tuple[int, bool]] = []
 
     class Engine:
         name, version, dtype, device = "faster-whisper", "1", "float32", "cpu"
         description = SimpleNamespace(sha256="", dims=SimpleNamespace(encoder_layers=1, decoder_layers=1))
 
-        def transcribe(self, sounds: list[Any], languages: list[Any], *, long_form: bool) -> list[str]:
-            asked.append((len(sounds), long_form))
-            return ["words"] * len(sounds)
+        def transcribe(self, waveforms: list[Any], languages: list[Any], *, long_form: bool) -> list[str]:
+            calls.append((len(waveforms), long_form))
+            return ["words"] * len(waveforms)
 
-    monkeypatch.setattr(contenders, "load_engine", lambda *given, **said: Engine())
-    one = read_corpus(str(small_corpus)).utterances[0]
+    monkeypatch.setattr(systems, "load_engine", lambda *args, **options: Engine())
+    short = read_corpus(str(small_corpus)).utterances[0]
     soundfile.write(tmp_path / "long.wav", np.zeros(31 * 16_000, np.float32), 16_000)
-    over = replace(one, id="over", audio=replace(one.audio, path=str(tmp_path / "long.wav"), start=0.0, duration=31.0))
-    other = contenders.ExternalSystem("theirs", "m", "", "faster-whisper", "cpu", "auto", tmp_path)
-    found = other.transcribe(
-        [one, over], contenders.DecodeMode(), EncoderCache(shared=False), None, lambda seconds: None
+    long = replace(
+        short, id="long", audio=replace(short.audio, path=str(tmp_path / "long.wav"), start=0.0, duration=31.0)
     )
-    assert asked == [(1, False), (1, True)] and set(found.texts) == {one.id, "over"}
-    asked.clear()
-    other.transcribe(
-        [one, over], contenders.DecodeMode("sequential"), EncoderCache(shared=False), None, lambda seconds: None
+    system = systems.ExternalSystem("theirs", "m", "", "faster-whisper", "cpu", "auto", tmp_path)
+    hypotheses = system.transcribe_dataset(
+        [short, long], systems.DecodeMode(), EncoderCache(shared=False), None, lambda seconds: None
     )
-    assert asked == [(2, True)]
+    assert calls == [(1, False), (1, True)] and set(hypotheses.texts) == {short.id, "long"}
+    calls.clear()
+    system.transcribe_dataset(
+        [short, long], systems.DecodeMode("sequential"), EncoderCache(shared=False), None, lambda seconds: None
+    )
+    assert calls == [(2, True)]
 
 
-def test_a_file_that_cannot_be_read_costs_speculation_no_more_than_itself(
+def test_speculative_comparison_skips_unreadable_files(
     small_teacher: Path, small_student: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    own = contenders.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
-    student = contenders.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
-    one, two = read_corpus(str(small_corpus)).utterances[:2]
+    teacher = systems.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
+    student = systems.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
+    readable, unreadable = read_corpus(str(small_corpus)).utterances[:2]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    broken = replace(two, audio=replace(two.audio, path=str(tmp_path / "broken.wav")))
-    found = compare_drafts(own.model, own.build_model(student.checkpoint), [one, broken], 2)
-    assert (found.utterances, found.identical) == (1, 1)
-    assert [each.source for each in found.skipped] == [f"{two.corpus}/{two.id}"]
+    broken = replace(unreadable, audio=replace(unreadable.audio, path=str(tmp_path / "broken.wav")))
+    comparison = compare_speculative(teacher.model, teacher.build_model(student.checkpoint), [readable, broken], 2)
+    assert (comparison.utterances, comparison.identical) == (1, 1)
+    assert [problem.source for problem in comparison.skipped] == [f"{broken.corpus}/{broken.id}"]
 
 
-def test_what_is_shown_is_what_a_draft_does(
+def test_a_trace_equals_decoding_with_a_fixed_block_size(
     small_teacher: Path, small_student: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its passes and proposals are those of a decoding in blocks of this length."""
-    own = contenders.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
-    student = contenders.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
-    told: list[list[int]] = []
+    """Teacher passes and proposals are those of decoding in blocks of this size."""
+    teacher = systems.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
+    student = systems.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
+    proposals: list[list[int]] = []
     propose = NetworkDraft.propose
 
-    def listening(self: NetworkDraft, sofar: DecodeState, count: int) -> torch.Tensor:
-        told.append(propose(self, sofar, count)[0].tolist())
-        return torch.tensor(told[-1:])
+    def record_proposals(self: NetworkDraft, state: DecodeState, count: int) -> torch.Tensor:
+        proposals.append(propose(self, state, count)[0].tolist())
+        return torch.tensor(proposals[-1:])
 
-    monkeypatch.setattr(NetworkDraft, "propose", listening)
-    monkeypatch.setattr(recogniser, "BLOCK_SIZES", (4,))
+    monkeypatch.setattr(NetworkDraft, "propose", record_proposals)
+    monkeypatch.setattr(whisper_model, "BLOCK_SIZES", (4,))
     only_first: tuple[int, ...] = ()
     for _ in range(2):
-        told.clear()
-        assisted = own.build_model(student.checkpoint)
+        proposals.clear()
+        assisted = teacher.build_model(student.checkpoint)
         assisted.generation_config = replace(assisted.generation_config, begin_suppress_tokens=only_first)
-        found = trace_draft(assisted, read_corpus(str(small_corpus)).utterances[0], "set", 4)
-        decoding, showing = told[: len(told) // 2], told[len(told) // 2 :]
-        assert found.teacher_passes == len(decoding) == len(showing) > 1
-        assert decoding == showing
-        assert [one.kind for one in found.tokens].count("corrected") > 0
-        only_first = tuple(proposed[0] for proposed in decoding[1:])  # barred at the beginning, not later
+        trace = trace_draft(assisted, read_corpus(str(small_corpus)).utterances[0], "set", 4)
+        decoding, tracing = proposals[: len(proposals) // 2], proposals[len(proposals) // 2 :]
+        assert trace.teacher_passes == len(decoding) == len(tracing) > 1
+        assert decoding == tracing
+        assert [token.kind for token in trace.tokens].count("corrected") > 0
+        only_first = tuple(proposed[0] for proposed in decoding[1:])  # suppressed at the beginning only
 
 
-def test_eight_bits_are_counted_as_such(small_teacher: Path) -> None:
-    """An int8 network holds its linear maps in a quarter of the bytes, and what else it has in full."""
-    network = contenders.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False).model.network
-    linear = sum(one.weight.numel() for one in network.modules() if isinstance(one, torch.nn.Linear))
+def test_int8_weights_count_one_byte(small_teacher: Path) -> None:
+    """An int8 network stores linear layers in a quarter of the bytes, the rest in full."""
+    network = systems.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False).model.network
+    linear = sum(module.weight.numel() for module in network.modules() if isinstance(module, torch.nn.Linear))
     whole = weights_mib(network)
     small = weights_mib(
-        contenders.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False, True).model.network
+        systems.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False, True).model.network
     )
     assert linear and whole - 4.2 * linear / 2**20 < small < whole - 2.5 * linear / 2**20
 
 
 @pytest.mark.parametrize("name", ["quick.toml", "paper.toml"])
-def test_the_suites_of_the_project_are_valid(root: Path, name: str) -> None:
+def test_the_projects_suites_are_valid(root: Path, name: str) -> None:
     suite = read_suite(root / "suites" / name)
     assert suite.teacher == "teacher" and suite.students == ("student",)
-    assert suite.short_form is not None and suite.noise is not None
-    conditions = [one for one in suite.noise.conditions if "/" not in one]
+    noise = suite.measurements["noise"]
+    assert "short_form" in suite.measurements and isinstance(noise, Noise)
+    conditions = [condition for condition in noise.conditions if "/" not in condition]
     assert len(parse_conditions(conditions)) >= len(conditions)
 
 
-def test_models_of_another_type_hear_for_themselves(
+def test_encoder_states_are_shared_within_one_dtype(
     settings: EvaluateSettings, small_teacher: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States on the shelf are shared by models of one encoder and one type of computation, by no others."""
+    """Cached states are shared by models with the same encoder and compute type only."""
     ones = read_corpus(str(small_corpus)).utterances[:1]
-    shelf, encoded = EncoderCache(shared=True), list[str]()
+    encoder_cache, encoded = EncoderCache(shared=True), list[str]()
     for name, int8 in (("a", False), ("b", False), ("c", True)):
-        own = contenders.WhisperstillSystem(name, str(small_teacher), "", "cpu", torch.float32, False, int8)
+        own = systems.WhisperstillSystem(name, str(small_teacher), "", "cpu", torch.float32, False, int8)
         encode = own.model.encode
         monkeypatch.setattr(own.model, "encode", lambda x, e=encode, n=name: encoded.append(n) or e(x))
-        own.transcribe(ones, contenders.DecodeMode(), shelf, None, lambda seconds: None)
+        own.transcribe_dataset(ones, systems.DecodeMode(), encoder_cache, None, lambda seconds: None)
     assert encoded == ["a", "c"]
 
 
-def test_the_smaller_limit_counts(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+def test_the_smaller_limit_applies(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
     (tmp_path / "few.toml").write_text(suite.read_text().split("[non_speech]")[0])
     evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out", limit=2), NullConsole())
-    assert {one.name: one.utterances for one in read_eval_results(tmp_path / "out").datasets}["read"] == 2
+    assert {dataset.name: dataset.utterances for dataset in read_eval_results(tmp_path / "out").datasets}["read"] == 2
 
 
-def test_a_suite_names_its_own_sets(settings: EvaluateSettings) -> None:
+def test_a_suite_excludes_manifests(settings: EvaluateSettings) -> None:
     with pytest.raises(SettingsError, match="names its own datasets"):
         evaluate.run(replace(settings, manifest=("x",)), NullConsole())
-    with pytest.raises(SettingsError, match="manifest must name at least one corpus; output must name a folder"):
+    with pytest.raises(SettingsError, match="manifest must name at least one dataset; output must name a folder"):
         evaluate.run(EvaluateSettings(model=("base",)), NullConsole())
 
 
-def test_limits_spread_and_pieces_lie_behind_each_other(findings: EvalResults, small_corpus: Path) -> None:
-    ones = read_corpus(str(small_corpus)).utterances
-    assert [one.id for one in sample_evenly(ones, 4)] == ["u00", "u03", "u07", "u10"]
-    assert sample_evenly(ones, 99) == list(ones)
-    parts = split_into_clips(ones[4], 3.0)  # 7 s
-    assert [(one.audio.start, one.audio.duration) for one in parts] == [(0.0, 3.0), (3.0, 3.0)]
-    assert len({one.id for one in parts}) == 2 and split_into_clips(ones[0], 30.0) == [ones[0]]
-    long = replace(ones[0], audio=replace(ones[0].audio, start=1.0, duration=70.0))
-    assert [(one.audio.start, one.audio.duration) for one in split_into_clips(long, None)] == [
-        (1.0 + at * 70 / 3, 70 / 3) for at in range(3)
+def test_even_samples_and_clips(small_corpus: Path) -> None:
+    utterances = read_corpus(str(small_corpus)).utterances
+    assert [utterance.id for utterance in sample_evenly(utterances, 4)] == ["u00", "u03", "u07", "u10"]
+    assert sample_evenly(utterances, 99) == list(utterances)
+    clips = split_into_clips(utterances[4], 3.0)  # 7 s
+    assert [(clip.audio.start, clip.audio.duration) for clip in clips] == [(0.0, 3.0), (3.0, 3.0)]
+    assert len({clip.id for clip in clips}) == 2 and split_into_clips(utterances[0], 30.0) == [utterances[0]]
+    long = replace(utterances[0], audio=replace(utterances[0].audio, start=1.0, duration=70.0))
+    assert [(utterance.audio.start, utterance.audio.duration) for utterance in split_into_clips(long, None)] == [
+        (1.0 + index * 70 / 3, 70 / 3) for index in range(3)
     ]
-    assert split_into_clips(ones[0], None) == [ones[0]]
+    assert split_into_clips(utterances[0], None) == [utterances[0]]
 
 
-def test_the_worst_are_of_what_was_heard(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
+def test_error_examples_need_outputs(settings: EvaluateSettings, suite: Path, tmp_path: Path) -> None:
     few = suite.read_text().split("[short_form]")[0] + "[error_examples]\n"
     (tmp_path / "few.toml").write_text(few)
-    with pytest.raises(SettingsError, match=r"nothing could be measured: error examples: .* what \[short_form\] or"):
+    with pytest.raises(SettingsError, match=r"error examples: expected outputs of \[short_form\] or"):
         evaluate.run(replace(settings, suite=tmp_path / "few.toml", output=tmp_path / "out"), NullConsole())

@@ -10,16 +10,17 @@ import pytest
 import soundfile
 
 from whisperstill.cli.main import main
+from whisperstill.console import NullConsole
+from whisperstill.decode.output.output_files import unique_output_names
+from whisperstill.decode.output.writers import WRITERS
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import NullConsole
-from whisperstill.stages.input_files import unique_output_names
-from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
+from whisperstill.stages.transcribe import TranscribeSettings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sounds of one name, one in a folder of its own; an empty file, junk, and a text."""
+    """Two recordings with one name, one in a subfolder; an empty file, junk, and a text file."""
     place = tmp_path_factory.mktemp("audio")
     (place / "monday").mkdir()
     generator = np.random.default_rng(0)
@@ -38,23 +39,25 @@ def settings_for(folder: Path, teacher: Path, output: Path) -> TranscribeSetting
         output_dir=output,
         language="en",
         hallucination_filter=False,
-        temperature_increment_on_fallback=None,  # a random network is never sure: no need to try six times
+        temperature_increment_on_fallback=None,  # a random network fails at every temperature
     )
 
 
-def test_good_files_are_written_and_bad_ones_listed(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+def test_readable_files_are_transcribed_and_others_listed(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
     report = transcribe.run(settings_for(folder, small_teacher, tmp_path), NullConsole())
     assert report.files == 2 and report.hours == pytest.approx(4 / 3600)
     assert sorted(Path(problem.source).name for problem in report.problems) == ["empty.wav", "junk.mp3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        f"{name}.{ending}" for name in ("talk.wav", "talk.flac") for ending in FORMATS
+        f"{name}.{ending}" for name in ("talk.wav", "talk.flac") for ending in WRITERS
     )
     content = json.loads((tmp_path / "talk.wav.json").read_text())
     assert content["language"] == "en"
     assert all(0 <= part["start"] < part["end"] <= 2.0 for part in content["segments"])
 
 
-def test_an_assistant_writes_the_same(folder: Path, small_teacher: Path, small_student: Path, tmp_path: Path) -> None:
+def test_an_assistant_gives_the_same_transcripts(
+    folder: Path, small_teacher: Path, small_student: Path, tmp_path: Path
+) -> None:
     plain = replace(settings_for(folder, small_teacher, tmp_path / "plain"), dtype="float32", output_format="json")
     helped = replace(plain, output_dir=tmp_path / "helped", assistant=str(small_student))
     assert transcribe.run(plain, NullConsole()).acceptance_rate is None
@@ -70,7 +73,7 @@ def test_an_assistant_writes_the_same(folder: Path, small_teacher: Path, small_s
     assert len(texts[0]) == 2 and all(texts[0])
 
 
-def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+def test_skip_existing_skips_current_transcripts(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
     line = ["transcribe", str(folder), "--model", str(small_teacher), "--output_dir", str(tmp_path)]
     line += ["--output_format", "txt", "--language", "en", "--skip-existing"]
     assert main(line) == 0
@@ -85,13 +88,13 @@ def test_what_is_there_is_left_out(folder: Path, small_teacher: Path, tmp_path: 
     assert (tmp_path / "talk.wav.txt").read_text() != "mine"
 
 
-def test_only_broken_files_are_an_error(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
+def test_no_readable_file_is_an_error(folder: Path, small_teacher: Path, tmp_path: Path) -> None:
     broken = TranscribeSettings(audio=(str(folder / "junk.mp3"),), model=str(small_teacher), output_dir=tmp_path)
     with pytest.raises(AudioError, match="no file could be transcribed"):
         transcribe.run(broken, NullConsole())
 
 
-def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_with_settings_are_listed_in_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     wrong = TranscribeSettings((), "base", output_dir=tmp_path / "file", batch_size=0, threads=-1, language="Klingon")
     with pytest.raises(SettingsError) as caught:
@@ -110,7 +113,7 @@ def test_all_problems_with_settings_are_told_at_once(tmp_path: Path) -> None:
         (["a/talk.wav", "a/Talk.wav", "b/talk.wav"], None),
     ],
 )
-def test_names_tell_files_apart(paths: list[str], names: list[str] | None) -> None:
+def test_output_names_are_unique(paths: list[str], names: list[str] | None) -> None:
     files = [Path(path) for path in paths]
     found = unique_output_names(files)
     assert len({name.casefold() for name in found.values()}) == len(files)

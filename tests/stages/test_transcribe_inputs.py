@@ -1,4 +1,4 @@
-"""`transcribe` with a recogniser that says what it is told: many files, broken files, standard input, lines."""
+"""`transcribe` with a scripted model: many files, broken files, standard input, subtitle lines."""
 
 import io
 import json
@@ -20,21 +20,23 @@ import pytest
 import soundfile
 from small_models import make_tokenizer
 
+from whisperstill.audio.input_files import STDIN_PATH, collect_audio
 from whisperstill.cli.main import main
+from whisperstill.console import NullConsole, NullProgress
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions
+from whisperstill.decode.output.output_files import remove_partial_outputs, unique_output_names
+from whisperstill.decode.output.writers import WRITERS
+from whisperstill.decode.settings import DecodingSettings
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
-from whisperstill.stages.console import NullConsole
-from whisperstill.stages.decode_settings import DecodingSettings
-from whisperstill.stages.input_files import STDIN_PATH, collect_audio, remove_partial_outputs, unique_output_names
-from whisperstill.stages.transcribe import FORMATS, TranscribeSettings
+from whisperstill.stages.transcribe import TranscribeSettings
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +46,14 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(autouse=True)
-def voices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every window."""
-    somebody_always_speaks(monkeypatch)
+def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech in every window."""
+    detect_speech_everywhere(monkeypatch)
 
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Every model, whatever its name: says the first sample."""
+    """Model of any name; transcribes a window as its first sample."""
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
@@ -92,8 +94,8 @@ def test_five_hundred_files_in_one_call(scripted: Scripted, tmp_path: Path, monk
         NullConsole(),
     )
     assert report.files == len(report.written) == 500 and not report.problems
-    assert scripted.batches == [8] * 62 + [4]  # no batch of one file's own
-    assert len(looks) == 1  # the folder of outputs is looked at once, not once a file
+    assert scripted.batches == [8] * 62 + [4]  # batched across files
+    assert len(looks) == 1  # the output folder is listed once
     said = [float(Path(path).read_text().split()[1]) for path in report.written]
     assert said == pytest.approx([0.001 * (number + 1) for number in range(500)], abs=6e-4)
 
@@ -113,7 +115,7 @@ def test_three_broken_files_do_not_stop_the_others(scripted: Scripted, tmp_path:
         "junk.flac",
         "truncated.flac",
     ]
-    assert sorted(path.name for path in out.iterdir()) == sorted(f"good{n}.{e}" for n in range(4) for e in FORMATS)
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"good{n}.{e}" for n in range(4) for e in WRITERS)
     assert call(folder, "--output_dir", out, "--skip-existing", "--strict") == 1
 
 
@@ -127,16 +129,16 @@ def test_a_transcript_that_cannot_be_written_does_not_stop_the_others(
     report = transcribe.run(settings, NullConsole())
     assert [Path(path).name for path in report.written] == ["a.txt", "c.txt"]
     assert [Path(problem.source).name for problem in report.problems] == ["b.wav"]
-    assert "cannot be written" in report.problems[0].reason
+    assert "cannot write its transcript" in report.problems[0].reason
 
 
-def test_standard_input_is_heard_as_a_file_is(
+def test_standard_input_is_transcribed_as_a_file(
     scripted: Scripted, tmp_path: Path, pipe: Callable[[bytes], None]
 ) -> None:
     content = write(tmp_path / "a.wav", 0.25, 40.0).read_bytes()
     pipe(content)
     assert call("-", tmp_path / "a.wav", "--output_dir", tmp_path / "out") == 0
-    for ending in FORMATS:
+    for ending in WRITERS:
         piped, stored = (tmp_path / "out" / f"{name}.{ending}" for name in ("stdin", "a"))
         assert piped.read_bytes() == stored.read_bytes()
     assert len(json.loads((tmp_path / "out" / "stdin.json").read_text())["segments"]) == 2
@@ -153,7 +155,7 @@ def test_raw_samples_on_standard_input(
     assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
 
 
-def test_standard_input_that_is_nothing_is_one_problem_of_many(
+def test_empty_standard_input_is_a_problem(
     scripted: Scripted, tmp_path: Path, pipe: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe(b"")
@@ -169,10 +171,8 @@ def test_standard_input_that_is_nothing_is_one_problem_of_many(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a.wav"]
 
 
-def test_standard_input_is_heard_whatever_is_there(
-    scripted: Scripted, tmp_path: Path, pipe: Callable[[bytes], None]
-) -> None:
-    """A pipe holds something else every time."""
+def test_standard_input_is_never_skipped(scripted: Scripted, tmp_path: Path, pipe: Callable[[bytes], None]) -> None:
+    """A pipe may hold other audio every time."""
     (tmp_path / "stdin.txt").write_text("of another pipe")
     pipe((tone(1.0, 0.5) * 32767).astype("<i2").tobytes())
     assert call("-", "--pcm", "s16le", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
@@ -180,27 +180,27 @@ def test_standard_input_is_heard_whatever_is_there(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes there")
-def test_names_that_cannot_be_written_are_listed(scripted: Scripted, tmp_path: Path) -> None:
+def test_undecodable_file_names_are_listed(scripted: Scripted, tmp_path: Path) -> None:
     good = write(tmp_path / "good.wav", 0.5)
     write(tmp_path / "b.wav", 0.5).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
     (tmp_path / "folder.wav").mkdir()
     found, problems = collect_audio((str(tmp_path), "x" * 300))
     assert found == [good]
     reasons = [one.reason for one in problems]
-    assert len(reasons) == 2 and "too long" in reasons[0] and "no UTF-8" in reasons[1]
+    assert len(reasons) == 2 and "too long" in reasons[0] and "UTF-8" in reasons[1]
     assert all(one.reason.encode() and one.source.encode() for one in problems)
     assert call(tmp_path, "--output_dir", tmp_path / "out", "--output_format", "txt") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]
 
 
-def test_where_nothing_can_be_written_nothing_is_heard(scripted: Scripted, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_an_error_before_decoding(scripted: Scripted, tmp_path: Path) -> None:
     wav = write(tmp_path / "a.wav", 0.5)
     with pytest.raises(SettingsError, match="cannot write into"):
         transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), NullConsole())
     assert not scripted.said
 
 
-def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Path) -> None:
+def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path: Path) -> None:
     sound = tone(60.0, 0.5)
     soundfile.write(tmp_path / "a.flac", sound, 16_000)
     content = (tmp_path / "a.flac").read_bytes()
@@ -217,7 +217,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
         ({"pcm": "s16le"}, "give - as audio"),
         ({"pcm_rate": 8000}, "add --pcm s16le"),
         ({"audio": ("-",), "pcm": "s16le", "pcm_channels": 0}, "pcm_channels must be at least 1"),
-        ({"suppress_tokens": "1;2"}, "ids with commas"),
+        ({"suppress_tokens": "1;2"}, "comma-separated ids"),
         ({"temperature": -1.0}, "temperature must be"),
         ({"temperature": math.nan}, "temperature must be"),
         ({"temperature_increment_on_fallback": 0.0}, "at least 0.01"),
@@ -231,7 +231,7 @@ def test_what_breaks_off_is_written_and_listed(scripted: Scripted, tmp_path: Pat
         ({"highlight_words": True, "output_format": "srt"}, "highlight_words needs word timestamps"),
     ],
 )
-def test_settings_that_cannot_be(changes: dict[str, object], message: str) -> None:
+def test_invalid_settings(changes: dict[str, object], message: str) -> None:
     settings = replace(TranscribeSettings(("a.wav",), "any"), **changes)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=re.escape(message)):
         transcribe.run(settings, NullConsole())
@@ -245,7 +245,7 @@ def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--output_format", "txt", "--highlight_words") == 0
 
 
-def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[DecodingOptions] = []
 
     def noted(
@@ -301,7 +301,7 @@ def test_the_decoder_is_told_everything(scripted: Scripted, tmp_path: Path, monk
         temperature=(0.5, 0.7, 0.9),
     )
     differ = [name for name in DecodingOptions.__slots__ if getattr(asked[0], name) == getattr(asked[1], name)]
-    assert differ == []  # every option was given, and arrived
+    assert differ == []  # every option differs
 
 
 def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
@@ -325,12 +325,12 @@ def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
         (0.5, 2.0, (0.5,)),
     ],
 )
-def test_the_ladder_of_temperatures(first: float, step: float | None, ladder: tuple[float, ...]) -> None:
+def test_fallback_temperatures(first: float, step: float | None, ladder: tuple[float, ...]) -> None:
     settings = DecodingSettings(temperature=first, temperature_increment_on_fallback=step)
     assert settings.options().temperature == ladder
 
 
-def test_what_was_not_believed_is_counted_and_listed(
+def test_filtered_segments_are_counted_and_listed(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -352,13 +352,13 @@ def test_what_was_not_believed_is_counted_and_listed(
     assert transcribe.run(replace(settings, hallucination_filter=False), NullConsole()).filtered_by_reason == {}
 
 
-def test_the_bar_ends_where_the_audio_does(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_adds_up_to_the_audio(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, seconds in enumerate((70.0, 0.5, 33.0)):
         write(tmp_path / f"{number}.wav", 0.25, seconds)
     shown: list[float] = []
     totals: list[float] = []
 
-    class Bar:
+    class Bar(NullProgress):
         def advance(self, amount: float, **fields: str) -> None:
             """Note it."""
             shown.append(amount)
@@ -383,7 +383,7 @@ def test_names_and_sources() -> None:
     assert unique_output_names([STDIN_PATH]) == {STDIN_PATH: "stdin"}
 
 
-def test_only_what_a_killed_writer_left_of_these_outputs_is_removed(tmp_path: Path) -> None:
+def test_only_partial_files_of_these_outputs_are_removed(tmp_path: Path) -> None:
     for name in (".a.b.txt.12.part", ".c.txt.12.part", "a.b.txt", ".a.b.txt", "a.b.txt.12.part"):
         (tmp_path / name).touch()
     remove_partial_outputs(tmp_path, {"a.b.txt", "d.txt"})
@@ -398,7 +398,7 @@ from small_models import make_tokenizer
 from unit.decode.scripted import Scripted, decoded
 from whisperstill.cli.main import main
 from whisperstill.decode import transcriber
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.text.tokenizer import Tokenizer
 
 SpeechSpans.detect = classmethod(lambda cls, waveform: cls(((0.0, 30.0),)))
@@ -415,12 +415,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start_slowly(root: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The command line in a process of its own, with a recogniser that takes its time."""
+    """The command line in its own process, with a slow model."""
     paths = os.pathsep.join((str(root / "src"), str(root / "tests")))
     return subprocess.Popen([sys.executable, "-c", SLOWLY, *arguments], env={**os.environ, "PYTHONPATH": paths})
 
 
-def test_a_killed_folder_goes_on_where_it_stopped(root: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_skip_existing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(24):
         write(tmp_path / "in" / f"{number:02d}.wav", 0.02 * (number + 1))
@@ -428,7 +428,7 @@ def test_a_killed_folder_goes_on_where_it_stopped(root: Path, tmp_path: Path) ->
     line += ["--skip-existing", "--output_dir"]
     assert start_slowly(root, [*line, str(tmp_path / "whole")]).wait() == 0
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(whole) == 24 * len(FORMATS)
+    assert len(whole) == 24 * len(WRITERS)
     out = tmp_path / "killed"
     for wanted in (3, 41):
         process = start_slowly(root, [*line, str(out)])
@@ -437,12 +437,12 @@ def test_a_killed_folder_goes_on_where_it_stopped(root: Path, tmp_path: Path) ->
         process.send_signal(signal.SIGKILL)
         process.wait()
         found = {path.name: path.read_bytes() for path in out.iterdir() if not path.name.endswith(".part")}
-        assert found.items() <= whole.items()  # what is there is whole
+        assert found.items() <= whole.items()  # all files are complete
         assert len(found) < len(whole)  # and it was killed in the middle
     (out / f".05.srt.{process.pid}.part").write_text("1\n00:00")  # as if killed while writing
     (out / "05.srt").unlink(missing_ok=True)
     untouched = {path: path.stat().st_mtime_ns for path in out.glob("00.*")}
-    assert len(untouched) == len(FORMATS)
+    assert len(untouched) == len(WRITERS)
     assert start_slowly(root, [*line, str(out)]).wait() == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     assert all(path.stat().st_mtime_ns == at for path, at in untouched.items())

@@ -1,4 +1,4 @@
-"""Corpora and audio in an object store: fetched when they are read, and no sooner."""
+"""Corpora and audio in an object store, downloaded when they are read."""
 
 import json
 import os
@@ -11,15 +11,15 @@ import soundfile
 
 from whisperstill import remote_files as remote
 from whisperstill.audio import load_audio
+from whisperstill.audio.input_files import collect_audio
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import AudioError, CorpusError, NotFoundError
 from whisperstill.remote_files import cache_path, download, is_pending, is_remote, url_of
-from whisperstill.stages.input_files import collect_audio
 
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A store in memory with three recordings, a manifest, and a folder without one."""
+    """An in-memory store with three recordings, a manifest, and a folder without manifest."""
     import fsspec
 
     monkeypatch.setenv("WHISPERSTILL_CACHE", str(tmp_path / "cache"))
@@ -37,7 +37,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     files.rm("/bucket", recursive=True)
 
 
-def test_addresses_and_paths() -> None:
+def test_urls_and_cache_paths() -> None:
     assert is_remote("s3://bucket/key.flac") and not is_remote("audio/s3.flac") and not is_remote(Path("a.flac"))
     for address in ("s3://bucket/a b/k%65y.flac", "https://example.org/x/y.opus", "gs://b/../../etc/passwd"):
         place = cache_path(address)
@@ -48,7 +48,7 @@ def test_addresses_and_paths() -> None:
 
 
 @pytest.mark.parametrize("source", ["/corpus/manifest.jsonl", "/corpus"])
-def test_a_manifest_is_read_and_its_audio_is_not(bucket: str, source: str) -> None:
+def test_a_manifest_is_downloaded_and_its_audio_is_not(bucket: str, source: str) -> None:
     corpus = read_corpus(bucket + source)
     assert corpus.name == "corpus" and [one.id for one in corpus.utterances] == ["a0", "a1", "a2"]
     paths = [Path(one.audio.path) for one in corpus.utterances]
@@ -59,8 +59,8 @@ def test_a_manifest_is_read_and_its_audio_is_not(bucket: str, source: str) -> No
 
 
 @pytest.mark.parametrize("name", ["50%25 off.wav", "a#1?.wav", "größer.wav"])
-def test_names_that_addresses_write_otherwise(bucket: str, name: str) -> None:
-    """In a manifest, in a folder, and by themselves they lie at one place."""
+def test_names_that_urls_escape(bucket: str, name: str) -> None:
+    """Manifest, folder and single file give the same cache path."""
     import fsspec
 
     files = fsspec.filesystem("memory")
@@ -73,11 +73,11 @@ def test_names_that_addresses_write_otherwise(bucket: str, name: str) -> None:
     assert len(load_audio(named.audio.path)) == 16_000
 
 
-def test_a_folder_without_a_manifest_is_fetched(bucket: str) -> None:
+def test_a_folder_without_a_manifest_is_downloaded(bucket: str) -> None:
     assert [one.audio.duration for one in read_corpus(bucket + "/plain").utterances] == [1.0] * 3
 
 
-def test_a_manifest_that_changed_is_read_anew(bucket: str) -> None:
+def test_a_changed_manifest_is_downloaded_again(bucket: str) -> None:
     import fsspec
 
     read_corpus(bucket + "/corpus/manifest.jsonl")
@@ -86,23 +86,23 @@ def test_a_manifest_that_changed_is_read_anew(bucket: str) -> None:
     assert len(read_corpus(bucket + "/corpus/manifest.jsonl").utterances) == 1
 
 
-def test_what_is_to_be_transcribed(bucket: str) -> None:
+def test_remote_inputs_of_transcribe(bucket: str) -> None:
     found, problems = collect_audio((bucket + "/plain", bucket + "/corpus/audio/a 1.wav", bucket + "/nothing.wav"))
     assert [path.name for path in found] == ["0.wav", "1.wav", "2.wav", "a 1.wav"]
     assert all(path.exists() for path in found)
     assert len(problems) == 1 and "cannot find memory://bucket/nothing.wav" in problems[0].reason
 
 
-def test_what_is_not_there_is_said(bucket: str) -> None:
+def test_missing_files_are_errors(bucket: str) -> None:
     with pytest.raises(CorpusError, match="cannot find memory://bucket/none"):
         read_corpus(bucket + "/none")
-    with pytest.raises(AudioError, match="cannot fetch memory://bucket/none"):
+    with pytest.raises(AudioError, match="cannot download memory://bucket/none"):
         load_audio(cache_path(bucket + "/none.wav"))
     with pytest.raises(NotFoundError, match="cannot reach nonsense://x"):
         download(cache_path("nonsense://x/y"))
 
 
-def test_what_was_not_read_for_longest_makes_room(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_files_are_evicted(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [cache_path(f"{bucket}/plain/{index}.wav") for index in range(3)]
     monkeypatch.setattr(remote, "EVICTION_INTERVAL_GIB", 0.0)
     monkeypatch.setenv("WHISPERSTILL_REMOTE_GIB", str(2.5 * 32_044 / 2**30))
@@ -113,7 +113,7 @@ def test_what_was_not_read_for_longest_makes_room(bucket: str, monkeypatch: pyte
     assert [place.exists() for place in places] == [True, False, True]
 
 
-def test_one_that_cannot_be_had_costs_no_other(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_does_not_stop_the_others(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     original = MemoryFileSystem.get_file

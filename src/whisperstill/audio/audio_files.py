@@ -1,14 +1,14 @@
 """Audio files to waveforms: float32, mono, 16 kHz.
 
-libsndfile reads wav, flac, ogg, opus and mp3; PyAV reads the rest and is the second try for what libsndfile refuses.
-Everything is decoded, mixed down and resampled in blocks, so that a slice of a long file costs the slice, and ten hours
-can be streamed in the memory of a few seconds. A slice is decoded with a margin on both sides, which is cut off after
-resampling, and from a place where the samples of both rates coincide: it equals the same stretch of the whole file.
+libsndfile reads wav, flac, ogg, opus and mp3; PyAV reads the rest, and is tried where libsndfile fails. Audio is
+decoded, mixed down and resampled in blocks: a slice of a long file costs no more than the slice, and ten hours are
+streamed in the memory of a few seconds. A slice is decoded with a margin on both sides, which is cut off after
+resampling, from a position where the samples of both rates coincide: it equals the same stretch of the whole file.
 
-Two traps. libsndfile's seeking is wrong for Vorbis (near the beginning of a page) and leaves mp3 without the bits that
-a frame borrows from those before it: slices of these go through PyAV, which gives the very samples of the whole. And a
-truncated mp3 decodes to a shorter array without any error: the waveform is then shorter than asked for, and a stretch
-of which nothing at all is there is an `AudioError`.
+Two traps. libsndfile's seeking is inexact for Vorbis (near the beginning of a page), and loses the bits that an mp3
+frame borrows from earlier frames: slices of these are decoded by PyAV, which yields exactly the samples of the whole
+file. And a truncated mp3 decodes to a shorter array without an error: a waveform may be shorter than requested, and a
+stretch without any samples raises `AudioError`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,34 +32,34 @@ CONTAINER_SUFFIXES = frozenset(
     | {".al", ".alaw", ".ul", ".ulaw"}
 )
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | CONTAINER_SUFFIXES
-"""File name endings, in lower case, that are taken for audio when a folder is searched."""
+"""Lower-case file extensions that count as audio when a folder is searched."""
 
 BLOCK_SECONDS = 10
-RESAMPLER_MARGIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: longer than the resampler's memory
+RESAMPLER_MARGIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: longer than the resampler's filter
 GRID_SAMPLES = SAMPLE_RATE // 25  # 40 ms are a whole number of samples at every usual rate, 11025 Hz included
 INEXACT_SEEK_SUBTYPES = ("VORBIS", "MPEG_LAYER_III")
-MIN_UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile says a length of this order when a stream does not state one
+MIN_UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile's length of a stream that states none is of this order
 
 _SIGNATURES = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1a\x45\xdf\xa3", b"#!AMR", b"FORM", b".snd")
 
 
 def load_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> Float32[np.ndarray, "samples"]:
-    """Waveform of a file, or of the stretch of `duration` seconds from `start` on: 16 kHz mono, full scale 1.
+    """Waveform of a file, or of `duration` seconds from `start` on: 16 kHz mono, full scale 1.
 
-    Any rate from 8 to 48 kHz (and beyond) and any number of channels, which are averaged. Shorter than asked for where
-    the file ends earlier. Raises `AudioError` when the file is missing, empty, cannot be decoded, or has nothing there.
+    Any sample rate; channels are averaged. Shorter than requested if the file ends earlier. Raises `AudioError` if the
+    file is missing, empty, cannot be decoded, or has no audio there.
     """
     blocks = list(stream_audio(path, start, duration))
     if not blocks:
         where = f"from {start:g} s on" if start else "at all"
-        raise AudioError(f"expected sound in {path}, found none {where}")
+        raise AudioError(f"expected audio in {path}, got none {where}")
     return np.concatenate(blocks)
 
 
 def stream_audio(
     path: str | Path, start: float = 0.0, duration: float | None = None
 ) -> Iterator[Float32[np.ndarray, "samples"]]:
-    """The waveform of `load_audio` in blocks of about 10 s (of any length, none empty), in bounded memory."""
+    """The waveform of `load_audio` in blocks of about 10 s, none empty, in bounded memory."""
     path = _resolve_path(path)
     if start < 0 or (duration is not None and duration <= 0):
         raise AudioError(f"expected start >= 0 and duration > 0 for {path}, got {start:g} and {duration}")
@@ -74,7 +74,7 @@ def stream_audio(
             block = block[:remaining]
             remaining -= len(block)
         if not np.isfinite(block).all():
-            raise AudioError(f"{path} holds samples that are no finite numbers")
+            raise AudioError(f"{path} holds samples that are not finite numbers")
         if len(block):
             yield block
         if remaining == 0:
@@ -82,23 +82,23 @@ def stream_audio(
 
 
 def probe_duration(path: str | Path) -> float:
-    """Duration in seconds, from the file's header where that states it exactly, else by decoding.
+    """Duration in seconds, from the header if that is exact, else by decoding.
 
-    Raises `AudioError` when the file is missing, empty, cannot be decoded, or of zero length.
+    Raises `AudioError` if the file is missing, empty, cannot be decoded, or holds no samples.
     """
     path = _resolve_path(path)
     seconds = _header_seconds(path)
     if seconds is None:
         seconds = sum(len(block) / rate for rate, block in _decode_blocks(path, 0.0, None))
     if seconds <= 0:
-        raise AudioError(f"expected sound in {path}, found a length of zero")
+        raise AudioError(f"expected audio in {path}, got no samples")
     return seconds
 
 
 def has_audio_signature(path: Path) -> bool:
-    """Whether the first bytes are those of a known audio format: a cheap look before a stated duration is trusted.
+    """Whether the first bytes are those of a known audio format, a cheap check before a stated duration is trusted.
 
-    False does not mean that it is no audio (g722 has no signature): `probe` knows.
+    False is not conclusive (g722 has no signature); `probe_duration` is.
     """
     try:
         with path.open("rb") as file:
@@ -116,9 +116,9 @@ def _resolve_path(path: str | Path) -> Path:
     except NotFoundError as error:
         raise AudioError(str(error)) from error
     if not path.is_file():
-        raise AudioError(f"expected an audio file at {path}, found {'a folder' if path.is_dir() else 'nothing'}")
+        raise AudioError(f"expected an audio file at {path}, got {'a folder' if path.is_dir() else 'nothing'}")
     if path.stat().st_size == 0:
-        raise AudioError(f"expected sound in {path}, found an empty file")
+        raise AudioError(f"expected audio in {path}, got an empty file")
     return path
 
 
@@ -165,7 +165,7 @@ def _header_seconds(path: Path) -> float | None:
 def resample_blocks(
     blocks: Iterable[tuple[int, Float32[np.ndarray, "samples"]]],
 ) -> Iterator[Float32[np.ndarray, "resampled"]]:
-    """Blocks at 16 kHz of a stream of blocks with their rate in Hz, which stays the same; some may be empty."""
+    """16 kHz blocks of a stream of `(sample rate, block)` with a constant rate; some may be empty."""
     resampler = None
     for rate, block in blocks:
         if rate == SAMPLE_RATE:

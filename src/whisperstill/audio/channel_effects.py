@@ -1,11 +1,10 @@
-"""What a line does to speech: a narrow band, a codec, lost packets, another level, clipping.
+"""Channel effects: narrow band, codecs, lost packets, gain, clipping.
 
-Codecs are FFmpeg's (PyAV). A sound is written to a file in memory and read back, for the container knows what the codec
-alone does not say: how many samples the encoder was late, and how many the last frame has too many. The words stay
-where they were, to a sample or two.
+Codecs are FFmpeg's (PyAV). Audio is encoded to a container in memory and decoded again, because the container states
+what the codec does not: the encoder's delay and the padding of the last frame. Words stay in place to a sample or two.
 
-The trap: codecs hold 16 bits and clip what is beyond full scale. A sound that exceeds it (a mixture with noise may) is
-brought down for the codec and up again behind it.
+Codecs hold 16 bits and clip beyond full scale. A waveform that exceeds it (as a mixture with noise may) is scaled down
+for the codec and up again after it.
 """
 
 import io
@@ -22,57 +21,57 @@ from whisperstill.units import SAMPLE_RATE
 
 TELEPHONE_RATE_HZ = 8000
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
-"""Hz, half the amplitude at both ends (ITU-T G.712 asks for a band like this)."""
+"""Hz, at half amplitude (a band like that of ITU-T G.712)."""
 BAND_FILTER_HALF_TAPS = 145
-"""Samples at 8 kHz on both sides of the filter's middle: 60 dB less at 50 Hz beyond the band's ends."""
+"""Taps on each side of the filter's centre: attenuation of 60 dB at 50 Hz beyond the band edges."""
 KAISER_BETA = 5.65
-"""Kaiser's beta for 60 dB."""
+"""For 60 dB."""
 PACKET_SAMPLES = SAMPLE_RATE // 50
-"""20 ms, what most telephony sends at a time."""
+"""20 ms, the packet length of most telephony."""
 BURST_RATIO = 2.0
-"""How much longer runs of lost packets are than by chance alone (BurstR of ITU-T G.107, where chance is 1)."""
+"""Length of runs of lost packets relative to independent losses (BurstR of ITU-T G.107)."""
 OPUS_BITRATE_RANGE_KBPS = (6, 256)
-"""Lowest and highest kbit/s of one channel."""
+"""Lowest and highest bit rate of one channel."""
 MP3_BITRATES_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-"""What MPEG-2 layer III, the kind for 16 kHz, can have."""
+"""Bit rates of MPEG-2 layer III, the version for 16 kHz."""
 PADDING_SAMPLES = SAMPLE_RATE // 10
-"""Silence behind the sound while it is encoded: what is shorter than a codec's frame comes back to its end."""
+"""Silence appended while encoding, so that audio shorter than a codec frame is decoded to its end."""
 FULL_SCALE_S16 = 32767.0
 
 
 def telephone(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
-    """A call over a fixed line: 300 to 3400 Hz, sampled at 8 kHz, mu-law (ITU-T G.711)."""
+    """Fixed-line telephone: 300 to 3400 Hz, 8 kHz, mu-law (ITU-T G.711)."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw", band_pass=True)
 
 
 def mu_law(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
-    """Sampled at 8 kHz, 8 bits a sample by mu-law (ITU-T G.711): noise 35 to 40 dB below the sound, loud or quiet."""
+    """8 kHz mu-law, 8 bits per sample (ITU-T G.711): quantization noise 35 to 40 dB below the signal at any level."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw")
 
 
 def a_law(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
-    """Sampled at 8 kHz, 8 bits a sample by A-law (ITU-T G.711)."""
+    """8 kHz A-law, 8 bits per sample (ITU-T G.711)."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_alaw")
 
 
 def opus(waveform: Float32[np.ndarray, "samples"], bitrate_kbps: float) -> Float32[np.ndarray, "samples"]:
-    """Through Opus (RFC 6716) made for speech, 6 to 256 kbit/s on average."""
+    """Opus (RFC 6716) in its speech mode, at 6 to 256 kbit/s on average."""
     return _apply_codec(waveform, SAMPLE_RATE, "ogg", "libopus", bitrate_kbps, {"application": "voip"})
 
 
 def mp3(waveform: Float32[np.ndarray, "samples"], bitrate_kbps: float) -> Float32[np.ndarray, "samples"]:
-    """Through MP3 by LAME at a constant rate, one of `MP3_KBITS`."""
+    """MP3 by LAME at a constant bit rate, one of `MP3_BITRATES_KBPS`."""
     return _apply_codec(waveform, SAMPLE_RATE, "mp3", "libmp3lame", bitrate_kbps)
 
 
 def lose_packets(
     waveform: Float32[np.ndarray, "samples"], percent: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "samples"]:
-    """The sound with `percent` % of its packets of 20 ms silent, on average; nothing fills the gaps.
+    """The waveform with on average `percent` % of its 20 ms packets replaced by silence, without concealment.
 
-    Losses come in bursts, by Gilbert's model: a packet behind one that arrived is lost with probability
-    share / `BURST_RATIO`, one behind a lost one arrives with probability (1 − share) / `BURST_RATIO`. Lost in the long
-    run is the share, and a burst is `BURST_RATIO` / (1 − share) packets long on average.
+    Losses come in bursts (Gilbert's model): with loss rate p, a packet after a received one is lost with probability
+    p / `BURST_RATIO`, one after a lost one is received with probability (1 - p) / `BURST_RATIO`. The mean burst is
+    `BURST_RATIO` / (1 - p) packets long.
     """
     loss_rate, waveform = percent / 100, waveform.copy()
     draws = rng.random(len(waveform) // PACKET_SAMPLES + 1)
@@ -86,13 +85,13 @@ def lose_packets(
 
 
 def amplify(waveform: Float32[np.ndarray, "samples"], gain_db: float) -> Float32[np.ndarray, "samples"]:
-    """Louder by so many dB (quieter where below 0). What exceeds full scale is not clipped."""
+    """Gain in dB, without clipping."""
     amplified: np.ndarray = waveform * np.float32(10 ** (gain_db / 20))
     return amplified
 
 
 def clip(waveform: Float32[np.ndarray, "samples"], below_peak_db: float) -> Float32[np.ndarray, "samples"]:
-    """Cut off where it is less than `decibels` below its own peak; not made louder afterwards."""
+    """Clipped at `below_peak_db` below the peak, without a gain afterwards."""
     max_amplitude = np.abs(waveform).max(initial=0.0) * np.float32(10 ** (-below_peak_db / 20))
     clipped: np.ndarray = np.clip(waveform, -max_amplitude, max_amplitude)
     return clipped
@@ -107,7 +106,7 @@ def _apply_codec(
     options: dict[str, str] | None = None,
     band_pass: bool = False,
 ) -> Float32[np.ndarray, "samples"]:
-    """The sound through an encoder at `rate` Hz and its decoder: as long, and in its place."""
+    """Encoded at `sample_rate` Hz and decoded: same length, words in place."""
     padded = np.pad(waveform, (0, PADDING_SAMPLES))
     if sample_rate != SAMPLE_RATE:
         padded = soxr.resample(padded, SAMPLE_RATE, sample_rate)
@@ -135,7 +134,7 @@ def _encode(
     bitrate_kbps: float | None,
     options: dict[str, str] | None,
 ) -> io.BytesIO:
-    """A file in memory, at its beginning."""
+    """The encoded file, positioned at its start."""
     encoded_file = io.BytesIO()
     with av.open(encoded_file, "w", format=container) as output_container:
         stream: Any = output_container.add_stream(codec, rate=sample_rate, layout="mono", options=options or {})
@@ -150,7 +149,7 @@ def _encode(
 
 
 def _band_pass(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
-    """The telephone band of a sound at 8 kHz, without delay."""
+    """The telephone band of an 8 kHz waveform, without delay."""
     filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[
         BAND_FILTER_HALF_TAPS : BAND_FILTER_HALF_TAPS + len(waveform)
     ]
@@ -158,7 +157,7 @@ def _band_pass(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, 
 
 
 def _band_pass_taps() -> Float64[np.ndarray, "taps"]:
-    """Windowed sinc: the low-pass of the upper end less that of the lower."""
+    """Windowed sinc: the low-pass of the upper edge minus that of the lower."""
     sample_indices = np.arange(-BAND_FILTER_HALF_TAPS, BAND_FILTER_HALF_TAPS + 1)
     low, high = (2 * edge / TELEPHONE_RATE_HZ for edge in TELEPHONE_BAND_HZ)
     taps: np.ndarray = (high * np.sinc(high * sample_indices) - low * np.sinc(low * sample_indices)) * np.kaiser(

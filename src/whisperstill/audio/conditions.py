@@ -1,12 +1,12 @@
-"""Conditions that a recogniser is tried under, by name: `white@10`, `telephone`, `opus@6`, `kitchen.wav@0`.
+"""Acoustic conditions for robustness tests, by name: `white@10`, `telephone`, `opus@6`, `kitchen.wav@0`.
 
-A name is a kind, and behind `@` its level: for noise the ratio of the powers of speech and noise in dB, both over the
-whole clip. A range `white@40:-10:-5` stands for all its levels. `NAMES` lists the kinds. Distil-Whisper (Gandhi et al.
-2023, arXiv 2311.00430) was tried under white and pub noise over LibriSpeech, from 40 to −10 dB; a pub is a `babble`
+A name is a kind and, after `@`, its level: for noise the signal-to-noise ratio in dB over the whole clip. A range
+`white@40:-10:-5` stands for all its levels. `CONDITION_KINDS` lists the kinds. Distil-Whisper (Gandhi et al. 2023,
+arXiv 2311.00430) was evaluated under white and pub noise over LibriSpeech, from 40 to -10 dB; pub noise is `babble`
 here, or a recording.
 
-The trap: what is compared should differ in the level alone. All that is drawn comes from the generator that is given:
-one of the same key for every level of a kind gives the same noise, louder or quieter, and a curve without jitter.
+Conditions to be compared should differ in level alone. All randomness comes from the generator passed in: generators
+with the same key for every level give the same noise, louder or quieter, and a curve without jitter.
 """
 
 import re
@@ -21,14 +21,13 @@ from jaxtyping import Float32
 
 from whisperstill.audio import channel_effects as channel
 from whisperstill.audio import reverberation as rooms
-from whisperstill.audio.augment import NoiseSampler
-from whisperstill.audio.noise import mix_at_snr
+from whisperstill.audio.noise import NoiseSampler, babble, mix_at_snr
 from whisperstill.errors import SettingsError
 
 NUM_BABBLE_SPEAKERS = 6
-"""How many other utterances make a babble in which no single one is understood; `apply` takes as many as it gets."""
+"""Utterances in a babble in which no single one is intelligible; `Condition.apply` mixes as many as it is given."""
 MAX_LEVEL_DB = 100.0
-"""Ratios and gains beyond it are a slip of the pen."""
+"""Largest ratio or gain accepted; more is a typing mistake."""
 
 _NUMBER_PATTERN = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
 _Transform = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
@@ -36,14 +35,14 @@ _Transform = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generato
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is done to a sound. Made by `condition`, which checks the name; two of equal names are equal."""
+    """A condition, made by `parse_condition`; conditions of equal names are equal."""
 
     name: str
-    """As it is written: kind, `@`, level, each in its shortest form."""
+    """Kind, `@`, level, each in its shortest form."""
     kind: str
-    """One of `NAMES`, or the path of a file or a folder of noise."""
+    """One of `CONDITION_KINDS`, or the path of a file or folder of noise."""
     level: float | None
-    """dB, seconds, kbit/s or %, as the kind has it; None for kinds without."""
+    """dB, seconds, kbit/s or %, depending on the kind; None for kinds without a level."""
 
     @property
     def needs_other_utterances(self) -> bool:
@@ -51,11 +50,11 @@ class Condition:
         return self.kind == "babble"
 
     def describe(self) -> str:
-        """What it is in words: "white noise at 10 dB"."""
+        """In words: "white noise at 10 dB"."""
         return _kind_spec(self.kind).description.format(level=self.level, noise=Path(self.kind).name)
 
     def noise_recordings_sha256(self) -> str:
-        """Of all recordings that the noise may be drawn from; empty for kinds that have a name."""
+        """Hash of all recordings the noise is drawn from; empty for named kinds."""
         return _noise_sampler(self.kind).sha256() if self.kind not in _KINDS else ""
 
     def apply(
@@ -64,12 +63,11 @@ class Condition:
         rng: np.random.Generator,
         other_utterances: Sequence[Float32[np.ndarray, "_"]] = (),
     ) -> Float32[np.ndarray, "samples"]:
-        """The sound (16 kHz, full scale 1) under this condition: a new array as long, its words in their places.
+        """The waveform (16 kHz, full scale 1) under this condition: a new array of equal length, words in place.
 
-        `others` are the utterances that `babble` is made of, as many as there are (`VOICES` will do), of any lengths;
-        other kinds take no notice of them. Silence has no ratio to noise and gets none. Nothing but `clip` clips:
-        the result may exceed full scale. Raises `SettingsError` for a babble of nobody, `AudioError` for noise that
-        cannot be read, `MissingExtraError` for a room without the extra.
+        `other_utterances` make up a `babble`, of any number (`NUM_BABBLE_SPEAKERS` are enough) and lengths. Silence
+        gets no noise. Only `clip` clips: the result may exceed full scale. Raises `SettingsError` for a babble without
+        utterances, `AudioError` for noise that cannot be read, `MissingExtraError` for reverberation without the extra.
         """
         if not len(waveform):
             return waveform.copy()
@@ -78,7 +76,7 @@ class Condition:
         if transform is not None:
             return transform(waveform, level, rng)
         if self.needs_other_utterances:
-            return mix_at_snr(waveform, _make_babble(other_utterances, len(waveform), rng), level)
+            return mix_at_snr(waveform, babble(other_utterances, len(waveform), rng), level)
         return _noise_sampler(self.kind).add_to(waveform, level, rng)
 
 
@@ -125,13 +123,13 @@ _KINDS = {
     "clip": _Kind("clipped {level:g} dB below the peak", lambda x, by, _: channel.clip(x, by), "dB", 0),
 }
 CONDITION_KINDS = tuple(_KINDS)
-"""The kinds that have a name; a path of noise is a kind, too."""
+"""Named kinds; a path of noise is a kind, too."""
 
 
 def parse_condition(name: str) -> Condition:
-    """The condition of a name; nothing in it is `clean`, and a path starts at the working directory.
+    """The condition of a name; an empty name is `clean`, and paths are relative to the working directory.
 
-    Raises `SettingsError` for a kind or a level that cannot be, `MissingExtraError` for a room without the extra.
+    Raises `SettingsError` for an unknown kind or level, `MissingExtraError` for reverberation without the extra.
     """
     kind, level = _split_level(name)
     kind_spec = _kind_spec(kind)
@@ -158,16 +156,16 @@ def parse_condition(name: str) -> Condition:
             f"{kind} must be {kind_spec.min_level:g} to {kind_spec.max_level:g} {kind_spec.unit}, got {name}"
         )
     if kind_spec is _RECORDED_NOISE:
-        _noise_sampler(kind)  # finds that a folder holds none
+        _noise_sampler(kind)  # raises for a folder without audio
     if kind == "reverb":
         rooms.check_installed()
     return Condition(f"{kind}@{value:.10g}", kind, value)
 
 
 def parse_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
-    """The conditions of the names in their order, each once. A level may be a range `first:last:step`, both ends in it.
+    """The conditions of these names, in order and without duplicates; a level may be a range `first:last:step`.
 
-    Raises what `condition` raises, and `SettingsError` for a range whose steps do not lead from its first to its last.
+    Raises as `parse_condition`, and `SettingsError` for a range whose steps do not lead from `first` to `last`.
     """
     return tuple(
         dict.fromkeys(parse_condition(expanded_name) for name in names for expanded_name in _expand_range(name))
@@ -184,7 +182,7 @@ def _kind_spec(kind: str) -> _Kind:
 
 
 def _expand_range(name: str) -> list[str]:
-    """The names that a range stands for; a name without one as it is."""
+    """All names of a range; a name without a range unchanged."""
     kind, level = _split_level(name)
     if level is None or ":" not in level:
         return [name]
@@ -198,27 +196,11 @@ def _expand_range(name: str) -> list[str]:
 
 
 def _noise_sampler(kind: str) -> NoiseSampler:
-    """Those of white, pink, or a path. Raises `SettingsError` for a folder without any."""
+    """Sampler of white noise, pink noise or a path. Raises `SettingsError` for a folder without audio."""
     return _cached_noise_sampler(kind if kind in _KINDS else str(Path(kind).absolute()))
 
 
 @cache
 def _cached_noise_sampler(name: str) -> NoiseSampler:
-    """Recorded noise is read once."""
+    """Cached, so that recorded noise is read once."""
     return NoiseSampler([name])
-
-
-def _make_babble(
-    other_utterances: Sequence[Float32[np.ndarray, "_"]], samples: int, rng: np.random.Generator
-) -> Float32[np.ndarray, "{samples}"]:
-    """The sum of the utterances at equal powers, each from a place that is drawn, and repeated where it is short."""
-    non_empty = [utterance for utterance in other_utterances if len(utterance)]
-    if not non_empty:
-        raise SettingsError("babble needs other utterances, got none: it takes a set of at least two")
-    mixture = np.zeros(samples)
-    for utterance in non_empty:
-        power = float(np.square(utterance, dtype=np.float64).mean())
-        start = int(rng.integers(len(utterance)))
-        if power:
-            mixture += np.take(utterance, np.arange(start, start + samples), mode="wrap") / np.sqrt(power)
-    return mixture.astype(np.float32)

@@ -1,13 +1,13 @@
-"""What PyAV (FFmpeg) decodes: m4a, mp4, webm, mkv, amr, g722, A-law, and whatever libsndfile refuses.
+"""Container formats decoded by PyAV (FFmpeg): m4a, mp4, webm, mkv, amr, g722, A-law, and what libsndfile refuses.
 
-The trap: counting samples and reading timestamps are two clocks. A recording with a pause in it (a browser's webm)
-has fewer samples than its timestamps say, so that a slice found by seeking and a position found by counting would
-drift apart. Pauses are therefore filled with zeros: both clocks agree.
+Sample counts and timestamps are two clocks. A recording with a pause (a browser's webm) has fewer samples than its
+timestamps say, so a slice found by seeking and a position found by counting would drift apart. Pauses are therefore
+filled with zeros, which keeps both clocks equal.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -21,20 +21,28 @@ RAW_FORMATS = {
     ".ul": ("mulaw", 8000),
     ".ulaw": ("mulaw", 8000),
 }
-"""Files without any header: their demuxer, and the rate that telephony uses."""
+"""Formats without a header: demuxer and sample rate (of telephony)."""
 EXACT_DURATION_FORMATS = ("mov", "matroska", "g722")
-"""Demuxers whose duration is no estimate from the bit rate."""
-PREROLL_SECONDS = 1.0  # decoded before the wanted place, so that a codec's memory has settled
-MIN_TIMESTAMP_GAP_SECONDS = 0.1  # timestamps that jump by more than this are a pause
-MAX_TIMESTAMP_GAP_SECONDS = 3600.0
+"""Demuxers whose duration is exact, not estimated from the bit rate."""
+PREROLL_SECONDS = 1.0  # decoded before a slice, so that the codec's state has settled
+MIN_TIMESTAMP_GAP_SECONDS = 0.1  # a larger jump of timestamps is a pause
+MAX_TIMESTAMP_GAP_SECONDS = 3600.0  # a larger one is damage
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A source of bytes: a file, a pipe, a response."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """Up to `size` bytes; none at the end."""
 
 
 def container_blocks(
     path: Path, begin: float, end: float | None
 ) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
-    """Mono blocks of the first audio stream from `begin` to `end` (seconds; None: its end), each with its rate in Hz.
+    """`(sample rate, mono block)` of the first audio stream, from `begin` to `end` seconds (None: its end).
 
-    Channels are averaged. Raises `AudioError` when the file cannot be decoded.
+    Channels are averaged. Raises `AudioError` if the file cannot be decoded.
     """
     try:
         with _open(path) as container:
@@ -43,10 +51,10 @@ def container_blocks(
         raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
 
 
-def piped_blocks(file: Any, name: str) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
-    """The same for an object with `read(size)` that cannot seek, from its beginning to its end; `name` is for errors.
+def piped_blocks(file: Readable, name: str) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+    """`container_blocks` of a whole file that cannot seek; `name` is for errors.
 
-    A container that keeps its index at its end (m4a, mp4 unless made for streaming) cannot be read like this.
+    Containers with their index at the end (m4a, and mp4 unless made for streaming) cannot be read this way.
     """
     try:
         with av.open(file) as container:
@@ -54,12 +62,12 @@ def piped_blocks(file: Any, name: str) -> Iterator[tuple[int, Float32[np.ndarray
     except av.FFmpegError as error:
         raise AudioError(
             f"cannot decode {name}: {error.strerror or error}; expected a container that can be read without seeking "
-            "(wav, flac, mp3, ogg, webm; m4a and mp4 as files only), or say what raw samples these are"
+            "(wav, flac, mp3, ogg, webm; m4a and mp4 as files only), or give the format of raw samples"
         ) from error
 
 
 def container_seconds(path: Path) -> float | None:
-    """Duration as the container states it; None where that is missing or an estimate."""
+    """Duration stated by the container; None if it is missing or an estimate."""
     try:
         with _open(path) as container:
             stream = _audio_stream(container, path)
@@ -79,7 +87,7 @@ def _open(path: Path) -> Any:
 
 def _audio_stream(container: Any, path: Path | str) -> Any:
     if not container.streams.audio:
-        raise AudioError(f"expected sound in {path}, found no audio stream")
+        raise AudioError(f"expected audio in {path}, got no audio stream")
     return container.streams.audio[0]
 
 
@@ -94,10 +102,12 @@ def _decode(
     resampler = None
     position: int | None = None  # position of the next sample, counted from the start of the stream
     for frame in container.decode(stream):
+        # 1. With the first frame: sample rate and bounds.
         if resampler is None:
             sample_rate = frame.sample_rate
             resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=sample_rate)
             first_sample, end_sample = round(begin * sample_rate), None if end is None else round(end * sample_rate)
+        # 2. Fill a jump of the timestamps with zeros.
         timestamp = None if frame.time is None else round((frame.time - start_seconds) * sample_rate)
         if position is None:
             position = (timestamp or 0) if seeked else 0
@@ -110,6 +120,7 @@ def _decode(
                 np.zeros(timestamp - position, np.float32), position, first_sample, end_sample, sample_rate
             )
             position = timestamp
+        # 3. Mix down and crop.
         for resampled_frame in resampler.resample(frame):
             block = resampled_frame.to_ndarray().mean(axis=0, dtype=np.float32)
             yield from _crop_block(block, position, first_sample, end_sample, sample_rate)
@@ -121,7 +132,7 @@ def _decode(
 def _crop_block(
     block: Float32[np.ndarray, "samples"], position: int, first_sample: int, end_sample: int | None, sample_rate: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "wanted"]]]:
-    """The part of a block that starts at `at` which lies in `first .. last`."""
+    """The part of a block at `position` between `first_sample` and `end_sample`, if any."""
     stop = len(block) if end_sample is None else end_sample - position
     wanted = block[max(0, first_sample - position) : max(0, stop)]
     if len(wanted):

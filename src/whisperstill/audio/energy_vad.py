@@ -1,63 +1,60 @@
-"""Where sound that could be speech is, by its energy alone: what there is without a voice detector's weights.
+"""Voice activity detection by energy alone, for use without a detector's weights.
 
-Three things are asked, all of them cheap. Is a frame well above the floor of the half minute around it? Is it above
-the hiss of a converter? And does the level of the whole stretch rise and fall as syllables do? The last is what tells
-speech from steady sound: noise, mains hum and tones keep their level within a fraction of a decibel over a second,
-whatever that level is, while speech moves by ten and more. Sound that is modulated and no speech (dishes, barking,
-music) passes: this is no voice detector.
+Three cheap criteria: a frame is well above the noise floor of the surrounding half minute; it is above the noise of a
+converter; and the level of the whole stretch rises and falls as syllables do. The last one separates speech from steady
+sound: noise, mains hum and tones keep their level within a fraction of a decibel over a second, at any loudness, while
+speech varies by ten and more. Modulated sounds that are not speech (dishes, barking, music) pass.
 
-Levels are those of the first difference of the waveform, which rises by 6 dB an octave: rumble and hum weigh little.
+Levels are those of the first difference of the waveform, which rises by 6 dB per octave: rumble and hum weigh little.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, exact_div
+from whisperstill.audio.levels import FRAMES_PER_SECOND, activity_threshold_db, frame_powers, to_decibels
+from whisperstill.units import HOP_SAMPLES
 
-FRAMES_PER_SECOND = exact_div(SAMPLE_RATE, HOP_SAMPLES)
 DECISION_BLOCK_FRAMES = 10 * FRAMES_PER_SECOND  # decided at a time
-CONTEXT_FRAMES = 20 * FRAMES_PER_SECOND  # looked at before them
-HISTORY_FRAMES = 90 * FRAMES_PER_SECOND  # for the question whether a stretch is steady
-MIN_ACTIVE_DB = -75.0  # of the difference: a 16-bit converter's own noise lies at -98
+CONTEXT_FRAMES = 20 * FRAMES_PER_SECOND  # before them, for the noise floor
+HISTORY_FRAMES = 90 * FRAMES_PER_SECOND  # kept to decide whether a stretch is steady
+MIN_ACTIVE_DB = -75.0  # of the difference: a 16-bit converter's own noise is at -98
 FLOOR_DB = -120.0
-MIN_ABOVE_FLOOR_DB, MAX_BELOW_LOUD_DB, MIN_BELOW_LOUD_DB = 10.0, 35.0, 10.0
-SMOOTHING_FRAMES = 5  # 50 ms: a period of the mains and more
-TREND_FRAMES = 101  # 1 s: what is slower is no syllable
+SMOOTHING_FRAMES = 5  # 50 ms: at least one period of mains hum
+TREND_FRAMES = 101  # 1 s: anything slower is no syllable
 EDGE_FRAMES = 10  # onset and decay are no modulation
-MIN_MODULATION_FRAMES = 40  # what is shorter shows no syllables: it is believed
+MIN_MODULATION_FRAMES = 40  # a shorter stretch has too few syllables to decide and counts as speech
 MAX_STEADY_RANGE_DB = 3.0  # from the 10th to the 90th percentile
 
 
 class EnergyDetector:
-    """A stream of audio being looked at; the decision on a frame comes up to 10 s after it."""
+    """Detector for a stream of audio; a frame is decided up to 10 s after it."""
 
     hop_samples = HOP_SAMPLES
-    """Samples to a frame."""
+    """Samples per frame."""
 
     def __init__(self) -> None:
         self.last_sample = np.zeros(1, np.float32)
         self.levels = np.zeros(0)
-        """Decibels, from frame `first` on."""
+        """Decibels, from frame `first_frame` on."""
         self.first_frame, self.num_decided_frames = 0, 0
 
     def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
-        """1 where there is sound, else 0, for the next frames; `samples` is a multiple of 160, `frames` may be 0."""
+        """1 for active frames, else 0, for the next frames; `samples` is a multiple of 160, `frames` may be 0."""
         difference = np.diff(block, prepend=self.last_sample)
         self.last_sample = block[-1:] if len(block) else self.last_sample
-        powers = np.square(difference, dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1)
-        self.levels = np.concatenate([self.levels, _to_decibels(powers)])
+        self.levels = np.concatenate([self.levels, to_decibels(frame_powers(difference), FLOOR_DB)])
         decisions = []
         while self.first_frame + len(self.levels) - self.num_decided_frames >= DECISION_BLOCK_FRAMES:
             decisions.append(self._decide(self.num_decided_frames + DECISION_BLOCK_FRAMES))
         return np.concatenate(decisions) if decisions else np.zeros(0, np.float32)
 
     def finish(self) -> Float32[np.ndarray, "frames"]:
-        """The same for the frames that are left."""
+        """The remaining frames."""
         end = self.first_frame + len(self.levels)
         return self._decide(end) if end > self.num_decided_frames else np.zeros(0, np.float32)
 
     def is_speech(self, begin: int, end: int) -> bool:
-        """Whether the level of frames `begin .. end` moves as that of speech does."""
+        """Whether the level of frames `begin` to `end` varies as that of speech does."""
         return not is_steady(self.levels[max(0, begin - self.first_frame) : max(0, end - self.first_frame)])
 
     def _decide(self, end: int) -> Float32[np.ndarray, "frames"]:
@@ -71,26 +68,24 @@ class EnergyDetector:
 
 
 def above_floor(levels: Float64[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:
-    """Frames well above the quietest tenth of these, but never further than 10 to 35 dB below the loudest."""
-    floor, loud_level = np.percentile(levels, [10, 95])
-    threshold = min(max(floor + MIN_ABOVE_FLOOR_DB, loud_level - MAX_BELOW_LOUD_DB), loud_level - MIN_BELOW_LOUD_DB)
-    active: np.ndarray = levels > max(MIN_ACTIVE_DB, threshold)
+    """Frames above `activity_threshold_db` and above converter noise."""
+    active: np.ndarray = levels > max(MIN_ACTIVE_DB, activity_threshold_db(levels))
     return active
 
 
 def is_steady(levels: Float64[np.ndarray, "frames"]) -> bool:
-    """Whether levels in decibels, every 10 ms, stay the same but for a slow trend; False where they are too few."""
+    """Whether levels in dB, one per 10 ms, are constant apart from a slow trend; False if they are too few."""
     levels = levels[EDGE_FRAMES : len(levels) - EDGE_FRAMES]
     if len(levels) < MIN_MODULATION_FRAMES:
         return False
-    smooth = _to_decibels(_moving_average(10 ** (levels / 10), SMOOTHING_FRAMES))
+    smooth = to_decibels(_moving_average(10 ** (levels / 10), SMOOTHING_FRAMES), FLOOR_DB)
     deviation = smooth - _moving_average(smooth, min(TREND_FRAMES, len(smooth)))
     low, high = np.percentile(deviation, [10, 90])
     return bool(high - low < MAX_STEADY_RANGE_DB)
 
 
 def _moving_average(values: Float64[np.ndarray, "frames"], window_frames: int) -> Float64[np.ndarray, "frames"]:
-    """The mean over as many frames around each; over fewer at the ends."""
+    """The mean over `window_frames` frames around each; over fewer at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     frame_indices = np.arange(len(values))
     low, high = (
@@ -99,8 +94,3 @@ def _moving_average(values: Float64[np.ndarray, "frames"], window_frames: int) -
     )
     averages: np.ndarray = (sums[high] - sums[low]) / (high - low)
     return averages
-
-
-def _to_decibels(powers: Float64[np.ndarray, "frames"]) -> Float64[np.ndarray, "frames"]:
-    decibels: np.ndarray = 10 * np.log10(np.maximum(powers, 10 ** (FLOOR_DB / 10)))
-    return decibels

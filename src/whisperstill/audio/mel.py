@@ -1,11 +1,11 @@
-"""Waveforms to the log-mel spectrogram that Whisper's encoder reads.
+"""Log-mel spectrogram of Whisper's encoder.
 
 Windows of 25 ms every 10 ms, periodic Hann, reflected at the edges, the last frame dropped; power; Slaney's mel bands
-with Slaney's area normalisation; log10, at most 8 below the loudest value of the same window; (x + 4) / 4.
+with Slaney's area normalization; log10, at most 8 below the maximum of the window; (x + 4) / 4.
 Source: Radford et al. 2022, section 2.2; the bands after Slaney's Auditory Toolbox.
 
-The trap: padding belongs to the waveform. Silence has the mel value (max - 8 + 4) / 4 of its own window, so features
-that are padded with zeros are not what the network was trained on.
+Padding belongs to the waveform: silence has the mel value (max - 8 + 4) / 4 of its own window, so features padded with
+zeros differ from those of training.
 """
 
 from functools import cache
@@ -27,8 +27,8 @@ MEL_LOG_STEP = np.log(6.4) / 27  # logarithmic above: 27 mels from 1 to 6.4 kHz
 def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tensor, "batch {mels} frames"]:
     """Log-mel spectrogram, one frame per 160 samples, on the device of `waveforms`, float32.
 
-    `samples` is `WINDOW_SAMPLES` for the encoder (3000 frames); any other multiple of 160 from 400 on is computed just
-    as well. `mels` is 80, or 128 from large-v3 on. Raises `ValueError` for other lengths.
+    `samples` is `WINDOW_SAMPLES` for the encoder (3000 frames), or any multiple of 160 from 400 on. `mels` is 80, or
+    128 from large-v3 on. Raises `ValueError` for other lengths.
     """
     samples = waveforms.shape[-1]
     if samples % HOP_SAMPLES or samples < FFT_SAMPLES:
@@ -37,7 +37,7 @@ def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tenso
     window = torch.hann_window(FFT_SAMPLES, device=waveforms.device)
     spectrum = torch.stft(waveforms, FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True)[..., :-1]
     power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # a tenth of the time of abs() or sum(-1)
-    # Never under autocast: a product in bf16 is wrong by up to 0.4 %, more than the tolerance against the original.
+    # Never under autocast: bfloat16 products are off by up to 0.4 %, more than the tolerance against the original.
     with torch.autocast(waveforms.device.type, enabled=False):
         mel_power = mel_filters(mels).to(waveforms.device) @ power
     log_power = mel_power.clamp_(min=1e-10).log10_()

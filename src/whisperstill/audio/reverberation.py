@@ -1,12 +1,11 @@
-"""Rooms that reverberate for a given time, by the image sources of pyroomacoustics (Scheibler et al. 2018).
+"""Reverberation: simulated rooms of a given reverberation time (image sources, pyroomacoustics, Scheibler et al. 2018).
 
-A room is a box with equal walls; larger where it reverberates for longer, as rooms are. Speaker and microphone stand
-0.5 to 3 m apart. The same few rooms, larger or smaller, serve every time, for an impulse response takes up to seconds
-to compute and convolving takes nothing.
+A room is a box with equal walls, larger for longer reverberation. Speaker and microphone are 0.5 to 3 m apart. A few
+rooms per reverberation time are reused, because an impulse response takes up to seconds to compute.
 
-The trap: Sabine's formula says how much the walls have to absorb, and boxes made by it reverberate up to a fifth too
-long. The response is therefore measured, and the walls mended: in a box each wall hit costs the same number of dB, so
-that the time is inverse to log(1 − absorption).
+Boxes with the wall absorption of Sabine's formula reverberate up to a fifth too long. The response is therefore
+measured and the absorption corrected: in a box each reflection costs the same number of dB, so the reverberation time
+is inverse to log(1 - absorption).
 """
 
 from functools import cache
@@ -20,32 +19,32 @@ from whisperstill.records.seeding import rng
 from whisperstill.units import SAMPLE_RATE
 
 MIN_RT60_SECONDS, MAX_RT60_SECONDS = 0.2, 1.5
-"""Seconds until a sound has fallen by 60 dB: a booth, a hall. Beyond it the images take seconds and a GB."""
+"""Range of RT60, from a booth to a hall; longer ones take seconds and a GB to simulate."""
 NUM_ROOMS = 8
-"""Rooms of each reverberation time."""
+"""Rooms per reverberation time."""
 BASE_ROOM_SIZE_M, BASE_RT60_SECONDS = (5.0, 6.0, 3.0), 0.5
-"""Metres, and the time that goes with them; every length grows with the root of the time, and varies by a fifth."""
+"""Size of a room and its RT60; lengths grow with the square root of RT60, and vary by `ROOM_SIZE_VARIATION`."""
 ROOM_SIZE_VARIATION = 0.2
 MIN_WALL_DISTANCE_M = 0.4
-"""Metres that speaker and microphone keep from the walls."""
+"""Distance of speaker and microphone from the walls."""
 MIN_MICROPHONE_DISTANCE_M, MAX_MICROPHONE_DISTANCE_M = 0.5, 3.0
-"""Metres from the speaker to the microphone."""
+"""Distance from speaker to microphone."""
 RT60_MEASUREMENT_DECAY_DB = 30
-"""Decay from −5 dB on from which the time is told (T30 of ISO 3382-2)."""
+"""Decay from -5 dB on over which RT60 is measured (T30 of ISO 3382-2)."""
 
 
 def check_installed() -> None:
     """Raises `MissingExtraError` without pyroomacoustics."""
     if find_spec("pyroomacoustics") is None:
-        raise MissingExtraError("a room that reverberates", "rooms")
+        raise MissingExtraError("reverberation", "rooms")
 
 
 def reverberate(
     waveform: Float32[np.ndarray, "samples"], rt60_seconds: float, generator: np.random.Generator
 ) -> Float32[np.ndarray, "samples"]:
-    """The sound in one of the rooms with this reverberation time (RT60 in s, 0.2 to 1.5), as strong as it was.
+    """The waveform in a random room of this reverberation time (RT60, 0.2 to 1.5 s), with unchanged energy.
 
-    The direct sound arrives at once, and what reverberates beyond the end is cut off. Raises `MissingExtraError`.
+    The direct sound is not delayed, and reverberation beyond the end is cut off. Raises `MissingExtraError`.
     """
     response, lead_samples = room_impulse_response(rt60_seconds, int(generator.integers(NUM_ROOMS)))
     fft_length = len(waveform) + len(response) - 1
@@ -61,10 +60,7 @@ def reverberate(
 
 @cache
 def room_impulse_response(rt60_seconds: float, room_index: int) -> tuple[Float32[np.ndarray, "taps"], int]:
-    """Impulse response of room `number`, and the sample of it (a few from its beginning) at which the sound arrives.
-
-    Raises `MissingExtraError`.
-    """
+    """Impulse response of a room, and the sample at which the direct sound arrives. Raises `MissingExtraError`."""
     check_installed()
     import pyroomacoustics
 
@@ -89,14 +85,12 @@ def room_impulse_response(rt60_seconds: float, room_index: int) -> tuple[Float32
     measured_rt60 = pyroomacoustics.experimental.measure_rt60(response, SAMPLE_RATE, RT60_MEASUREMENT_DECAY_DB)
     response, sound_speed = simulate(1 - (1 - absorption) ** (measured_rt60 / rt60_seconds))
     arrival = round(float(np.linalg.norm(speaker - microphone)) / sound_speed * SAMPLE_RATE)
-    lead_samples = (
-        int(pyroomacoustics.constants.get("frac_delay_length")) // 2
-    )  # the library delays all by half its filter
+    lead_samples = int(pyroomacoustics.constants.get("frac_delay_length")) // 2  # delay of the library's filter
     return response[arrival:].astype(np.float32), lead_samples
 
 
 def _draw_positions(size: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where speaker and microphone are, in metres."""
+    """Positions of speaker and microphone in metres."""
     while True:
         speaker, microphone = generator.uniform(MIN_WALL_DISTANCE_M, size - MIN_WALL_DISTANCE_M, (2, 3))
         if MIN_MICROPHONE_DISTANCE_M <= np.linalg.norm(speaker - microphone) <= MAX_MICROPHONE_DISTANCE_M:

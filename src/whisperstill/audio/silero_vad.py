@@ -1,12 +1,12 @@
-"""How probable speech is, by the network of the silero-vad package (MIT), every 32 ms.
+"""Voice activity detection by the network of the silero-vad package (MIT): a speech probability every 32 ms.
 
-Only the package's file of weights is used. The package itself is never imported: it would set the threads of the whole
-process to one and look for torchaudio. Its network is called frame by frame, 31 times a second, and that costs more
-than computing it. Here all frames of a block go through the convolutions at once, and one call of the LSTM steps
-through them: the same probabilities (to 1e-5) for less than a tenth of the time, about 0.5 % of real time on one core.
+Only the package's weights are used; importing it would set the number of threads to one and require torchaudio. The
+package calls its network frame by frame, 31 times a second, which costs more than the computation. Here all frames of a
+block go through the convolutions at once, and one call of the LSTM steps through them: the same probabilities (to 1e-5)
+in less than a tenth of the time, about 0.5 % of real time on one core.
 
-A frame is 512 samples; the network reads it with the last 64 samples of the frame before, as power spectra of 256
-samples every 128, four convolutions (which leave one vector of 128) and an LSTM.
+A frame is 512 samples; the network reads it with the last 64 samples of the previous frame, as magnitude spectra of 256
+samples every 128, then four convolutions (which leave one vector of 128) and an LSTM.
 """
 
 import warnings
@@ -30,24 +30,24 @@ HIDDEN_SIZE = 128
 
 
 def is_installed() -> bool:
-    """Whether the package of weights is there."""
+    """Whether the silero-vad package is installed."""
     return find_spec("silero_vad") is not None
 
 
 class SileroDetector:
-    """A stream of audio being looked at: the LSTM's state and the last samples go on from block to block."""
+    """Detector for a stream of audio; carries the LSTM state and the last samples from block to block."""
 
     hop_samples = FRAME_SAMPLES
-    """Samples to a probability."""
+    """Samples per frame."""
 
     def __init__(self) -> None:
-        """Raises `MissingExtraError` without the package, `CheckpointError` when its weights are not as expected."""
+        """Raises `MissingExtraError` without the package, `CheckpointError` for unexpected weights."""
         self.network = _Network(_load_weights(_find_weights_file()))
         self.context = np.zeros(CONTEXT_SAMPLES, np.float32)
         self.state: tuple[Tensor, Tensor] | None = None
 
     def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
-        """The probabilities of the next frames; `samples` is a multiple of 512. Blocks below a second cost more."""
+        """Probabilities of the next frames; `samples` is a multiple of 512. Blocks of a second or more are fastest."""
         if not len(block):
             return np.zeros(0, np.float32)
         stream = np.concatenate([self.context, block])
@@ -59,11 +59,11 @@ class SileroDetector:
         return result
 
     def finish(self) -> Float32[np.ndarray, "frames"]:
-        """Nothing: no frame is held back."""
+        """No frames: none is held back."""
         return np.zeros(0, np.float32)
 
     def is_speech(self, begin: int, end: int) -> bool:
-        """Whether frames `begin .. end` may be speech: the network has said so."""
+        """True: the probabilities have already decided."""
         return True
 
 
@@ -84,7 +84,7 @@ class _Network:
     def run(
         self, frames: Float[Tensor, "frames samples"], state: tuple[Tensor, Tensor] | None
     ) -> tuple[Float[Tensor, "frames"], tuple[Tensor, Tensor]]:
-        """Probabilities, and the LSTM's state behind the last frame."""
+        """Probabilities, and the LSTM state after the last frame."""
         padded = functional.pad(frames[:, None], (0, CONTEXT_SAMPLES), mode="reflect")
         real, imaginary = functional.conv1d(padded, self.stft_basis, stride=STFT_HOP).chunk(2, dim=1)
         hidden = (real.square() + imaginary.square()).sqrt()
@@ -95,18 +95,18 @@ class _Network:
 
 
 def _find_weights_file() -> Path:
-    package_spec = find_spec("silero_vad")  # finds the folder; nothing of it runs
+    package_spec = find_spec("silero_vad")  # finds the folder without importing the package
     if package_spec is None or not package_spec.submodule_search_locations:
-        raise MissingExtraError("the voice detector silero", "vad")
+        raise MissingExtraError("silero voice activity detection", "vad")
     return Path(package_spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
 
 
 @cache
 def _load_weights(path: Path) -> dict[str, Tensor]:
-    """The 16 kHz weights of the package's network, by their names behind `_model.`."""
+    """The network's 16 kHz weights, by name without the prefix `_model.`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit may call itself old; the package ships no newer weights
+            warnings.simplefilter("ignore")  # torch.jit may be deprecated; the package ships no other weights
             stored = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"cannot read {path}: reinstall silero-vad ({error})") from error
@@ -114,6 +114,6 @@ def _load_weights(path: Path) -> dict[str, Tensor]:
     shape = tuple(weights.get("stft.forward_basis_buffer", torch.zeros(0)).shape)
     if shape != (2 * (STFT_SAMPLES // 2 + 1), 1, STFT_SAMPLES):
         raise CheckpointError(
-            f"expected the network of silero-vad 6 in {path}, found another: pip install 'silero-vad<7'"
+            f"expected the network of silero-vad 6 in {path}, got another: pip install 'silero-vad<7'"
         )
     return weights

@@ -1,10 +1,8 @@
-"""Where the sound is, by its energy, and where to cut a long recording.
+"""Sound activity by energy, and cuts of long recordings at their quietest places.
 
-A recording longer than a window is cut at its quietest places. Only the power of each 10 ms frame is kept (8 bytes), so
-ten hours of audio need 29 MB whether they come as one array or as a stream: both go through the same code and give the
-same cuts.
-
-Energy tells sound from quiet, not speech from noise: good enough to choose a pause to cut in, no voice detector.
+Only the power of each 10 ms frame is kept (8 bytes): ten hours of audio need 29 MB, as one array or as a stream; both
+use the same code and give the same cuts. Energy separates sound from silence, not speech from noise: good enough to
+choose a pause to cut in, no voice activity detection (`vad`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,27 +12,27 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from whisperstill.audio.audio_files import stream_audio
+from whisperstill.audio.levels import FRAMES_PER_SECOND, activity_threshold_db, frame_powers, mean_power, to_decibels
 from whisperstill.audio.reader import AudioReader
 from whisperstill.errors import AudioError
-from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS, exact_div
+from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
 
-FRAMES_PER_SECOND = exact_div(SAMPLE_RATE, HOP_SAMPLES)
-SMOOTHING_FRAMES = 25  # 0.25 s: longer than the closure of a stop consonant, so that a cut falls between words
+SMOOTHING_FRAMES = 25  # 0.25 s: longer than the closure of a stop consonant, so that cuts fall between words
 QUIETEST_TOLERANCE_DB = 0.5
 FLOOR_DB = -100.0
-MIN_PIECE_FRACTION = 0.5  # a piece is at least half as long as it may be, but for the last
-MIN_LAST_PIECE_FRACTION = 0.1  # and the last is no scrap
-MIN_ACTIVE_DBFS = -60.0  # against full scale: below it nothing counts as sound
+MIN_PIECE_FRACTION = 0.5  # of the maximum length, except for the last piece
+MIN_LAST_PIECE_FRACTION = 0.1
+MIN_ACTIVE_DBFS = -60.0
 MAX_GAP_SECONDS, MIN_BURST_SECONDS = 0.3, 0.1
 
 
 def cut_at_silences(
     waveform: Float32[np.ndarray, "samples"], max_seconds: float = WINDOW_SECONDS
 ) -> list[tuple[float, float]]:
-    """Pieces `(start, duration)` in seconds, none longer than `max_seconds`, that cover all of a 16 kHz waveform.
+    """Pieces `(start, duration)` in seconds, none longer than `max_seconds`, that cover a 16 kHz waveform.
 
-    Each cut lies in the middle of the longest stretch that is as quiet as the quietest place of the second half of what
-    a piece may hold. The same waveform always gives the same pieces. An empty waveform gives none.
+    Each cut is in the middle of the longest stretch, within the second half of a full piece, that is as quiet as the
+    quietest place there. An empty waveform has no pieces.
     """
     powers, samples = _frame_powers([waveform])
     return _split_pieces(powers, samples, max_seconds)
@@ -43,9 +41,9 @@ def cut_at_silences(
 def cut_reader(
     reader: AudioReader, max_seconds: float = WINDOW_SECONDS
 ) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
-    """The pieces of `cut_at_silences` and their waveforms, as they are read; what was given is forgotten."""
+    """The pieces of `cut_at_silences` as they are read: start in seconds and waveform; yielded audio is discarded."""
     max_frames, start = _max_piece_frames(max_seconds), 0.0
-    lookahead_seconds = max_seconds * (1 + MIN_LAST_PIECE_FRACTION) + 1  # what a cut depends on
+    lookahead_seconds = max_seconds * (1 + MIN_LAST_PIECE_FRACTION) + 1  # a cut depends on no more than this
     while reader.has_audio_after(start):
         waveform = reader.read(start, lookahead_seconds)
         if len(waveform) > max_frames * HOP_SAMPLES:
@@ -59,28 +57,26 @@ def cut_reader(
 def cut_file(
     path: str | Path, max_seconds: float = WINDOW_SECONDS, start: float = 0.0, duration: float | None = None
 ) -> list[tuple[float, float]]:
-    """`cut_at_silences` of a file, or of a stretch of it, streamed: starts are seconds from the file's beginning.
+    """`cut_at_silences` of a file or a stretch of it, streamed; starts are seconds from the start of the file.
 
-    Raises `AudioError` when it cannot be decoded or has nothing there.
+    Raises `AudioError` if it cannot be decoded or holds no audio there.
     """
     powers, samples = _frame_powers(stream_audio(path, start, duration))
     if not samples:
-        raise AudioError(f"expected sound in {path}, found none")
+        raise AudioError(f"expected audio in {path}, got none")
     return [(start + offset, seconds) for offset, seconds in _split_pieces(powers, samples, max_seconds)]
 
 
 def speech_spans(waveform: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
-    """Stretches `(start, duration)` in seconds with sound well above the recording's own floor.
+    """Stretches `(start, duration)` in seconds with sound well above the waveform's noise floor.
 
-    The threshold is 10 dB above the 10th percentile of the frames' power, but 10 to 35 dB below the 95th. Gaps shorter
-    than 0.3 s are closed, bursts shorter than 0.1 s dropped.
+    The threshold is `activity_threshold_db`. Gaps shorter than 0.3 s are closed, bursts shorter than 0.1 s dropped.
     """
     powers, samples = _frame_powers([waveform])
     if not samples:
         return []
-    decibels = _to_decibels(powers)
-    floor, loud_level = np.percentile(decibels, [10, 95])
-    active = decibels > max(MIN_ACTIVE_DBFS, min(max(floor + 10, loud_level - 35), loud_level - 10))
+    levels = to_decibels(powers, FLOOR_DB)
+    active = levels > max(MIN_ACTIVE_DBFS, activity_threshold_db(levels))
     spans: list[tuple[int, int]] = []
     for begin, end in _true_runs(active):
         if spans and begin - spans[-1][1] < MAX_GAP_SECONDS * FRAMES_PER_SECOND:
@@ -95,20 +91,17 @@ def speech_spans(waveform: Float32[np.ndarray, "samples"]) -> list[tuple[float, 
 
 
 def _frame_powers(blocks: Iterable[Float32[np.ndarray, "_"]]) -> tuple[Float64[np.ndarray, "frames"], int]:
-    """Mean square of every 10 ms (the last frame may be shorter), and the number of samples.
-
-    Frames do not depend on how the audio is divided into blocks.
-    """
+    """Power of every 10 ms (the last frame may be shorter), however the audio is split, and the number of samples."""
     powers, samples, remainder = [], 0, np.zeros(0, np.float32)
     for block in blocks:
         samples += len(block)
         if len(remainder):
             block = np.concatenate([remainder, block])
         complete_samples = len(block) // HOP_SAMPLES * HOP_SAMPLES
-        powers.append(np.square(block[:complete_samples], dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1))
+        powers.append(frame_powers(block[:complete_samples]))
         remainder = block[complete_samples:]
     if len(remainder):
-        powers.append(np.array([np.square(remainder, dtype=np.float64).mean()]))
+        powers.append(np.array([mean_power(remainder)]))
     return np.concatenate(powers) if powers else np.zeros(0), samples
 
 
@@ -136,32 +129,27 @@ def _max_piece_frames(max_seconds: float) -> int:
 
 
 def _next_cut(powers: Float64[np.ndarray, "frames"], begin: int, max_frames: int) -> int:
-    """The frame at which a piece that begins at frame `begin` is to end."""
+    """The frame at which the piece that begins at frame `begin` ends."""
     low = begin + int(max_frames * MIN_PIECE_FRACTION)
     high = min(begin + max_frames, len(powers) - int(max_frames * MIN_LAST_PIECE_FRACTION))
     return quietest_frame(powers, low, high)
 
 
 def quietest_frame(powers: Float64[np.ndarray, "frames"], low: int, high: int) -> int:
-    """Frame in `low .. high` (both included) at whose beginning to cut; the later of two places alike."""
+    """Frame from `low` to `high` (inclusive) to cut at: middle of the longest quiet run, the later of equal ones."""
     half_width = SMOOTHING_FRAMES // 2
     nearby_powers = powers[max(0, low - half_width) : high + half_width + 1]
     padded = np.pad(
         nearby_powers, (half_width - min(half_width, low), max(0, high + half_width + 1 - len(powers))), mode="edge"
     )
-    smooth = _to_decibels(np.convolve(padded, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), mode="valid"))
+    smooth = to_decibels(np.convolve(padded, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), mode="valid"), FLOOR_DB)
     begin, end = max(
         _true_runs(smooth <= smooth.min() + QUIETEST_TOLERANCE_DB), key=lambda run: (run[1] - run[0], run[0])
     )
     return low + (begin + end - 1) // 2
 
 
-def _to_decibels(powers: np.ndarray) -> np.ndarray:
-    decibels: np.ndarray = 10 * np.log10(np.maximum(powers, 10 ** (FLOOR_DB / 10)))
-    return decibels
-
-
 def _true_runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches `begin .. end` (exclusive) of True."""
+    """Runs of True as `(begin, end)`, end exclusive."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -1,19 +1,19 @@
-"""Audio that comes once, from a pipe or a microphone: blocks of 16 kHz mono as they arrive, in bounded memory.
+"""Streams of audio, from a pipe or a microphone: blocks of 16 kHz mono as they arrive, in bounded memory.
 
-Nothing is sought and nothing is waited for: a block is given as soon as there is one, however short. Raw samples must
-be described (`Pcm`), for nothing in them says what they are; everything else is recognised by its first bytes.
+Streams are never seeked, and a block is yielded as soon as it arrives, however short. Raw samples must be described
+(`PcmFormat`), since nothing in them states their format; containers are recognised by their first bytes.
 """
 
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import resample_blocks
-from whisperstill.audio.containers import piped_blocks
+from whisperstill.audio.containers import Readable, piped_blocks
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.units import SAMPLE_RATE
 
@@ -23,17 +23,17 @@ ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dty
 FULL_SCALE_S16 = 32768.0
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 768_000
 MAX_AMPLITUDE = 1000.0
-"""Times full scale: float samples beyond it are something else."""
+"""Multiple of full scale above which float samples are in another format."""
 
 
 @dataclass(frozen=True)
 class PcmFormat:
-    """What raw samples are; channels are interleaved, and averaged."""
+    """Format of raw samples; channels are interleaved, and averaged on reading."""
 
     encoding: str = "s16le"
     """`s16le` (16-bit integers) or `f32le` (floats, full scale 1), little-endian."""
     sample_rate: int = SAMPLE_RATE
-    """Samples a second."""
+    """Hz."""
     channels: int = 1
 
     def __post_init__(self) -> None:
@@ -49,22 +49,13 @@ class PcmFormat:
             raise SettingsError("; ".join(problems))
 
 
-@runtime_checkable
-class Readable(Protocol):
-    """What bytes can be read from: a file, a pipe, a response."""
-
-    def read(self, size: int = -1, /) -> bytes | None:
-        """Up to `size` bytes; none at the end."""
-        ...
-
-
 def stream_file(
     file: Readable, pcm: PcmFormat | None = None, name: str = "the stream"
 ) -> Iterator[Float32[np.ndarray, "_"]]:
-    """Blocks of 16 kHz mono from what can be read, and need not be able to seek.
+    """Blocks of 16 kHz mono from a file, which need not be seekable.
 
-    Without `pcm` it holds a container that says what it is (wav, flac, mp3, ogg, webm, ...). Raises `AudioError` when
-    it is empty or cannot be decoded; one that breaks off gives what came, where its decoder allows that.
+    Without `pcm` it must be a container (wav, flac, mp3, ogg, webm, ...). Raises `AudioError` if it is empty or cannot
+    be decoded; a stream that breaks off yields what arrived, if its decoder allows that.
     """
     source = _ForwardOnlyFile(file)
     blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read_chunk, b""), pcm, name)
@@ -75,26 +66,26 @@ def stream_file(
 
 
 def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Float32[np.ndarray, "_"]]:
-    """`stream_file` of what is piped into the process. Raises `AudioError`, also when nothing is piped in."""
+    """`stream_file` of standard input. Raises `AudioError`, also if standard input is a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise AudioError(f"expected audio on {STDIN_NAME}, found a terminal: pipe it in, as in `cat a.wav | ... -`")
+        raise AudioError(f"expected audio on {STDIN_NAME}, got a terminal: pipe it in, as in `cat a.wav | ... -`")
     yield from stream_file(sys.stdin.buffer, pcm, STDIN_NAME)
 
 
 def stream_chunks(
     chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat | None = None, name: str = "the chunks"
 ) -> Iterator[Float32[np.ndarray, "_"]]:
-    """Blocks of 16 kHz mono from what a microphone or a socket gives, chunk by chunk.
+    """Blocks of 16 kHz mono from the chunks of a microphone or socket.
 
-    A chunk is bytes of the encoding of `pcm` (a sample may be split between two), or an array of floats or 16-bit
-    integers, `[samples]` interleaved or `[samples, channels]`; the rate and the channels are those of `pcm` (16 kHz
-    mono by default). Raises `AudioError` for chunks that are neither.
+    A chunk is bytes in the encoding of `pcm` (a sample may be split across chunks), or an array of floats or 16-bit
+    integers, `[samples]` interleaved or `[samples, channels]`; sample rate and channels are those of `pcm` (16 kHz mono
+    by default). Raises `AudioError` for any other chunk.
     """
     yield from _check_amplitude(resample_blocks(_decode_pcm(chunks, pcm or PcmFormat(), name)), name)
 
 
 class _ForwardOnlyFile:
-    """A file that is read once, whatever is there at a time: no `seek`, so that nobody tries."""
+    """A file that returns the bytes available at a time and has no `seek`, so that decoders do not try to seek."""
 
     def __init__(self, file: Readable) -> None:
         self.read_available = getattr(file, "read1", file.read)
@@ -110,21 +101,21 @@ class _ForwardOnlyFile:
 
 
 def _require_bytes(source: _ForwardOnlyFile, blocks: Iterator[Any], name: str) -> Iterator[Any]:
-    """The same blocks; what fails before a single byte is an empty stream, not a damaged one."""
+    """The same blocks; an error before the first byte is reported as an empty stream."""
     try:
         yield from blocks
     except AudioError:
         if source.bytes_read:
             raise
-        raise AudioError(f"expected audio on {name}, found nothing") from None
+        raise AudioError(f"expected audio on {name}, got nothing") from None
     if not source.bytes_read:
-        raise AudioError(f"expected audio on {name}, found nothing")
+        raise AudioError(f"expected audio on {name}, got nothing")
 
 
 def _decode_pcm(
     chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str
 ) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
-    """Mono blocks of raw samples, each with its rate. Bytes of an unfinished sample at the end are dropped."""
+    """`(sample rate, mono block)` of raw samples. Bytes of an incomplete last sample are dropped."""
     dtype = ENCODINGS[pcm.encoding]
     frame_bytes = dtype.itemsize * pcm.channels
     remainder = b""
@@ -147,21 +138,21 @@ def _decode_pcm(
 
 
 def _check_amplitude(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
-    """The blocks that hold something; samples that cannot be sound are an error."""
+    """The non-empty blocks. Raises `AudioError` for samples out of range."""
     for block in blocks:
         if not len(block):
             continue
         peak = float(np.abs(block).max())
-        if not peak <= MAX_AMPLITUDE:  # not a number is caught as well
-            raise AudioError(f"{name} holds samples that are no sound (up to {peak:g}): is the encoding right?")
+        if not peak <= MAX_AMPLITUDE:  # also catches nan
+            raise AudioError(f"{name} holds samples up to {peak:g} times full scale: check the encoding")
         yield block
 
 
 def _require_samples(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
-    """The same blocks; a stream without a single sample is an error."""
+    """The same blocks. Raises `AudioError` if there are none."""
     has_samples = False
     for block in blocks:
         has_samples = True
         yield block
     if not has_samples:
-        raise AudioError(f"expected sound on {name}, found a length of zero")
+        raise AudioError(f"expected audio on {name}, got no samples")

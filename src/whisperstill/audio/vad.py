@@ -1,12 +1,12 @@
-"""Where speech is: stretches of a recording of any length, found while it is read.
+"""Voice activity detection: speech spans of a recording of any length, found while it is read.
 
-Two detectors are known: `silero` (a network; needs the extra `vad`) and `energy` (see `audio.energy`; needs nothing and
-tells no dog from a speaker). Either says for every frame how much it looks like speech; this module makes stretches of
-that, by the options known from faster-whisper. What is kept in memory is the stretch that is open, as powers of 10 ms
-frames, whatever the recording's length.
+Two detectors: `silero` (a network; needs the extra `vad`) and `energy` (`audio.energy_vad`; no dependencies, does not
+distinguish a dog from a speaker). Either gives a speech probability per frame; this module turns frames into spans with
+the options of faster-whisper. Memory holds the powers of 10 ms frames of the open span, whatever the length of the
+recording.
 
-A stretch that reaches `max_speech_duration` without a pause is cut at the quietest place of its second half, while it
-is still going on: nothing has to wait for the end of a speech.
+A span that reaches `max_speech_duration` without a pause is cut at the quietest place of its second half while it is
+still going on: no result has to wait for the end of a speech.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,32 +18,33 @@ import numpy as np
 from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import stream_audio
+from whisperstill.audio.levels import frame_powers
 from whisperstill.audio.sound_activity import quietest_frame
 from whisperstill.errors import SettingsError
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
 
 VAD_METHODS = ("auto", "silero", "energy")
-CHUNK_SAMPLES = 2560  # 160 ms: whole frames of either detector
-MAX_DETECT_SAMPLES = 64 * CHUNK_SAMPLES  # looked at together, at most: 10 s
+CHUNK_SAMPLES = 2560  # 160 ms: a whole number of frames of either detector
+MAX_DETECT_SAMPLES = 64 * CHUNK_SAMPLES  # 10 s
 THRESHOLD_HYSTERESIS = 0.15
 MIN_NEG_THRESHOLD = 0.01
-MIN_MAX_SPEECH_SECONDS = 2.0  # seconds: below it there is no choice of places to cut
+MIN_MAX_SPEECH_SECONDS = 2.0  # shorter spans leave no choice of where to cut
 
 
 @dataclass(frozen=True)
 class VadOptions:
-    """What counts as a stretch of speech; names as in faster-whisper, but all durations in seconds."""
+    """What counts as a span of speech; names as in faster-whisper, but all durations in seconds."""
 
     threshold: float = 0.5
-    """Probability from which on a frame is speech; it ends 0.15 below. Energy knows only 0 and 1."""
+    """Probability at which speech starts; it ends 0.15 below (hysteresis). `energy` knows only 0 and 1."""
     min_speech_duration: float = 0.0
-    """Stretches shorter than this are dropped."""
+    """Shorter spans are dropped."""
     max_speech_duration: float = WINDOW_SECONDS
-    """Stretches longer than this (their padding included) are cut at their quietest place."""
+    """Longer spans (including padding) are cut at their quietest place."""
     min_silence_duration: float = 0.3
-    """Pauses shorter than this belong to the speech around them."""
+    """Shorter pauses are part of the speech around them."""
     speech_pad: float = 0.4
-    """Added at both ends of a stretch; between two that are near, half of the pause each."""
+    """Padding at both ends of a span; at most half of the pause to the neighbouring span."""
 
     def check(self) -> None:
         """Raises `SettingsError` that lists all problems."""
@@ -62,31 +63,28 @@ class VadOptions:
 
 @runtime_checkable
 class SpeechDetector(Protocol):
-    """What looks at a stream of audio and says how much each frame looks like speech."""
+    """Gives a speech probability for each frame of a stream."""
 
     hop_samples: int
-    """Samples to a frame."""
+    """Samples per frame."""
 
     def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
-        """0 to 1 for the next frames; they may come later than their audio."""
-        ...
+        """Probabilities of the next frames, possibly later than their audio."""
 
     def finish(self) -> Float32[np.ndarray, "frames"]:
-        """The frames that were held back."""
-        ...
+        """Probabilities of the frames held back."""
 
     def is_speech(self, begin: int, end: int) -> bool:
-        """Whether a stretch of frames is speech as a whole."""
-        ...
+        """Whether frames `begin` to `end` as a whole are speech."""
 
 
 def create_detector(method: str = "auto") -> SpeechDetector:
-    """The detector of a name; `auto` takes silero where its weights are installed.
+    """The detector of a name; `auto` is silero if it is installed, else energy.
 
-    Raises `SettingsError` for another name, `MissingExtraError` where silero is asked for and not installed.
+    Raises `SettingsError` for an unknown name, `MissingExtraError` if silero is not installed.
     """
     if method not in VAD_METHODS:
-        raise SettingsError(f"expected a voice detector out of {', '.join(VAD_METHODS)}, got {method!r}")
+        raise SettingsError(f"expected a voice activity detector of {', '.join(VAD_METHODS)}, got {method!r}")
     from whisperstill.audio import silero_vad as silero
 
     if method == "silero" or (method == "auto" and silero.is_installed()):
@@ -101,10 +99,10 @@ def detect_speech_spans(
     options: VadOptions | None = None,
     method: str = "auto",
 ) -> Iterator[tuple[float, float]]:
-    """Stretches `(start, duration)` with speech, in seconds, in order, without overlap, each as soon as it is certain.
+    """Speech spans `(start, duration)` in seconds, in order, without overlap, each as soon as it is final.
 
-    `audio` is a file or blocks of a 16 kHz waveform. How it is divided into blocks changes nothing but rounding.
-    Raises `SettingsError`, `MissingExtraError`; `AudioError` when a file cannot be decoded.
+    `audio` is a file or blocks of a 16 kHz waveform; the block size affects rounding only. Raises `SettingsError`,
+    `MissingExtraError`; `AudioError` if a file cannot be decoded.
     """
     stream = VadStream(options, method)
     for block in stream_audio(audio) if isinstance(audio, str | Path) else audio:
@@ -113,7 +111,7 @@ def detect_speech_spans(
 
 
 class VadStream:
-    """Speech in audio that comes block by block."""
+    """Speech spans of audio that comes block by block."""
 
     def __init__(self, options: VadOptions | None = None, method: str = "auto") -> None:
         """Raises `SettingsError` and `MissingExtraError`."""
@@ -126,11 +124,11 @@ class VadStream:
 
     @property
     def finalized_until(self) -> float:
-        """Seconds: no stretch that is still to come begins earlier."""
+        """Seconds before which no further span begins."""
         return self.tracker.finalized_until / SAMPLE_RATE
 
     def feed(self, block: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
-        """The stretches that this block makes certain."""
+        """The spans that are final after this block."""
         self.num_samples += len(block)
         block = np.concatenate([self.remainder, block]) if len(self.remainder) else block
         complete_samples = len(block) // CHUNK_SAMPLES * CHUNK_SAMPLES
@@ -141,7 +139,7 @@ class VadStream:
         return spans
 
     def finish(self) -> list[tuple[float, float]]:
-        """The stretches that the end of the audio makes certain."""
+        """The remaining spans."""
         spans = []
         if len(self.remainder):
             spans += self._detect(np.pad(self.remainder, (0, CHUNK_SAMPLES - len(self.remainder))))
@@ -159,7 +157,7 @@ class VadStream:
 
 
 class _SpanTracker:
-    """From frames to stretches. All places are samples from the beginning."""
+    """Turns frame probabilities into spans. All positions are samples from the start of the stream."""
 
     def __init__(self, options: VadOptions, detector: SpeechDetector) -> None:
         self.detector, self.hop_samples = detector, detector.hop_samples
@@ -170,57 +168,57 @@ class _SpanTracker:
         self.max_speech_samples = options.max_speech_duration * SAMPLE_RATE - 2 * self.pad_samples
         self.min_silence_samples = options.min_silence_duration * SAMPLE_RATE
         self.position = 0
-        """What has been decided on."""
+        """End of the frames tracked so far."""
         self.speech_start: int | None = None
         self.silence_start: int | None = None
-        """Where the quiet began that the open stretch may end with."""
+        """Start of the pause that may end the open span."""
         self.pending_span: tuple[int, int, int] | None = None
-        """The last stretch, with its beginning padded and as it was found: its padding waits for what follows."""
+        """The last span as (padded begin, begin, end); its end padding depends on the next span."""
         self.emitted_until = 0
-        """End of the last stretch that was given away."""
+        """End of the last span emitted."""
         self.powers, self.first_frame = np.zeros(0), 0
-        """Mean square of 10 ms frames, from frame `first` on."""
+        """Powers of 10 ms frames, from frame `first_frame` on."""
 
     @property
     def finalized_until(self) -> int:
-        """No stretch still to come begins before this place."""
+        """No further span begins before this position."""
         begin = self.position if self.speech_start is None else self.speech_start
         return max(
             self.emitted_until, min(self.pending_span[0] if self.pending_span else begin, begin - self.pad_samples)
         )
 
     def add_powers(self, block: Float32[np.ndarray, "samples"]) -> None:
-        """Keep the powers of what may have to be cut."""
+        """Append the powers of a block, and drop those before the open span."""
         num_dropped = max(
             0, (self.position if self.speech_start is None else self.speech_start) // HOP_SAMPLES - self.first_frame
         )
-        new_powers = np.square(block, dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1)
-        self.powers, self.first_frame = (
-            np.concatenate([self.powers[num_dropped:], new_powers]),
-            self.first_frame + min(num_dropped, len(self.powers)),
-        )
+        self.first_frame += min(num_dropped, len(self.powers))
+        self.powers = np.concatenate([self.powers[num_dropped:], frame_powers(block)])
 
     def track(self, frames: Float32[np.ndarray, "frames"]) -> list[tuple[int, int]]:
-        """The stretches that are certain after these frames."""
+        """The spans that are final after these frames."""
         spans: list[tuple[int, int]] = []
         for probability in frames.tolist():
             begin, self.position = self.position, self.position + self.hop_samples
+            # 1. Speech starts at `threshold`; a pause starts below `neg_threshold`, and frames between change nothing.
             if probability >= self.threshold:
                 self.speech_start = begin if self.speech_start is None else self.speech_start
                 self.silence_start = None
             elif self.speech_start is not None:
                 if self.silence_start is None and probability < self.neg_threshold:
                     self.silence_start = begin
+                # 2. A pause of `min_silence_duration` ends the span at the start of the pause.
                 if self.silence_start is not None and self.position - self.silence_start >= self.min_silence_samples:
                     self._end_span(self.speech_start, self.silence_start, spans)
                     self.speech_start = self.silence_start = None
+            # 3. A span of the maximum length is cut at its quietest place.
             if self.speech_start is not None and self.position - self.speech_start >= self.max_speech_samples:
                 self._split_at_quietest(spans)
         self._emit_if_final(spans)
         return spans
 
     def close(self, samples: int) -> list[tuple[int, int]]:
-        """The stretches that are left, in a recording of as many samples."""
+        """The remaining spans of a recording of `samples` samples."""
         spans: list[tuple[int, int]] = []
         if self.speech_start is not None:
             end = min(self.position if self.silence_start is None else self.silence_start, samples)
@@ -242,7 +240,7 @@ class _SpanTracker:
         self.silence_start = None if self.silence_start is None else max(self.silence_start, cut_sample)
 
     def _end_span(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:
-        """A stretch is over: its padding waits, that of the one before is known now."""
+        """Close a span: its end padding waits for the next span, that of the previous one is known now."""
         is_continuation = self.pending_span is not None and self.pending_span[2] == begin
         if end <= begin or (end - begin < self.min_speech_samples and not is_continuation):
             return
@@ -257,7 +255,7 @@ class _SpanTracker:
         self.pending_span = (padded_begin, begin, end)
 
     def _emit_if_final(self, spans: list[tuple[int, int]]) -> None:
-        """Give the last stretch away once whatever follows is too far for its padding."""
+        """Emit the pending span once the next one is too far away to limit its padding."""
         begin = self.position if self.speech_start is None else self.speech_start
         if self.pending_span and begin - self.pending_span[2] >= 2 * self.pad_samples:
             self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples, spans)

@@ -1,9 +1,8 @@
-"""Asterisk's prompts: a folder of .g722 files, and core-sounds-LANGUAGE.txt (or .txt.gz) with lines `name: text`.
+"""Asterisk prompts: a folder of .g722 files, and core-sounds-LANGUAGE.txt (or .txt.gz) with lines `name: text`.
 
-A line may begin with `;` for a comment. A text with a remark in brackets does not say what is heard (`[tones]`,
-`<beep>`, `(10 seconds of silence)`): such prompts are left out. As Debian installs it, the text lies in
-share/doc/asterisk-core-sounds-en/ and the audio in share/asterisk/sounds/en_US_f_Allison/, in packages of their own;
-both the unpacked tree and the folder of the audio are found.
+Lines that begin with `;` are comments. Prompts with a remark in brackets (`[tones]`, `<beep>`, `(10 seconds of
+silence)`) are skipped: their text is not a transcript. Debian installs the text in share/doc/asterisk-core-sounds-en/
+and the audio in share/asterisk/sounds/en_US_f_Allison/; both that tree and the folder of the audio can be given.
 """
 
 import gzip
@@ -12,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
@@ -22,17 +21,17 @@ MAX_PARENT_LEVELS = 4  # share/asterisk/sounds/en_US_f_Allison -> share
 
 
 def can_read(source: Path) -> bool:
-    """A folder with .g722 files and a text of that name in it, or where Debian puts it."""
+    """Whether a folder holds .g722 files, with the text file in it or where Debian installs it."""
     return source.is_dir() and next(source.rglob("*.g722"), None) is not None and _find_text_file(source) is not None
 
 
 def read_entries(source: Path) -> Iterator[Entry | Skipped]:
-    """One entry per line of the text."""
+    """One entry per line of the text file."""
     text_file = _find_text_file(source)
     audio_files = sorted(source.rglob("*.g722"), key=lambda path: (len(path.parts), path))
     if text_file is None or not audio_files:
-        raise CorpusError(f"expected .g722 files and core-sounds-*.txt in {source}, found them not")
-    folder = audio_files[0].parent  # the shallowest: names such as letters/at lie below it
+        raise CorpusError(f"expected .g722 files and core-sounds-*.txt in {source}, found none")
+    folder = audio_files[0].parent  # the topmost: names such as letters/at are relative to it
     language = text_file.name.removeprefix("core-sounds-").split(".")[0]
     raw = text_file.read_bytes()
     try:
@@ -47,7 +46,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
         if not colon or not text:
             yield Skipped(location, "expected `name: text`")
         elif BRACKETED_REMARK.search(text):
-            yield Skipped(location, f"{name} is no plain speech: {text}")
+            yield Skipped(location, f"{name} is not plain speech: {text}")
         else:
             yield Entry(location, name, folder / f"{name}.g722", text, language, folder.name)
 

@@ -1,8 +1,8 @@
-"""Common Voice's layout: a folder of one language with clips/ and tables such as validated.tsv.
+"""Common Voice: a folder of one language with clips/ and tables such as validated.tsv.
 
-Source: Ardila et al. 2020. The tables are tab-separated without any quoting, so a quotation mark is part of the
-sentence. A folder means its validated.tsv; any other table (train.tsv, test.tsv) is named itself. Newer releases state
-the clips' lengths in clip_durations.tsv, in milliseconds; they are used where that file is there.
+Source: Ardila et al. 2020. Tables are tab-separated and unquoted: a quotation mark is part of the sentence. For a
+folder, validated.tsv is read; name another table (train.tsv, test.tsv) itself. Newer releases give clip durations in
+clip_durations.tsv, in milliseconds, which are used if present.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from whisperstill.corpus import table
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
@@ -19,7 +19,7 @@ DURATIONS_FILE = "clip_durations.tsv"
 
 
 def can_read(source: Path) -> bool:
-    """A table beside clips/ whose header has `path` and `sentence`, or a folder with one."""
+    """Whether it is a table beside clips/ with columns `path` and `sentence`, or a folder with one."""
     table_path = _find_table(source)
     return (
         table_path is not None
@@ -33,7 +33,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     table_path = _find_table(source)
     if table_path is None:
         raise CorpusError(
-            f"expected a table of Common Voice at {source} (one of {', '.join(PREFERRED_TABLES)}), found none"
+            f"expected a Common Voice table at {source} (one of {', '.join(PREFERRED_TABLES)}), found none"
         )
     durations = _read_durations(table_path.parent / DURATIONS_FILE)
     for entry in table.read_rows(table_path, table_path.parent / "clips", quoted=False):

@@ -1,7 +1,7 @@
-"""What was read from one source, and the one place where it is checked.
+"""Checks the entries of any corpus layout and turns them into utterances.
 
-A layout only says what its files state (`Entry`); whether there is such a file, whether it is audio, how long it is
-and whether an id stands twice is asked here, the same for every layout. What is wrong is left out and listed.
+A layout only returns what its files state (`Entry`). Here every entry is checked for an audio file that exists and is
+audio, for its duration, and for a unique id. Invalid entries are skipped and listed.
 """
 
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from whisperstill.audio import probe_duration
 from whisperstill.audio.audio_files import has_audio_signature
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import AudioSpan, Skipped, Utterance
 from whisperstill.remote_files import is_pending
@@ -20,39 +21,17 @@ MAX_REASONS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Utterances in corpus order, and what was left out."""
+    """Utterances in corpus order, and the skipped entries."""
 
     name: str
     utterances: tuple[Utterance, ...]
     skipped: tuple[Skipped, ...]
 
-    @property
-    def seconds(self) -> float:
-        """Length of all utterances."""
-        return math.fsum(utterance.audio.duration for utterance in self.utterances)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One utterance as a layout states it, unchecked."""
-
-    source: str
-    """Where it is stated: `manifest.jsonl:17`, or the audio file's name."""
-    id: str
-    path: Path
-    text: str | None = None
-    language: str | None = None
-    speaker: str | None = None
-    session: str | None = None
-    start: float = 0.0
-    duration: float | None = None
-    """Seconds, trusted; None: to be measured, up to the end of the file."""
-
 
 def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:
-    """The corpus made of all entries that hold; `language` is taken where an entry has none.
+    """The corpus of all valid entries; `language` applies to entries without one.
 
-    Raises `CorpusError` when no usable utterance is left.
+    Raises `CorpusError` when no utterance is left.
     """
     utterances: list[Utterance] = []
     skipped: list[Skipped] = []
@@ -64,7 +43,7 @@ def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | 
             continue
         try:
             if entry.id in ids:
-                raise CorpusError(f"id {entry.id} stands twice; the first is kept")
+                raise CorpusError(f"duplicate id {entry.id}; the first is used")
             utterance = Utterance(
                 id=entry.id,
                 corpus=name,
@@ -81,7 +60,7 @@ def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | 
         utterances.append(utterance)
     if not utterances:
         examples = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:MAX_REASONS_SHOWN])
-        summary = f"{len(skipped)} left out ({examples})" if skipped else "nothing"
+        summary = f"{len(skipped)} skipped ({examples})" if skipped else "nothing"
         raise CorpusError(f"expected at least one usable utterance in {name}, found {summary}")
     return Corpus(name, tuple(utterances), tuple(skipped))
 
@@ -92,7 +71,7 @@ def primary_language_subtag(language: str | None) -> str | None:
 
 
 class _AudioProber:
-    """Looks at every file once, however many segments lie in it."""
+    """Checks every audio file once, however many segments it has."""
 
     def __init__(self) -> None:
         self._errors: dict[Path, str | None] = {}
@@ -117,7 +96,7 @@ class _AudioProber:
         if path not in self._errors:
             self._errors[path] = None
             try:
-                if is_pending(path):  # a look would fetch it: what its manifest states is trusted
+                if is_pending(path):  # checking would download it: the manifest is trusted
                     return
                 if not has_audio_signature(path):
                     self._durations[path] = probe_duration(path)

@@ -1,23 +1,23 @@
-"""A folder of audio, searched to any depth, or a single audio file; `talk.txt` beside `talk.mp3` is its transcript.
+"""A folder of audio, searched recursively, or a single audio file; `talk.txt` beside `talk.mp3` is its transcript.
 
-Nothing is known about who speaks: every file stands for itself. Hidden files are passed over.
+Speakers are unknown, so files are not packed together. Hidden files are ignored.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from whisperstill.audio import AUDIO_SUFFIXES
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.records import Skipped
 
 
 def can_read(source: Path) -> bool:
-    """An audio file, or a folder with one somewhere in it."""
+    """Whether it is an audio file, or a folder that contains one."""
     return _is_audio(source) or (source.is_dir() and any(_is_audio(path) for path in source.rglob("*")))
 
 
 def read_entries(source: Path) -> Iterator[Entry | Skipped]:
-    """One entry per audio file, in the order of their names."""
+    """One entry per audio file, sorted by name."""
     root = source.parent if source.is_file() else source
     for path in [source] if source.is_file() else sorted(filter(_is_audio, source.rglob("*"))):
         relative_path = path.relative_to(root)

@@ -1,48 +1,44 @@
-"""Data sets of Hugging Face: from the hub, saved by `save_to_disk`, or as Parquet files with an audio column.
+"""Hugging Face datasets: from the hub, saved by `save_to_disk`, or Parquet files with an audio column.
 
-What lies on the disk is read with pyarrow alone; `hf:name/config/split` needs the extra `datasets`. The audio is taken
-as the bytes it came in (`Audio(decode=False)`: the library's own decoder is heavy and tied to a version of torch) and
-written once to a cache, named by its hash, since every utterance is a stretch of a file.
-
-Cache: $WHISPERSTILL_CACHE, else $XDG_CACHE_HOME/whisperstill, else ~/.cache/whisperstill; folder `audio`.
+Local datasets are read with pyarrow alone; `hf:name/config/split` needs the extra `datasets`. Audio is taken as encoded
+bytes (`Audio(decode=False)`: the library's own decoder is heavy and tied to a torch version) and written once to the
+folder `audio` of the cache (`atomic_io.cache_directory`), named by its hash.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from whisperstill.atomic_io import atomic_write
-from whisperstill.corpus.columns import match_columns, optional_str
-from whisperstill.corpus.corpus import Entry
+from whisperstill.atomic_io import atomic_write, cache_directory
+from whisperstill.corpus.entry import Entry, match_columns, optional_str
 from whisperstill.errors import CorpusError, MissingExtraError
 from whisperstill.records import Skipped
 
 HUB_PREFIX = "hf:"
 SAVED_DATASET_FILES = ("dataset_dict.json", "state.json", "dataset_info.json")
-BATCH_ROWS = 64  # audio bytes are held for that many rows at once
+BATCH_ROWS = 64  # rows whose audio bytes are in memory together
 
 
 def is_hub_dataset(source: str | Path) -> bool:
-    """Whether it names a data set of the hub: `hf:name/config/split`."""
+    """Whether a source is `hf:name/config/split`."""
     return str(source).startswith(HUB_PREFIX)
 
 
 def hub_corpus_name(source: str) -> str:
-    """Name of the corpus: `hf:org/name/config/split` is `org-name-config-split`."""
+    """Corpus name: `org-name-config-split` for `hf:org/name/config/split`."""
     return source.removeprefix(HUB_PREFIX).replace("/", "-")
 
 
 def read_hub_entries(source: str) -> Iterator[Entry | Skipped]:
-    """One entry per row of a data set of the hub. Raises `MissingExtraError`, `CorpusError`."""
+    """One entry per row of a dataset on the hub. Raises `MissingExtraError`, `CorpusError`."""
     parts = source.removeprefix(HUB_PREFIX).split("/")
     if len(parts) < 3 or not all(parts):
         raise CorpusError(f"expected hf:name/config/split (the config is often called default), got {source}")
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtraError("a corpus of the hub", "datasets") from error
+        raise MissingExtraError("a corpus on the hub", "datasets") from error
     name, config, split = "/".join(parts[:-2]), parts[-2], parts[-1]
     try:
         dataset = datasets.load_dataset(name, config, split=split)
@@ -55,12 +51,13 @@ def read_hub_entries(source: str) -> Iterator[Entry | Skipped]:
 
 
 def can_read(source: Path) -> bool:
-    """A folder written by `save_to_disk`, a Parquet file, a folder of them, or `folder/train` for train-*.parquet."""
+    """Whether it is a folder written by `save_to_disk`, a Parquet file or a folder of them, or `folder/train`
+    (for train-*.parquet)."""
     return any((source / name).is_file() for name in SAVED_DATASET_FILES) or bool(_find_parquet_files(source))
 
 
 def read_entries(source: Path) -> Iterator[Entry | Skipped]:
-    """One entry per row of a data set on the disk. Raises `CorpusError` when it holds several splits."""
+    """One entry per row of a local dataset. Raises `CorpusError` when it has several splits."""
     if (source / "dataset_dict.json").is_file():
         splits = {path.parent.name for path in source.glob("*/state.json")}
         _require_single_split(source, splits)
@@ -119,7 +116,7 @@ def _read_arrow_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[Entry | Skipped]:
-    cache_dir = _audio_cache_dir()
+    cache_dir = cache_directory() / "audio"
     for row_index, row in enumerate(rows):
         location = f"{split}:{row_index}"
         columns = match_columns(row)
@@ -144,13 +141,13 @@ def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path)
             language=optional_str(values.get("language")),
             speaker=optional_str(values.get("speaker")),
             session=optional_str(values.get("session")),
-            start=0.0 if start is None or path.parent == cache_dir else float(start),  # bytes are the stretch itself
+            start=0.0 if start is None or path.parent == cache_dir else float(start),  # embedded audio is already cut
             duration=None if duration is None else float(duration),
         )
 
 
 def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
-    """File that holds the audio of a row: the one it names, or one written to the cache."""
+    """Audio file of a row: the file it names, or its embedded bytes written to the cache."""
     audio_bytes, name = (audio.get("bytes"), audio.get("path")) if isinstance(audio, dict) else (None, audio)
     if isinstance(name, bytes):
         audio_bytes, name = name, None
@@ -158,7 +155,7 @@ def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
         return _write_to_cache(audio_bytes, cache_dir, Path(name or "").suffix)
     if isinstance(name, str) and name:
         return folder / name
-    raise CorpusError("expected audio as bytes or a path (not decoded), got none")
+    raise CorpusError("expected audio as bytes or a path, got none")
 
 
 def _write_to_cache(audio_bytes: bytes, cache_dir: Path, suffix: str) -> Path:
@@ -166,9 +163,3 @@ def _write_to_cache(audio_bytes: bytes, cache_dir: Path, suffix: str) -> Path:
     if not path.is_file() or path.stat().st_size != len(audio_bytes):
         atomic_write(path, audio_bytes)
     return path
-
-
-def _audio_cache_dir() -> Path:
-    if configured := os.environ.get("WHISPERSTILL_CACHE"):
-        return Path(configured).expanduser() / "audio"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whisperstill" / "audio"

@@ -1,11 +1,11 @@
-"""A manifest with one JSON object a line.
+"""JSONL manifests: one JSON object per line.
 
     {"id": "a-1", "audio": "audio/a-1.opus", "text": "HELLO" | null, "duration_s": 1.2, "language": "en",
      "speaker": "7", "chapter": "3", "segments": [{"start": 0.0, "end": 1.2, "text": "HELLO"}]}
 
-Only `audio` must be there; it is relative to the manifest's folder, or an address (`s3://bucket/a-1.opus`). A recording
-with `segments` becomes one utterance per segment, of the session that the recording is, or is read whole where that is
-asked for. An empty text says that nothing is said; null, that nobody knows.
+Only `audio` is required: a path relative to the manifest's folder, or a URL (`s3://bucket/a-1.opus`). A recording with
+`segments` becomes one utterance per segment, all of one session, or stays one utterance with `full_recordings`. Empty
+text means that there is no speech; null, that the transcript is unknown.
 """
 
 import json
@@ -15,23 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.columns import default_id, match_columns, optional_str, resolve_audio_path
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
 SUFFIXES = (".jsonl", ".json", ".ndjson")
-MAX_SEGMENT_OVERRUN_S = 0.1  # a segment may end that much later than its recording, for rounding
-TIME_DECIMALS = 6  # differences of times are rounded to microseconds
+MAX_SEGMENT_OVERRUN_S = 0.1  # a segment may end this much after its recording (rounding)
+TIME_DECIMALS = 6  # time differences are rounded to microseconds
 
 
 def can_read(source: Path) -> bool:
-    """A file named so, or a folder with exactly one of them or with `manifest.jsonl`."""
+    """Whether it is a file with one of `SUFFIXES`, or a folder with `manifest.jsonl` or exactly one .jsonl file."""
     return (source.is_file() and source.suffix.lower() in SUFFIXES) or _find_manifest(source) is not None
 
 
 def read_entries(source: Path, full_recordings: bool = False) -> Iterator[Entry | Skipped]:
-    """One entry per line or segment; of `whole` recordings one per line, with its text, else that of its segments."""
+    """One entry per line or segment.
+
+    With `full_recordings` one per line, with its own text or else the joined text of its segments.
+    """
     manifest = _find_manifest(source) or source
     if not manifest.is_file():
         raise CorpusError(f"expected a JSONL manifest at {source}, found none")
@@ -59,18 +61,18 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise CorpusError(f"is no UTF-8: {error.reason} at byte {error.start}") from error
+        raise CorpusError(f"invalid UTF-8: {error.reason} at byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise CorpusError(f"is no JSON: {error.msg} at column {error.colno}") from error
+        raise CorpusError(f"invalid JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
-        raise CorpusError("is no manifest line: nested too deeply") from error
+        raise CorpusError("invalid JSON: nested too deeply") from error
     if not isinstance(row, dict):
         raise CorpusError(f"expected a JSON object, got {type(row).__name__}")
     columns = match_columns(row)
     values = {field: row[column] for field, column in columns.items()}
     audio = values.get("audio")
     if not isinstance(audio, str) or not audio or "\0" in audio:
-        raise CorpusError("expected the key audio with a file's name" + (f", got {audio!r}" if audio else ""))
+        raise CorpusError("expected a file name under the key audio" + (f", got {audio!r}" if audio else ""))
     start = _parse_seconds(values.get("start"), "start") or 0.0
     recording = Entry(
         source=location,
@@ -103,7 +105,7 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
 
 
 def _join_segment_texts(recording: Entry, segments: list[Any]) -> str | None:
-    """What is said in all segments, in order of time; None where one of them does not hold or does not say it."""
+    """Texts of all segments in order of time; None when a segment is invalid or has no text."""
     try:
         segment_entries = sorted(
             (_parse_segment(recording, *indexed_segment) for indexed_segment in enumerate(segments)),

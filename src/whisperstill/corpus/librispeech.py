@@ -1,23 +1,23 @@
-"""LibriSpeech's layout: speaker/chapter/ID.flac, and beside them speaker-chapter.trans.txt with lines `ID TEXT`.
+"""LibriSpeech: speaker/chapter/ID.flac, and beside them speaker-chapter.trans.txt with lines `ID TEXT`.
 
-Source: Panayotov et al. 2015; the layout of OpenSLR 12 and 31. Audio without a line of its own has no transcript.
+Source: Panayotov et al. 2015; OpenSLR 12 and 31. Audio that is not listed has no transcript.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from whisperstill.audio import AUDIO_SUFFIXES
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry
 from whisperstill.records import Skipped
 
 
 def can_read(source: Path) -> bool:
-    """A folder with a `*.trans.txt` somewhere in it."""
+    """Whether a folder contains a `*.trans.txt` at any depth."""
     return source.is_dir() and next(source.rglob("*.trans.txt"), None) is not None
 
 
 def read_entries(source: Path) -> Iterator[Entry | Skipped]:
-    """One entry per line of the transcripts, chapter by chapter."""
+    """One entry per transcript line, then per audio file without one, chapter by chapter."""
     for transcript_path in sorted(source.rglob("*.trans.txt")):
         folder = transcript_path.parent
         audio_by_id = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
@@ -27,7 +27,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
             try:
                 utterance_id, _, text = line.decode("utf-8-sig").strip().partition(" ")
             except UnicodeDecodeError as error:
-                yield Skipped(location, f"is no UTF-8: {error.reason} at byte {error.start}")
+                yield Skipped(location, f"invalid UTF-8: {error.reason} at byte {error.start}")
                 continue
             if utterance_id:
                 path = audio_by_id.pop(utterance_id, folder / f"{utterance_id}.flac")

@@ -1,7 +1,7 @@
-"""Recordings longer than a window, cut at their quietest places.
+"""Splits recordings that are longer than a window, at quiet points.
 
-The traps: a reference belongs to the whole recording; which of its words fall into which piece is unknown, so pieces
-have none. And a stated length may be wrong: what turns out to fit into one window is kept as it is, with its reference.
+A piece has no reference, because it is unknown which words of the recording's reference belong to it. If the stated
+duration is wrong and the recording fits into a window, it stays one utterance and keeps its reference.
 """
 
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ from whisperstill.units import WINDOW_SECONDS
 def split_long(
     utterances: Iterable[Utterance], max_seconds: float = WINDOW_SECONDS
 ) -> tuple[tuple[Utterance, ...], tuple[Skipped, ...]]:
-    """The utterances, with every one longer than `max_seconds` replaced by pieces `<id>#0003`, in order; and notes.
+    """The utterances, with each one longer than `max_seconds` replaced by pieces `<id>#0003`, and notes.
 
-    Pieces cover all of it, have no text, and belong to the session that the recording was of, or is. A note names each
-    recording whose reference was dropped, or that could not be decoded and was left out.
+    Pieces cover the whole recording, have no text, and share a session: the recording's, or else its id. Notes name
+    recordings whose reference was dropped, and recordings that cannot be decoded and are left out.
     """
     split_utterances: list[Utterance] = []
     notes: list[Skipped] = []
@@ -38,7 +38,7 @@ def split_long(
             split_utterances.append(replace(utterance, audio=AudioSpan(audio.path, *spans[0])))
             continue
         if utterance.text is not None:
-            reason = f"reference dropped: {audio.duration:.1f} s are longer than a window of {max_seconds:g} s"
+            reason = f"reference dropped: the recording has {audio.duration:.1f} s, a window at most {max_seconds:g} s"
             notes.append(Skipped(utterance.id, reason))
         split_utterances += [
             replace(

@@ -1,12 +1,12 @@
-"""Utterances of one speaker, in recording order, into windows of at most 30 s.
+"""Packs utterances of one speaker, in recording order, into windows of at most 30 s.
 
-A window never mixes speakers, languages, corpora, or utterances with and without a reference. Whose speaker is unknown
-is packed with its session; where that is unknown too, it stays alone.
+A window never mixes speakers, languages, corpora, or utterances with and without a reference. An utterance without a
+speaker is packed with its session; without either it is a window of its own.
 
-Packing 0 is the order of the corpus. Packing k > 0 is another view of the same audio: the order inside each group is
-drawn anew from (seed, k, group), so that utterances meet other neighbours at other places of the window. The draw sorts
-by a hash of the names: the same on any machine and with any version of any library. With `min_seconds` the length that
-each window of such a view is filled to is drawn as well: a student then meets short clips, not full windows alone.
+Packing variant 0 has the order of the corpus. Variant k > 0 reshuffles the utterances of each group by (seed, k,
+group), so that they get other neighbours and other positions. The shuffle sorts by SHA-256, so it is the same on any
+machine and with any library version. With `min_seconds` the target length of each window of such a variant is random
+too, so that a student is also trained on short clips.
 """
 
 import json
@@ -29,16 +29,17 @@ def pack(
     packing_variant: int = 0,
     seed: int = 0,
 ) -> list[Window]:
-    """Windows that hold every utterance exactly once, each filled in order for as long as the next one fits.
+    """Windows that contain every utterance exactly once; each is filled in order while the next utterance fits.
 
-    A window of exactly `max_seconds` is allowed. With `min_seconds` each window of a packing other than 0 is filled to
-    a length drawn between the two; an utterance longer than that is a window of its own. Raises `CorpusError` that
-    names an utterance longer than `max_seconds`, and `SettingsError` for lengths that no window has.
+    A window of exactly `max_seconds` is allowed. With `min_seconds`, each window of a variant other than 0 is filled up
+    to a random length between the two; a longer utterance is a window of its own. Raises `CorpusError` that names an
+    utterance longer than `max_seconds`, `SettingsError` for invalid lengths.
     """
     if not 0 < max_seconds <= WINDOW_SECONDS:
         raise SettingsError(f"max_seconds must be more than 0 and at most {WINDOW_SECONDS}, got {max_seconds:g}")
     if min_seconds is not None and not 0 <= min_seconds <= max_seconds:
         raise SettingsError(f"min_seconds must be 0 to max_seconds ({max_seconds:g}), got {min_seconds:g}")
+    # 1. Group by corpus, language, reference and speaker.
     groups: dict[tuple[object, ...], list[Utterance]] = {}
     for index, utterance in enumerate(utterances):
         if not fits(utterance, max_seconds):
@@ -47,6 +48,7 @@ def pack(
                 f"with {utterance.audio.duration:.3f} s; cut it with split_long first"
             )
         groups.setdefault(_group_key(utterance, index), []).append(utterance)
+    # 2. Fill windows group by group, in recording or reshuffled order.
     windows: list[Window] = []
     for group_key, members in groups.items():
         variant_min_seconds = None
@@ -61,14 +63,14 @@ def pack(
 
 
 def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
-    """Whether a window of `max_seconds` can hold it."""
+    """Whether an utterance fits into a window of `max_seconds`."""
     return all(
         size <= limit for size, limit in zip(_utterance_length(utterance), _exact_length(max_seconds), strict=True)
     )
 
 
 def window_id(packing_variant: int, utterances: Iterable[Utterance]) -> str:
-    """The same for the same audio in the same order, wherever the files lie."""
+    """Window id: a hash of the packing variant and of corpus, id and time span of each utterance, not of file paths."""
     return _json_sha256([packing_variant, [_utterance_key(utterance) for utterance in utterances]])[:WINDOW_ID_LENGTH]
 
 
@@ -96,8 +98,8 @@ def _fill_windows(
 
 
 def _utterance_length(utterance: Utterance) -> tuple[int, int]:
-    """Microseconds and samples: whole numbers, whose sums have no rounding. Samples, because that is what a window
-    holds, each utterance rounded by itself; microseconds, because rounding down must not let 30.0001 s pass."""
+    """Microseconds and samples, as integers whose sums are exact. Samples, because a window holds a fixed number of
+    them and each utterance is rounded by itself; microseconds, so that rounding down does not admit 30.0001 s."""
     return _exact_length(utterance.audio.duration)
 
 

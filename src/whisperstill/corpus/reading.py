@@ -1,4 +1,4 @@
-"""From a source to a corpus: which layout it has, and what to call it."""
+"""Reads a corpus: detects its layout, downloads remote manifests, and names it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from whisperstill.corpus import (
     ljspeech,
     table,
 )
-from whisperstill.corpus.corpus import Corpus, Entry, build_corpus
+from whisperstill.corpus.corpus import Corpus, build_corpus
+from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError
 from whisperstill.plugins import registered
 from whisperstill.records import Skipped
@@ -26,7 +27,7 @@ MANIFEST_SUFFIXES = (*jsonl.SUFFIXES, *table.SUFFIXES)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a corpus may lie on the disk."""
+    """A corpus layout: detection and reading."""
 
     can_read: Callable[[Path], bool]
     read_entries: Callable[[Path], Iterator[Entry | Skipped]]
@@ -44,7 +45,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "folder": Layout(folder.can_read, folder.read_entries),
     }
 )
-"""In the order in which they are tried: what can be told by a name first, what needs a search of the folder last."""
+"""Layouts in the order of detection: by file name first, by a search of the folder last."""
 
 
 def all_layouts() -> dict[str, Layout]:
@@ -55,24 +56,20 @@ def all_layouts() -> dict[str, Layout]:
 def read_corpus(
     source: str | Path, *, layout: str = "auto", language: str | None = None, full_recordings: bool = False
 ) -> Corpus:
-    """The utterances of a manifest, a folder or `hf:name/config/split`; what is wrong in it is listed, never fatal.
+    """The utterances of a manifest, a folder or `hf:name/config/split`; invalid entries are skipped and listed.
 
-    A manifest or a folder may lie in an object store (`s3://bucket/corpus`): audio is then fetched when it is heard,
-    where its manifest states how long it is.
+    A manifest or folder may be remote (`s3://bucket/corpus`); audio whose duration its manifest states is downloaded
+    when it is decoded. `layout` is a key of `LAYOUTS`, or `auto` to detect it. `language` (`en`) applies where the
+    corpus states none. With `full_recordings`, recordings of a JSONL manifest are not split into their `segments`.
 
-    `layout` is a key of `LAYOUTS`; `auto` finds out. `language` (`en`) is taken where the corpus states none. With
-    `whole`, a JSONL manifest's recordings are not taken apart into its `segments`. The corpus is named after its
-    folder; a manifest that is not called manifest.* adds its own name. Raises `CorpusError` when the source does not
-    exist, has none of the layouts, or holds no usable utterance; `SettingsError` for a layout that does not exist;
-    `MissingExtraError` when the hub is asked for without the extra.
+    Raises `CorpusError` when the source does not exist, has no supported layout, or has no usable utterance;
+    `SettingsError` for an unknown layout; `MissingExtraError` for the hub without the extra `datasets`.
     """
     layouts = all_layouts()
     if layout != "auto" and layout not in layouts:
         raise SettingsError(f"layout must be auto or one of {', '.join(layouts)}, got {layout}")
     if huggingface.is_hub_dataset(source) and layout in ("auto", "huggingface"):
-        return build_corpus(
-            huggingface.hub_corpus_name(str(source)), huggingface.read_hub_entries(str(source)), language
-        )
+        return build_corpus(corpus_name(source), huggingface.read_hub_entries(str(source)), language)
     path = _download_corpus(str(source)) if is_remote(source) else Path(source)
     try:
         if not path.exists() and not huggingface.can_read(path):
@@ -80,7 +77,7 @@ def read_corpus(
         if layout == "auto":
             layout = next((name for name, candidate in layouts.items() if candidate.can_read(path)), "")
         if not layout:
-            raise CorpusError(f"expected one of the layouts {', '.join(layouts)} at {source}, found none of them")
+            raise CorpusError(f"expected one of the layouts {', '.join(layouts)} at {source}, found none")
         entries = jsonl.read_entries(path, full_recordings) if layout == "jsonl" else layouts[layout].read_entries(path)
         return build_corpus(corpus_name(path), entries, language)
     except OSError as error:
@@ -88,10 +85,10 @@ def read_corpus(
 
 
 def _download_corpus(address: str) -> Path:
-    """A remote corpus in the cache: its manifests, and of a folder without one everything."""
+    """Cache path of a remote corpus, with its manifests downloaded, or all files of a folder without manifest."""
     try:
         if not is_remote_directory(address):
-            cache_path(address).unlink(missing_ok=True)  # it may have changed
+            cache_path(address).unlink(missing_ok=True)  # the remote file may have changed
             return download(cache_path(address))
         files = list_files(address)
         manifests = [path for path in files if path.parent == cache_path(address) and path.suffix in MANIFEST_SUFFIXES]
@@ -104,11 +101,17 @@ def _download_corpus(address: str) -> Path:
     return cache_path(address)
 
 
-def corpus_name(source: Path) -> str:
-    """Name of the folder; `folder-name` for a file that is not called manifest.* or metadata.*."""
-    source = source.resolve()
-    if not source.is_file():
-        return source.name
-    if source.stem in ("manifest", "metadata"):
-        return source.parent.name
-    return f"{source.parent.name}-{source.stem}"
+def corpus_name(source: str | Path) -> str:
+    """Name of a corpus, which need not be downloaded yet: its folder.
+
+    A manifest that is not called manifest.* or metadata.* appends its own name; `hf:org/name/config/split` is
+    `org-name-config-split`.
+    """
+    if huggingface.is_hub_dataset(source):
+        return huggingface.hub_corpus_name(str(source))
+    path = Path(source).resolve()
+    if path.is_dir() or not (path.is_file() or path.suffix in MANIFEST_SUFFIXES):
+        return path.name
+    if path.stem in ("manifest", "metadata"):
+        return path.parent.name
+    return f"{path.parent.name}-{path.stem}"

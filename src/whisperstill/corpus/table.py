@@ -1,24 +1,23 @@
-"""A table with a header: comma, semicolon, tab or | between the columns; names as in `columns`.
+"""Tables with a header; columns are separated by comma, semicolon, tab or |, and named as in `corpus.entry`.
 
-The audio is relative to the table's folder. An empty text means that there is no transcript.
+Audio paths are relative to the table's folder. Empty text means that there is no transcript.
 """
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.columns import default_id, match_columns, optional_str, resolve_audio_path
-from whisperstill.corpus.corpus import Entry
+from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
 SUFFIXES = (".csv", ".tsv", ".psv")
 DELIMITERS = "\t,;|"
-REPLACEMENT_CHARACTER = "\ufffd"  # what undecodable bytes are replaced by
+REPLACEMENT_CHARACTER = "\ufffd"  # replaces undecodable bytes
 
 
 def can_read(source: Path) -> bool:
-    """A file named so, or a folder with exactly one of them, whose header has a column for the audio."""
+    """Whether it is a table with an audio column, or a folder with exactly one table."""
     table_path = _find_table(source)
     return table_path is not None and "audio" in match_columns(read_header(table_path))
 
@@ -32,7 +31,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
 
 
 def read_rows(table_path: Path, folder: Path, *, quoted: bool) -> Iterator[Entry | Skipped]:
-    """The rows of `table`, whose audio lies in `folder`; `quoted`: whether quotation marks enclose a field."""
+    """One entry per row; audio paths are relative to `folder`. `quoted`: quotation marks may enclose a field."""
     column_names = read_header(table_path)
     columns = match_columns(column_names)
     if "audio" not in columns:
@@ -51,7 +50,7 @@ def read_rows(table_path: Path, folder: Path, *, quoted: bool) -> Iterator[Entry
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Skipped(f"{table_path.name}:{reader.line_num}", f"is no row: {error}")
+                yield Skipped(f"{table_path.name}:{reader.line_num}", f"invalid row: {error}")
                 continue
             if any(cells):
                 yield _parse_row(
@@ -60,7 +59,7 @@ def read_rows(table_path: Path, folder: Path, *, quoted: bool) -> Iterator[Entry
 
 
 def read_header(table_path: Path) -> list[str]:
-    """Names of the columns."""
+    """Column names of a table."""
     with table_path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return next(csv.reader([file.readline()], delimiter=_detect_delimiter(table_path)), [])
 
@@ -71,11 +70,11 @@ def _parse_row(
     if len(cells) != num_columns:
         return Skipped(location, f"expected {num_columns} columns as in the header, got {len(cells)}")
     if any(REPLACEMENT_CHARACTER in cell for cell in cells):
-        return Skipped(location, "is no UTF-8")
+        return Skipped(location, "invalid UTF-8")
     values = {field: cells[index].strip() for field, index in column_indices.items()}
     audio = values["audio"]
     if not audio or "\0" in audio:
-        return Skipped(location, "expected a file's name in the column for the audio, got none")
+        return Skipped(location, "expected a file name in the audio column, got none")
     try:
         duration = float(values["duration"]) if values.get("duration") else None
         start = float(values["start"]) if values.get("start") else 0.0

@@ -1,4 +1,4 @@
-"""How recordings are decoded. Names, and the defaults of its Python API, are openai/whisper's where it has them."""
+"""Decoding options. Names and defaults are those of openai/whisper's Python API where it has them."""
 
 import math
 from dataclasses import dataclass
@@ -11,69 +11,70 @@ LONG_FORM_STRATEGIES = ("auto", "chunked", "sequential", "vad", "silence")
 NULLABLE_OPTIONS = frozenset(
     {"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"}
 )
-"""Options whose None is not the default, or says that something is not done."""
+"""Options for which None has a meaning of its own, such as 'off'."""
 NONE_EQUIVALENTS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp": WINDOW_SECONDS}
-"""What None says in openai/whisper: no token, one sample, no limit."""
+"""Values that None stands for in openai/whisper: no token, one sample, no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How recordings are decoded."""
+    """Options of transcription."""
 
     task: str = "transcribe"
+    """`transcribe`, or `translate` to English."""
     without_timestamps: bool | None = None
-    """None: with timestamps, unless the checkpoint is a student that never saw them."""
+    """Decode without timestamp tokens. None: only for students trained without timestamps."""
     initial_prompt: str | tuple[int, ...] | None = None
-    """Text (or its tokens) that stands before the first window as if it had been said, and before all others where they
-    do not have the text before them: names, spelling, style."""
+    """Text or token ids used as the previous text of the first window, and of all windows that are not prompted with
+    the text before them: names, spelling, style."""
     prefix: str | None = None
-    """Text that the first window is taken to begin with; the transcript goes on after it."""
+    """Text that the transcript of the first window begins with; decoding continues after it."""
     hotwords: str | None = None
-    """Words that stand before every window, in front of the text before it."""
+    """Words that are put in front of the prompt of every window."""
     temperature: tuple[float, ...] = DEFAULT_TEMPERATURES
-    """0: the most probable token, otherwise sampled. The next one is tried where a result fails the thresholds."""
+    """Sampling temperatures, 0 is greedy. If a result fails a threshold, the next temperature is used."""
     best_of: int = 5
-    """Samples drawn at a temperature above 0; the most probable one is taken."""
+    """Samples drawn at temperatures above 0; the most probable one is used."""
     beam_size: int = 1
-    """Hypotheses followed at temperature 0; 1 is greedy decoding."""
+    """Hypotheses of beam search, at temperature 0; 1 is greedy decoding."""
     patience: float = 1.0
-    """Beam search ends when `beam_size * patience` hypotheses have."""
+    """Beam search stops at `beam_size * patience` finished hypotheses."""
     length_penalty: float | None = None
-    """Alpha of ((5 + length) / 6) ** alpha, by which log-probabilities are divided; None: by the length."""
+    """Exponent alpha of the divisor ((5 + length) / 6) ** alpha of log-probabilities. None: divided by the length."""
     compression_ratio_threshold: float | None = 2.4
-    """A text that compresses better than this repeats itself: it failed."""
+    """Compression ratio (zlib) above which a result fails, as too repetitive."""
     logprob_threshold: float | None = -1.0
-    """Mean log-probability below which a result failed."""
+    """Mean log-probability per token below which a result fails."""
     no_speech_threshold: float | None = 0.6
-    """Probability of silence above which a result of too low a log-probability is silence, and no failure."""
+    """Probability of `<|nospeech|>` above which a result below `logprob_threshold` is silence, not a failure."""
     condition_on_previous_text: bool | None = None
-    """`sequential`: each window has the text before it as a prompt. None: unless the checkpoint is a student that never
-    saw prompts: most of what is said after one it leaves out."""
+    """Prompt each window with the text before it (`sequential`). None: except for students trained without prompts,
+    which omit most of the speech after a prompt."""
     prompt_reset_on_temperature: float = 0.5
-    """`sequential`: no text of a window that needed a temperature above this becomes a prompt."""
+    """Temperature above which the text of a window is not used as a prompt (`sequential`)."""
     max_initial_timestamp: float = 1.0
-    """Seconds: a window's transcript may not begin later."""
+    """Upper bound of the first timestamp of a window, in seconds."""
     suppress_tokens: tuple[int, ...] = (-1,)
-    """Tokens that are never said; -1 stands for those of the checkpoint's own settings."""
+    """Ids of tokens that are never decoded; -1 stands for those of the checkpoint's generation config."""
     multilingual: bool = False
-    """Detect the language of every window anew."""
+    """Detect the language of every window, not only of the first one."""
     seed: int = 0
-    """Of sampling: the same one gives the same text whatever the batch."""
+    """Seed of sampling; equal seeds give equal texts with any batch size."""
     batch_size: int = 8
-    """Windows decoded at a time."""
+    """Windows decoded at once."""
     deterministic: bool = False
-    """Blocks of fixed shapes, equal to the last bit with and without an assistant; without it decoding is faster."""
+    """Tensor shapes are fixed: results are equal to the last bit with and without an assistant. Slower."""
     long_form: str = "auto"
-    """How long recordings are taken apart, see `decode.longform.recordings`."""
+    """Long-form strategy, see `decode.longform.recordings`."""
     chunk_length: float | None = None
-    """Seconds of a window; None: 30, and for `chunked` of a student 15."""
+    """Length of a window in seconds. None: 30, or 15 for a student with `chunked`."""
     word_timestamps: bool = False
-    """Find when each word was said."""
+    """Compute start and end of each word."""
     hallucination_filter: bool = True
-    """Decode no window in which nobody speaks, believe no text far from any voice, cut loops."""
+    """Skip windows without speech; remove text far from speech, and repetition loops."""
 
     def __post_init__(self) -> None:
-        """Raises `SettingsError`, naming all that is wrong."""
+        """Raises `SettingsError` that lists all invalid options."""
         problems = []
         temperatures = self.temperature
         if (
@@ -101,15 +102,13 @@ class DecodingOptions:
             raise SettingsError("; ".join(problems))
 
     def output_language(self, language: str) -> str:
-        """The language of what is written down where this one is spoken."""
+        """Language of the transcript of speech in `language`."""
         return "en" if self.task == "translate" else language
 
 
 def parse_token_ids(text: str) -> tuple[int, ...]:
-    """Ids of tokens, written with commas between. Raises `SettingsError` for anything else."""
+    """Token ids from comma-separated text. Raises `SettingsError` for anything else."""
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise SettingsError(
-            f"suppress_tokens must be ids with commas between, such as -1,50364; got {text!r}"
-        ) from None
+        raise SettingsError(f"suppress_tokens must be comma-separated ids such as -1,50364, got {text!r}") from None

@@ -1,10 +1,10 @@
-"""`whisperstill.load(...)`: a model by name, and `transcribe` for any file or stream of any length.
+"""Public API: `whisperstill.load(...)` loads a model, whose `transcribe` takes files and streams of any length.
 
-A source is a path, a waveform (16 kHz mono: floats of full scale 1, or 16-bit integers or their bytes), or chunks of
-one as a microphone gives them (`audio.streams.stream_chunks`, which also knows other rates and channels).
+A source is a path, a waveform (16 kHz mono; floats of full scale 1, 16-bit integers, or their bytes), or an iterable
+of such chunks, as from a microphone. `audio.streams.stream_chunks` converts other sample rates and channels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,56 +23,58 @@ from whisperstill.model.device import choose_device, choose_dtype
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 STREAM_NAME = "-"
-"""What a source that is no file is called."""
+"""Path of a source that is not a file."""
 
 Source = str | Path | np.ndarray | bytes | Iterable[bytes | np.ndarray]
+OptionValue = None | bool | int | float | str | Iterable[int] | Iterable[float]
+"""Value of a decoding option, as `build_options` takes it."""
 
 
 class TranscriptionInfo:
-    """What is known of a recording while its segments come."""
+    """Properties of a recording while it is transcribed."""
 
     def __init__(self, strategy: LongFormStrategy) -> None:
         self._strategy = strategy
 
     @property
     def language(self) -> str | None:
-        """ISO 639-1 code; None while it is not yet detected: before the first segment."""
-        return self._strategy.detected_language.code
+        """ISO 639-1 code; None until it is detected, which is before the first segment."""
+        return self._strategy.source.language.code if self._strategy.source.language else None
 
     @property
     def language_probability(self) -> float:
-        """1 where the language was given."""
-        return self._strategy.detected_language.probability
+        """Probability of the detected language; 1 if the language was an argument."""
+        return self._strategy.source.language.probability if self._strategy.source.language else 1.0
 
     @property
     def duration(self) -> float | None:
-        """Seconds of audio; None while the end has not been read."""
-        return self._strategy.reader.duration
+        """Seconds of audio; None until the end is read."""
+        return self._strategy.source.reader.duration
 
     @property
     def options(self) -> DecodingOptions:
-        """How it is decoded."""
-        return self._strategy.context.options
+        """Decoding options."""
+        return self._strategy.source.context.options
 
     @property
     def filtered_segments(self) -> tuple[FilteredSegment, ...]:
-        """What was not believed so far."""
-        return tuple(self._strategy.filtered_segments)
+        """Segments removed so far, with the reason."""
+        return tuple(self._strategy.transcript.filter.filtered_segments)
 
 
 class Transcriber:
-    """A loaded model; make it with `load`."""
+    """A model ready for transcription; see `load`."""
 
     def __init__(self, model: WhisperModel) -> None:
         self.model = model
 
-    def transcribe(self, source: Source, *, language: str | None = None, **options: Any) -> Transcript:
-        """Transcribe an audio file, or a stream, of any length.
+    def transcribe(self, source: Source, *, language: str | None = None, **options: OptionValue) -> Transcript:
+        """Transcript of an audio file or stream of any length.
 
-        `language` is a code or an English name; None detects it. All fields of `DecodingOptions` are options:
-        `word_timestamps=True`, `initial_prompt="..."`, `long_form="sequential"`, `temperature=0` ... Audio that breaks
-        off gives the transcript of what there is of it (`Transcript.read_error`). Raises `AudioError` when nothing of
-        it can be read, `SettingsError` for a language, a task or an option that is not known.
+        `language` is a code or an English name; None detects it. Options are the fields of `DecodingOptions`:
+        `word_timestamps=True`, `initial_prompt="..."`, `long_form="sequential"`, `temperature=0` ... If the audio
+        breaks off, the transcript covers the part before (`Transcript.read_error`). Raises `AudioError` if no audio
+        can be read, and `SettingsError` for an unknown language, task or option.
         """
         recording = make_recording(source, language)
         [(_, result)] = transcribe_recordings(self.model, [recording], build_options(options))
@@ -81,27 +83,26 @@ class Transcriber:
         return result
 
     def transcribe_many(
-        self, sources: Iterable[Source], *, language: str | None = None, **options: Any
+        self, sources: Iterable[Source], *, language: str | None = None, **options: OptionValue
     ) -> Iterator[tuple[Path, Transcript | AudioError]]:
-        """Transcribe files together, batched over files: `(path, transcript)` in order, each when it is finished.
+        """Transcripts of several sources, batched over sources: `(path, transcript)` pairs in order, as they finish.
 
-        Options as in `transcribe`. A file that cannot be read gives its `AudioError` in place of a transcript; the
-        others go on. The path of a source that is none is `-`.
+        Options as in `transcribe`. For a file that cannot be read, the pair holds its `AudioError`. The path of a
+        source that is not a file is `-`.
         """
         recordings = (make_recording(source, language) for source in sources)
         for recording, result in transcribe_recordings(self.model, recordings, build_options(options)):
             yield Path(recording.path), result
 
     def stream(
-        self, source: Source, *, language: str | None = None, **options: Any
+        self, source: Source, *, language: str | None = None, **options: OptionValue
     ) -> tuple[Iterator[Segment], TranscriptionInfo]:
-        """The segments of a recording, each as soon as nothing can come before it, and what is known of the whole.
+        """Segments of a recording, each as soon as it is final, and information on the recording.
 
-        Options as in `transcribe`; the segments are those of its transcript. Nothing is heard before the first segment
-        is asked for. Chunks that come as they are spoken are heard window by window (`batch_size` 1 unless given), and
-        a short `chunk_length` makes windows that do not wait for 30 s of them. Raises `AudioError` when the beginning
-        cannot be read, `SettingsError` as `transcribe`; an `AudioError` later on is raised behind the segments that
-        were heard before.
+        Options as in `transcribe`, and so are the segments. Decoding starts when the first segment is requested.
+        Chunks are decoded window by window (`batch_size` is 1 by default); with a short `chunk_length`, windows need
+        less than 30 s of audio. Raises `AudioError` if the beginning cannot be read, and `SettingsError` as
+        `transcribe`. A later `AudioError` is raised after the segments before it.
         """
         recording = make_recording(source, language)
         if recording.blocks is not None and not isinstance(source, np.ndarray | bytes):
@@ -111,41 +112,40 @@ class Transcriber:
 
 
 def make_recording(source: Source, language: str | None = None) -> Recording:
-    """The recording that a source is."""
+    """`Recording` of a source."""
     if isinstance(source, str | Path):
         return Recording(str(source), language=language)
     chunks = [source] if isinstance(source, np.ndarray | bytes) else source
     return Recording(STREAM_NAME, language=language, blocks=stream_chunks(chunks, name="the stream"))
 
 
-def build_options(values: dict[str, Any]) -> DecodingOptions:
-    """Options by name, as people write them for openai/whisper: a single temperature or token will do for a tuple,
-    ids of tokens for their text (`"-1,50364"`), a list of ids for `initial_prompt`, and None says what it says there:
-    of what has none, the default.
+def build_options(values: Mapping[str, OptionValue]) -> DecodingOptions:
+    """`DecodingOptions` from keyword arguments in openai/whisper's forms.
 
-    Raises `SettingsError` for an unknown one, and for a value that cannot be.
+    A single temperature or token stands for a tuple, text for token ids (`"-1,50364"`), and a list of ids for
+    `initial_prompt`. None has openai/whisper's meaning, else it stands for the default. Raises `SettingsError` for
+    unknown options and invalid values.
     """
     defaults_by_name = {field.name: field.default for field in fields(DecodingOptions)}
     unknown = [name for name in values if name not in defaults_by_name]
     if unknown:
-        raise SettingsError(f"{unknown[0]} is no option of transcribe; there are {', '.join(sorted(defaults_by_name))}")
+        raise SettingsError(f"expected one of {', '.join(sorted(defaults_by_name))}, got option {unknown[0]}")
     none_means = defaults_by_name | NONE_EQUIVALENTS
-    values = {
+    options: dict[str, Any] = {
         name: none_means[name] if value is None and name not in NULLABLE_OPTIONS else value
         for name, value in values.items()
     }
-    prompt = values.get("initial_prompt")
+    prompt = options.get("initial_prompt")
     if not isinstance(prompt, str | None):
         if not isinstance(prompt, Iterable):
-            raise SettingsError(f"initial_prompt must be text or ids of tokens, got {prompt!r}")
-        values["initial_prompt"] = tuple(prompt)
-    if isinstance(values.get("suppress_tokens"), str):
-        values["suppress_tokens"] = parse_token_ids(values["suppress_tokens"])
-    for name in ("temperature", "suppress_tokens"):
-        if name in values:
-            value = values[name]
-            values[name] = tuple(value) if isinstance(value, Iterable) else (value,)
-    return DecodingOptions(**values)
+            raise SettingsError(f"initial_prompt must be text or token ids, got {prompt!r}")
+        options["initial_prompt"] = tuple(prompt)
+    if isinstance(options.get("suppress_tokens"), str):
+        options["suppress_tokens"] = parse_token_ids(options["suppress_tokens"])
+    for name in {"temperature", "suppress_tokens"} & options.keys():
+        value = options[name]
+        options[name] = tuple(value) if isinstance(value, Iterable) else (value,)
+    return DecodingOptions(**options)
 
 
 def load(
@@ -155,13 +155,13 @@ def load(
     assistant: str | Path | None = None,
     trim_padding: bool = False,
 ) -> Transcriber:
-    """A model by name (`tiny.en`, `owner/name`) or directory, ready to transcribe.
+    """Load a model for transcription, by name (`tiny.en`, `owner/name`) or directory.
 
-    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `float32`, `bfloat16` or, on a CPU, `int8`. An `assistant`,
-    a smaller model with the same vocabulary, proposes and the model verifies: what is heard is the same, and the less
-    time it takes the more a token costs the model. With `trim_padding` the encoder computes no more of a window than
-    holds sound: much faster for short files, and nearly the same (see `model.trimmed_encoder`). Raises `NotFoundError`,
-    `CheckpointError` or `SettingsError`.
+    `device` is `auto`, `cpu` or `cuda`; `dtype` is `auto`, `float32`, `bfloat16` or, on a CPU, `int8`. `assistant` is
+    a smaller model with the same vocabulary for speculative decoding: the transcripts are the same, and large models
+    decode faster. `trim_padding` skips the silence at the end of a window in the encoder: much faster for short files,
+    with nearly the same result (see `model.trimmed_encoder`). Raises `NotFoundError`, `CheckpointError` or
+    `SettingsError`.
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from whisperstill.atomic_io import atomic_write_path
-from whisperstill.audio.augment import NoiseSampler, change_speed, spec_augment
+from whisperstill.audio.augment import change_speed, spec_augment
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.audio.noise import NoiseSampler
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.dataset import TrainingExample, epoch_batches, tokenize_example
 from whisperstill.distill.encoder_states import EncoderStateSource, WindowStates
 from whisperstill.distill.settings import ExampleOptions

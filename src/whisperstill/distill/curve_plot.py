@@ -1,11 +1,9 @@
 """The picture of a training run, with matplotlib: losses above, agreement and word error rate below."""
 
 from pathlib import Path
-from typing import Any
 
-from whisperstill.atomic_io import atomic_write_path
 from whisperstill.distill.metrics import read_metrics
-from whisperstill.errors import MissingExtraError
+from whisperstill.plotting import new_figure, save_png, use_log_scale
 
 LOSS_CURVES = (
     ("cross_entropy", "pseudo-label loss", "#3182bd"),
@@ -15,12 +13,6 @@ LOSS_CURVES = (
 
 def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
     """Draw `metrics.jsonl` as PNG. Raises `MissingExtraError` without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("a picture of the training", "plots") from error
-
     lines = read_metrics(metrics_path)
     step_lines = [line for line in lines if "loss" in line]
     validation_lines = [line for line in lines if "validation_wer" in line]
@@ -29,8 +21,7 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
         line for line in step_lines if line.get("tokens", 1)
     ]  # else the student's own words alone were learnt from
     has_hidden_loss = any(line["hidden"] for line in step_lines)
-    figure = Figure(figsize=(6.4, 6.4 if has_hidden_loss else 5.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 6.4 if has_hidden_loss else 5.0, "a picture of the training")
     axes = figure.subplots(2 + has_hidden_loss, sharex=True)
     loss_ax, rate_ax = axes[0], axes[-1]
     for key, title, color in LOSS_CURVES:
@@ -42,7 +33,8 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
                 color=color,
                 label=title,
             )
-    _set_log_scale(loss_ax, "nats a token")
+    use_log_scale(loss_ax, "y")
+    loss_ax.set_ylabel("nats per token")
     if has_hidden_loss:
         axes[1].plot(
             step_numbers,
@@ -50,7 +42,8 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
             color="#756bb1",
             label="squared error of last hidden states",
         )
-        _set_log_scale(axes[1], "mean square")
+        use_log_scale(axes[1], "y")
+        axes[1].set_ylabel("mean square")
     if any(line["token_accuracy"] for line in step_lines):
         token_accuracy = [100 * line["token_accuracy"] for line in labeled_lines]
         rate_ax.plot(
@@ -71,16 +64,4 @@ def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="center right" if ax is rate_ax else "upper right", frameon=False)
         ax.grid(alpha=0.25)
-    with atomic_write_path(image_path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
-
-
-def _set_log_scale(ax: Any, unit: str) -> None:
-    """A logarithmic axis with plain numbers (0.5, 1, 2, 5, 10) on it."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylabel(unit)
+    save_png(figure, image_path)

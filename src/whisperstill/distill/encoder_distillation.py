@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.process_group import ProcessGroup

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
-from whisperstill.corpus.waveform import load_window_waveform
+from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.label.store import LabelStore
 from whisperstill.model.whisper import Whisper

@@ -8,7 +8,8 @@ sequences, so they have no cross-entropy.
 
 import torch
 
-from whisperstill.decode.generate.batch_decode import decode_batch
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.generator import generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
 from whisperstill.model.whisper import Whisper
@@ -28,7 +29,11 @@ def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: Log
     token_limits = [min(MAX_NEW_TOKENS, length + MAX_EXTRA_TOKENS) for length in batch.label_lengths]
     states = batch.encoder_states.to(student.device, student.dtype)
     with torch.no_grad():
-        results, _ = decode_batch(student, states, start_tokens, logit_filter, max_new_tokens=token_limits)
+        requests = [
+            DecodeRequest(window_states, tuple(tokens), max_new_tokens=limit)
+            for window_states, tokens, limit in zip(states, start_tokens.tolist(), token_limits, strict=True)
+        ]
+        results = generate(student, logit_filter, requests)
     student.train(was_training)
     # 2. Sequences: start tokens, transcript, and the end token unless the limit was reached.
     end_of_text, prefix_length = logit_filter.vocabulary.end_of_text, start_tokens.shape[1] - 1

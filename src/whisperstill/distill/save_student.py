@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.corpus import load_window_waveform
-from whisperstill.decode.generate.draft_vocabulary import NUM_DRAFT_TEXT_TOKENS
+from whisperstill.decode.generate.draft_model import NUM_DRAFT_TEXT_TOKENS
 from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
 from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
 from whisperstill.distill.dataset import TrainingExample

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.decode.generate.batch_decode import decode_batch
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.generator import generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.errors import AudioError, CorpusError
@@ -137,14 +138,15 @@ class Validation:
         for start in range(0, len(self.items), BATCH_SIZE):
             items = self.items[start : start + BATCH_SIZE]
             languages = [item.utterance.language or self.language or "en" for item in items]
-            start_tokens = torch.tensor([vocabulary.sot_sequence(language) for language in languages])
             states = [
                 network.encoder(item.features[None])[0] if self._frozen_encoder is None else item.features
                 for item in items
             ]
-            results, _ = decode_batch(
-                network, torch.stack(states).to(network.dtype), start_tokens.to(network.device), self._logit_filter
-            )
+            requests = [
+                DecodeRequest(state.to(network.dtype), vocabulary.sot_sequence(language))
+                for state, language in zip(states, languages, strict=True)
+            ]
+            results = generate(network, self._logit_filter, requests)
             for item, language, result in zip(items, languages, results, strict=True):
                 text = self._tokenizer.decode(list(result.tokens))
                 reference = normalize_to_units(item.utterance.text or "", language)

@@ -1,7 +1,7 @@
-"""Encoder states of a corpus, kept while models that share an encoder are scored on it.
+"""Encoder states of a dataset, shared by models that have the same encoder.
 
-A student's encoder is its teacher's: comparing the two would otherwise run the same encoder twice over the same
-windows, which is most of the work. The time the encoder took is remembered, so that every model is charged for it.
+A student's encoder is its teacher's, and encoding is most of the work: without the cache, comparing the two would run
+the same encoder over the same windows twice. Each model is charged for the encoding all the same.
 """
 
 import time
@@ -15,18 +15,16 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.records import Utterance
 
 MAX_CACHE_BYTES = 4 * 2**30
-"""Most bytes kept; what does not fit is computed again."""
+"""Size limit of the cache; states beyond it are computed again."""
 
 
 class EncoderCache:
-    """States by encoder and utterances. With `shared` False nothing is kept."""
+    """States by encoder and utterances. With `shared` False nothing is stored."""
 
     def __init__(self, shared: bool) -> None:
         self._shared = shared
         self._entries: dict[tuple[str, ...], tuple[Tensor, float]] = {}
         self._bytes = 0
-        self.saved_seconds = 0.0
-        """Seconds of encoding that were saved since it was last set to 0."""
 
     def encode(
         self,
@@ -34,14 +32,15 @@ class EncoderCache:
         encoder_key: str,
         utterances: Sequence[Utterance],
         waveforms: Float[Tensor, "batch samples"],
-    ) -> Float[Tensor, "batch positions width"]:
-        """States of these windows: from the cache, else computed and put there. `encoder_key` is its weights' hash."""
+    ) -> tuple[Float[Tensor, "batch positions width"], float]:
+        """States of a batch of windows, and the seconds of encoding that the cache saved.
+
+        `encoder_key` identifies the encoder's weights and compute type.
+        """
         padding_mode = "padded" if model.trimmed_encoder is None else "trimmed"
         key = (encoder_key, padding_mode, *(utterance.id for utterance in utterances))
         if key in self._entries:
-            encoder_states, seconds = self._entries[key]
-            self.saved_seconds += seconds
-            return encoder_states
+            return self._entries[key]
         start_time = time.perf_counter()
         encoder_states = model.encode(waveforms)
         size = encoder_states.numel() * encoder_states.element_size()
@@ -50,4 +49,4 @@ class EncoderCache:
                 torch.cuda.synchronize()
             self._entries[key] = (encoder_states, time.perf_counter() - start_time)
             self._bytes += size
-        return encoder_states
+        return encoder_states, 0.0

@@ -1,19 +1,19 @@
-"""Utterances worth listening to: the worst of each kind of failure, aligned word by word.
+"""Utterances with the worst errors of each kind, aligned word by word.
 
-One utterance stands once, under the first reason that holds. Reasons take turns, so that fifty deletions do not hide
-the one loop.
+An utterance is listed once, under the first reason that applies. Reasons take turns, so that many deletions do not
+crowd out a single repetition loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperstill.evaluate.hallucination import has_repetition_loop, longest_deletion
 from whisperstill.evaluate.metrics import SystemOutput
-from whisperstill.label.repetition import count_ngram_repeats
 from whisperstill.records.eval_results import AlignmentOp, ErrorExample, WordAlignment
 from whisperstill.text.edit_distance import AlignedPair
+from whisperstill.text.repetition import count_ngram_repeats
 
 SeverityFn = Callable[[SystemOutput, int], float]
-"""How bad the utterance at an index is; 0 where it is not bad in this way."""
+"""Severity of one kind of error in the utterance at an index; 0 if there is none."""
 
 
 def _loop_severity(output: SystemOutput, index: int) -> float:
@@ -44,7 +44,7 @@ REASONS: tuple[tuple[str, SeverityFn, float], ...] = (
     ("deletions", _deletion_severity, 3.0),
     ("errors", _error_rate_severity, 0.1),
 )
-"""Name, badness, and the least of it that is worth a listen."""
+"""Reason, its severity, and the smallest severity to list."""
 
 
 def select_error_examples(
@@ -55,21 +55,15 @@ def select_error_examples(
     num_examples: int,
     leading_models: Sequence[str] = (),
 ) -> list[ErrorExample]:
-    """Up to `num_examples` utterances of a dataset that `target_model` does worst on; `leading_models` come first."""
+    """Up to `num_examples` worst utterances of `target_model` on a dataset; `leading_models` come first in each."""
     target_output = outputs_by_model[target_model]
-    queues = []
+    # 1. A queue per reason, the most severe utterance first.
+    queues: list[tuple[str, list[int]]] = []
     for reason, severity_fn, min_severity in REASONS:
         scored = [(severity_fn(target_output, index), index) for index in range(len(target_output.utterances))]
-        queues.append(
-            (
-                reason,
-                [
-                    index
-                    for severity, index in sorted(scored, key=lambda item: (-item[0], item[1]))
-                    if severity >= min_severity
-                ],
-            )
-        )
+        ranked = sorted(scored, key=lambda item: (-item[0], item[1]))
+        queues.append((reason, [index for severity, index in ranked if severity >= min_severity]))
+    # 2. Take from the queues in turns; no utterance twice.
     chosen: dict[int, str] = {}
     while len(chosen) < num_examples and any(queue for _, queue in queues):
         for reason, queue in queues:
@@ -77,6 +71,7 @@ def select_error_examples(
                 queue.pop(0)
             if queue and len(chosen) < num_examples:
                 chosen[queue.pop(0)] = reason
+    # 3. Align the hypotheses of all models.
     model_order = [
         *(model for model in leading_models if model in outputs_by_model),
         *(model for model in outputs_by_model if model not in leading_models),
@@ -123,7 +118,7 @@ def _build_error_example(
 def alignment_ops(
     reference: Sequence[str], hypothesis: Sequence[str], pairs: Sequence[AlignedPair]
 ) -> tuple[AlignmentOp, ...]:
-    """An alignment in words."""
+    """An alignment by indices as operations on words."""
     ops = []
     for reference_index, hypothesis_index in pairs:
         reference_word = "" if reference_index is None else reference[reference_index]

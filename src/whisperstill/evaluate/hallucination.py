@@ -1,9 +1,9 @@
-"""How much was said that nobody said (paper, section 5.3).
+"""Hallucination metrics (paper, section 5.3).
 
-The paper counts repeated 5-grams and insertions. 5-grams that a speaker repeats are no hallucination, so what the
-references repeat is counted, too, and what goes beyond it; a loop at the end of one utterance shows in the ratio of
-lengths, where a mean over a corpus would hide it; a stretch that was left out shows as the longest run of deleted
-words; and what is heard where nobody speaks is all made up.
+The paper counts repeated 5-grams and insertions. Speakers repeat 5-grams, too, so repetitions in the references are
+counted as well, and those of the hypotheses beyond them. A repetition loop in one utterance shows in the upper
+percentiles of the length ratio, where a mean would hide it; a skipped passage shows as the longest run of deletions; on
+audio without speech every word is a hallucination.
 """
 
 from collections import Counter
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from whisperstill.label.repetition import count_ngram_repeats
 from whisperstill.records.eval_results import HallucinationMetrics
 from whisperstill.text.edit_distance import AlignedPair
+from whisperstill.text.repetition import count_ngram_repeats
 
 NGRAM_SIZE = 5
 MIN_LOOP_REPEATS = 4
-"""Times in a row that a group of words stands in a loop, beyond what the reference has; speech stays below."""
+"""Consecutive repetitions of a phrase that count as a loop; speech stays below."""
 
 
 def compute_hallucination_metrics(
@@ -25,9 +25,9 @@ def compute_hallucination_metrics(
     hypotheses: Sequence[Sequence[str]],
     alignments: Sequence[Sequence[AlignedPair]],
 ) -> HallucinationMetrics:
-    """The figures of a set: words of each utterance after normalisation, and how they are aligned.
+    """Metrics of a dataset from normalized words and alignments by utterance.
 
-    An utterance without words in its reference is one in which nobody speaks.
+    An utterance without words in its reference counts as non-speech.
     """
     hypothesis_ngrams, reference_ngrams = _count_ngrams(hypotheses), _count_ngrams(references)
     ratios = [len(h) / len(r) for r, h in zip(references, hypotheses, strict=True) if r]
@@ -55,20 +55,14 @@ def compute_hallucination_metrics(
     )
 
 
-def count_repeated_five_grams(texts: Iterable[Sequence[str]]) -> int:
-    """5-grams less distinct 5-grams, over a set (paper, table 8: `5-Dup.`)."""
-    grams = _count_ngrams(texts)
-    return grams.total() - len(grams)
-
-
 def has_repetition_loop(reference: Sequence[str], hypothesis: Sequence[str]) -> bool:
-    """Whether a group of 1 to 8 words stands `MIN_LOOP_REPEATS` times in a row or more, and oftener than was said."""
+    """Whether a phrase of 1 to 8 words repeats `MIN_LOOP_REPEATS` times in a row, and more than in the reference."""
     repeats = count_ngram_repeats(hypothesis)
     return repeats >= MIN_LOOP_REPEATS and repeats > count_ngram_repeats(reference)
 
 
 def longest_deletion(pairs: Iterable[AlignedPair]) -> int:
-    """Words of the longest run that was left out."""
+    """Words in the longest run of deletions."""
     longest = run = 0
     for _, hypothesis_index in pairs:
         run = run + 1 if hypothesis_index is None else 0
@@ -77,7 +71,7 @@ def longest_deletion(pairs: Iterable[AlignedPair]) -> int:
 
 
 def _count_ngrams(texts: Iterable[Sequence[str]]) -> Counter[tuple[str, ...]]:
-    """How often each 5-gram stands; none reaches from one utterance into the next."""
+    """Counts of 5-grams within utterances."""
     return Counter(
         tuple(text[start : start + NGRAM_SIZE]) for text in texts for start in range(len(text) - NGRAM_SIZE + 1)
     )

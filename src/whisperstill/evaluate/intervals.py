@@ -1,10 +1,9 @@
-"""How sure an error rate is: bootstrap over utterances.
+"""Confidence intervals of error rates: bootstrap over utterances.
 
-Utterances are drawn again with replacement, and the rate of each draw is its errors over its reference length (a
-ratio of sums, never a mean of rates). The interval holds the middle of the draws (percentile method). What it covers is
-the choice of utterances, or of stretches of long ones (see `bootstrap_blocks`); it knows nothing of the choice of
-speakers: utterances of one speaker go wrong together, so with few speakers the truth is less sure than the interval
-says.
+Utterances are resampled with replacement; the error rate of a resample is its errors over its reference length (a ratio
+of sums, not a mean of rates). Intervals are percentile intervals. They cover the choice of utterances, or of blocks of
+long ones (`bootstrap_blocks`), but not the choice of speakers: errors correlate within a speaker, so with few speakers
+the true uncertainty is larger.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,17 @@ from whisperstill.records.edit_counts import EditCounts
 from whisperstill.text.edit_distance import count_edits_per_block
 
 BOOTSTRAP_BLOCK_WORDS = 100
-"""Words, or characters, of a reference: a recording of twice as many is drawn in stretches of about so many."""
+"""Words (or characters) of a block; a reference of twice as many is split into blocks of about this length."""
 FloatArray = npt.NDArray[np.float64]
-_MAX_RESAMPLED_INDICES = 4_000_000  # indices held at a time: 32 MB
+_MAX_RESAMPLED_INDICES = 4_000_000  # at a time: 32 MB
 
 
 def bootstrap_blocks(counts: EditCounts, reference: Sequence[str], hypothesis: Sequence[str]) -> list[EditCounts]:
-    """What a bootstrap draws of an utterance: it as a whole, or the stretches of a long one, of which there may be too
-    few to draw from. The same stretches whoever hears it."""
+    """Units that the bootstrap resamples for one utterance: the utterance, or blocks of a long recording.
+
+    A dataset may hold too few long recordings to resample. Blocks depend on the reference only, so they pair up across
+    systems.
+    """
     return (
         [counts]
         if len(reference) < 2 * BOOTSTRAP_BLOCK_WORDS
@@ -34,7 +36,7 @@ def bootstrap_blocks(counts: EditCounts, reference: Sequence[str], hypothesis: S
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Low and high end of an error rate, as fractions."""
+    """Ends of the confidence interval of an error rate, as fractions."""
 
     low: float
     high: float
@@ -42,23 +44,22 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The error rate of `a` minus that of `b` on the same utterances, as fractions."""
+    """Error rate of system `a` minus that of `b` on the same utterances, as fractions."""
 
     difference: float
     low: float
     high: float
     p_value: float
-    """Two-sided: how often draws put the difference on the other side of 0 (at least 1 in resamples + 1), but never
-    less than a sign test of the utterances that differ can give: n of them all go one way by chance at 2^(1 - n)."""
+    """Two-sided p-value: share of resamples on the other side of 0, at least 1 in resamples + 1. It is never below the
+    smallest p-value of a sign test, 2^(1 - n) for n utterances that differ: few utterances prove nothing."""
 
 
 def bootstrap(
     counts: Sequence[EditCounts], *, seed: int = 0, resamples: int = 1000, confidence: float = 0.95
 ) -> Interval:
-    """Interval of the corpus error rate of utterances with these counts.
+    """Confidence interval of the error rate over utterances with these edit counts, deterministic given `seed`.
 
-    The same seed gives the same interval. One utterance gives an interval of no width. Draws in which all references
-    are empty have no rate and are left out; `ValueError` when there is no reference word at all.
+    Resamples without any reference word are left out. Raises `ValueError` without a reference word.
     """
     errors, lengths = _to_arrays(counts)
     rates = np.concatenate(
@@ -76,13 +77,14 @@ def paired_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Difference:
-    """Difference of the error rates of two systems on the same utterances (`a[i]` and `b[i]` are one utterance's).
+    """Difference of the error rates of two systems on the same utterances (`a[i]` and `b[i]` belong together).
 
-    Both are read from the same draws, so what is hard for both cancels. Raises `ValueError` when the two differ in
-    length or hold no reference word.
+    Both rates come from the same resamples, so that utterances that are hard for both cancel. Raises `ValueError` if
+    the lengths differ, or without a reference word.
     """
     if len(a) != len(b):
-        raise ValueError(f"paired counts must be of the same utterances, got {len(a)} and {len(b)}")
+        raise ValueError(f"expected counts of the same utterances, got {len(a)} and {len(b)}")
+    # 1. Resample both systems with the same indices.
     errors_a, lengths_a = _to_arrays(a)
     errors_b, lengths_b = _to_arrays(b)
     draws = [
@@ -91,6 +93,7 @@ def paired_bootstrap(
     ]
     differences = np.concatenate(draws)
     low, high = _percentile_interval(differences, confidence)
+    # 2. Two-sided p-value, bounded by the sign test.
     finite = differences[np.isfinite(differences)]
     tail = min(np.count_nonzero(finite <= 0), np.count_nonzero(finite >= 0))
     num_differing = np.count_nonzero(errors_a / np.maximum(lengths_a, 1) != errors_b / np.maximum(lengths_b, 1))
@@ -106,14 +109,14 @@ def mean_over_datasets(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, Interval]:
-    """Mean error rate over sets, of systems trained with several seeds, and its interval, as fractions.
+    """Mean error rate over datasets and training seeds, and its interval, as fractions.
 
-    `datasets[i][j]` are the utterances of dataset i as the system of seed j heard them. Each draw takes seeds and, set
-    by set, utterances with replacement; all seeds hear the same utterances. Raises `ValueError` where there is no set,
-    or a set without any reference word.
+    `datasets[i][j]` holds the edit counts of dataset i for the system of seed j. Each resample draws seeds, and for
+    each dataset utterances, with replacement; all seeds share the utterances. Raises `ValueError` without a dataset,
+    or for a dataset without a reference word.
     """
     if not datasets:
-        raise ValueError("a mean over sets needs at least one set")
+        raise ValueError("expected at least one dataset, got none")
     num_seeds = len(datasets[0])
     rng = np.random.default_rng(seed)
     seed_indices = rng.integers(num_seeds, size=(resamples, num_seeds))
@@ -123,7 +126,7 @@ def mean_over_datasets(
         errors, lengths = np.stack([seed_errors for seed_errors, _ in arrays]), arrays[0][1]
         observed.append(float((errors.sum(-1) / lengths.sum()).mean()))
         rates = [
-            errors[:, indices].sum(-1).T / lengths[indices].sum(-1)[:, None]  # [draws, seeds]
+            errors[:, indices].sum(-1).T / lengths[indices].sum(-1)[:, None]  # [resamples, seeds]
             for indices in _resample_indices(len(lengths), seed + 1 + dataset_index, resamples)
         ]
         draws.append(np.take_along_axis(np.concatenate(rates), seed_indices, 1).mean(1))
@@ -140,7 +143,7 @@ def _to_arrays(counts: Sequence[EditCounts]) -> tuple[FloatArray, FloatArray]:
 
 
 def _resample_indices(num_utterances: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices `[draws, utterances]`, in blocks that fit in memory; block size does not change what is drawn."""
+    """Indices `[resamples, utterances]` in parts that fit in memory; the size of parts does not change the indices."""
     rng = np.random.default_rng(seed)
     max_rows = max(1, _MAX_RESAMPLED_INDICES // num_utterances)
     for start in range(0, resamples, max_rows):

@@ -1,15 +1,16 @@
-"""What one model heard on one set, turned into the figures of a `DatasetResult`.
+"""Metrics of a system's output on a dataset: a `DatasetResult` from hypotheses and references.
 
-Everything is derived from texts: decoding is the expensive part and is kept; scoring is done again whenever a report
-is made, so that a better figure needs no decoding.
+All metrics derive from texts. Transcription is expensive and cached; metrics are computed anew in every run, so a new
+metric needs no new transcription.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import starmap
+from typing import Any
 
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.hallucination import compute_hallucination_metrics
@@ -17,18 +18,17 @@ from whisperstill.evaluate.intervals import bootstrap, bootstrap_blocks, paired_
 from whisperstill.evaluate.score import score, utterance_edits
 from whisperstill.records import Utterance
 from whisperstill.records.edit_counts import NO_EDITS, EditCounts
-from whisperstill.records.eval_results import DatasetResult, HallucinationMetrics, PairedDifference, SubsetResult
+from whisperstill.records.eval_results import DatasetResult, PairedDifference, SubsetResult
 from whisperstill.text.edit_distance import AlignedPair, align, count_edits
 from whisperstill.text.normalizers import get_normalizer, split_into_characters
 
 DURATION_BIN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 30.0)
-"""Ends of the ranges of duration that are scored apart, seconds."""
-MIN_SUBSETS = 2
+"""Upper ends of the duration ranges that are scored separately, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How texts are made comparable, and how sure the result is."""
+    """Normalization and unit of error rates, and the bootstrap of their intervals."""
 
     normalizer: str
     unit: str
@@ -36,41 +36,41 @@ class Scoring:
     resamples: int = 1000
 
     def split(self, text: str) -> list[str]:
-        """A text's units after normalisation."""
+        """Words (or characters) of a text after normalization."""
         normalized = get_normalizer(self.normalizer)(text)
         return split_into_characters(normalized) if self.unit == "character" else normalized.split()
 
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """Utterances with what a model heard in them, in corpus order."""
+    """Hypotheses of a system for the utterances of a dataset, in corpus order."""
 
     utterances: tuple[Utterance, ...]
     texts: tuple[str, ...]
     seconds: float
-    """Time it took."""
+    """Wall-clock time of transcription."""
     scoring: Scoring
 
     @cached_property
     def references(self) -> list[list[str]]:
-        """Words (or characters) after normalisation."""
+        """Reference words (or characters) after normalization."""
         return [self.scoring.split(utterance.text or "") for utterance in self.utterances]
 
     @cached_property
     def hypotheses(self) -> list[list[str]]:
-        """The same of what was heard."""
+        """Hypothesis words (or characters) after normalization."""
         return [self.scoring.split(text) for text in self.texts]
 
     @cached_property
     def alignments(self) -> list[list[AlignedPair]]:
-        """Which word of the reference became which."""
+        """Word alignment of each utterance, as pairs of indices."""
         return [
             align(reference, hypothesis) for reference, hypothesis in zip(self.references, self.hypotheses, strict=True)
         ]
 
     @cached_property
     def edits(self) -> list[EditCounts]:
-        """Counts of each utterance."""
+        """Edit counts of each utterance."""
         return [
             count_edits(reference, hypothesis)
             for reference, hypothesis in zip(self.references, self.hypotheses, strict=True)
@@ -78,16 +78,16 @@ class SystemOutput:
 
     @cached_property
     def blocks_by_utterance(self) -> list[list[EditCounts]]:
-        """Of each utterance what a bootstrap draws."""
+        """Units of each utterance that the bootstrap resamples."""
         return list(starmap(bootstrap_blocks, zip(self.edits, self.references, self.hypotheses, strict=True)))
 
     @property
     def blocks(self) -> list[EditCounts]:
-        """All that a bootstrap draws from."""
+        """Units of all utterances that the bootstrap resamples."""
         return [block for utterance_blocks in self.blocks_by_utterance for block in utterance_blocks]
 
-    def restrict_to(self, ids: Mapping[str, object]) -> "SystemOutput":
-        """The utterances with these ids."""
+    def restrict_to(self, ids: Set[str]) -> "SystemOutput":
+        """Output for the utterances with these ids."""
         selected = [(u, text) for u, text in zip(self.utterances, self.texts, strict=True) if u.id in ids]
         return SystemOutput(
             tuple(u for u, _ in selected), tuple(text for _, text in selected), self.seconds, self.scoring
@@ -101,21 +101,19 @@ def compute_metrics(
     model: str,
     dataset: str,
     decoding: str,
-    condition: str = "",
-    chunk_length: float = 0.0,
     teacher_output: SystemOutput | None = None,
 ) -> DatasetResult:
-    """The figures of a cell; with `teacher_output`, what is between the two.
+    """Metrics of an output; with `teacher_output`, the paired difference as well.
 
-    A set without any reference word (nobody speaks in it) has error rates of 0 and its insertions in `hallucination`.
+    A dataset without any reference word (non-speech audio) has error rates of 0; its insertions are in `hallucination`.
     """
     scoring = output.scoring
-    rates = dict.fromkeys(("wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high"), 0.0)
+    references = [utterance.text or "" for utterance in output.utterances]
+    rates: dict[str, Any] = dict.fromkeys(("wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high"), 0.0)
     total = sum(output.edits, NO_EDITS)
     wer_orthographic = 0.0
-    references = [utterance.text or "" for utterance in output.utterances]
     if total.reference_length:
-        scored = score(
+        scores = score(
             references,
             output.texts,
             normalizer=scoring.normalizer,
@@ -123,14 +121,9 @@ def compute_metrics(
             seed=scoring.seed,
             resamples=scoring.resamples,
         )
-        rates = {name: getattr(scored, name) for name in rates}
-        if len(output.blocks) > len(output.edits):
-            interval = bootstrap(output.blocks, seed=scoring.seed, resamples=scoring.resamples)
-            rates |= {"wer_low": 100 * interval.low, "wer_high": 100 * interval.high}
-        orthographic_edits = sum(
-            utterance_edits(references, output.texts, normalizer="none", unit=scoring.unit), NO_EDITS
-        )
-        wer_orthographic = 100 * orthographic_edits.error_rate
+        rates = {name: getattr(scores, name) for name in rates}
+        unnormalized_edits = utterance_edits(references, output.texts, normalizer="none", unit=scoring.unit)
+        wer_orthographic = 100 * sum(unnormalized_edits, NO_EDITS).error_rate
     difference, agreement = compare_with_teacher(output, teacher_output) if teacher_output is not None else (None, None)
     return DatasetResult(
         measurement=measurement,
@@ -146,9 +139,7 @@ def compute_metrics(
         utterances=len(output.utterances),
         hours=sum(utterance.audio.duration for utterance in output.utterances) / 3600,
         seconds=output.seconds,
-        hallucination=hallucination_metrics(output),
-        condition=condition,
-        chunk_length=chunk_length,
+        hallucination=compute_hallucination_metrics(output.references, output.hypotheses, output.alignments),
         difference_to_teacher=difference,
         agreement_with_teacher=agreement,
         by_speaker=subset_results(output, lambda utterance: utterance.speaker),
@@ -158,33 +149,31 @@ def compute_metrics(
     )
 
 
-def hallucination_metrics(output: SystemOutput) -> HallucinationMetrics:
-    """See `evaluate.hallucination`."""
-    return compute_hallucination_metrics(output.references, output.hypotheses, output.alignments)
-
-
 def compare_with_teacher(
     output: SystemOutput, teacher_output: SystemOutput
 ) -> tuple[PairedDifference | None, float | None]:
-    """Difference to the teacher with its interval, and the share of equal texts, on what both could hear."""
-    output_ids, teacher_ids = (
-        {utterance.id: None for utterance in output.utterances},
-        {utterance.id: None for utterance in teacher_output.utterances},
-    )
-    a, b = output.restrict_to(teacher_ids), teacher_output.restrict_to(output_ids)
-    if not a.utterances:
+    """Difference to the teacher, and share of equal texts in per cent, over utterances that both transcribed.
+
+    None where there is no such utterance, or no reference word.
+    """
+    # 1. Restrict both to common utterances.
+    shared_ids = {utterance.id for utterance in output.utterances} & {u.id for u in teacher_output.utterances}
+    student, teacher = output.restrict_to(shared_ids), teacher_output.restrict_to(shared_ids)
+    if not shared_ids:
         return None, None
-    agreement = 100 * sum(map(list.__eq__, a.hypotheses, b.hypotheses)) / len(a.hypotheses)
-    if not sum(a.edits, NO_EDITS).reference_length:
+    agreement = 100 * sum(map(list.__eq__, student.hypotheses, teacher.hypotheses)) / len(shared_ids)
+    if not sum(student.edits, NO_EDITS).reference_length:
         return None, agreement
-    difference = paired_bootstrap(a.blocks, b.blocks, seed=output.scoring.seed, resamples=output.scoring.resamples)
+    # 2. Resample both with the same indices.
+    scoring = output.scoring
+    difference = paired_bootstrap(student.blocks, teacher.blocks, seed=scoring.seed, resamples=scoring.resamples)
     return PairedDifference(
         100 * difference.difference, 100 * difference.low, 100 * difference.high, difference.p_value
     ), agreement
 
 
 def subset_results(output: SystemOutput, subset_of: Callable[[Utterance], str | None]) -> tuple[SubsetResult, ...]:
-    """Error rates of the parts that `subset_of` puts utterances in, where there is more than one part."""
+    """Error rates of the subsets named by `subset_of`; empty if there are fewer than two."""
     blocks_by_subset: dict[str, list[EditCounts]] = {}
     utterance_counts: Counter[str] = Counter()
     for utterance, utterance_blocks in zip(output.utterances, output.blocks_by_utterance, strict=True):
@@ -192,7 +181,7 @@ def subset_results(output: SystemOutput, subset_of: Callable[[Utterance], str | 
         if name is not None:
             blocks_by_subset.setdefault(name, []).extend(utterance_blocks)
             utterance_counts[name] += 1
-    if len(blocks_by_subset) < MIN_SUBSETS:
+    if len(blocks_by_subset) < 2:
         return ()
     results = []
     for name, blocks in sorted(blocks_by_subset.items(), key=lambda item: natural_sort_key(item[0])):
@@ -214,7 +203,7 @@ def subset_results(output: SystemOutput, subset_of: Callable[[Utterance], str | 
 
 
 def duration_bin(utterance: Utterance) -> str:
-    """`5-10 s`; above the last range `over 30 s`."""
+    """Duration range of an utterance: `5-10 s`, above the last edge `over 30 s`."""
     lower = 0.0
     for upper in DURATION_BIN_EDGES_S:
         if utterance.audio.duration <= upper:
@@ -224,7 +213,7 @@ def duration_bin(utterance: Utterance) -> str:
 
 
 def natural_sort_key(name: str) -> tuple[int, float, str]:
-    """Ranges by their number, names by their letters."""
+    """Sort key: duration ranges by number, then names alphabetically."""
     match = re.match(r"(over )?(\d+(\.\d+)?)", name)
     return (0, float(match[2]) + bool(match[1]), name) if match else (1, 0.0, name)
 
@@ -232,8 +221,8 @@ def natural_sort_key(name: str) -> tuple[int, float, str]:
 def in_corpus_order(
     utterances: Sequence[Utterance], texts: Mapping[str, str], seconds: float, scoring: Scoring
 ) -> SystemOutput:
-    """What was heard, in corpus order, without what could not be. Raises `CorpusError` when that is everything."""
+    """Output for the utterances that have a text, in corpus order. Raises `CorpusError` if none has."""
     transcribed = tuple(utterance for utterance in utterances if utterance.id in texts)
     if not transcribed:
-        raise CorpusError(f"expected at least one utterance that can be read, found none of {len(utterances)}")
+        raise CorpusError(f"expected at least one readable utterance, got none of {len(utterances)}")
     return SystemOutput(transcribed, tuple(texts[utterance.id] for utterance in transcribed), seconds, scoring)

@@ -1,8 +1,8 @@
-"""How much memory a network needs: of a process that does nothing else.
+"""Peak memory of a network during inference.
 
-An allocator keeps what it once had, so the second network measured in a process would look like the first. On a CPU
-each measurement is a process of its own, `python -m whisperstill.evaluate.peak_memory`, whose largest resident size
-counts; on a GPU the device's allocator can be asked.
+A process keeps memory that it has freed, so a second network measured in it would look like the first. On a CPU each
+measurement therefore runs in a process of its own (`python -m whisperstill.evaluate.peak_memory`) and reads its peak
+resident size; on a GPU the caching allocator reports its peak.
 """
 
 import argparse
@@ -16,28 +16,18 @@ from pathlib import Path
 import torch
 
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.speed import time_batch
+from whisperstill.evaluate.speed import MIB, time_batch
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.whisper import Whisper
 
 DECODE_STEPS = 8
-MIB = 2**20
-
-
-def weights_mib(network: Whisper) -> float:
-    """Of the weights as they are held, MiB."""
-    bytes_by_pointer = {
-        tensor.data_ptr(): tensor.numel() * tensor.element_size()
-        for tensor in (*network.parameters(), *network.buffers())
-    }
-    int8_bytes = sum(module.num_bytes for module in network.modules() if isinstance(module, Int8Linear))
-    return (sum(bytes_by_pointer.values()) + int8_bytes) / MIB
 
 
 def measure_peak_memory_mib(source: str, batch_size: int, device: str, dtype: str) -> float:
-    """Most memory, MiB, while `batch_size` windows are encoded and decoded in `dtype` (`float32`, `bfloat16`, `int8`):
-    the process's on a CPU (its code and libraries included), the tensors' on a GPU. 0 where it cannot be measured."""
+    """Peak memory in MiB while `batch_size` windows are encoded and decoded in `dtype` (`float32`, `bfloat16`, `int8`).
+
+    On a CPU that of the process, code and libraries included; on a GPU that of tensors. 0 if it cannot be measured.
+    """
     if torch.device(device).type == "cuda":
         return _peak_mib_on_gpu(source, batch_size, device, dtype)
     command = [sys.executable, "-m", "whisperstill.evaluate.peak_memory", source]
@@ -67,13 +57,12 @@ def _peak_mib_on_gpu(source: str, batch_size: int, device: str, dtype: str) -> f
 
 
 def _reset_peak_rss() -> None:
-    """Loading needs more than running: what was needed so far does not count, where the system can be told so."""
+    """Excludes loading, which needs more memory than running, where the kernel supports it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_rss_mib() -> float:
-    """MiB."""
     try:
         status = Path("/proc/self/status").read_text()
         return float(status.split("VmHWM:")[1].split()[0]) / 1024

@@ -1,8 +1,8 @@
-"""The error rate of a set of hypotheses against their references.
+"""Word and character error rates of hypotheses against references, over a whole corpus.
 
-Corpus level: all edits over all reference words. An utterance whose reference normalises to nothing has no rate of
-its own: it adds nothing to the denominator, and what was heard in it counts as insertions, exactly as jiwer counts a
-list of sentences. How many there were is in `Score.empty_references`.
+All edits over all reference words. An utterance whose reference is empty after normalization adds nothing to the
+denominator, and its hypothesis counts as insertions, as in jiwer for a list of sentences;
+`Score.empty_references` counts them.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from whisperstill.text.normalizers import ERROR_RATE_UNITS, get_normalizer, spli
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Error rates of a set of utterances, in per cent, with the ends of their 95 % bootstrap intervals."""
+    """Error rates in per cent, with 95 % bootstrap intervals."""
 
     edits: EditCounts
     """Word edits (character edits without spaces where `unit` is `character`)."""
@@ -32,12 +32,12 @@ class Score:
     cer_high: float
     utterances: int
     words: int
-    """Words of the references after normalisation (or characters, as `unit` says)."""
+    """Reference words after normalization (characters if `unit` is `character`)."""
     empty_references: int
-    """Utterances whose reference normalises to nothing."""
+    """Utterances whose reference is empty after normalization."""
     normalizer: str
     unit: str
-    """`word`, or `character` for languages without spaces: there `wer` counts characters, as the Whisper authors do."""
+    """`word`, or `character` for languages without spaces, where `wer` counts characters, as in openai/whisper."""
 
 
 def score(
@@ -49,22 +49,22 @@ def score(
     seed: int = 0,
     resamples: int = 1000,
 ) -> Score:
-    """Score hypotheses against references in their original form; both go through the normalizer called so.
+    """Error rates of hypotheses after normalization of both sides.
 
-    Raises `SettingsError` for a normalizer or unit that does not exist, `CorpusError` when no reference has a word
-    left after normalisation, and `ValueError` when the two are not of the same length.
+    Raises `SettingsError` for an unknown normalizer or unit, `CorpusError` if no reference has a word left after
+    normalization, `ValueError` for different numbers of references and hypotheses.
     """
     if unit not in ERROR_RATE_UNITS:
         raise SettingsError(f"expected unit 'word' or 'character', got {unit!r}")
     if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+        raise ValueError(f"expected a hypothesis per reference, got {len(references)} and {len(hypotheses)}")
     pairs = _normalize_and_split(references, hypotheses, normalizer, unit)
     edits = list(starmap(count_edits, pairs))
     total_edits = sum(edits, NO_EDITS)
     if not total_edits.reference_length:
         raise CorpusError(
-            f"expected references with words to score against, got {len(references)} utterances and no word after the "
-            f"{normalizer!r} normalizer; evaluate on a manifest with transcripts"
+            f"expected references with words to score against, got {len(references)} utterances without a word "
+            f"after the {normalizer!r} normalizer; evaluate on a dataset with transcripts"
         )
     normalize = get_normalizer(normalizer)
     character_edits = list(
@@ -94,14 +94,14 @@ def score(
 def utterance_edits(
     references: Sequence[str], hypotheses: Sequence[str], *, normalizer: str, unit: str = "word"
 ) -> list[EditCounts]:
-    """Edits of each utterance after normalisation, in order: what `score` adds up and `paired_bootstrap` compares."""
+    """Edit counts of each utterance after normalization."""
     return list(starmap(count_edits, _normalize_and_split(references, hypotheses, normalizer, unit)))
 
 
 def _normalize_and_split(
     references: Sequence[str], hypotheses: Sequence[str], normalizer: str, unit: str
 ) -> list[tuple[list[str], list[str]]]:
-    """The units of each reference and of what was heard for it."""
+    """Words (or characters) of each reference and its hypothesis."""
     normalize = get_normalizer(normalizer)
     split = split_into_characters if unit == "character" else str.split
     return [

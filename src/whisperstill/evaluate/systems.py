@@ -1,7 +1,7 @@
-"""What hears: a checkpoint in our own engine, or in another one.
+"""Systems that a suite evaluates: a checkpoint in whisperstill, or in an external engine.
 
-Both give texts by utterance and the time it took. Ours shares encoder states between models that have the same
-encoder, and charges each for them.
+Both return texts by utterance id and the time it took. Whisperstill systems share encoder states through an
+`EncoderCache`, and each is charged for the encoding.
 """
 
 import hashlib
@@ -9,36 +9,36 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
-from whisperstill.audio.audio_files import load_audio
+from whisperstill.corpus.loading import Waveform
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.errors import AudioError
 from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.inference import AudioTransform, decode_utterances
+from whisperstill.evaluate.inference import AudioTransform, decode_utterances, load_transformed
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.records import Skipped, Utterance
 from whisperstill.records.eval_results import ModelInfo
+from whisperstill.records.json_value import JsonValue
 from whisperstill.units import WINDOW_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeMode:
-    """How a set is decoded."""
+    """How a dataset is decoded."""
 
     decoding: str = "short"
-    """`short`: windows of up to 30 s; else a strategy for longer recordings."""
+    """`short`: one window per utterance up to 30 s; else a long-form strategy."""
     chunk_length: float = 0.0
-    """Seconds; 0: the strategy's own."""
+    """Chunk length, seconds; 0: the strategy's default."""
     batch_size: int = 16
 
     @property
     def options(self) -> DecodingOptions | None:
-        """Of longer recordings."""
+        """Options of the long-form strategy."""
         if self.decoding == "short":
             return None
         return DecodingOptions(
@@ -48,46 +48,45 @@ class DecodeMode:
 
 @dataclass(frozen=True, slots=True)
 class TimedHypotheses:
-    """Texts by the utterance's id."""
+    """Texts by utterance id, and the time they took."""
 
     texts: dict[str, str]
     seconds: float
     skipped: tuple[Skipped, ...]
 
 
-def exceeds_window(utterance: Utterance) -> bool:
-    """Whether it does not fit into a window."""
-    return utterance.audio.duration > WINDOW_SECONDS
-
-
+@runtime_checkable
 class System(Protocol):
-    """A model that hears."""
+    """A model in an inference engine."""
 
     info: ModelInfo
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """All of it that what it hears depends on."""
+    def identity(self) -> dict[str, JsonValue]:
+        """Everything about the system that its texts depend on: part of the cache key."""
         ...
 
     def supports(self, decode_mode: DecodeMode) -> bool:
-        """Whether it can decode so."""
+        """Whether the engine can decode this way."""
         ...
 
-    def transcribe(
+    def transcribe_dataset(
         self,
         utterances: Sequence[Utterance],
         decode_mode: DecodeMode,
         encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None,
-        advance: Callable[[float], None],
+        audio_transform: AudioTransform | None = None,
+        advance: Callable[[float], None] = lambda seconds: None,
     ) -> TimedHypotheses:
-        """Every utterance, or why not."""
+        """Texts of all utterances that can be read; `advance` receives the seconds of audio done.
+
+        Raises `SettingsError` for a language that the model does not have.
+        """
         ...
 
 
 class WhisperstillSystem:
-    """A checkpoint in our engine."""
+    """A checkpoint in whisperstill."""
 
     def __init__(
         self, name: str, source: str, role: str, device: str, dtype: torch.dtype, trim_padding: bool, int8: bool = False
@@ -113,13 +112,13 @@ class WhisperstillSystem:
 
     @property
     def model(self) -> WhisperModel:
-        """Made when it is first needed."""
+        """The model, loaded on first use."""
         if self._model is None:
             self._model = self.build_model(None)
         return self._model
 
     def build_model(self, draft: Checkpoint | None) -> WhisperModel:
-        """A model of the same kind with a draft. Raises `SettingsError` for one with another vocabulary."""
+        """A new model with a draft model. Raises `SettingsError` for a draft with another vocabulary."""
         return WhisperModel(
             self.checkpoint,
             device=self._device,
@@ -130,7 +129,7 @@ class WhisperstillSystem:
         )
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, JsonValue]:
         """See `System`."""
         return {
             "weights": self.checkpoint.sha256,
@@ -147,19 +146,18 @@ class WhisperstillSystem:
         """See `System`."""
         return True
 
-    def transcribe(
+    def transcribe_dataset(
         self,
         utterances: Sequence[Utterance],
         decode_mode: DecodeMode,
         encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None,
-        advance: Callable[[float], None],
+        audio_transform: AudioTransform | None = None,
+        advance: Callable[[float], None] = lambda seconds: None,
     ) -> TimedHypotheses:
-        """See `System`. Raises `SettingsError` for a language that the model does not know."""
+        """See `System`."""
         for language in {utterance.language for utterance in utterances}:
             self.model.resolve_language(language)
-        encoder_cache.saved_seconds = 0.0
-        encoder_key = f"{self.checkpoint.encoder_sha256} {self.info.dtype}"  # another type hears other states
+        encoder_key = f"{self.checkpoint.encoder_sha256} {self.info.dtype}"  # other dtypes give other states
         start_time = time.perf_counter()
         hypotheses = decode_utterances(
             self.model,
@@ -170,14 +168,12 @@ class WhisperstillSystem:
             audio_transform=audio_transform,
             options=decode_mode.options,
         )
-        return TimedHypotheses(
-            hypotheses.texts, time.perf_counter() - start_time + encoder_cache.saved_seconds, hypotheses.skipped
-        )
+        seconds = time.perf_counter() - start_time + hypotheses.saved_encoding_seconds
+        return TimedHypotheses(hypotheses.texts, seconds, hypotheses.skipped)
 
 
 class ExternalSystem:
-    """A checkpoint in an engine that is not ours. Long recordings it hears in its own way, which is taken as
-    `sequential`."""
+    """A checkpoint in an external engine. Its own long-form algorithm counts as `sequential`."""
 
     def __init__(
         self, name: str, source: str, role: str, engine_name: str, device: str, dtype: str, cache: Path
@@ -197,61 +193,64 @@ class ExternalSystem:
         )
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, JsonValue]:
         """See `System`."""
-        external_engine, description = self._engine, self._engine.description
+        engine, description = self._engine, self._engine.description
         return {
             "weights": description.sha256,
-            "suppress_tokens": description.suppress_tokens,
+            "suppress_tokens": list(description.suppress_tokens),
             "language": description.language,
             "timestamps": description.timestamps,
-            "engine": external_engine.name,
-            "engine_version": external_engine.version,
-            "dtype": external_engine.dtype,
-            "device": external_engine.device,
+            "engine": engine.name,
+            "engine_version": engine.version,
+            "dtype": engine.dtype,
+            "device": engine.device,
         }
 
     def supports(self, decode_mode: DecodeMode) -> bool:
         """See `System`."""
         return decode_mode.decoding in ("short", "sequential") and not decode_mode.chunk_length
 
-    def transcribe(
+    def transcribe_dataset(
         self,
         utterances: Sequence[Utterance],
         decode_mode: DecodeMode,
         encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None,
-        advance: Callable[[float], None],
+        audio_transform: AudioTransform | None = None,
+        advance: Callable[[float], None] = lambda seconds: None,
     ) -> TimedHypotheses:
-        """See `System`. Utterances of like length are handed over together; those over 30 s are recordings to it."""
+        """See `System`. Batches hold utterances of similar length; those over 30 s are recordings to every engine."""
         texts: dict[str, str] = {}
         skipped: list[Skipped] = []
         seconds = 0.0
-        sorted_utterances = sorted(utterances, key=lambda utterance: -utterance.audio.duration)
-        for batch_start in range(0, len(sorted_utterances), decode_mode.batch_size):
-            batch, waveforms = [], []
-            start_time = time.perf_counter()  # reading counts, as in ours
-            for utterance in sorted_utterances[batch_start : batch_start + decode_mode.batch_size]:
-                try:
-                    waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
-                except AudioError as error:
-                    skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
-                    continue
-                batch.append(utterance)
-                waveforms.append(waveform if audio_transform is None else audio_transform(utterance, waveform))
-            for long_form in (False, True):
-                indices = [
-                    index
-                    for index, utterance in enumerate(batch)
-                    if long_form == (decode_mode.decoding != "short" or exceeds_window(utterance))
-                ]
-                languages = [batch[index].language for index in indices]
-                transcripts = (
-                    self._engine.transcribe([waveforms[index] for index in indices], languages, long_form=long_form)
-                    if indices
-                    else []
-                )
-                texts |= {batch[index].id: text for index, text in zip(indices, transcripts, strict=True)}
+        by_length = sorted(utterances, key=lambda utterance: -utterance.audio.duration)
+        for start in range(0, len(by_length), decode_mode.batch_size):
+            start_time = time.perf_counter()  # reading audio counts, as it does in whisperstill
+            readable, waveforms, unreadable = load_transformed(
+                by_length[start : start + decode_mode.batch_size], audio_transform
+            )
+            skipped += unreadable
+            texts |= self._transcribe_batch(readable, waveforms, force_long_form=decode_mode.decoding != "short")
             seconds += time.perf_counter() - start_time
-            advance(sum(utterance.audio.duration for utterance in batch))
+            advance(sum(utterance.audio.duration for utterance in readable))
         return TimedHypotheses(texts, seconds, tuple(skipped))
+
+    def _transcribe_batch(
+        self, utterances: Sequence[Utterance], waveforms: Sequence[Waveform], *, force_long_form: bool
+    ) -> dict[str, str]:
+        """Texts by utterance id; short and long utterances are passed to the engine in separate calls."""
+        texts: dict[str, str] = {}
+        for long_form in (False, True):
+            indices = [
+                index
+                for index, utterance in enumerate(utterances)
+                if long_form == (force_long_form or utterance.audio.duration > WINDOW_SECONDS)
+            ]
+            if indices:
+                transcripts = self._engine.transcribe(
+                    [waveforms[index] for index in indices],
+                    [utterances[index].language for index in indices],
+                    long_form=long_form,
+                )
+                texts |= {utterances[index].id: text for index, text in zip(indices, transcripts, strict=True)}
+        return texts

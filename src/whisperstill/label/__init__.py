@@ -1,1 +1,1 @@
-"""The one visit of the teacher: labels, evidence, top-k, encoder states; the store; the filter's rules."""
+"""Pseudo-labelling: the teacher's labels, top-k logits and encoder states; the label store; filtering."""

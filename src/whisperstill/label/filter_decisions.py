@@ -1,29 +1,30 @@
-"""Verdicts on disk, beside the labels they are about: nothing of the labels is touched.
+"""Filter decisions on disk; the label store they refer to stays unchanged.
 
-    decisions.parquet  a row per utterance of a window: kept or not, by which rule, the figure it measured
-    filter.json        rule settings, where the labels lie, hashes of both, counts per reason; written last
+    filter_decisions.parquet   one row per utterance and window: kept or not, the rule, the value it measured
+    filter.json                rule settings, path of the labels, hashes of both, totals; written last
 
-`filter.json` is the only truth: verdicts that do not have the hash it names, or labels that have changed since, are
-refused.
+`filter.json` ties the two together: decisions or labels with another hash than it states are refused.
 """
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256
 from whisperstill.errors import NotFoundError, StoreError
-from whisperstill.label.counts import count_words
 from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.filtering import count_words
+from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
 
 FORMAT_VERSION = 2
-DECISIONS_FILE = "decisions.parquet"
+DECISIONS_FILE = "filter_decisions.parquet"
 SUMMARY_FILE = "filter.json"
 LABELS_MANIFEST = "manifest.json"
 
@@ -35,20 +36,20 @@ DECISIONS_SCHEMA = pa.schema(
         ("keep", pa.bool_()),
         ("rule", pa.string()),
         ("value", pa.float64()),
-        ("wer", pa.float64()),  # per cent; null without reference
+        ("wer", pa.float64()),
         ("words", pa.int32()),
-        ("duration", pa.float64()),  # seconds
+        ("duration", pa.float64()),
         ("weight", pa.float64()),
     ]
 )
 
-DecisionKey = tuple[str, str, str]
+DecisionKey: TypeAlias = tuple[str, str, str]
 """Window id, corpus, utterance id."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A verdict and what it is about."""
+    """A row of `filter_decisions.parquet`; fields as in `FilterDecision`."""
 
     window_id: str
     utterance_id: str
@@ -57,13 +58,15 @@ class DecisionRow:
     rule: str
     value: float
     wer: float | None
+    """Word error rate against the reference, per cent; None without reference."""
     words: int
     duration: float
+    """Seconds."""
     weight: float
 
 
 def build_decision_rows(filtered: FilteredLabel) -> list[DecisionRow]:
-    """The rows of a judged window."""
+    """The rows of a window, one per utterance."""
     return [
         DecisionRow(
             window_id=filtered.label.window.id,
@@ -82,17 +85,14 @@ def build_decision_rows(filtered: FilteredLabel) -> list[DecisionRow]:
 
 
 def write_decisions(
-    directory: Path, labels: Path, decision_rows: Sequence[DecisionRow], summary: dict[str, object]
+    directory: Path, labels: Path, decision_rows: Sequence[DecisionRow], summary: Mapping[str, JsonValue]
 ) -> None:
-    """Write verdicts about the labels in `labels`, then `filter.json` with `summary` and what ties the two together.
+    """Write the decisions on the label store `labels`, then `filter.json` with `summary`.
 
-    Each file appears whole or not at all, `filter.json` last. Raises `NotFoundError` when there are no labels.
+    Both files are written atomically. Raises `NotFoundError` when there is no label store.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    table = pa.table(
-        {name: [getattr(row, name) for row in decision_rows] for name in DECISIONS_SCHEMA.names},
-        schema=DECISIONS_SCHEMA,
-    )
+    table = pa.Table.from_pylist([asdict(row) for row in decision_rows], DECISIONS_SCHEMA)
     with atomic_write_path(directory / DECISIONS_FILE) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     content = {
@@ -107,46 +107,51 @@ def write_decisions(
 
 
 def read_decisions(directory: Path) -> tuple[Path, dict[DecisionKey, FilterDecision]]:
-    """The folder of the labels, and the verdict on each utterance by (window id, corpus, utterance id).
+    """The label store's folder, and the decision on each utterance by (window id, corpus, utterance id).
 
-    Raises `NotFoundError` when there are no verdicts or their labels are gone, `StoreError` when the verdicts are
-    damaged or the labels have changed since they were judged.
+    Raises `NotFoundError` when the decisions or their labels are missing, `StoreError` when the decisions are damaged
+    or of another format, or when the labels have changed since.
     """
-    path = directory / SUMMARY_FILE
-    if not path.exists():
-        raise NotFoundError(f"no verdicts in {directory} (no {SUMMARY_FILE}): run `whisperstill filter` first")
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        is_valid = summary.get("kind") == "filter" and summary.get("format") == FORMAT_VERSION
-    except (ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is not readable ({error}): run `whisperstill filter` again") from error
-    if summary.get("format") == 1:
-        raise StoreError(
-            f"{path} was written before 0.1.0 (format 1, expected {FORMAT_VERSION}): make it again; "
-            "docs/glossary.md lists what was renamed"
-        )
-    if not is_valid:
-        raise StoreError(
-            f"{path} is not a summary of verdicts of format {FORMAT_VERSION}: run `whisperstill filter` again"
-        )
-    labels = Path(os.path.normpath(directory / summary["labels"]))
-    if _sha256(directory / DECISIONS_FILE) != summary["decisions_sha256"]:
-        raise StoreError(f"{directory / DECISIONS_FILE} is damaged or half written: run `whisperstill filter` again")
+    summary = _read_summary(directory / SUMMARY_FILE)
+    labels = Path(os.path.normpath(directory / str(summary["labels"])))
+    path = directory / DECISIONS_FILE
+    if _sha256(path) != summary["decisions_sha256"]:
+        raise StoreError(f"{path} is damaged or half written: run `whisperstill filter` again")
     if _sha256(labels / LABELS_MANIFEST) != summary["labels_sha256"]:
-        raise StoreError(f"the labels in {labels} have changed since they were judged: run `whisperstill filter` again")
-    table = pq.read_table(directory / DECISIONS_FILE)
-    columns = [table.column(name).to_pylist() for name in DECISIONS_SCHEMA.names[:6]]
-    # Verdicts of earlier versions weigh nothing.
-    columns.append(table.column("weight").to_pylist() if "weight" in table.column_names else [1.0] * len(table))
+        raise StoreError(
+            f"the labels in {labels} have changed since they were filtered: run `whisperstill filter` again"
+        )
+    table = pq.read_table(path)
+    if table.schema != DECISIONS_SCHEMA:
+        raise StoreError(f"{path} has other columns than expected: run `whisperstill filter` again")
+    rows = (DecisionRow(**row) for row in table.to_pylist())
     return labels, {
-        (window_id, corpus, utterance_id): FilterDecision(keep, rule, value, weight)
-        for window_id, utterance_id, corpus, keep, rule, value, weight in zip(*columns, strict=True)
+        (row.window_id, row.corpus, row.utterance_id): FilterDecision(row.keep, row.rule, row.value, row.weight)
+        for row in rows
     }
 
 
 def decisions_sha256(directory: Path) -> str:
-    """Of the verdicts in a folder; empty where there are none."""
+    """SHA-256 of a folder's decisions; empty when there are none."""
     return _sha256(directory / DECISIONS_FILE) if (directory / DECISIONS_FILE).exists() else ""
+
+
+def _read_summary(path: Path) -> dict[str, JsonValue]:
+    if not path.exists():
+        raise NotFoundError(f"no filter decisions in {path.parent} (no {path.name}): run `whisperstill filter` first")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        version = summary.get("format")
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): run `whisperstill filter` again") from error
+    if version == 1:
+        raise StoreError(
+            f"{path} was written before 0.1.0 (format 1, expected {FORMAT_VERSION}): run `whisperstill filter` again; "
+            "docs/glossary.md lists what was renamed"
+        )
+    if summary.get("kind") != "filter" or version != FORMAT_VERSION:
+        raise StoreError(f"{path} is not a filter summary of format {FORMAT_VERSION}: run `whisperstill filter` again")
+    return dict(summary)
 
 
 def _sha256(path: Path) -> str:

@@ -1,10 +1,10 @@
-"""The filter's rules: one function each, from the evidence of an utterance to the figure that drops it.
+"""Filter rules: one function per rule, from the quality statistics of an utterance to a decision.
 
-A rule gives None to keep an utterance, or the figure it measured when that figure drops it. To add a rule: one
-function here, one field in `RuleSettings`, one line in `RULES`, one test.
+A rule returns None to keep an utterance, or the value it measured to drop it. To add a rule: one function here, one
+field in `RuleSettings`, one line in `RULES`, one test.
 
-The rules that name what is wrong stand first and the word error rate, which sees that something is wrong, last: so
-the count of reasons tells a looping teacher from a wrong reference.
+Rules with a specific cause come first and the word error rate, which has many causes, last: the counts by rule then
+distinguish a looping teacher from a wrong reference.
 """
 
 from collections.abc import Callable
@@ -19,28 +19,28 @@ from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel, Lab
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
-    """What may teach the student. None or False switches a rule off."""
+    """Rules for pseudo-labels. None or False switches a rule off."""
 
     max_wer: float | None = 10.0
-    """Most word errors of the teacher against the reference, in per cent, after normalisation (the paper's λ; 10
-    there). Utterances without a reference pass. At exactly this rate they are kept."""
+    """WER threshold λ: maximum word error rate of the label against the normalized reference, per cent (paper: 10).
+    Utterances without a reference pass."""
     require_reference: bool = False
-    """Drop utterances that have no reference."""
+    """Reference required: drop utterances without one."""
     max_ngram_repeats: int | None = 4
-    """Most times in a row that one group of 1 to 8 words (2 to 24 characters in languages without spaces) may stand;
-    references of read speech stay at 3 or below."""
+    """Maximum consecutive repeats of one n-gram of 1 to 8 words (2 to 24 characters in unspaced languages); references
+    of read speech have at most 3."""
     drop_empty: bool = True
-    """Drop utterances in which the teacher heard nothing; `--no-drop-empty` keeps them."""
+    """Empty labels are dropped; `--no-drop-empty` keeps them."""
     drop_all_caps: bool = True
-    """Drop texts of three and more words that are all in capitals: the teacher fell into the style of subtitles;
-    `--no-drop-all-caps` keeps them."""
+    """Labels of three or more words all in upper case are dropped (a sign of subtitle style); `--no-drop-all-caps`
+    keeps them."""
     min_logprob: float | None = -1.0
-    """Least mean natural-log probability of the teacher's tokens; the value openai/whisper falls back at."""
+    """Minimum mean log-probability of the label's tokens (`logprob_threshold` of openai/whisper)."""
     max_compression_ratio: float | None = 2.4
-    """Most UTF-8 bytes over zlib bytes; the value openai/whisper falls back at."""
+    """Maximum ratio of UTF-8 bytes to zlib bytes (`compression_ratio_threshold` of openai/whisper)."""
     max_tokens_per_second: float | None = 12.0
-    """Most text tokens a second: twice what the fastest of our reference speech has. Scripts that Whisper spells
-    byte by byte (Amharic, Burmese, ...) may need more."""
+    """Maximum text tokens per second; the default is twice that of the fastest reference speech. Scripts that Whisper
+    encodes byte by byte (Amharic, Burmese, ...) may need more."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -51,9 +51,7 @@ class RuleSettings:
         if self.max_ngram_repeats is not None and self.max_ngram_repeats < 1:
             problems.append(f"max_ngram_repeats must be 1 or more, got {self.max_ngram_repeats}")
         if self.min_logprob is not None and not self.min_logprob <= 0:
-            problems.append(
-                f"min_logprob is the logarithm of a probability: it must be 0 or less, got {self.min_logprob}"
-            )
+            problems.append(f"min_logprob must be 0 or less (a log-probability), got {self.min_logprob}")
         if problems:
             raise SettingsError("; ".join(problems))
 
@@ -62,27 +60,27 @@ Rule: TypeAlias = Callable[[LabelQuality, RuleSettings], float | None]
 
 
 def empty(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """Nothing was heard. Measures the number of words, 0."""
+    """Empty label; the value is the number of words, 0."""
     return 0.0 if settings.drop_empty and not quality.text.strip() else None
 
 
 def repetition(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """A group of words stands too many times in a row. Measures how many."""
+    """An n-gram repeats too often; the value is the number of consecutive repeats."""
     return _value_if_above(quality.ngram_repeats, settings.max_ngram_repeats)
 
 
 def compression(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """The text repeats itself as a whole. Measures the compression ratio."""
+    """The text is repetitive; the value is its compression ratio."""
     return _value_if_above(quality.compression_ratio, settings.max_compression_ratio)
 
 
 def tokens_per_second(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """More was heard than can be said in the time. Measures text tokens a second."""
+    """More text than the duration allows; the value is text tokens per second."""
     return _value_if_above(quality.tokens_per_second, settings.max_tokens_per_second)
 
 
 def all_caps(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """Everything is in capitals. Measures the number of words in capitals; spelled letters (`I B M`) are none."""
+    """All upper case; the value is the number of upper-case words (single letters as in `I B M` do not count)."""
     if not settings.drop_all_caps or not quality.text.isupper():
         return None
     num_caps_words = sum(sum(c.isalpha() for c in word) > 1 for word in quality.text.split())
@@ -90,21 +88,21 @@ def all_caps(quality: LabelQuality, settings: RuleSettings) -> float | None:
 
 
 def low_logprob(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """The teacher was unsure. Measures its mean log-probability."""
+    """Low confidence of the teacher; the value is the mean log-probability."""
     if settings.min_logprob is None or quality.mean_logprob >= settings.min_logprob:
         return None
     return quality.mean_logprob
 
 
 def no_reference(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """There is no reference to check against. Measures the number of references, 0."""
+    """No reference; the value is the number of references, 0."""
     return 0.0 if settings.require_reference and quality.edits is None else None
 
 
 def wer(quality: LabelQuality, settings: RuleSettings) -> float | None:
-    """The teacher heard other words than the reference has. Measures the word error rate in per cent.
+    """The label differs from the reference; the value is the word error rate in per cent.
 
-    Infinite where words were heard against a reference that normalises to nothing.
+    It is infinite when the label has words and the normalized reference has none.
     """
     return None if quality.edits is None else _value_if_above(wer_percent(quality.edits), settings.max_wer)
 
@@ -119,7 +117,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("no_reference", no_reference),
     ("wer", wer),
 )
-"""Name and function of every rule, in the order in which they are asked."""
+"""Name and function of every rule, in the order they are applied."""
 
 
 def active_rules() -> tuple[tuple[str, Rule], ...]:
@@ -131,7 +129,7 @@ KEEP = FilterDecision(keep=True, rule="", value=0.0)
 
 
 def decide(quality: LabelQuality, settings: RuleSettings) -> FilterDecision:
-    """What the rules say of one utterance: the first rule that drops it names the reason."""
+    """Decision on one utterance, by the first rule that drops it."""
     for name, rule in active_rules():
         value = rule(quality, settings)
         if value is not None:
@@ -140,12 +138,12 @@ def decide(quality: LabelQuality, settings: RuleSettings) -> FilterDecision:
 
 
 def apply_filter(label: PseudoLabel, settings: RuleSettings) -> FilteredLabel:
-    """A labelled window with a verdict for each of its utterances; bad ones do not drag down good ones."""
+    """The label of a window with a decision per utterance."""
     return FilteredLabel(label, tuple(decide(quality, settings) for quality in label.quality))
 
 
 def wer_percent(edits: EditCounts) -> float:
-    """Word error rate in per cent, multiplied before it is divided: 7 in 100 is 7, not 7.000000000000001."""
+    """Word error rate in per cent; multiplied before dividing, so that 7 in 100 is exactly 7."""
     return 100 * edits.errors / edits.reference_length if edits.reference_length else 100 * edits.error_rate
 
 

@@ -1,4 +1,4 @@
-"""From a visit to a `PseudoLabel`: which tokens belong to which utterance, and how sure the teacher was."""
+"""From a teacher output to a `PseudoLabel`: the tokens of each utterance, and quality statistics on them."""
 
 from itertools import pairwise
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.decode.output.transcript import compression_ratio
-from whisperstill.label.repetition import count_text_repeats
 from whisperstill.label.teacher import TeacherOutput
 from whisperstill.label.utterance_alignment import split_hypothesis, split_without_reference
 from whisperstill.records import EditCounts, LabelQuality, PseudoLabel, Utterance, Window
 from whisperstill.text.edit_distance import count_edits
 from whisperstill.text.normalizers import error_rate_unit, normalize_to_units
+from whisperstill.text.repetition import count_text_repeats
 from whisperstill.text.tokenizer import Tokenizer, TokenWord
 from whisperstill.text.vocabulary import Vocabulary
 
@@ -25,14 +25,16 @@ def build_pseudo_label(
     timestamps: bool,
     shard: str,
 ) -> PseudoLabel:
-    """Attribute the teacher's tokens to the window's utterances and gather the evidence on each.
+    """The pseudo-label of a window, with its tokens assigned to utterances.
 
-    With references the words are aligned to them; without, they are shared out by timestamps, or by duration.
+    Words are assigned by alignment with the references; without references by timestamps, or else by duration.
     """
     tokens = teacher_output.result.tokens
     words = tokenizer.split_to_word_tokens(list(tokens), teacher_output.language)
+    # 1. Assign words to utterances, and with them contiguous ranges of tokens.
     word_ranges = _assign_words(window, words, tokens, teacher_output.language, vocabulary)
     token_cuts = _token_boundaries(words, word_ranges, len(tokens))
+    # 2. Compute the quality statistics of each utterance.
     qualities = []
     for utterance, (first, last), (start, stop) in zip(
         window.utterances, word_ranges, pairwise(token_cuts), strict=True
@@ -75,7 +77,7 @@ def _assign_words(
 
 
 def _token_boundaries(words: list[TokenWord], word_ranges: list[tuple[int, int]], num_tokens: int) -> list[int]:
-    """Where each utterance's tokens begin, and the end: contiguous, all tokens covered."""
+    """First token of each utterance, and the number of tokens; the ranges between cover all tokens."""
     cuts = [0]
     for _, last in word_ranges[:-1]:
         cuts.append(max(cuts[-1], words[last].token_start if last < len(words) else num_tokens))

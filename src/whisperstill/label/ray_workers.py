@@ -1,70 +1,74 @@
-"""Shards labelled by workers of a Ray cluster (extra `ray`), which may come late, die, and be replaced.
+"""Labelling by workers of a Ray cluster (extra `ray`); workers may join late, die, and are replaced.
 
-A shard is the unit of work: its files are written whole or not at all by whoever makes it, and the driver names it in
-the manifest. A worker that dies takes one unfinished shard with it, which another one makes again. The output must lie
-where all workers write: a shared disk.
+The unit of work is a shard: a worker writes its files atomically, and the driver records it in the manifest. When a
+worker dies, its unfinished shard is labelled again by another. All workers must write to a shared disk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from whisperstill.errors import MissingExtraError, StoreError
-from whisperstill.label.shard_writer import LabelJob, ShardSpec, ShardWriter
+from whisperstill.label.settings import LabelSettings
+from whisperstill.label.shard_plan import ShardSpec
+from whisperstill.label.shard_writer import ShardWriter
 from whisperstill.label.store import Shard
 
 MAX_SHARD_ATTEMPTS = 5
-"""Workers that may die over one shard before it is the shard's fault."""
+"""Workers that may die while labelling the same shard before the run fails."""
 
 
 def label_with_ray(
-    job: LabelJob, shards: Sequence[ShardSpec], num_workers: int, address: str, threads_per_worker: int
+    settings: LabelSettings, device: str, dtype: torch.dtype, shards: Sequence[ShardSpec]
 ) -> Iterator[Shard]:
-    """The shards as they are finished, in whatever order. `threads_per_worker`: what a worker computes with on a CPU.
+    """Finished shards, in any order.
 
-    Raises `MissingExtraError` without Ray, `StoreError` where a shard killed `MAX_SHARD_ATTEMPTS` workers; what a
-    worker raises of itself is raised here.
+    Raises `MissingExtraError` without Ray, `StoreError` when `MAX_SHARD_ATTEMPTS` workers died on one shard, and
+    whatever a worker raises.
     """
     try:
         import ray
     except ImportError as error:
         raise MissingExtraError("labelling with several workers", "ray") from error
 
-    is_local = address == "local"
+    threads_per_worker = max(1, torch.get_num_threads() // settings.workers)
+    is_local = settings.ray_address == "local"
     started_ray = not ray.is_initialized()
     if started_ray:
         ray.init(
-            address=None if is_local else address,
-            num_cpus=num_workers * threads_per_worker if is_local else None,
+            address=None if is_local else settings.ray_address,
+            num_cpus=settings.workers * threads_per_worker if is_local else None,
             include_dashboard=False if is_local else None,
             log_to_driver=False,
             configure_logging=False,
         )
     try:
-        worker_resources: dict[str, Any] = {
-            "num_cpus": threads_per_worker,
-            "num_gpus": 1 if job.device.startswith("cuda") else 0,
-        }
-        yield from _WorkerPool(
-            ray, ray.remote(ShardWriter).options(**worker_resources), job, list(shards), num_workers
-        ).finished_shards()
+        worker_class: Any = ray.remote(ShardWriter).options(
+            num_cpus=threads_per_worker, num_gpus=1 if device.startswith("cuda") else 0
+        )
+        worker_settings = replace(settings, output=settings.output.absolute())
+        pool = _WorkerPool(ray, lambda: worker_class.remote(worker_settings, device, dtype), shards)
+        yield from pool.run(settings.workers)
     finally:
         if started_ray:
             ray.shutdown()
 
 
 class _WorkerPool:
-    """Workers, and who does what."""
+    """Assigns shards to workers."""
 
-    def __init__(self, ray: Any, worker_factory: Any, job: LabelJob, shards: list[ShardSpec], num_workers: int) -> None:
-        self.ray, self.worker_factory, self.job = ray, worker_factory, ray.put(job)
-        self.pending = shards[::-1]
+    def __init__(self, ray: Any, start_worker: Callable[[], Any], shards: Sequence[ShardSpec]) -> None:
+        self.ray, self.start_worker = ray, start_worker
+        self.pending = list(shards)[::-1]
         self.attempts: dict[str, int] = {}
         self.running: dict[Any, tuple[Any, ShardSpec]] = {}
-        for _ in range(min(num_workers, len(shards))):
-            self._start_worker()
 
-    def finished_shards(self) -> Iterator[Shard]:
-        """Give out work until there is none. A worker that the cluster has no room for yet waits with its shard."""
+    def run(self, num_workers: int) -> Iterator[Shard]:
+        """Label all shards. A worker that the cluster has no room for yet keeps its shard until it starts."""
+        for _ in range(min(num_workers, len(self.pending))):
+            self._assign(self.start_worker())
         while self.running:
             [ready], _ = self.ray.wait(list(self.running), num_returns=1)
             worker, shard = self.running.pop(ready)
@@ -72,15 +76,12 @@ class _WorkerPool:
                 finished: Shard = self.ray.get(ready)
             except self.ray.exceptions.RayActorError as error:
                 self._on_worker_died(shard, error)
-                self._start_worker()
+                self._assign(self.start_worker())
             except self.ray.exceptions.RayTaskError as error:
                 raise error.cause or error from error
             else:
                 yield finished
                 self._assign(worker)
-
-    def _start_worker(self) -> None:
-        self._assign(self.worker_factory.remote(self.job))
 
     def _assign(self, worker: Any) -> None:
         if self.pending:
@@ -91,7 +92,7 @@ class _WorkerPool:
         self.attempts[shard.name] = self.attempts.get(shard.name, 0) + 1
         if self.attempts[shard.name] == MAX_SHARD_ATTEMPTS:
             raise StoreError(
-                f"{MAX_SHARD_ATTEMPTS} workers died over shard {shard.name} ({error}): they may need more memory, "
-                "try --batch-size 4"
+                f"{MAX_SHARD_ATTEMPTS} workers died while labelling shard {shard.name} ({error}): they may need more "
+                "memory, try --batch-size 4"
             ) from error
         self.pending.append(shard)

@@ -1,14 +1,17 @@
-"""The store's tables: one Parquet row a window, readable with pyarrow, pandas, datasets or DuckDB.
+"""Tables of the label store: one Parquet row per window, readable with pyarrow, pandas, datasets or DuckDB.
 
-`labels-*.parquet`: the window, its utterances with evidence, the teacher's tokens and text.
+`labels-*.parquet`: the window, the teacher's tokens and text, and per utterance a `LabelQuality` with its `Utterance`.
 `topk-*.parquet`: per window and token the k largest logits, the exact log-sum-exp at T = 1 and T = 2 and the
 probability mass outside the k. Lists are flat: token i of a window owns entries `i * k ... (i + 1) * k - 1`; the
-last token is <|endoftext|> where the teacher ended by itself.
+last token is <|endoftext|> if the teacher ended the transcript.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -16,20 +19,24 @@ from torch import Tensor
 from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
 
+EDITS_TYPE = pa.struct([(name, pa.int32()) for name in ("hits", "substitutions", "deletions", "insertions")])
 UTTERANCE_TYPE = pa.struct(
     [
         ("id", pa.string()),
         ("corpus", pa.string()),
-        ("audio", pa.string()),
-        ("start", pa.float64()),
-        ("duration", pa.float64()),
+        ("audio", pa.struct([("path", pa.string()), ("start", pa.float64()), ("duration", pa.float64())])),
         ("text", pa.string()),
         ("language", pa.string()),
         ("speaker", pa.string()),
         ("session", pa.string()),
+    ]
+)
+QUALITY_TYPE = pa.struct(
+    [
+        ("utterance", UTTERANCE_TYPE),
         ("token_start", pa.int32()),
         ("token_end", pa.int32()),
-        ("label_text", pa.string()),
+        ("text", pa.string()),
         ("mean_logprob", pa.float32()),
         ("min_logprob", pa.float32()),
         ("entropy", pa.float32()),
@@ -37,24 +44,9 @@ UTTERANCE_TYPE = pa.struct(
         ("compression_ratio", pa.float32()),
         ("ngram_repeats", pa.int32()),
         ("tokens_per_second", pa.float32()),
-        ("hits", pa.int32()),
-        ("substitutions", pa.int32()),
-        ("deletions", pa.int32()),
-        ("insertions", pa.int32()),
+        ("edits", EDITS_TYPE),
     ]
 )
-QUALITY_COLUMNS = (
-    "token_start",
-    "token_end",
-    "mean_logprob",
-    "min_logprob",
-    "entropy",
-    "no_speech_prob",
-    "compression_ratio",
-    "ngram_repeats",
-    "tokens_per_second",
-)
-"""Columns of an utterance that are fields of `LabelQuality` as they are."""
 LABELS_SCHEMA = pa.schema(
     [
         ("window", pa.string()),
@@ -65,7 +57,7 @@ LABELS_SCHEMA = pa.schema(
         ("text", pa.string()),
         ("ended", pa.bool_()),
         ("timestamps", pa.bool_()),
-        ("utterances", pa.list_(UTTERANCE_TYPE)),
+        ("quality", pa.list_(QUALITY_TYPE)),
     ]
 )
 TOPK_SCHEMA = pa.schema(
@@ -83,38 +75,25 @@ TOPK_SCHEMA = pa.schema(
 )
 
 
-def label_to_row(label: PseudoLabel) -> dict[str, object]:
-    """A `PseudoLabel` as a row of `labels-*.parquet`."""
-    utterance_rows = []
-    for quality in label.quality:
-        utterance, edits = quality.utterance, quality.edits
-        utterance_rows.append(
-            {
-                "id": utterance.id,
-                "corpus": utterance.corpus,
-                "audio": utterance.audio.path,
-                "start": utterance.audio.start,
-                "duration": utterance.audio.duration,
-                "text": utterance.text,
-                "language": utterance.language,
-                "speaker": utterance.speaker,
-                "session": utterance.session,
-                "token_start": quality.token_start,
-                "token_end": quality.token_end,
-                "label_text": quality.text,
-                "mean_logprob": quality.mean_logprob,
-                "min_logprob": quality.min_logprob,
-                "entropy": quality.entropy,
-                "no_speech_prob": quality.no_speech_prob,
-                "compression_ratio": quality.compression_ratio,
-                "ngram_repeats": quality.ngram_repeats,
-                "tokens_per_second": quality.tokens_per_second,
-                "hits": edits and edits.hits,
-                "substitutions": edits and edits.substitutions,
-                "deletions": edits and edits.deletions,
-                "insertions": edits and edits.insertions,
-            }
-        )
+TopKRow: TypeAlias = dict[str, str | int | list[int] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
+
+
+class LabelRow(TypedDict):
+    """A row of `labels-*.parquet`."""
+
+    window: str
+    packing_variant: int
+    duration: float
+    language: str
+    tokens: list[int]
+    text: str
+    ended: bool
+    timestamps: bool
+    quality: list[dict[str, Any]]
+
+
+def label_to_row(label: PseudoLabel) -> LabelRow:
+    """A row of `labels-*.parquet`."""
     return {
         "window": label.window.id,
         "packing_variant": label.window.packing_variant,
@@ -124,54 +103,41 @@ def label_to_row(label: PseudoLabel) -> dict[str, object]:
         "text": label.text,
         "ended": label.ended,
         "timestamps": label.timestamps,
-        "utterances": utterance_rows,
+        "quality": [asdict(quality) for quality in label.quality],
     }
 
 
-def label_from_row(row: dict[str, object], shard: str) -> PseudoLabel:
-    """The inverse of `label_to_row`."""
-    qualities = []
-    for utterance_row in row["utterances"]:  # type: ignore[attr-defined]
-        utterance = Utterance(
-            id=utterance_row["id"],
-            corpus=utterance_row["corpus"],
-            audio=AudioSpan(utterance_row["audio"], utterance_row["start"], utterance_row["duration"]),
-            text=utterance_row["text"],
-            language=utterance_row["language"],
-            speaker=utterance_row["speaker"],
-            session=utterance_row["session"],
+def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
+    """The inverse of `label_to_row`. Raises `KeyError` or `TypeError` for missing or unknown columns."""
+    quality = tuple(
+        LabelQuality(
+            **{
+                **entry,
+                "utterance": Utterance(**{**entry["utterance"], "audio": AudioSpan(**entry["utterance"]["audio"])}),
+                "edits": None if entry["edits"] is None else EditCounts(**entry["edits"]),
+            }
         )
-        edits = None
-        if utterance_row["hits"] is not None:
-            edits = EditCounts(
-                utterance_row["hits"],
-                utterance_row["substitutions"],
-                utterance_row["deletions"],
-                utterance_row["insertions"],
-            )
-        quality_columns = {name: utterance_row[name] for name in QUALITY_COLUMNS}
-        qualities.append(
-            LabelQuality(utterance=utterance, text=utterance_row["label_text"], edits=edits, **quality_columns)
-        )
-    packing_variant = int(row["packing_variant"])  # type: ignore[call-overload]
+        for entry in row["quality"]
+    )
     return PseudoLabel(
-        window=Window(str(row["window"]), tuple(quality.utterance for quality in qualities), packing_variant),
-        language=str(row["language"]),
-        tokens=tuple(row["tokens"]),  # type: ignore[arg-type]
-        text=str(row["text"]),
-        ended=bool(row["ended"]),
-        timestamps=bool(row["timestamps"]),
-        quality=tuple(qualities),
+        window=Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"]),
+        language=row["language"],
+        tokens=tuple(row["tokens"]),
+        text=row["text"],
+        ended=row["ended"],
+        timestamps=row["timestamps"],
+        quality=quality,
         shard=shard,
     )
 
 
-def topk_to_row(window_id: str, tokens: Sequence[int], stats: TokenStats) -> dict[str, object]:
-    """An observation as a row of `topk-*.parquet`. `tokens` are the targets, the end token included."""
+def topk_to_row(window_id: str, tokens: Sequence[int], stats: TokenStats) -> TopKRow:
+    """A row of `topk-*.parquet`. `tokens` are the target tokens, <|endoftext|> included."""
 
-    def tail_mass(lse: Tensor, temperature: float) -> np.ndarray:
+    def tail_mass(lse: Tensor, temperature: float) -> npt.NDArray[np.float32]:
         topk_mass = (stats.top_logits.double() / temperature - lse.double()[:, None]).exp().sum(-1)
-        return (1 - topk_mass).clamp_min(0).float().numpy()
+        mass: npt.NDArray[np.float32] = (1 - topk_mass).clamp_min(0).float().numpy()
+        return mass
 
     return {
         "window": window_id,

@@ -1,57 +1,35 @@
-"""The teacher and its one visit to a window.
+"""The teacher labels a batch of windows in one pass: encoder states, tokens and token statistics.
 
-Everything a student needs from the teacher is computed while it labels: the encoder's states, and the distribution
-at every token of its own greedy output. Nothing later runs the teacher's encoder again; `windows_encoded` counts
-its visits so that a report can prove it.
+These are everything a student is trained on, so nothing later runs the teacher's encoder again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.teacher_forcing import teacher_force
-from whisperstill.model.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherOutput:
-    """What one visit to one window gave."""
+    """The teacher's output for one window, on the CPU."""
 
     language: str
     result: DecodingResult
     encoder_states: Float[Tensor, "positions width"]
 
 
-class Teacher(WhisperModel):
-    """A recogniser that labels: it observes while it decodes, and counts what its encoder reads."""
+class Teacher:
+    """A Whisper model that labels windows by greedy decoding, or by teacher forcing along reference transcripts."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: str = "cpu",
-        dtype: torch.dtype | None = None,
-        timestamps: bool = False,
-        task: str = "transcribe",
-        use_references: bool = False,
-    ) -> None:
-        """`reads`: it does not write transcripts, but reads those that there are."""
-        super().__init__(checkpoint, device=device, dtype=dtype)
-        self.checkpoint = checkpoint
+    def __init__(self, model: WhisperModel, *, timestamps: bool = False, use_references: bool = False) -> None:
+        self.model = model
         self.timestamps = timestamps
-        self.task = task
         self.use_references = use_references
-        self.windows_encoded = 0
-
-    def encode(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch positions width"]:
-        """Encoder states of 30-second windows. The only place where the teacher's encoder runs."""
-        self.windows_encoded += len(waveforms)
-        return super().encode(waveforms)
 
     def label_batch(
         self,
@@ -62,34 +40,23 @@ class Teacher(WhisperModel):
         max_new_tokens: int,
         references: Sequence[str] = (),
     ) -> list[TeacherOutput]:
-        """Label windows: encode once, decode greedily or read the `texts`, observe.
+        """Label 30-second windows; the encoder runs once per window.
 
-        Windows of unknown language (None) are decoded in the language the teacher detects. Raises `SettingsError`
-        when an English-only teacher is handed another language.
+        The language of a window is detected where it is None. `references` are the transcripts for teacher forcing.
+        Raises `SettingsError` for a language the teacher does not have.
         """
-        encoder_states = self.encode(waveforms)
-        resolved_languages = self.resolve_languages(encoder_states, languages)
+        encoder_states = self.model.encode(waveforms)
+        codes = self.model.resolve_languages(encoder_states, languages)
         if self.use_references:
             results = teacher_force(
-                self,
-                encoder_states,
-                resolved_languages,
-                references,
-                task=self.task,
-                top_k=top_k,
-                max_new_tokens=max_new_tokens,
+                self.model, encoder_states, codes, references, top_k=top_k, max_new_tokens=max_new_tokens
             )
         else:
-            transcripts = self.decode(
-                encoder_states,
-                resolved_languages,
-                task=self.task,
-                timestamps=self.timestamps,
-                max_new_tokens=max_new_tokens,
-                top_k=top_k,
+            transcripts = self.model.decode(
+                encoder_states, codes, timestamps=self.timestamps, max_new_tokens=max_new_tokens, top_k=top_k
             )
             results = [transcript.result for transcript in transcripts]
         return [
             TeacherOutput(language, result, window_states.cpu())
-            for language, result, window_states in zip(resolved_languages, results, encoder_states, strict=True)
+            for language, result, window_states in zip(codes, results, encoder_states, strict=True)
         ]

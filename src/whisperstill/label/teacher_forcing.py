@@ -1,7 +1,7 @@
-"""What a teacher thinks of a transcript that somebody else wrote: it reads it instead of writing its own.
+"""Teacher forcing: the teacher's token distribution along a given transcript.
 
-The tokens are the text's, all else is as if the teacher had written them: its distribution at every token, how sure it
-was, what it would have said of the end. One pass over a whole batch, packed.
+The tokens are those of the transcript; everything else (log-probabilities, entropy, top-k, hidden states) is as if the
+teacher had decoded them. The whole batch is one packed forward pass.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats, compute_no_speech_probs, token_stats
+from whisperstill.decode.prompts import tokenize_text
 from whisperstill.decode.whisper_model import WhisperModel
 
 LOGITS_CHUNK_TOKENS = 64
-"""Tokens whose logits exist at a time."""
+"""Tokens whose logits are computed together; bounds the memory."""
 
 
 @torch.inference_mode()
@@ -24,14 +25,13 @@ def teacher_force(
     languages: Sequence[str],
     texts: Sequence[str],
     *,
-    task: str = "transcribe",
     top_k: int,
     max_new_tokens: int,
 ) -> list[DecodingResult]:
-    """The texts of windows as if the teacher had decoded them; cut after `max_new_tokens`, which are then not ended."""
+    """Results for the texts of a batch of windows; a text longer than `max_new_tokens` is cut and not `ended`."""
     network, vocabulary = teacher.network, teacher.vocabulary
-    start_tokens = [vocabulary.sot_sequence(language, task, False) for language in languages]
-    text_tokens = [teacher.tokenize(text) for text in texts]
+    start_tokens = [vocabulary.sot_sequence(language) for language in languages]
+    text_tokens = [tokenize_text(teacher.tokenizer, text) for text in texts]
     max_tokens = [min(max_new_tokens, network.dims.max_target_positions - len(start)) for start in start_tokens]
     tokens = [ids[:limit] for ids, limit in zip(text_tokens, max_tokens, strict=True)]
     ended = [

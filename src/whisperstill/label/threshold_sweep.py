@@ -1,74 +1,20 @@
-"""What is left of a label set for a range of limits on the word error rate.
+"""WER threshold sweep: how much of a label set remains for each value of the threshold λ.
 
-The paper chooses its limit λ so (its table: of 21 770 h, λ = 10 drops 45 %). Counted over utterances of windows: the
-same utterance in two packings counts twice, as it does in training. All other rules stay as they are set, and what
-something else than the rules left out (a predicted error rate) stays out under every limit.
+The paper chooses λ with such a table (of 21 770 h, λ = 10 drops 45 %). The same utterance in two packing variants
+counts twice, as in training. All other rules stay as set; utterances dropped by anything but a rule (predicted WER)
+stay dropped at every threshold.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from whisperstill.label.counts import LabelCounts
 from whisperstill.label.filter_rules import RuleSettings, active_rules, decide
+from whisperstill.label.filtering import LabelCounts
 from whisperstill.records.pseudo_label import FilteredLabel
+from whisperstill.text.markdown import markdown_table
 
 WER_LIMITS_PERCENT = (100.0, 80.0, 40.0, 20.0, 15.0, 10.0, 5.0)
-"""The paper's."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdPoint:
-    """What is left under one limit."""
-
-    max_wer: float | None
-    """The limit in per cent; None: no limit."""
-    utterances: int
-    hours: float
-    hours_dropped: float
-    """Per cent of all hours."""
-    words: int
-    """Words of the references that are left, of the transcript where there is no reference."""
-    wer: float | None
-    """Word errors of the labels that are left over the words of their references, per cent; None without any."""
-
-
-@dataclass(slots=True)
-class ThresholdSweep:
-    """Tallies for all limits at once, in one pass over the labels."""
-
-    settings: RuleSettings
-    limits: Sequence[float] = WER_LIMITS_PERCENT
-    total: LabelCounts = field(default_factory=LabelCounts)
-    _remaining: dict[float | None, LabelCounts] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._remaining = {limit: LabelCounts() for limit in (None, *sorted(set(self.limits), reverse=True))}
-
-    def add(self, filtered: FilteredLabel) -> None:
-        """Count the utterances of a window under every limit."""
-        rule_names = {"", *(name for name, _ in active_rules())}
-        for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
-            self.total.add(quality, filtered.label.language)
-            for limit, counts in self._remaining.items():
-                if decision.rule in rule_names and decide(quality, replace(self.settings, max_wer=limit)).keep:
-                    counts.add(quality, filtered.label.language)
-
-    def points(self) -> list[ThresholdPoint]:
-        """One point per limit, from no limit to the tightest."""
-        seconds = self.total.seconds
-        return [
-            ThresholdPoint(
-                max_wer=limit,
-                utterances=counts.utterances,
-                hours=counts.seconds / 3600,
-                hours_dropped=100 * (1 - counts.seconds / seconds) if seconds else 0.0,
-                words=counts.words,
-                wer=counts.wer,
-            )
-            for limit, counts in self._remaining.items()
-        ]
-
-
+"""The paper's thresholds."""
 TABLE_COLUMNS = (
     "λ, WER % at most",
     "utterances",
@@ -79,11 +25,65 @@ TABLE_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdPoint:
+    """What remains at one threshold."""
+
+    max_wer: float | None
+    """Threshold in per cent; None: no threshold."""
+    utterances: int
+    hours: float
+    hours_dropped: float
+    """Per cent of all hours."""
+    words: int
+    """Words of the remaining references, or of the label text where there is no reference."""
+    wer: float | None
+    """Word error rate of the remaining labels against their references, per cent; None without references."""
+
+    @property
+    def threshold_label(self) -> str:
+        """The threshold as text."""
+        return "none" if self.max_wer is None else f"{self.max_wer:g}"
+
+
+class ThresholdSweep:
+    """Totals for all thresholds at once, in one pass over the labels."""
+
+    def __init__(self, rules: RuleSettings, limits: Sequence[float] = WER_LIMITS_PERCENT) -> None:
+        self.rules = rules
+        self._total = LabelCounts()
+        self._remaining = {limit: LabelCounts() for limit in (None, *sorted(set(limits), reverse=True))}
+
+    def add(self, filtered: FilteredLabel) -> None:
+        """Count the utterances of a window at every threshold."""
+        rule_names = {"", *(name for name, _ in active_rules())}
+        for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True):
+            self._total.add(quality, filtered.label.language)
+            for limit, counts in self._remaining.items():
+                if decision.rule in rule_names and decide(quality, replace(self.rules, max_wer=limit)).keep:
+                    counts.add(quality, filtered.label.language)
+
+    def points(self) -> list[ThresholdPoint]:
+        """One point per threshold, from none to the strictest."""
+        seconds = self._total.seconds
+        return [
+            ThresholdPoint(
+                max_wer=limit,
+                utterances=counts.utterances,
+                hours=counts.hours,
+                hours_dropped=100 * (1 - counts.seconds / seconds) if seconds else 0.0,
+                words=counts.words,
+                wer=counts.wer,
+            )
+            for limit, counts in self._remaining.items()
+        ]
+
+
 def table_rows(points: Iterable[ThresholdPoint]) -> list[list[str]]:
-    """Rows of a table with `COLUMNS`."""
+    """Rows of a table with `TABLE_COLUMNS`."""
     return [
         [
-            "none" if point.max_wer is None else f"{point.max_wer:g}",
+            point.threshold_label,
             str(point.utterances),
             f"{point.hours:.2f}",
             f"{point.hours_dropped:.1f}",
@@ -96,5 +96,4 @@ def table_rows(points: Iterable[ThresholdPoint]) -> list[list[str]]:
 
 def to_markdown(points: Iterable[ThresholdPoint]) -> str:
     """The table in Markdown."""
-    lines = [TABLE_COLUMNS, ["---:"] * len(TABLE_COLUMNS), *table_rows(points)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(TABLE_COLUMNS, table_rows(points), text_columns=()) + "\n"

@@ -1,7 +1,7 @@
-"""The teacher's largest logits, read window by window as training asks for them in any order.
+"""Random access to the teacher's top-k logits.
 
-`topk-*.parquet` is written in groups of a few rows, so that one window costs the reading of its group alone. What was
-read stays in memory up to a budget: all of a small store, a part of one that is larger than the machine.
+`topk-*.parquet` has row groups of a few windows, so reading one window reads only its group. Row groups are cached in
+memory up to a budget, least recently used evicted first.
 """
 
 from dataclasses import dataclass
@@ -15,23 +15,25 @@ from torch import Tensor
 from whisperstill.errors import StoreError
 
 ROW_GROUP_WINDOWS = 4
-"""Windows that are written, and read again, together."""
+"""Windows per row group."""
 CACHE_BUDGET_BYTES = 1 << 30
-"""Bytes that may stay in memory."""
+"""Maximum size of the cache of row groups, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """What the store knows of the teacher's distribution at a window's tokens."""
+    """Top-k of the teacher's distribution at every target token of a window."""
 
     tokens: Tensor
-    """Targets `[steps]`, the end token included."""
+    """Target ids `[tokens]`, <|endoftext|> included."""
     ids: Tensor
-    """`[steps, k]`."""
+    """Token ids of the largest logits `[tokens, k]`."""
     logits: Tensor
-    """`[steps, k]`, float32."""
+    """Their values `[tokens, k]`, float32."""
     lse1: Tensor
+    """Log-sum-exp of all logits at T = 1 `[tokens]`."""
     lse2: Tensor
+    """The same at T = 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,13 @@ class _TopKFile:
     path: Path
     metadata: pq.FileMetaData
     row_positions: dict[str, tuple[int, int]]
-    """Window -> its group, and its row in that."""
+    """Row group, and row in it, by window id."""
 
 
 class TopKReader:
     """Reads `topk-*.parquet` of one store."""
 
     def __init__(self, directory: Path, budget_bytes: int = CACHE_BUDGET_BYTES) -> None:
-        """`budget_bytes`: bytes of rows that may stay in memory."""
         self.directory = directory
         self.budget_bytes = budget_bytes
         self._files: dict[str, _TopKFile] = {}
@@ -54,7 +55,7 @@ class TopKReader:
         self._cached_bytes = 0
 
     def read(self, shard: str, window: str) -> TopK:
-        """Top-k of a window. Raises `StoreError` when the store was made without, or is damaged."""
+        """Top-k of a window. Raises `StoreError` when the store has none or is damaged."""
         if shard not in self._files:
             self._files[shard] = self._open_file(shard)
         group, row = self._files[shard].row_positions[window]
@@ -76,7 +77,7 @@ class TopKReader:
     def _read_row_group(self, shard: str, group: int) -> pa.Table:
         key = (shard, group)
         if key in self._row_groups:
-            self._row_groups[key] = self._row_groups.pop(key)
+            self._row_groups[key] = self._row_groups.pop(key)  # most recently used last
             return self._row_groups[key]
         file = self._files[shard]
         try:
@@ -93,7 +94,7 @@ class TopKReader:
     def _open_file(self, shard: str) -> _TopKFile:
         path = self.directory / f"topk-{shard}.parquet"
         if not path.exists():
-            raise StoreError(f"{self.directory} holds no top-k: label with --top-k 32")
+            raise StoreError(f"{self.directory} holds no top-k logits: label with --top-k 32")
         try:
             with pq.ParquetFile(path) as parquet_file:
                 row_positions = {

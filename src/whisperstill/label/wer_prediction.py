@@ -1,11 +1,9 @@
-"""How wrong is a label that has no reference? Predicted from how sure the teacher was, and from what another heard.
+"""Predicts the word error rate of pseudo-labels without a reference.
 
-Evidence is turned into some twenty figures an utterance; gradient-boosted trees (scikit-learn, extra `prediction`)
-learn on the utterances that have a reference what word error rate goes with them. Those utterances themselves are
-predicted by trees that did not see them (cross-fitting by speaker where there are several), so that what is said of
-them is as honest as what is said of the others. Errors above 100 % count as 100.
-
-The strongest figure by far is a second opinion: the words of another model (tiny.en, the student) for the same audio.
+Features are the quality statistics of an utterance, its token log-probabilities, and how far a second opinion (the
+transcript by another model: tiny.en, the student) differs. Gradient-boosted trees (scikit-learn, extra `prediction`)
+are fitted to the utterances that have a reference. Those are predicted by cross-fitting, grouped by speaker, so their
+predictions are as unbiased as the others. The second opinion is by far the strongest feature.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +21,15 @@ from whisperstill.text.normalizers import normalize_to_units, split_into_units
 
 FeatureMatrix = npt.NDArray[np.float64]
 MIN_TRAINING_UTTERANCES = 40
-"""Utterances with a reference that are needed to learn from."""
+"""Minimum number of utterances with a reference."""
 NUM_FOLDS = 5
-"""Of the cross-fitting."""
+"""Folds of the cross-fitting."""
 NUM_LEAST_PROBABLE_TOKENS = 5
-"""Least probable tokens that are looked at together."""
+"""Number of least probable tokens that are averaged."""
 MAX_GUESS_LOGPROB = -2.0
-"""Log-probability below which a token counts as a guess."""
+"""Log-probability below which a token counts as a guess (`low_logprob_token_ratio`)."""
 MAX_WER_PERCENT = 100.0
-"""Per cent: what is worse teaches nothing more."""
+"""Larger word error rates are clipped to this, per cent."""
 FEATURE_NAMES = (
     "mean_logprob",
     "min_logprob",
@@ -51,25 +49,26 @@ FEATURE_NAMES = (
     "second_opinion_wer",
     "second_opinion_word_ratio",
 )
-"""What the trees look at, in this order."""
+"""Columns of the feature matrix, in order."""
 
 SecondOpinions = Mapping[tuple[str, str], str]
-"""Corpus, utterance -> what another model heard."""
+"""Transcript of another model by (corpus, utterance id)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WerPrediction:
-    """Predicted word error rates, per cent, utterance by utterance in the order of the store."""
+    """Predicted word error rates."""
 
     wer: npt.NDArray[np.float64]
+    """Per cent, per utterance in the order of the store."""
     num_training_utterances: int
-    """Utterances with a reference."""
+    """Number of utterances with a reference."""
     correlation: float
-    """Of prediction and truth on those, each predicted unseen."""
+    """Correlation of predicted and true WER on those, each predicted by trees that were not fitted to it."""
 
 
 def read_second_opinions(store: LabelStore) -> dict[tuple[str, str], str]:
-    """What the teacher of another store heard; of an utterance in several packings, in the first one."""
+    """Transcripts in another store; of an utterance in several packing variants, the first."""
     second_opinions: dict[tuple[str, str], str] = {}
     for label in store.read_labels():
         for quality in label.quality:
@@ -80,7 +79,10 @@ def read_second_opinions(store: LabelStore) -> dict[tuple[str, str], str]:
 def build_features(
     store: LabelStore, labels: Iterable[PseudoLabel], second_opinions: SecondOpinions | None
 ) -> FeatureMatrix:
-    """`[utterances, figures]`; what is not known is NaN. Raises `StoreError` where `others` lack an utterance."""
+    """Features `[utterances, features]`; missing values are NaN.
+
+    Raises `StoreError` when the second opinions lack an utterance.
+    """
     features: list[list[float]] = []
     has_topk = bool(store.settings["top_k"])
     for label in labels:
@@ -101,10 +103,10 @@ def build_features(
 def predict_wer(
     features: FeatureMatrix, wer: Sequence[float | None], groups: Sequence[str], seed: int = 0
 ) -> WerPrediction:
-    """Word error rates of all rows, learnt on those whose `wer` (per cent) is known.
+    """Predicted WER of all rows, fitted to those whose `wer` (per cent) is known.
 
-    `groups` (speakers) are not torn apart by the cross-fitting. Raises `SettingsError` with fewer than
-    `MIN_TRAINING_UTTERANCES` known ones, `MissingExtraError` without scikit-learn.
+    A group (speaker) is never split between folds. Raises `SettingsError` with fewer than `MIN_TRAINING_UTTERANCES`
+    known values, `MissingExtraError` without scikit-learn.
     """
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
@@ -115,18 +117,16 @@ def predict_wer(
     known_indices = np.array([index for index, value in enumerate(wer) if value is not None], dtype=np.int64)
     if len(known_indices) < MIN_TRAINING_UTTERANCES:
         raise SettingsError(
-            f"a prediction needs at least {MIN_TRAINING_UTTERANCES} utterances with a reference to learn from, "
-            f"found {len(known_indices)}: label some that have one into the same store"
+            f"expected at least {MIN_TRAINING_UTTERANCES} utterances with a reference to train the WER predictor, "
+            f"got {len(known_indices)}: label some that have one into the same store"
         )
     true_wer = np.array([min(MAX_WER_PERCENT, float(wer[index] or 0.0)) for index in known_indices])
 
     def fit_and_predict(
         train_indices: npt.NDArray[np.int64], targets: FeatureMatrix, test_features: FeatureMatrix
     ) -> FeatureMatrix:
-        """Predictions for `wanted` of trees that saw `some` rows."""
-        all_missing = np.isnan(features[train_indices]).all(
-            0
-        )  # a figure that none of them has, which the library cannot take
+        """Predictions for `test_features` by trees fitted to `train_indices`."""
+        all_missing = np.isnan(features[train_indices]).all(0)  # scikit-learn refuses a column without values
         tree_params = {"max_iter": 150, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 8}
         regressor = HistGradientBoostingRegressor(**tree_params, l2_regularization=1.0, random_state=seed)
         regressor.fit(np.where(all_missing, 0.0, features[train_indices]), targets)
@@ -135,7 +135,9 @@ def predict_wer(
         )
         return predicted
 
+    # 1. Fit to all utterances with a reference, for those without.
     predicted = fit_and_predict(known_indices, true_wer, features)
+    # 2. Replace the predictions of the former by cross-fitted ones.
     known_groups = np.array([groups[index] for index in known_indices])
     if len(set(known_groups)) >= NUM_FOLDS:
         folds = GroupKFold(NUM_FOLDS).split(known_indices, groups=known_groups)
@@ -151,12 +153,12 @@ def predict_wer(
 
 
 def reference_wer(quality: LabelQuality) -> float | None:
-    """Word error rate against the reference, per cent; None without."""
+    """Word error rate against the reference, per cent; None without reference."""
     return None if quality.edits is None else wer_percent(quality.edits)
 
 
 def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.float64]:
-    """Log-probability of each token of a window and of the end; outside the top-k, no more than the least of it."""
+    """Log-probability of each target token of a window; for a token outside the top-k, that of the k-th."""
     topk = store.read_topk(label)
     is_target = topk.ids == topk.tokens[:, None]
     target_logit = topk.logits.masked_fill(~is_target, -np.inf).amax(-1)
@@ -206,7 +208,7 @@ def _utterance_features(
 
 
 def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed: int = 0) -> WerPrediction:
-    """Predicted word error rates of a store's utterances, in their order; `second_opinion` holds a second opinion."""
+    """Predicted word error rates of a store's utterances; `second_opinion` is the label store of another model."""
     labels = list(store.read_labels())
     qualities = [quality for label in labels for quality in label.quality]
     features = build_features(store, labels, None if second_opinion is None else read_second_opinions(second_opinion))
@@ -214,7 +216,6 @@ def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed
         quality.utterance.speaker or f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
     ]
     if len({group for group, quality in zip(groups, qualities, strict=True) if quality.edits is not None}) < NUM_FOLDS:
-        groups = [
-            f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
-        ]  # an utterance may be in more packings
+        # Too few speakers: group by utterance, which may be in several packing variants.
+        groups = [f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities]
     return predict_wer(features, [reference_wer(quality) for quality in qualities], groups, seed)

@@ -1,8 +1,8 @@
-"""Attention with fused projections.
+"""Self-attention and cross-attention with fused projections.
 
-Whisper's keys have no bias. Fused with query and value the bias has a key third that must stay zero: a constant
-added to every key shifts all scores of a query alike, so its true gradient is zero, but rounding leaves a residue
-that Adam would blow up to full-sized steps. `FusedLinear` therefore cuts that third off from the gradient.
+Whisper's keys have no bias, so the key part of a fused bias must stay zero. Its true gradient is zero, as a constant
+added to every key shifts all scores of a query alike. Rounding leaves a residue, however, which Adam would scale up to
+full-sized steps. `FusedLinear` therefore detaches that part from the gradient.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from whisperstill.model.linear import Linear, linear
 
 MAX_QUERIES_PER_TILE = 512
-"""Queries whose scores exist at a time in `matmul_attention`: they stay in the processor's cache."""
+"""Queries processed at once in `matmul_attention`, so that their scores fit the CPU cache."""
 
 Heads = Float[Tensor, "batch heads tokens head_dim"]
 
 
 class FusedLinear(Linear):
-    """A linear map whose outputs `key_start ... key_stop - 1` (the keys) have no bias: zeros, never trained."""
+    """Linear layer whose outputs `key_start ... key_stop - 1`, the keys, have a bias of zero that is not trained."""
 
     def __init__(self, in_features: int, out_features: int, key_start: int, key_stop: int) -> None:
         super().__init__(in_features, out_features)
@@ -30,7 +30,7 @@ class FusedLinear(Linear):
             self.bias[key_start:key_stop] = 0
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        """`input @ weight.T + bias`, the keys' bias cut off from the gradient."""
+        """`input @ weight.T + bias`, without a gradient for the bias of the keys."""
         bias: Tensor = self.bias
         if bias.requires_grad and torch.is_grad_enabled():
             key_start, key_stop = self._key_range
@@ -39,7 +39,7 @@ class FusedLinear(Linear):
 
 
 def split_heads(x: Float[Tensor, "batch tokens width"], heads: int) -> Heads:
-    """`[batch, tokens, width]` -> `[batch, heads, tokens, head_dim]`, without copying."""
+    """`[batch, tokens, width]` -> `[batch, heads, tokens, head_dim]`, as a view."""
     batch, tokens, width = x.shape
     return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
 
@@ -57,7 +57,7 @@ def attention(
     mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
     causal: bool = False,
 ) -> Heads:
-    """Scaled dot-product attention, by the kernel that is fastest for these tensors."""
+    """Scaled dot-product attention, by the fastest kernel for these tensors."""
     unmasked = mask is None and not causal
     if unmasked and query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad:
         return matmul_attention(query, key, value)
@@ -71,13 +71,15 @@ def packed_attention(
     lengths: Sequence[int],
     causal: bool,
 ) -> Float[Tensor, "1 heads tokens head_dim"]:
-    """Attention of sequences packed one behind the other, each to keys of its own.
+    """Attention of packed sequences (concatenated along tokens), each to its own keys.
 
-    `causal`: keys are packed like queries, and a token sees those of its sequence up to itself. Else `key[i]` are those
-    of sequence i, all of them seen. A CPU takes one sequence after the other; accelerators all at once, padded.
+    `causal`: self-attention; keys are packed as the queries are, and each token attends to its sequence up to itself.
+    Otherwise cross-attention; every token of sequence i attends to all of `key[i]`.
     """
+    # 1. Accelerators: one padded batch, as few large kernels are fastest.
     if query.device.type != "cpu":
         return _padded_attention(query, key, value, lengths, causal)
+    # 2. CPU: one sequence after the other, without padding.
     sizes = list(lengths)
     keys = torch.split(key, sizes, 2) if causal else torch.split(key, 1)
     values = torch.split(value, sizes, 2) if causal else torch.split(value, 1)
@@ -92,7 +94,7 @@ def _padded_attention(
     lengths: Sequence[int],
     causal: bool,
 ) -> Float[Tensor, "1 heads tokens head_dim"]:
-    """The same with every sequence padded to the longest: few large kernels."""
+    """`packed_attention` of one batch with every sequence padded to the longest."""
 
     def pad(x: Tensor) -> Tensor:
         sequences = [sequence[0].transpose(0, 1) for sequence in torch.split(x, list(lengths), 2)]
@@ -105,11 +107,11 @@ def _padded_attention(
 def matmul_attention(
     query: Heads, key: Float[Tensor, "batch heads keys head_dim"], value: Float[Tensor, "batch heads keys head_dim"]
 ) -> Heads:
-    """Attention to all keys by two matrix products, for bf16 on CPUs.
+    """Attention without a mask by two matrix products, for bfloat16 on CPUs.
 
-    PyTorch's fused kernel (2.13) takes three times as long there for one query, and more than twice as long for the
-    1500 of an encoder. The scores are rounded to bf16, which makes its own error 1 % instead of 0.2 %; whisper-base's
-    distance from its float32 self stays where all other rounding puts it (KL 5e-4 a token with either).
+    PyTorch's fused kernel (2.13) takes three times as long for one query, and more than twice as long for the 1500 of
+    an encoder. Scores are rounded to bfloat16, an error of 1 % instead of 0.2 %. The KL divergence of whisper-base from
+    float32 does not change (5e-4 per token), as other rounding dominates.
     """
     scaled, keys = query * query.shape[-1] ** -0.5, key.transpose(2, 3)
     outputs = [(tile @ keys).softmax(-1) @ value for tile in scaled.split(MAX_QUERIES_PER_TILE, dim=2)]
@@ -117,7 +119,7 @@ def matmul_attention(
 
 
 class SelfAttention(nn.Module):
-    """Self-attention: one product gives queries, keys and values."""
+    """Self-attention with one projection for queries, keys and values."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class SelfAttention(nn.Module):
         self.out = Linear(width, width)
 
     def project(self, x: Float[Tensor, "batch tokens width"]) -> tuple[Heads, Heads, Heads]:
-        """Queries, keys and values of a block."""
+        """Queries, keys and values of a block of tokens."""
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
 
@@ -139,7 +141,7 @@ class SelfAttention(nn.Module):
         causal: bool = False,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Scaled dot-product attention and the output projection; of packed sequences where there are `lengths`."""
+        """Attention and output projection; with `lengths`, causal attention of packed sequences."""
         if lengths is None:
             context = attention(query, key, value, mask, causal)
         else:
@@ -149,7 +151,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of the decoder to the encoder's states; keys and values are made once per window."""
+    """Attention of the decoder to encoder states, whose keys and values are computed once per window."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ class CrossAttention(nn.Module):
     def project(
         self, encoder_states: Float[Tensor, "batch positions width"]
     ) -> tuple[Float[Tensor, "batch heads positions head_dim"], Float[Tensor, "batch heads positions head_dim"]]:
-        """Keys and values of a window."""
+        """Keys and values of encoder states."""
         key, value = self.kv(encoder_states).chunk(2, dim=-1)
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
@@ -172,7 +174,7 @@ class CrossAttention(nn.Module):
         value: Float[Tensor, "batch heads positions head_dim"],
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "rows tokens width"]:
-        """Attend from a block to a window's keys and values; from packed sequences where there are `lengths`."""
+        """Attention and output projection; with `lengths`, of packed sequences."""
         query = split_heads(self.query(x), self.heads)
         if lengths is None:
             context = attention(query, key, value)
@@ -187,7 +189,7 @@ class CrossAttention(nn.Module):
         key: Float[Tensor, "sequences heads positions head_dim"],
         lengths: Sequence[int],
     ) -> Float[Tensor, "tokens positions"]:
-        """Where each token of packed sequences looks: its weights over the positions, mean over the heads."""
+        """Attention weights over positions for each token of packed sequences, averaged over heads."""
         query = split_heads(self.query(x), self.heads) * key.shape[-1] ** -0.5
         sequences = zip(torch.split(query[0], list(lengths), 1), key, strict=True)
         return torch.cat([(queries @ keys.transpose(1, 2)).float().softmax(-1).mean(0) for queries, keys in sequences])
@@ -198,9 +200,9 @@ class CrossAttention(nn.Module):
         key: Float[Tensor, "batch heads positions head_dim"],
         heads: Sequence[int],
     ) -> Float[Tensor, "batch selected_heads tokens positions"]:
-        """Scaled scores of some heads, float32, before the softmax over positions. `ValueError` for unknown heads."""
+        """Scaled float32 scores of these heads, before the softmax. Raises `ValueError` for unknown heads."""
         if not all(0 <= head < self.heads for head in heads):
-            raise ValueError(f"the decoder has heads 0 to {self.heads - 1}, got {max(heads)}")
+            raise ValueError(f"expected heads 0 to {self.heads - 1}, got {max(heads)}")
         head_indices = list(heads)
         query = split_heads(self.query(x), self.heads)[:, head_indices].float() * key.shape[-1] ** -0.5
         scores: Tensor = query @ key[:, head_indices].float().transpose(2, 3)
@@ -208,7 +210,7 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear maps around an exact GELU."""
+    """Two linear layers with an exact GELU between."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whisper's decoder: one call for prefill, greedy steps, verification of a block and teacher forcing."""
+"""Whisper's decoder. One `forward` does prefill, single steps, blocks of speculative decoding and teacher forcing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,18 +18,18 @@ from whisperstill.model.output_layer import OutputLayer
 
 @dataclass
 class LayerOutputs:
-    """What `Decoder.forward_packed` is to tell of its way through the layers."""
+    """Intermediate outputs that `Decoder.forward_packed` collects, for feature losses."""
 
     attention_layers: frozenset[int] = frozenset()
-    """Layers whose cross-attention is wanted."""
+    """Layers whose cross-attention is collected."""
     hidden_states: list[Float[Tensor, "tokens width"]] = field(default_factory=list)
-    """Of every layer, before any norm."""
+    """Outputs of every layer, before the final norm."""
     mean_attention: dict[int, Float[Tensor, "tokens positions"]] = field(default_factory=dict)
-    """Cross-attention of layers, mean over their heads."""
+    """Cross-attention weights by layer, averaged over heads."""
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the window, MLP."""
+    """Weights of a layer: causal self-attention, cross-attention, MLP, each with a pre-norm."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token embedding (tied to the output layer), learned positions, layers, a final norm."""
+    """Token embedding (tied to the output layer), learned positions, transformer layers, final norm."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dims) for _ in range(dims.decoder_layers))
         self.norm = nn.LayerNorm(dims.width)
         self.dropout = 0.0
-        """Share of each residual branch dropped in training (`module.training`); 0 as in Whisper."""
+        """Dropout probability of each residual branch in training; 0 in Whisper."""
         self.int8 = False
-        """Whether products are of 8-bit integers (see `model.int8`)."""
+        """Whether matrix products are 8-bit (see `model.int8`)."""
         self.per_row = False
-        """Whether every row is then scaled on its own."""
+        """Whether 8-bit products scale every row separately."""
         self._full_int8_weight: Int8Linear | None = None
 
     @property
@@ -63,21 +63,21 @@ class Decoder(nn.Module):
         return cast(list[DecoderLayer], list(self.layers))
 
     def project_cross_kv(self, encoder_states: Float[Tensor, "batch positions width"]) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of a window for every layer, `[batch, heads, positions, head_dim]` each."""
+        """Cross-attention keys and values of every layer, each `[batch, heads, positions, head_dim]`."""
         return [layer.cross.project(encoder_states) for layer in self._layer_list]
 
     def teacher_forced(self, encoder_states: Float[Tensor, "batch positions width"]) -> NoCache:
-        """Memory for teacher forcing."""
+        """Cache for teacher forcing."""
         return NoCache(self.project_cross_kv(encoder_states))
 
     def prefill(self, encoder_states: Float[Tensor, "batch positions width"]) -> PrefillCache:
-        """Memory for what stands before a transcript."""
+        """Cache for the pass over the prompt."""
         return PrefillCache(self.project_cross_kv(encoder_states))
 
     def static_cache(
         self, max_batch_size: int, positions: int, capacity: int, fixed_shapes: bool = False
     ) -> StaticKVCache:
-        """Slots for `max_batch_size` windows of `positions` encoder states and `capacity` tokens each."""
+        """Cache for `max_batch_size` windows of `positions` encoder states and `capacity` tokens each."""
         heads, width = self._layer_list[0].attention.heads, self.positions.shape[1]
         cross_kv_shape = (max_batch_size, heads, positions, width // heads)
         return StaticKVCache(
@@ -87,10 +87,10 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch block"], position: Int[Tensor, "batch"], cache: KVCache
     ) -> Float[Tensor, "batch block width"]:
-        """Normalised last hidden states of a block of tokens per row, the first at `position[row]`.
+        """Last hidden states, after the final norm, of a block of tokens per row that starts at `position[row]`.
 
-        Multiply with the embedding (`logits`) for the distribution of the token that follows each. Tokens beyond the
-        last position, which a block may hold and nobody will accept, stand at the last one.
+        `logits` gives the distributions of the next tokens. Draft tokens beyond the last position, which are never
+        accepted, get the embedding of the last position.
         """
         block_length = tokens.shape[1]
         mask, causal = cache.prepare_block(position, block_length)
@@ -111,10 +111,10 @@ class Decoder(nn.Module):
         encoder_states: Float[Tensor, "sequences positions width"],
         layer_outputs: LayerOutputs | None = None,
     ) -> Float[Tensor, "tokens width"]:
-        """`forward` with teacher forcing, of whole sequences one behind the other: nothing is padded.
+        """Teacher forcing of sequences that are concatenated without padding.
 
-        Row i is the normalised last hidden state after `tokens[i]`; sequence j holds `lengths[j]` tokens and hears
-        `encoder_states[j]`. `layer_outputs` is filled where it is given.
+        Returns the last hidden states of all tokens, after the final norm. Sequence i has `lengths[i]` tokens and
+        cross-attends to `encoder_states[i]`. `layer_outputs` collects intermediate outputs.
         """
         position_ids = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
         x = (self.embedding(tokens) + self.positions[position_ids])[None]
@@ -137,16 +137,15 @@ class Decoder(nn.Module):
         encoder_states: Float[Tensor, "batch positions width"],
         heads: Sequence[tuple[int, int]],
     ) -> Float[Tensor, "batch heads tokens positions"]:
-        """Cross-attention scores (logits, float32) of these (layer, head) pairs, in their order, along given tokens.
+        """Cross-attention scores of (layer, head) pairs, in their order: float32, before the softmax.
 
-        Row i of a head is where it looks while the token after `tokens[i]` is predicted. The layers run as in
-        `forward` with `NoCache`, no further than to the last one watched. Raises `ValueError` for a layer or
-        a head that the network does not have.
+        Row i of a head belongs to the prediction of the token after `tokens[i]` (teacher forcing). Layers above the
+        last requested one are skipped. Raises `ValueError` for a layer or head that the network does not have.
         """
         scores_by_head: dict[tuple[int, int], Tensor] = {}
         last_layer = max(layer for layer, _ in heads)
         if last_layer >= len(self.layers):
-            raise ValueError(f"the decoder has layers 0 to {len(self.layers) - 1}, got {last_layer}")
+            raise ValueError(f"expected layers 0 to {len(self.layers) - 1}, got {last_layer}")
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
         cache = NoCache([])
         mask, causal = cache.prepare_block(tokens.new_zeros(len(tokens)), tokens.shape[1])
@@ -193,12 +192,12 @@ class Decoder(nn.Module):
         return F.linear(hidden, self.embedding.weight).float()
 
     def output_layer(self, max_rows: int, token_ids: Int[Tensor, "token_ids"] | None = None) -> OutputLayer:
-        """`logits` for the steps of at most `max_rows` rows, in memory that is kept; of `token_ids` only."""
+        """`logits` with reused buffers for at most `max_rows` rows; of `token_ids` only, if given."""
         weight = self.embedding.weight if token_ids is None else self.embedding.weight[token_ids]
         return OutputLayer(weight, max_rows, self._int8_output_weight(weight, token_ids is None) if self.int8 else None)
 
     def _int8_output_weight(self, weight: Float[Tensor, "vocab width"], full_vocabulary: bool) -> Int8Linear:
-        """The output layer in 8-bit integers; that of the whole vocabulary is made once."""
+        """8-bit output layer; that of the full vocabulary is built once."""
         if not full_vocabulary:
             return Int8Linear(weight, None, self.per_row)
         if self._full_int8_weight is None:

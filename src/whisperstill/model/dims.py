@@ -1,4 +1,4 @@
-"""The sizes of a Whisper network."""
+"""Sizes of a Whisper network."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from whisperstill.units import MAX_TARGET_POSITIONS, WINDOW_POSITIONS
 
 @dataclass(frozen=True, slots=True)
 class Dims:
-    """Sizes of a Whisper network, from tiny to large-v3 and any depth."""
+    """Sizes of a Whisper network, of any depth. Raises `CheckpointError` for impossible ones."""
 
     mels: int
-    """Mel bands the encoder reads: 80, or 128 from large-v3 on."""
+    """Mel bins of the input: 80, or 128 from large-v3 on."""
     vocab_size: int
-    """51864 English, 51865 multilingual, 51866 from large-v3 on."""
+    """51864 English-only, 51865 multilingual, 51866 from large-v3 on."""
     width: int
     encoder_heads: int
     encoder_layers: int
     decoder_heads: int
     decoder_layers: int
     max_source_positions: int = WINDOW_POSITIONS
-    """Encoder positions of a window."""
+    """Encoder positions per window."""
     max_target_positions: int = MAX_TARGET_POSITIONS
     """Decoder positions."""
 
@@ -31,12 +31,12 @@ class Dims:
             if getattr(self, name) < 1
         ]
         problems += [
-            f"width {self.width} is no multiple of {name} {heads}"
+            f"width {self.width} is not a multiple of {name} {heads}"
             for name, heads in (("encoder_heads", self.encoder_heads), ("decoder_heads", self.decoder_heads))
             if heads > 0 and self.width % heads
         ]
         if problems:
-            raise CheckpointError("these are not the sizes of a Whisper network: " + "; ".join(problems))
+            raise CheckpointError("invalid sizes of a Whisper network: " + "; ".join(problems))
 
     @property
     def multilingual(self) -> bool:
@@ -45,5 +45,5 @@ class Dims:
 
     @property
     def head_dim(self) -> int:
-        """Width of one decoder head."""
+        """Width of a decoder head."""
         return self.width // self.decoder_heads

@@ -1,4 +1,4 @@
-"""Whisper's encoder: log-mel frames to states, one per 20 ms."""
+"""Whisper's encoder: log-mel spectrogram to encoder states, one per 20 ms."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from whisperstill.model.dims import Dims
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and MLP, each behind a norm and around a residual."""
+    """Pre-norm self-attention and MLP with residual connections."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
@@ -20,14 +20,14 @@ class EncoderLayer(nn.Module):
         self.mlp = Mlp(dims.width)
 
     def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """One layer."""
+        """Apply the layer."""
         x = x + self.attention.attend(*self.attention.project(self.attention_norm(x)))
         y: Tensor = x + self.mlp(self.mlp_norm(x))
         return y
 
 
 class Encoder(nn.Module):
-    """Two convolutions (the second halves the frames), sinusoidal positions, layers, a final norm."""
+    """Two convolutions (the second has stride 2), sinusoidal positions, transformer layers, final norm."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(dims.width)
 
     def forward(self, mel: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch positions width"]:
-        """States of a batch of 30-second windows, in the network's dtype."""
+        """Encoder states of 30 s windows, in the dtype of the weights."""
         x = F.gelu(self.conv1(mel.to(self.positions.dtype)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = x.contiguous() + self.positions

@@ -1,4 +1,4 @@
-"""Which tokens a model must not say, and which attention heads follow the audio: what travels with the weights."""
+"""Generation settings stored with a checkpoint: suppressed tokens, alignment heads, default language and task."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,22 @@ from whisperstill.model.dims import Dims
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """The settings of greedy decoding that belong to a set of weights."""
+    """Generation settings of a checkpoint."""
 
     suppress_tokens: tuple[int, ...]
-    """Token ids that are never said: annotations such as `[` or music notes, and the special tokens."""
+    """Token ids that are never decoded: annotations such as `[` or music notes, and special tokens."""
     begin_suppress_tokens: tuple[int, ...]
-    """Token ids that may not be the first one of a transcript: a lone space, the end of text."""
+    """Token ids that may not begin a transcript: a lone space, the end of text."""
     alignment_heads: tuple[tuple[int, int], ...]
-    """(decoder layer, head) whose cross-attention follows the audio: word timestamps are read from them."""
+    """(decoder layer, head) pairs whose cross-attention follows the audio, for word timestamps."""
     language: str | None = None
-    """ISO 639-1 code a multilingual model is used with when none is named; None: detect it."""
+    """Default language of a multilingual model, ISO 639-1; None: detect it."""
     task: str = "transcribe"
-    """`transcribe` or `translate`: what other tools do with it when nothing is named; ours transcribe."""
+    """Default task for other tools, `transcribe` or `translate`; whisperstill itself transcribes by default."""
 
 
 def default_alignment_heads(dims: Dims) -> tuple[tuple[int, int], ...]:
-    """Every head of the last half of the decoder's layers: openai/whisper's choice where nobody measured better."""
+    """All heads of the last half of the decoder layers, openai/whisper's default."""
     first_layer = dims.decoder_layers // 2
     return tuple(
         (layer, head) for layer in range(first_layer, dims.decoder_layers) for head in range(dims.decoder_heads)
@@ -32,10 +32,9 @@ def default_alignment_heads(dims: Dims) -> tuple[tuple[int, int], ...]:
 def remap_alignment_heads(
     heads: tuple[tuple[int, int], ...], kept_layers: tuple[int, ...], student_dims: Dims
 ) -> tuple[tuple[int, int], ...]:
-    """A teacher's alignment heads as the student's.
+    """Alignment heads of a student with these layers of its teacher.
 
-    Heads of a kept layer follow it to its new index, heads of a layer that is gone are dropped. Where none is left
-    the default of `default_alignment_heads` stands in.
+    Heads of kept layers are renumbered, others dropped; `default_alignment_heads` if none is left.
     """
     new_index = {teacher_layer: student_layer for student_layer, teacher_layer in enumerate(kept_layers)}
     remapped = tuple(

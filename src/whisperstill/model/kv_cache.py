@@ -1,10 +1,8 @@
-"""What the decoder remembers of a sequence: keys and values of the tokens before, and of the window heard.
+"""KV caches of the decoder: keys and values of past tokens (self-attention) and of the window (cross-attention).
 
-The decoder asks its memory for the keys to attend to and hands it those of the new block. Three memories exist:
-`NoCache` holds nothing before the block (teacher forcing, training); `PrefillCache` is the same and keeps what it was
-handed (what stands before a transcript); `StaticKVCache` is static and holds every row at a position of its own (greedy
-steps, verification of a draft). A rejected or surplus token needs no roll-back: rows simply do not advance, and the
-next block overwrites it.
+`NoCache` has no past tokens: teacher forcing and training. `PrefillCache` starts empty and stores the keys and values
+of a prompt. `StaticKVCache` has preallocated memory and a position of its own for every row: single steps and blocks of
+speculative decoding. Rejected tokens need no roll-back: the row does not advance, and the next block overwrites them.
 """
 
 from collections.abc import Sequence
@@ -20,25 +18,25 @@ Block = Float[Tensor, "batch heads block head_dim"]
 
 @runtime_checkable
 class KVCache(Protocol):
-    """What `Decoder` needs to know about the past."""
+    """What `Decoder` needs from a cache."""
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
-        """Keys and values of the window, `[batch, heads, positions, head_dim]`."""
+        """Cross-attention keys and values of a layer, `[batch, heads, positions, head_dim]`."""
         ...
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """Take a block's keys and values; give all that the block may attend to."""
+        """Store the keys and values of a block; return all that it attends to."""
         ...
 
     def prepare_block(
         self, position: Int[Tensor, "batch"], block_length: int
     ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
-        """Prepare for a block at these positions; give the mask, and whether plain causal attention serves."""
+        """Prepare for a block that starts at `position`; return its mask, and whether attention is plain causal."""
         ...
 
 
 class NoCache:
-    """A whole sequence at once from position 0; nothing is kept. Carries gradients."""
+    """Whole sequences from position 0; stores nothing, and supports gradients."""
 
     def __init__(self, cross_kv: Sequence[tuple[Keys, Keys]]) -> None:
         self._cross_kv = cross_kv
@@ -57,12 +55,12 @@ class NoCache:
 
 
 class PrefillCache(NoCache):
-    """A sequence from position 0 whose keys and values are kept, for `StaticKVCache.insert_rows`."""
+    """Sequences from position 0, whose keys and values are stored for `StaticKVCache.insert_rows`."""
 
     def __init__(self, cross_kv: Sequence[tuple[Keys, Keys]]) -> None:
         super().__init__(cross_kv)
         self.self_kv: list[tuple[Block, Block]] = []
-        """Keys and values of each layer."""
+        """Self-attention keys and values of each layer."""
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
         """See `KVCache`."""
@@ -71,10 +69,10 @@ class PrefillCache(NoCache):
 
 
 class StaticKVCache:
-    """Static `[max_batch_size, heads, capacity, head_dim]` per layer, a position per row; the first `num_rows` in use.
+    """Buffers of `[max_batch_size, heads, capacity, head_dim]` per layer; the first `num_rows` rows are in use.
 
-    `prepare_block` fixes where the block goes (`position[row] ... position[row] + block - 1`), `extend` writes it
-    there, and the mask lets query i of a row see keys `<= position[row] + i`. What lies beyond is stale and never seen.
+    `extend` writes the block of a row to `position[row] ... position[row] + block_length - 1`, and the mask lets its
+    query i attend to keys `<= position[row] + i`. Keys beyond are stale and masked.
     """
 
     def __init__(
@@ -86,15 +84,14 @@ class StaticKVCache:
         device: torch.device | str = "cpu",
         fixed_shapes: bool = False,
     ) -> None:
-        """`cross_kv_shape` is that of a layer's keys: `max_batch_size, heads, positions, head_dim`.
+        """`cross_kv_shape` is `max_batch_size, heads, positions, head_dim`.
 
-        With `fixed_shapes` every block attends to all of the slots (what is not yet there is masked), so that the
-        shapes never change.
+        With `fixed_shapes` every block attends to all `capacity` keys (with a mask), so that shapes never change.
         """
         max_batch_size, heads, _, head_dim = cross_kv_shape
 
         def allocate_kv(*shape: int) -> tuple[Tensor, Tensor]:
-            # Zeros, since a stale NaN would get through a mask; what is never used costs no memory on a CPU.
+            # Zeros, because NaN passes through a mask. On a CPU, unused pages take no memory.
             return torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
 
         self._cross_kv = [allocate_kv(*cross_kv_shape) for _ in range(num_layers)]
@@ -112,19 +109,22 @@ class StaticKVCache:
     def prepare_block(
         self, position: Int[Tensor, "batch"], block_length: int
     ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
-        """See `KVCache`. Raises `ValueError` when the block does not fit the slots."""
+        """See `KVCache`. Raises `ValueError` if the block exceeds the capacity."""
         min_position, max_position = (int(bound) for bound in torch.aminmax(position))
         if max_position + block_length > self.capacity:
-            raise ValueError(f"a block of {block_length} at position {max_position} does not fit {self.capacity} slots")
+            raise ValueError(f"expected a block within {self.capacity} tokens, got {block_length} from {max_position}")
+        # 1. Keys to attend to, and where each row's block is written.
         self._key_end = self.capacity if self._fixed_shapes else max_position + block_length
         offsets = torch.arange(block_length, device=position.device)
         self._write_positions = (position[:, None] + offsets)[:, None, :, None]
-        if min_position == max_position and not self._fixed_shapes:  # rows in step: a slice serves
+        # 2. All rows at one position: a slice replaces the index, and often no mask is needed.
+        if min_position == max_position and not self._fixed_shapes:
             self._write_positions = min_position
             if block_length == 1:
                 return None, False
             if min_position == 0:
                 return None, True
+        # 3. Otherwise mask the keys beyond each query.
         keys = torch.arange(self._key_end, device=position.device)
         return (keys <= (position[:, None] + offsets)[:, :, None])[:, None], False
 
@@ -142,30 +142,37 @@ class StaticKVCache:
         return keys[:, :, : self._key_end], values[:, :, : self._key_end]
 
     def insert_rows(self, rows: list[int], prefill_cache: PrefillCache) -> None:
-        """Give these rows the windows and the past of a beginning; rows beyond those in use come into use.
+        """Copy the windows and prompts of a prefill into these rows, which may extend the rows in use.
 
-        Raises `ValueError` for a row that is not there, or where rows between would be in use and empty.
+        Raises `ValueError` for rows beyond `max_batch_size`, and if they leave a gap behind the rows in use.
         """
+        # 1. Extend the rows in use.
         num_rows = max(rows) + 1
         if num_rows > self.max_batch_size or not set(range(self.num_rows, num_rows)) <= set(rows):
-            raise ValueError(f"rows {sorted(rows)} do not follow the {self.num_rows} in use of {self.max_batch_size}")
+            raise ValueError(
+                f"expected rows that continue the {self.num_rows} in use of {self.max_batch_size}, got {sorted(rows)}"
+            )
         self.num_rows = max(self.num_rows, num_rows)
+        # 2. Cross-attention keys and values.
         for layer, buffers in enumerate(self._cross_kv):
             for target, source in zip(buffers, prefill_cache.cross_kv(layer), strict=True):
                 target[rows] = source
-        for buffers, block_kv in zip(self._self_kv, prefill_cache.self_kv, strict=False):  # nothing said: no past
+        # 3. Self-attention keys and values of the prompt, if there are any.
+        for buffers, block_kv in zip(self._self_kv, prefill_cache.self_kv, strict=False):
             for target, source in zip(buffers, block_kv, strict=True):
                 target[rows, :, : source.shape[2]] = source
 
     def keep_rows(self, rows: Int[Tensor, "rows"]) -> Int[Tensor, "rows"]:
-        """Drop all rows but these (finished ones cost nothing more); gives which of the old rows each slot now holds.
+        """Drop all other rows, and move these to the front; return the old index of each new row.
 
-        Rows in front stay where they are, the others move into the gaps: little is copied, nothing allocated.
+        Little is copied and nothing allocated.
         """
+        # 1. Rows below the new number stay; those above it fill the gaps.
         self.num_rows = len(rows)
         order = torch.arange(self.num_rows, device=rows.device)
         gaps = order[~torch.isin(order, rows)]
         order[gaps] = rows[rows >= self.num_rows]
+        # 2. Move their keys and values.
         if len(gaps):
             for layer_buffers in (*self._cross_kv, *self._self_kv):
                 for buffer in layer_buffers:
@@ -173,12 +180,12 @@ class StaticKVCache:
         return order
 
     def reorder_rows(self, order: Int[Tensor, "rows"]) -> None:
-        """Row i goes on with the past of row `order[i]`; both hear the same window. For the hypotheses of a beam."""
+        """Row i takes over the past tokens of row `order[i]`, of the same window: for beam search."""
         self.num_rows = len(order)
         for layer_buffers in self._self_kv:
             for buffer in layer_buffers:
                 buffer[: self.num_rows, :, : self._key_end] = buffer[order, :, : self._key_end]
 
     def set_num_rows(self, num_rows: int) -> None:
-        """Take the first `num_rows` slots into use, whatever they hold."""
+        """Use the first `num_rows` rows, whatever they contain."""
         self.num_rows = num_rows

@@ -1,8 +1,9 @@
-"""Linear maps of a few rows on a CPU.
+"""Linear layers that are fast for few rows on a CPU.
 
-BLAS libraries block for tall left factors: a float32 product of few rows with a weight costs up to three times that of
-one row, though it reads the same weight. The weight times the rows costs little more than one row: what makes it worth
-while to verify a block of tokens. A single row oneDNN multiplies fastest, and long weights up to twice as fast as BLAS.
+BLAS libraries are tuned for a tall left factor: a float32 product of a few rows with a weight takes up to three times
+as long as that of one row, although it reads the same weight. With the weight as left factor it takes little longer
+than one row, so that the verification of draft blocks pays off. oneDNN is fastest for a single row, and up to twice as
+fast as BLAS for long weights.
 """
 
 from typing import Any
@@ -13,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 MAX_TRANSPOSED_ROWS = 64
-"""From 2 to this many rows the weight is the left factor."""
+"""The weight is the left factor for 2 to this many rows."""
 
 
 def _find_onednn_linear() -> Any:
-    """oneDNN's product as PyTorch's own compiler calls it; None in a build without."""
+    """PyTorch's internal oneDNN operator; None in builds without oneDNN."""
     try:
         return torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
     except AttributeError:
@@ -30,7 +31,7 @@ _onednn_op = _find_onednn_linear()
 def onednn_linear(
     input: Float[Tensor, "*rows inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"] | None
 ) -> Float[Tensor, "*rows outputs"]:
-    """`input @ weight.T + bias` by oneDNN where PyTorch has it. Float32 on a CPU, without gradients."""
+    """`input @ weight.T + bias` with oneDNN if available. Float32 on a CPU, without gradients."""
     if _onednn_op is None:
         return F.linear(input, weight, bias)
     product: Tensor = _onednn_op(input, weight, bias, "none", [], "")
@@ -52,7 +53,7 @@ def linear(
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` by `linear`."""
+    """`nn.Linear` that uses `linear`."""
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """`input @ weight.T + bias`."""

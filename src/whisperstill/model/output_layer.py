@@ -1,7 +1,6 @@
-"""The output layer of step after step, in memory that is kept.
+"""Output layer of decoding steps, with preallocated buffers.
 
-A step's logits are some megabytes. Allocated anew for every step, their pages are handed out, cleared and given back
-each time, which can cost more than the product itself.
+The logits of a step take some megabytes. To allocate and clear them at every step can take longer than the product.
 """
 
 import torch
@@ -13,12 +12,12 @@ from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.linear import onednn_linear
 
 MAX_TRANSPOSED_ROWS_BY_DTYPE = {torch.float32: 4, torch.bfloat16: 64}
-"""From 2 (bf16: from 1) to this many rows a CPU multiplies the vocabulary with the rows, not the rows with it: BLAS
-libraries block for tall left factors, and the transposed product is up to twice as fast. All others are oneDNN's."""
+"""Largest number of rows (from 2 in float32, from 1 in bfloat16) for the transposed product on a CPU, which is up to
+twice as fast (see `model.linear`). Other float32 products use oneDNN."""
 
 
 class OutputLayer:
-    """Float32 logits of at most `max_rows` hidden states at a time; by `int8`, the same weight, where it is given."""
+    """Float32 logits of at most `max_rows` hidden states at once. `int8`: 8-bit copy of the weight, used if given."""
 
     def __init__(self, weight: Float[Tensor, "vocab width"], max_rows: int, int8: Int8Linear | None = None) -> None:
         self._weight, self._int8 = weight, int8
@@ -31,7 +30,7 @@ class OutputLayer:
             self._logits_buffer = torch.empty(self._max_transposed_rows, vocab_size, device=weight.device)
 
     def __call__(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
-        """Logits; the next call may overwrite them."""
+        """Logits of hidden states. The next call may overwrite them."""
         if self._int8 is not None:
             int8_logits: Tensor = self._int8(hidden)
             return int8_logits.float()

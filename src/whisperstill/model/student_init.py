@@ -1,4 +1,4 @@
-"""A student from a teacher: the whole encoder, some of the decoder's layers."""
+"""Student initialization: the teacher's encoder and a subset of its decoder layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +11,10 @@ from whisperstill.model.generation_config import remap_alignment_heads
 
 
 def select_spaced_layers(teacher_layers: int, count: int) -> tuple[int, ...]:
-    """`count` layers of `teacher_layers`, as far apart as can be: 0, ..., last, rounded down.
+    """`count` of `teacher_layers` layers, maximally spaced from first to last, rounded down.
 
-    Source: Distil-Whisper (arXiv 2311.00430), section 3.1; 32 -> 2 gives (0, 31), 32 -> 4 gives (0, 10, 20, 31).
-    A single layer, of which the paper says nothing, is the first: it is the one that reads the embeddings.
-    Raises `SettingsError` when there are not so many layers.
+    Distil-Whisper (arXiv 2311.00430), section 3.1: 32 -> 2 gives (0, 31), 32 -> 4 gives (0, 10, 20, 31). A single
+    layer, not in the paper, is the first, whose input is the embeddings. Raises `SettingsError` for too many layers.
     """
     if not 1 <= count <= teacher_layers:
         raise SettingsError(f"decoder_layers must be 1 to {teacher_layers} (the teacher's), got {count}")
@@ -25,9 +24,9 @@ def select_spaced_layers(teacher_layers: int, count: int) -> tuple[int, ...]:
 
 
 def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
-    """An explicit list of layers, as a tuple. `SettingsError` unless ascending, without repeats and the teacher's."""
+    """Validated layer indices. Raises `SettingsError` unless they are the teacher's, ascending and without repeats."""
     if not layers:
-        raise SettingsError("layers must name at least one decoder layer, got none")
+        raise SettingsError("layers must contain at least one decoder layer, got none")
     invalid = [layer for layer in layers if not 0 <= layer < teacher_layers]
     if invalid:
         raise SettingsError(
@@ -39,9 +38,9 @@ def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
 
 
 def select_important_layers(importance: Sequence[float], count: int) -> tuple[int, ...]:
-    """The first layer, which reads the embeddings, and those that change most of what they are handed.
+    """The first layer, whose input is the embeddings, and the `count - 1` most important others.
 
-    `importance` as in `distill.layer_importance`. Raises `SettingsError` when there are not so many layers.
+    `importance` is that of `distill.layer_importance`. Raises `SettingsError` for too many layers.
     """
     select_spaced_layers(len(importance), count)
     most_important = sorted(range(1, len(importance)), key=lambda layer: (-importance[layer], layer))[: count - 1]
@@ -49,9 +48,9 @@ def select_important_layers(importance: Sequence[float], count: int) -> tuple[in
 
 
 def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
-    """The same with only these of its encoder layers, renumbered from 0; it is to be trained before it hears anything.
+    """Checkpoint with only these encoder layers, renumbered from 0. It has to be trained before use.
 
-    Raises `SettingsError` unless they ascend without repeats and are there.
+    Raises `SettingsError` unless they are the checkpoint's, ascending and without repeats.
     """
     num_layers = checkpoint.dims.encoder_layers
     if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
@@ -101,7 +100,7 @@ def make_student(teacher: Checkpoint, layers: Sequence[int], language: str | Non
 
 
 def _renumber_layers(state: Mapping[str, Tensor], prefix: str, kept_layers: Sequence[int]) -> dict[str, Tensor]:
-    """Copies of all tensors but those of layers that are not kept; kept ones are numbered from 0."""
+    """Copies of all tensors, with kept layers renumbered from 0 and other layers left out."""
     new_index = {teacher_layer: student_layer for student_layer, teacher_layer in enumerate(kept_layers)}
     renumbered = dict[str, Tensor]()
     for name, tensor in state.items():

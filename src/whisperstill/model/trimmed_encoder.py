@@ -1,14 +1,12 @@
-"""An encoder that computes what is heard of a window, and remembers what silence is.
+"""Encoder that skips the silence at the end of a window, with cached keys and values in its place.
 
-Whisper's window is 30 s whatever was said: behind a clip of 8 s, 22 s of digital silence go through every layer. Here
-the positions of that silence, and their keys and values in every layer, are those of a window in which nobody speaks:
-computed once. Positions that hold sound, and `TAIL_POSITIONS` behind them, attend to their own keys and to the
-remembered ones.
+Whisper's windows are always 30 s: a clip of 8 s sends 22 s of digital silence through every layer. Here the positions
+with sound, and `TAIL_POSITIONS` after them, attend to their own keys and to those of an all-silent window, which are
+computed once. The encoder states of the remaining positions are those of the silent window.
 
-What this neglects is what silence hears of the speech before it, so the states are near those of the whole window, not
-equal to them; there is no training in it. Silence has the value (loudest - 8 + 4) / 4 of its own window (see
-`audio.mel`), so it is remembered by level: the sound is raised or lowered, by at most `LEVEL_STEP / 2`, to the nearest
-one.
+This neglects the attention of silence to the speech before it, so encoder states are close to the exact ones, but not
+equal; it is not for training. In the spectrogram silence is (loudest - 8 + 4) / 4 of its window (see `audio.mel`), so
+silent windows are cached by level, and the spectrogram is shifted by at most `LEVEL_STEP / 2` to the nearest level.
 """
 
 from collections import OrderedDict
@@ -26,18 +24,18 @@ from whisperstill.model.kv_cache import Keys
 from whisperstill.units import WINDOW_FRAMES
 
 TAIL_POSITIONS = 50
-"""Positions (of 20 ms) of silence behind the sound that are computed with it: what the end of a word sounds into."""
+"""Positions (20 ms) of silence after the sound that are computed, for the ends of words."""
 LEVEL_STEP = 0.1
-"""Distance of the levels, in the spectrogram's units of 40 dB."""
+"""Distance between levels, in the spectrogram's unit of 40 dB."""
 MAX_CACHED_LEVELS = 8
-"""Levels that are remembered at a time: more than the speech of one recording ever has."""
+"""Levels cached at once; the speech of one recording has fewer."""
 DYNAMIC_RANGE = 2.0
-"""Silence lies so far below the loudest value of its window: 8 powers of ten, divided by 4."""
+"""Difference between the loudest value of a window and silence: 8 powers of ten, divided by 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SilentWindow:
-    """A window in which nobody speaks."""
+    """Encoder pass over a silent window."""
 
     layer_kv: list[tuple[Keys, Keys]]
     """Keys and values of each layer."""
@@ -45,23 +43,23 @@ class _SilentWindow:
 
 
 class TrimmedEncoder:
-    """Hears windows with an encoder, no further than they hold sound. Not for training."""
+    """Runs an encoder on the part of each window with sound. Inference only."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._silence_cache: OrderedDict[float, _SilentWindow] = OrderedDict()
         self.num_computed_positions = 0
-        """Positions computed so far, of all windows; those of silent windows are not counted."""
+        """Encoder positions computed so far, without those of silent windows."""
 
     @torch.inference_mode()
     def __call__(
         self, mel: Float[Tensor, "batch mels frames"], sound_positions: Sequence[int]
     ) -> Float[Tensor, "batch positions width"]:
-        """States of windows of whose positions only the first `sound_positions[row]` hold sound."""
+        """Encoder states of windows with sound in the first `sound_positions[row]` positions."""
         levels = [round(float(level) / LEVEL_STEP) for level in mel.amax((1, 2)) - DYNAMIC_RANGE]
         groups: dict[int, list[int]] = {}
         for row, level in enumerate(levels):
-            # A CPU gains nothing from a batch; others take together what has silence in common.
+            # On a CPU one window at a time; on accelerators, windows of one level together.
             groups.setdefault(row if mel.device.type == "cpu" else level, []).append(row)
         states = torch.cat(
             [

@@ -1,4 +1,4 @@
-"""Whisper as one network."""
+"""The Whisper network: encoder and decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from whisperstill.model.encoder import Encoder
 
 
 class Whisper(nn.Module):
-    """Encoder and decoder of the sizes given. Weights are uninitialised noise until loaded."""
+    """Encoder and decoder. Weights have no meaning until loaded."""
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class Whisper(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.decoder.positions.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Dtype of the weights."""
         return self.decoder.positions.dtype
 
     @classmethod
@@ -36,9 +36,9 @@ class Whisper(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> "Whisper":
-        """A network with these weights, in evaluation mode.
+        """Network with these weights, in evaluation mode.
 
-        Raises `CheckpointError` naming the first tensor that is missing, unknown or of another shape.
+        Raises `CheckpointError` naming the first tensor that is missing, unknown or of a wrong shape.
         """
         with torch.device("meta"):
             network = cls(dims)
@@ -52,7 +52,7 @@ class Whisper(nn.Module):
         ]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise CheckpointError(f"weights do not fit a Whisper network of these sizes: {problems[0]}{more}")
+            raise CheckpointError(f"weights do not match the sizes of the network: {problems[0]}{more}")
         network = network.to_empty(device=device).to(dtype)
         network.load_state_dict(state)
         return network.eval()
@@ -61,7 +61,7 @@ class Whisper(nn.Module):
 def best_dtype(device: str | torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it fast, else float32.
 
-    On CPUs without AVX512-BF16 or AMX a bf16 product is emulated and 5-10 times slower than fp32.
+    CPUs without AVX512-BF16 or AMX emulate bfloat16 products, 5-10 times slower than float32.
     """
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32

@@ -26,6 +26,7 @@ from whisperstill.pipeline.recipe_overrides import (
 from whisperstill.pipeline.toml_settings import read_toml
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
+from whisperstill.text.markdown import markdown_table
 
 COLUMNS = ("mean", "min", "max", "windows", "steps")
 
@@ -136,8 +137,7 @@ def _format_values(values: JsonObject) -> str:
 def _write_results(output: Path, rows: list[SweepRow]) -> None:
     ranked = sorted(rows, key=lambda row: row.mean)
     atomic_write(output / "sweep.json", json.dumps([to_jsonable(row) for row in ranked], indent=1) + "\n")
-    lines = [["variation", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_table_rows(ranked)]
-    atomic_write(output / "sweep.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    atomic_write(output / "sweep.md", markdown_table(["variation", *COLUMNS], _table_rows(ranked)) + "\n")
 
 
 def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:

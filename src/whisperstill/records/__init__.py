@@ -1,4 +1,4 @@
-"""Typed records that pass between packages, each wrapping the one before:
+"""Typed records of the data path; each one wraps the one before:
 
 Utterance -> Window -> PseudoLabel -> FilteredLabel -> TrainingExample -> TokenBatch -> LossSums -> Report
 """

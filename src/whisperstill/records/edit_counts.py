@@ -1,4 +1,4 @@
-"""Counts of edits. Counts add; a rate is formed once, at the end, for display."""
+"""Edit counts of an alignment. Counts are summed; a rate is computed once, for display."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class EditCounts:
 
     @property
     def reference_length(self) -> int:
-        """Length of the reference."""
+        """Words of the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
@@ -24,7 +24,7 @@ class EditCounts:
 
     @property
     def error_rate(self) -> float:
-        """Error rate as a fraction; with an empty reference 0 if nothing was inserted, else infinite."""
+        """Error rate as a fraction; for an empty reference 0 without insertions, else infinite."""
         if self.reference_length:
             return self.errors / self.reference_length
         return float("inf") if self.errors else 0.0

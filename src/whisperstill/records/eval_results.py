@@ -1,36 +1,37 @@
-"""What an evaluation suite found: everything that tables, figures and pages are made from.
+"""Results of an evaluation: the record from which all tables, figures and reports are made.
 
     EvalResults
-      models, datasets  who was measured, on what
-      results           one model on one dataset under one way of decoding and one condition of the sound: error rates
-      speeds            time and memory, batch by batch
-      speculative       the teacher with and without a draft
-      error_examples    utterances worth listening to, aligned word by word
+      models, datasets  evaluated models and datasets
+      results           error rates of one model on one dataset, one decoding and one audio condition
+      speeds            time and memory by batch size
+      speculative       the teacher with and without a draft model
+      error_examples    utterances with the worst errors, aligned word by word
       ablations         students trained with one setting varied
-      failures          what could not be measured, and why
+      failures          failed measurements and skipped utterances
 
-Rates are in per cent, times in seconds unless the name says otherwise. `results.json` is this record and nothing
-else; what a reader does not know it leaves alone.
+Rates are in per cent, times in seconds unless the name says otherwise. `results.json` holds this record; readers
+ignore keys that they do not know.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from whisperstill.records.json_value import JsonObject
 
 FORMAT_VERSION = 2
-"""Of results.json: raised when a reader of today could not read what is written tomorrow."""
+"""Format of results.json; increased when older readers cannot read newer files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A contender."""
+    """An evaluated model."""
 
     name: str
     source: str
-    """Directory, package or hub id."""
+    """Checkpoint: directory, weights package or hub id."""
     engine: str = "whisperstill"
     """`whisperstill`, `transformers`, `faster-whisper`, `whisper.cpp`."""
     role: str = ""
-    """`teacher`, `student`, or nothing."""
+    """`teacher`, `student`, or empty."""
     sha256: str = ""
     parameters: int = 0
     parameters_encoder: int = 0
@@ -44,7 +45,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """A corpus."""
+    """An evaluated dataset."""
 
     name: str
     manifest: str
@@ -53,7 +54,7 @@ class DatasetInfo:
     hours: float
     words: int
     language: str
-    """Empty where there are several or none is known."""
+    """Language of all utterances; empty if there are several or none is known."""
     normalizer: str
     unit: str
     in_distribution: bool
@@ -63,7 +64,8 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Error rate minus the teacher's on the same utterances, per cent points (paired bootstrap, 95 %)."""
+    """Error rate minus the teacher's on the same utterances, percentage points, with its 95 % interval (paired
+    bootstrap)."""
 
     difference: float
     low: float
@@ -73,35 +75,36 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class HallucinationMetrics:
-    """How much was said that nobody said (paper, section 5.3 and table 8, and beyond)."""
+    """Counts and rates of hallucinated text (paper, section 5.3 and table 8; see `evaluate.hallucination`)."""
 
     five_grams: int
-    """5-grams in the normalised hypotheses."""
+    """5-grams in the normalized hypotheses."""
     repeated_five_grams: int
-    """5-grams less distinct 5-grams, over the set."""
+    """5-grams minus distinct 5-grams, over the dataset."""
     repeated_in_reference: int
-    """The same in the references: what speakers repeated."""
+    """The same for the references: repetitions of the speakers."""
     repeated_beyond_reference: int
-    """Repeats of each 5-gram beyond those it has in the references."""
+    """Repetitions of each 5-gram beyond its repetitions in the references."""
     insertion_rate: float
+    """Inserted words per reference word, per cent."""
     length_ratio_p95: float
-    """95th percentile of words heard over words said."""
+    """95th percentile of hypothesis words per reference word."""
     length_ratio_p99: float
     repetition_loops: int
-    """Utterances with a loop: one group of words over and over, oftener than was said."""
+    """Utterances with a repetition loop: a phrase over and over, more often than in the reference."""
     longest_deletion: int
-    """Words of the longest run that was left out."""
+    """Words in the longest run of deletions."""
     words_on_non_speech: int = 0
-    """Words heard where nobody speaks."""
+    """Words in hypotheses for clips without speech."""
     non_speech_clips_with_words: int = 0
-    """Clips without speech in which words were heard."""
+    """Clips without speech whose hypothesis has words."""
     non_speech_clips: int = 0
     """Clips without speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubsetResult:
-    """A part of a set: one speaker, or one range of durations."""
+    """Error rate on a part of a dataset: one speaker, or one range of durations."""
 
     name: str
     utterances: int
@@ -113,14 +116,14 @@ class SubsetResult:
 
 @dataclass(frozen=True, slots=True)
 class DatasetResult:
-    """One model on one set."""
+    """Metrics of one model on one dataset."""
 
     measurement: str
-    """Which part of the suite asked: `short_form`, `long_form`, `chunk_length`, `noise`, `non_speech`."""
+    """`short_form`, `long_form`, `chunk_length`, `noise` or `non_speech`."""
     model: str
     dataset: str
     decoding: str
-    """`short`, or the strategy of long recordings: `chunked`, `sequential`, `vad`, `silence`."""
+    """`short`, or the long-form strategy: `chunked`, `sequential`, `vad`, `silence`."""
     wer: float
     wer_low: float
     wer_high: float
@@ -128,7 +131,7 @@ class DatasetResult:
     cer_low: float
     cer_high: float
     wer_orthographic: float
-    """As written: case and punctuation counted."""
+    """WER without normalization: case and punctuation count."""
     substitutions: int
     deletions: int
     insertions: int
@@ -136,75 +139,76 @@ class DatasetResult:
     utterances: int
     hours: float
     seconds: float
-    """Time it took, encoding included."""
+    """Wall-clock time of transcription, encoding included."""
     hallucination: HallucinationMetrics
     condition: str = ""
-    """What was done to the sound: `white@10` is white noise at 10 dB; nothing for nothing."""
+    """Audio condition: `white@10` is white noise at 10 dB SNR; empty for unchanged audio."""
     chunk_length: float = 0.0
-    """Seconds; 0 where there are no chunks."""
+    """Chunk length, seconds; 0 for the default, or without chunks."""
     difference_to_teacher: PairedDifference | None = None
     agreement_with_teacher: float | None = None
-    """Share of utterances whose normalised text is the teacher's, per cent."""
+    """Share of utterances whose normalized text equals the teacher's, per cent."""
     by_speaker: tuple[SubsetResult, ...] = ()
     by_duration: tuple[SubsetResult, ...] = ()
     utterance_errors: tuple[int, ...] = ()
-    """Utterance by utterance, as the set has them, a long one stretch by stretch: what `compare` pairs."""
+    """Errors by utterance in corpus order, long ones by block (`evaluate.intervals`): `compare` pairs them."""
     utterance_words: tuple[int, ...] = ()
+    """Reference words, likewise."""
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for a second of sound."""
+        """Seconds of computing per second of audio."""
         return self.seconds / (3600 * self.hours) if self.hours else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedResult:
-    """Medians of interleaved runs after a warm-up."""
+    """Speed and memory of a model at one batch size: medians of interleaved runs after a warm-up."""
 
     model: str
     batch_size: int
     encoder_ms_per_window: float
     decoder_ms_per_token: float
-    """A step of the whole batch, per sequence."""
+    """Time of a decoder step of the batch, divided by the batch size."""
     latency_ms: float
-    """From a batch of whole windows to their texts of `num_tokens` tokens."""
+    """Time from the mel frames of a batch of 30-second windows to `num_tokens` tokens each."""
     real_time_factor: float
-    """Seconds of work for a second of sound, windows taken as full."""
+    """Seconds of computing per second of audio, for full windows."""
     num_tokens: int
     weights_mib: float
-    peak_memory_mib: float
-    """Most memory of the process (CPU) or of the device's allocator (GPU) while it ran."""
+    peak_memory_mib: float = 0.0
+    """Peak memory of the process (CPU) or of the device's allocator (GPU); 0 if not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeculativeResult:
-    """The teacher with a draft against the teacher alone, interleaved."""
+    """Speculative decoding with a draft model against the teacher alone, interleaved."""
 
     model: str
     draft: str
     batch_size: int
     baseline_seconds: float
-    """Encoding, which is the same for both, and decoding."""
+    """Encoding and decoding of the teacher alone."""
     speculative_seconds: float
     encoder_seconds: float
-    """What of either is the encoder's."""
+    """Encoding, a part of both times."""
     utterances: int
     identical: int
-    """Utterances whose tokens are the same: all of them, or something is wrong."""
+    """Utterances with identical tokens; must be all."""
     acceptance_rate: float
-    """Share of proposed tokens that the teacher would have said, per cent."""
+    """Share of draft tokens that the teacher accepts, per cent."""
     tokens_per_step: float
-    """Tokens gained by one pass of the teacher."""
+    """Tokens per forward pass of the teacher."""
 
     @property
     def speedup(self) -> float:
-        """Time alone over time with the draft."""
+        """Baseline time divided by speculative time."""
         return self.baseline_seconds / self.speculative_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentOp:
-    """One step of a word alignment: `=` equal, `s` substituted, `d` deleted, `i` inserted."""
+    """One step of a word alignment; `kind` is `=` (equal), `s` (substituted), `d` (deleted) or `i` (inserted)."""
 
     kind: str
     reference: str
@@ -213,18 +217,18 @@ class AlignmentOp:
 
 @dataclass(frozen=True, slots=True)
 class WordAlignment:
-    """What a model heard against what was said, word by word, after normalisation."""
+    """Alignment of a model's hypothesis with the reference, after normalization."""
 
     model: str
     text: str
-    """As it was written by the model."""
+    """Hypothesis before normalization."""
     errors: int
     ops: tuple[AlignmentOp, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorExample:
-    """An utterance worth listening to."""
+    """An utterance with a severe error."""
 
     dataset: str
     id: str
@@ -232,18 +236,21 @@ class ErrorExample:
     """`repetition loop`, `words on non-speech`, `insertions`, `deletions`, `errors`."""
     condition: str
     audio: str
-    """File; the page holds a copy of the stretch."""
+    """Audio file; the report embeds the excerpt."""
     start: float
     duration: float
     reference: str
     alignments: tuple[WordAlignment, ...]
-    """The teacher's first."""
+    """One per model, the teacher's first."""
 
 
 @dataclass(frozen=True, slots=True)
 class DraftToken:
-    """A token of a speculative decoding: `accepted` (proposed and right), `corrected` (the teacher's own, where the
-    proposal was wrong: `proposed` says what that was), `bonus` (the teacher's, nothing was proposed)."""
+    """A token of speculative decoding.
+
+    `kind` is `accepted` (proposed by the draft), `corrected` (the teacher's, in place of `proposed`) or `bonus` (the
+    teacher's, without a proposal).
+    """
 
     text: str
     kind: str
@@ -252,47 +259,47 @@ class DraftToken:
 
 @dataclass(frozen=True, slots=True)
 class DraftTrace:
-    """One utterance decoded speculatively, token by token."""
+    """Speculative decoding of one utterance, token by token."""
 
     dataset: str
     id: str
     teacher_passes: int
-    """Passes of the teacher."""
+    """Forward passes of the teacher."""
     tokens: tuple[DraftToken, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AblationRow:
-    """Students trained with one value of what is varied, seed by seed."""
+    """Students trained with one value of the varied setting, one per seed."""
 
     value: str
     wer: dict[str, dict[str, float]]
-    """By set, by seed: per cent."""
+    """WER by dataset and seed."""
     mean: float
-    """Over the sets of `Ablation.mean_over`, then seeds."""
+    """Mean WER over the datasets of `Ablation.mean_over`, then over seeds."""
     low: float
     high: float
     """95 % interval of the mean over seeds and utterances."""
     stats: dict[str, float] = field(default_factory=dict)
-    """What else is known: `hours` trained on, `percent_dropped`, `parameters`, `steps`, `relative_speed`."""
+    """Further figures: `hours` of training audio, `percent_dropped`, `parameters`, `steps`, `relative_speed` ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """One setting varied, all others as the recipe has them."""
+    """One setting varied, all others as in the recipe."""
 
     name: str
-    """`max_wer`, `subset_hours`, `decoder_layers`, `objective`, `chunk_length`, `temperature`."""
+    """`max_wer`, `subset_hours`, `decoder_layers`, `layers`, `objective`, `temperature` or `chunk_length`."""
     setting: str
-    """Where the recipe has it: `filter.max_wer`."""
+    """Key in the recipe: `filter.max_wer`."""
     rows: tuple[AblationRow, ...]
     mean_over: tuple[str, ...] = ()
-    """The sets that the rows' means are over."""
+    """Datasets that the rows' means cover."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Of a training."""
+    """Loss and validation WER at one step of a training."""
 
     step: int
     loss: float | None = None
@@ -301,17 +308,17 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCurve:
-    """How a student came to be."""
+    """Training of a student: its curve and the data it was trained on."""
 
     model: str
     points: tuple[CurvePoint, ...]
     filter_summary: dict[str, int] = field(default_factory=dict)
-    """The filter's ledger: rule (or `kept`) -> windows."""
+    """Filter rule (or `kept`) -> utterances."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What could not be measured, or was left out."""
+    """A failed measurement, or a skipped utterance."""
 
     subject: str
     reason: str
@@ -319,11 +326,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class EvalResults:
-    """All of it."""
+    """All results of an evaluation."""
 
     name: str
-    provenance: dict[str, Any]
-    """Versions, machine, device, number type, threads, command, hash of the suite, when it began and ended."""
+    provenance: JsonObject
+    """Versions, machine, device, dtype, threads, command, hash of the suite, start and end."""
     models: tuple[ModelInfo, ...] = ()
     datasets: tuple[DatasetInfo, ...] = ()
     results: tuple[DatasetResult, ...] = ()
@@ -338,5 +345,5 @@ class EvalResults:
 
     @property
     def teacher(self) -> ModelInfo | None:
-        """The model that others are held against."""
+        """The model that others are compared with."""
         return next((model for model in self.models if model.role == "teacher"), None)

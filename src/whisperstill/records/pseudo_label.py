@@ -1,4 +1,4 @@
-"""What the teacher left behind about a window, and what the filter made of it."""
+"""Pseudo-labels of windows, and filter decisions on them."""
 
 from dataclasses import dataclass
 
@@ -8,64 +8,67 @@ from whisperstill.records.utterance import Utterance, Window
 
 @dataclass(frozen=True, slots=True)
 class LabelQuality:
-    """How the teacher did on one utterance of a window: what a filter rule may look at."""
+    """Quality statistics of the label of one utterance, the input of the filter rules."""
 
     utterance: Utterance
     token_start: int
     token_end: int
-    """`PseudoLabel.tokens[token_start:token_end]` are this utterance's."""
+    """The utterance has the tokens `PseudoLabel.tokens[token_start:token_end]`."""
     text: str
-    """What the teacher heard."""
+    """Label text of the utterance."""
     mean_logprob: float
-    """Mean natural-log probability of its tokens; 0 where it has none."""
+    """Mean natural log-probability of its tokens; 0 without tokens."""
     min_logprob: float
+    """Smallest log-probability of its tokens; 0 without tokens."""
     entropy: float
     """Mean entropy (nats) of the teacher's distribution at its tokens."""
     no_speech_prob: float
     """Probability of <|nospeech|> for the whole window."""
     compression_ratio: float
-    """UTF-8 bytes over zlib-compressed bytes, as openai/whisper defines it."""
+    """UTF-8 bytes divided by zlib-compressed bytes, as in openai/whisper."""
     ngram_repeats: int
-    """Most times in a row that one group of 1 to 8 words stands; 1 when nothing repeats, 0 when empty."""
+    """Largest number of consecutive repeats of one n-gram; 1 when nothing repeats, 0 when empty."""
     tokens_per_second: float
+    """Text tokens, without timestamps."""
     edits: EditCounts | None
-    """Word edits against the reference after normalisation; None where there is no reference."""
+    """Word edits against the normalized reference; None without reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabel:
-    """A window after the one visit of the teacher."""
+    """A window with the teacher's label."""
 
     window: Window
     language: str
     tokens: tuple[int, ...]
-    """The teacher's greedy output: no start tokens, no end token; timestamps where they were asked for."""
+    """The teacher's greedy output, without start tokens and <|endoftext|>; timestamps if `timestamps`."""
     text: str
     ended: bool
-    """Whether the teacher ended by itself (False: cut at the most tokens a window may have)."""
+    """Whether decoding ended with <|endoftext|> (False: it reached the maximum number of tokens)."""
     timestamps: bool
     """Whether the teacher decoded with timestamps."""
     quality: tuple[LabelQuality, ...]
     shard: str
-    """Shard of the store that holds its top-k and states."""
+    """Shard of the store that holds its top-k logits and states."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterDecision:
-    """Whether an utterance may teach the student."""
+    """Whether an utterance is used for training, and why not."""
 
     keep: bool
     rule: str
     """Name of the first rule that dropped it; empty when kept."""
     value: float
-    """The measured figure that the rule looked at; 0 when kept."""
+    """Value the rule measured; 0 when kept."""
     weight: float = 1.0
-    """How much each of its tokens counts in the loss, when kept."""
+    """Loss weight of its tokens, when kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredLabel:
-    """A labelled window with a verdict per utterance."""
+    """A pseudo-label with a filter decision per utterance."""
 
     label: PseudoLabel
     decisions: tuple[FilterDecision, ...]
+    """In the order of `label.quality`."""

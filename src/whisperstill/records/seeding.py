@@ -1,11 +1,11 @@
-"""Randomness that depends on what it is for, never on who asks first."""
+"""Random generators seeded by what they are for, independent of the order of use."""
 
 import hashlib
 
 import numpy as np
 
 
-def rng(*key: object) -> np.random.Generator:
-    """A generator keyed by `(seed, epoch, id, purpose)`: worker count, order and resume change nothing."""
+def rng(*key: str | int) -> np.random.Generator:
+    """Generator for a key such as `(seed, epoch, id, purpose)`; number of workers, order and resuming do not matter."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))

@@ -1,11 +1,11 @@
-"""A stretch of speech, and the 30-second window that the network reads."""
+"""Utterances, and the 30-second windows they are packed into."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSpan:
-    """A stretch of an audio file."""
+    """Time span of an audio file."""
 
     path: str
     """File, absolute or relative to the working directory."""
@@ -17,25 +17,25 @@ class AudioSpan:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One stretch of speech as a corpus has it."""
+    """One utterance of a corpus."""
 
     id: str
     """Unique within `corpus`."""
     corpus: str
-    """Name of the corpus it comes from (its folder's name)."""
+    """Name of the corpus."""
     audio: AudioSpan
     text: str | None
-    """Reference transcript in its original form; None when the corpus has none."""
+    """Reference transcript, not normalized; None when the corpus has none."""
     language: str | None
     """ISO 639-1 code (`en`, `de`); None when unknown."""
     speaker: str | None
     session: str | None
-    """Recording, chapter or conversation: utterances of one session follow each other in corpus order."""
+    """Recording, chapter or conversation; its utterances are in recording order in the corpus."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something in a corpus that was left out, and why. Counted and listed, never fatal."""
+    """A corpus entry that was skipped, and the reason."""
 
     source: str
     """File, or manifest line (`manifest.jsonl:17`), or utterance id."""
@@ -44,22 +44,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Utterances that follow each other without gap, together at most 30 s."""
+    """Utterances joined without gaps, together at most 30 s: one input of the encoder."""
 
     id: str
-    """Stable: derived from the utterances, so that any machine gives the same window the same id."""
+    """Hash of the utterances (see `corpus.packing.window_id`), the same on any machine."""
     utterances: tuple[Utterance, ...]
     packing_variant: int
-    """Which way of packing made it: 0 is recording order, others are reshuffled views of the same audio."""
-
-    @property
-    def offsets(self) -> tuple[float, ...]:
-        """Start of each utterance inside the window, seconds."""
-        starts, offset = [], 0.0
-        for utterance in self.utterances:
-            starts.append(offset)
-            offset += utterance.audio.duration
-        return tuple(starts)
+    """Packing variant: 0 is recording order, the others reshuffle the same audio."""
 
     @property
     def duration(self) -> float:

@@ -1,33 +1,31 @@
-"""ablate: one setting of a recipe varied at a time, each student evaluated on the recipe's test sets.
+"""ablate: students trained with one setting of a recipe changed at a time, evaluated on the recipe's test sets.
 
-All students learn from the one label store; the teacher is not called again. What two ablations have in common (the
-recipe's own value above all) is trained once. Finished trainings and evaluations are found again, so an ablation may
-be stopped, widened, and taken up.
+All students use the same labels; the teacher is not run again. A training that several ablations share (above all the
+recipe's own) runs once. Finished trainings and evaluations are reused, so an ablation can be stopped, extended and
+resumed.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, parse_recipe
 from whisperstill.pipeline.recipe_overrides import find_labels_problem, override_recipe, train_variant
-from whisperstill.pipeline.toml_settings import read_toml
+from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.pipeline.toml_settings import TomlTable, read_toml
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
-from whisperstill.records.json_value import JsonObject
-from whisperstill.records.serialization import to_dict
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import read_json, to_dict
 from whisperstill.stages import load_verb
-from whisperstill.stages.ablation import (
-    add_relative_speed,
-    build_row,
-    chunk_length_row,
-    datasets_in_mean,
-    open_suite_runner,
-)
+
+if TYPE_CHECKING:
+    from whisperstill.evaluate.suite.ablation import AblationEvaluator
 
 OBJECTIVE_WEIGHTS = {
     "ce": {"train.kl_weight": 0.0, "train.ce_weight": 1.0},
@@ -38,167 +36,247 @@ OBJECTIVE_WEIGHTS = {
 
 @dataclass(frozen=True)
 class AblateSettings:
-    """What of a recipe is varied, one at a time; what is not named is left alone."""
+    """Settings of a recipe to vary, one at a time; those that are not named keep the recipe's value."""
 
     recipe: Path
-    """The recipe, a TOML file with [filter], [init], [train] and [evaluate]; its labels have to be there."""
+    """Recipe: a TOML file with [filter], [init], [train] and [evaluate], whose labels exist already."""
     max_wer: tuple[float, ...] = ()
-    """The filter's limits on the word error rate, per cent (paper: 100, 80, 40, 20, 15, 10, 5)."""
+    """WER thresholds of the filter, per cent (paper: 100, 80, 40, 20, 15, 10, 5)."""
     subset_hours: tuple[float, ...] = ()
-    """Hours of the first packing that are trained on; what is drawn is heard in all packings."""
+    """Hours of audio to train on, drawn from the first packing variant and used in all variants."""
     decoder_layers: tuple[int, ...] = ()
     """Decoder layers of the student (paper: 2, 4, 8, 16)."""
     layers: tuple[str, ...] = ()
-    """Which of the teacher's layers, as numbers with commas between: `0,5`."""
+    """Teacher layers to copy, as comma-separated indices: `0,5`."""
     objective: tuple[Literal["ce", "kl", "ce+kl"], ...] = ()
-    """Cross-entropy on pseudo-labels, the teacher's distribution, or both (paper, table 14)."""
+    """Training losses: cross-entropy on pseudo-labels, KL to the teacher, or both (paper, table 14)."""
     temperature: tuple[float, ...] = ()
-    """Of the KL loss."""
+    """Temperatures of the KL loss."""
     chunk_length: tuple[float, ...] = ()
-    """Seconds of chunks of the recipe's own student on the recordings of `long_form_manifest`."""
+    """Chunk lengths in seconds, for the recipe's own student on `long_form_manifest`."""
     long_form_manifest: tuple[str, ...] = ()
-    """Corpora of recordings over 30 s, for `chunk_length`."""
+    """Datasets of recordings over 30 s, for `chunk_length`."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds that each student is trained with."""
+    """Training seeds of each student."""
     max_steps: int | None = None
-    """Steps of every training (default: as the recipe has it)."""
+    """Training steps of each student (default: the recipe's)."""
     in_distribution: tuple[str, ...] = ()
-    """Names of test sets that the mean leaves out: it is over what is out of distribution."""
+    """Names of in-distribution test sets, left out of the mean."""
     limit: int | None = None
-    """Only so many utterances of each test set, spread over it."""
+    """Number of utterances of each test set, evenly spaced."""
     batch_size: int = 16
-    """Windows decoded at a time."""
+    """Windows decoded together."""
     device: str = "auto"
-    """`cpu`, `cuda`, or `auto`."""
+    """Device: `cpu`, `cuda`, or `auto`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of computation of the evaluation."""
+    """Compute type of the evaluation."""
     bootstrap_resamples: int = 1000
-    """Draws of the bootstrap behind the 95 % intervals."""
+    """Resamples of the bootstrap for 95 % intervals."""
     output: Path | None = None
-    """Folder of the results and students (default: `ablations` under the recipe's output)."""
+    """Folder of results and students (default: `ablations` under the recipe's output)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AblateReport:
-    """The tables, as in ablations.json."""
+    """Ablation tables, as in ablations.json."""
 
     output: str
     ablations: tuple[Ablation, ...] = field(default=())
     students_trained: int = 0
-    """Students, each counted once."""
+    """Different students."""
     failed: tuple[str, ...] = ()
-    """What could not be trained, and why; the rest went on without it."""
+    """Trainings that failed, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A value of what is varied, and what it sets."""
+    """One value of a varied setting."""
 
     value: str
     overrides: JsonObject
+    """Recipe settings that give it; empty for the recipe's own value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One setting with the values to compare."""
+
+    name: str
+    setting: str
+    """Key in the recipe: `filter.max_wer`."""
+    variants: tuple[Variant, ...]
+
+
+TrainStudent: TypeAlias = Callable[[JsonObject, int, str], Path | None]
+"""Overrides, seed, description -> folder of the student; None if the training failed."""
+
+
+class AblationTables:
+    """Finished tables, written to ablations.json after every row."""
+
+    def __init__(self, folder: Path, datasets_in_mean: Callable[[Sequence[str]], list[str]]) -> None:
+        self._folder, self._datasets_in_mean = folder, datasets_in_mean
+        self._by_name: dict[str, Ablation] = {}
+        self.failed: list[str] = []
+        """Trainings that failed, and why."""
+
+    @property
+    def ablations(self) -> tuple[Ablation, ...]:
+        """All tables that have a row."""
+        return tuple(self._by_name.values())
+
+    def save(self, name: str, setting: str, rows: Sequence[AblationRow]) -> None:
+        """Adds or replaces a table."""
+        mean_over = tuple(self._datasets_in_mean(list(rows[0].wer)))
+        self._by_name[name] = Ablation(name, setting, tuple(rows), mean_over)
+        content = {"ablations": [to_dict(ablation) for ablation in self.ablations], "failed": self.failed}
+        atomic_write(self._folder / "ablations.json", json.dumps(content, indent=1) + "\n")
 
 
 def run(settings: AblateSettings, console: Console) -> AblateReport:
-    """Train and evaluate what is missing; writes ablations.json after every row, at the end ablations.md.
+    """Trains and evaluates what is missing; writes ablations.json after every row, ablations.md at the end.
 
-    Raises `SettingsError` for what cannot be varied and where the labels are not there, `TrainingError` where nothing
-    could be trained, and what a stage raises.
+    Raises `SettingsError` for settings that cannot be varied or missing labels, `TrainingError` if no training
+    succeeded, and the errors of the stages.
     """
     from whisperstill.distill.validation import shared_encoder_cache
+    from whisperstill.evaluate.report import render_markdown
 
+    # 1. Check the recipe, load teacher and test sets.
     content = read_toml(settings.recipe)
     recipe = parse_recipe(content, settings.recipe, load_verb)
     _check(recipe, settings)
     output = settings.output or recipe.output / "ablations"
-    runner = open_suite_runner(recipe, settings, output, console)
+    evaluator = _open_evaluator(recipe, settings, output, console)
     experiments = _build_experiments(content, settings)
-    reports: dict[Path, dict[str, Any]] = {}
-    ablations: list[Ablation] = []
-    failed: list[str] = []
+    tables = AblationTables(output, evaluator.datasets_in_mean)
+    reports: dict[Path, JsonObject] = {}
 
     def train_student(overrides: JsonObject, seed: int, description: str) -> Path | None:
         recipe_tables = override_recipe(content, overrides, seed, settings.max_steps, recipe, output, "student")
         try:
             student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe, load_verb)
         except (StoreError, TrainingError) as error:
-            failed.append(f"{description}, seed {seed}: {error}")
-            console.warn(failed[-1])
+            tables.failed.append(f"{description}, seed {seed}: {error}")
+            console.warn(tables.failed[-1])
             return None
         return student_path
 
-    def save_ablation(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
-        mean_over = tuple(datasets_in_mean(list(rows[0].wer), settings))
-        ablations[:] = [
-            *(ablation for ablation in ablations if ablation.name != name),
-            Ablation(name, setting, tuple(rows), mean_over),
-        ]
-        content = {"ablations": [to_dict(ablation) for ablation in ablations], "failed": failed}
-        atomic_write(output / "ablations.json", json.dumps(content, indent=1) + "\n")
-
-    total = sum(len(variants) for _, _, variants in experiments) * len(settings.seeds)
+    # 2. Train and evaluate, one experiment after another.
+    total = sum(len(experiment.variants) for experiment in experiments) * len(settings.seeds)
     with console.progress("ablations", total, "students") as bar, shared_encoder_cache():
-        for name, setting, variants in experiments:
+        for experiment in experiments:
             rows, first_students = list[AblationRow](), list[Path]()
-            for variant in variants:
-                student_paths = {}
+            for variant in experiment.variants:
+                description = f"{experiment.name} {variant.value}"
+                students = {}
                 for seed in settings.seeds:
-                    if path := train_student(variant.overrides, seed, f"{name} {variant.value}"):
-                        student_paths[seed] = path
-                    bar.advance(1, now=f"{name} {variant.value}")
-                if not student_paths:
-                    continue
-                first_students.append(next(iter(student_paths.values())))
-                rows.append(build_row(variant.value, student_paths, reports, runner, settings))
-                save_ablation(name, setting, rows)
-            if name == "decoder_layers" and rows:
-                save_ablation(name, setting, add_relative_speed(rows, first_students, runner))
-    if settings.chunk_length and (recipe_student := train_student({}, settings.seeds[0], "chunk_length")):
-        rows = [chunk_length_row(length, recipe_student, runner, settings) for length in settings.chunk_length]
-        save_ablation("chunk_length", "chunk_length of decoding", rows)
-    if failed and not ablations:
-        raise TrainingError(f"nothing could be trained, the last: {failed[-1]}")
-    from whisperstill.stages.report import write_markdown
+                    if path := train_student(variant.overrides, seed, description):
+                        students[seed] = path
+                    bar.advance(1, now=description)
+                if students:
+                    first_students.append(next(iter(students.values())))
+                    stats = _training_stats(students, reports)
+                    rows.append(evaluator.short_form_row(variant.value, students, stats))
+                    tables.save(experiment.name, experiment.setting, rows)
+            if experiment.name == "decoder_layers" and rows:
+                rows = evaluator.add_relative_speed(rows, first_students)
+                tables.save(experiment.name, experiment.setting, rows)
+    # 3. Chunk lengths need one student only.
+    _evaluate_chunk_lengths(settings, evaluator, tables, train_student)
+    if tables.failed and not tables.ablations:
+        raise TrainingError(f"nothing could be trained, the last: {tables.failed[-1]}")
+    markdown = render_markdown(EvalResults("ablations", {}, ablations=tables.ablations))
+    atomic_write(output / "ablations.md", markdown)
+    return AblateReport(str(output), tables.ablations, len(reports), tuple(tables.failed))
 
-    write_markdown(EvalResults("ablations", {}, ablations=tuple(ablations)), output / "ablations.md")
-    return AblateReport(str(output), tuple(ablations), len(reports), tuple(failed))
+
+def _evaluate_chunk_lengths(
+    settings: AblateSettings, evaluator: "AblationEvaluator", tables: AblationTables, train_student: TrainStudent
+) -> None:
+    seed = settings.seeds[0]
+    if settings.chunk_length and (student := train_student({}, seed, "chunk_length")):
+        rows = [evaluator.chunk_length_row(length, student, seed) for length in settings.chunk_length]
+        tables.save("chunk_length", "chunk_length of decoding", rows)
 
 
-def _build_experiments(content: Mapping[str, Any], settings: AblateSettings) -> list[tuple[str, str, list[Variant]]]:
-    """(name, setting, its variants); values that are the recipe's own set nothing, so that students are shared."""
+def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, console: Console) -> "AblationEvaluator":
+    """Evaluator on the recipe's test sets, with the recipe's teacher."""
+    from whisperstill.evaluate.suite.ablation import AblationEvaluator
+    from whisperstill.evaluate.suite.runner import SuiteRunner
+    from whisperstill.evaluate.suite.spec import DatasetSpec, ModelSpec, Suite, SuiteOptions, name_datasets
 
-    def make_variants(setting: str, values: Sequence[Any], default: Any = None) -> list[Variant]:
+    stages = {stage.verb: stage.settings for stage in recipe.stages}
+    long_form, language = settings.long_form_manifest, stages["evaluate"].language
+    manifests = name_datasets([*stages["evaluate"].manifest, *long_form])
+    datasets = {
+        name: DatasetSpec(manifest, language=language, full_recordings=manifest in long_form)
+        for name, manifest in manifests.items()
+    }
+    models = {"teacher": ModelSpec(stages["init"].teacher, role="teacher")}
+    options = SuiteOptions(
+        device=settings.device,
+        dtype=settings.dtype,
+        batch_size=settings.batch_size,
+        limit=settings.limit,
+        bootstrap_resamples=settings.bootstrap_resamples,
+    )
+    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, output, console)
+    runner.open()
+    return AblationEvaluator(runner, settings.in_distribution)
+
+
+def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, JsonObject]) -> dict[str, float]:
+    """Means over the seeds' training reports, and the share of audio that the filter dropped."""
+    training_reports = [reports[path] for path in students.values()]
+    stats = {key: statistics.mean(report[key] for report in training_reports) for key in ("hours", "windows", "steps")}
+    record = read_stage_record(next(iter(students.values())))
+    labels = record.settings.get("labels") if record is not None else None
+    summary = read_json(Path(labels) / "filter.json") if labels else {}
+    if summary.get("hours"):
+        stats["percent_dropped"] = 100 * (1 - summary["hours_kept"] / summary["hours"])
+        stats["hours_kept"] = summary["hours_kept"]
+    best_wers = [report["best_wer"] for report in training_reports if report.get("best_wer") is not None]
+    if best_wers:
+        stats["validation_wer"] = statistics.mean(best_wers)
+    return stats
+
+
+def _build_experiments(content: TomlTable, settings: AblateSettings) -> list[Experiment]:
+    """Experiments that have values; the recipe's own value overrides nothing, so that its student is shared."""
+
+    def vary(setting: str, values: Sequence[JsonValue], default: JsonValue = None) -> Experiment:
         verb, _, key = setting.partition(".")
         recipe_value = content.get(verb, {}).get(key, default)
-        return [Variant(_format_value(value), {} if value == recipe_value else {setting: value}) for value in values]
+        variants = [
+            Variant(_format_value(value), {} if value == recipe_value else {setting: value}) for value in values
+        ]
+        return Experiment(key, setting, tuple(variants))
 
-    weights = {
-        key: content.get("train", {}).get(key.partition(".")[2], default)
-        for key, default in (("train.kl_weight", 0.8), ("train.ce_weight", 1.0))
-    }
-    layers = [[int(number) for number in layer_list.split(",")] for layer_list in settings.layers]
+    train = content.get("train", {})
+    weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
+    objectives = {name: OBJECTIVE_WEIGHTS[name] for name in settings.objective}
+    layers: list[list[JsonValue]] = [
+        [int(number) for number in layer_list.split(",")] for layer_list in settings.layers
+    ]
     experiments = [
-        ("max_wer", "filter.max_wer", make_variants("filter.max_wer", settings.max_wer, 10.0)),
-        ("subset_hours", "filter.subset_hours", make_variants("filter.subset_hours", settings.subset_hours)),
-        ("decoder_layers", "init.decoder_layers", make_variants("init.decoder_layers", settings.decoder_layers)),
-        (
-            "layers",
-            "init.layers",
-            [Variant(",".join(map(str, layer_ids)), {"init.layers": layer_ids}) for layer_ids in layers],
+        vary("filter.max_wer", settings.max_wer, 10.0),
+        vary("filter.subset_hours", settings.subset_hours),
+        vary("init.decoder_layers", settings.decoder_layers),
+        Experiment(
+            "layers", "init.layers", tuple(Variant(",".join(map(str, ids)), {"init.layers": ids}) for ids in layers)
         ),
-        (
+        Experiment(
             "objective",
             "train.kl_weight, train.ce_weight",
-            [
-                Variant(objective, {} if OBJECTIVE_WEIGHTS[objective] == weights else OBJECTIVE_WEIGHTS[objective])
-                for objective in settings.objective
-            ],
+            tuple(Variant(name, {} if loss == weights else loss) for name, loss in objectives.items()),
         ),
-        ("temperature", "train.temperature", make_variants("train.temperature", settings.temperature, 2.0)),
+        vary("train.temperature", settings.temperature, 2.0),
     ]
-    return [experiment for experiment in experiments if experiment[2]]
+    return [experiment for experiment in experiments if experiment.variants]
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: JsonValue) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -207,7 +285,7 @@ def _check(recipe: Recipe, settings: AblateSettings) -> None:
     problems = []
     missing = [f"[{verb}]" for verb in ("filter", "init", "train", "evaluate") if verb not in stages]
     if missing:
-        problems.append(f"{settings.recipe} has no {', '.join(missing)}: ablations train and evaluate")
+        problems.append(f"{settings.recipe} needs {', '.join(missing)}: ablations train and evaluate")
     if labels_problem := find_labels_problem(recipe):
         problems.append(labels_problem)
     varied_fields = ("max_wer", "subset_hours", "decoder_layers", "layers", "objective", "temperature", "chunk_length")
@@ -215,7 +293,7 @@ def _check(recipe: Recipe, settings: AblateSettings) -> None:
         flags = ", ".join("--" + field_name.replace("_", "-") for field_name in varied_fields)
         problems.append(f"nothing is varied: name at least one of {flags}")
     if settings.decoder_layers and any(getattr(stage.settings, "layers", None) for stage in recipe.stages):
-        problems.append(f"{settings.recipe} names init.layers, which says how many there are: vary layers instead")
+        problems.append(f"{settings.recipe} sets init.layers, which fixes the number of layers: vary layers instead")
     if bool(settings.chunk_length) != bool(settings.long_form_manifest):
         problems.append("chunk_length and long_form_manifest go together: chunks are of recordings over 30 s")
     if not settings.seeds:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisperstill.console import Console, NullConsole
 from whisperstill.distill.settings import LoopSettings
 from whisperstill.distill.training_run import TrainingReport, run_training, write_report
 from whisperstill.errors import SettingsError, StoreError
-from whisperstill.stages.console import Console, NullConsole
 
 if TYPE_CHECKING:
     from whisperstill.distill.setup import TrainingLabels

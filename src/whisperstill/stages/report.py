@@ -1,67 +1,54 @@
-"""report: what a suite found, as a page that opens from disk, as Markdown, as a model card."""
+"""report: the results of an evaluation as an HTML page, as Markdown, as a model card."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.errors import MissingExtraError, SettingsError
+from whisperstill.console import Console
+from whisperstill.errors import SettingsError
 from whisperstill.records.eval_results import EvalResults
-from whisperstill.stages.compare import read_eval_results
-from whisperstill.stages.console import Console
+from whisperstill.records.results_file import read_eval_results
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Render the findings of `evaluate --suite`."""
+    """Render the results of `evaluate`."""
 
     results: Path
     """results.json, or its folder."""
     output: Path | None = None
-    """Folder of report.html and report.md (default: beside the findings)."""
+    """Folder of report.html and report.md (default: beside results.json)."""
     audio: bool = True
-    """Put the worst utterances into the page, to be listened to; `--no-audio` leaves them out."""
+    """Audio of error examples in the page; `--no-audio` leaves it out."""
     card: str | None = None
-    """Also write a model card for the model of this name, as the hub wants it: README.md in its folder, where it is
-    one without a README.md, else card-NAME.md beside the report."""
+    """Name of a model to write a Hugging Face model card for: README.md in the model's folder, or card-NAME.md beside
+    the report if there is no such folder or it has a README.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportReport:
-    """What was written."""
+    """Written files."""
 
     files: tuple[str, ...]
 
 
 def run(settings: ReportSettings, console: Console) -> ReportReport:
-    """Write report.md, report.html (extra `report`), and a card.
+    """Writes report.md, report.html (extra `report`), and a model card.
 
-    Raises `NotFoundError` or `SettingsError` for what is no results.json, `SettingsError` for a card of a model that
-    was not measured.
+    Raises `NotFoundError` or `SettingsError` for a file that is no results.json, `SettingsError` for a card of a model
+    that is not in the results.
     """
-    results = read_eval_results(settings.results)
-    results_dir = settings.results if settings.results.is_dir() else settings.results.parent
-    output = settings.output or results_dir
-    written = [write_markdown(results, output / "report.md")]
-    try:
-        from whisperstill.evaluate.report import render_page
+    from whisperstill.evaluate.report.write import write_report
 
-        atomic_write(output / "report.html", render_page(results, audio=settings.audio))
-        written.append(output / "report.html")
-    except MissingExtraError as error:
-        console.warn(str(error))
+    results = read_eval_results(settings.results)
+    results_folder = settings.results if settings.results.is_dir() else settings.results.parent
+    output = settings.output or results_folder
+    written = write_report(results, output, console, audio=settings.audio)
     if settings.card is not None:
         written.append(_write_card(results, settings.card, output))
     for path in written:
         console.info(f"written: {path}")
     return ReportReport(tuple(map(str, written)))
-
-
-def write_markdown(results: EvalResults, path: Path) -> Path:
-    """The findings' tables as Markdown."""
-    from whisperstill.evaluate.report import render_markdown
-
-    atomic_write(path, render_markdown(results))
-    return path
 
 
 def _write_card(results: EvalResults, name: str, output: Path) -> Path:
@@ -70,7 +57,7 @@ def _write_card(results: EvalResults, name: str, output: Path) -> Path:
     model = next((candidate for candidate in results.models if candidate.name == name), None)
     if model is None:
         known = ", ".join(candidate.name for candidate in results.models)
-        raise SettingsError(f"card: expected one of the models measured ({known}), got {name}")
+        raise SettingsError(f"card: expected one of the evaluated models ({known}), got {name}")
     folder = Path(model.source)
     readme = folder / "README.md"
     path = readme if folder.is_dir() and not readme.exists() else output / f"card-{name}.md"

@@ -1,12 +1,10 @@
 """`run`: run the missing stages of a recipe."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from whisperstill.console import Console
-from whisperstill.errors import SettingsError
+from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.pipeline.recipe import read_recipe
 from whisperstill.pipeline.runner import RunReport, StageResult, run_recipe
 from whisperstill.records.serialization import to_jsonable, write_json
@@ -48,11 +46,13 @@ def print_summary(report: RunReport, console: Console) -> None:
     """Prints the evaluation, some transcripts, and the time of each stage."""
     for result in report.stages:
         if result.verb == "evaluate" and not result.ran:
-            results = read_results(result.output / "results.json")
-            if results:
-                from whisperstill.evaluate.tables import COLUMNS, format_rows
+            from whisperstill.evaluate.report.write import show_results
+            from whisperstill.records.results_file import read_eval_results
 
-                console.table(f"{report.name}: teacher and student", COLUMNS, format_rows(results))
+            try:
+                show_results(read_eval_results(result.output), console)
+            except (NotFoundError, SettingsError) as error:
+                console.warn(str(error))
         if result.verb == "transcribe":
             rows = [
                 [file.stem, " ".join(file.read_text(encoding="utf-8").split())]
@@ -66,12 +66,3 @@ def print_summary(report: RunReport, console: Console) -> None:
         for stage_result in report.stages
     )
     console.info(f"{report.name}: {spent}; outputs are in {report.output}")
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """The list in `results.json`; empty if there is no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []

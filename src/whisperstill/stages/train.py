@@ -3,10 +3,10 @@
 import shutil
 from dataclasses import dataclass
 
+from whisperstill.console import Console, NullConsole
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.distill.training_run import TrainingReport, run_training, write_report
 from whisperstill.errors import MissingExtraError
-from whisperstill.stages.console import Console, NullConsole
 
 
 @dataclass(frozen=True)

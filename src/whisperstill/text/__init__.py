@@ -1,1 +1,1 @@
-"""Token ids and their meaning, the tokenizer, the normalisers, counts of edits. Nothing here imports torch."""
+"""Vocabulary, tokenizer, text normalizers and edit distance, without torch."""

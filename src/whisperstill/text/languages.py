@@ -1,6 +1,6 @@
-"""The languages Whisper knows, in the order of their tokens.
+"""Whisper's languages, in the order of their tokens: the n-th code has the n-th language token.
 
-The order is part of the format: the n-th code here has the n-th language token. `yue` came with large-v3.
+`yue` was added with large-v3.
 """
 
 from whisperstill.errors import SettingsError
@@ -22,7 +22,7 @@ _TABLE = """
 LANGUAGES: dict[str, str] = {
     code: name.replace("_", " ") for code, _, name in (entry.partition(":") for entry in _TABLE.split())
 }
-"""English name of each language by its code, in token order."""
+"""English name by language code, in token order."""
 
 _ALIASES = {
     "burmese": "my",
@@ -45,13 +45,13 @@ _ALIASES = {
 }
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Languages written without spaces between words: scored and split by character, as the Whisper authors do."""
+"""Languages written without spaces between words, scored and split by character (as in the Whisper paper)."""
 
 
 def language_code(name: str) -> str:
-    """The code of a language given as a code (`de`), a tag (`de-AT`, `zh_CN`) or an English name (`German`).
+    """Language code for a code (`de`), a tag (`de-AT`, `zh_CN`) or an English name (`German`).
 
-    Raises `SettingsError` for a language Whisper does not know.
+    Raises `SettingsError` for a language that Whisper does not support.
     """
     lowered = name.strip().lower()
     candidates = (lowered, lowered.replace("_", "-").split("-")[0])
@@ -64,5 +64,5 @@ def language_code(name: str) -> str:
         if lowered == language:
             return code
     raise SettingsError(
-        f"expected a language that Whisper knows, a code (de) or an English name (German), got {name!r}"
+        f"expected a language that Whisper supports, as code (de) or English name (German), got {name!r}"
     )

@@ -1,4 +1,4 @@
-"""How subtitles are broken into lines: the options of openai/whisper, and wrapping text of any language."""
+"""Line wrapping of subtitles, with the options of openai/whisper."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from whisperstill.text.languages import UNSPACED_LANGUAGES
 
 @dataclass(frozen=True)
 class LineOptions:
-    """Lines and cues of srt and vtt; the defaults keep each segment as one cue of one line."""
+    """Line and cue options of srt and vtt; by default each segment is one cue of one line."""
 
     max_line_width: int | None = None
-    """Characters to a line. A word or a group of characters that is longer stays whole."""
+    """Maximum characters per line; a longer word is not broken."""
     max_line_count: int | None = None
-    """Lines to a cue, across segments; a pause of more than 3 s ends a cue, too. Needs `max_line_width`."""
+    """Maximum lines per cue, across segments; a pause of more than 3 s also ends a cue. Needs `max_line_width`."""
     max_words_per_line: int | None = None
-    """Words to a cue; no cue crosses a segment. Not together with `max_line_width`."""
+    """Maximum words per cue, within a segment. Cannot be combined with `max_line_width`."""
     highlight_words: bool = False
-    """One cue a word, in which that word is underlined."""
+    """Word highlighting: one cue per word, with that word underlined."""
 
     def __post_init__(self) -> None:
-        """Raises `SettingsError` that lists all problems."""
+        """Raises one `SettingsError` that lists all problems."""
         problems = []
         for name in ("max_line_width", "max_line_count", "max_words_per_line"):
             value = getattr(self, name)
@@ -30,18 +30,18 @@ class LineOptions:
         if self.max_line_count is not None and self.max_line_width is None:
             problems.append("max_line_count needs max_line_width: without it a cue has one line")
         if self.max_words_per_line is not None and self.max_line_width is not None:
-            problems.append("max_words_per_line cannot go with max_line_width: leave one of them out")
+            problems.append("max_words_per_line cannot be combined with max_line_width: leave one of them out")
         if problems:
             raise SettingsError("; ".join(problems))
 
     @property
     def options_needing_words(self) -> tuple[str, ...]:
-        """The options given that need word timestamps; `max_line_width` alone does not."""
+        """Options in use that need word timestamps; `max_line_width` alone does not."""
         names = ("max_line_count", "max_words_per_line", "highlight_words")
         return tuple(name for name in names if getattr(self, name))
 
     def check_word_timestamps(self, available: bool) -> None:
-        """Raises `SettingsError` when word timestamps are needed and not available."""
+        """Raises `SettingsError` when an option needs word timestamps and they are not `available`."""
         if self.options_needing_words and not available:
             verb = "needs" if len(self.options_needing_words) == 1 else "need"
             raise SettingsError(
@@ -50,10 +50,10 @@ class LineOptions:
 
 
 def wrap_text(text: str, width: int, language: str) -> list[str]:
-    """Lines of at most `width` characters, broken between words, or characters where words have no space between.
+    """Lines of at most `width` characters, broken between words (between characters in unspaced languages).
 
-    Nothing that closes begins a line, nothing that opens ends one, and no accent leaves its letter. What is longer
-    than a line and cannot be broken is a line of its own.
+    Closing punctuation does not begin a line, opening punctuation does not end one, and combining marks stay with
+    their letter. A piece that is longer than a line and cannot be broken is a line of its own.
     """
     lines: list[str] = []
     for piece in split_breakable(text, language):
@@ -65,7 +65,7 @@ def wrap_text(text: str, width: int, language: str) -> list[str]:
 
 
 def split_breakable(text: str, language: str) -> list[str]:
-    """What may stand on a line of its own: words with the space in front of them, or groups of characters."""
+    """Unbreakable pieces of a text: words with their leading space, or groups of characters in unspaced languages."""
     text = " ".join(text.split())
     if language not in UNSPACED_LANGUAGES:
         return [f" {word}" if index else word for index, word in enumerate(text.split(" ")) if word]
@@ -79,13 +79,11 @@ def split_breakable(text: str, language: str) -> list[str]:
 
 
 def _cannot_break_before(previous: str, character: str) -> bool:
-    """Whether a character cannot begin a line after this piece."""
+    """Whether there must be no line break between a piece and the character after it."""
     category, last_character = unicodedata.category(character), previous[-1]
     if category.startswith("M") or category in ("Pe", "Pf", "Po"):
         return True
     if unicodedata.category(last_character) in ("Ps", "Pi") or last_character == " ":
         return character != " "
-    both_ascii = (
-        last_character.isascii() and character.isascii()
-    )  # a word of Latin letters, or a number, among the others
+    both_ascii = last_character.isascii() and character.isascii()  # a Latin word or a number in unspaced text
     return both_ascii and not last_character.isspace() and not character.isspace()

@@ -1,9 +1,8 @@
-"""Texts made comparable before they are scored: the Whisper authors' English and basic normalisers.
+"""Text normalizers applied before scoring: Whisper's English and basic normalizers.
 
-The rules come from the package whisper-normalizer. Its English normaliser adds four rules of its own (`kinda`,
-`sorta`, `dunno`, and `cause` -> `because`, which also changes the noun) that the authors' does not have; they are
-taken out here, so that error rates can be compared with published ones. The tests hold both normalisers against
-transformers' copy of the authors' code.
+They come from the package whisper-normalizer. Its English normalizer adds four rules that openai/whisper does not have
+(`kinda`, `sorta`, `dunno`, and `cause` -> `because`, which also changes the noun); they are removed here, so that error
+rates are comparable with published ones. The tests compare both normalizers with those of transformers.
 """
 
 import unicodedata
@@ -23,10 +22,10 @@ _EXTRA_ENGLISH_RULES = ("kinda", "sorta", "dunno", "cause")
 
 @cache
 def get_normalizer(name: str) -> Normalizer:
-    """The normaliser called `name`: `english`, `basic`, or `none` (white space only).
+    """The normalizer `english`, `basic`, or `none` (white space only).
 
-    All of them give words separated by single spaces, without space at the ends. Results are remembered: the English
-    one costs about half a millisecond a sentence. Raises `SettingsError` for another name.
+    Each returns words separated by single spaces. Results are cached: the English normalizer takes about half a
+    millisecond per sentence. Raises `SettingsError` for another name.
     """
     apply_rules = _load_rules(name)
 
@@ -38,38 +37,35 @@ def get_normalizer(name: str) -> Normalizer:
 
 
 def normalizer_name_for(language: str | None) -> str:
-    """Name of the normaliser the Whisper authors score a language with: `english` for English, else `basic`.
+    """Name of the normalizer for a language, as in the Whisper paper: `english` for English, else `basic`.
 
-    A language that Whisper does not know, or none, is scored with `basic` and by word.
+    An unknown language is scored with `basic` and by word.
     """
     return "english" if _language_code_or_none(language) == "en" else "basic"
 
 
 def error_rate_unit(language: str | None) -> str:
-    """What an error rate of a language counts: `character` where words are not separated by spaces, else `word`."""
+    """Unit of the error rate of a language: `character` for unspaced languages, else `word`."""
     return "character" if _language_code_or_none(language) in UNSPACED_LANGUAGES else "word"
 
 
 def common_error_rate_unit(languages: Iterable[str | None]) -> str:
-    """What an error rate over texts of several languages counts: `character` where none separates words by spaces."""
+    """Unit of an error rate over several languages: `character` if all of them are unspaced, else `word`."""
     return "character" if {error_rate_unit(language) for language in languages} == {"character"} else "word"
 
 
 def normalize_to_units(text: str, language: str | None) -> list[str]:
-    """What an error rate of a text counts: its words, or characters, normalised as its language asks."""
+    """Normalized words of a text, or characters in unspaced languages: the units of its error rate."""
     return split_into_units(get_normalizer(normalizer_name_for(language))(text), language)
 
 
 def split_into_units(text: str, language: str | None) -> list[str]:
-    """The words of a text as it stands, or its characters where words are not separated by spaces."""
+    """Words of a text without normalization, or characters in unspaced languages."""
     return split_into_characters(text) if error_rate_unit(language) == "character" else text.split()
 
 
 def split_into_characters(normalized_text: str) -> list[str]:
-    """The characters of a normalised text as the units of an error rate: no spaces, marks kept with their letter.
-
-    Words of languages without spaces are scored so, whatever spaces their transcripts happen to have.
-    """
+    """Characters of a text without spaces, combining marks kept with their letter."""
     units: list[str] = []
     for character in normalized_text:
         if character.isspace():
@@ -83,9 +79,9 @@ def split_into_characters(normalized_text: str) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def normalize_word(word: str) -> str:
-    """A word reduced to its letters and digits, lower case, compatibility forms unified; may be empty.
+    """A word reduced to letters, digits and marks, case-folded, in NFKC; may be empty.
 
-    One word in, one word out, so that positions survive: for aligning words of texts in their original form.
+    Unlike the normalizers it maps one word to one word, so word positions are preserved for alignment.
     """
     folded = unicodedata.normalize("NFKC", word).casefold()
     return "".join(character for character in folded if unicodedata.category(character)[0] in "LNM")
@@ -113,4 +109,4 @@ def _load_rules(name: str) -> Normalizer:
         return lambda text: str(basic_normalizer(text))
     if name == "none":
         return str
-    raise SettingsError(f"expected a normalizer out of {', '.join(NORMALIZERS)}, got {name!r}")
+    raise SettingsError(f"expected one of the normalizers {', '.join(NORMALIZERS)}, got {name!r}")

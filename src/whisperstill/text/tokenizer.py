@@ -1,8 +1,8 @@
-"""Text to token ids and back, and token ids grouped into words.
+"""Whisper's tokenizer: text to token ids and back, and token ids grouped into words.
 
-Whisper's tokens are pieces of UTF-8 bytes, so one character can lie over several tokens. Ids are turned back to bytes
-here, by the byte alphabet of GPT-2, and only whole characters become text. Special tokens come from the vocabulary
-(`text.vocabulary`), never from text: the string `<|endoftext|>` in a transcript is encoded as the characters it is.
+Tokens are sequences of UTF-8 bytes, so a character may span several tokens. Ids are decoded to bytes by GPT-2's byte
+alphabet, and only complete characters become text. Special tokens come from the vocabulary (`text.vocabulary`), never
+from text: the string `<|endoftext|>` in a transcript is encoded as ordinary characters.
 """
 
 import codecs
@@ -24,17 +24,17 @@ _CHECKED_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "
 
 @dataclass(frozen=True, slots=True)
 class TokenWord:
-    """A word and the tokens it is made of."""
+    """A word and its tokens."""
 
     text: str
-    """As decoded, with the space in front of it."""
+    """Decoded text with its leading space."""
     token_start: int
     token_end: int
-    """Its tokens are `ids[token_start:token_end]` of the ids that were given."""
+    """The tokens are `ids[token_start:token_end]`."""
 
 
 class Tokenizer:
-    """Whisper's tokenizer; make it with `Tokenizer.from_bytes` or `Tokenizer.from_file`."""
+    """Whisper's tokenizer; built by `Tokenizer.from_bytes` or `Tokenizer.from_file`."""
 
     def __init__(self, backend: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
         self._backend = backend
@@ -42,20 +42,20 @@ class Tokenizer:
 
     @classmethod
     def from_bytes(cls, content: bytes, vocab_size: int) -> "Tokenizer":
-        """The tokenizer in the bytes of a `tokenizer.json`, for a vocabulary of `vocab_size` tokens.
+        """Tokenizer from the content of a `tokenizer.json`, for a vocabulary of `vocab_size` tokens.
 
-        Raises `CheckpointError` when it cannot be read or when its special tokens are not those of that vocabulary.
+        Raises `CheckpointError` when it cannot be read, or has special tokens of another vocabulary.
         """
         vocabulary = Vocabulary.from_size(vocab_size)
         try:
             description = json.loads(content)
             known_ids = dict(description["model"]["vocab"])
             known_ids |= {token["content"]: token["id"] for token in description.get("added_tokens") or ()}
-            # Without added tokens nothing in a text can become a special token.
+            # Without added tokens no text is encoded as a special token.
             without_added_tokens = {**description, "added_tokens": [], "post_processor": None}
             backend = tokenizers.Tokenizer.from_str(json.dumps(without_added_tokens))
-        except Exception as error:  # the library raises bare Exception for whatever it cannot read
-            raise CheckpointError(f"expected a readable tokenizer.json, got one that fails with: {error}") from error
+        except Exception as error:  # tokenizers raises a plain Exception
+            raise CheckpointError(f"expected a readable tokenizer.json, got: {error}") from error
         expected = (
             vocabulary.end_of_text,
             vocabulary.start_of_transcript,
@@ -72,57 +72,48 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path, vocab_size: int) -> "Tokenizer":
-        """The tokenizer in a `tokenizer.json`; `NotFoundError` when there is none, else as `from_bytes`."""
+        """Tokenizer from a `tokenizer.json`. Raises `NotFoundError` when it does not exist, else as `from_bytes`."""
         file = Path(path)
         if not file.is_file():
             raise NotFoundError(f"expected a tokenizer.json at {file}, there is none")
         return cls.from_bytes(file.read_bytes(), vocab_size)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens. Whisper's transcripts begin with a space: that is the caller's."""
+        """Token ids of a text, without special tokens. Whisper's transcripts begin with a space; callers add it."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids; special tokens and timestamps are dropped, bytes that are no UTF-8 become U+FFFD."""
+        """Text of token ids, without special tokens and timestamps; invalid UTF-8 becomes U+FFFD."""
         return b"".join(self._token_bytes[token] for token in ids if self.vocabulary.is_text(token)).decode(
             "utf-8", errors="replace"
         )
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a text token stands for: a piece of UTF-8, not always whole characters."""
+        """UTF-8 bytes of a text token, not always complete characters."""
         return self._token_bytes[token]
 
-    def decode_with_timestamps(self, ids: Iterable[int]) -> str:
-        """As `decode`, but timestamps stand in it as `<|1.20|>`."""
-        parts: list[str] = []
-        text_ids: list[int] = []
-        for token in ids:
-            if self.vocabulary.is_timestamp(token):
-                parts += [self.decode(text_ids), f"<|{self.vocabulary.timestamp_seconds(token):.2f}|>"]
-                text_ids = []
-            else:
-                text_ids.append(token)
-        return "".join([*parts, self.decode(text_ids)])
-
     def split_to_word_tokens(self, ids: Sequence[int], language: str | None) -> list[TokenWord]:
-        """The words of a transcript, each with its tokens; their texts joined are `decode(ids)`.
+        """Words of a transcript with their tokens; their joined texts equal `decode(ids)`.
 
-        A word starts at a token that begins with white space; in `UNSPACED_LANGUAGES` at every
-        whole character. Punctuation that stands alone is glued to the word before it, an opening quote or
-        bracket to the word after it. Special tokens and timestamps belong to no word, and end the word before them.
-        Unlike openai/whisper, `U.S.` and `10:30` stay whole: words here are those of `text.split()`.
+        A word starts at a token that begins with white space, in `UNSPACED_LANGUAGES` at every character. Separate
+        punctuation is merged into the word before it, an opening quote or bracket into the word after it. Special
+        tokens and timestamps end a word and belong to none. Unlike in openai/whisper, `U.S.` and `10:30` are one word,
+        as in `text.split()`.
         """
         words: list[TokenWord] = []
         for token_range in _text_token_ranges(ids, self.vocabulary):
+            # 1. Group tokens into complete characters.
             units = list(self._whole_characters(ids, token_range))
+            # 2. Merge characters up to the next space into words.
             if language not in UNSPACED_LANGUAGES:
                 units = _merge_at_spaces(units)
+            # 3. Merge separate punctuation into its neighbour.
             words += _merge_punctuation(units)
         return words
 
     def _whole_characters(self, ids: Sequence[int], token_range: range) -> Iterator[TokenWord]:
-        """The shortest groups of tokens that are whole characters."""
+        """Shortest groups of tokens that decode to complete characters."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         text, token_start = "", token_range.start
         for index in token_range:
@@ -133,14 +124,14 @@ class Tokenizer:
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
-        """The bytes of every text token, by id."""
+        """Bytes of every text token, by id."""
         byte_decoder = _byte_decoder()
         token_strings = (self._backend.id_to_token(token) or "" for token in range(self.vocabulary.end_of_text))
         return [bytes(byte_decoder[c] for c in token_string) for token_string in token_strings]
 
 
 def _text_token_ranges(ids: Sequence[int], vocabulary: Vocabulary) -> Iterator[range]:
-    """Stretches of text tokens between special ones."""
+    """Ranges of text tokens between special tokens."""
     start = 0
     for index, token in enumerate(ids):
         if not vocabulary.is_text(token):
@@ -162,7 +153,7 @@ def _merge_at_spaces(units: list[TokenWord]) -> list[TokenWord]:
 
 
 def _merge_punctuation(units: list[TokenWord]) -> list[TokenWord]:
-    """Units without letter or digit joined to a neighbour; a run of nothing but punctuation stays one word."""
+    """Units without letters and digits merged into a neighbour; a range of punctuation alone becomes one word."""
     words: list[TokenWord] = []
     opening: TokenWord | None = None
     for unit in units:
@@ -193,9 +184,9 @@ def _merge(left: TokenWord, right: TokenWord) -> TokenWord:
 
 
 def _byte_decoder() -> dict[str, int]:
-    """The character by which GPT-2's byte-level tokens write each byte, and the byte it stands for.
+    """Byte by the character that GPT-2's byte-level tokens use for it.
 
-    Printable Latin-1 characters stand for themselves, the 68 others for the characters from U+0100 on.
+    Printable Latin-1 characters represent themselves; the other 68 bytes use the characters from U+0100 on.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     unprintable = (byte for byte in range(256) if byte not in printable)

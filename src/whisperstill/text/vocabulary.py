@@ -1,10 +1,10 @@
-"""What the special token ids mean, derived from the size of the vocabulary alone.
+"""Special token ids, derived from the size of the vocabulary alone.
 
     text 0 .. | <|endoftext|> <|startoftranscript|> | languages | translate transcribe startoflm startofprev
     nospeech notimestamps | <|0.00|> <|0.02|> ... <|30.00|>
 
-The English-only vocabulary has one text token less and keeps 99 language tokens that it never uses; large-v3 has one
-language more. So the three sizes differ by one each, and the size tells which vocabulary it is.
+The English-only vocabulary has one text token less and 99 language tokens that it never uses; large-v3 has one language
+more. The three sizes differ by one each, so the size identifies the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ _TASKS = ("translate", "transcribe")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Special token ids of one of Whisper's three vocabularies; make it with `Vocabulary.from_size(size)`."""
+    """Special token ids of one of Whisper's three vocabularies; built by `Vocabulary.from_size(size)`."""
 
     size: int
-    """Number of tokens, timestamps included."""
+    """Number of tokens, with timestamps."""
     multilingual: bool
-    """Whether the start tokens name a language and a task."""
+    """Whether the start tokens include a language and a task."""
     end_of_text: int
-    """Ends a transcript; all ids below it are text, all others are special."""
+    """`<|endoftext|>`; ids below it are text, ids above it are special."""
     start_of_transcript: int
     language_codes: tuple[str, ...]
-    """Languages in the order of their tokens, which follow `start_of_transcript` (unused in the English-only one)."""
+    """Languages in the order of their tokens, which follow `start_of_transcript` (unused if English-only)."""
 
     @classmethod
     def from_size(cls, size: int) -> "Vocabulary":
-        """The vocabulary with `size` tokens: 51864 English-only, 51865 multilingual, 51866 from large-v3 on.
+        """Vocabulary of `size` tokens: 51864 English-only, 51865 multilingual, 51866 from large-v3 on.
 
         Raises `CheckpointError` for any other size.
         """
@@ -48,10 +48,6 @@ class Vocabulary:
         """Token id by language code; empty in the English-only vocabulary."""
         first_token = self.start_of_transcript + 1
         return {code: first_token + i for i, code in enumerate(self.language_codes)} if self.multilingual else {}
-
-    @cached_property
-    def _code_by_token(self) -> dict[int, str]:
-        return {token: code for code, token in self.languages.items()}
 
     @property
     def translate(self) -> int:
@@ -67,7 +63,7 @@ class Vocabulary:
 
     @property
     def start_of_previous(self) -> int:
-        """Stands before the text of the previous window (`<|startofprev|>`)."""
+        """`<|startofprev|>`, before the text of the previous window."""
         return self.translate + 3
 
     @property
@@ -81,21 +77,21 @@ class Vocabulary:
 
     @property
     def timestamp_begin(self) -> int:
-        """`<|0.00|>`; this and every id after it is a timestamp."""
+        """`<|0.00|>`; all ids from here on are timestamps."""
         return self.translate + 6
 
     @property
     def always_suppressed(self) -> tuple[int, ...]:
-        """Special tokens that only ever stand before a transcript; openai/whisper suppresses them, come what may."""
+        """Special tokens that never occur inside a transcript; openai/whisper always suppresses them."""
         task_tokens = (self.translate, self.transcribe)
         return (self.start_of_transcript, *task_tokens, self.start_of_lm, self.start_of_previous, self.no_speech)
 
     def sot_sequence(self, language: str | None, task: str = "transcribe", timestamps: bool = False) -> tuple[int, ...]:
-        """The tokens a transcript starts with.
+        """Start tokens of a transcript.
 
-        Multilingual: `<|startoftranscript|> <|language|> <|task|>`, English-only `<|startoftranscript|>`; both with
-        `<|notimestamps|>` after it unless timestamps are wanted. Raises `SettingsError` for a language or a task that
-        the vocabulary does not have, and for a multilingual one without a language.
+        `<|startoftranscript|> <|language|> <|task|>` if multilingual, else `<|startoftranscript|>`; without
+        `timestamps` followed by `<|notimestamps|>`. Raises `SettingsError` for a language or task that the vocabulary
+        does not have, and for a missing language.
         """
         if task not in _TASKS:
             raise SettingsError(f"expected task 'transcribe' or 'translate', got {task!r}")
@@ -103,47 +99,41 @@ class Vocabulary:
         if not self.multilingual:
             if (language is not None and language_code(language) != "en") or task != "transcribe":
                 raise SettingsError(
-                    f"this model knows only English transcription, got language {language!r} and task {task!r}; "
+                    f"this model supports only English transcription, got language {language!r} and task {task!r}; "
                     "use a multilingual model"
                 )
             return (self.start_of_transcript, *suffix)
         if language is None:
-            raise SettingsError("a multilingual model needs a language, got none; name it or detect it first")
+            raise SettingsError("expected a language for a multilingual model, got none; name it or detect it first")
         return (self.start_of_transcript, self.language_token(language), getattr(self, task), *suffix)
 
     def language_token(self, language: str) -> int:
-        """Token id of a language given as code, tag or English name; `SettingsError` when it has none."""
+        """Token id of a language given as code, tag or English name. Raises `SettingsError` when it has none."""
         code = language_code(language)
         if code not in self.languages:
             raise SettingsError(
-                f"this model has no language {language!r}; it knows {', '.join(self.languages) or 'en'}"
+                f"this model has no language {language!r}; it supports {', '.join(self.languages) or 'en'}"
             )
         return self.languages[code]
 
-    def language_from_token(self, token: int) -> str:
-        """The language code of a language token; `ValueError` for any other token."""
-        if token not in self._code_by_token:
-            raise ValueError(f"token {token} is no language token")
-        return self._code_by_token[token]
-
     def is_text(self, token: int) -> bool:
-        """Whether the token is neither special nor a timestamp."""
+        """Whether a token is neither special nor a timestamp."""
         return 0 <= token < self.end_of_text
 
     def is_timestamp(self, token: int) -> bool:
-        """Whether a token says a time."""
+        """Whether a token is a timestamp."""
         return token >= self.timestamp_begin
 
     def timestamp_seconds(self, token: int) -> float:
-        """Seconds from the start of the window of a timestamp token; `ValueError` for any other token."""
+        """Time of a timestamp token, in seconds from the start of the window. Raises `ValueError` for other tokens."""
         if not self.timestamp_begin <= token < self.size:
-            raise ValueError(f"token {token} is no timestamp")
+            raise ValueError(f"expected a timestamp token, got {token}")
         return round((token - self.timestamp_begin) * TIMESTAMP_STEP_SECONDS, 2)
 
     def timestamp_token(self, seconds: float) -> int:
-        """The timestamp token nearest to `seconds` (0 to 30); `ValueError` outside."""
+        """Timestamp token nearest to `seconds`. Raises `ValueError` outside 0 to 30 s."""
         if not 0 <= seconds <= WINDOW_SECONDS:
-            raise ValueError(f"a timestamp lies between 0 and {WINDOW_SECONDS} s, got {seconds}")
+            raise ValueError(f"expected a time of 0 to {WINDOW_SECONDS} s, got {seconds}")
         return self.timestamp_begin + round(seconds / TIMESTAMP_STEP_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Each condition does to a sound what its name says, and nothing to where its words are."""
+"""Each condition has its named effect and keeps words in place."""
 
 import pickle
 import sys
@@ -103,7 +103,7 @@ def test_the_same_key_gives_the_same_sound(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("samples", [0, 1, 2, 333])
-def test_next_to_nothing_and_silence(name: str, samples: int) -> None:
+def test_very_short_waveforms_and_silence(name: str, samples: int) -> None:
     for sound in (SPEECH[2000 : 2000 + samples], np.zeros(samples, np.float32)):
         found = under(name, sound)
         assert len(found) == samples
@@ -113,7 +113,7 @@ def test_next_to_nothing_and_silence(name: str, samples: int) -> None:
 
 @pytest.mark.parametrize("kind", ["white", "pink", "babble", "recorded", "folder"])
 @pytest.mark.parametrize("level", [-10.0, 0.0, 12.5, 40.0])
-def test_noise_is_at_the_ratio_that_was_asked_for(kind: str, level: float, noise_file: Path) -> None:
+def test_noise_has_the_requested_snr(kind: str, level: float, noise_file: Path) -> None:
     kind = {"recorded": str(noise_file), "folder": str(noise_file.parent)}.get(kind, kind)
     found = under(f"{kind}@{level}", SPEECH)
     assert ratio_db(SPEECH, found.astype(np.float64) - SPEECH) == pytest.approx(level, abs=0.1)
@@ -138,7 +138,7 @@ def test_babble_has_all_voices_at_equal_power() -> None:
     assert powers == pytest.approx([np.mean(powers)] * 4, rel=0.05)
 
 
-def test_babble_of_nobody() -> None:
+def test_babble_without_utterances() -> None:
     assert [each.needs_other_utterances for each in parse_conditions(["babble@0", "white@0"])] == [True, False]
     for others in ([], [SPEECH[:0]]):
         with pytest.raises(SettingsError, match="babble needs other utterances"):
@@ -202,12 +202,12 @@ def test_few_bits_leave_no_high_pitches(poor: str, rich: str) -> None:
     assert 10 * np.log10(more / before) == pytest.approx(0, abs=3)
 
 
-def test_the_lag_is_seen() -> None:
-    assert lag(SPEECH, np.roll(SPEECH, 104)) == 104  # what Opus is late by where nobody sees to it
+def test_the_measured_lag_can_fail() -> None:
+    assert lag(SPEECH, np.roll(SPEECH, 104)) == 104  # Opus's uncorrected delay
 
 
 @pytest.mark.parametrize("percent", [0, 10, 50, 100])
-def test_share_and_length_of_what_is_lost(percent: int) -> None:
+def test_loss_rate_and_burst_length(percent: int) -> None:
     sound = np.ones(4000 * PACKET_SAMPLES - 7, np.float32)
     found = under(f"loss@{percent}", sound)
     packets = np.pad(found, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
@@ -240,7 +240,7 @@ def decay_seconds(response: np.ndarray) -> float:
 
 @needs_rooms
 @pytest.mark.parametrize("seconds", [0.2, 0.6])
-def test_rooms_reverberate_for_the_time_that_was_asked_for(seconds: float) -> None:
+def test_rooms_have_the_requested_reverberation_time(seconds: float) -> None:
     impulse = np.zeros(2 * SAMPLE_RATE, np.float32)
     impulse[0] = 1.0
     found = [under(f"reverb@{seconds}", impulse, seed) for seed in range(6)]
@@ -298,7 +298,7 @@ KNOWN = (
         ("clip@-1", "clip must be 0 to 100 dB, got clip@-1"),
     ],
 )
-def test_names_that_cannot_be(name: str, message: str) -> None:
+def test_invalid_names(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_condition(name)
     assert str(caught.value) == message
@@ -312,7 +312,7 @@ def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch
     with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
         parse_condition("tap.wav")
     (noise_file.parent / "empty").mkdir()
-    with pytest.raises(SettingsError, match="found none in"):
+    with pytest.raises(SettingsError, match="got none in"):
         parse_condition("empty@5")
 
 
@@ -334,7 +334,7 @@ def test_ranges_stand_for_their_levels() -> None:
         ("telephone@1:2:1", "telephone takes no level, got telephone@1"),
     ],
 )
-def test_ranges_that_cannot_be(name: str, message: str) -> None:
+def test_invalid_ranges(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_conditions([name])
     assert str(caught.value) == message
@@ -352,10 +352,10 @@ def test_ranges_that_cannot_be(name: str, message: str) -> None:
         ("clip@12", "clipped 12 dB below the peak"),
     ],
 )
-def test_words(name: str, words: str) -> None:
+def test_descriptions(name: str, words: str) -> None:
     assert parse_condition(name).describe() == words
     assert pickle.loads(pickle.dumps(parse_condition(name))) == parse_condition(name)
 
 
-def test_words_of_recorded_noise(noise_file: Path) -> None:
+def test_description_of_recorded_noise(noise_file: Path) -> None:
     assert parse_condition(f"{noise_file}@0").describe() == "noise of tap.wav at 0 dB"

@@ -1,4 +1,4 @@
-"""Noise at the ratio that was asked for."""
+"""Noise at the requested signal-to-noise ratio."""
 
 import numpy as np
 import pytest

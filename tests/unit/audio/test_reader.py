@@ -1,4 +1,4 @@
-"""A recording read once, of which the last part can be looked at again."""
+"""Random access to the recent part of a recording that is read once."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def recording(lengths: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
 
 @settings(max_examples=150, deadline=None)
 @given(BLOCKS, LOOKS)
-def test_it_shows_what_an_array_would(lengths: list[int], looks: list[tuple[str, int, int]]) -> None:
+def test_reads_equal_slices_of_an_array(lengths: list[int], looks: list[tuple[str, int, int]]) -> None:
     whole, blocks = recording(lengths)
     reader, forgotten = AudioReader(iter(blocks)), 0
     for what, at, more in looks:
@@ -36,7 +36,7 @@ def test_it_shows_what_an_array_would(lengths: list[int], looks: list[tuple[str,
         elif what == "goes_beyond":
             assert reader.has_audio_after(start) == (len(whole) > max(at, forgotten))
         elif at < reader._buffer_start:
-            with pytest.raises(ValueError, match="lies before"):
+            with pytest.raises(ValueError, match="earlier audio was discarded"):
                 reader.read(start, more / SAMPLE_RATE)
         else:
             assert np.array_equal(reader.read(start, more / SAMPLE_RATE), whole[at : at + more])
@@ -48,7 +48,7 @@ def test_it_shows_what_an_array_would(lengths: list[int], looks: list[tuple[str,
     assert list(reader.drain()) == []
 
 
-def test_no_more_is_read_than_is_asked_for() -> None:
+def test_no_more_is_read_than_requested() -> None:
     read = 0
 
     def blocks() -> Iterator[np.ndarray]:
@@ -68,7 +68,7 @@ def test_no_more_is_read_than_is_asked_for() -> None:
     assert len(reader._buffer) == 0 and reader.duration == 10.0
 
 
-def test_what_is_given_is_a_copy() -> None:
+def test_reads_are_copies() -> None:
     reader = AudioReader(iter([np.ones(10, np.float32)]))
     reader.read(0.0, 1.0)[:] = 7
     assert reader.read(0.0, 1.0).max() == 1
@@ -76,7 +76,7 @@ def test_what_is_given_is_a_copy() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("max_seconds", [5.0, 12.5, 30.0])
-def test_a_stream_is_cut_where_the_whole_is(seed: int, max_seconds: float) -> None:
+def test_a_stream_is_cut_as_the_array_is(seed: int, max_seconds: float) -> None:
     generator = np.random.default_rng(seed)
     seconds = generator.uniform(0.3, 100)
     loud = np.repeat(generator.choice([0.0, 0.01, 0.3, 1.0], round(seconds * 10) + 1).astype(np.float32), 1600)
@@ -91,8 +91,8 @@ def test_a_stream_is_cut_where_the_whole_is(seed: int, max_seconds: float) -> No
     assert np.array_equal(np.concatenate([piece for _, piece in found]), wave)
 
 
-def test_a_cut_needs_to_look_ahead() -> None:
-    """Were only a window's own length read, the last piece could be a scrap: what `cut_reader` looks ahead for."""
+def test_a_cut_needs_lookahead() -> None:
+    """Negative control: without lookahead the last piece could be a scrap."""
     wave = np.random.default_rng(0).normal(0, 0.2, round(30.4 * SAMPLE_RATE)).astype(np.float32)
     pieces = cut_at_silences(wave)
     assert min(seconds for _, seconds in pieces) >= 3

@@ -1,4 +1,4 @@
-"""Frames computed together are what the package's own network says frame by frame."""
+"""Frames computed together equal the package's own frame-by-frame probabilities."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ def audio() -> np.ndarray:
 
 
 @needs_silero
-def test_blocks_are_what_the_package_says_frame_by_frame(audio: np.ndarray) -> None:
+def test_blocks_equal_the_package_frame_by_frame(audio: np.ndarray) -> None:
     spec = find_spec("silero_vad")
     assert spec is not None and spec.submodule_search_locations
     network = torch.jit.load(str(Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"))
@@ -46,7 +46,7 @@ def test_the_state_matters(audio: np.ndarray) -> None:
     assert len(detector.feed(audio[:0])) == len(detector.finish()) == 0
 
 
-def test_weights_that_are_none(tmp_path: Path) -> None:
+def test_invalid_weights(tmp_path: Path) -> None:
     (tmp_path / "silero_vad.jit").write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="reinstall silero-vad"):
         _load_weights(tmp_path / "silero_vad.jit")

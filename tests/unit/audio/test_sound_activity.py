@@ -58,13 +58,13 @@ def test_sound_without_any_contrast(value: float) -> None:
     check(cut_at_silences(waveform), len(waveform), 30.0)
 
 
-def test_what_fits_stays_whole() -> None:
+def test_a_waveform_that_fits_is_one_piece() -> None:
     assert cut_at_silences(np.zeros(30 * SAMPLE_RATE, np.float32)) == [(0.0, 30.0)]
     assert len(cut_at_silences(np.zeros(30 * SAMPLE_RATE + 1, np.float32))) == 2
     assert cut_at_silences(np.zeros(0, np.float32)) == []
 
 
-def test_a_stream_is_cut_like_the_whole(tmp_path: Path) -> None:
+def test_a_file_is_cut_as_the_array_is(tmp_path: Path) -> None:
     waveform = speech_like(95.3217, [(20, 0.4), (41.5, 0.3), (77, 1)])
     soundfile.write(tmp_path / "a.wav", waveform, SAMPLE_RATE, subtype="FLOAT")
     assert cut_file(tmp_path / "a.wav") == cut_at_silences(waveform)
@@ -75,7 +75,7 @@ def test_a_stream_is_cut_like_the_whole(tmp_path: Path) -> None:
 
 def test_a_file_with_nothing_in_it(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0, np.float32), SAMPLE_RATE)
-    with pytest.raises(AudioError, match="found none"):
+    with pytest.raises(AudioError, match="got none"):
         cut_file(tmp_path / "a.wav")
 
 

@@ -1,4 +1,4 @@
-"""Windows hold all speech, fit, are cut in pauses, and are the same while the audio still comes."""
+"""Windows hold all speech, fit, are cut in pauses, and do not depend on streaming."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.audio.speech_windows import group_into_windows, stream_speech_windows
+from whisperstill.audio.speech_windows import WindowGrouper, stream_speech_windows
 from whisperstill.audio.vad import VadOptions, detect_speech_spans
 from whisperstill.errors import SettingsError
 from whisperstill.units import SAMPLE_RATE
@@ -16,8 +16,15 @@ from whisperstill.units import SAMPLE_RATE
 Spans = list[tuple[float, float]]
 
 
+def group_into_windows(spans: Spans, max_seconds: float = 30.0, max_pause: float = math.inf) -> Spans:
+    """Windows `(start, duration)` in seconds that hold these spans."""
+    grouper = WindowGrouper(max_seconds, max_pause)
+    windows = grouper.add_spans(spans) + grouper.close()
+    return [(begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE) for begin, end in windows]
+
+
 def bursts(spans: Spans, seconds: float) -> np.ndarray:
-    """Sound that moves like speech in these spans, near silence elsewhere."""
+    """Sound modulated like speech in these spans, near silence elsewhere."""
     rng = np.random.default_rng(0)
     at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     level = np.full(len(at), 1e-4)
@@ -30,26 +37,26 @@ def bursts(spans: Spans, seconds: float) -> np.ndarray:
 
 def test_cuts_fall_into_the_longest_pause_of_the_second_half() -> None:
     spans = [(0.0, 8.0), (12.0, 6.0), (19.5, 5.0), (25.0, 3.0), (28.2, 4.0), (40.0, 1.0)]
-    assert list(group_into_windows(spans)) == [(0.0, 18.0), (19.5, 21.5)]
+    assert group_into_windows(spans) == [(0.0, 18.0), (19.5, 21.5)]
 
 
 def test_the_fullest_window_where_none_is_half_full() -> None:
-    assert list(group_into_windows([(0, 3), (5, 4), (10, 29)])) == [(0, 9), (10, 29)]
+    assert group_into_windows([(0, 3), (5, 4), (10, 29)]) == [(0, 9), (10, 29)]
 
 
-def test_what_fits_is_one_window() -> None:
-    assert list(group_into_windows([(1.0, 2.0), (28.0, 3.0)])) == [(1.0, 30.0)]
-    assert list(group_into_windows([])) == []
+def test_spans_that_fit_are_one_window() -> None:
+    assert group_into_windows([(1.0, 2.0), (28.0, 3.0)]) == [(1.0, 30.0)]
+    assert group_into_windows([]) == []
 
 
-def test_long_pauses_end_a_window_where_asked() -> None:
+def test_max_pause_ends_a_window() -> None:
     spans = [(0.0, 2.0), (6.0, 1.0), (12.5, 1.0)]
-    assert list(group_into_windows(spans, max_pause=5.0)) == [(0.0, 7.0), (12.5, 1.0)]
-    assert list(group_into_windows(spans)) == [(0.0, 13.5)]
+    assert group_into_windows(spans, max_pause=5.0) == [(0.0, 7.0), (12.5, 1.0)]
+    assert group_into_windows(spans) == [(0.0, 13.5)]
 
 
-def test_a_span_that_nobody_cut_is_cut_into_equal_parts() -> None:
-    assert list(group_into_windows([(10.0, 75.0)])) == [(10.0, 25.0), (35.0, 25.0), (60.0, 25.0)]
+def test_a_long_span_is_cut_into_equal_parts() -> None:
+    assert group_into_windows([(10.0, 75.0)]) == [(10.0, 25.0), (35.0, 25.0), (60.0, 25.0)]
 
 
 @given(
@@ -63,7 +70,7 @@ def test_windows_hold_all_and_fit(parts: list[tuple[float, float]], most: float,
     for gap, duration in parts:
         spans.append((at + gap, duration))
         at += gap + duration
-    windows = list(group_into_windows(spans, most, pause))
+    windows = group_into_windows(spans, most, pause)
     assert all(0 < duration <= most + 1e-4 for _, duration in windows)
     assert all(a + b <= c + 1e-4 for (a, b), (c, _) in itertools.pairwise(windows))
     for start, duration in spans:
@@ -76,7 +83,7 @@ def test_windows_hold_all_and_fit(parts: list[tuple[float, float]], most: float,
 
 @pytest.mark.parametrize("portion", [1600, 48_000, 10_000_000])
 @pytest.mark.parametrize("pause", [2.0, math.inf])
-def test_a_stream_gives_the_windows_of_the_whole(portion: int, pause: float) -> None:
+def test_streamed_windows_equal_grouped_spans(portion: int, pause: float) -> None:
     rng = np.random.default_rng(3)
     spans, at = [], 1.0
     while at < 170:
@@ -84,7 +91,7 @@ def test_a_stream_gives_the_windows_of_the_whole(portion: int, pause: float) -> 
         at += spans[-1][1] + float(rng.choice([0.5, 1.0, 2.5, 18.0], p=[0.5, 0.3, 0.15, 0.05]))
     audio = bursts(spans, 200.0)
     options = VadOptions(speech_pad=0.1)
-    expected = list(group_into_windows(detect_speech_spans([audio], options, "energy"), 30.0, pause))
+    expected = group_into_windows(list(detect_speech_spans([audio], options, "energy")), 30.0, pause)
     blocks = (audio[at : at + portion] for at in range(0, len(audio), portion))
     found = list(stream_speech_windows(blocks, options, "energy", 30.0, pause))
     assert len(expected) >= 5
@@ -112,5 +119,5 @@ def test_a_window_comes_before_the_stream_is_over() -> None:
 
 
 def test_windows_of_no_length() -> None:
-    with pytest.raises(SettingsError, match="longer than nothing"):
-        list(group_into_windows([], 0.0))
+    with pytest.raises(SettingsError, match="max_seconds must be above 0"):
+        group_into_windows([], 0.0)

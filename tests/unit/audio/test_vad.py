@@ -1,4 +1,4 @@
-"""Speech is found, steady sound is not, and how the audio is divided changes nothing."""
+"""Speech is detected, steady sound is not, at any block size."""
 
 import json
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_words_of_long_recordings_are_covered(speech: Path, method: str) -> None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_noise_of_the_kitchen(speech: Path, method: str) -> None:
+def test_kitchen_noise(speech: Path, method: str) -> None:
     if method == "energy":
         pytest.skip("energy cannot tell dishes from speech")
     for name in ("sc_doing_the_dishes", "sc_dude_miaowing", "sc_exercise_bike", "sb_noise1", "sb_noise3", "sb_noise4"):
@@ -125,7 +125,7 @@ def test_blocks_of_any_length_give_the_same(speech: Path, method: str, portion: 
 
 
 class Told:
-    """A detector that is told what to say: the first sample of each frame."""
+    """A scripted detector: the probability is the first sample of each frame."""
 
     hop_samples = 160
 
@@ -171,7 +171,7 @@ PLAIN = VadOptions(min_silence_duration=0.3, speech_pad=0.0)
         ([], PLAIN, []),
     ],
 )
-def test_what_the_options_mean(
+def test_options(
     parts: list[tuple[float, float]], options: VadOptions, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = told(monkeypatch, on(*parts), options)
@@ -180,7 +180,7 @@ def test_what_the_options_mean(
         np.testing.assert_allclose(found, spans, atol=1e-9)
 
 
-def test_speech_ends_lower_than_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_ends_below_a_lower_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = on((1, 2))
     frames[200:400] = 0.4  # between 0.35 and 0.5
     assert told(monkeypatch, frames, PLAIN) == [(1.0, 3.0)]
@@ -209,7 +209,7 @@ def test_long_speech_is_cut_where_it_is_quietest_before_it_is_over(monkeypatch: 
     portion=st.sampled_from([0, 700, 16_000]),
 )
 @settings(max_examples=60, deadline=None)
-def test_spans_hold_all_that_was_said(
+def test_spans_hold_all_speech_frames(
     frames: list[float], stretch: int, pad: float, silence: float, portion: int
 ) -> None:
     probabilities = np.repeat(np.array(frames), stretch)
@@ -237,12 +237,12 @@ def test_memory_is_that_of_the_open_stretch() -> None:
         assert len(stream.tracker.powers) < 6000 and len(stream.detector.levels) < 11_000  # type: ignore[attr-defined]
 
 
-def test_all_problems_with_the_options_are_told() -> None:
+def test_all_problems_with_the_options_are_listed() -> None:
     with pytest.raises(SettingsError) as caught:
         VadStream(VadOptions(1.5, -1, 0.1, -1, -1), "energy")
     for name in ("threshold", "min_speech_duration", "max_speech_duration", "min_silence_duration", "speech_pad"):
         assert name in str(caught.value)
-    with pytest.raises(SettingsError, match="expected a voice detector out of auto, silero, energy, got 'magic'"):
+    with pytest.raises(SettingsError, match="expected a voice activity detector of auto, silero, energy, got 'magic'"):
         VadStream(method="magic")
 
 

@@ -1,4 +1,4 @@
-"""Short audio files made on the fly."""
+"""Short synthetic audio files."""
 
 from collections.abc import Callable
 from pathlib import Path

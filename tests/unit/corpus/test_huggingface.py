@@ -1,4 +1,4 @@
-"""Data sets on the disk, with pyarrow alone; with the library where it is installed; and the hub's name."""
+"""Local datasets with pyarrow alone and with the library, and datasets on the hub."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def test_saved_to_disk_by_the_library(table: Any, tmp_path: Path, cache: Path) -
     assert read_corpus(tmp_path / "saved/train").utterances[0].audio == corpus.utterances[0].audio
 
 
-def test_a_data_set_of_the_hub(table: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_on_the_hub(table: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     asked = []
 
@@ -98,7 +98,7 @@ def test_a_data_set_of_the_hub(table: Any, tmp_path: Path, cache: Path, monkeypa
     assert [item.text for item in corpus.utterances] == ["one", None]
 
 
-def test_the_hub_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"whisperstill\[datasets\]"):
         read_corpus("hf:name/config/train")
@@ -106,7 +106,7 @@ def test_the_hub_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         read_corpus("hf:name/train")
 
 
-def test_paths_instead_of_bytes(tmp_path: Path, make_audio: MakeAudio) -> None:
+def test_audio_paths_instead_of_bytes(tmp_path: Path, make_audio: MakeAudio) -> None:
     make_audio("ds/clips/a.wav", 0.4)
     rows = {"file": ["clips/a.wav", "clips/none.wav", None], "text": ["one", "two", "three"], "id": ["x", "y", "z"]}
     parquet.write_table(pa.table(rows), tmp_path / "ds/all.parquet")
@@ -116,7 +116,7 @@ def test_paths_instead_of_bytes(tmp_path: Path, make_audio: MakeAudio) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "saved/x.arrow"])
-def test_a_damaged_file(name: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved/state.json").write_text("{}")
     (tmp_path / name).write_bytes(b"PAR1 this is nothing")
@@ -124,8 +124,8 @@ def test_a_damaged_file(name: str, tmp_path: Path) -> None:
         read_corpus(tmp_path / name if name.endswith("parquet") else tmp_path / "saved")
 
 
-def test_stretches_of_a_file(tmp_path: Path, table: Any, make_audio: MakeAudio, cache: Path) -> None:
-    """A start is the file's that a row names; bytes are the stretch itself."""
+def test_spans_of_a_file(tmp_path: Path, table: Any, make_audio: MakeAudio, cache: Path) -> None:
+    """A start refers to a named file; embedded audio is already cut."""
     make_audio("ds/long.wav", 9.0)
     rows = {"audio": ["long.wav"] * 2, "start": [0.0, 5.0], "duration": [2.0, 2.0]}
     parquet.write_table(pa.table(rows), tmp_path / "ds/all.parquet")

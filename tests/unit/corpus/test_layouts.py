@@ -1,4 +1,4 @@
-"""Every layout is told by itself, and reads what it says; jsonl and huggingface have tests of their own."""
+"""Detection and reading of every layout; jsonl and huggingface have their own tests."""
 
 import gzip
 from collections.abc import Callable
@@ -15,7 +15,7 @@ MakeAudio = Callable[..., Path]
 
 
 def read(source: Path, layout: str) -> Corpus:
-    """Read by name and by itself: both must give the same."""
+    """Read with the layout named and detected; both must agree."""
     corpus = read_corpus(source, layout=layout)
     assert read_corpus(source) == corpus
     return corpus
@@ -99,13 +99,13 @@ def test_csv(delimiter: str, tmp_path: Path, make_audio: MakeAudio) -> None:
     assert [item.source for item in corpus.skipped] == [f"metadata.csv:{line}" for line in (4, 5, 6)]
 
 
-def test_a_table_without_audio_says_which_columns_it_has(tmp_path: Path) -> None:
+def test_a_table_without_audio_column_lists_its_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sound,text\na.wav,hi\n")
     with pytest.raises(CorpusError, match=r"column named audio.*\['sound', 'text'\]"):
         read_corpus(tmp_path / "a.csv", layout="csv")
 
 
-def test_csv_rows_that_are_no_text(tmp_path: Path, make_audio: MakeAudio) -> None:
+def test_csv_rows_with_invalid_utf8_are_skipped(tmp_path: Path, make_audio: MakeAudio) -> None:
     make_audio("t/a.wav")
     (tmp_path / "t/x.csv").write_bytes(b"audio,text\na.wav,gr\xfcn\n" + b"a.wav," + b"x" * 200_000 + b"\na.wav,good\n")
     corpus = read_corpus(tmp_path / "t/x.csv")
@@ -185,7 +185,7 @@ def test_asterisk(tmp_path: Path) -> None:
         read_corpus(tmp_path / "usr")
 
 
-def test_no_layout_at_all(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     for source in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(CorpusError, match="one of the layouts jsonl"):
@@ -195,7 +195,7 @@ def test_no_layout_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_layout_refuses_what_is_not_of_it(layout: str, tmp_path: Path) -> None:
+def test_each_layout_refuses_other_files(layout: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("none", "empty"):
         with pytest.raises(CorpusError) as caught:

@@ -1,4 +1,4 @@
-"""A recogniser that says what it is told, and waveforms that can be told apart."""
+"""A WhisperModel with scripted results, and waveforms identified by their first sample."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig
@@ -25,7 +26,7 @@ DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers
 def decoded(
     tokens: Sequence[int], *, no_speech: float = 0.0, logprob: float = -0.1, ended: bool = True
 ) -> DecodingResult:
-    """Tokens as if a network had said them, each with this log-probability."""
+    """DecodingResult of these tokens, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
     said = torch.full((steps,), logprob)
@@ -34,11 +35,11 @@ def decoded(
 
 
 Script = Callable[[float, str], DecodingResult]
-"""From the first sample of a window and the language to what is heard."""
+"""From the first sample of a window and its language to the result."""
 
 
-class ScriptedScheduler:
-    """As many slots as a real one; a window is done after a step."""
+class ScriptedScheduler(BatchScheduler):
+    """Scheduler with scripted results; every window finishes in one step."""
 
     def __init__(
         self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
@@ -58,17 +59,12 @@ class ScriptedScheduler:
         return self.batch_size - len(self._requests)
 
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         assert len(requests) <= self.num_free_slots
         self._requests += requests
 
-    def run(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
-        """See `Pool`."""
-        self.add_requests(requests)
-        return [decoded for _, decoded in self.step()]
-
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """See `Pool`."""
+        """See `BatchScheduler`."""
         done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
@@ -81,7 +77,7 @@ class ScriptedScheduler:
 
 
 class Scripted(WhisperModel):
-    """Hears what a script says. The encoder's state of a window is its first sample, or 1 where that is 0."""
+    """WhisperModel with scripted results. The encoder state of a window is its first sample."""
 
     def __init__(self, tokenizer: Tokenizer, script: Script) -> None:
         self.source, self.dims = "script", DIMS
@@ -91,15 +87,15 @@ class Scripted(WhisperModel):
         self.tokenizer = tokenizer
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
-        self.assistant = None
+        self.assistant = self._generator = self._generator_key = None
         self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []
         self.said: list[tuple[float, DecodeRequest]] = []
-        """First sample and job of every window decoded, in order."""
+        """First sample and request of every decoded window, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """See `Recogniser`."""
+        """See `WhisperModel`."""
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
@@ -108,12 +104,9 @@ class Scripted(WhisperModel):
         self.detected += encoder_states[:, 0, 0].tolist()
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
-    def make_scheduler(self, batch_size: int, **options: object) -> ScriptedScheduler:  # type: ignore[override]
-        """See `Recogniser`."""
-        return ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said)
-
-    def _get_scheduler(self, batch_size: int, timestamps: bool, top_k: int) -> ScriptedScheduler:  # type: ignore[override]
-        return self.make_scheduler(batch_size)
+    def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
+        """See `WhisperModel`."""
+        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said))
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:
@@ -124,8 +117,8 @@ def tone(seconds: float, first: float, generator: np.random.Generator | None = N
     return wave
 
 
-def somebody_always_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise holds no voice: without this no window of `tone` would be decoded. Nobody goes on when a window ends."""
+def detect_speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech throughout every window: otherwise no window of `tone` would be decoded. None after a transcript's end."""
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, waveform: cls(((0.0, 30.0),))))
     seconds = SpeechSpans.speech_seconds
 

@@ -1,4 +1,4 @@
-"""Words and when they were said."""
+"""Word timestamps by cross-attention."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ DURATIONS = [6.0, 4.0, 0.01, 30.0, 2.0, 11.13]
 
 
 @pytest.fixture(scope="module")
-def recogniser(random_checkpoint: Checkpoint) -> WhisperModel:
+def model(random_checkpoint: Checkpoint) -> WhisperModel:
     generation = replace(random_checkpoint.generation_config, alignment_heads=HEADS)
     return WhisperModel(replace(random_checkpoint, generation_config=generation), dtype=torch.float32)
 
@@ -34,16 +34,16 @@ def states() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def heard(recogniser: WhisperModel) -> list[WindowTranscript]:
-    said = [decoded(recogniser.tokenizer.encode(text)) for text in TEXTS]
+def transcripts(model: WhisperModel) -> list[WindowTranscript]:
+    said = [decoded(model.tokenizer.encode(text)) for text in TEXTS]
     return [
         WindowTranscript("de" if text == TEXTS[-1] else "en", text.strip(), one)
         for text, one in zip(TEXTS, said, strict=True)
     ]
 
 
-def test_every_window_has_its_words(recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]) -> None:
-    found = align_words(recogniser, states, heard, DURATIONS)
+def test_every_window_has_its_words(model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]) -> None:
+    found = align_words(model, states, transcripts, DURATIONS)
     assert ["".join(word.word for word in words) for words in found] == TEXTS
     assert [word.word for word in found[3]] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
     for words, duration in zip(found, DURATIONS, strict=True):
@@ -54,85 +54,87 @@ def test_every_window_has_its_words(recogniser: WhisperModel, states: Tensor, he
     assert found[3][-1].end > found[3][0].end
 
 
-def test_a_batch_is_its_windows_alone(recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]) -> None:
-    together = align_words(recogniser, states, heard, DURATIONS)
+def test_words_do_not_depend_on_the_batch(
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
+) -> None:
+    together = align_words(model, states, transcripts, DURATIONS)
     for row, words in enumerate(together):
-        alone = align_words(recogniser, states[row : row + 1], heard[row : row + 1], DURATIONS[row : row + 1])
+        alone = align_words(model, states[row : row + 1], transcripts[row : row + 1], DURATIONS[row : row + 1])
         assert alone == [words]
 
 
-def test_timestamps_change_no_time(recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]) -> None:
-    at = recogniser.vocabulary.timestamp_token
-    tokens = heard[3].result.tokens
-    two = recogniser.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
+def test_timestamps_change_no_time(model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]) -> None:
+    at = model.vocabulary.timestamp_token
+    tokens = transcripts[3].result.tokens
+    two = model.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
     timed = decoded((at(0.0), *tokens[:two], at(4.0), at(5.0), *tokens[two:], at(29.0)))
-    plain = align_words(recogniser, states[3:4], heard[3:4], [30.0])
-    found = align_words(recogniser, states[3:4], [replace(heard[3], result=timed)], [30.0])
+    plain = align_words(model, states[3:4], transcripts[3:4], [30.0])
+    found = align_words(model, states[3:4], [replace(transcripts[3], result=timed)], [30.0])
     assert [(word.start, word.end, word.word) for word in found[0]] == [
         (word.start, word.end, word.word) for word in plain[0]
     ]
 
 
-def test_what_was_said_before_has_its_time_and_no_words(
-    recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]
+def test_prefix_tokens_take_time_and_yield_no_words(
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
-    tokens = heard[3].result.tokens
-    two = recogniser.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
-    [whole] = align_words(recogniser, states[3:4], heard[3:4], [30.0])
-    after = replace(heard[3], result=decoded(tokens[two:]))
-    [found] = align_words(recogniser, states[3:4], [after], [30.0], prefixes=[tokens[:two]])
+    tokens = transcripts[3].result.tokens
+    two = model.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
+    [whole] = align_words(model, states[3:4], transcripts[3:4], [30.0])
+    after = replace(transcripts[3], result=decoded(tokens[two:]))
+    [found] = align_words(model, states[3:4], [after], [30.0], prefixes=[tokens[:two]])
     assert [(one.start, one.end, one.word) for one in found] == [(one.start, one.end, one.word) for one in whole[2:]]
-    assert align_words(recogniser, states[3:4], [after], [30.0]) != [found]
+    assert align_words(model, states[3:4], [after], [30.0]) != [found]
 
 
 def test_a_translation_has_english_words(
-    recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
-    spoken = replace(heard[3], language="zh")
-    [translated] = align_words(recogniser, states[3:4], [spoken], [30.0], options=DecodingOptions(task="translate"))
-    [written] = align_words(recogniser, states[3:4], [spoken], [30.0])
+    spoken = replace(transcripts[3], language="zh")
+    [translated] = align_words(model, states[3:4], [spoken], [30.0], options=DecodingOptions(task="translate"))
+    [written] = align_words(model, states[3:4], [spoken], [30.0])
     assert [word.word for word in translated] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
     assert len(written) > len(translated)
 
 
 def test_no_word_runs_from_one_segment_into_the_next(
-    recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
-    """Though the next one begins without a space, or holds no letter."""
-    at, encode = recogniser.vocabulary.timestamp_token, recogniser.tokenizer.encode
+    """Even if the next segment begins without a space, or holds no letter."""
+    at, encode = model.vocabulary.timestamp_token, model.tokenizer.encode
     texts = [" He said", "-No.", " ...", " Yes"]
     tokens = [token for n, text in enumerate(texts) for token in (at(n), *encode(text), at(n + 1.0))]
-    [words] = align_words(recogniser, states[:1], [WindowTranscript("en", "", decoded(tokens))], [5.0])
+    [words] = align_words(model, states[:1], [WindowTranscript("en", "", decoded(tokens))], [5.0])
     assert [word.word for word in words] == [" He", " said", "-No.", " ...", " Yes"]
 
 
 def test_a_probability_is_the_mean_of_its_tokens(
-    recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
     """Timestamps between the tokens do not shift them."""
-    at = recogniser.vocabulary.timestamp_token
-    one = decoded((at(0.0), *recogniser.tokenizer.encode(" ab"), *recogniser.tokenizer.encode(" c"), at(2.0)))
+    at = model.vocabulary.timestamp_token
+    one = decoded((at(0.0), *model.tokenizer.encode(" ab"), *model.tokenizer.encode(" c"), at(2.0)))
     one.token_stats.logprob.copy_(torch.tensor([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, 0.0, 0.0]))
-    ab, c = align_words(recogniser, states[:1], [WindowTranscript("en", "ab c", one)], [3.0])[0]
+    ab, c = align_words(model, states[:1], [WindowTranscript("en", "ab c", one)], [3.0])[0]
     assert ab.probability == pytest.approx(np.exp([-1.0, -2.0, -3.0]).mean())
     assert c.probability == pytest.approx(np.exp([-4.0, -5.0]).mean())
 
 
-def test_punctuation_takes_no_time(recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]) -> None:
-    """A word ends where the comma after it begins; the byte tokens' times say so."""
-    text = recogniser.tokenizer.encode(TEXTS[0])
-    start = recogniser.vocabulary.sot_sequence("en")
-    times = token_times(recogniser.network, states[:1], [start], [text], [6.0], HEADS, 50257)[0]
+def test_punctuation_takes_no_time(model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]) -> None:
+    """A word ends where the comma after it begins."""
+    text = model.tokenizer.encode(TEXTS[0])
+    start = model.vocabulary.sot_sequence("en")
+    times = token_times(model.network, states[:1], [start], [text], [6.0], HEADS, 50257)[0]
     assert len(times) == len(text) + 1
-    one, two, _ = align_words(recogniser, states[:1], heard[:1], [6.0])[0]
+    one, two, _ = align_words(model, states[:1], transcripts[:1], [6.0])[0]
     assert one.word == " one,"
-    assert (one.start, one.end) == (times[1], times[4])  # the space before it takes none, either
+    assert (one.start, one.end) == (times[1], times[4])  # nor does the space before it
     assert two.start == times[6]
 
 
-def test_more_tokens_than_the_network_has_places_for(recogniser: WhisperModel, states: Tensor) -> None:
-    one = decoded(recogniser.tokenizer.encode(" abcd" * 100))
-    found = align_words(recogniser, states[:1], [WindowTranscript("en", "abcd", one)], [20.0])[0]
+def test_more_tokens_than_the_decoder_has_positions(model: WhisperModel, states: Tensor) -> None:
+    one = decoded(model.tokenizer.encode(" abcd" * 100))
+    found = align_words(model, states[:1], [WindowTranscript("en", "abcd", one)], [20.0])[0]
     assert len(found) == 100
     times = [time for word in found for time in (word.start, word.end)]
     assert times == sorted(times) and times[-1] <= 20
@@ -142,11 +144,13 @@ def test_positions_that_hold_audio() -> None:
     assert [num_audio_positions(seconds) for seconds in (0.0, 0.01, 0.02, 0.03, 30.0, 31.0)] == [1, 1, 1, 2, 1500, 1500]
 
 
-def test_waveforms_respect_pauses(recogniser: WhisperModel, states: Tensor, heard: list[WindowTranscript]) -> None:
+def test_words_respect_pauses_of_the_waveform(
+    model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
+) -> None:
     wave = torch.randn(1, 480_000, generator=torch.Generator().manual_seed(5)) * 0.1
     wave[:, : 10 * 16_000] *= 1e-3
-    found = align_words(recogniser, states[3:4], heard[3:4], [30.0], waveforms=wave)[0]
-    plain = align_words(recogniser, states[3:4], heard[3:4], [30.0])[0]
+    found = align_words(model, states[3:4], transcripts[3:4], [30.0], waveforms=wave)[0]
+    plain = align_words(model, states[3:4], transcripts[3:4], [30.0])[0]
     assert [word.word for word in found] == [word.word for word in plain]
     across = [(a, b) for a, b in zip(plain, found, strict=True) if a.start < 10.0 < a.end]
     assert across and all(b.start == pytest.approx(10.0, abs=0.02) for _, b in across)
@@ -154,15 +158,15 @@ def test_waveforms_respect_pauses(recogniser: WhisperModel, states: Tensor, hear
 
 def test_speech_that_begins_later_is_aligned_later(tiny_en: Path, speech: Path) -> None:
     """Real weights, real speech: two seconds of silence in front move every word by two seconds."""
-    recogniser = WhisperModel(load_checkpoint(str(tiny_en)), dtype=torch.float32)
+    model = WhisperModel(load_checkpoint(str(tiny_en)), dtype=torch.float32)
     utterance = next(one for one in read_corpus(speech / "librispeech-mini-val").utterances if one.audio.duration < 9)
     wave = load_utterance_waveform(utterance)
     waves = [wave, np.concatenate([np.zeros(32_000, np.float32), wave])]
     batch = torch.from_numpy(np.stack([pad_or_trim(one) for one in waves]))
-    states = recogniser.encode(batch)
-    heard = recogniser.decode(states, ["en", "en"])
-    assert heard[0].text == heard[1].text
-    plain, late = align_words(recogniser, states, heard, [len(one) / 16_000 for one in waves], waveforms=batch)
+    states = model.encode(batch)
+    transcripts = model.decode(states, ["en", "en"])
+    assert transcripts[0].text == transcripts[1].text
+    plain, late = align_words(model, states, transcripts, [len(one) / 16_000 for one in waves], waveforms=batch)
     assert len(plain) > 5
     shifts = [b.start - a.start for a, b in zip(plain, late, strict=True)]
     assert np.median(shifts) == pytest.approx(2.0, abs=0.06)

@@ -1,4 +1,4 @@
-"""Heads that agree with the pauses are found, and those that run a word late are not."""
+"""Heads that agree with the pauses are selected, and heads that run a word late are not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def spoken_waveform() -> np.ndarray:
 
 
 class Watched(Scripted):
-    """Its first head looks at the token to be said, the second at the one before it, the others anywhere."""
+    """Its first head attends to the next token, the second to the previous one, the others anywhere."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer, lambda first, language: decoded(tokenizer.encode(TEXT)))
@@ -58,28 +58,28 @@ class Watched(Scripted):
 
 
 @pytest.fixture
-def recogniser(tokenizer: Tokenizer) -> Watched:
+def model(tokenizer: Tokenizer) -> Watched:
     return Watched(tokenizer)
 
 
-def score_of(recogniser: WhisperModel, heard: list[WindowTranscript]) -> Tensor:
-    score = measure_pause_agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()]).score
+def score_of(model: WhisperModel, heard: list[WindowTranscript]) -> Tensor:
+    score = measure_pause_agreement(model, torch.zeros(1, 1500, 4), heard, [spoken_waveform()]).score
     assert score is not None
     return score
 
 
-def test_a_head_that_runs_a_token_late_agrees_less(recogniser: Watched) -> None:
-    heard = recogniser.decode(torch.zeros(1, 1, 1), ["en"])
-    score = score_of(recogniser, heard)
+def test_a_head_that_runs_a_token_late_agrees_less(model: Watched) -> None:
+    heard = model.decode(torch.zeros(1, 1, 1), ["en"])
+    score = score_of(model, heard)
     assert score[0] > 0.95
     assert score[1] < score[0] - 0.15
     assert all(score[2:] < 0.8)
-    total = measure_pause_agreement(recogniser, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
-    found = best_heads(all_heads(recogniser), total)
+    total = measure_pause_agreement(model, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
+    found = best_heads(all_heads(model), total)
     assert (0, 0) in found and (0, 1) not in found
 
 
-def test_the_best_are_few_and_none_is_far_behind() -> None:
+def test_best_heads_are_few_and_close_to_the_best() -> None:
     heads = [(layer, head) for layer in range(2) for head in range(8)]
     spoken = torch.tensor([0.5, 0.9, 0.8, 0.88, 0.5, 0.5, 0.5, 0.5, *[0.85 + 0.001 * at for at in range(8)]])
     assert best_heads(heads, PauseAgreement(spoken, 1.0, spoken, 1.0)) == (
@@ -95,11 +95,11 @@ def test_the_best_are_few_and_none_is_far_behind() -> None:
 
 
 @pytest.mark.parametrize(("sound", "pause"), [(0.0, 1.0), (1.0, 0.0)])
-def test_without_pauses_nothing_is_told(sound: float, pause: float) -> None:
+def test_without_sound_or_pauses_there_is_no_score(sound: float, pause: float) -> None:
     assert best_heads([(0, 0)], PauseAgreement(torch.ones(1), sound, torch.ones(1), pause)) == ()
 
 
-def test_sums_are_sums() -> None:
+def test_agreements_add_up() -> None:
     ones = PauseAgreement(torch.ones(3), 2.0, torch.ones(3), 4.0)
     score = (PauseAgreement.zeros(3) + ones + ones).score
     assert score is not None and torch.allclose(score, torch.full((3,), 0.375))

@@ -1,4 +1,4 @@
-"""Chunks of a recording whose words are known, heard badly, and put together again."""
+"""Merging chunks of a recording whose words are known, after distorting each chunk."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -9,16 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.decode.longform import chunk_merge as seams
-from whisperstill.decode.longform import chunk_merger as stitching
-from whisperstill.decode.longform import chunk_overlap as overlap
+from whisperstill.decode.longform import chunk_merge, chunk_overlap
 from whisperstill.decode.longform.chunk_merge import (
+    ChunkMerger,
     MergePoint,
     find_merge_point,
-    merge_by_position,
     merge_without_match,
 )
-from whisperstill.decode.longform.chunk_merger import ChunkMerger
 from whisperstill.decode.output.transcript import Word
 from whisperstill.text.normalizers import normalize_word
 
@@ -33,18 +30,18 @@ def timed(text: str, start: float, step: float = 0.4, probability: float = 0.9) 
     ]
 
 
-def say(words: Sequence[Word]) -> str:
-    """What they say, without case and punctuation."""
+def text_of(words: Sequence[Word]) -> str:
+    """Their text, without case and punctuation."""
     return " ".join(normalize_word(word.word) for word in words)
 
 
-def joined(left: Sequence[Word], right: Sequence[Word], seam: MergePoint | None) -> str:
-    assert seam is not None
-    return say([*left[: seam.left_end], *right[seam.right_start :]])
+def joined(left: Sequence[Word], right: Sequence[Word], point: MergePoint | None) -> str:
+    assert point is not None
+    return text_of([*left[: point.left_end], *right[point.right_start :]])
 
 
 def spoken(chance: random.Random, seconds: float, unspaced: bool = False) -> list[Word]:
-    """What is said in a recording: few words that come again and again, many that do not, repeats, pauses."""
+    """Words of a recording: frequent words, rare words, repetitions, pauses."""
     words: list[Word] = []
     now = chance.random()
     while now < seconds - 3:
@@ -70,10 +67,10 @@ def chunked(seconds: float, length: float) -> list[tuple[float, float]]:
     return [(begin, min(seconds, begin + length)) for begin in begins]
 
 
-def hear(
+def distort(
     truth: Sequence[Word], begin: float, end: float, seconds: float, chance: random.Random, blur: float = 0.12
 ) -> list[Word]:
-    """The words of a chunk: badly timed, in another case, and at its edges cut, lost, misheard or invented."""
+    """The words of a chunk: shifted in time, in another case, and at its edges cut, lost, wrong or invented."""
     heard: list[Word] = []
     for word in truth:
         if word.end <= begin or word.start >= end:
@@ -98,47 +95,47 @@ def hear(
     return heard
 
 
-def put_together(
+def merge(
     chunks: Sequence[tuple[list[Word], float, float]], language: str = "en"
 ) -> tuple[list[Word], list[MergePoint]]:
-    stitched = ChunkMerger(language)
-    words = [word for heard, begin, end in chunks for word in stitched.add_chunk(heard, begin, end)]
-    return words + stitched.finish(), stitched.merge_points
+    merger = ChunkMerger(language)
+    words = [word for heard, begin, end in chunks for word in merger.add_chunk(heard, begin, end)]
+    return words + merger.finish(), merger.merge_points
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from((15.0, 30.0)))
-def test_what_was_said_comes_back(seed: int, length: float) -> None:
+def test_merged_words_are_those_of_the_recording(seed: int, length: float) -> None:
     chance = random.Random(seed)
     truth, seconds = spoken(chance, 100.0), 100.0
-    chunks = [(hear(truth, begin, end, seconds, chance), begin, end) for begin, end in chunked(seconds, length)]
-    words, found = put_together(chunks)
+    chunks = [(distort(truth, begin, end, seconds, chance), begin, end) for begin, end in chunked(seconds, length)]
+    words, found = merge(chunks)
     assert len(found) == len(chunks) - 1
-    if all(seam.matched for seam in found):  # else a window in between is asked for
-        assert say(words) == say(truth)
+    if all(point.matched for point in found):  # otherwise a centred chunk is requested
+        assert text_of(words) == text_of(truth)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32))
-def test_characters_come_back(seed: int) -> None:
+def test_merged_characters_are_those_of_the_recording(seed: int) -> None:
     chance = random.Random(seed)
     truth, seconds = spoken(chance, 60.0, unspaced=True), 60.0
-    chunks = [(hear(truth, begin, end, seconds, chance, 0.06), begin, end) for begin, end in chunked(seconds, 30.0)]
-    words, found = put_together(chunks, "zh")
-    if all(seam.matched for seam in found):  # two or three characters in all of an overlap can be too few
-        assert say(words) == say(truth)
+    chunks = [(distort(truth, begin, end, seconds, chance, 0.06), begin, end) for begin, end in chunked(seconds, 30.0)]
+    words, found = merge(chunks, "zh")
+    if all(point.matched for point in found):  # two or three characters in an overlap can be too few
+        assert text_of(words) == text_of(truth)
 
 
 def wrong(recordings: int = 12) -> int:
-    """How many recordings do not come back."""
+    """Number of recordings with wrong words after merging."""
     count = 0
     for seed in range(recordings):
         chance = random.Random(seed)
         truth, seconds = spoken(chance, 100.0), 100.0
-        chunks = [(hear(truth, begin, end, seconds, chance), begin, end) for begin, end in chunked(seconds, 15.0)]
-        count += say(put_together(chunks)[0]) != say(truth)
+        chunks = [(distort(truth, begin, end, seconds, chance), begin, end) for begin, end in chunked(seconds, 15.0)]
+        count += text_of(merge(chunks)[0]) != text_of(truth)
     return count
 
 
@@ -151,72 +148,74 @@ def always_merge_without_match(
 def always_merge_by_position(
     left: Sequence[Word], right: Sequence[Word], begin: float, end: float, language: str
 ) -> MergePoint:
-    return merge_by_position(left, right, begin, end)
+    overlap = chunk_overlap.ChunkOverlap(left, right, begin, end)
+    cut = chunk_merge._cut_by_position(overlap)
+    return MergePoint(*cut, overlap.cut_time(cut))
 
 
 @pytest.mark.parametrize("other", [always_merge_without_match, always_merge_by_position])
-def test_without_comparing_words_recordings_do_not_come_back(
+def test_merging_without_matching_words_fails(
     other: Callable[..., MergePoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wrong() == 0
-    monkeypatch.setattr(stitching, "find_merge_point", other)
+    monkeypatch.setattr(chunk_merge, "find_merge_point", other)
     assert wrong() > 3
 
 
 def test_the_same_word_at_another_time_is_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = timed("oh no", 9.8), timed("no more", 13.9)
     assert joined(left, right, find_merge_point(left, right, 10.0, 15.0, "en")) == "oh no no more"
-    monkeypatch.setattr(seams, "HALF_SCORE_GAP_S", 1e9)
-    monkeypatch.setattr(seams, "MAX_SAME_WORD_GAP_S", 1e9)
-    monkeypatch.setattr(overlap, "MIN_SHARED_PAUSE_S", 1e9)
-    monkeypatch.setattr(overlap, "MIN_UNMATCHED_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_merge, "HALF_SCORE_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_merge, "MAX_SAME_WORD_GAP_S", 1e9)
+    monkeypatch.setattr(chunk_overlap, "MIN_SHARED_PAUSE_S", 1e9)
+    monkeypatch.setattr(chunk_overlap, "MIN_UNMATCHED_GAP_S", 1e9)
     assert joined(left, right, find_merge_point(left, right, 10.0, 15.0, "en")) == "oh no more"
 
 
 def best_sum(credit: Sequence[Sequence[float]], i: int, j: int, adjacent: bool) -> float:
-    """The slow twin: every alignment of what is left, tried."""
+    """The slow twin: the best of all alignments of the rest."""
     if i == len(credit) or j == len(credit[0]):
         return 0.0
     found = max(best_sum(credit, i + 1, j, False), best_sum(credit, i, j + 1, False))
     if credit[i][j] > 0:
         found = max(
-            found, credit[i][j] + seams.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
+            found, credit[i][j] + chunk_merge.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
         )
     return found
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32))
-def test_the_alignment_is_the_best_of_all(seed: int) -> None:
+def test_the_alignment_has_the_largest_score(seed: int) -> None:
     chance = random.Random(seed)
     sides = [
         [replace(word, start=word.start + chance.random()) for word in timed(" ".join(chance.choices("ab", k=k)), 10.2)]
         for k in (chance.randint(1, 5), chance.randint(1, 5))
     ]
-    pairs = seams._align_words(overlap.ChunkOverlap(*sides, 10.0, 15.0))
+    pairs = chunk_merge._match_words(chunk_overlap.ChunkOverlap(*sides, 10.0, 15.0))
     runs = sum(i + 1 == k and j + 1 == m for (i, j, _), (k, m, _) in pairwise(pairs))
-    credit = [[seams._match_score(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
-    assert sum(pair[2] for pair in pairs) + seams.CONSECUTIVE_PAIR_BONUS * runs == pytest.approx(
+    credit = [[chunk_merge._match_score(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
+    assert sum(pair[2] for pair in pairs) + chunk_merge.CONSECUTIVE_PAIR_BONUS * runs == pytest.approx(
         best_sum(credit, 0, 0, False)
     )
     assert [pair[0] for pair in pairs] == sorted({pair[0] for pair in pairs})
     assert [pair[1] for pair in pairs] == sorted({pair[1] for pair in pairs})
 
 
-def test_the_cut_is_in_the_middle_of_what_both_say() -> None:
+def test_the_cut_is_in_the_middle_of_matching_words() -> None:
     text = "a bee sees the deer eat all of its green leaves today"
     left, right = timed(text, 10.1), timed(text, 10.1)
-    seam = find_merge_point(left, right, 10.0, 15.0, "en")
-    assert joined(left, right, seam) == text
-    assert seam is not None and seam.left_end == seam.right_start == 6
-    assert seam.time == pytest.approx(12.5)
+    point = find_merge_point(left, right, 10.0, 15.0, "en")
+    assert joined(left, right, point) == text
+    assert point is not None and point.left_end == point.right_start == 6
+    assert point.time == pytest.approx(12.5)
 
 
 def test_a_pause_near_the_middle_is_preferred() -> None:
     first, second = "a bee sees the deer", "eat all of its green leaves today"
     left = right = [*timed(first, 10.1), *timed(second, 12.4)]
-    seam = find_merge_point(left, right, 10.0, 15.5, "en")
-    assert seam is not None and seam.left_end == seam.right_start == 5
+    point = find_merge_point(left, right, 10.0, 15.5, "en")
+    assert point is not None and point.left_end == point.right_start == 5
 
 
 def test_numbers_names_and_case_may_differ() -> None:
@@ -244,98 +243,98 @@ def test_repeated_words_are_neither_doubled_nor_lost(repeated: str) -> None:
 
 def test_silence_is_cut_in_the_middle() -> None:
     left, right = timed("this is the end", 8.0), timed("of the beginning", 16.0)
-    seam = find_merge_point(left, right, 10.0, 15.0, "en")
-    assert seam == MergePoint(4, 0, seam.time if seam else 0.0)
-    assert seam is not None and seam.time == pytest.approx(12.8, abs=0.5)
+    point = find_merge_point(left, right, 10.0, 15.0, "en")
+    assert point == MergePoint(4, 0, point.time if point else 0.0)
+    assert point is not None and point.time == pytest.approx(12.8, abs=0.5)
     assert find_merge_point([], [], 10.0, 15.0, "en") == MergePoint(0, 0, 12.5)
 
 
-def test_who_is_alone_is_believed_away_from_its_edge() -> None:
+def test_unmatched_words_are_kept_away_from_the_edge_of_their_chunk() -> None:
     early = timed("well now", 10.3, probability=0.6)
     assert joined(early, [], find_merge_point(early, [], 10.0, 15.0, "en")) == "well now"
     assert (
         joined([], early, find_merge_point([], early, 10.0, 15.0, "en")) == "well now"
-    )  # first words are seldom made up
+    )  # first words are seldom hallucinated
     late = timed("thank you", 14.55, 0.2, probability=0.6)
     assert joined([], late, find_merge_point([], late, 10.0, 15.0, "en")) == "thank you"
-    assert joined(late, [], find_merge_point(late, [], 10.0, 15.0, "en")) == ""  # last ones are
-    assert joined(late, [], merge_by_position(late, [], 10.0, 15.0)) == ""
+    assert joined(late, [], find_merge_point(late, [], 10.0, 15.0, "en")) == ""  # last words are
+    assert joined(late, [], always_merge_by_position(late, [], 10.0, 15.0, "en")) == ""
 
 
-def test_what_one_chunk_skipped_is_taken_from_the_other() -> None:
+def test_words_one_chunk_skipped_are_taken_from_the_other() -> None:
     text = "a bee sees the deer eat all of its green leaves today"
     whole = timed(text, 10.1)
     assert joined(whole, whole[:3], find_merge_point(whole, whole[:3], 10.0, 15.0, "en")) == text
     assert joined(whole[:3], whole, find_merge_point(whole[:3], whole, 10.0, 15.0, "en")) == text
     assert (
         find_merge_point(whole[:3], whole[7:], 10.0, 15.0, "en") is None
-    )  # both skipped: a window in between is needed
+    )  # both skipped words: a centred chunk is needed
 
 
-def test_the_last_resort_knows_loops_and_skips() -> None:
+def test_merge_without_match_handles_loops_and_skips() -> None:
     loop, speech = timed("on and on and on and on and", 10.0), timed("she went home at ten that day", 10.0)
-    assert joined(loop, speech, merge_without_match(loop, speech, 10.0, 14.0)) == say(speech)
-    assert joined(speech, loop, merge_without_match(speech, loop, 10.0, 14.0)) == say(speech)
+    assert joined(loop, speech, merge_without_match(loop, speech, 10.0, 14.0)) == text_of(speech)
+    assert joined(speech, loop, merge_without_match(speech, loop, 10.0, 14.0)) == text_of(speech)
     sparse = timed("he said", 10.0, 1.5)
-    assert joined(sparse, speech, merge_without_match(sparse, speech, 10.0, 14.0)) == f"he said {say(speech)}"
+    assert joined(sparse, speech, merge_without_match(sparse, speech, 10.0, 14.0)) == f"he said {text_of(speech)}"
 
 
-def test_no_agreement_is_none_and_a_window_in_between_helps() -> None:
+def test_without_a_match_a_centred_chunk_helps() -> None:
     text = "then one day the fox came home and saw that all the hens had gone to sea in a boat"
     truth = timed(text, 5.0)
     left = [*truth[:12], *timed("xx yy zz vv", 9.8)]
     right = [*timed("qq rr ss", 10.0), *truth[16:]]
-    assert find_merge_point(left, right, 9.6, 11.4, "en") is not None  # so short an overlap is all edge
+    assert find_merge_point(left, right, 9.6, 11.4, "en") is not None  # an overlap this short is all edge
     left = [*truth[:12], *timed("xx yy zz vv ww", 9.8)]
     assert find_merge_point(left, right, 9.0, 12.0, "en") is None
-    stitched = ChunkMerger("en")
-    first = stitched.add_chunk(left, 4.0, 12.0)
-    assert stitched.can_merge(truth[6:19], 7.4)
-    assert not stitched.can_merge(right, 9.0)
-    second = stitched.add_chunk(truth[6:19], 7.4, 12.6)
-    third = stitched.add_chunk(right, 10.0, 16.0)
-    assert say([*first, *second, *third, *stitched.finish()]) == text
-    assert [seam.matched for seam in stitched.merge_points] == [True, True]
+    merger = ChunkMerger("en")
+    first = merger.add_chunk(left, 4.0, 12.0)
+    assert merger.can_merge(truth[6:19], 7.4)
+    assert not merger.can_merge(right, 9.0)
+    second = merger.add_chunk(truth[6:19], 7.4, 12.6)
+    third = merger.add_chunk(right, 10.0, 16.0)
+    assert text_of([*first, *second, *third, *merger.finish()]) == text
+    assert [point.matched for point in merger.merge_points] == [True, True]
 
 
-def test_without_a_window_in_between_it_is_joined_and_said() -> None:
+def test_without_a_centred_chunk_the_merge_point_is_marked_unmatched() -> None:
     left, right = timed("a b c d e f g h i j k l m", 10.0), timed("n o p q r s t u v w x y z", 10.0)
-    words, found = put_together([(left, 0.0, 15.0), (right, 10.0, 25.0)])
+    words, found = merge([(left, 0.0, 15.0), (right, 10.0, 25.0)])
     assert found == [MergePoint(6, 6, 12.5, matched=False)]
-    assert say(words) == "a b c d e f t u v w x y z"
+    assert text_of(words) == "a b c d e f t u v w x y z"
 
 
-def test_only_the_last_chunk_is_held() -> None:
-    stitched = ChunkMerger("en")
+def test_the_merger_holds_the_last_chunk_only() -> None:
+    merger = ChunkMerger("en")
     said = 0
     for number in range(200):
         words = timed(" ".join(f"w{number * 25 + i}" for i in range(37)), number * 10.0)
-        said += len(stitched.add_chunk(words, number * 10.0, number * 10.0 + 15))
-        assert len(stitched._pending_words) <= len(words)
-    assert said + len(stitched.finish()) == 199 * 25 + 37
-    assert stitched.finish() == []
+        said += len(merger.add_chunk(words, number * 10.0, number * 10.0 + 15))
+        assert len(merger._pending_words) <= len(words)
+    assert said + len(merger.finish()) == 199 * 25 + 37
+    assert merger.finish() == []
 
 
-def test_chunks_without_overlap_are_put_side_by_side() -> None:
-    words, found = put_together([(timed("a b", 1.0), 0.0, 15.0), (timed("b c", 15.0), 15.0, 30.0)])
-    assert say(words) == "a b b c"
+def test_chunks_without_overlap_are_concatenated() -> None:
+    words, found = merge([(timed("a b", 1.0), 0.0, 15.0), (timed("b c", 15.0), 15.0, 30.0)])
+    assert text_of(words) == "a b b c"
     assert found[0].matched
 
 
-def test_what_lies_before_a_seam_is_not_said_again() -> None:
-    """A third chunk that begins before the seam of the first two: what it has there is alone, and yet no news."""
+def test_words_before_a_merge_point_are_not_repeated() -> None:
+    """A third chunk begins before the merge point of the first two; its unmatched words there are dropped."""
     words = timed("a b c d e f g h i j k l m n o p q r s t", 0.0)
-    stitched, kept = ChunkMerger("en"), []
-    kept += stitched.add_chunk(words[:12], 0.0, 4.8)
-    kept += stitched.add_chunk(words[8:16], 3.2, 6.4)  # the seam lies near 4 s
+    merger, kept = ChunkMerger("en"), []
+    kept += merger.add_chunk(words[:12], 0.0, 4.8)
+    kept += merger.add_chunk(words[8:16], 3.2, 6.4)  # the merge point is near 4 s
     third = [replace(word, word=f" {word.word[1]}x", probability=1.0) for word in words[2:8]] + words[8:]
-    assert stitched.can_merge(third, 0.8)
-    kept += stitched.add_chunk(third, 0.8, 8.0)
-    assert say([*kept, *stitched.finish()]) == say(words)
+    assert merger.can_merge(third, 0.8)
+    kept += merger.add_chunk(third, 0.8, 8.0)
+    assert text_of([*kept, *merger.finish()]) == text_of(words)
 
 
-def test_a_short_overlap_is_not_asked_for_more_than_it_can_hold() -> None:
-    """Words beyond it, which are compared as well, are not counted."""
+def test_the_required_score_depends_on_words_within_the_overlap() -> None:
+    """Words beyond it are compared as well, and not counted."""
     words = timed("one two three four five six seven eight nine ten eleven twelve", 0.0)
-    seam = find_merge_point(words[:7], words[6:], 2.3, 2.9, "en")
-    assert seam is not None and joined(words[:7], words[6:], seam) == say(words)
+    point = find_merge_point(words[:7], words[6:], 2.3, 2.9, "en")
+    assert point is not None and joined(words[:7], words[6:], point) == text_of(words)

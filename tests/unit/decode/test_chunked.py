@@ -1,4 +1,4 @@
-"""Overlapping chunks joined by their words: what each hears of a recording whose words are known."""
+"""Strategy `chunked` on a recording whose words are known, with scripted words per chunk."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -7,20 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform import chunked
+from whisperstill.decode.longform.assemble import TranscriptAssembler
 from whisperstill.decode.longform.window import WindowResult
+from whisperstill.decode.longform.word_segments import DecodedChunk
 from whisperstill.decode.output.transcript import Transcript, Word
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 SECONDS = 100
 LENGTH = 15.0
 
 
-def said() -> list[Word]:
-    """A word and a half a second, all different, a full stop after every twelfth."""
+def make_words() -> list[Word]:
+    """1.5 words per second, all different, a full stop after every twelfth."""
     generator = np.random.default_rng(0)
     letters = "bdfgklmnprst"
     names = ["".join(letters[at] + "aeiou"[at % 5] for at in generator.integers(0, 12, 4)) for _ in range(150)]
@@ -31,8 +33,8 @@ def said() -> list[Word]:
     ]
 
 
-WORDS = said()
-Hears = Callable[[float, float], list[Word]]
+WORDS = make_words()
+WordsOf = Callable[[float, float], list[Word]]
 
 
 def inside(start: float, end: float) -> list[Word]:
@@ -41,7 +43,7 @@ def inside(start: float, end: float) -> list[Word]:
 
 
 def with_bad_edges(start: float, end: float) -> list[Word]:
-    """As a network hears a chunk: times are not exact, and what is cut by an edge is another word."""
+    """As a model transcribes a chunk: inexact times, and wrong words at the edges."""
     words = [replace(word, start=word.start + 0.08, end=word.end + 0.1) for word in inside(start, end)]
     if words and start > 0:
         words[0] = replace(words[0], word=" ung", probability=0.3)
@@ -51,19 +53,19 @@ def with_bad_edges(start: float, end: float) -> list[Word]:
 
 
 @pytest.fixture
-def hear(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Transcript]]:
-    """Transcribes the recording by what each chunk hears; `starts` of the function are the windows' beginnings."""
-    somebody_always_speaks(monkeypatch)
+def transcribe(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Transcript]]:
+    """Transcribes the recording from scripted words; its `starts` lists the starts of the decoded windows."""
+    detect_speech_everywhere(monkeypatch)
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" something")))
     starts: list[float] = []
 
-    def run(hears: Hears, **options: object) -> Transcript:
-        def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
-            starts.append(round(heard.window.start, 3))
-            return hears(heard.window.start, heard.window.start + (until or heard.window.duration))
+    def run(words_of: WordsOf, **options: object) -> Transcript:
+        def words(assembler: TranscriptAssembler, result: WindowResult, until: float | None = None) -> list[Word]:
+            starts.append(round(result.window.start, 3))
+            return words_of(result.window.start, result.window.start + (until or result.window.duration))
 
         starts.clear()
-        monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
+        monkeypatch.setattr(TranscriptAssembler, "words_from", words)
         return Transcriber(scripted).transcribe(
             tone(SECONDS, 0.5), long_form="chunked", chunk_length=LENGTH, language="en", **options
         )
@@ -77,13 +79,15 @@ def text_of(words: list[Word]) -> str:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])
-@pytest.mark.parametrize("hears", [inside, with_bad_edges])
-def test_every_word_is_there_once(hear: Callable[..., Transcript], hears: Hears, batch_size: int) -> None:
-    transcript = hear(hears, batch_size=batch_size, word_timestamps=True)
+@pytest.mark.parametrize("words_of", [inside, with_bad_edges])
+def test_every_word_is_transcribed_once(
+    transcribe: Callable[..., Transcript], words_of: WordsOf, batch_size: int
+) -> None:
+    transcript = transcribe(words_of, batch_size=batch_size, word_timestamps=True)
     assert transcript.text == text_of(WORDS)
     assert transcript.duration == SECONDS
-    starts = hear.starts  # type: ignore[attr-defined]
-    assert sorted(starts) == [10.0 * at for at in range(10)]  # no window more than there are chunks
+    starts = transcribe.starts  # type: ignore[attr-defined]
+    assert sorted(starts) == [10.0 * at for at in range(10)]  # no additional windows
     found = [word for segment in transcript.segments for word in segment.words or ()]
     assert [word.word for word in found] == [word.word for word in WORDS]
     assert [word.start for word in found] == pytest.approx([word.start for word in WORDS], abs=0.11)
@@ -94,65 +98,65 @@ def test_every_word_is_there_once(hear: Callable[..., Transcript], hears: Hears,
 @pytest.mark.parametrize(
     ("chunk", "left", "more"),
     [
-        (30.0, 6.0, [36.0]),  # the network ends in front of the next chunk: what is left is a chunk of its own
-        (30.0, 3.0, [33.0]),  # so early that the chunk before reaches further
-        (30.0, 12.0, []),  # the next chunk holds all that is left
+        (30.0, 6.0, [36.0]),  # ends before the next chunk: the remainder is a chunk of its own
+        (30.0, 3.0, [33.0]),  # ends before the end of the previous chunk
+        (30.0, 12.0, []),  # the next chunk holds the remainder
         (90.0, 4.0, [94.0]),  # the last chunk
     ],
 )
-def test_what_is_left_of_a_chunk_is_heard(
-    hear: Callable[..., Transcript],
+def test_the_remainder_of_a_chunk_is_decoded(
+    transcribe: Callable[..., Transcript],
     monkeypatch: pytest.MonkeyPatch,
     chunk: float,
     left: float,
     more: list[float],
     batch_size: int,
 ) -> None:
-    """And every word is there once, whether another window was needed or not."""
+    """Every word is transcribed once, with or without a remainder."""
     monkeypatch.setattr(
-        plans.LongFormStrategy, "resume_at", lambda plan, heard: left if round(heard.window.start, 3) == chunk else None
+        chunked, "resume_at", lambda result, vocabulary: left if round(result.window.start, 3) == chunk else None
     )
-    assert hear(inside, batch_size=batch_size).text == text_of(WORDS)
-    starts = hear.starts  # type: ignore[attr-defined]
+    assert transcribe(inside, batch_size=batch_size).text == text_of(WORDS)
+    starts = transcribe.starts  # type: ignore[attr-defined]
     assert sorted(starts) == sorted([10.0 * at for at in range(10)] + more)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize(
-    ("chunk", "hole", "more"),
+    ("chunk", "gap", "more"),
     [
         (30.0, (33.0, 39.0), 1),  # before the next chunk begins
-        (30.0, (36.0, 39.4), 1),  # where the chunk before reaches no more
+        (30.0, (36.0, 39.4), 1),  # beyond the end of the previous chunk
         (90.0, (92.0, 98.0), 1),  # in the last chunk
         (30.0, (41.0, 44.5), 0),  # the next chunk holds it
-        (30.0, (33.0, 35.0), 0),  # a pause as they come
+        (30.0, (33.0, 35.0), 0),  # an ordinary pause
     ],
 )
-def test_what_lies_in_a_hole_is_heard(
-    hear: Callable[..., Transcript], chunk: float, hole: tuple[float, float], more: int, batch_size: int
+def test_audio_in_an_untranscribed_gap_is_decoded_again(
+    transcribe: Callable[..., Transcript], chunk: float, gap: tuple[float, float], more: int, batch_size: int
 ) -> None:
-    def hears(start: float, end: float) -> list[Word]:
+    def words_of(start: float, end: float) -> list[Word]:
         words = inside(start, end)
         if start != chunk:
             return words
-        before = [word for word in words if word.start < hole[0]]
-        before[-1] = replace(before[-1], end=(hole[0] + hole[1]) / 2)  # as it is: into the middle of the hole
-        return before + [word for word in words if word.start >= hole[1]]
+        before = [word for word in words if word.start < gap[0]]
+        before[-1] = replace(before[-1], end=(gap[0] + gap[1]) / 2)  # as models do: an end in the middle of the gap
+        return before + [word for word in words if word.start >= gap[1]]
 
-    transcript = hear(hears, batch_size=batch_size)
-    lost = [word for word in WORDS if hole[0] <= word.start < hole[1]]
-    if more or chunk < hole[0] - 10:
+    transcript = transcribe(words_of, batch_size=batch_size)
+    lost = [word for word in WORDS if gap[0] <= word.start < gap[1]]
+    if more or chunk < gap[0] - 10:
         assert transcript.text == text_of(WORDS)
     else:
         assert len(transcript.text.split()) == len(WORDS) - len(lost)
-    starts = hear.starts  # type: ignore[attr-defined]
+    starts = transcribe.starts  # type: ignore[attr-defined]
     assert len([start for start in starts if start % 10]) == more
-    believed = hear(hears, batch_size=batch_size, hallucination_filter=False)
-    assert len(believed.text.split()) == len(WORDS) - (0 if chunk < hole[0] - 10 else len(lost))
+    unfiltered = transcribe(words_of, batch_size=batch_size, hallucination_filter=False)
+    assert len(unfiltered.text.split()) == len(WORDS) - (0 if chunk < gap[0] - 10 else len(lost))
 
 
-def test_segments_end_where_sentences_do(hear: Callable[..., Transcript]) -> None:
-    transcript = hear(inside)
+def test_segments_end_at_sentence_ends(transcribe: Callable[..., Transcript]) -> None:
+    transcript = transcribe(inside)
     assert all(segment.text.endswith(".") for segment in transcript.segments[:-1])
     assert [segment.id for segment in transcript.segments] == list(range(13))
     assert all(segment.words is None for segment in transcript.segments)
@@ -160,14 +164,16 @@ def test_segments_end_where_sentences_do(hear: Callable[..., Transcript]) -> Non
     assert all(segment.tokens for segment in transcript.segments)
 
 
-def test_without_any_mark_segments_end_in_time(hear: Callable[..., Transcript]) -> None:
-    transcript = hear(lambda start, end: [replace(word, word=word.word.rstrip(".")) for word in inside(start, end)])
+def test_segments_without_punctuation_have_a_maximum_length(transcribe: Callable[..., Transcript]) -> None:
+    transcript = transcribe(
+        lambda start, end: [replace(word, word=word.word.rstrip(".")) for word in inside(start, end)]
+    )
     assert max(segment.end - segment.start for segment in transcript.segments) <= 25
     assert len(transcript.segments) >= 4
 
 
-def seam_is_lost(start: float, end: float) -> list[Word]:
-    """Around 42 s the chunks hear different things at their edges; one that has it in its middle hears what is said."""
+def wrong_near_42_s(start: float, end: float) -> list[Word]:
+    """Around 42 s chunks have wrong words, except a chunk centred there."""
     words = inside(start, end)
     if abs((start + end) / 2 - 42.5) < 1:
         return words
@@ -176,33 +182,33 @@ def seam_is_lost(start: float, end: float) -> list[Word]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_a_seam_without_agreement_asks_for_one_more_window(hear: Callable[..., Transcript], batch_size: int) -> None:
-    transcript = hear(seam_is_lost, batch_size=batch_size)
-    starts = hear.starts  # type: ignore[attr-defined]
+def test_an_overlap_without_a_match_requests_a_centred_window(
+    transcribe: Callable[..., Transcript], batch_size: int
+) -> None:
+    transcript = transcribe(wrong_near_42_s, batch_size=batch_size)
+    starts = transcribe.starts  # type: ignore[attr-defined]
     more = sorted(set(starts) - {10.0 * at for at in range(10)})
     assert len(starts) == 11 and more == [42.5 - LENGTH / 2]
     assert transcript.text == text_of(WORDS)
 
 
-def test_the_check_of_seams_can_fail(hear: Callable[..., Transcript]) -> None:
-    """Were the window on the seam as lost as the chunks, words would be wrong."""
-    transcript = hear(lambda start, end: seam_is_lost(start, end + 9))
+def test_the_check_of_centred_windows_can_fail(transcribe: Callable[..., Transcript]) -> None:
+    """Negative control: with a wrong centred window the text is wrong."""
+    transcript = transcribe(lambda start, end: wrong_near_42_s(start, end + 9))
     assert transcript.text != text_of(WORDS)
 
 
-def test_a_chunk_without_words_leaves_its_part_to_its_neighbours(hear: Callable[..., Transcript]) -> None:
-    transcript = hear(lambda start, end: [] if start == 30.0 else inside(start, end))
+def test_neighbours_cover_a_chunk_without_words(transcribe: Callable[..., Transcript]) -> None:
+    transcript = transcribe(lambda start, end: [] if start == 30.0 else inside(start, end))
     assert set(transcript.text.split()) <= set(text_of(WORDS).split())
     lost = [word for word in WORDS if word.word.strip() not in transcript.text.split()]
     assert all(34.0 <= word.start <= 41.0 for word in lost)
 
 
-def test_silence_gives_nothing(hear: Callable[..., Transcript]) -> None:
-    transcript = hear(lambda start, end: [])
+def test_chunks_without_words_give_an_empty_transcript(transcribe: Callable[..., Transcript]) -> None:
+    transcript = transcribe(lambda start, end: [])
     assert (transcript.text, transcript.segments, transcript.duration) == ("", (), SECONDS)
 
 
-def test_chunks_that_wait_hold_neither_audio_nor_states(hear: Callable[..., Transcript]) -> None:
-    from whisperstill.decode.longform.chunked import _DecodedChunk
-
-    assert not {"window", "waveform", "states", "result"} & set(_DecodedChunk.__slots__)
+def test_pending_chunks_hold_no_audio_and_no_states(transcribe: Callable[..., Transcript]) -> None:
+    assert not {"window", "waveform", "states", "result"} & set(DecodedChunk.__slots__)

@@ -1,4 +1,4 @@
-"""The vectorised path is the one that a double loop finds."""
+"""The vectorized path equals that of a double loop."""
 
 from itertools import product
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.word_timestamps import dtw as attention_path
+from whisperstill.decode.word_timestamps import dtw
 from whisperstill.decode.word_timestamps.dtw import MEDIAN_FILTER_WIDTH, alignment_matrix, median_filter, token_starts
 
 
 def slow_path(gain: Tensor) -> tuple[list[int], float]:
-    """Dynamic time warping cell by cell, and back: where each token begins, and what the path collects."""
+    """Dynamic time warping cell by cell: start of each token, and sum of the path."""
     tokens, positions = gain.shape
     best = [[float("-inf")] * positions for _ in range(tokens)]
     came: dict[tuple[int, int], tuple[int, int]] = {}
@@ -29,7 +29,7 @@ def slow_path(gain: Tensor) -> tuple[list[int], float]:
 
 
 def collected(gain: Tensor, starts: list[int]) -> float:
-    """What the path with these starts collects: a token ends where, or right before, the next one begins."""
+    """Sum of the path with these starts: a token ends where, or right before, the next one begins."""
     total = 0.0
     for i, begin in enumerate(starts):
         end = starts[i + 1] if i + 1 < len(starts) else gain.shape[1]
@@ -44,7 +44,7 @@ def collected(gain: Tensor, starts: list[int]) -> float:
 def test_paths_of_a_batch_are_those_of_a_double_loop(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     tokens, positions = [4, 9, 1, 12, 7], [30, 9, 17, 40, 3]
-    gain = torch.full((5, 12, 40), 1e3)  # what lies outside a row must not be looked at
+    gain = torch.full((5, 12, 40), 1e3)  # values outside a row must not be read
     for row, (count, width) in enumerate(zip(tokens, positions, strict=True)):
         gain[row, :count, :width] = torch.randn(count, width, generator=generator)
     found = token_starts(gain, tokens, positions).tolist()
@@ -76,7 +76,7 @@ def test_the_running_median_is_the_median_of_neighbours(monkeypatch: pytest.Monk
     expected = mirrored.unfold(1, MEDIAN_FILTER_WIDTH, 1).median(-1).values
     assert torch.equal(median_filter(values), expected)
     assert torch.equal(median_filter(values[:, :3]), values[:, :3])
-    monkeypatch.setattr(attention_path, "_MEDIAN_OF_7_EXCHANGES", attention_path._MEDIAN_OF_7_EXCHANGES[1:])
+    monkeypatch.setattr(dtw, "_MEDIAN_OF_7_EXCHANGES", dtw._MEDIAN_OF_7_EXCHANGES[1:])
     assert not torch.equal(median_filter(values), expected)
 
 
@@ -87,5 +87,5 @@ def test_gain_is_the_standard_score_over_the_tokens() -> None:
     assert torch.allclose(alignment_matrix(scores), median_filter(expected), atol=1e-4)
 
 
-def test_where_all_tokens_look_alike_nothing_is_gained() -> None:
+def test_equal_attention_of_all_tokens_has_no_gain() -> None:
     assert torch.equal(alignment_matrix(torch.ones(2, 5, 30)), torch.zeros(5, 30))

@@ -1,4 +1,4 @@
-"""What is not believed: loops, and text where nobody speaks."""
+"""Hallucination filter: repetition loops, and text without speech."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperstill.decode.longform import hallucination_filter as guards
+from whisperstill.decode.longform import window
 from whisperstill.decode.longform.hallucination_filter import (
-    MAX_DISTANCE_FROM_SPEECH_S,
     MIN_LOOP_COPIES,
     MIN_LOOP_TOKENS,
-    SpeechSpans,
     drop_tokens,
-    empty_result,
     find_repetition_loops,
+    is_silent,
 )
+from whisperstill.decode.longform.window import MAX_DISTANCE_FROM_SPEECH_S, SpeechSpans
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.whisper_model import WindowTranscript
+from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 
 from unit.decode.scripted import decoded
@@ -24,13 +26,13 @@ VOCABULARY = Vocabulary.from_size(51865)
 PHRASES = st.lists(st.integers(0, 50), min_size=1, max_size=9)
 
 
-def kept(tokens: list[int]) -> list[int]:
+def without_loops(tokens: list[int]) -> list[int]:
     gone = set(find_repetition_loops(tokens, VOCABULARY))
     return [token for at, token in enumerate(tokens) if at not in gone]
 
 
 def is_loop(tokens: list[int]) -> bool:
-    """Slowly: whether `COPIES` copies of something, of `LOOP_TOKENS` tokens or more, stand anywhere in a row."""
+    """Slow twin: whether `MIN_LOOP_COPIES` copies of a phrase, of `MIN_LOOP_TOKENS` or more, are in a row anywhere."""
     for begin in range(len(tokens)):
         for period in range(1, (len(tokens) - begin) // MIN_LOOP_COPIES + 1):
             copies = 1
@@ -44,19 +46,19 @@ def is_loop(tokens: list[int]) -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=40))
-def test_a_loop_is_found_where_a_slow_look_finds_one(tokens: list[int]) -> None:
+def test_loops_are_found_where_the_slow_twin_finds_one(tokens: list[int]) -> None:
     assert bool(find_repetition_loops(tokens, VOCABULARY)) == is_loop(tokens)
 
 
 @settings(max_examples=200, deadline=None)
 @given(PHRASES, st.integers(MIN_LOOP_COPIES, 30), PHRASES, PHRASES)
-def test_of_a_loop_the_first_copy_stays(phrase: list[int], copies: int, before: list[int], after: list[int]) -> None:
+def test_the_first_copy_of_a_loop_stays(phrase: list[int], copies: int, before: list[int], after: list[int]) -> None:
     lead, tail = [100 + token for token in before], [200 + token for token in after]
     looped = lead + phrase * copies + tail
     if len(phrase) * copies < MIN_LOOP_TOKENS:
         copies = MIN_LOOP_TOKENS
         looped = lead + phrase * copies + tail
-    rest = kept(looped)
+    rest = without_loops(looped)
     assert rest[: len(lead)] == lead and rest[len(rest) - len(tail) :] == tail
     middle = rest[len(lead) : len(rest) - len(tail)]
     assert 0 < len(middle) <= len(phrase) and middle == phrase[: len(middle)]  # less where the phrase itself repeats
@@ -65,26 +67,26 @@ def test_of_a_loop_the_first_copy_stays(phrase: list[int], copies: int, before: 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 400), unique=True, max_size=60))
-def test_what_does_not_repeat_is_left_alone(tokens: list[int]) -> None:
+def test_text_without_loops_is_unchanged(tokens: list[int]) -> None:
     assert find_repetition_loops(tokens, VOCABULARY) == []
     assert find_repetition_loops([token for token in tokens for _ in range(MIN_LOOP_COPIES - 1)], VOCABULARY) == []
 
 
-def test_timestamps_between_copies_go_with_them() -> None:
+def test_timestamps_between_copies_are_removed_too() -> None:
     times = [VOCABULARY.timestamp_token(at / 2) for at in range(30)]
     segments = [token for at in range(6) for token in (times[at], 7, 8, 9, times[at + 1])]
-    rest = kept(segments)
+    rest = without_loops(segments)
     assert [token for token in rest if token < VOCABULARY.end_of_text] == [7, 8, 9]
     assert rest[0] == times[0]
 
 
-def test_three_copies_are_said_by_people() -> None:
+def test_three_copies_are_no_loop() -> None:
     assert find_repetition_loops([7, 8, 9, 10, 11] * 3, VOCABULARY) == []
     assert find_repetition_loops([7, 8] * MIN_LOOP_COPIES, VOCABULARY) == []  # ten tokens: too short to be sure
     assert find_repetition_loops([7, 8, 9] * MIN_LOOP_COPIES, VOCABULARY) == list(range(3, 15))
 
 
-def test_without_takes_what_was_observed_as_well() -> None:
+def test_drop_tokens_drops_their_statistics_too() -> None:
     whole = decoded([5, 6, 7, 8])
     whole.token_stats.logprob[:] = torch.arange(5.0)
     less = drop_tokens(whole, [1, 2])
@@ -95,8 +97,8 @@ def test_without_takes_what_was_observed_as_well() -> None:
     assert same.tokens == whole.tokens and torch.equal(same.token_stats.logprob, whole.token_stats.logprob)
 
 
-def test_voice_is_looked_for_within_a_second() -> None:
-    voice = SpeechSpans(((5.0, 6.0), (20.0, 21.0)))
+def test_far_from_speech_is_more_than_a_second_away() -> None:
+    speech = SpeechSpans(((5.0, 6.0), (20.0, 21.0)))
     for start, end, far in (
         (5.2, 5.4, False),
         (6.0 + 0.9 * MAX_DISTANCE_FROM_SPEECH_S, 9.0, False),
@@ -105,24 +107,28 @@ def test_voice_is_looked_for_within_a_second() -> None:
         (1.0, 5.0 - 0.9 * MAX_DISTANCE_FROM_SPEECH_S, False),
         (0.0, 30.0, False),
     ):
-        assert voice.is_far_from_speech(start, end) == far, (start, end)
+        assert speech.is_far_from_speech(start, end) == far, (start, end)
     assert SpeechSpans(()).is_far_from_speech(0.0, 30.0)
 
 
-def test_nobody_speaks_faster_than_anybody() -> None:
-    voice = SpeechSpans(((0.0, 0.5), (3.0, 3.5)))
-    assert voice.is_plausible_length("thirty characters in a second,")
-    assert not voice.is_plausible_length("thirty-one characters a second.")
+def test_plausible_length_has_a_maximum_rate() -> None:
+    speech = SpeechSpans(((0.0, 0.5), (3.0, 3.5)))
+    assert speech.is_plausible_length("thirty characters in a second,")
+    assert not speech.is_plausible_length("thirty-one characters a second.")
     assert not SpeechSpans(()).is_plausible_length("x") and SpeechSpans(()).is_plausible_length("")
 
 
-def test_nobody_speaks_in_silence_and_somebody_where_the_detector_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_spans_are_those_of_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SpeechSpans.detect(np.zeros(32_000, np.float32)).spans == ()
-    monkeypatch.setattr(guards, "detect_speech_spans", lambda blocks: [(0.5, 0.25), (1.0, 0.5)])
+    monkeypatch.setattr(window, "detect_speech_spans", lambda blocks: [(0.5, 0.25), (1.0, 0.5)])
     assert SpeechSpans.detect(np.zeros(32_000, np.float32)).spans == ((0.5, 0.75), (1.0, 1.5))
 
 
-def test_nothing_heard_is_certainly_silent() -> None:
-    nothing = empty_result(8)
-    assert (nothing.tokens, nothing.ended, nothing.no_speech_prob) == ((), True, 1.0)
-    assert nothing.token_stats.hidden.shape == (1, 8) and float(nothing.token_stats.filtered_logprob.mean()) == 0
+@pytest.mark.parametrize(
+    ("no_speech", "logprob", "silent"), [(0.7, -1.5, True), (0.7, -0.5, False), (0.5, -1.5, False), (0.61, -1.0, True)]
+)
+def test_silent_is_high_no_speech_probability_and_low_log_probability(
+    tokenizer: Tokenizer, no_speech: float, logprob: float, silent: bool
+) -> None:
+    result = decoded(tokenizer.encode(" thank you"), no_speech=no_speech, logprob=logprob)
+    assert is_silent(WindowTranscript("en", "thank you", result), DecodingOptions()) is silent

@@ -1,4 +1,4 @@
-"""Options of decoding, and their problems told at once."""
+"""DecodingOptions: validation, and openai/whisper's forms."""
 
 import math
 
@@ -9,8 +9,8 @@ from whisperstill.decode.transcriber import build_options
 from whisperstill.errors import SettingsError
 
 
-def test_all_problems_are_told_at_once() -> None:
-    wrong = {
+def test_all_problems_in_one_error() -> None:
+    invalid = {
         "temperature": (0.0, -0.2),
         "best_of": 0,
         "beam_size": 0,
@@ -23,15 +23,15 @@ def test_all_problems_are_told_at_once() -> None:
         "task": "sing",
     }
     with pytest.raises(SettingsError) as caught:
-        DecodingOptions(**wrong)  # type: ignore[arg-type]
+        DecodingOptions(**invalid)  # type: ignore[arg-type]
     problems = str(caught.value).split("; ")
-    assert len(problems) == len(wrong)
-    for name in wrong:
+    assert len(problems) == len(invalid)
+    for name in invalid:
         assert sum(problem.startswith(name) for problem in problems) == 1, name
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"temperature": ()},
         {"temperature": (math.nan,)},
@@ -43,38 +43,38 @@ def test_all_problems_are_told_at_once() -> None:
         {"max_initial_timestamp": math.inf},
     ],
 )
-def test_what_is_no_number_is_a_problem(wrong: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match=list(wrong)[-1]):
-        DecodingOptions(**wrong)  # type: ignore[arg-type]
+def test_invalid_numbers_raise(invalid: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=list(invalid)[-1]):
+        DecodingOptions(**invalid)  # type: ignore[arg-type]
 
 
-def test_the_edges_are_allowed() -> None:
+def test_limits_are_allowed() -> None:
     DecodingOptions(
         temperature=(0.0,), patience=0.6, length_penalty=0.0, max_initial_timestamp=30, chunk_length=5, beam_size=1
     )
     DecodingOptions(chunk_length=30, length_penalty=1.0, max_initial_timestamp=0)
 
 
-def test_single_values_do_for_tuples() -> None:
+def test_single_value_stands_for_tuple() -> None:
     assert build_options({"temperature": 0.5}).temperature == (0.5,)
     assert build_options({"temperature": [0, 1]}).temperature == (0, 1)
     assert build_options({"suppress_tokens": 7}).suppress_tokens == (7,)
     assert build_options({}) == DecodingOptions()
-    with pytest.raises(SettingsError, match="beamsize is no option"):
+    with pytest.raises(SettingsError, match="got option beamsize"):
         build_options({"beamsize": 3})
 
 
-def test_options_may_be_written_as_for_openai() -> None:
+def test_openai_whisper_forms() -> None:
     plain = DecodingOptions()
     written = {"suppress_tokens": "-1", "beam_size": None, "patience": None, "length_penalty": None}
     assert build_options(written) == plain
     assert build_options({"initial_prompt": [7, 8]}).initial_prompt == (7, 8)
-    with pytest.raises(SettingsError, match="initial_prompt must be text or ids of tokens, got 5"):
+    with pytest.raises(SettingsError, match="initial_prompt must be text or token ids, got 5"):
         build_options({"initial_prompt": 5})
     assert build_options({"initial_prompt": "so", "prefix": None}) == DecodingOptions(initial_prompt="so")
     nothing = build_options({"suppress_tokens": None, "best_of": None, "max_initial_timestamp": None})
     assert nothing == DecodingOptions(suppress_tokens=(), best_of=1, max_initial_timestamp=30.0)
     assert build_options({"suppress_tokens": "-1,7"}).suppress_tokens == (-1, 7)
     assert build_options({"logprob_threshold": None}).logprob_threshold is None
-    with pytest.raises(SettingsError, match="ids with commas"):
+    with pytest.raises(SettingsError, match="comma-separated ids"):
         build_options({"suppress_tokens": "a"})

@@ -11,22 +11,22 @@ import soundfile
 from whisperstill.audio.sound_activity import cut_file
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.longform import assemble
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform import strategy as plans
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Transcript
 from whisperstill.errors import AudioError
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 
 @pytest.fixture(autouse=True)
-def voices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every window."""
-    somebody_always_speaks(monkeypatch)
+def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech in every window."""
+    detect_speech_everywhere(monkeypatch)
 
 
 def write(path: Path, seconds: float, first: float = 0.5) -> str:
@@ -36,7 +36,7 @@ def write(path: Path, seconds: float, first: float = 0.5) -> str:
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer) -> Scripted:
-    """Says the first sample and the language, from 0.1 s on to 0.9 s."""
+    """Transcribes a window as its first sample and the language, from 0.1 s to 0.9 s."""
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
@@ -45,26 +45,26 @@ def scripted(tokenizer: Tokenizer) -> Scripted:
     return Scripted(tokenizer, script)
 
 
-def test_results_come_in_order_and_bad_files_do_not_stop_the_others(scripted: Scripted, tmp_path: Path) -> None:
+def test_results_are_in_order_and_unreadable_files_do_not_stop_the_others(scripted: Scripted, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no audio at all")
     sources = [write(tmp_path / "a.wav", 1, 0.25), str(tmp_path / "bad.wav"), str(tmp_path / "none.wav")]
     sources += [write(tmp_path / "b.wav", 2, -0.25), write(tmp_path / "c.wav", 3, 0.75)]
-    told: list[float] = []
+    progress: list[float] = []
     recordings = [Recording(source) for source in sources]
-    results = list(transcribe_recordings(scripted, recordings, DecodingOptions(batch_size=2), told.append))
+    results = list(transcribe_recordings(scripted, recordings, DecodingOptions(batch_size=2), progress.append))
     assert [recording.path for recording, _ in results] == sources
     texts = [result.text if isinstance(result, Transcript) else None for _, result in results]
     assert texts == ["0.25 en", None, None, "-0.25 de", "0.75 en"]
     assert all(isinstance(result, AudioError) for _, result in results[1:3])
-    assert scripted.batches == [2, 1]  # over files
-    assert sum(told) == pytest.approx(6)
+    assert scripted.batches == [2, 1]  # batched across files
+    assert sum(progress) == pytest.approx(6)
     last = results[-1][1]
     assert isinstance(last, Transcript)
     assert (last.language, last.language_probability, last.duration) == ("en", 0.75, 3.0)
     assert (last.segments[0].start, last.segments[0].end) == (0.1, 0.9)
 
 
-def test_a_long_file_is_cut_and_its_segments_lie_where_they_were_said(scripted: Scripted, tmp_path: Path) -> None:
+def test_segments_of_a_long_file_are_in_seconds_of_the_file(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "long.wav", 95, -0.5)
     pieces = cut_file(path, 30)
     [(_, result)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(batch_size=3))
@@ -72,12 +72,12 @@ def test_a_long_file_is_cut_and_its_segments_lie_where_they_were_said(scripted: 
     assert [s.start for s in result.segments] == pytest.approx([start + 0.1 for start, _ in pieces], abs=2e-3)
     assert [s.id for s in result.segments] == list(range(len(pieces)))
     assert result.duration == pytest.approx(95)
-    assert scripted.detected == pytest.approx([-0.5])  # the first piece decides
+    assert scripted.detected == pytest.approx([-0.5])  # in the first window only
     assert result.language == "de"
     assert all(segment.text.endswith("de") for segment in result.segments)
 
 
-def test_a_named_language_is_not_detected(scripted: Scripted, tmp_path: Path) -> None:
+def test_a_given_language_is_not_detected(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 1, -0.5)
     [(_, result)] = transcribe_recordings(scripted, [Recording(path, language="German")])
     assert isinstance(result, Transcript)
@@ -85,7 +85,7 @@ def test_a_named_language_is_not_detected(scripted: Scripted, tmp_path: Path) ->
     assert scripted.detected == []
 
 
-def test_a_stretch_of_a_file_counts_from_its_beginning(scripted: Scripted, tmp_path: Path) -> None:
+def test_times_count_from_the_start_of_the_stretch(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 70)
     [(_, whole)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=10.0)])
     [(_, long)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=50.0)])
@@ -94,7 +94,7 @@ def test_a_stretch_of_a_file_counts_from_its_beginning(scripted: Scripted, tmp_p
     assert long.duration == pytest.approx(50.0) and len(long.segments) == 2
 
 
-def test_without_timestamps_a_piece_is_a_segment(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_without_timestamps_a_window_is_a_segment(tokenizer: Tokenizer, tmp_path: Path) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" word")))
     path = write(tmp_path / "long.wav", 70)
     [(_, given)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(without_timestamps=True))
@@ -108,8 +108,8 @@ def test_without_timestamps_a_piece_is_a_segment(tokenizer: Tokenizer, tmp_path:
     assert given.text == "word word word"
 
 
-def test_what_is_left_of_a_window_is_heard_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """The network opens a segment at 4 s and stops: the audio from there on is a window of its own."""
+def test_the_remainder_of_a_window_is_decoded(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A segment is opened at 4 s and not finished: the audio from there on is a window of its own."""
     vocabulary = tokenizer.vocabulary
     wave = tone(10, 0.5)
     wave[4 * 16_000] = 0.25
@@ -129,12 +129,14 @@ def test_what_is_left_of_a_window_is_heard_again(tokenizer: Tokenizer, tmp_path:
     assert result.duration == 10.0
 
 
-@pytest.mark.parametrize("goes_on", [True, False])
-def test_a_window_that_ends_while_somebody_speaks_is_heard_on(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+@pytest.mark.parametrize("speech_goes_on", [True, False])
+def test_a_transcript_that_ends_before_the_speech_is_continued(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech_goes_on: bool
 ) -> None:
-    """The network ends its transcript at 4 s; the voice does not, or does."""
-    monkeypatch.setattr(SpeechSpans, "speech_seconds", lambda voice, start=0.0, end=30.0: 3.0 * goes_on * (start < 8))
+    """The transcript ends at 4 s; the speech goes on, or not."""
+    monkeypatch.setattr(
+        SpeechSpans, "speech_seconds", lambda voice, start=0.0, end=30.0: 3.0 * speech_goes_on * (start < 8)
+    )
     vocabulary = tokenizer.vocabulary
     wave = tone(10, 0.5)
     wave[4 * 16_000] = 0.25
@@ -148,11 +150,11 @@ def test_a_window_that_ends_while_somebody_speaks_is_heard_on(
 
     [(_, result)] = transcribe_recordings(Scripted(tokenizer, script), [Recording(str(tmp_path / "a.wav"))])
     assert isinstance(result, Transcript)
-    assert result.text == ("0.5 0.25" if goes_on else "0.5")
+    assert result.text == ("0.5 0.25" if speech_goes_on else "0.5")
 
 
 @pytest.mark.parametrize("strategy", ["silence", "vad", "chunked", "sequential"])
-def test_of_a_file_that_breaks_off_what_there_is_is_heard_and_the_next_one_goes_on(
+def test_a_file_that_breaks_off_is_transcribed_up_to_there(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     long, short = write(tmp_path / "long.wav", 100), write(tmp_path / "short.wav", 1)
@@ -165,7 +167,7 @@ def test_of_a_file_that_breaks_off_what_there_is_is_heard_and_the_next_one_goes_
             yield block
 
     monkeypatch.setattr(longform, "stream_audio", breaks)
-    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=1, long_form=strategy)
     results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
     broken, whole = (result for _, result in results)
@@ -175,8 +177,8 @@ def test_of_a_file_that_breaks_off_what_there_is_is_heard_and_the_next_one_goes_
     assert strategy in ("chunked", "vad") or broken.segments[-1].end > 25
 
 
-def test_finished_recordings_need_not_wait(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """A long one that is heard window after window takes one slot; the short ones behind it pass."""
+def test_without_order_finished_recordings_do_not_wait(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A long recording takes one slot; the short ones after it finish first."""
     begin, end = tokenizer.vocabulary.timestamp_token(0.0), tokenizer.vocabulary.timestamp_token(1.0)
     word = tokenizer.encode(" so")
     scripted = Scripted(tokenizer, lambda first, language: decoded([begin, *word, end]))
@@ -192,7 +194,7 @@ def test_finished_recordings_need_not_wait(tokenizer: Tokenizer, tmp_path: Path)
 def test_memory_holds_a_few_windows_however_long_the_file(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
-    """20 minutes: no block is read long before it is heard."""
+    """20 minutes: no block is read long before it is decoded."""
     read = 0
 
     def stream(path: str, start: float, duration: float | None) -> Iterator[np.ndarray]:
@@ -206,7 +208,7 @@ def test_memory_holds_a_few_windows_however_long_the_file(
 
     monkeypatch.setattr(longform, "stream_audio", stream)
     monkeypatch.setattr(longform, "stream_speech_windows", partial(stream_speech_windows, method="energy"))
-    monkeypatch.setattr(plans, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=4, long_form=strategy)
     [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
     assert isinstance(result, Transcript) and read == 120
@@ -215,7 +217,7 @@ def test_memory_holds_a_few_windows_however_long_the_file(
 
 
 def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """And have the text before them as a prompt; windows of other recordings are decoded meanwhile."""
+    """They are prompted with the preceding text; windows of other recordings are decoded meanwhile."""
     vocabulary, paths = tokenizer.vocabulary, []
     for name, first in (("a.wav", 0.25), ("b.wav", 0.5)):
         wave = tone(50, first)
@@ -225,7 +227,7 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
 
     def script(first: float, language: str) -> DecodingResult:
         zero, word = vocabulary.timestamp_token(0.0), tokenizer.encode(f" {first}")
-        if first in (0.25, 0.5):  # a whole segment, and one that is opened only
+        if first in (0.25, 0.5):  # a complete segment, and one that is only opened
             return decoded([zero, *word, vocabulary.timestamp_token(12.0), vocabulary.timestamp_token(12.0), *word])
         return decoded([zero, *word, vocabulary.timestamp_token(29.0)])
 
@@ -236,7 +238,7 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
         assert isinstance(result, Transcript)
         found = [(segment.start, segment.end, segment.text) for segment in result.segments]
         assert found[:2] == [(0.0, 12.0, f" {first}"), (12.0, 41.0, f" {first + 0.125}")]
-        assert found[2][0] == 42.0  # the window from 12 s on was heard to its end
+        assert found[2][0] == 42.0  # the window from 12 s on was transcribed to its end
     assert scripted.batches == [2, 2, 2]
     starts = [job.prompt_tokens for first, job in scripted.said if first == 0.375]
     said = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp_token(12.0)]
@@ -267,7 +269,7 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
     assert scripted.batches == [1]  # encoded once
 
 
-def test_unsure_and_probably_silent_is_no_failure(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_silent_window_needs_no_fallback(tokenizer: Tokenizer, tmp_path: Path) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded([1], logprob=-2.0, no_speech=0.9))
     path = write(tmp_path / "a.wav", 1, 0.25)
     [(_, result)] = transcribe_recordings(scripted, [Recording(path)])
@@ -287,8 +289,8 @@ def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path
     assert isinstance(next(results)[1], Transcript)
 
 
-def test_timestamps_are_decoded_unless_a_student_never_saw_any(scripted: Scripted) -> None:
-    """`chunked` too: without them whole checkpoints leave out most of a chunk."""
+def test_timestamps_are_decoded_unless_the_student_was_trained_without(scripted: Scripted) -> None:
+    """With `chunked` too: without timestamps openai's checkpoints leave out most of a chunk."""
     for strategy in ("silence", "chunked"):
         assert longform.should_decode_timestamps(scripted, DecodingOptions(long_form=strategy))
         assert not longform.should_decode_timestamps(
@@ -299,5 +301,5 @@ def test_timestamps_are_decoded_unless_a_student_never_saw_any(scripted: Scripte
     assert longform.should_decode_timestamps(scripted, DecodingOptions(without_timestamps=False))
 
 
-def test_nothing_gives_nothing(scripted: Scripted) -> None:
+def test_no_recordings_give_no_results(scripted: Scripted) -> None:
     assert list(transcribe_recordings(scripted, [])) == []

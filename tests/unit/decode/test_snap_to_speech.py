@@ -26,10 +26,10 @@ def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None 
         ([(0.2, 2.0), (2.0, 3.6)], [(1.0, 2.0), (2.0, 3.0)]),  # cut back to the sound
         ([(1.3, 2.0), (2.0, 2.7)], [(1.0, 2.0), (2.0, 3.0)]),  # grown to it
         ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: it stands behind it
-        ([(1.0, 2.5), (2.5, 4.2)], [(1.0, 3.0), (4.0, 4.2)]),  # even with less of it there
-        ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),  # but not with next to nothing
+        ([(1.0, 2.5), (2.5, 4.2)], [(1.0, 3.0), (4.0, 4.2)]),  # even with a smaller overlap
+        ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),  # but not with a tiny one
         ([(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)], [(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)]),  # too far away to grow
-        ([(3.2, 3.5)], [(3.2, 3.5)]),  # in silence: nothing is known
+        ([(3.2, 3.5)], [(3.2, 3.5)]),  # in silence: unchanged
         ([(3.2, 3.2), (4.1, 5.9)], [(3.2, 3.2), (4.0, 6.0)]),
     ],
 )
@@ -37,7 +37,7 @@ def test_words_respect_pauses(before: list[tuple[float, float]], after: list[tup
     assert fitted(*before) == after
 
 
-def test_without_pauses_words_stay() -> None:
+def test_without_pauses_words_are_unchanged() -> None:
     times = [(0.6, 2.0), (2.0, 3.6), (4.0, 4.0)]
     assert fitted(*times, spans=[]) == times
     assert fitted(*times, spans=[(0.0, 9.0)]) == times
@@ -54,7 +54,7 @@ def test_order_and_bounds_stay_for_any_words() -> None:
         assert 0 <= flat[0] and flat[-1] <= 30
 
 
-def test_a_waveform_tells_its_pauses() -> None:
+def test_pauses_are_those_of_the_waveform() -> None:
     noise = np.random.default_rng(1).normal(0, 0.2, 48_000).astype(np.float32)
     noise[16_000:32_000] *= 1e-3
     words = [Word(0.0, 1.4, " one", 1.0), Word(1.4, 2.9, " two", 1.0)]

@@ -1,4 +1,4 @@
-"""Speculative decoding = greedy decoding of the teacher, whoever proposes."""
+"""Speculative decoding equals greedy decoding for any draft model."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whisperstill.decode.generate.batch_decode import decode_batch
-from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.draft_model import (
     DRAFT_FRAME_POOLING,
     DecodeState,
@@ -24,41 +23,43 @@ from whisperstill.model.student_init import make_student
 from whisperstill.model.whisper import Whisper
 from whisperstill.text.vocabulary import Vocabulary
 
+from unit.decode.batches import decode_batch, make_scheduler, run
+
 VOCABULARY = Vocabulary.from_size(51865)
 STEPS = 16
 BATCH = 5
 
 
-class Script:
-    """Proposes what a script says for each row, from where the row stands."""
+class ScriptedDraft:
+    """Draft model that proposes the next tokens of a given text for each row."""
 
-    def __init__(self, lines: list[list[int]], prompt: int, change: Callable[[int], int] = lambda token: token) -> None:
-        self.lines = [[change(token) for token in line] for line in lines]
+    def __init__(self, texts: list[list[int]], prompt: int, change: Callable[[int], int] = lambda token: token) -> None:
+        self.texts = [[change(token) for token in text] for text in texts]
         self.prompt = prompt
-        self.rows = torch.arange(len(lines))
+        self.rows = torch.arange(len(texts))
 
     def prefill(self, rows: list[int], encoder_states: Tensor, prompt_tokens: Tensor) -> None:
-        """Row i is line i."""
+        """Row i has text i."""
         assert set(rows) <= set(self.rows.tolist()) and prompt_tokens.shape[1] == self.prompt
 
     def propose(self, state: DecodeState, num_tokens: int) -> Tensor:
-        """The next tokens of the script; zeros behind its end."""
-        said = (state.length - self.prompt).clamp(min=0).tolist()
-        found = []
-        for row, at in zip(self.rows.tolist(), said, strict=True):
-            rest = self.lines[row][at : at + num_tokens]
-            found.append(rest + [0] * (num_tokens - len(rest)))
-        return torch.tensor(found)
+        """The next tokens of the text; zeros beyond its end."""
+        starts = (state.length - self.prompt).clamp(min=0).tolist()
+        results = []
+        for row, start in zip(self.rows.tolist(), starts, strict=True):
+            rest = self.texts[row][start : start + num_tokens]
+            results.append(rest + [0] * (num_tokens - len(rest)))
+        return torch.tensor(results)
 
     def select_rows(self, order: Tensor) -> None:
-        """Follow the rows."""
+        """Reorder the texts."""
         self.rows = self.rows[order]
 
 
 def greedy(
-    network: Whisper, states: Tensor, start: Tensor, rules: LogitFilter, steps: int = 224
+    network: Whisper, states: Tensor, start: Tensor, logit_filter: LogitFilter, steps: int = 224
 ) -> list[DecodingResult]:
-    return decode_batch(network, states, start, rules, max_new_tokens=steps)[0]
+    return decode_batch(network, states, start, logit_filter, max_new_tokens=steps)[0]
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +78,11 @@ def states() -> Tensor:
     return torch.randn(BATCH, 1500, 32, generator=torch.Generator().manual_seed(3))
 
 
-class Ending(LogitFilter):
-    """Rows end at their own times: the more likely a token of a certain kind, the more the end."""
+class EndingFilter(LogitFilter):
+    """Logit filter that ends rows at different steps."""
 
     def apply(self, logits: Tensor, history: TokenHistory) -> Tensor:
-        """Where the best token's number is divisible by 9, the row ends; it may not before."""
+        """End a row where the id of its best token is divisible by 9, and nowhere else."""
         logits = super().apply(logits, history)
         logits[:, VOCABULARY.end_of_text] = -torch.inf
         hit = (logits.argmax(-1) % 9 == 0) & (history.num_tokens > 2)
@@ -89,22 +90,24 @@ class Ending(LogitFilter):
         return logits
 
 
-def rules_for(timestamps: bool, kind: type[LogitFilter] = Ending) -> LogitFilter:
+def make_filter(timestamps: bool, kind: type[LogitFilter] = EndingFilter) -> LogitFilter:
     return kind(VOCABULARY, GenerationConfig((1, 2), (220, 50257), ()), timestamps)
 
 
-def maker(student: Whisper, rules: LogitFilter, listed: Tensor | None = None) -> Callable[[int, int], DraftModel]:
-    return lambda size, capacity: NetworkDraft(student.decoder, size, 1500, capacity, rules, listed)
+def make_network_draft(
+    student: Whisper, logit_filter: LogitFilter, draft_token_ids: Tensor | None = None
+) -> Callable[[int, int], DraftModel]:
+    return lambda size, capacity: NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
 
 
-def same(found: list[DecodingResult], expected: list[DecodingResult]) -> bool:
-    return [(one.tokens, one.ended) for one in found] == [(one.tokens, one.ended) for one in expected]
+def same_tokens(results: list[DecodingResult], expected: list[DecodingResult]) -> bool:
+    return [(one.tokens, one.ended) for one in results] == [(one.tokens, one.ended) for one in expected]
 
 
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("block", [1, 3, 8])
 @pytest.mark.parametrize(("timestamps", "prompt"), [(False, ()), (True, ()), (True, (50361, 100, 101))])
-@pytest.mark.parametrize("who", ["student", "right", "wrong", "half", "ends", "nobody"])
+@pytest.mark.parametrize("kind", ["network", "right", "wrong", "half", "ends", "null"])
 def test_speculative_is_greedy(
     network: Whisper,
     student: Whisper,
@@ -112,166 +115,183 @@ def test_speculative_is_greedy(
     block: int,
     timestamps: bool,
     prompt: tuple[int, ...],
-    who: str,
-    exact: bool,
+    kind: str,
+    deterministic: bool,
 ) -> None:
-    rules = rules_for(timestamps)
-    line = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
-    start = torch.tensor([line] * BATCH)
-    expected = greedy(network, states, start, rules, STEPS)
-    truth = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
+    logit_filter = make_filter(timestamps)
+    prompt_tokens = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
+    start = torch.tensor([prompt_tokens] * BATCH)
+    expected = greedy(network, states, start, logit_filter, STEPS)
+    greedy_tokens = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
     shuffled = torch.Generator().manual_seed(1)
 
     def draft(size: int, capacity: int) -> DraftModel:
-        match who:
-            case "student":
-                return NetworkDraft(student.decoder, size, 1500, capacity, rules, None)
+        match kind:
+            case "network":
+                return NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, None)
             case "right":
-                return Script(truth, len(line))
+                return ScriptedDraft(greedy_tokens, len(prompt_tokens))
             case "wrong":
-                return Script(truth, len(line), lambda token: (token + 1) % 50000)
+                return ScriptedDraft(greedy_tokens, len(prompt_tokens), lambda token: (token + 1) % 50000)
             case "half":
                 coin = lambda token: token if torch.rand((), generator=shuffled) < 0.5 else 7  # noqa: E731
-                return Script(truth, len(line), coin)
+                return ScriptedDraft(greedy_tokens, len(prompt_tokens), coin)
             case "ends":
-                return Script(truth, len(line), lambda token: VOCABULARY.end_of_text)
+                return ScriptedDraft(greedy_tokens, len(prompt_tokens), lambda token: VOCABULARY.end_of_text)
         return NullDraft()
 
-    found, counts = decode_batch(
+    results, stats = decode_batch(
         network,
         states,
         start,
-        rules,
+        logit_filter,
         max_new_tokens=STEPS,
         top_k=3,
         make_draft=draft,
         block_sizes=(block,),
-        deterministic=exact,
+        deterministic=deterministic,
     )
-    assert same(found, expected)
-    for one, other in zip(found, expected, strict=True):
+    assert same_tokens(results, expected)
+    for one, other in zip(results, expected, strict=True):
         assert one.token_stats.logprob.tolist() == pytest.approx(other.token_stats.logprob.tolist(), abs=1e-4)
         assert one.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-6)
         assert len(one.token_stats.top_ids) == len(one.tokens) + one.ended
-    assert counts.tokens == sum(len(one.tokens) + one.ended for one in expected)
-    if who == "right" and block > 1:
-        assert counts.tokens_per_verification > 1.5
-    if who in ("wrong", "nobody") or block == 1:
-        assert counts.accepted == 0 and counts.tokens_per_verification == 1
-    assert len({len(one.tokens) for one in expected}) > 1  # rows end at different times
+    assert stats.tokens == sum(len(one.tokens) + one.ended for one in expected)
+    if kind == "right" and block > 1:
+        assert stats.tokens_per_verification > 1.5
+    if kind in ("wrong", "null") or block == 1:
+        assert stats.accepted == 0 and stats.tokens_per_verification == 1
+    assert len({len(one.tokens) for one in expected}) > 1  # rows end at different steps
     assert any(one.ended for one in expected) and len({one.tokens for one in expected}) == BATCH
 
 
-def test_a_one_token_start_has_no_token_before(network: Whisper, student: Whisper, states: Tensor) -> None:
+def test_prompt_of_one_token(network: Whisper, student: Whisper, states: Tensor) -> None:
     start = torch.full((BATCH, 1), VOCABULARY.start_of_transcript)
-    rules = rules_for(True)
-    found, _ = decode_batch(
-        network, states, start, rules, make_draft=maker(student, rules), block_sizes=(4,), max_new_tokens=STEPS
+    logit_filter = make_filter(True)
+    results, _ = decode_batch(
+        network,
+        states,
+        start,
+        logit_filter,
+        make_draft=make_network_draft(student, logit_filter),
+        block_sizes=(4,),
+        max_new_tokens=STEPS,
     )
-    assert same(found, greedy(network, states, start, rules, STEPS))
+    assert same_tokens(results, greedy(network, states, start, logit_filter, STEPS))
 
 
-def test_the_end_of_the_positions(network: Whisper, student: Whisper, states: Tensor) -> None:
-    """Blocks reach beyond the network's last position, and nothing of that counts."""
-    line = (50361, *range(100, 540 - 100), *VOCABULARY.sot_sequence("en"))[-436:]
-    line = (*line[:-4], *VOCABULARY.sot_sequence("en"))
-    start = torch.tensor([line] * 2)
-    rules = rules_for(False, LogitFilter)
-    found, _ = decode_batch(network, states[:2], start, rules, make_draft=maker(student, rules), block_sizes=(8,))
-    assert same(found, greedy(network, states[:2], start, rules))
-    assert {len(one.tokens) for one in found} == {448 - len(line)}
+def test_blocks_beyond_the_last_position(network: Whisper, student: Whisper, states: Tensor) -> None:
+    """Tokens of a block beyond the last position of the decoder are ignored."""
+    prompt_tokens = (50361, *range(100, 540 - 100), *VOCABULARY.sot_sequence("en"))[-436:]
+    prompt_tokens = (*prompt_tokens[:-4], *VOCABULARY.sot_sequence("en"))
+    start = torch.tensor([prompt_tokens] * 2)
+    logit_filter = make_filter(False, LogitFilter)
+    results, _ = decode_batch(
+        network, states[:2], start, logit_filter, make_draft=make_network_draft(student, logit_filter), block_sizes=(8,)
+    )
+    assert same_tokens(results, greedy(network, states[:2], start, logit_filter))
+    assert {len(one.tokens) for one in results} == {448 - len(prompt_tokens)}
 
 
-def test_blocks_that_change_all_the_time(network: Whisper, student: Whisper, states: Tensor) -> None:
-    """Whatever length the pace chooses, a student that was left out for a while catches up."""
-    start, rules = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH), rules_for(False, LogitFilter)
-    expected = greedy(network, states, start, rules, 40)
-    pool = BatchScheduler(network, rules, BATCH, 0, maker(student, rules), (1, 4, 8, 16))
+def test_changing_block_sizes(network: Whisper, student: Whisper, states: Tensor) -> None:
+    """A draft model that proposed nothing for some steps processes the missed tokens."""
+    start, logit_filter = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH), make_filter(False, LogitFilter)
+    expected = greedy(network, states, start, logit_filter, 40)
+    scheduler = make_scheduler(
+        network, logit_filter, BATCH, make_draft=make_network_draft(student, logit_filter), block_sizes=(1, 4, 8, 16)
+    )
     chosen = iter([1, 1, 4, 1, 8, 16, 1, 1, 1, 4] * 100)
-    pool._length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
-    pool.add_requests(
-        [
-            DecodeRequest(state, VOCABULARY.sot_sequence("en"), max_new_tokens=40, request_id=row)
-            for row, state in enumerate(states)
-        ]
-    )
-    found: dict[object, DecodingResult] = {}
-    while pool.num_busy_slots:
-        found |= {job.request_id: one for job, one in pool.step()}
-    assert same([found[row] for row in range(BATCH)], expected)
+    scheduler.length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
+    requests = [DecodeRequest(state, VOCABULARY.sot_sequence("en"), max_new_tokens=40) for state in states]
+    assert same_tokens(run(scheduler, requests), expected)
 
 
-def test_a_draft_may_know_a_part_of_the_vocabulary(network: Whisper, student: Whisper, states: Tensor) -> None:
-    start, rules = (
+def test_draft_with_reduced_vocabulary(network: Whisper, student: Whisper, states: Tensor) -> None:
+    start, logit_filter = (
         torch.tensor([VOCABULARY.sot_sequence("en", "transcribe", True)] * BATCH),
-        rules_for(True, LogitFilter),
+        make_filter(True, LogitFilter),
     )
-    listed = torch.cat((torch.arange(0, 50257, 2), torch.arange(50257, VOCABULARY.size)))
-    expected = greedy(network, states, start, rules, STEPS)
-    found, _ = decode_batch(
-        network, states, start, rules, make_draft=maker(student, rules, listed), block_sizes=(4,), max_new_tokens=STEPS
+    draft_token_ids = torch.cat((torch.arange(0, 50257, 2), torch.arange(50257, VOCABULARY.size)))
+    expected = greedy(network, states, start, logit_filter, STEPS)
+    results, _ = decode_batch(
+        network,
+        states,
+        start,
+        logit_filter,
+        make_draft=make_network_draft(student, logit_filter, draft_token_ids),
+        block_sizes=(4,),
+        max_new_tokens=STEPS,
     )
-    assert same(found, expected)
+    assert same_tokens(results, expected)
     with pytest.raises(ValueError, match="end of text"):
-        rules.restrict_to(torch.arange(10))
+        logit_filter.restrict_to(torch.arange(10))
 
 
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_slots_are_taken_by_the_next_window(
-    network: Whisper, student: Whisper, states: Tensor, size: int, exact: bool
-) -> None:
-    """Windows with prompts of different lengths, decoded in few slots, are those decoded alone."""
-    rules = rules_for(True)
+def test_slots_are_refilled(network: Whisper, student: Whisper, states: Tensor, size: int, deterministic: bool) -> None:
+    """Windows with prompts of different lengths in few slots equal windows decoded alone."""
+    logit_filter = make_filter(True)
     starts = [
         (*range(60, 60 + 3 * row), *VOCABULARY.sot_sequence(language, "transcribe", True))
         for row, language in enumerate(["en", "de", "en", "es", "zh"])
     ]
     alone = [
-        greedy(network, states[row : row + 1], torch.tensor([starts[row]]), rules, STEPS)[0] for row in range(BATCH)
+        greedy(network, states[row : row + 1], torch.tensor([starts[row]]), logit_filter, STEPS)[0]
+        for row in range(BATCH)
     ]
-    pool = BatchScheduler(network, rules, size, 0, maker(student, rules), (4,), exact)
-    found = pool.run([DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
-    assert same(found, alone)
-    for one, other in zip(found, alone, strict=True):
+    scheduler = make_scheduler(
+        network,
+        logit_filter,
+        size,
+        make_draft=make_network_draft(student, logit_filter),
+        block_sizes=(4,),
+        deterministic=deterministic,
+    )
+    results = run(scheduler, [DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
+    assert same_tokens(results, alone)
+    for one, other in zip(results, alone, strict=True):
         assert one.token_stats.filtered_logprob.tolist() == pytest.approx(
             other.token_stats.filtered_logprob.tolist(), abs=1e-4
         )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_exact_blocks_are_equal_to_the_last_bit(
+def test_deterministic_results_are_bitwise_equal(
     random_checkpoint: Checkpoint, student: Whisper, states: Tensor, dtype: torch.dtype
 ) -> None:
-    """Same slots, more windows than slots: whatever is proposed, hidden states and log-probabilities are the same."""
+    """More windows than slots: hidden states and log-probabilities do not depend on the draft model."""
     network = Whisper.from_state(random_checkpoint.dims, random_checkpoint.state, dtype)
-    rules, heard = rules_for(True), states.to(dtype)
+    logit_filter, window_states = make_filter(True), states.to(dtype)
 
     def decoded(make: Callable[[int, int], DraftModel]) -> list[DecodingResult]:
-        pool = BatchScheduler(network, rules, 3, 2, make, (4,), True)
-        return pool.run(
-            [DecodeRequest(heard[row], VOCABULARY.sot_sequence("en", "transcribe", True)) for row in range(BATCH)]
+        scheduler = make_scheduler(
+            network, logit_filter, 3, top_k=2, make_draft=make, block_sizes=(4,), deterministic=True
         )
+        start = VOCABULARY.sot_sequence("en", "transcribe", True)
+        return run(scheduler, [DecodeRequest(window_states[row], start) for row in range(BATCH)])
 
-    plain, drafted = decoded(lambda size, capacity: NullDraft()), decoded(maker(student, rules))
-    assert same(plain, drafted)
+    plain, drafted = decoded(lambda size, capacity: NullDraft()), decoded(make_network_draft(student, logit_filter))
+    assert same_tokens(plain, drafted)
     for one, other in zip(plain, drafted, strict=True):
         assert torch.equal(one.token_stats.hidden, other.token_stats.hidden)
         assert torch.equal(one.token_stats.filtered_logprob, other.token_stats.filtered_logprob)
 
 
-def test_sampling_with_a_draft_is_sampling_without(network: Whisper, student: Whisper, states: Tensor) -> None:
-    """Same seed, same text, in whatever batch; another seed, another text."""
-    rules = rules_for(True)
+def test_sampling_does_not_depend_on_draft_and_batch(network: Whisper, student: Whisper, states: Tensor) -> None:
+    """Equal seeds give equal tokens for any batch and block size; another seed gives other tokens."""
+    logit_filter = make_filter(True)
 
     def sampled(size: int, blocks: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
-        pool = BatchScheduler(network, rules, size, 0, maker(student, rules), blocks)
+        scheduler = make_scheduler(
+            network, logit_filter, size, make_draft=make_network_draft(student, logit_filter), block_sizes=blocks
+        )
         start = VOCABULARY.sot_sequence("en", "transcribe", True)
-        jobs = [
+        requests = [
             DecodeRequest(states[row], start, temperature=0.25 * row, seed=seed + row, max_new_tokens=STEPS)
             for row in range(BATCH)
         ]
-        return [one.tokens for one in pool.run(jobs)]
+        return [one.tokens for one in run(scheduler, requests)]
 
     alone = sampled(1, (1,), 7)
     assert sampled(1, (8,), 7) == sampled(3, (4,), 7) == sampled(5, (1,), 7) == alone
@@ -283,77 +303,79 @@ def test_sampling_with_a_draft_is_sampling_without(network: Whisper, student: Wh
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
 @pytest.mark.parametrize("blocks", [(4,), (1, 4, 8, 16)])
 @pytest.mark.parametrize("prompts", [(0, 3, 6, 9, 12), (60, 0, 3, 0, 0)])
-def test_who_drafts_for_itself_is_never_wrong(
+def test_network_as_its_own_draft_is_always_accepted(
     network: Whisper, states: Tensor, prompts: tuple[int, ...], blocks: tuple[int, ...], temperature: float
 ) -> None:
-    """A draft cannot change what is decoded, so a mistake in it would only cost time: this is where it shows.
+    """Errors in a draft model lower the acceptance rate only; this test finds them.
 
-    The draft is the network itself, over rows that move up and blocks of all lengths. Neighbouring states are equal, so
-    that their means are what the network hears.
+    The draft model is the network itself, with moving rows and all block sizes. Neighbouring encoder states are equal,
+    so that frame pooling does not change them.
     """
-    rules = rules_for(True, LogitFilter)
+    logit_filter = make_filter(True, LogitFilter)
     states = states[:, ::DRAFT_FRAME_POOLING].repeat_interleave(DRAFT_FRAME_POOLING, 1)
-    pool = BatchScheduler(network, rules, BATCH, 0, maker(network, rules), blocks)
+    scheduler = make_scheduler(
+        network, logit_filter, BATCH, make_draft=make_network_draft(network, logit_filter), block_sizes=blocks
+    )
     if len(blocks) > 1:
         chosen = iter([*[1] * 9, 4, 1, 8, 16, 1, 1, 1, 4, *[4, 1, 8] * 100])
-        pool._length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
+        scheduler.length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
     start = VOCABULARY.sot_sequence("en", "transcribe", True)
-    jobs = [
+    requests = [
         DecodeRequest(
             states[row], (*range(60, 60 + extra), *start), temperature=temperature, seed=row, max_new_tokens=most
         )
         for row, (extra, most) in enumerate(zip(prompts, (4, 40, 40, 6, 40), strict=True))
     ]
-    asked, note = [], pool._length_controller.update
+    updates, update = [], scheduler.length_controller.update
 
-    def noted(block: int, rows: int, seconds: float, accepted: int, looked_at: int) -> None:
-        asked.append((accepted, looked_at))
-        note(block, rows, seconds, accepted, looked_at)
+    def recorded_update(block: int, rows: int, seconds: float, accepted: int, checked: int) -> None:
+        updates.append((accepted, checked))
+        update(block, rows, seconds, accepted, checked)
 
-    pool._length_controller.update = noted  # type: ignore[method-assign]
-    pool.run(jobs)
-    accepted, looked_at = (sum(column) for column in zip(*asked, strict=True))
+    scheduler.length_controller.update = recorded_update  # type: ignore[method-assign]
+    run(scheduler, requests)
+    accepted, checked = (sum(column) for column in zip(*updates, strict=True))
     assert accepted > 20
-    # Behind the last token of a window nothing is accepted, though it was right.
-    assert looked_at - accepted <= BATCH
+    # Correct proposals beyond the last token of a window are not accepted.
+    assert checked - accepted <= BATCH
 
 
-def test_what_a_draft_has_read_moves_with_its_row(student: Whisper, states: Tensor) -> None:
-    draft = NetworkDraft(student.decoder, 3, 1500, 456, rules_for(False), None)
+def test_cached_length_moves_with_its_row(student: Whisper, states: Tensor) -> None:
+    draft = NetworkDraft(student.decoder, 3, 1500, 456, make_filter(False), None)
     for row, length in enumerate((9, 5, 3)):
         draft.prefill([row], states[row : row + 1], torch.arange(length)[None])
     draft.select_rows(torch.tensor([2, 1]))
     assert draft._cached_length[:2].tolist() == [2, 4]
 
 
-def test_blocks_of_nothing_are_refused(network: Whisper, states: Tensor) -> None:
+def test_invalid_block_sizes_raise(network: Whisper, states: Tensor) -> None:
     start = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH)
     with pytest.raises(ValueError, match="block_sizes must be at least 1"):
         decode_batch(
-            network, states, start, rules_for(False), make_draft=lambda size, capacity: NullDraft(), block_sizes=(0,)
+            network, states, start, make_filter(False), make_draft=lambda size, capacity: NullDraft(), block_sizes=(0,)
         )
     with pytest.raises(ValueError, match="without a draft"):
-        decode_batch(network, states, start, rules_for(False), block_sizes=(4,))
+        decode_batch(network, states, start, make_filter(False), block_sizes=(4,))
 
 
-def test_control_a_spoiled_slot_is_noticed(network: Whisper, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules, start = rules_for(False), torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH)
-    expected = greedy(network, states, start, rules, STEPS)
+def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    logit_filter, start = make_filter(False), torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH)
+    expected = greedy(network, states, start, logit_filter, STEPS)
     extend = StaticKVCache.extend
 
-    def spoiled(self: StaticKVCache, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def corrupted(self: StaticKVCache, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = extend(self, layer, key, value)
         values[-1, :, 2] += 1.0
         return keys, values
 
-    monkeypatch.setattr(StaticKVCache, "extend", spoiled)
-    found, _ = decode_batch(
+    monkeypatch.setattr(StaticKVCache, "extend", corrupted)
+    results, _ = decode_batch(
         network,
         states,
         start,
-        rules,
+        logit_filter,
         max_new_tokens=STEPS,
         make_draft=lambda size, capacity: NullDraft(),
         block_sizes=(8,),
     )
-    assert not same(found, expected)
+    assert not same_tokens(results, expected)

@@ -1,23 +1,23 @@
-"""Which windows there are and what stands before them: prompts, hotwords, prefix, languages."""
+"""Prompts, hotwords, prefix and language of windows; filtered windows."""
 
 import numpy as np
 import pytest
 
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
+from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.units import MAX_PROMPT_TOKENS
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 
 @pytest.fixture(autouse=True)
-def voices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every window; recordings are cut every ten seconds."""
-    somebody_always_speaks(monkeypatch)
+def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech in every window; recordings are cut every ten seconds."""
+    detect_speech_everywhere(monkeypatch)
 
     def cuts(reader: longform.AudioReader, length: float) -> longform.Iterator[tuple[float, np.ndarray]]:
         at = 0.0
@@ -30,7 +30,7 @@ def voices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer) -> Scripted:
-    """Says the language from the beginning of a window to its tenth second."""
+    """Transcribes a window as its language, from 0 to 10 s."""
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.0), tokenizer.vocabulary.timestamp_token(10.0)
@@ -39,16 +39,16 @@ def scripted(tokenizer: Tokenizer) -> Scripted:
     return Scripted(tokenizer, script)
 
 
-def before(scripted: Scripted) -> list[str]:
-    """What stood before each window's transcript, of text."""
+def prompts(scripted: Scripted) -> list[str]:
+    """Prompt text of each window."""
     return [scripted.tokenizer.decode(job.prompt_tokens).strip() for _, job in scripted.said]
 
 
-def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scripted: Scripted) -> None:
+def test_hotwords_prompt_every_window_and_the_prefix_the_first(scripted: Scripted) -> None:
     Transcriber(scripted).transcribe(
         tone(25, 0.5), language="en", hotwords="Kiel", initial_prompt="once", prefix="so it", batch_size=1
     )
-    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
     first = scripted.said[0][1].prompt_tokens
     vocabulary = scripted.vocabulary
     prefix = scripted.tokenizer.encode(" so it")
@@ -62,7 +62,7 @@ def test_hotwords_stand_before_every_window_and_the_prefix_before_the_first(scri
     assert job.prompt_tokens[-len(prefix) - 1] == vocabulary.no_timestamps and job.forced_prefix == ()
 
 
-def test_a_translation_is_written_in_english(scripted: Scripted) -> None:
+def test_a_translation_is_in_english(scripted: Scripted) -> None:
     spoken = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh")
     translated = Transcriber(scripted).transcribe(tone(5, 0.5), language="zh", task="translate")
     assert (spoken.language, spoken.text_language) == ("zh", "zh")
@@ -73,28 +73,28 @@ def test_a_prompt_in_tokens_is_the_same_as_in_text(scripted: Scripted) -> None:
     for prompt in ("once", scripted.tokenizer.encode(" once")):
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=prompt)
     first, second = (job.prompt_tokens for _, job in scripted.said)
-    assert first == second and before(scripted) == ["once", "once"]
+    assert first == second and prompts(scripted) == ["once", "once"]
     with pytest.raises(SettingsError, match="initial_prompt must be text or ids of 0 to"):
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=[scripted.dims.vocab_size])
 
 
-def test_sequential_puts_the_text_before_in_place_of_the_initial_prompt(scripted: Scripted) -> None:
+def test_sequential_prompts_with_the_preceding_text(scripted: Scripted) -> None:
     options = {"hotwords": "Kiel", "initial_prompt": "once", "prefix": "so it", "long_form": "sequential"}
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **options)
-    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
+    assert prompts(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
     scripted.said.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", condition_on_previous_text=False, **options)
-    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
     scripted.said.clear()
     reset = {**options, "temperature": 0.6, "best_of": 1}
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset)
-    assert before(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
+    assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
     scripted.said.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset, prompt_reset_on_temperature=0.6)
-    assert before(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
+    assert prompts(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
 
 
-def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:
+def test_long_prompts_are_cut(scripted: Scripted) -> None:
     many = "word " * 300
     Transcriber(scripted).transcribe(tone(5, 0.5), hotwords=many, initial_prompt=many, prefix=many, language="en")
     start = scripted.said[0][1].prompt_tokens
@@ -103,7 +103,7 @@ def test_what_stands_before_a_window_leaves_room(scripted: Scripted) -> None:
     assert len(start) == at + 4 + MAX_PROMPT_TOKENS // 2
 
 
-def test_the_language_is_asked_for_once_or_in_every_window(scripted: Scripted) -> None:
+def test_the_language_is_detected_once_or_in_every_window(scripted: Scripted) -> None:
     wave = tone(35, 0.5)
     wave[160_000], wave[320_000], wave[480_000] = -0.5, 0.25, -0.25
     once = Transcriber(scripted).transcribe(wave)
@@ -116,7 +116,7 @@ def test_the_language_is_asked_for_once_or_in_every_window(scripted: Scripted) -
     assert each.language == "en"  # the first window's
 
 
-def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_far_from_speech_is_filtered_with_its_reason(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, 1.0),) if wave[0] > 0 else ())))
     wave = tone(25, 0.5)
     wave[160_000], wave[320_000] = -0.5, 0.25
@@ -127,10 +127,10 @@ def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, mon
         return decoded([times[0], *tokenizer.encode(" near"), times[1], times[2], *tokenizer.encode(" far"), times[3]])
 
     scripted.script = script
-    heard = Transcriber(scripted).transcribe(wave, language="en")
-    assert heard.text == "near near"
-    assert [segment.id for segment in heard.segments] == [0, 1]
-    assert [(one.start, one.end, one.text, one.reason) for one in heard.filtered_segments] == [
+    transcript = Transcriber(scripted).transcribe(wave, language="en")
+    assert transcript.text == "near near"
+    assert [segment.id for segment in transcript.segments] == [0, 1]
+    assert [(one.start, one.end, one.text, one.reason) for one in transcript.filtered_segments] == [
         (3.0, 5.0, "far", "far from speech"),
         (10.0, 20.0, "", "no speech"),
         (23.0, 25.0, "far", "far from speech"),
@@ -140,7 +140,7 @@ def test_text_far_from_any_voice_is_kept_with_its_reason(scripted: Scripted, mon
 
 
 @pytest.mark.parametrize("long_form", ["silence", "sequential"])
-def test_more_text_than_voice_is_believed_where_the_network_is_sure(
+def test_more_text_than_speech_is_filtered_if_no_speech_is_likely(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch, long_form: str
 ) -> None:
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((1.0, 1.2),))))
@@ -150,17 +150,17 @@ def test_more_text_than_voice_is_believed_where_the_network_is_sure(
         *tokenizer.encode(" more than anybody says"),
         vocabulary.timestamp_token(2.0),
     ]
-    heard = {}
+    transcript = {}
     for silence in (0.5, 0.9):
         scripted.script = lambda first, language, silence=silence: decoded(sentence, no_speech=silence)
-        heard[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", long_form=long_form)
-    assert heard[0.5].text == "more than anybody says" and not heard[0.5].filtered_segments
-    [gone] = heard[0.9].filtered_segments
-    assert heard[0.9].text == "" and gone.reason == "more text than speech" and gone.text == heard[0.5].text
+        transcript[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", long_form=long_form)
+    assert transcript[0.5].text == "more than anybody says" and not transcript[0.5].filtered_segments
+    [gone] = transcript[0.9].filtered_segments
+    assert transcript[0.9].text == "" and gone.reason == "more text than speech" and gone.text == transcript[0.5].text
 
 
 @pytest.mark.parametrize(("spoken", "logprob", "believed"), [(2.0, -1.4, True), (2.0, -1.6, False), (3.0, -1.6, True)])
-def test_doubts_are_believed_where_hardly_anybody_speaks(
+def test_a_low_log_probability_counts_where_speech_is_sparse(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch, spoken: float, logprob: float, believed: bool
 ) -> None:
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, spoken),))))
@@ -168,28 +168,28 @@ def test_doubts_are_believed_where_hardly_anybody_speaks(
     vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
     sentence = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" Thank you."), vocabulary.timestamp_token(2.0)]
     scripted.script = lambda first, language: decoded(sentence, logprob=logprob)
-    heard = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
-    assert heard.text == ("Thank you." if believed else "")
-    assert [(one.text, one.reason) for one in heard.filtered_segments] == [("Thank you.", "low log-probability")] * (
-        not believed
-    )
+    transcript = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
+    assert transcript.text == ("Thank you." if believed else "")
+    assert [(one.text, one.reason) for one in transcript.filtered_segments] == [
+        ("Thank you.", "low log-probability")
+    ] * (not believed)
     assert (
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", hallucination_filter=False).text == "Thank you."
     )
 
 
-def test_sequential_hears_windows_of_the_length_asked_for(scripted: Scripted) -> None:
+def test_chunk_length_of_sequential_windows(scripted: Scripted) -> None:
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential", chunk_length=8.0)
     assert len(scripted.said) == 4
 
 
-def test_what_is_only_opened_is_suppressed_once(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_segment_is_not_filtered(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, 9.0),))))
-    heard = Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential")
-    assert heard.text == "en en en" and not heard.filtered_segments
+    transcript = Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential")
+    assert transcript.text == "en en en" and not transcript.filtered_segments
 
 
-def test_a_student_that_never_saw_prompts_gets_none(scripted: Scripted) -> None:
+def test_a_student_trained_without_prompts_gets_none(scripted: Scripted) -> None:
     options = {"initial_prompt": "once", "long_form": "sequential", "language": "en"}
     for metadata, given, second in (
         ({"teacher": "base"}, None, "once"),
@@ -201,4 +201,4 @@ def test_a_student_that_never_saw_prompts_gets_none(scripted: Scripted) -> None:
         scripted.metadata = metadata
         scripted.said.clear()
         Transcriber(scripted).transcribe(tone(15, 0.5), condition_on_previous_text=given, **options)
-        assert before(scripted) == ["once", second]
+        assert prompts(scripted) == ["once", second]

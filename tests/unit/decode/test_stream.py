@@ -1,4 +1,4 @@
-"""Segments as they become final, of files and of audio that comes as it is spoken."""
+"""Streaming: segments as they become final, of files and of live audio."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,34 +9,34 @@ import soundfile
 
 from whisperstill.audio.sound_activity import cut_at_silences
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform import strategy as plans
+from whisperstill.decode.longform.assemble import TranscriptAssembler
 from whisperstill.decode.longform.window import WindowResult
 from whisperstill.decode.output.transcript import Segment, Word
 from whisperstill.decode.transcriber import Transcriber, make_recording
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 STRATEGIES = ("silence", "vad", "chunked", "sequential")
 
 
 @pytest.fixture(autouse=True)
-def voices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every window, and a word a second."""
-    somebody_always_speaks(monkeypatch)
+def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech in every window, and one word per second."""
+    detect_speech_everywhere(monkeypatch)
 
-    def words(plan: plans.LongFormStrategy, heard: WindowResult, until: float | None = None) -> list[Word]:
-        first = -(-heard.window.start // 1)
-        seconds = np.arange(first, heard.window.start + heard.window.duration - 0.9)
+    def words(assembler: TranscriptAssembler, result: WindowResult, until: float | None = None) -> list[Word]:
+        first = -(-result.window.start // 1)
+        seconds = np.arange(first, result.window.start + result.window.duration - 0.9)
         return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
 
-    monkeypatch.setattr(plans.LongFormStrategy, "words_from", words)
+    monkeypatch.setattr(TranscriptAssembler, "words_from", words)
 
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer) -> Scripted:
-    """Says one segment after the other, two in each window."""
+    """Transcribes every window as two segments."""
 
     def script(first: float, language: str) -> DecodingResult:
         times = [tokenizer.vocabulary.timestamp_token(at) for at in (0.5, 2.0, 2.0, 3.0)]
@@ -52,7 +52,7 @@ def transcriber(scripted: Scripted) -> Transcriber:
 
 
 def speech(seconds: float) -> np.ndarray:
-    """Noise that swells and falls, louder and quieter every second."""
+    """Noise with another loudness every second."""
     generator = np.random.default_rng(3)
     loud = np.repeat(generator.uniform(0.05, 1, round(seconds)).astype(np.float32), 16_000)
     wave = loud * tone(round(seconds), 0.5)
@@ -61,7 +61,7 @@ def speech(seconds: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_path: Path, strategy: str) -> None:
+def test_streamed_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_path: Path, strategy: str) -> None:
     soundfile.write(tmp_path / "a.wav", speech(130), 16_000, subtype="FLOAT")
     whole = transcriber.transcribe(tmp_path / "a.wav", long_form=strategy, language="de")
     for batch_size in (1, 3, 8):
@@ -74,11 +74,11 @@ def test_the_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_
         assert [one.id for one in found] == list(range(len(found)))
         assert info.duration == whole.duration == 130.0
         assert info.options.batch_size == batch_size
-    assert found or strategy == "vad"  # a voice detector may find none in noise
+    assert found or strategy == "vad"  # the detector may find no speech in noise
 
 
-def test_windows_that_come_out_of_order_wait_for_those_before(scripted: Scripted) -> None:
-    """The first window fails and is tried again; the segments of the others are not given before its own."""
+def test_segments_wait_for_earlier_windows(scripted: Scripted) -> None:
+    """The first window needs fallbacks; segments of later windows wait for it."""
     script = scripted.script
 
     def again(first: float, language: str) -> DecodingResult:
@@ -90,14 +90,14 @@ def test_windows_that_come_out_of_order_wait_for_those_before(scripted: Scripted
     segments, _ = Transcriber(scripted).stream(wave, best_of=1, batch_size=8, language="en")
     found = list(segments)
     order = [first for first, _ in scripted.said]
-    assert order[0] == order[-1] == 0.5 and len(order) > 3  # it was the last one that was done
+    assert order[0] == order[-1] == 0.5 and len(order) > 3  # it finished last
     assert found[0].temperature > 0 and found[0].start == 0.5
     assert found == sorted(found, key=lambda one: one.start)
 
 
 @pytest.mark.parametrize("strategy", ["silence", "chunked", "sequential"])
-def test_what_is_spoken_is_heard_before_more_is_spoken(transcriber: Transcriber, strategy: str) -> None:
-    """A microphone that never ends: no segment waits for more than 31 s after its own end."""
+def test_live_segments_have_bounded_latency(transcriber: Transcriber, strategy: str) -> None:
+    """An endless microphone: no segment comes more than 31 s after its own end."""
     wave, spoken = speech(120), 0.0
 
     def microphone() -> Iterator[bytes]:
@@ -116,7 +116,7 @@ def test_what_is_spoken_is_heard_before_more_is_spoken(transcriber: Transcriber,
     assert info.duration is None and spoken >= before
 
 
-def test_a_stream_is_what_a_file_is(transcriber: Transcriber, tmp_path: Path) -> None:
+def test_a_stream_is_transcribed_as_a_file(transcriber: Transcriber, tmp_path: Path) -> None:
     wave = (speech(70) * 32767).astype("<i2")
     soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="PCM_16")
     expected = transcriber.transcribe(tmp_path / "a.wav")
@@ -138,7 +138,7 @@ def test_the_language_is_known_with_the_first_segment(transcriber: Transcriber) 
     assert (info.language, info.language_probability) == ("de", 0.75)
 
 
-def test_what_breaks_off_gives_what_was_heard_before(transcriber: Transcriber) -> None:
+def test_a_stream_that_breaks_off_yields_the_segments_before(transcriber: Transcriber) -> None:
     def breaks() -> Iterator[np.ndarray]:
         yield speech(70)
         raise AudioError("the cable")
@@ -152,18 +152,18 @@ def test_what_breaks_off_gives_what_was_heard_before(transcriber: Transcriber) -
     assert found == list(whole.segments)
 
 
-def test_errors_come_at_once(transcriber: Transcriber, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="found nothing"):
+def test_errors_are_raised_at_once(transcriber: Transcriber, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="got nothing"):
         transcriber.stream(tmp_path / "none.wav")
-    with pytest.raises(AudioError, match="expected sound in the stream"):
+    with pytest.raises(AudioError, match="expected audio in the stream"):
         transcriber.stream([])
     with pytest.raises(SettingsError, match="language"):
         transcriber.stream(speech(1), language="Klingon")
-    with pytest.raises(SettingsError, match="no option"):
+    with pytest.raises(SettingsError, match="got option temprature"):
         transcriber.stream(speech(1), temprature=0)
     with pytest.raises(AudioError, match="int"):
         transcriber.transcribe(iter([1, 2]))  # type: ignore[arg-type]
 
 
-def test_a_path_is_no_stream() -> None:
+def test_a_path_is_not_read_as_chunks() -> None:
     assert make_recording("a.wav").blocks is None

@@ -60,7 +60,7 @@ def test_a_long_pause_ends_a_cue_that_may_cross_segments() -> None:
     assert texts(transcript(" One.", " Two.", pause=3.0), options) == ["One.", "Two."]
 
 
-def test_words_to_a_cue() -> None:
+def test_words_per_cue() -> None:
     cues = make_cues(TALK, LineOptions(max_words_per_line=3))
     assert [cue.text for cue in cues] == ["One two three", "four.", "Five six seven."]
     assert [(cue.start, cue.end) for cue in cues] == [(0, 1400), (1500, 1900), (2000, 3400)]
@@ -93,7 +93,7 @@ def test_languages_without_spaces() -> None:
         (LineOptions(max_words_per_line=2, highlight_words=True), "max_words_per_line and highlight_words need"),
     ],
 )
-def test_what_needs_words_says_so(options: LineOptions, names: str) -> None:
+def test_options_that_need_words_raise_without_them(options: LineOptions, names: str) -> None:
     with pytest.raises(SettingsError, match=f"{names} word timestamps: add --word_timestamps"):
         make_cues(transcript(" One two.", words=False), options)
 
@@ -105,7 +105,7 @@ def test_a_segment_without_any_word_keeps_its_text() -> None:
     assert texts(silent, LineOptions(max_words_per_line=3)) == texts(silent) == []
 
 
-def test_nothing_in_a_cue_can_end_it() -> None:
+def test_cue_text_cannot_end_the_cue() -> None:
     evil = transcript(" a --> b", " c\n\nd")
     for options in (LineOptions(), LineOptions(max_words_per_line=2), LineOptions(highlight_words=True)):
         for cue in make_cues(evil, options):

@@ -1,4 +1,4 @@
-"""`whisperstill.load(...).transcribe(...)`."""
+"""Public API: `whisperstill.load(...).transcribe(...)`."""
 
 from pathlib import Path
 
@@ -26,26 +26,26 @@ def wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_is_public() -> None:
+def test_load_is_public() -> None:
     assert whisperstill.load is load
 
 
-def test_one_file(transcriber: Transcriber, wav: Path) -> None:
+def test_transcribe(transcriber: Transcriber, wav: Path) -> None:
     transcript = transcriber.transcribe(wav, language="en", without_timestamps=True)
     assert transcript.duration == 2.0
     assert transcript.language == "en"
     assert all(segment.end <= 2.0 for segment in transcript.segments)
 
 
-def test_many_files(transcriber: Transcriber, wav: Path, tmp_path: Path) -> None:
+def test_transcribe_many(transcriber: Transcriber, wav: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing.wav"
     results = dict(transcriber.transcribe_many([wav, missing], language="en"))
     assert isinstance(results[missing], AudioError)
     assert results[wav] == transcriber.transcribe(wav, language="en")
 
 
-def test_errors_are_ours(transcriber: Transcriber, wav: Path, tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="found nothing"):
+def test_user_errors(transcriber: Transcriber, wav: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="got nothing"):
         transcriber.transcribe(tmp_path / "missing.wav")
     with pytest.raises(SettingsError, match="task"):
         transcriber.transcribe(wav, language="en", task="sing")

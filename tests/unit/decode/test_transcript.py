@@ -1,108 +1,20 @@
-"""Tokens of a window to segments."""
+"""Texts of segments joined, and compression ratios."""
 
-from collections.abc import Sequence
-
-import pytest
-
-from whisperstill.decode.options import DecodingOptions
-from whisperstill.decode.output.transcript import (
-    Segment,
-    compression_ratio,
-    is_silent,
-    join_segments,
-    split_into_segments,
-    unfinished_at,
-)
-from whisperstill.decode.whisper_model import WindowTranscript
-from whisperstill.text.tokenizer import Tokenizer
-
-from unit.decode.scripted import decoded
+from whisperstill.decode.output.transcript import Segment, compression_ratio, join_segments
 
 
-def window(tokenizer: Tokenizer, *parts: float | str, ended: bool = True, **figures: float) -> WindowTranscript:
-    """A window in which timestamps (numbers) and texts were decoded."""
-    tokens: list[int] = []
-    for part in parts:
-        tokens += tokenizer.encode(part) if isinstance(part, str) else [tokenizer.vocabulary.timestamp_token(part)]
-    one = decoded(tokens, ended=ended, **figures)
-    return WindowTranscript("en", tokenizer.decode(tokens).strip(), one)
+def segment(text: str) -> Segment:
+    return Segment(0, 0, 0.0, 1.0, text, (), -0.1, 1.0, 0.0)
 
 
-def cut(tokenizer: Tokenizer, heard: WindowTranscript, start: float = 0.0, duration: float = 10.0) -> list[Segment]:
-    return split_into_segments(heard, start, duration, tokenizer, timestamps=True)
-
-
-def spans(segments: Sequence[Segment]) -> list[tuple[float, float, str]]:
-    return [(segment.start, segment.end, segment.text) for segment in segments]
-
-
-def test_segments_lie_between_timestamps(tokenizer: Tokenizer) -> None:
-    heard = window(tokenizer, 0.0, " one", 2.0, 2.5, " two", 9.0)
-    segments = cut(tokenizer, heard, start=100.0)
-    assert spans(segments) == [(100.0, 102.0, " one"), (102.5, 109.0, " two")]
-    assert [segment.id for segment in segments] == [0, 1]
-    assert [segment.seek for segment in segments] == [10_000, 10_000]
-    assert segments[0].tokens == heard.result.tokens[: len(segments[0].tokens)]
-    assert sum(len(segment.tokens) for segment in segments) == len(heard.result.tokens)
-
-
-def test_a_last_segment_without_end_goes_to_the_end_of_the_window(tokenizer: Tokenizer) -> None:
-    assert spans(cut(tokenizer, window(tokenizer, 1.0, " one", 2.0, 2.0, " two"))) == [
-        (1.0, 2.0, " one"),
-        (2.0, 10.0, " two"),
-    ]
-
-
-def test_padding_holds_nothing(tokenizer: Tokenizer) -> None:
-    heard = window(tokenizer, 0.0, " one", 20.0, 20.0, " two", 25.0)
-    assert spans(cut(tokenizer, heard)) == [(0.0, 10.0, " one")]
-
-
-def test_empty_segments_are_none(tokenizer: Tokenizer) -> None:
-    assert cut(tokenizer, window(tokenizer, 0.0, 5.0)) == []
-    assert cut(tokenizer, window(tokenizer, 3.0, " one", 3.0)) == []
-    assert cut(tokenizer, window(tokenizer)) == []
-
-
-def test_without_timestamps_the_window_is_one_segment(tokenizer: Tokenizer) -> None:
-    heard = window(tokenizer, " one two")
-    assert spans(split_into_segments(heard, 5.0, 4.0, tokenizer, timestamps=False)) == [(5.0, 9.0, " one two")]
-
-
-@pytest.mark.parametrize(
-    ("no_speech", "logprob", "silent"), [(0.7, -1.5, True), (0.7, -0.5, False), (0.5, -1.5, False), (0.61, -1.0, True)]
-)
-def test_probably_no_speech_and_unsure_is_silent(
-    tokenizer: Tokenizer, no_speech: float, logprob: float, silent: bool
-) -> None:
-    heard = window(tokenizer, 0.0, " thank you", 2.0, no_speech=no_speech, logprob=logprob)
-    assert is_silent(heard, DecodingOptions()) is silent
-
-
-def test_where_a_window_was_left_unheard(tokenizer: Tokenizer) -> None:
-    vocabulary = tokenizer.vocabulary
-    opened = window(tokenizer, 0.0, " one", 4.0, 4.2)
-    assert unfinished_at(opened, 10.0, vocabulary) == 4.2
-    assert unfinished_at(opened, 5.0, vocabulary) is None  # less than a second is left
-    assert spans(cut(tokenizer, opened)) == [(0.0, 4.0, " one")]
-    assert unfinished_at(window(tokenizer, 0.0, " one", 4.0), 10.0, vocabulary) is None
-    assert unfinished_at(window(tokenizer, 0.0, " one"), 10.0, vocabulary) is None
-    cut_off = window(tokenizer, 0.0, " one", 4.0, 4.0, " two", ended=False)
-    assert unfinished_at(cut_off, 10.0, vocabulary) == 4.0
-    assert spans(cut(tokenizer, cut_off)) == [(0.0, 4.0, " one")]  # the rest is heard again
-    looping = window(tokenizer, 0.0, " one one one", ended=False)
-    assert unfinished_at(looping, 10.0, vocabulary) is None  # no timestamp to go on from
-    assert spans(cut(tokenizer, looping)) == [(0.0, 10.0, " one one one")]
-
-
-def test_words_of_two_segments_stay_apart(tokenizer: Tokenizer) -> None:
-    segments = cut(tokenizer, window(tokenizer, 0.0, " one", 1.0, 1.0, "two", 2.0, 2.0, " three", 3.0))
+def test_missing_spaces_between_segments_are_inserted() -> None:
+    segments = [segment(text) for text in (" one", "two", " three")]
     assert join_segments(segments, "en") == "one two three"
     assert join_segments(segments, "ja") == "onetwo three"
     assert join_segments([], "en") == ""
 
 
-def test_a_repeating_text_compresses() -> None:
+def test_compression_ratio_of_repetitive_text_is_high() -> None:
     assert compression_ratio("") == 0
     assert compression_ratio("é" * 50) > compression_ratio("e" * 50)  # bytes, not characters
     assert compression_ratio("a b " * 100) > 2.4 > compression_ratio("the quick brown fox jumps over the lazy dog")

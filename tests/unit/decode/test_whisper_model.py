@@ -1,4 +1,4 @@
-"""A checkpoint ready to hear."""
+"""WhisperModel and prompts."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.token_stats import DecodingResult
+from whisperstill.decode.prompts import build_prompt
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
@@ -19,12 +20,12 @@ from unit.decode.scripted import DIMS
 
 
 @pytest.fixture(scope="module")
-def recogniser(random_checkpoint: Checkpoint) -> WhisperModel:
+def model(random_checkpoint: Checkpoint) -> WhisperModel:
     return WhisperModel(random_checkpoint, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
-def english() -> WhisperModel:
+def english_model() -> WhisperModel:
     dims = Dims(
         mels=80, vocab_size=51864, width=32, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1
     )
@@ -32,138 +33,141 @@ def english() -> WhisperModel:
 
 
 @pytest.fixture(scope="module")
-def states(recogniser: WhisperModel) -> Tensor:
+def states(model: WhisperModel) -> Tensor:
     noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
-    return recogniser.encode(noise)
+    return model.encode(noise)
 
 
-def test_states_of_a_window_do_not_depend_on_the_batch(recogniser: WhisperModel, states: Tensor) -> None:
+def test_encoder_states_do_not_depend_on_batch(model: WhisperModel, states: Tensor) -> None:
     noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
     assert states.shape == (3, 1500, 32)
-    assert torch.equal(recogniser.encode(noise[1:2])[0], states[1])
+    assert torch.equal(model.encode(noise[1:2])[0], states[1])
 
 
-def test_languages_of_a_batch_may_differ(recogniser: WhisperModel, states: Tensor) -> None:
-    together = recogniser.decode(states, ["de", "en", "de"], max_new_tokens=5)
+def test_batch_of_several_languages(model: WhisperModel, states: Tensor) -> None:
+    together = model.decode(states, ["de", "en", "de"], max_new_tokens=5)
     assert [one.language for one in together] == ["de", "en", "de"]
-    alone = [
-        recogniser.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))
-    ]
+    alone = [model.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))]
     assert [one.result.tokens for one in together] == [one.result.tokens for one in alone]
 
 
-def test_unknown_languages_are_detected(recogniser: WhisperModel, states: Tensor) -> None:
-    detected = [code for code, _ in recogniser.detect_language(states)]
-    assert recogniser.resolve_languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
+def test_unknown_languages_are_detected(model: WhisperModel, states: Tensor) -> None:
+    detected = [code for code, _ in model.detect_language(states)]
+    assert model.resolve_languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
 
 
-def test_a_checkpoint_may_have_a_language_of_its_own(random_checkpoint: Checkpoint) -> None:
+def test_default_language_of_checkpoint(random_checkpoint: Checkpoint) -> None:
     generation = GenerationConfig((), (), (), language="de")
-    own = Checkpoint(DIMS, random_checkpoint.state, generation, random_checkpoint.tokenizer_json, "own")
-    recogniser = WhisperModel(own, dtype=torch.float32)
-    assert recogniser.resolve_language(None) == "de"
-    assert recogniser.resolve_language("en") == "en"
+    checkpoint = Checkpoint(DIMS, random_checkpoint.state, generation, random_checkpoint.tokenizer_json, "checkpoint")
+    model = WhisperModel(checkpoint, dtype=torch.float32)
+    assert model.resolve_language(None) == "de"
+    assert model.resolve_language("en") == "en"
 
 
-def test_an_english_model_says_that_it_is_one(english: WhisperModel) -> None:
-    assert english.resolve_language(None) == english.resolve_language("en-GB") == "en"
-    with pytest.raises(SettingsError, match="knows English only, got German"):
-        english.resolve_language("German")
+def test_english_only_model_refuses_other_languages(english_model: WhisperModel) -> None:
+    assert english_model.resolve_language(None) == english_model.resolve_language("en-GB") == "en"
+    with pytest.raises(SettingsError, match="is English-only, got language German"):
+        english_model.resolve_language("German")
 
 
-def test_a_language_nobody_knows(recogniser: WhisperModel) -> None:
+def test_unknown_language_raises(model: WhisperModel) -> None:
     with pytest.raises(SettingsError, match="expected a language"):
-        recogniser.resolve_language("Klingon")
+        model.resolve_language("Klingon")
 
 
-def test_the_prompt_is_the_last_words(recogniser: WhisperModel) -> None:
-    assert recogniser.build_prompt(None) == recogniser.build_prompt("  ") == ()
-    prompt = recogniser.build_prompt("word " * 300)
+def test_prompt_keeps_the_last_tokens(model: WhisperModel) -> None:
+    assert build_prompt(model.tokenizer, None) == build_prompt(model.tokenizer, "  ") == ()
+    prompt = build_prompt(model.tokenizer, "word " * 300)
     assert len(prompt) == 224
-    assert prompt[0] == recogniser.vocabulary.start_of_previous
-    assert recogniser.tokenizer.decode(prompt[-4:]) == "word"
+    assert prompt[0] == model.vocabulary.start_of_previous
+    assert model.tokenizer.decode(prompt[-4:]) == "word"
 
 
-def test_a_prompt_changes_what_is_heard_and_fits(recogniser: WhisperModel, states: Tensor) -> None:
-    prompt = recogniser.build_prompt("word " * 300)
-    with_prompt = recogniser.decode(states, ["en"] * 3, prompt=prompt)
-    plain = recogniser.decode(states, ["en"] * 3)
-    assert [one.result.tokens for one in with_prompt] != [one.result.tokens for one in plain]
+def test_full_prompt_changes_the_result(model: WhisperModel, states: Tensor) -> None:
+    prompt = build_prompt(model.tokenizer, "word " * 300)
+    start = model.vocabulary.sot_sequence("en")
+    generator = model.make_generator(3, logit_filter=model.make_logit_filter(timestamps=False))
+    with_prompt, plain = (
+        generator.generate([DecodeRequest(state, (*before, *start)) for state in states]) for before in (prompt, ())
+    )
+    assert [one.tokens for one in with_prompt] != [one.tokens for one in plain]
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
-def test_an_assistant_changes_nothing_that_is_heard(
-    random_checkpoint: Checkpoint, recogniser: WhisperModel, timestamps: bool
+def test_assistant_does_not_change_transcripts(
+    random_checkpoint: Checkpoint, model: WhisperModel, timestamps: bool
 ) -> None:
     noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
     dims = Dims(
         mels=80, vocab_size=51865, width=16, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1
     )
-    stranger = make_checkpoint(dims, random_checkpoint.tokenizer_json, seed=5)
+    unrelated = make_checkpoint(dims, random_checkpoint.tokenizer_json, seed=5)
     codes = ["en", "de", "en"]
-    states = recogniser.encode(noise)
-    expected = recogniser.decode(states, codes, timestamps=timestamps, max_new_tokens=12)
-    for checkpoint, shared in ((make_student(random_checkpoint, (1,)), True), (stranger, False)):
+    states = model.encode(noise)
+    expected = model.decode(states, codes, timestamps=timestamps, max_new_tokens=12)
+    for checkpoint, shared in ((make_student(random_checkpoint, (1,)), True), (unrelated, False)):
         assisted = WhisperModel(random_checkpoint, dtype=torch.float32, assistant=checkpoint)
         assert assisted.assistant is not None
         assert (assisted.assistant.network.encoder is assisted.network.encoder) is shared
-        found = assisted.decode(
+        transcripts = assisted.decode(
             states,
             codes,
             timestamps=timestamps,
             max_new_tokens=12,
             draft_encoder_states=assisted.encode_for_draft(noise, states),
         )
-        assert [(one.language, one.result.tokens) for one in found] == [
+        assert [(one.language, one.result.tokens) for one in transcripts] == [
             (one.language, one.result.tokens) for one in expected
         ]
-        assert assisted.speculative_stats.tokens == sum(len(one.result.tokens) + one.result.ended for one in found)
+        assert assisted.speculative_stats.tokens == sum(
+            len(one.result.tokens) + one.result.ended for one in transcripts
+        )
         assert assisted.speculative_stats.verifications > 0
-    assert recogniser.encode_for_draft(noise, states) is None
+    assert model.encode_for_draft(noise, states) is None
 
 
-def test_a_run_that_fails_leaves_nothing_behind(
+def test_failed_decode_leaves_no_state(
     random_checkpoint: Checkpoint, states: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recogniser, fresh = (WhisperModel(random_checkpoint, dtype=torch.float32) for _ in range(2))
+    model, fresh = (WhisperModel(random_checkpoint, dtype=torch.float32) for _ in range(2))
     languages = ["en"] * 3
-    recogniser.decode(states, languages, max_new_tokens=9)
+    model.decode(states, languages, max_new_tokens=9)
     step = BatchScheduler.step
 
-    def fails(pool: BatchScheduler) -> list[tuple[DecodeRequest, DecodingResult]]:
-        step(pool)
+    def fails(scheduler: BatchScheduler) -> list[tuple[DecodeRequest, DecodingResult]]:
+        step(scheduler)
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(BatchScheduler, "step", fails)
     with pytest.raises(torch.OutOfMemoryError):
-        recogniser.decode(states, languages, max_new_tokens=9)
+        model.decode(states, languages, max_new_tokens=9)
     monkeypatch.undo()
-    found, expected = (one.decode(states[:2], languages[:2], max_new_tokens=9) for one in (recogniser, fresh))
-    assert [one.result.tokens for one in found] == [one.result.tokens for one in expected]
+    transcripts, expected = (one.decode(states[:2], languages[:2], max_new_tokens=9) for one in (model, fresh))
+    assert [one.result.tokens for one in transcripts] == [one.result.tokens for one in expected]
 
 
 @pytest.mark.parametrize("assisted", [False, True])
-def test_eight_bits_do_not_depend_on_the_batch(random_checkpoint: Checkpoint, states: Tensor, assisted: bool) -> None:
+def test_int8_does_not_depend_on_batch(random_checkpoint: Checkpoint, states: Tensor, assisted: bool) -> None:
     assistant = make_student(random_checkpoint, (0,)) if assisted else None
-    recogniser = WhisperModel(random_checkpoint, int8=True, assistant=assistant)
-    heard = torch.cat((states, 20 * states[:1]))  # one is louder than the others
-    together = recogniser.decode(heard, ["en"] * 4, max_new_tokens=12)
-    alone = [recogniser.decode(state[None], ["en"], max_new_tokens=12)[0] for state in heard]
+    model = WhisperModel(random_checkpoint, int8=True, assistant=assistant)
+    scaled_states = torch.cat((states, 20 * states[:1]))  # one has larger values
+    together = model.decode(scaled_states, ["en"] * 4, max_new_tokens=12)
+    alone = [model.decode(state[None], ["en"], max_new_tokens=12)[0] for state in scaled_states]
     assert [one.result.tokens for one in together] == [one.result.tokens for one in alone]
     for one, other in zip(together, alone, strict=True):
         assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
 
 
-def test_an_assistant_of_another_vocabulary_is_refused(random_checkpoint: Checkpoint) -> None:
+def test_assistant_with_other_vocabulary_raises(random_checkpoint: Checkpoint) -> None:
     dims = Dims(
         mels=80, vocab_size=51864, width=16, encoder_heads=2, encoder_layers=1, decoder_heads=2, decoder_layers=1
     )
-    english = make_checkpoint(dims, make_tokenizer(50256, 99))
+    english_checkpoint = make_checkpoint(dims, make_tokenizer(50256, 99))
     with pytest.raises(SettingsError, match="random has 51864 tokens, random has 51865"):
-        WhisperModel(random_checkpoint, assistant=english)
+        WhisperModel(random_checkpoint, assistant=english_checkpoint)
 
 
-def test_only_a_student_without_timestamps_is_decoded_without(random_checkpoint: Checkpoint) -> None:
+def test_trained_without_timestamps(random_checkpoint: Checkpoint) -> None:
     parts = (
         DIMS,
         random_checkpoint.state,

@@ -1,4 +1,4 @@
-"""Windows in, what was heard out: the ladder of temperatures, several samples, beams, languages, loops."""
+"""Window decoder: temperature fallback, several samples, beam search, languages, loops."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from whisperstill.decode.generate.beam_search import beam_search
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform.hallucination_filter import SpeechSpans
-from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, WindowResult
-from whisperstill.decode.longform.window_decoder import WindowDecoder
+from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, SpeechSpans, WindowResult
+from whisperstill.decode.longform.window_decoder import WindowDecoder, empty_result
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint
@@ -18,23 +18,25 @@ from whisperstill.text.tokenizer import Tokenizer
 
 from unit.decode.scripted import Scripted, decoded, tone
 
+ENGLISH = DetectedLanguage("en")
 FULL = tuple(range(1000, 1418))
-"""A prompt that leaves room for two dozen tokens: a random network seldom ends by itself."""
+"""A prompt that leaves room for two dozen tokens: a random network seldom emits the end token."""
 
 
 def window(
     first: float,
     start: float = 0.0,
-    spoken: DetectedLanguage | None = None,
-    voice: SpeechSpans | None = None,
+    language: DetectedLanguage | None = ENGLISH,
+    speech: SpeechSpans | None = None,
     prompt: tuple[int, ...] = (),
+    recording_id: int = 0,
 ) -> AudioWindow:
-    return AudioWindow(start, tone(1.0, first), 1.0, spoken or DetectedLanguage("en"), prompt, speech=voice)
+    return AudioWindow(start, tone(1.0, first), 1.0, language, prompt, recording_id=recording_id, speech=speech)
 
 
-def hear(recogniser: WhisperModel, windows: Sequence[AudioWindow], options: DecodingOptions) -> list[WindowResult]:
-    """All of them, in order; as many at a time as there are slots."""
-    engine = WindowDecoder(recogniser, options, timestamps=False)
+def decode(model: WhisperModel, windows: Sequence[AudioWindow], options: DecodingOptions) -> list[WindowResult]:
+    """Results in the order of the windows."""
+    engine = WindowDecoder(model, options, timestamps=False)
     waiting, done = list(windows), list[WindowResult]()
     while waiting or not engine.idle:
         while waiting and engine.num_windows_wanted:
@@ -44,12 +46,12 @@ def hear(recogniser: WhisperModel, windows: Sequence[AudioWindow], options: Deco
 
 
 @pytest.fixture(scope="module")
-def recogniser(random_checkpoint: Checkpoint) -> WhisperModel:
+def model(random_checkpoint: Checkpoint) -> WhisperModel:
     return WhisperModel(random_checkpoint, dtype=torch.float32)
 
 
 def trying(tokenizer: Tokenizer, outcomes: dict[float, list[float]]) -> Scripted:
-    """By temperature, the mean log-probabilities of one sample after the other; the text says which one it is."""
+    """A model with these log-probabilities per temperature and sample; the text is the sample's number."""
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
     def script(first: float, language: str) -> DecodingResult:
@@ -62,60 +64,60 @@ def trying(tokenizer: Tokenizer, outcomes: dict[float, list[float]]) -> Scripted
     return scripted
 
 
-def test_of_several_samples_the_most_probable_one_is_taken(tokenizer: Tokenizer) -> None:
+def test_the_most_probable_sample_is_used(tokenizer: Tokenizer) -> None:
     scripted = trying(tokenizer, {0.0: [-3.0], 0.5: [-0.9, -0.2, -0.5]})
     options = DecodingOptions(temperature=(0.0, 0.5), best_of=3, batch_size=2)
-    [heard] = hear(scripted, [window(0.5)], options)
-    assert heard.window_transcript.text == "at 0.5 number 2" and heard.temperature == 0.5
+    [result] = decode(scripted, [window(0.5)], options)
+    assert result.window_transcript.text == "at 0.5 number 2" and result.temperature == 0.5
     assert len({job.seed for _, job in scripted.said}) == len(scripted.said) == 4
 
 
-def test_the_ladder_is_climbed_until_something_is_good_or_it_ends(tokenizer: Tokenizer) -> None:
+def test_fallback_ends_with_a_good_result_or_the_last_temperature(tokenizer: Tokenizer) -> None:
     outcomes = {0.0: [-3.0], 0.2: [-2.0], 0.4: [-0.9], 0.6: [-0.1]}
     options = DecodingOptions(temperature=(0.0, 0.2, 0.4, 0.6), best_of=1)
-    [heard] = hear(trying(tokenizer, outcomes), [window(0.5)], options)
-    assert heard.temperature == 0.4
+    [result] = decode(trying(tokenizer, outcomes), [window(0.5)], options)
+    assert result.temperature == 0.4
     outcomes = {step: [-5.0] for step in outcomes}
-    [last] = hear(trying(tokenizer, outcomes), [window(0.5)], options)
-    assert last.temperature == 0.6  # bad, but there is nothing else
+    [last] = decode(trying(tokenizer, outcomes), [window(0.5)], options)
+    assert last.temperature == 0.6  # the last one, although it fails
     scripted = trying(tokenizer, outcomes)
-    [kept] = hear(scripted, [window(0.5)], DecodingOptions(temperature=(0.0,)))
+    [kept] = decode(scripted, [window(0.5)], DecodingOptions(temperature=(0.0,)))
     assert kept.temperature == 0.0 and len(scripted.said) == 1
 
 
-def test_thresholds_can_be_switched_off(tokenizer: Tokenizer) -> None:
+def test_thresholds_can_be_turned_off(tokenizer: Tokenizer) -> None:
     for options in (
         DecodingOptions(logprob_threshold=None),
         DecodingOptions(logprob_threshold=-6.0),
         DecodingOptions(temperature=(0.0,)),
     ):
         scripted = trying(tokenizer, {0.0: [-5.0]})
-        hear(scripted, [window(0.5)], options)
+        decode(scripted, [window(0.5)], options)
         assert len(scripted.said) == 1
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" la" * 60)))
-    hear(loop, [window(0.5)], DecodingOptions(compression_ratio_threshold=None))
+    decode(loop, [window(0.5)], DecodingOptions(compression_ratio_threshold=None))
     assert len(loop.said) == 1
 
 
-def test_a_loop_that_no_temperature_gets_rid_of_is_cut(tokenizer: Tokenizer) -> None:
+def test_a_loop_at_every_temperature_is_removed(tokenizer: Tokenizer) -> None:
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" so" + " la la" * 40)))
     options = DecodingOptions(temperature=(0.0, 1.0), best_of=1)
-    [heard] = hear(loop, [window(0.5)], options)
-    assert len(loop.said) == 2 and heard.temperature == 1.0
-    assert len(heard.window_transcript.text) < 12 and heard.window_transcript.text.startswith("so la")
-    assert heard.loop_text.count("la") >= 76
+    [result] = decode(loop, [window(0.5)], options)
+    assert len(loop.said) == 2 and result.temperature == 1.0
+    assert len(result.window_transcript.text) < 12 and result.window_transcript.text.startswith("so la")
+    assert result.loop_text.count("la") >= 76
     assert (
-        len(heard.window_transcript.result.token_stats.filtered_logprob)
-        == len(heard.window_transcript.result.tokens) + 1
+        len(result.window_transcript.result.token_stats.filtered_logprob)
+        == len(result.window_transcript.result.tokens) + 1
     )
-    [believed] = hear(loop, [window(0.5)], DecodingOptions(temperature=(0.0,), hallucination_filter=False))
+    [believed] = decode(loop, [window(0.5)], DecodingOptions(temperature=(0.0,), hallucination_filter=False))
     assert believed.window_transcript.text.count("la") == 80 and not believed.loop_text
 
 
-def test_windows_without_a_voice_are_not_asked(tokenizer: Tokenizer) -> None:
+def test_windows_without_speech_are_not_decoded(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(f" {first}")))
-    windows = [window(0.25, voice=SpeechSpans(())), window(0.5, voice=SpeechSpans(((0.0, 1.0),))), window(0.75)]
-    silent, spoken, unknown = hear(scripted, windows, DecodingOptions())
+    windows = [window(0.25, speech=SpeechSpans(())), window(0.5, speech=SpeechSpans(((0.0, 1.0),))), window(0.75)]
+    silent, spoken, unknown = decode(scripted, windows, DecodingOptions())
     assert (silent.window_transcript.text, silent.window_transcript.result.no_speech_prob, len(silent.states)) == (
         "",
         1.0,
@@ -125,20 +127,36 @@ def test_windows_without_a_voice_are_not_asked(tokenizer: Tokenizer) -> None:
     assert [first for first, _ in scripted.said] == [0.5, 0.75]
 
 
-def test_one_language_for_windows_that_share_it_and_one_each_for_others(tokenizer: Tokenizer) -> None:
+def test_language_is_detected_once_per_recording_or_in_every_window(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(f" {language}")))
-    shared = DetectedLanguage()
     firsts = (-0.5, 0.5, -0.25)
-    heard = hear(scripted, [window(first, spoken=shared) for first in firsts], DecodingOptions())
-    assert [one.window_transcript.text for one in heard] == ["de", "de", "de"] and scripted.detected == [-0.5]
-    heard = hear(scripted, [window(first, spoken=DetectedLanguage()) for first in firsts], DecodingOptions())
-    assert [one.window_transcript.text for one in heard] == ["de", "en", "de"]
-    assert [one.window.detected_language.code for one in heard] == ["de", "en", "de"]
+
+    def languages(recording_ids: Sequence[int], options: DecodingOptions) -> list[str]:
+        windows = [
+            window(first, language=None, recording_id=recording_id)
+            for first, recording_id in zip(firsts, recording_ids, strict=True)
+        ]
+        results = decode(scripted, windows, options)
+        assert [result.window_transcript.text for result in results] == [
+            result.language.code for result in results if result.language
+        ]
+        return [result.window_transcript.language for result in results]
+
+    assert languages((0, 0, 0), DecodingOptions()) == ["de", "de", "de"] and scripted.detected == [-0.5]
+    assert languages((0, 0, 0), DecodingOptions(batch_size=1)) == ["de", "de", "de"]
+    assert languages((0, 1, 1), DecodingOptions()) == ["de", "en", "en"]
+    assert languages((0, 0, 0), DecodingOptions(multilingual=True)) == ["de", "en", "de"]
 
 
-def test_what_is_drawn_depends_on_seed_and_place_and_not_on_the_batch(recogniser: WhisperModel) -> None:
+def test_an_empty_result_is_certainly_silent() -> None:
+    result = empty_result(8)
+    assert (result.tokens, result.ended, result.no_speech_prob) == ((), True, 1.0)
+    assert result.token_stats.hidden.shape == (1, 8) and float(result.token_stats.filtered_logprob.mean()) == 0
+
+
+def test_samples_depend_on_seed_and_position_and_not_on_the_batch(model: WhisperModel) -> None:
     def drawn(batch_size: int, seed: int = 0, order: Sequence[int] = (0, 1, 2)) -> list[tuple[int, ...]]:
-        windows = [window(0.1, 7.5 * at, prompt=FULL) for at in order]  # the same sound, at different places
+        windows = [window(0.1, 7.5 * at, prompt=FULL) for at in order]  # the same audio at different positions
         options = DecodingOptions(
             temperature=(1.0,),
             best_of=2,
@@ -147,9 +165,9 @@ def test_what_is_drawn_depends_on_seed_and_place_and_not_on_the_batch(recogniser
             logprob_threshold=None,
             hallucination_filter=False,
         )
-        heard = hear(recogniser, windows, options)
+        result = decode(model, windows, options)
         return [
-            tokens for _, tokens in sorted((one.window.start, one.window_transcript.result.tokens) for one in heard)
+            tokens for _, tokens in sorted((one.window.start, one.window_transcript.result.tokens) for one in result)
         ]
 
     alone = drawn(1)
@@ -158,32 +176,32 @@ def test_what_is_drawn_depends_on_seed_and_place_and_not_on_the_batch(recogniser
     assert drawn(4, seed=1) != alone
 
 
-def test_a_beam_is_that_of_the_search(recogniser: WhisperModel) -> None:
+def test_beam_search_is_used_at_temperature_zero(model: WhisperModel) -> None:
     options = DecodingOptions(
         beam_size=3, patience=2.0, temperature=(0.0,), logprob_threshold=None, hallucination_filter=False
     )
     windows = [window(0.1, prompt=FULL), window(0.9, prompt=FULL)]
-    heard = hear(recogniser, windows, options)
-    start = (*FULL, *recogniser.vocabulary.sot_sequence("en"))
-    rules = recogniser.make_logit_filter(False)
-    for one in heard:
-        expected = beam_search(recogniser.network, one.states, start, rules, beam_size=3, patience=2.0)
+    result = decode(model, windows, options)
+    start = (*FULL, *model.vocabulary.sot_sequence("en"))
+    rules = model.make_logit_filter(False)
+    for one in result:
+        expected = BeamSearch(model.network, rules, 3, 2.0).decode(DecodeRequest(one.states, start))
         assert one.window_transcript.result.tokens == expected.tokens
         total, count = float(expected.token_stats.filtered_logprob.sum()), len(expected.tokens) + 1
         assert one.window_transcript.avg_logprob == pytest.approx(total / count)
 
 
-def test_suppressed_tokens_are_never_said(recogniser: WhisperModel) -> None:
+def test_suppressed_tokens_are_never_emitted(model: WhisperModel) -> None:
     plain = DecodingOptions(temperature=(0.0,), hallucination_filter=False)
-    [first] = hear(recogniser, [window(0.1, prompt=FULL)], plain)
+    [first] = decode(model, [window(0.1, prompt=FULL)], plain)
     said = set(first.window_transcript.result.tokens)
     assert said
     barred = DecodingOptions(temperature=(0.0,), hallucination_filter=False, suppress_tokens=(-1, *sorted(said)))
-    [second] = hear(recogniser, [window(0.1, prompt=FULL)], barred)
+    [second] = decode(model, [window(0.1, prompt=FULL)], barred)
     assert not said & set(second.window_transcript.result.tokens)
 
 
-def test_nothing_is_lost_when_more_is_asked_than_there_are_slots(tokenizer: Tokenizer) -> None:
+def test_more_samples_than_slots(tokenizer: Tokenizer) -> None:
     """Every window fails at first and then needs five samples, in two slots."""
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
@@ -193,6 +211,8 @@ def test_nothing_is_lost_when_more_is_asked_than_there_are_slots(tokenizer: Toke
 
     scripted.script = script
     firsts = np.linspace(0.1, 0.9, 17)
-    heard = hear(scripted, [window(first, 30.0 * at) for at, first in enumerate(firsts)], DecodingOptions(batch_size=2))
-    assert [one.window_transcript.text for one in heard] == [f"{first:.2f}" for first in firsts]
+    result = decode(
+        scripted, [window(first, 30.0 * at) for at, first in enumerate(firsts)], DecodingOptions(batch_size=2)
+    )
+    assert [one.window_transcript.text for one in result] == [f"{first:.2f}" for first in firsts]
     assert len(scripted.said) == 17 * 6

@@ -9,7 +9,6 @@ import pytest
 from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript, Word
 from whisperstill.decode.output.writers import WRITERS, format_timestamp, resolve_formats, to_json, write_transcript
 from whisperstill.errors import SettingsError
-from whisperstill.stages.transcribe import FORMATS
 from whisperstill.text.line_wrapping import LineOptions
 
 
@@ -71,7 +70,7 @@ def test_json_has_the_keys_of_openai() -> None:
     assert content["segments"][1]["text"] == " a --> b\té\n"
 
 
-def test_json_tells_words_and_what_was_not_believed_only_where_there_are_any() -> None:
+def test_json_has_words_and_filtered_segments_only_if_there_are_any() -> None:
     plain = json.loads(to_json(TRANSCRIPT))
     assert "filtered_segments" not in plain and "words" not in plain["segments"][0]
     worded = replace(TRANSCRIPT.segments[0], words=(Word(0.0, 0.5, " Good", 0.75),))
@@ -83,7 +82,7 @@ def test_json_tells_words_and_what_was_not_believed_only_where_there_are_any() -
     assert content["filtered_segments"] == [{"start": 4.0, "end": 5.0, "text": " Thanks.", "reason": "silence"}]
 
 
-def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
+def test_no_format_is_written_if_one_fails(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--word_timestamps"):
         write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "all", LineOptions(highlight_words=True))
     assert not (tmp_path / "new").exists()
@@ -91,22 +90,23 @@ def test_no_format_is_written_when_one_cannot_be_made(tmp_path: Path) -> None:
     assert "Good\nday." in (tmp_path / "new" / "talk.srt").read_text()
 
 
-def test_all_formats_are_written_whole(tmp_path: Path) -> None:
+def test_all_formats_are_written(tmp_path: Path) -> None:
     paths = write_transcript(TRANSCRIPT, tmp_path / "new", "talk")
-    assert {path.name for path in paths} == {f"talk.{name}" for name in FORMATS}
+    assert {path.name for path in paths} == {f"talk.{name}" for name in WRITERS}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
     for path in paths:
         assert path.read_text("utf-8") == WRITERS[path.suffix[1:]](TRANSCRIPT, None)
 
 
-def test_nothing_said_gives_readable_files(tmp_path: Path) -> None:
+def test_an_empty_transcript_gives_readable_files(tmp_path: Path) -> None:
     nothing = Transcript("", (), "en", 1.0, 3.0)
     texts = {path.suffix[1:]: path.read_text() for path in write_transcript(nothing, tmp_path, "quiet")}
     assert texts["txt"] == texts["srt"] == ""
     assert texts["vtt"] == "WEBVTT\n\n"
 
 
-def test_the_verb_knows_the_same_formats() -> None:
-    assert set(FORMATS) == set(WRITERS) == set(resolve_formats("all"))
+def test_formats_are_resolved_by_name() -> None:
+    assert resolve_formats("srt") == ("srt",)
+    assert resolve_formats("all") == ("txt", "vtt", "srt", "tsv", "json")
     with pytest.raises(SettingsError, match="expected an output format"):
         resolve_formats("docx")

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from small_models import make_corpus, make_student_of, make_teacher
 
+from whisperstill.console import NullConsole
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.stages import label
-from whisperstill.stages.console import NullConsole
 from whisperstill.stages.label import LabelSettings
 from whisperstill.text.vocabulary import Vocabulary
 

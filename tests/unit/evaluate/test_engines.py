@@ -1,7 +1,7 @@
-"""Engines beside each other: the same texts from the same weights, whatever file each of them opens.
+"""Engines compared with each other: the same weights give the same text, whatever file format an engine reads.
 
-Random networks are strong, so that what they say follows what they hear, and say text alone: then every engine that
-computes in float32 says the same. whisper.cpp rounds to f16 and is held against the others on tiny.en alone.
+Random networks get large weights, so that their output depends on the audio, and emit text tokens only: then all
+engines that compute in float32 agree. whisper.cpp rounds to float16 and is compared on tiny.en only.
 """
 
 import struct
@@ -35,19 +35,20 @@ LIBRARIES = {
     "faster-whisper": ("faster_whisper", "faster-whisper"),
     "whisper.cpp": ("pywhispercpp.model", "whispercpp"),
 }
-"""Engine -> its module, its extra."""
+"""Engine -> (module, extra)."""
 ALL = ("whisperstill", *ENGINE_NAMES)
-EXACT = ("transformers", "faster-whisper")
-"""Peers that compute in float32."""
-SAID, AWAY = 24, 10.0
-BOUND = 0.1
-"""Most word edits per word between two engines."""
+FLOAT32_ENGINES = ("transformers", "faster-whisper")
+NUM_TEXT_TOKENS, END_LOGIT_OFFSET = 24, 10.0
+MAX_WER_BETWEEN_ENGINES = 0.1
 
 Make = Callable[..., ExternalEngine]
 
 
-def strong(vocab: int, texts: int) -> Checkpoint:
-    """A random network that says text, and from position `SAID` on its end: a direction of its own tells it where."""
+def random_checkpoint(vocab: int, texts: int) -> Checkpoint:
+    """A random network that emits text up to position `NUM_TEXT_TOKENS`, then end-of-text.
+
+    The first dimension of the residual stream is reserved for the position: no layer writes to it.
+    """
     dims = Dims(
         mels=80, vocab_size=vocab, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3
     )
@@ -58,19 +59,22 @@ def strong(vocab: int, texts: int) -> Checkpoint:
         elif "layers" in name:
             tensor *= 6 if ".cross." in name else 8
             if name.startswith("decoder") and any(part in name for part in (".out.", ".down.")):
-                tensor[0] = 0  # no layer writes there
+                tensor[0] = 0  # reserved for the position
     special = read_special_tokens(checkpoint.tokenizer_json)
     positions, embedding = checkpoint.state["decoder.positions"], checkpoint.state["decoder.embedding.weight"]
     positions *= 20
-    positions[:, 0] = -AWAY
-    positions[SAID:, 0] = AWAY
+    positions[:, 0] = -END_LOGIT_OFFSET
+    positions[NUM_TEXT_TOKENS:, 0] = END_LOGIT_OFFSET
     embedding *= 10
     embedding[:, 0] = 0
-    embedding[special.no_timestamps + 1 :] = 0  # their logits are 0, the greatest of text reach 20
+    embedding[special.no_timestamps + 1 :] = 0  # their logits are 0, those of text reach 20
     embedding[special.end_of_text] = 0
-    embedding[special.end_of_text, 0] = 10 * AWAY
-    barred = (*checkpoint.generation_config.suppress_tokens, *range(special.end_of_text + 1, special.no_timestamps + 1))
-    return replace(checkpoint, generation_config=replace(checkpoint.generation_config, suppress_tokens=barred))
+    embedding[special.end_of_text, 0] = 10 * END_LOGIT_OFFSET
+    suppressed = (
+        *checkpoint.generation_config.suppress_tokens,
+        *range(special.end_of_text + 1, special.no_timestamps + 1),
+    )
+    return replace(checkpoint, generation_config=replace(checkpoint.generation_config, suppress_tokens=suppressed))
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -78,10 +82,10 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def agree(one: str, other: str) -> bool:
-    """Whether two texts are the same but for a few words."""
+    """Whether two texts differ in a few words at most."""
     clean = get_normalizer("english")
     counts = count_edits(clean(one).split(), clean(other).split())
-    return counts.reference_length > 0 and counts.error_rate <= BOUND
+    return counts.reference_length > 0 and counts.error_rate <= MAX_WER_BETWEEN_ENGINES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,7 +98,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def english() -> Checkpoint:
-    return strong(51864, 50256)
+    return random_checkpoint(51864, 50256)
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +108,18 @@ def english_dir(english: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def multilingual_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_huggingface(strong(51865, 50257), tmp_path_factory.mktemp("multilingual"))
+    return write_huggingface(random_checkpoint(51865, 50257), tmp_path_factory.mktemp("multilingual"))
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for the module: what is converted serves all tests."""
+    """Conversions are shared by all tests of the module."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
 def make(cache: Path) -> Make:
-    """An engine in float32 where it has that; skips without its library."""
+    """Loads an engine once, in float32 if supported; skips the test without its library."""
     made: dict[tuple[str, Path], ExternalEngine] = {}
 
     def engine_of(name: str, source: Path) -> ExternalEngine:
@@ -139,20 +143,22 @@ def clips(speech: Path) -> list[np.ndarray]:
     return [load_utterance_waveform(one) for one in (*utterances[:2], *utterances[-3:])]
 
 
-def test_what_cannot_be_is_said(english_dir: Path, tmp_path: Path) -> None:
+def test_unsupported_engines_and_dtypes_are_refused(english_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"out of transformers, faster-whisper, whisper\.cpp, got 'wh'"):
         load_engine("wh", english_dir, tmp_path)
-    with pytest.raises(SettingsError, match="out of auto, float32, bfloat16, float16, int8, got 'fp8'"):
+    with pytest.raises(SettingsError, match="a dtype out of auto, float32, bfloat16, float16, int8, got 'fp8'"):
         load_engine("transformers", english_dir, tmp_path, dtype="fp8")
     for name, dtype in {"transformers": "int8", "whisper.cpp": "float32"}.items():
         pytest.importorskip(LIBRARIES[name][0])
-        with pytest.raises(SettingsError, match=f"{name} computes in .*, got {dtype}"):
+        with pytest.raises(SettingsError, match=f"expected .*dtype .*{name}.*, got {dtype}"):
             load_engine(name, english_dir, tmp_path, dtype=dtype)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_without_its_library(name: str, english_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_names_its_extra(
+    name: str, english_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module, extra = LIBRARIES[name]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"the engine {name} needs .*'whisperstill\[{extra}\]'"):
@@ -161,28 +167,30 @@ def test_without_its_library(name: str, english_dir: Path, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def test_an_engine_says_what_it_is(name: str, english: Checkpoint, english_dir: Path, make: Make) -> None:
-    one = make(name, english_dir)
-    assert one.name == name
-    assert one.version[0].isdigit()
-    assert (one.device, one.dtype) == ("cpu", "float16" if name == "whisper.cpp" else "float32")
-    assert (one.description.sha256, one.description.dims) == (english.sha256, english.dims)
-    assert one.transcribe([], []) == []
+def test_engine_reports_version_device_dtype_and_model(
+    name: str, english: Checkpoint, english_dir: Path, make: Make
+) -> None:
+    engine = make(name, english_dir)
+    assert engine.name == name
+    assert engine.version[0].isdigit()
+    assert (engine.device, engine.dtype) == ("cpu", "float16" if name == "whisper.cpp" else "float32")
+    assert (engine.description.sha256, engine.description.dims) == (english.sha256, english.dims)
+    assert engine.transcribe([], []) == []
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_random_weights_say_what_they_say_in_ours(name: str, english_dir: Path, make: Make) -> None:
+@pytest.mark.parametrize("name", FLOAT32_ENGINES)
+def test_random_weights_give_our_text(name: str, english_dir: Path, make: Make) -> None:
     windows = [noise(30, seed) for seed in range(2)]
     ours, theirs = make("whisperstill", english_dir), make(name, english_dir)
     before = (ours.num_tokens, theirs.num_tokens)
     expected = ours.transcribe(windows, ["en", None])
     assert theirs.transcribe(windows, ["en", None]) == expected
     assert expected[0] != expected[1]
-    assert ours.num_tokens - before[0] == theirs.num_tokens - before[1] == 2 * (SAID - 1)
+    assert ours.num_tokens - before[0] == theirs.num_tokens - before[1] == 2 * (NUM_TEXT_TOKENS - 1)
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_control_another_weight_says_something_else(
+@pytest.mark.parametrize("name", FLOAT32_ENGINES)
+def test_control_a_changed_weight_changes_the_text(
     name: str, english: Checkpoint, english_dir: Path, make: Make, tmp_path: Path
 ) -> None:
     weight = "encoder.conv1.bias"
@@ -191,8 +199,8 @@ def test_control_another_weight_says_something_else(
     assert other.transcribe([noise(30)], ["en"]) != make("whisperstill", english_dir).transcribe([noise(30)], ["en"])
 
 
-def test_languages_are_heard_each_as_its_own(multilingual_dir: Path, make: Make) -> None:
-    """Grouped for transformers, and in order again."""
+def test_each_window_is_decoded_in_its_language(multilingual_dir: Path, make: Make) -> None:
+    """transformers decodes windows grouped by language; the order must be kept."""
     windows, languages = [noise(30, seed) for seed in range(3)], ["de", None, "German"]
     ours, theirs = make("whisperstill", multilingual_dir), make("transformers", multilingual_dir)
     expected = ours.transcribe(windows, languages)
@@ -201,50 +209,50 @@ def test_languages_are_heard_each_as_its_own(multilingual_dir: Path, make: Make)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_unknown_language_is_refused(name: str, english_dir: Path, multilingual_dir: Path, make: Make) -> None:
+def test_unsupported_language_is_refused(name: str, english_dir: Path, multilingual_dir: Path, make: Make) -> None:
     for long in (False, True):
-        with pytest.raises(SettingsError, match="knows English only, got de"):
+        with pytest.raises(SettingsError, match="is English-only, got language de"):
             make(name, english_dir).transcribe([noise(1)], ["de"], long_form=long)
     with pytest.raises(SettingsError, match="has no language 'Cantonese'"):
         make(name, multilingual_dir).transcribe([noise(1)], ["Cantonese"])
 
 
-@pytest.mark.parametrize("name", ["whisperstill", *EXACT])
-def test_behind_a_window_nothing_is_heard(name: str, english_dir: Path, make: Make) -> None:
+@pytest.mark.parametrize("name", ["whisperstill", *FLOAT32_ENGINES])
+def test_audio_after_30_seconds_is_ignored_in_short_form(name: str, english_dir: Path, make: Make) -> None:
     one = make(name, english_dir)
     assert one.transcribe([noise(31)], ["en"]) == one.transcribe([noise(31)[:WINDOW_SAMPLES]], ["en"])
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_recordings_of_any_length(name: str, english_dir: Path, make: Make) -> None:
-    """Random networks may say nothing that an engine believes."""
+def test_long_form_accepts_any_length(name: str, english_dir: Path, make: Make) -> None:
+    """The text of a random network may be dropped by an engine's thresholds."""
     texts = make(name, english_dir).transcribe([noise(2), noise(33)], ["en", None], long_form=True)
     assert len(texts) == 2
     assert all(text == text.strip() and "<|" not in text for text in texts)
 
 
-def test_a_student_without_timestamps_is_not_asked_for_any(
+def test_student_without_timestamps_is_decoded_without_them(
     english: Checkpoint, english_dir: Path, make: Make, tmp_path: Path
 ) -> None:
     student = write_huggingface(replace(english, metadata={"trained_with_timestamps": False}), tmp_path)
     text = make("transformers", student).transcribe([noise(20)], ["en"], long_form=True)[0]
     assert "filler" in text
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
-    def transcribe(waveform: np.ndarray, **how: Any) -> tuple[list[Any], None]:
-        asked.append(how)
+    def transcribe(waveform: np.ndarray, **kwargs: Any) -> tuple[list[Any], None]:
+        calls.append(kwargs)
         return [], None
 
     for source in (english_dir, student):
         one: Any = make("faster-whisper", source)
-        real, one._model = one._model, SimpleNamespace(transcribe=transcribe)
+        real, one.model = one.model, SimpleNamespace(transcribe=transcribe)
         one.transcribe([noise(1)], ["en"], long_form=True)
-        one._model = real
-    assert [how["without_timestamps"] for how in asked] == [False, True]
-    assert [51863 in how["suppress_tokens"] for how in asked] == [False, True]
+        one.model = real
+    assert [call["without_timestamps"] for call in calls] == [False, True]
+    assert [51863 in call["suppress_tokens"] for call in calls] == [False, True]
 
 
-def test_a_file_is_made_once(english: Checkpoint, tmp_path: Path) -> None:
+def test_checkpoint_is_converted_once(english: Checkpoint, tmp_path: Path) -> None:
     written = []
 
     def write(checkpoint: Checkpoint, path: Path) -> Path:
@@ -266,14 +274,14 @@ def test_a_file_is_made_once(english: Checkpoint, tmp_path: Path) -> None:
     assert len({place, *(conversion.convert_checkpoint(other, cache, form) for other in others)}) == len(written) == 3
 
 
-def test_what_is_not_finished_is_not_there(english: Checkpoint, tmp_path: Path) -> None:
+def test_interrupted_conversion_leaves_nothing(english: Checkpoint, tmp_path: Path) -> None:
     def stop(checkpoint: Checkpoint, path: Path) -> Path:
         path.mkdir()
         (path / "half").write_text("so")
         raise KeyboardInterrupt
 
     def write(checkpoint: Checkpoint, path: Path) -> Path:
-        """While somebody else finishes the same."""
+        """Meanwhile another process finishes the same conversion."""
         place.mkdir()
         (place / "whole").write_text("theirs")
         path.mkdir()
@@ -291,9 +299,7 @@ def test_what_is_not_finished_is_not_there(english: Checkpoint, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_what_can_be_opened_is_opened_where_it_lies(
-    name: str, english: Checkpoint, english_dir: Path, tmp_path: Path
-) -> None:
+def test_native_format_is_opened_in_place(name: str, english: Checkpoint, english_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip(LIBRARIES[name][0])
     cache, there = tmp_path / "cache", tmp_path / "there"
     writers = {"transformers": write_huggingface, "faster-whisper": write_ctranslate2, "whisper.cpp": write_whispercpp}
@@ -311,17 +317,19 @@ def test_what_can_be_opened_is_opened_where_it_lies(
     assert [path.name for path in cache.glob("*/*/*")] == [form]
 
 
-def test_whispercpp_files_are_looked_at_before(english: Checkpoint, tmp_path: Path) -> None:
-    """whisper.cpp would end the process."""
+def test_ggml_files_are_checked_before_loading(english: Checkpoint, tmp_path: Path) -> None:
+    """whisper.cpp would abort the process."""
     pytest.importorskip("pywhispercpp.model")
     good = write_whispercpp(english, tmp_path / "good.bin")
     for name in ENGINE_NAMES:
         if name != "whisper.cpp":
-            with pytest.raises(SettingsError, match=f"got the engine {name}: only whisper.cpp opens it"):
+            with pytest.raises(
+                SettingsError, match=f"expected the engine whisper.cpp for the ggml file .*, got {name}"
+            ):
                 load_engine(name, good, tmp_path)
-    with pytest.raises(SettingsError, match="on the CPU here, got device cuda"):
+    with pytest.raises(SettingsError, match=r"expected device cpu for whisper\.cpp, got cuda"):
         load_engine("whisper.cpp", good, tmp_path, device="cuda")
-    with pytest.raises(SettingsError, match=r"single\.bin is of f32"):
+    with pytest.raises(SettingsError, match=r"got float32 in .*single\.bin"):
         load_engine("whisper.cpp", write_whispercpp(english, tmp_path / "single.bin", "f32"), tmp_path)
     content = good.read_bytes()
     bad = tmp_path / "bad.bin"
@@ -335,15 +343,15 @@ def test_whispercpp_files_are_looked_at_before(english: Checkpoint, tmp_path: Pa
             load_engine("whisper.cpp", bad, tmp_path)
 
 
-def test_a_type_that_is_not_there_is_refused(english_dir: Path, cache: Path) -> None:
+def test_unsupported_dtype_of_a_device_is_refused(english_dir: Path, cache: Path) -> None:
     pytest.importorskip("faster_whisper")
-    with pytest.raises(SettingsError, match="faster-whisper cannot compute in float16 on cpu"):
+    with pytest.raises(SettingsError, match="dtype that faster-whisper supports on cpu, got float16"):
         load_engine("faster-whisper", english_dir, cache, dtype="float16")
     assert load_engine("faster-whisper", english_dir, cache, dtype="int8").dtype == "int8"
 
 
 def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
-    """transformers to the letter; the others round, or pad, in their own way."""
+    """transformers gives identical text; the others round or pad differently."""
     texts = {name: make(name, tiny_en_dir).transcribe(clips[:2], ["en", "en"]) for name in ALL}
     assert texts["transformers"] == texts["whisperstill"]
     for one, other in combinations(map(" ".join, texts.values()), 2):
@@ -352,7 +360,7 @@ def test_real_weights_agree(tiny_en_dir: Path, clips: list[np.ndarray], make: Ma
 
 
 @pytest.mark.slow
-def test_real_weights_agree_on_recordings(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
+def test_real_weights_agree_on_long_recordings(tiny_en_dir: Path, clips: list[np.ndarray], make: Make) -> None:
     recording = np.concatenate(clips[2:])
     assert len(recording) > WINDOW_SAMPLES
     texts = [make(name, tiny_en_dir).transcribe([recording], ["en"], long_form=True)[0] for name in ALL]

@@ -1,4 +1,4 @@
-"""What is scored, and what is left out."""
+"""Hypotheses for a dataset: skipped recordings."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from whisperstill.evaluate.inference import decode_utterances
 from whisperstill.records import AudioSpan, Utterance
 from whisperstill.text.tokenizer import Tokenizer
 
-from unit.decode.scripted import Scripted, decoded, somebody_always_speaks, tone
+from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, tone
 
 
-def test_a_recording_that_breaks_off_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing of it would count as deleted words."""
-    somebody_always_speaks(monkeypatch)
+def test_a_truncated_recording_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its missing part would count as deletions."""
+    detect_speech_everywhere(monkeypatch)
     tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" so")))
     for name in ("whole", "broken"):
@@ -28,4 +28,4 @@ def test_a_recording_that_breaks_off_is_left_out(tmp_path: Path, monkeypatch: py
     ]
     found = decode_utterances(scripted, utterances, batch_size=2)
     assert set(found.texts) == {"whole"}
-    assert [one.source for one in found.skipped] == ["set/broken"]
+    assert [problem.source for problem in found.skipped] == ["set/broken"]

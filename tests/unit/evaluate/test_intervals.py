@@ -1,4 +1,4 @@
-"""Intervals against a slow twin, against theory, and against what they must cover."""
+"""Bootstrap intervals against a slow twin, theory and their nominal coverage."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def sample(random: np.random.Generator, utterances: int, rate: float) -> list[Ed
 
 
 def slow(items: list[EditCounts], seed: int, resamples: int) -> tuple[float, float]:
-    """The slow twin: one draw at a time, in plain Python."""
+    """Slow twin: one resample at a time, in plain Python."""
     draws = np.random.default_rng(seed).integers(len(items), size=(resamples, len(items)))
     rates = []
     for draw in draws:
@@ -33,7 +33,7 @@ def test_equals_the_slow_twin() -> None:
     assert (interval.low, interval.high) == pytest.approx(slow(items, 3, 200))
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limit_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     items = sample(np.random.default_rng(1), 40, 0.2)
     whole = bootstrap(items, resamples=100)
     monkeypatch.setattr(intervals, "_MAX_RESAMPLED_INDICES", 120)
@@ -45,7 +45,7 @@ def test_one_utterance_has_no_width() -> None:
     assert (interval.low, interval.high) == (0.25, 0.25)
 
 
-def test_draws_without_reference_are_left_out() -> None:
+def test_resamples_without_reference_words_are_left_out() -> None:
     interval = bootstrap([counts(1, 4), EditCounts(0, 0, 0, 3)], resamples=50)
     assert np.isfinite([interval.low, interval.high]).all()
     with pytest.raises(ValueError, match="at least one reference word"):
@@ -54,8 +54,8 @@ def test_draws_without_reference_are_left_out() -> None:
         bootstrap([])
 
 
-def test_covers_the_truth_as_often_as_it_says() -> None:
-    """Utterances of very different difficulty, one true rate: 95 % intervals hold it in 93 to 97 % of all cases."""
+def test_coverage_is_95_percent() -> None:
+    """Utterances of very different difficulty: 95 % intervals hold the true rate in 93 to 97 % of trials."""
     random = np.random.default_rng(5)
     covered = narrow = 0
     for trial in range(800):
@@ -66,18 +66,18 @@ def test_covers_the_truth_as_often_as_it_says() -> None:
         covered += interval.low <= 0.1 <= interval.high
         narrow += interval.low <= 0.1 <= (interval.low + interval.high) / 2
     assert 0.93 <= covered / 800 <= 0.97
-    assert narrow / 800 < 0.7  # the control: half an interval does not
+    assert narrow / 800 < 0.7  # negative control: half of the interval
 
 
-def test_a_mean_over_sets_counts_each_set_once() -> None:
+def test_a_mean_weights_datasets_equally() -> None:
     small, large = [counts(5, 10)], [counts(0, 10)] * 99
     mean, _ = mean_over_datasets([[small], [large]])
     assert mean == 0.25  # not 5 of 1000 words
-    with pytest.raises(ValueError, match="at least one set"):
+    with pytest.raises(ValueError, match="at least one dataset"):
         mean_over_datasets([])
 
 
-def test_a_mean_over_sets_of_one_set_and_seed_is_its_rate() -> None:
+def test_the_mean_of_one_dataset_and_seed_is_its_rate() -> None:
     items = sample(np.random.default_rng(1), 60, 0.2)
     mean, interval = mean_over_datasets([[items]], seed=7, resamples=500)
     assert mean == pytest.approx(sum(c.errors for c in items) / sum(c.reference_length for c in items))
@@ -85,7 +85,7 @@ def test_a_mean_over_sets_of_one_set_and_seed_is_its_rate() -> None:
     assert (interval.low, interval.high) == pytest.approx((alone.low, alone.high))
 
 
-def test_seeds_that_differ_widen_a_mean() -> None:
+def test_different_seeds_widen_the_interval_of_a_mean() -> None:
     random = np.random.default_rng(2)
     one, worse = sample(random, 80, 0.1), sample(random, 80, 0.3)
     _, alike = mean_over_datasets([[one, one]])
@@ -94,7 +94,7 @@ def test_seeds_that_differ_widen_a_mean() -> None:
     assert apart.low < mean < apart.high
 
 
-def test_width_is_that_of_theory() -> None:
+def test_width_agrees_with_theory() -> None:
     items = [counts(int(e), 10) for e in np.random.default_rng(0).binomial(10, 0.3, size=400)]
     interval = bootstrap(items, resamples=2000)
     theory = 2 * 1.96 * np.sqrt(0.3 * 0.7 / 4000)
@@ -107,7 +107,7 @@ def test_a_system_does_not_differ_from_itself() -> None:
     assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
-def test_pairs_see_what_single_intervals_do_not() -> None:
+def test_pairing_finds_differences_that_single_intervals_hide() -> None:
     """Utterances of very different difficulty; `a` makes one error more on a third of them."""
     random = np.random.default_rng(0)
     base = random.integers(0, 15, size=120)
@@ -122,8 +122,8 @@ def test_pairs_see_what_single_intervals_do_not() -> None:
     assert (back.difference, back.p_value) == pytest.approx((-result.difference, result.p_value))
 
 
-def test_p_is_not_small_without_a_difference() -> None:
-    """Negative control: two listeners of equal quality, many times over."""
+def test_p_values_are_not_small_without_a_difference() -> None:
+    """Negative control: equal systems, many trials."""
     random = np.random.default_rng(5)
     small = sum(
         paired_bootstrap(sample_like(random, 80), sample_like(random, 80), seed=i, resamples=300).p_value < 0.05
@@ -136,6 +136,6 @@ def sample_like(random: np.random.Generator, utterances: int) -> list[EditCounts
     return [counts(int(e), 12) for e in random.binomial(12, 0.2, size=utterances)]
 
 
-def test_pairs_must_be_pairs() -> None:
+def test_paired_counts_must_have_the_same_length() -> None:
     with pytest.raises(ValueError, match="same utterances, got 1 and 2"):
         paired_bootstrap([counts(0, 1)], [counts(0, 1)] * 2)

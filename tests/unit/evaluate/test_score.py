@@ -1,4 +1,4 @@
-"""Scores against jiwer on whole sets."""
+"""Corpus-level scores against jiwer."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from whisperstill.text.normalizers import get_normalizer
 
 @pytest.fixture(scope="module")
 def pairs(speech: Path) -> tuple[list[str], list[str]]:
-    """Real references and what a bad listener made of them."""
+    """Real references, and hypotheses with random deletions and insertions."""
     lines = (speech / "ljspeech-ood" / "manifest.jsonl").read_text().splitlines()
     references = [json.loads(line)["text"] for line in lines]
     random_ = random.Random(0)
@@ -26,7 +26,7 @@ def pairs(speech: Path) -> tuple[list[str], list[str]]:
     return references, heard
 
 
-def test_corpus_rates_are_those_of_jiwer(pairs: tuple[list[str], list[str]]) -> None:
+def test_corpus_rates_equal_jiwer(pairs: tuple[list[str], list[str]]) -> None:
     result = score(*pairs, normalizer="english")
     clean = [[get_normalizer("english")(text) for text in side] for side in pairs]
     words, letters = jiwer.process_words(*clean), jiwer.process_characters(*clean)
@@ -40,7 +40,7 @@ def test_corpus_rates_are_those_of_jiwer(pairs: tuple[list[str], list[str]]) -> 
     assert (result.normalizer, result.unit, result.empty_references) == ("english", "word", 0)
 
 
-def test_it_is_no_mean_of_rates() -> None:
+def test_the_rate_is_not_a_mean_of_rates() -> None:
     result = score(["a", "b c d e f g h i j"], ["x", "b c d e f g h i j"], normalizer="basic")
     assert result.wer == pytest.approx(10)  # a mean of the two rates would be 50
 
@@ -55,10 +55,10 @@ def test_empty_references_count_as_in_jiwer() -> None:
     assert result.words == 3
 
 
-def test_perfect_and_deaf() -> None:
+def test_perfect_and_empty_hypotheses() -> None:
     assert score(["a b"], ["A, b!"], normalizer="basic").wer == 0
-    deaf = score(["a b", "c"], ["", ""], normalizer="basic")
-    assert (deaf.wer, deaf.wer_low, deaf.wer_high, deaf.cer) == (100, 100, 100, 100)
+    empty = score(["a b", "c"], ["", ""], normalizer="basic")
+    assert (empty.wer, empty.wer_low, empty.wer_high, empty.cer) == (100, 100, 100, 100)
 
 
 def test_languages_without_spaces_are_scored_by_character() -> None:
@@ -68,20 +68,20 @@ def test_languages_without_spaces_are_scored_by_character() -> None:
     assert score(["今天 天气。"], ["今天天汽"], normalizer="basic").wer == 100  # by word: two, both wrong
 
 
-def test_utterances_add_up(pairs: tuple[list[str], list[str]]) -> None:
+def test_utterance_edits_add_up(pairs: tuple[list[str], list[str]]) -> None:
     each = utterance_edits(*pairs, normalizer="english")
     whole = score(*pairs, normalizer="english").edits
     assert sum(counts.errors for counts in each) == whole.errors
 
 
-def test_same_seed_same_interval(pairs: tuple[list[str], list[str]]) -> None:
+def test_intervals_are_deterministic_given_a_seed(pairs: tuple[list[str], list[str]]) -> None:
     first, again, other = (score(*pairs, normalizer="english", seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first.wer == other.wer
     assert first.wer_low != other.wer_low
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_invalid_input_raises() -> None:
     with pytest.raises(CorpusError, match="references with words"):
         score(["[noise]", ""], ["a", "b"], normalizer="english")
     with pytest.raises(CorpusError, match="references with words"):
@@ -90,16 +90,16 @@ def test_what_cannot_be_is_said() -> None:
         score(["a"], ["a"], normalizer="german")
     with pytest.raises(SettingsError, match="unit"):
         score(["a"], ["a"], normalizer="basic", unit="syllable")
-    with pytest.raises(ValueError, match="1 references but 2"):
+    with pytest.raises(ValueError, match="expected a hypothesis per reference, got 1 and 2"):
         score(["a"], ["a", "b"], normalizer="basic")
 
 
-def test_a_long_recording_is_drawn_in_stretches() -> None:
-    """One recording by itself: an interval without width would claim to be sure."""
+def test_a_long_recording_is_resampled_in_blocks() -> None:
+    """A single recording has an interval of positive width."""
     words = [f"word{index}" for index in range(1000)]
     heard = [word if index % 7 or index > 400 else "other" for index, word in enumerate(words)]
     long = score([" ".join(words)], [" ".join(heard)], normalizer="none")
     assert long.wer_low < long.wer < long.wer_high
     assert long.edits.errors == 58
     short = score([" ".join(words[:199])], [" ".join(heard[:199])], normalizer="none")
-    assert short.wer_low == short.wer == short.wer_high  # too short to be taken apart
+    assert short.wer_low == short.wer == short.wer_high  # too short for blocks

@@ -1,4 +1,4 @@
-"""Evidence for these tests: a good utterance, and what to change about it."""
+"""Builders of quality statistics and pseudo-labels."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
 
 
-def evidence(name: str = "u", duration: float = 3.0, **changes: Any) -> LabelQuality:
-    """An utterance that every rule keeps, with changes."""
+def make_quality(name: str = "u", duration: float = 3.0, **changes: Any) -> LabelQuality:
+    """Statistics that every rule keeps, with changes."""
     good = LabelQuality(
         utterance=Utterance(name, "corpus", AudioSpan("a.wav", 0.0, duration), "a good day", "en", None, None),
         token_start=0,
@@ -25,15 +25,15 @@ def evidence(name: str = "u", duration: float = 3.0, **changes: Any) -> LabelQua
     return replace(good, **changes)
 
 
-def labelled(window: str, *seen: LabelQuality) -> PseudoLabel:
-    """A window of these utterances."""
+def make_label(window: str, *quality: LabelQuality) -> PseudoLabel:
+    """A pseudo-label of a window with these utterances."""
     return PseudoLabel(
-        window=Window(window, tuple(each.utterance for each in seen), 0),
+        window=Window(window, tuple(each.utterance for each in quality), 0),
         language="en",
         tokens=(1, 2, 3, 4),
-        text=" ".join(each.text for each in seen),
+        text=" ".join(each.text for each in quality),
         ended=True,
         timestamps=False,
-        quality=seen,
+        quality=quality,
         shard="00000",
     )

@@ -10,7 +10,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.label.filter_rules import KEEP, RULES, RuleSettings, apply_filter, decide
 from whisperstill.records import EditCounts
 
-from unit.label.builders import evidence, labelled
+from unit.label.builders import make_label, make_quality
 
 DEFAULT = RuleSettings()
 OFF = RuleSettings(
@@ -51,14 +51,14 @@ GOOD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize(("rule", "changes", "value"), BAD, ids=[name for name, _, _ in BAD])
 def test_each_rule_drops(rule: str, changes: dict[str, Any], value: float) -> None:
-    found = decide(evidence(**changes), DEFAULT)
+    found = decide(make_quality(**changes), DEFAULT)
     assert (found.keep, found.rule, found.value) == (False, rule, value)
-    assert decide(evidence(**changes), OFF) == KEEP  # negative control: the rule, and no other, did it
+    assert decide(make_quality(**changes), OFF) == KEEP  # negative control: no other rule drops it
 
 
 @pytest.mark.parametrize("changes", GOOD, ids=str)
-def test_what_lies_at_the_limit_is_kept(changes: dict[str, Any]) -> None:
-    assert decide(evidence(**changes), DEFAULT) == KEEP
+def test_a_value_at_the_limit_is_kept(changes: dict[str, Any]) -> None:
+    assert decide(make_quality(**changes), DEFAULT) == KEEP
 
 
 def test_every_rule_is_tested() -> None:
@@ -66,40 +66,40 @@ def test_every_rule_is_tested() -> None:
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
-def test_exactly_the_limit_is_kept_whatever_the_rounding(percent: int) -> None:
-    seen = evidence(edits=EditCounts(100 - percent, percent, 0, 0))
+def test_wer_at_the_limit_is_kept_despite_rounding(percent: int) -> None:
+    seen = make_quality(edits=EditCounts(100 - percent, percent, 0, 0))
     assert decide(seen, RuleSettings(max_wer=float(percent))).keep
     assert not decide(seen, RuleSettings(max_wer=percent - 0.5)).keep
 
 
-def test_speech_where_the_reference_has_none() -> None:
-    found = decide(evidence(edits=EditCounts(0, 0, 0, 2)), DEFAULT)
+def test_words_against_an_empty_reference_have_infinite_wer() -> None:
+    found = decide(make_quality(edits=EditCounts(0, 0, 0, 2)), DEFAULT)
     assert (found.rule, found.value) == ("wer", math.inf)
 
 
-def test_utterances_without_reference() -> None:
-    seen = evidence(edits=None)
+def test_utterances_without_reference_pass_unless_required() -> None:
+    seen = make_quality(edits=None)
     assert decide(seen, RuleSettings(max_wer=0)).keep
     assert decide(seen, RuleSettings(require_reference=True)).rule == "no_reference"
-    assert decide(evidence(), RuleSettings(require_reference=True)).keep
+    assert decide(make_quality(), RuleSettings(require_reference=True)).keep
 
 
-def test_the_first_rule_names_the_reason() -> None:
+def test_the_first_matching_rule_is_reported() -> None:
     everything: dict[str, Any] = {}
     for _, changes, _ in BAD:
         everything |= changes
-    assert decide(evidence(**everything | {"text": ""}), DEFAULT).rule == "empty"
-    assert decide(evidence(**everything), DEFAULT).rule == "repetition"
+    assert decide(make_quality(**everything | {"text": ""}), DEFAULT).rule == "empty"
+    assert decide(make_quality(**everything), DEFAULT).rule == "repetition"
 
 
 def test_a_window_keeps_its_good_utterances() -> None:
-    window = labelled("w", evidence("good"), evidence("bad", text=""), evidence("fine"))
+    window = make_label("w", make_quality("good"), make_quality("bad", text=""), make_quality("fine"))
     judged = apply_filter(window, DEFAULT)
     assert judged.label is window
     assert [each.keep for each in judged.decisions] == [True, False, True]
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_listed() -> None:
     with pytest.raises(SettingsError) as caught:
         RuleSettings(max_wer=-1, max_ngram_repeats=0, min_logprob=1, max_tokens_per_second=math.nan)
     for name in ("max_wer", "max_ngram_repeats", "min_logprob", "max_tokens_per_second"):

@@ -1,4 +1,4 @@
-"""What is known of a label, in languages with and without spaces."""
+"""Quality statistics in spaced and unspaced languages."""
 
 import pytest
 import torch
@@ -19,10 +19,10 @@ from whisperstill.text.vocabulary import Vocabulary
         ("en", ("yesterday night", "we go out"), " Yesterday night we go in", [(2, 0), (2, 1)]),
     ],
 )
-def test_utterances_are_told_apart_in_what_their_language_counts(
+def test_utterances_are_split_in_the_units_of_their_language(
     language: str, texts: tuple[str, ...], heard: str, edits: list[tuple[int, int]]
 ) -> None:
-    """One character of nine is misheard: by words all of it would be wrong, and the cut anywhere."""
+    """One character of nine is wrong; counted by words, everything would be wrong and the split arbitrary."""
     tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
     tokens = tuple(tokenizer.encode(heard))
     ones, empty = torch.zeros(len(tokens)), torch.zeros(len(tokens), 0)

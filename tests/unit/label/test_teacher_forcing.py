@@ -1,4 +1,4 @@
-"""A teacher that reads sees what it would see one window and one token at a time."""
+"""Packed teacher forcing gives the statistics of teacher forcing one window at a time."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.label import teacher_forcing as reading
+from whisperstill.label import teacher_forcing
 from whisperstill.label.teacher_forcing import teacher_force
 from whisperstill.model.dims import Dims
 
@@ -24,8 +24,10 @@ def states(small_dims: Dims) -> Tensor:
 
 
 @torch.inference_mode()
-def test_reading_is_teacher_forcing(teacher: WhisperModel, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LOGITS_CHUNK_TOKENS", 5)
+def test_a_packed_batch_equals_single_windows(
+    teacher: WhisperModel, states: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_forcing, "LOGITS_CHUNK_TOKENS", 5)
     found = teacher_force(teacher, states, ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
     decoder, start = teacher.network.decoder, teacher.vocabulary.sot_sequence("en")
     assert [one.ended for one in found] == [True, True, True, False]

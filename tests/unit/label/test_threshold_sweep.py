@@ -1,4 +1,4 @@
-"""The sweep against filtering anew for each limit."""
+"""The sweep equals filtering once per threshold."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -12,18 +12,18 @@ from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
 from whisperstill.records import EditCounts, LabelQuality
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
 
-from unit.label.builders import evidence, labelled
+from unit.label.builders import make_label, make_quality
 
 
-def seen() -> list[LabelQuality]:
-    wrong = [evidence(f"u{n}", duration=1.0 + n, edits=EditCounts(50 - n, n, 0, n)) for n in range(25)]
-    return [*wrong, evidence("free", edits=None), evidence("empty", text="")]
+def qualities() -> list[LabelQuality]:
+    wrong = [make_quality(f"u{n}", duration=1.0 + n, edits=EditCounts(50 - n, n, 0, n)) for n in range(25)]
+    return [*wrong, make_quality("free", edits=None), make_quality("empty", text="")]
 
 
-def test_every_point_is_what_the_filter_keeps() -> None:
-    everything = seen()
+def test_every_point_equals_the_filter_at_that_threshold() -> None:
+    everything = qualities()
     sweep = ThresholdSweep(RuleSettings(), (5, 40, 20, 20))
-    sweep.add(apply_filter(labelled("w", *everything), RuleSettings()))
+    sweep.add(apply_filter(make_label("w", *everything), RuleSettings()))
     points = sweep.points()
     assert [point.max_wer for point in points] == [None, 40, 20, 5]
     total = sum(each.utterance.audio.duration for each in everything)
@@ -40,37 +40,37 @@ def test_every_point_is_what_the_filter_keeps() -> None:
     assert all(a.hours >= b.hours and a.words >= b.words for a, b in pairwise(points))
 
 
-def test_what_something_else_left_out_stays_out_under_every_limit() -> None:
-    kept, doubted = evidence("kept", edits=None), evidence("doubted", edits=None)
+def test_utterances_dropped_by_predicted_wer_stay_dropped() -> None:
+    kept, doubted = make_quality("kept", edits=None), make_quality("doubted", edits=None)
     sweep = ThresholdSweep(RuleSettings(), (5,))
-    sweep.add(FilteredLabel(labelled("w", kept, doubted), (KEEP, FilterDecision(False, "predicted_wer", 60.0))))
+    sweep.add(FilteredLabel(make_label("w", kept, doubted), (KEEP, FilterDecision(False, "predicted_wer", 60.0))))
     assert [point.utterances for point in sweep.points()] == [1, 1]
     assert sweep.points()[0].hours_dropped == pytest.approx(50)
     loosened = ThresholdSweep(RuleSettings(), (5,))
-    loosened.add(apply_filter(labelled("w", evidence("wrong", edits=EditCounts(5, 5, 0, 0))), RuleSettings()))
-    assert [point.utterances for point in loosened.points()] == [1, 0]  # what a rule dropped comes back
+    loosened.add(apply_filter(make_label("w", make_quality("wrong", edits=EditCounts(5, 5, 0, 0))), RuleSettings()))
+    assert [point.utterances for point in loosened.points()] == [1, 0]  # dropped by a rule: kept at a looser threshold
 
 
-def test_words_are_counted_in_the_language_that_was_heard() -> None:
-    """Of audio without a transcript the manifest need not know the language."""
-    chinese = evidence("u", text="今天天气好", edits=None)
+def test_words_are_counted_in_the_language_of_the_label() -> None:
+    """The manifest may not state the language of audio without a transcript."""
+    chinese = make_quality("u", text="今天天气好", edits=None)
     for language, words in (("zh", 5), ("en", 1)):
         sweep = ThresholdSweep(RuleSettings())
-        sweep.add(apply_filter(replace(labelled("w", chinese), language=language), RuleSettings()))
+        sweep.add(apply_filter(replace(make_label("w", chinese), language=language), RuleSettings()))
         assert sweep.points()[0].words == words
 
 
-def test_nothing_to_sweep() -> None:
+def test_an_empty_sweep() -> None:
     points = ThresholdSweep(RuleSettings()).points()
     assert len(points) == 8
     assert all(point.wer is None and point.hours_dropped == 0 for point in points)
     assert table_rows(points)[0] == ["none", "0", "0.00", "0.0", "0", "-"]
 
 
-def test_table_and_picture(tmp_path: Path) -> None:
+def test_table_and_plot(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     sweep = ThresholdSweep(RuleSettings())
-    sweep.add(apply_filter(labelled("w", *seen()), RuleSettings()))
+    sweep.add(apply_filter(make_label("w", *qualities()), RuleSettings()))
     lines = to_markdown(sweep.points()).splitlines()
     assert len(lines) == 10
     assert all(line.count("|") == 7 for line in lines)

@@ -1,4 +1,4 @@
-"""Rows of the teacher's largest logits, in any order, whatever of them stays in memory."""
+"""Random access to top-k rows with any cache budget."""
 
 import random
 from pathlib import Path
@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from whisperstill.errors import StoreError
-from whisperstill.label.store import write_shard_files
 from whisperstill.label.store_schema import TOPK_SCHEMA
+from whisperstill.label.store_writer import write_shard_files
 from whisperstill.label.topk_store import ROW_GROUP_WINDOWS, TopKReader
 
 K = 3
@@ -46,14 +46,14 @@ def test_any_order_gives_the_same_rows(tmp_path: Path, budget: int) -> None:
     assert len(reader._row_groups) == {1: 1, 1 << 30: 4}.get(budget, len(reader._row_groups))
 
 
-def test_a_window_costs_its_group(tmp_path: Path) -> None:
+def test_reading_a_window_reads_one_row_group(tmp_path: Path) -> None:
     write_shard_files(tmp_path, "00000", {"topk": table("00000", 10), "labels": table("00000", 10)}, {})
     assert pq.ParquetFile(tmp_path / "topk-00000.parquet").num_row_groups == -(-10 // ROW_GROUP_WINDOWS)
     assert pq.ParquetFile(tmp_path / "labels-00000.parquet").num_row_groups == 1
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no top-k: label with --top-k 32"):
+def test_missing_and_damaged_files_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no top-k logits: label with --top-k 32"):
         TopKReader(tmp_path).read("00000", "w")
     (tmp_path / "topk-00000.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(StoreError, match=r"cannot be read .*: label again"):

@@ -1,4 +1,4 @@
-"""Which words belong to which utterance: laws, robustness on real references, negative controls."""
+"""Assigning words to utterances: properties, robustness on real references, negative controls."""
 
 import json
 import random
@@ -19,7 +19,7 @@ UTTERANCES = st.lists(st.lists(WORD, max_size=6), min_size=1, max_size=5)
 
 
 def tiles(ranges: list[tuple[int, int]], words: int) -> bool:
-    """Contiguous, monotone, covering everything."""
+    """Whether ranges are contiguous and cover all words."""
     edges = [0, *(last for _, last in ranges)]
     return ranges == list(pairwise(edges)) and edges[-1] == words and edges == sorted(edges)
 
@@ -30,13 +30,13 @@ def exact(utterances: list[list[str]]) -> list[tuple[int, int]]:
 
 @given(UTTERANCES)
 def test_a_perfect_hypothesis_is_split_exactly(utterances: list[list[str]]) -> None:
-    heard = [f" {word.capitalize()}," for utterance in utterances for word in utterance]
-    assert split_hypothesis(heard, [" ".join(utterance) for utterance in utterances]) == exact(utterances)
+    hypothesis = [f" {word.capitalize()}," for utterance in utterances for word in utterance]
+    assert split_hypothesis(hypothesis, [" ".join(utterance) for utterance in utterances]) == exact(utterances)
 
 
 @settings(max_examples=200)
 @given(st.lists(st.text(max_size=6), max_size=20), st.lists(st.text(max_size=15), min_size=1, max_size=4))
-def test_whatever_is_heard_is_covered(words: list[str], references: list[str]) -> None:
+def test_all_words_are_covered(words: list[str], references: list[str]) -> None:
     assert tiles(split_hypothesis(words, references), len(words))
     assert tiles(split_hypothesis(words, references, by_character=True), len(words))
 
@@ -46,8 +46,8 @@ def test_whatever_is_heard_is_covered(words: list[str], references: list[str]) -
     st.lists(st.sampled_from("abcd"), max_size=7),
     st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=2, max_size=3),
 )
-def test_no_other_cut_has_fewer_edits(words: list[str], references: list[list[str]]) -> None:
-    """Slow twin: every way to cut. (Single letters: unlike words have no likeness, so costs are whole edits.)"""
+def test_no_other_split_has_fewer_edits(words: list[str], references: list[list[str]]) -> None:
+    """Compared with all possible splits; words of one letter have substitution costs of 0 or 1."""
 
     def cost(ranges: list[tuple[int, int]]) -> int:
         return sum(count_edits(r, words[a:b]).errors for r, (a, b) in zip(references, ranges, strict=True))
@@ -62,7 +62,7 @@ def test_no_other_cut_has_fewer_edits(words: list[str], references: list[list[st
 
 
 @pytest.mark.parametrize(
-    ("heard", "references", "expected"),
+    ("hypothesis", "references", "expected"),
     [
         ("", ["a b", "c"], ["", ""]),
         ("Hello there. Good day.", ["hello there", "good day"], ["Hello there.", "Good day."]),
@@ -81,15 +81,15 @@ def test_no_other_cut_has_fewer_edits(words: list[str], references: list[list[st
         ("a b", ["", "a b", ""], ["", "a b", ""]),
     ],
 )
-def test_cases(heard: str, references: list[str], expected: list[str] | None) -> None:
-    words = heard.split()
+def test_cases(hypothesis: str, references: list[str], expected: list[str] | None) -> None:
+    words = hypothesis.split()
     ranges = split_hypothesis(words, references)
     assert tiles(ranges, len(words))
     if expected is not None:
         assert [" ".join(words[first:last]) for first, last in ranges] == expected
 
 
-def test_languages_without_spaces() -> None:
+def test_unspaced_languages() -> None:
     words = [" 今天", "天", "气", "很好，", "我们", "去", "公园。"]
     assert split_hypothesis(words, ["今天天气很好", "我们去公园"], by_character=True) == [(0, 4), (4, 7)]
     assert split_hypothesis(words, ["今天天气真好", "我们 去 公元"], by_character=True) == [(0, 4), (4, 7)]
@@ -99,14 +99,14 @@ def test_languages_without_spaces() -> None:
     )
 
 
-def test_no_utterance() -> None:
+def test_no_utterance_has_no_range() -> None:
     assert split_hypothesis(["a"], []) == []
     assert split_without_reference(1, []) == []
 
 
 @pytest.fixture(scope="module")
 def windows(speech: Path) -> list[list[str]]:
-    """Real windows: three to four references that follow each other."""
+    """Windows of three to four consecutive real references."""
     lines = (speech / "librispeech-mini-val" / "manifest.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     return [texts[at : at + 3 + at % 2] for at in range(0, len(texts) - 4, 4)]
@@ -115,64 +115,66 @@ def windows(speech: Path) -> list[list[str]]:
 Mishear = Callable[[random.Random, list[str]], list[str]]
 
 
-def misheard(random_: random.Random, words: list[str]) -> list[str]:
-    """One word in eight replaced by a word of the same set, dropped, or doubled."""
-    heard: list[str] = []
+def corrupt(random_: random.Random, words: list[str]) -> list[str]:
+    """Replace one word in eight by another one, drop it, or double it."""
+    hypothesis: list[str] = []
     for word in words:
         if random_.random() > 1 / 8:
-            heard.append(word)
+            hypothesis.append(word)
             continue
-        heard += random_.choice([[random_.choice(words)], [], [word, random_.choice(words)]])
-    return heard
+        hypothesis += random_.choice([[random_.choice(words)], [], [word, random_.choice(words)]])
+    return hypothesis
 
 
-def off_by(windows: list[list[str]], split: Callable[[list[str], list[str]], list[tuple[int, int]]]) -> list[int]:
-    """How many words each boundary is away from where it belongs."""
+def boundary_errors(
+    windows: list[list[str]], split: Callable[[list[str], list[str]], list[tuple[int, int]]]
+) -> list[int]:
+    """Distance of each boundary from the correct one, in words."""
     random_ = random.Random(0)
     away: list[int] = []
     for references in windows:
-        parts = [misheard(random_, reference.split()) for reference in references]
+        parts = [corrupt(random_, reference.split()) for reference in references]
         ranges = split([word for part in parts for word in part], references)
         away += [abs(a - b) for (_, a), (_, b) in zip(ranges[:-1], exact(parts)[:-1], strict=True)]
     return away
 
 
-def test_misheard_words_move_few_boundaries(windows: list[list[str]]) -> None:
-    away = off_by(windows, split_hypothesis)
+def test_word_errors_move_few_boundaries(windows: list[list[str]]) -> None:
+    away = boundary_errors(windows, split_hypothesis)
     assert len(away) > 40
     assert sum(distance == 0 for distance in away) / len(away) > 0.85
     assert sum(distance <= 1 for distance in away) / len(away) > 0.97
 
 
-def test_without_looking_at_the_words_boundaries_are_missed(windows: list[list[str]]) -> None:
-    """Negative control: sharing words out by the length of the references does not pass the test above."""
+def test_a_split_by_length_misses_boundaries(windows: list[list[str]]) -> None:
+    """Negative control: a split in proportion to reference lengths fails the test above."""
 
     def blind(words: list[str], references: list[str]) -> list[tuple[int, int]]:
         return split_without_reference(len(words), [float(len(reference)) for reference in references])
 
-    away = off_by(windows, blind)
+    away = boundary_errors(windows, blind)
     assert sum(distance <= 1 for distance in away) / len(away) < 0.9
 
 
-def test_a_missing_utterance_leaves_the_others_alone(windows: list[list[str]]) -> None:
+def test_a_missing_utterance_does_not_move_the_others(windows: list[list[str]]) -> None:
     for references in windows:
-        heard = [word for i, reference in enumerate(references) if i != 1 for word in reference.split()]
-        ranges = split_hypothesis(heard, references)
+        hypothesis = [word for i, reference in enumerate(references) if i != 1 for word in reference.split()]
+        ranges = split_hypothesis(hypothesis, references)
         lengths = [0 if i == 1 else len(reference.split()) for i, reference in enumerate(references)]
         away = [abs((b - a) - length) for (a, b), length in zip(ranges, lengths, strict=True)]
         assert max(away) <= 1, references
 
 
-def test_a_loop_at_the_end_stays_with_the_last(windows: list[list[str]]) -> None:
+def test_a_loop_at_the_end_belongs_to_the_last_utterance(windows: list[list[str]]) -> None:
     for references in windows[:8]:
         parts = [reference.split() for reference in references]
-        heard = [word for part in parts for word in part]
-        ranges = split_hypothesis([*heard, *parts[-1][-3:] * 20], references)
+        hypothesis = [word for part in parts for word in part]
+        ranges = split_hypothesis([*hypothesis, *parts[-1][-3:] * 20], references)
         assert ranges[:-1] == exact(parts)[:-1]
 
 
 @given(st.integers(0, 40), st.lists(st.floats(0.1, 10), min_size=1, max_size=6))
-def test_shares_of_time(words: int, durations: list[float]) -> None:
+def test_a_split_by_duration_covers_all_words(words: int, durations: list[float]) -> None:
     assert tiles(split_without_reference(words, durations), words)
     times = [i * sum(durations) / max(1, words) for i in range(words)]
     ranges = split_without_reference(words, durations, times)
@@ -183,14 +185,14 @@ def test_shares_of_time(words: int, durations: list[float]) -> None:
         assert all(times[i] < end or end == ends[-1] for i in range(first, last))
 
 
-def test_without_reference() -> None:
+def test_splits_without_reference() -> None:
     assert split_without_reference(6, [1.0, 2.0]) == [(0, 2), (2, 6)]
     assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 7.0]) == [(0, 1), (1, 3)]
-    assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 4.0]) == [(0, 1), (1, 3)]  # time does not go back
+    assert split_without_reference(3, [5.0, 5.0], [1.0, 6.0, 4.0]) == [(0, 1), (1, 3)]  # times are made monotone
     assert split_without_reference(0, [5.0, 5.0], []) == [(0, 0), (0, 0)]
-    with pytest.raises(ValueError, match="2 words but 1 times"):
+    with pytest.raises(ValueError, match="a time for each of 2 words, got 1"):
         split_without_reference(2, [1.0], [0.0])
 
 
-def test_words_are_compared_in_simple_form() -> None:
+def test_words_are_normalized_before_alignment() -> None:
     assert normalize_word(" Don’t!") == "dont" == normalize_word("DON'T")

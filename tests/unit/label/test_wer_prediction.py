@@ -1,4 +1,4 @@
-"""Bad labels are told from good ones without a reference."""
+"""WER prediction separates bad labels from good ones without a reference."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from whisperstill.label.store import LabelStore
 from whisperstill.label.wer_prediction import FEATURE_NAMES, FeatureMatrix, predict_wer
 from whisperstill.records import AudioSpan, LabelQuality, PseudoLabel, Utterance
 
-from unit.label.builders import evidence, labelled
+from unit.label.builders import make_label, make_quality
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
 
 
-def made(count: int, seed: int = 0) -> tuple[FeatureMatrix, list[float]]:
-    """Word error rates, and figures of which two follow them through noise."""
+def synthetic(count: int, seed: int = 0) -> tuple[FeatureMatrix, list[float]]:
+    """Features of which two follow the word error rate with noise, and the word error rates."""
     random = np.random.default_rng(seed)
     wer = np.where(random.random(count) < 0.3, random.uniform(40, 120, count), random.uniform(0, 20, count))
     rows = random.normal(size=(count, len(FEATURE_NAMES)))
@@ -27,34 +27,34 @@ def made(count: int, seed: int = 0) -> tuple[FeatureMatrix, list[float]]:
     return rows, wer.tolist()
 
 
-def area(scores: Sequence[float], bad: Sequence[bool]) -> float:
-    """Under the curve: how often a bad one has the higher score."""
+def roc_auc(scores: Sequence[float], bad: Sequence[bool]) -> float:
+    """Area under the ROC curve: how often a bad utterance has a higher score than a good one."""
     pairs = [(a > b) + (a == b) / 2 for a, x in zip(scores, bad, strict=True) if x
              for b, y in zip(scores, bad, strict=True) if not y]  # fmt: skip
     return float(np.mean(pairs))
 
 
-def test_unseen_errors_are_predicted() -> None:
-    rows, wer = made(400)
+def test_wer_of_utterances_without_reference_is_predicted() -> None:
+    rows, wer = synthetic(400)
     known = [value if index < 200 else None for index, value in enumerate(wer)]
     found = predict_wer(rows, known, [str(index // 4) for index in range(400)])
     assert found.num_training_utterances == 200 and found.correlation > 0.8
-    assert area(found.wer[200:].tolist(), [value > 40 for value in wer[200:]]) > 0.95
+    assert roc_auc(found.wer[200:].tolist(), [value > 40 for value in wer[200:]]) > 0.95
     assert found.wer.min() >= 0 and found.wer.max() <= 100
     again = predict_wer(rows, known, [str(index // 4) for index in range(400)])
     assert np.array_equal(found.wer, again.wer)
 
 
-def test_what_is_said_of_the_known_ones_is_honest() -> None:
-    """Nothing to learn: trees that had seen the answers would correlate with them."""
-    rows, wer = made(200)
+def test_cross_fitting_does_not_leak() -> None:
+    """Features are noise: only trees fitted to the tested utterances would correlate with their WER."""
+    rows, wer = synthetic(200)
     noise = np.random.default_rng(1).normal(size=rows.shape)
     found = predict_wer(noise, wer, [str(index) for index in range(200)])
     assert abs(found.correlation) < 0.3
 
 
-def test_a_speaker_is_not_torn_apart() -> None:
-    """The only figure names the speaker, and each speaker has an error rate of their own."""
+def test_a_speaker_is_in_one_fold() -> None:
+    """The only feature is the speaker, and the WER is constant per speaker."""
     speakers = np.repeat(np.arange(10), 30)
     level = np.random.default_rng(2).permutation(10) * 10.0
     rows = np.full((300, len(FEATURE_NAMES)), np.nan)
@@ -65,30 +65,32 @@ def test_a_speaker_is_not_torn_apart() -> None:
     assert torn.correlation > 0.9 > 0.5 > apart.correlation
 
 
-def test_too_few_to_learn_from() -> None:
-    rows, wer = made(100)
+def test_too_few_references_are_an_error() -> None:
+    rows, wer = synthetic(100)
     known = [value if index < 30 else None for index, value in enumerate(wer)]
-    with pytest.raises(SettingsError, match="at least 40 utterances with a reference to learn from, found 30"):
+    with pytest.raises(SettingsError, match=r"at least 40 utterances with a reference .* got 30"):
         predict_wer(rows, known, ["a"] * 100)
 
 
-def test_figures_see_what_is_wrong() -> None:
-    def figures(text: str, heard: str | None) -> dict[str, float]:
+def test_features_reflect_errors() -> None:
+    def features_of(text: str, second_opinion: str | None) -> dict[str, float]:
         utterance = Utterance("u", "c", AudioSpan("x.wav", 0.0, 2.0), None, "en", None, None)
         seen = LabelQuality(utterance, 0, 3, text, -0.1, -0.3, 0.2, 0.0, 1.0, 1, 2.0, None)
         logprobs = np.array([-0.1, -3.0, -0.2, -4.0])
-        return dict(zip(FEATURE_NAMES, prediction._utterance_features(seen, "en", logprobs, heard), strict=True))
+        return dict(
+            zip(FEATURE_NAMES, prediction._utterance_features(seen, "en", logprobs, second_opinion), strict=True)
+        )
 
-    same, other = figures("One two three.", "one two three"), figures("ONE one one", "four five six seven")
+    same, other = features_of("One two three.", "one two three"), features_of("ONE one one", "four five six seven")
     assert same["second_opinion_wer"] == 0 and other["second_opinion_wer"] == 100
     assert same["unique_word_ratio"] == 1 and other["unique_word_ratio"] == pytest.approx(1 / 3)
     assert same["low_logprob_token_ratio"] == pytest.approx(1 / 3) and same["next_token_logprob"] == -4.0
     assert other["uppercase_ratio"] > same["uppercase_ratio"]
-    assert np.isnan(figures("", None)["unique_word_ratio"])
+    assert np.isnan(features_of("", None)["unique_word_ratio"])
 
 
-def test_an_utterance_of_one_speaker_is_not_torn_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few speakers each utterance, which may stand in several packings, is one group; with many the speaker is."""
+def test_groups_are_speakers_or_else_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few speakers, folds keep the packing variants of an utterance together; with many, the speaker."""
     asked: list[list[str]] = []
     monkeypatch.setattr(prediction, "build_features", lambda store, labels, others: np.zeros((0, len(FEATURE_NAMES))))
 
@@ -105,9 +107,9 @@ def test_an_utterance_of_one_speaker_is_not_torn_apart(monkeypatch: pytest.Monke
         def read_labels(self) -> Iterator[PseudoLabel]:
             found = []
             for at in range(12):
-                seen = evidence(f"u{at % 6}")
+                seen = make_quality(f"u{at % 6}")
                 speaker = str(at % 6 % self.speakers)
-                found.append(labelled(f"w{at}", replace(seen, utterance=replace(seen.utterance, speaker=speaker))))
+                found.append(make_label(f"w{at}", replace(seen, utterance=replace(seen.utterance, speaker=speaker))))
             return iter(found)
 
     for speakers in (1, 6):

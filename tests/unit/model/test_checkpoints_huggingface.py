@@ -225,7 +225,7 @@ BROKEN = {
     "no weights": (remove("model.safetensors"), "holds no checkpoint"),
     "not Whisper": (edit_config(model_type="bert"), "expected model_type whisper, got bert"),
     "no sizes": (edit_config(d_model=None, decoder_layers="3"), "expected whole numbers for d_model, decoder_layers"),
-    "impossible sizes": (edit_config(encoder_attention_heads=5), "width 32 is no multiple of encoder_heads 5"),
+    "impossible sizes": (edit_config(encoder_attention_heads=5), "width 32 is not a multiple of encoder_heads 5"),
     "other inner width": (edit_config(decoder_ffn_dim=99), "expected decoder_ffn_dim 128 as in every Whisper, got 99"),
     "other width": (
         edit_config(num_mel_bins=128),

@@ -1,4 +1,4 @@
-"""Watched heads look where attention computed by hand looks, and watching changes nothing."""
+"""Cross-attention scores equal attention computed from the inputs of each layer."""
 
 import pytest
 import torch
@@ -26,20 +26,20 @@ def states() -> Tensor:
 TOKENS = torch.tensor([[5, 6, 7, 8, 9], [9, 9, 3, 2, 1]])
 
 
-def by_hand(network: Whisper, states: Tensor) -> dict[tuple[int, int], Tensor]:
-    """Scores of every head, one layer and head at a time; what the layers hear is caught on its way through."""
+def reference_scores(network: Whisper, states: Tensor) -> dict[tuple[int, int], Tensor]:
+    """Scores of every head, from the inputs of cross-attention in an ordinary forward pass."""
     inputs: list[Tensor] = []
     handles = [layer.cross_norm.register_forward_hook(lambda *all: inputs.append(all[2])) for layer in layers(network)]
     network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.teacher_forced(states))
     for handle in handles:
         handle.remove()
-    found = {}
+    scores = {}
     for index, (layer, x) in enumerate(zip(layers(network), inputs, strict=True)):
         query = split_heads(layer.cross.query(x), layer.cross.heads)
         key = layer.cross.project(states)[0]
         for head in range(layer.cross.heads):
-            found[index, head] = query[:, head] @ key[:, head].mT / key.shape[-1] ** 0.5
-    return found
+            scores[index, head] = query[:, head] @ key[:, head].mT / key.shape[-1] ** 0.5
+    return scores
 
 
 def layers(network: Whisper) -> list:  # type: ignore[type-arg]
@@ -47,17 +47,17 @@ def layers(network: Whisper) -> list:  # type: ignore[type-arg]
 
 
 @torch.inference_mode()
-def test_watched_heads_are_those_of_the_ordinary_path(network: Whisper, states: Tensor) -> None:
-    expected = by_hand(network, states)
-    found = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
-    assert found.shape == (2, 3, 5, 60)
-    for place, pair in enumerate(PAIRS):
-        assert torch.allclose(found[:, place], expected[pair], atol=1e-4)
-    assert not torch.allclose(found[:, 0], expected[2, 0], atol=1e-2)  # another head looks elsewhere
+def test_cross_attention_scores_equal_forward_pass(network: Whisper, states: Tensor) -> None:
+    expected = reference_scores(network, states)
+    scores = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
+    assert scores.shape == (2, 3, 5, 60)
+    for index, pair in enumerate(PAIRS):
+        assert torch.allclose(scores[:, index], expected[pair], atol=1e-4)
+    assert not torch.allclose(scores[:, 0], expected[2, 0], atol=1e-2)  # control: another head has other scores
 
 
 @torch.inference_mode()
-def test_what_follows_changes_nothing(network: Whisper, states: Tensor) -> None:
+def test_later_tokens_do_not_change_scores(network: Whisper, states: Tensor) -> None:
     """Rows of unequal length may be padded with any token."""
     whole = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
     assert torch.allclose(
@@ -65,7 +65,7 @@ def test_what_follows_changes_nothing(network: Whisper, states: Tensor) -> None:
     )
 
 
-def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: Tensor) -> None:
+def test_layers_above_last_requested_are_skipped(network: Whisper, states: Tensor) -> None:
     ran: list[int] = []
     handles = [
         layer.attention_norm.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
@@ -78,6 +78,6 @@ def test_layers_above_the_last_watched_one_do_not_run(network: Whisper, states: 
 
 
 @pytest.mark.parametrize(("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")])
-def test_a_head_that_is_not_there(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
+def test_unknown_layer_or_head_raises(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network.decoder.cross_attention_scores(TOKENS, states, [(0, 0), pair])

@@ -1,4 +1,4 @@
-"""Static slots: rows that leave, and what the others find afterwards."""
+"""StaticKVCache: dropping, moving and reusing rows."""
 
 import pytest
 import torch
@@ -10,21 +10,21 @@ ROWS, CAPACITY = 6, 5
 
 
 def filled() -> StaticKVCache:
-    """Everything that belongs to row r has the value r."""
+    """Cache in which all keys and values of row r equal r."""
 
     def of_rows(*shape: int) -> Tensor:
         return torch.arange(float(ROWS))[:, None, None, None].expand(ROWS, *shape).contiguous()
 
-    beginning = PrefillCache([(of_rows(2, 7, 4), of_rows(2, 7, 4)) for _ in range(2)])
+    prefill_cache = PrefillCache([(of_rows(2, 7, 4), of_rows(2, 7, 4)) for _ in range(2)])
     for layer in range(2):
-        beginning.extend(layer, of_rows(2, 3, 4), of_rows(2, 3, 4))
-    slots = StaticKVCache(2, (ROWS, 2, 7, 4), CAPACITY)
-    slots.insert_rows(list(range(ROWS)), beginning)
-    return slots
+        prefill_cache.extend(layer, of_rows(2, 3, 4), of_rows(2, 3, 4))
+    cache = StaticKVCache(2, (ROWS, 2, 7, 4), CAPACITY)
+    cache.insert_rows(list(range(ROWS)), prefill_cache)
+    return cache
 
 
 @pytest.mark.parametrize(
-    ("kept", "order"),
+    ("rows", "order"),
     [
         ([0, 1, 2], [0, 1, 2]),
         ([0, 2, 5], [0, 5, 2]),
@@ -34,33 +34,33 @@ def filled() -> StaticKVCache:
         ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_kept_rows_are_whole_and_named(kept: list[int], order: list[int]) -> None:
-    slots = filled()
-    found = slots.keep_rows(torch.tensor(kept))
-    assert found.tolist() == order
-    assert slots.num_rows == len(kept)
-    position = torch.full((len(kept),), 3)
-    slots.prepare_block(position, 1)
+def test_keep_rows_moves_keys_and_values(rows: list[int], order: list[int]) -> None:
+    cache = filled()
+    order_found = cache.keep_rows(torch.tensor(rows))
+    assert order_found.tolist() == order
+    assert cache.num_rows == len(rows)
+    position = torch.full((len(rows),), 3)
+    cache.prepare_block(position, 1)
     for layer in range(2):
-        new = found.float()[:, None, None, None].expand(-1, 2, 1, 4)
-        for tensor in (*slots.cross_kv(layer), *slots.extend(layer, new, new)):
-            assert torch.equal(tensor, found.float()[:, None, None, None].expand_as(tensor))
+        new = order_found.float()[:, None, None, None].expand(-1, 2, 1, 4)
+        for tensor in (*cache.cross_kv(layer), *cache.extend(layer, new, new)):
+            assert torch.equal(tensor, order_found.float()[:, None, None, None].expand_as(tensor))
 
 
-def test_rows_leave_again_and_again() -> None:
-    slots = filled()
-    names = torch.arange(ROWS)
-    for kept in ([0, 2, 3, 5], [1, 3], [1]):
-        names = names[slots.keep_rows(torch.tensor(kept))]
-        assert torch.equal(slots.cross_kv(0)[0][:, 0, 0, 0], names.float())
+def test_keep_rows_repeatedly() -> None:
+    cache = filled()
+    old_rows = torch.arange(ROWS)
+    for rows in ([0, 2, 3, 5], [1, 3], [1]):
+        old_rows = old_rows[cache.keep_rows(torch.tensor(rows))]
+        assert torch.equal(cache.cross_kv(0)[0][:, 0, 0, 0], old_rows.float())
 
 
-def test_control_the_old_order_is_not_the_new_one() -> None:
-    slots = filled()
-    slots.keep_rows(torch.tensor([0, 2, 5]))
-    assert slots.cross_kv(0)[0][:, 0, 0, 0].tolist() != [0, 2, 5]
+def test_control_keep_rows_changes_the_order() -> None:
+    cache = filled()
+    cache.keep_rows(torch.tensor([0, 2, 5]))
+    assert cache.cross_kv(0)[0][:, 0, 0, 0].tolist() != [0, 2, 5]
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit 5 slots"):
+def test_block_beyond_capacity_raises() -> None:
+    with pytest.raises(ValueError, match="within 5 tokens"):
         filled().prepare_block(torch.zeros(ROWS, dtype=torch.long) + 3, 3)

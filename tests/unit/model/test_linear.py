@@ -1,4 +1,4 @@
-"""Linear maps of a few rows and of 8-bit integers."""
+"""Linear layers: few rows on a CPU, and 8-bit."""
 
 import pytest
 import torch
@@ -14,35 +14,35 @@ DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5, 16, MAX_TRANSPOSED_ROWS, MAX_TRANSPOSED_ROWS + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_few_rows_are_as_many(rows: int, dtype: torch.dtype) -> None:
+def test_linear_equals_torch_for_any_number_of_rows(rows: int, dtype: torch.dtype) -> None:
     layer = Linear(24, 40).to(dtype)
     x = torch.randn(rows, 24, generator=torch.Generator().manual_seed(rows)).to(dtype)
     expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
     with torch.inference_mode():
-        found = layer(x)
-        assert torch.equal(layer(x[None]), found[None])
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert found.is_contiguous()
+        product = layer(x)
+        assert torch.equal(layer(x[None]), product[None])
+    assert torch.allclose(product, expected, atol=1e-5)
+    assert product.is_contiguous()
     assert torch.equal(layer(x), expected)  # with gradients: the plain product
 
 
-def test_eight_bits_are_near() -> None:
+def test_int8_linear_is_close_to_float32() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(64, 48, generator=generator), torch.randn(64, generator=generator)
     x = torch.randn(5, 48, generator=generator)
-    found, exact = Int8Linear(weight, bias)(x), x @ weight.t() + bias
-    assert (found - exact).abs().max() < 0.03 * exact.abs().max()
-    assert not torch.equal(found, exact)
+    product, exact = Int8Linear(weight, bias)(x), x @ weight.t() + bias
+    assert (product - exact).abs().max() < 0.03 * exact.abs().max()
+    assert not torch.equal(product, exact)
     assert Int8Linear(weight, bias)(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_a_network_in_eight_bits_hears_almost_the_same() -> None:
+def test_int8_network_logits_are_close_to_float32() -> None:
     torch.manual_seed(0)
     networks = []
-    for eight in (False, True):
+    for int8 in (False, True):
         torch.manual_seed(0)
         network = Whisper(DIMS).eval()
-        networks.append(to_int8(network) if eight else network)
+        networks.append(to_int8(network) if int8 else network)
     mel = torch.randn(1, 80, 3000)
     tokens, position = torch.tensor([[50258, 50259, 7, 8]]), torch.zeros(1, dtype=torch.long)
     logits = []
@@ -55,9 +55,9 @@ def test_a_network_in_eight_bits_hears_almost_the_same() -> None:
     assert torch.nn.functional.cosine_similarity(*logits).min() > 0.99
     assert not any(isinstance(module, torch.nn.Linear) for module in networks[1].modules())
     packed = networks[1].decoder.output_layer(1), networks[1].decoder.output_layer(2)
-    assert packed[0]._int8 is packed[1]._int8  # made once
+    assert packed[0]._int8 is packed[1]._int8  # built once
 
 
-def test_eight_bits_are_for_cpus() -> None:
+def test_int8_requires_a_cpu() -> None:
     with pytest.raises(SettingsError, match="int8"):
         to_int8(torch.nn.Linear(2, 2, device="meta"))

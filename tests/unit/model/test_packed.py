@@ -1,4 +1,4 @@
-"""Sequences packed one behind the other give what each gives alone, gradients included."""
+"""`forward_packed` equals padded sequences, gradients included."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def tokens() -> Tensor:
 
 
 def padded(network: Whisper, tokens: Tensor, states: Tensor) -> Tensor:
-    """The slow twin: every sequence padded to the longest."""
+    """Slow reference: every sequence padded to the longest."""
     rows = torch.nn.utils.rnn.pad_sequence(tokens.split(LENGTHS), batch_first=True, padding_value=7)
     position = torch.zeros(len(LENGTHS), dtype=torch.long)
     hidden = network.decoder(rows, position, network.decoder.teacher_forced(states))
@@ -38,36 +38,39 @@ def padded(network: Whisper, tokens: Tensor, states: Tensor) -> Tensor:
 
 
 def gradients(network: Whisper, hidden: Tensor) -> dict[str, Tensor]:
-    """Of a sum that no two tokens enter alike."""
+    """Gradients of a weighted sum with a different weight for every token."""
     network.zero_grad()
     weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(5))
     (hidden * weights).sum().backward()
     return {name: weight.grad for name, weight in network.decoder.named_parameters() if weight.grad is not None}
 
 
-def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    assert found.keys() == expected.keys() and len(found) > 20
-    return max(float((found[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in expected)
+def max_relative_difference(packed: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert packed.keys() == expected.keys() and len(packed) > 20
+    return max(float((packed[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in expected)
 
 
-@pytest.mark.parametrize("by_sequence", [True, False], ids=["one after the other", "padded within attention"])
+@pytest.mark.parametrize("by_sequence", [True, False], ids=["sequential", "padded"])
 def test_packed_equals_padded(
     network: Whisper, tokens: Tensor, states: Tensor, by_sequence: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not by_sequence:  # what accelerators do
         monkeypatch.setattr(attention, "packed_attention", attention._padded_attention)
     expected = padded(network, tokens, states)
-    found = network.decoder.forward_packed(tokens, LENGTHS, states)
-    assert torch.allclose(found, expected, atol=TOLERANCE)
-    assert furthest(gradients(network, found), gradients(network, padded(network, tokens, states))) < TOLERANCE
+    packed = network.decoder.forward_packed(tokens, LENGTHS, states)
+    assert torch.allclose(packed, expected, atol=TOLERANCE)
+    assert (
+        max_relative_difference(gradients(network, packed), gradients(network, padded(network, tokens, states)))
+        < TOLERANCE
+    )
 
 
-def test_wrong_lengths_are_noticed(network: Whisper, tokens: Tensor, states: Tensor) -> None:
-    found = network.decoder.forward_packed(tokens, (5, 2, 7, 3), states)
-    assert not torch.allclose(found, padded(network, tokens, states), atol=1e-2)
+def test_control_wrong_lengths_differ(network: Whisper, tokens: Tensor, states: Tensor) -> None:
+    packed = network.decoder.forward_packed(tokens, (5, 2, 7, 3), states)
+    assert not torch.allclose(packed, padded(network, tokens, states), atol=1e-2)
 
 
-def test_other_neighbours_change_nothing(network: Whisper, tokens: Tensor, states: Tensor) -> None:
-    found = network.decoder.forward_packed(tokens, LENGTHS, states)[5:6]
+def test_neighbours_do_not_change_a_sequence(network: Whisper, tokens: Tensor, states: Tensor) -> None:
+    packed = network.decoder.forward_packed(tokens, LENGTHS, states)[5:6]
     alone = network.decoder.forward_packed(tokens[5:6], (1,), states[1:2])
-    assert torch.allclose(found, alone, atol=TOLERANCE)
+    assert torch.allclose(packed, alone, atol=TOLERANCE)

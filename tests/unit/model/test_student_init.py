@@ -1,4 +1,4 @@
-"""Which layers a student keeps, and that everything else is the teacher's."""
+"""Student initialization: layer selection, and weights copied from the teacher."""
 
 from dataclasses import replace
 
@@ -26,12 +26,12 @@ from whisperstill.model.student_init import check_layers, make_student, select_i
         (4, 1, (0,)),
     ],
 )
-def test_the_papers_layers(teacher: int, count: int, layers: tuple[int, ...]) -> None:
+def test_select_spaced_layers_matches_paper(teacher: int, count: int, layers: tuple[int, ...]) -> None:
     assert select_spaced_layers(teacher, count) == layers
 
 
 @given(st.integers(1, 48).flatmap(lambda most: st.tuples(st.just(most), st.integers(1, most))))
-def test_layers_ascend_from_first_to_last(sizes: tuple[int, int]) -> None:
+def test_spaced_layers_ascend_from_first_to_last(sizes: tuple[int, int]) -> None:
     teacher, count = sizes
     layers = select_spaced_layers(teacher, count)
     assert len(layers) == count
@@ -40,7 +40,7 @@ def test_layers_ascend_from_first_to_last(sizes: tuple[int, int]) -> None:
     assert count == 1 or layers[-1] == teacher - 1
 
 
-def test_layers_that_cannot_be() -> None:
+def test_invalid_layers_raise() -> None:
     for count in (0, -1, 40):
         with pytest.raises(SettingsError, match=rf"decoder_layers must be 1 to 6 \(the teacher's\), got {count}"):
             select_spaced_layers(6, count)
@@ -54,7 +54,7 @@ def test_layers_that_cannot_be() -> None:
         check_layers(6, ())
 
 
-def test_student_is_the_teacher_without_some_layers(checkpoint: Checkpoint) -> None:
+def test_student_has_teacher_weights(checkpoint: Checkpoint) -> None:
     student = make_student(checkpoint, (0, 2), "de")
     assert student.dims == replace(checkpoint.dims, decoder_layers=2)
     assert {name: tuple(tensor.shape) for name, tensor in student.state.items()} == expected_shapes(student.dims)
@@ -71,15 +71,15 @@ def test_student_is_the_teacher_without_some_layers(checkpoint: Checkpoint) -> N
     assert student.metadata["layers"] == [0, 2]
 
 
-def test_the_most_influential_layers() -> None:
+def test_select_important_layers() -> None:
     assert select_important_layers([1.0, 0.1, 0.3, 0.2, 0.3], 3) == (0, 2, 4)
-    assert select_important_layers([0.0, 0.1, 0.3, 0.2, 0.3], 2) == (0, 2)  # the first one always; of equals the lower
+    assert select_important_layers([0.0, 0.1, 0.3, 0.2, 0.3], 2) == (0, 2)  # always the first; the lower one of equals
     assert select_important_layers([1.0, 0.1], 1) == (0,)
     with pytest.raises(SettingsError, match="decoder_layers must be 1 to 2"):
         select_important_layers([1.0, 0.1], 3)
 
 
-def test_all_layers_give_the_teacher(checkpoint: Checkpoint) -> None:
+def test_all_layers_equal_teacher(checkpoint: Checkpoint) -> None:
     student = make_student(checkpoint, (0, 1, 2))
     assert student.sha256 == checkpoint.sha256
     assert student.generation_config == checkpoint.generation_config
@@ -89,11 +89,11 @@ def test_alignment_heads_follow_their_layers(checkpoint: Checkpoint) -> None:
     assert checkpoint.generation_config.alignment_heads == ((0, 1), (2, 0), (2, 1))
     assert make_student(checkpoint, (0, 2)).generation_config.alignment_heads == ((0, 1), (1, 0), (1, 1))
     assert make_student(checkpoint, (1, 2)).generation_config.alignment_heads == ((1, 0), (1, 1))
-    alone = make_student(checkpoint, (1,))  # no head is left
+    alone = make_student(checkpoint, (1,))  # no alignment head left
     assert alone.generation_config.alignment_heads == default_alignment_heads(alone.dims) == ((0, 0), (0, 1))
 
 
-def test_network_takes_exactly_these_tensors(checkpoint: Checkpoint) -> None:
+def test_network_state_matches_expected_shapes(checkpoint: Checkpoint) -> None:
     from whisperstill.model.whisper import Whisper
 
     network = Whisper.from_state(checkpoint.dims, checkpoint.state)
@@ -102,7 +102,7 @@ def test_network_takes_exactly_these_tensors(checkpoint: Checkpoint) -> None:
     )
 
 
-def test_parameters_are_the_published_ones() -> None:
+def test_parameter_counts_match_publication() -> None:
     large = Dims(
         mels=80, vocab_size=51865, width=1280, encoder_heads=20, encoder_layers=32, decoder_heads=20, decoder_layers=32
     )

@@ -1,11 +1,11 @@
-"""Windows heard no further than they hold sound: what is remembered of silence stands for it."""
+"""TrimmedEncoder: encoder states close to those of the full window."""
 
 import pytest
 import torch
 from small_models import make_checkpoint, make_tokenizer
 
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.model import trimmed_encoder as true_length
+from whisperstill.model import trimmed_encoder
 from whisperstill.model.dims import Dims
 from whisperstill.model.encoder import Encoder
 from whisperstill.model.trimmed_encoder import TAIL_POSITIONS, TrimmedEncoder
@@ -35,52 +35,52 @@ def mel_of(*waveforms: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_silence_is_silence(encoder: Encoder) -> None:
+def test_silent_window_equals_full_encoder(encoder: Encoder) -> None:
     mel = mel_of(torch.zeros(480_000))
-    mel = mel - mel + 0.5 - true_length.DYNAMIC_RANGE  # as behind loud speech, whose level is one of the grid's
+    mel = mel - mel + 0.5 - trimmed_encoder.DYNAMIC_RANGE  # silence after loud speech, at a multiple of LEVEL_STEP
     expected = encoder(mel)
-    heard = TrimmedEncoder(encoder)
+    trimmed = TrimmedEncoder(encoder)
     mel[0, 0, 0] = 0.5
-    found = heard(mel, [0])
-    assert torch.allclose(found[:, TAIL_POSITIONS:], expected[:, TAIL_POSITIONS:], atol=1e-5)
-    assert heard.num_computed_positions == TAIL_POSITIONS
+    states = trimmed(mel, [0])
+    assert torch.allclose(states[:, TAIL_POSITIONS:], expected[:, TAIL_POSITIONS:], atol=1e-5)
+    assert trimmed.num_computed_positions == TAIL_POSITIONS
 
 
 @torch.inference_mode()
-def test_the_states_are_near_those_of_the_whole_window(encoder: Encoder) -> None:
-    """And much nearer than without the remembered keys; the nearer, the more is computed."""
+def test_states_are_close_to_full_window(encoder: Encoder) -> None:
+    """The distance shrinks with more computed positions, and grows with corrupted silence keys (control)."""
     mel = mel_of(sound(4.0))
-    whole = encoder(mel)
+    full = encoder(mel)
 
     def distance(states: torch.Tensor) -> float:
-        return float((states[:, :200] - whole[:, :200]).norm() / whole[:, :200].norm())
+        return float((states[:, :200] - full[:, :200]).norm() / full[:, :200].norm())
 
     near = distance(TrimmedEncoder(encoder)(mel, [200]))
     nearer = distance(TrimmedEncoder(encoder)(mel, [1200]))
-    forgets = TrimmedEncoder(encoder)
-    forgets(mel, [200])
-    for silence in forgets._silence_cache.values():
+    corrupted = TrimmedEncoder(encoder)
+    corrupted(mel, [200])
+    for silence in corrupted._silence_cache.values():
         silence.layer_kv[:] = [(key - 5, value * 0) for key, value in silence.layer_kv]
     assert 0 < nearer < near < 0.15
-    assert distance(forgets(mel, [200])) > 2 * near
+    assert distance(corrupted(mel, [200])) > 2 * near
 
 
 @torch.inference_mode()
-def test_a_full_window_is_heard_whole(encoder: Encoder) -> None:
+def test_full_window_is_not_trimmed(encoder: Encoder) -> None:
     mel = mel_of(sound(29.5))
-    heard = TrimmedEncoder(encoder)
-    assert torch.equal(heard(mel, [1475]), encoder(mel))
-    assert heard.num_computed_positions == 0
+    trimmed = TrimmedEncoder(encoder)
+    assert torch.equal(trimmed(mel, [1475]), encoder(mel))
+    assert trimmed.num_computed_positions == 0
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_windows(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_equals_single_windows(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     waveforms = [sound(2.0), sound(7.5, 1, 0.001), sound(30.0, 2), sound(1.0, 3, 0.5), sound(3.0, 4, 0.02)]
     lengths = [100, 375, 1500, 50, 150]
-    monkeypatch.setattr(true_length, "MAX_CACHED_LEVELS", 1)
-    heard = TrimmedEncoder(encoder)
-    together = heard(mel_of(*waveforms), lengths)
-    assert len(heard._silence_cache) == 1
+    monkeypatch.setattr(trimmed_encoder, "MAX_CACHED_LEVELS", 1)
+    trimmed = TrimmedEncoder(encoder)
+    together = trimmed(mel_of(*waveforms), lengths)
+    assert len(trimmed._silence_cache) == 1
     for row, (waveform, length) in enumerate(zip(waveforms, lengths, strict=True)):
         alone = TrimmedEncoder(encoder)(mel_of(waveform), [length])
         assert torch.allclose(together[row], alone[0], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Tokenizer files and texts for these tests."""
+"""Tokenizer files and reference texts."""
 
 import json
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ def base_tokenizer() -> Path:
 
 @pytest.fixture(scope="session")
 def references(speech: Path) -> list[str]:
-    """Every reference of the test speech, in its original form."""
+    """All references of the test speech, not normalized."""
     manifests = sorted(speech.glob("*/manifest.jsonl"))
     texts = [json.loads(line).get("text") for path in manifests for line in path.read_text().splitlines()]
     return [text for text in texts if text]

@@ -1,4 +1,4 @@
-"""Lines of subtitles."""
+"""Line wrapping of subtitles."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from whisperstill.errors import SettingsError
 from whisperstill.text.line_wrapping import LineOptions, split_breakable, wrap_text
 
 
-def test_words_are_kept_whole() -> None:
+def test_words_are_not_broken() -> None:
     assert wrap_text(" a bb  ccc incomprehensibilities d", 6, "en") == ["a bb", "ccc", "incomprehensibilities", "d"]
 
 
@@ -20,32 +20,30 @@ def test_words_are_kept_whole() -> None:
         ("ที่นี่", 2, "th", ["ที่", "นี่"]),
     ],
 )
-def test_languages_without_spaces_break_between_characters(
-    text: str, width: int, language: str, lines: list[str]
-) -> None:
+def test_unspaced_languages_break_between_characters(text: str, width: int, language: str, lines: list[str]) -> None:
     found = wrap_text(text, width, language)
     assert found == lines
     assert all(line[0] not in "。、？」" for line in found)
 
 
 @given(st.text("ab é今。", max_size=40), st.integers(1, 12), st.sampled_from(["en", "ja"]))
-def test_no_line_is_too_long_or_empty_and_nothing_is_lost(text: str, width: int, language: str) -> None:
+def test_no_line_is_too_long_or_empty_and_no_text_is_lost(text: str, width: int, language: str) -> None:
     lines = wrap_text(text, width, language)
     assert "".join("".join(lines).split()) == "".join(text.split())
     longest = {piece.strip() for piece in split_breakable(text, language)}
     assert all(line and line == line.strip() and (len(line) <= width or line in longest) for line in lines)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_in_one_error() -> None:
     with pytest.raises(SettingsError) as caught:
         LineOptions(max_line_count=0, max_words_per_line=-1)
     for part in ("max_line_count must be at least 1, got 0", "max_words_per_line must", "needs max_line_width"):
         assert part in str(caught.value)
-    with pytest.raises(SettingsError, match="cannot go with"):
+    with pytest.raises(SettingsError, match="cannot be combined with"):
         LineOptions(max_line_width=3, max_words_per_line=2)
 
 
-def test_only_width_alone_needs_no_words() -> None:
+def test_all_options_but_width_need_word_timestamps() -> None:
     assert LineOptions(max_line_width=10).options_needing_words == LineOptions().options_needing_words == ()
     LineOptions(max_line_width=10).check_word_timestamps(False)
     with pytest.raises(SettingsError, match="--word_timestamps"):

@@ -1,4 +1,4 @@
-"""Both normalisers against transformers' copy of the Whisper authors' code."""
+"""Both normalizers equal those of transformers."""
 
 import random
 
@@ -19,7 +19,7 @@ oracle = pytest.importorskip("transformers.models.whisper.english_normalizer")
 
 
 @pytest.fixture(scope="module")
-def authors_english() -> object:
+def transformers_english() -> object:
     from whisper_normalizer.english import EnglishSpellingNormalizer
 
     return oracle.EnglishTextNormalizer(EnglishSpellingNormalizer().mapping)
@@ -39,46 +39,48 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_english_is_the_authors(authors_english, text: str) -> None:
-    assert get_normalizer("english")(text) == " ".join(authors_english(text).split())
+def test_english_equals_transformers(transformers_english, text: str) -> None:
+    assert get_normalizer("english")(text) == " ".join(transformers_english(text).split())
 
 
 @pytest.mark.parametrize("text", [*SENTENCES, " 今天，天气 很好。", "नमस्ते दुनिया", "Der „Käse“ – ÜBER"])
-def test_basic_is_the_authors(text: str) -> None:
+def test_basic_equals_transformers(text: str) -> None:
     assert get_normalizer("basic")(text) == " ".join(oracle.BasicTextNormalizer()(text).split())
 
 
-def test_real_references(authors_english, references: list[str]) -> None:
+def test_real_references(transformers_english, references: list[str]) -> None:
     english, basic, authors_basic = get_normalizer("english"), get_normalizer("basic"), oracle.BasicTextNormalizer()
     for text in references:
-        assert english(text) == " ".join(authors_english(text).split())
+        assert english(text) == " ".join(transformers_english(text).split())
         assert basic(text) == " ".join(authors_basic(text).split())
 
 
-def test_random_numbers(authors_english) -> None:
-    words = sorted(authors_english.standardize_numbers.words)
+def test_random_numbers(transformers_english) -> None:
+    words = sorted(transformers_english.standardize_numbers.words)
     words += ["5", "10", "1/2", "3.5", "$4", "£", "%", "and", "a", "half", "it's", "1,000", "007", "one's", "'", "2nd"]
     random_ = random.Random(0)
     english = get_normalizer("english")
     for _ in range(2000):
         text = " ".join(random_.choices(words, k=random_.randint(1, 7)))
-        assert english(text) == " ".join(authors_english(text).split()), text
+        assert english(text) == " ".join(transformers_english(text).split()), text
 
 
-def test_the_package_alone_is_not_the_authors(authors_english) -> None:
-    """Why four rules are taken out: without that, a published error rate could not be compared."""
+def test_the_package_alone_differs_from_transformers(transformers_english) -> None:
+    """Negative control: the four extra rules change error rates."""
     from whisper_normalizer.english import EnglishTextNormalizer
 
     assert (
-        EnglishTextNormalizer()("the cause") != authors_english("the cause") == get_normalizer("english")("the cause")
+        EnglishTextNormalizer()("the cause")
+        != transformers_english("the cause")
+        == get_normalizer("english")("the cause")
     )
 
 
-def test_none_only_tidies_space() -> None:
+def test_none_only_collapses_white_space() -> None:
     assert get_normalizer("none")("  A,  b\n") == "A, b"
 
 
-def test_names() -> None:
+def test_normalizer_by_language() -> None:
     assert [normalizer_name_for(name) for name in ("en", "English", "en-GB", "de", None, "zh+en")] == [
         "english", "english", "english", "basic", "basic", "basic"
     ]  # fmt: skip
@@ -89,26 +91,26 @@ def test_names() -> None:
         get_normalizer("fancy")
 
 
-def test_characters_are_the_authors_split_letters() -> None:
+def test_characters_equal_split_letters_of_transformers() -> None:
     split = oracle.BasicTextNormalizer(split_letters=True)
     for text in ("今天，天气 很好。", "こんにちは world", "abc d"):
         assert split_into_characters(get_normalizer("basic")(text)) == split(text).split()
     assert split_into_characters("é a") == ["é", "a"]
 
 
-def test_simple_word() -> None:
+def test_normalize_word() -> None:
     assert [normalize_word(word) for word in ("Don't,", " “1,000”", "—", "ﬁne", "STRASSE")] == [
         "dont", "1000", "", "fine", "strasse"
     ]  # fmt: skip
 
 
-def test_units_are_those_of_the_language() -> None:
+def test_units_depend_on_the_language() -> None:
     assert normalize_to_units("Mr. Smith's twenty", "en") == ["mister", "smith", "is", "20"]
     assert normalize_to_units("我们，去 公园。", "zh") == ["我", "们", "去", "公", "园"]
     assert normalize_to_units("Guten Tag", "de") == ["guten", "tag"]
 
 
-def test_what_several_languages_count() -> None:
+def test_unit_of_several_languages() -> None:
     assert common_error_rate_unit(["zh", "ja", "zh"]) == "character"
     assert (
         common_error_rate_unit(["zh", "de"])

@@ -1,4 +1,4 @@
-"""Tokens against the tokenizers library with all its special tokens, words against transformers' grouping."""
+"""Tokens compared with the tokenizers library, words compared with transformers."""
 
 import json
 from pathlib import Path
@@ -34,24 +34,24 @@ def oracle(base_tokenizer: Path) -> tokenizers.Tokenizer:
 
 
 @pytest.mark.parametrize("text", MIXED)
-def test_encode_and_decode_as_the_library(base: Tokenizer, oracle: tokenizers.Tokenizer, text: str) -> None:
+def test_encode_and_decode_equal_the_library(base: Tokenizer, oracle: tokenizers.Tokenizer, text: str) -> None:
     ids = base.encode(text)
     assert ids == oracle.encode(text, add_special_tokens=False).ids
     assert base.decode(ids) == oracle.decode(ids) == text
 
 
-def test_real_references_survive(base: Tokenizer, oracle: tokenizers.Tokenizer, references: list[str]) -> None:
+def test_real_references_round_trip(base: Tokenizer, oracle: tokenizers.Tokenizer, references: list[str]) -> None:
     for text in references[::7]:
         ids = base.encode(" " + text)
         assert ids == oracle.encode(" " + text, add_special_tokens=False).ids
         assert base.decode(ids) == " " + text
 
 
-def test_a_text_cannot_hold_special_tokens(base: Tokenizer, oracle: tokenizers.Tokenizer) -> None:
+def test_text_is_never_encoded_as_special_tokens(base: Tokenizer, oracle: tokenizers.Tokenizer) -> None:
     text = " say <|endoftext|> or <|en|> or <|0.00|>"
     assert all(base.vocabulary.is_text(token) for token in base.encode(text))
     assert base.decode(base.encode(text)) == text
-    assert base.vocabulary.end_of_text in oracle.encode(text, add_special_tokens=False).ids  # the trap
+    assert base.vocabulary.end_of_text in oracle.encode(text, add_special_tokens=False).ids  # unlike the library
 
 
 def test_special_tokens_are_dropped(base: Tokenizer) -> None:
@@ -59,10 +59,9 @@ def test_special_tokens_are_dropped(base: Tokenizer) -> None:
     ids = [*vocabulary.sot_sequence("en", timestamps=True), vocabulary.timestamp_token(0.0), *base.encode(" One two.")]
     ids += [vocabulary.timestamp_token(1.2), vocabulary.end_of_text]
     assert base.decode(ids) == " One two."
-    assert base.decode_with_timestamps(ids) == "<|0.00|> One two.<|1.20|>"
 
 
-def test_half_a_character_is_replaced(base: Tokenizer) -> None:
+def test_an_incomplete_character_is_replaced(base: Tokenizer) -> None:
     ids = base.encode("🤦")
     assert len(ids) > 1
     assert base.decode(ids[:-1]) == "�"
@@ -94,7 +93,7 @@ def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | 
         assert all(any(c.isalnum() for c in word.text) for word in words)
 
 
-def test_punctuation_sticks(base: Tokenizer) -> None:
+def test_punctuation_is_merged_into_words(base: Tokenizer) -> None:
     ids = base.encode(' Wait — " now " , he (she) said . . .')
     assert [word.text for word in base.split_to_word_tokens(ids, "en")] == [
         " Wait —",
@@ -114,7 +113,7 @@ def test_timestamps_belong_to_no_word(base: Tokenizer) -> None:
     assert [ids[word.token_start : word.token_end] for word in words] == [hello, there]
 
 
-def test_words_of_real_references_are_those_of_split(base: Tokenizer, references: list[str]) -> None:
+def test_words_of_real_references_equal_split(base: Tokenizer, references: list[str]) -> None:
     for text in references[::5]:
         if any("぀" <= c for c in text):  # east Asian
             continue
@@ -124,8 +123,8 @@ def test_words_of_real_references_are_those_of_split(base: Tokenizer, references
         assert len(mine) == len(spoken)
 
 
-def test_characters_are_grouped_as_transformers_does(base: Tokenizer, base_tokenizer: Path) -> None:
-    """Languages without spaces: same groups as the authors' split, before punctuation is glued."""
+def test_characters_are_grouped_as_in_transformers(base: Tokenizer, base_tokenizer: Path) -> None:
+    """Unspaced languages: the groups of openai/whisper, before punctuation is merged."""
     module = pytest.importorskip("transformers.models.whisper.tokenization_whisper")
 
     class Oracle:
@@ -175,7 +174,7 @@ def cached(path: Path) -> Tokenizer:
     return _CACHE[path]
 
 
-def test_errors_say_what_is_wrong(tmp_path: Path, base_tokenizer: Path, tiny_en_dir: Path) -> None:
+def test_errors_state_the_cause(tmp_path: Path, base_tokenizer: Path, tiny_en_dir: Path) -> None:
     with pytest.raises(NotFoundError, match=r"tokenizer\.json"):
         Tokenizer.from_file(tmp_path / "tokenizer.json", 51865)
     with pytest.raises(CheckpointError, match="readable"):

@@ -1,20 +1,18 @@
-"""Slots that windows are decoded in, many at a time and each at a step of its own.
+"""Continuous batching with speculative decoding: a network decodes many windows at once, each at its own position.
 
-A window whose transcript ends leaves its slot to the next one, of whatever recording. A step is a block: the last token
-of each row, and what a draft proposes to follow it. The network reads the block at once, and token i of its choices
-stands only if every token before it is the network's own choice, made under the same rules: whatever is proposed, the
-output is what one token after the other gives. Rows accept as they please; a rejected token is overwritten by the next
-block, and nobody waits for the worst (the roll-back of a batch to its shortest row is what makes the method of the
-paper slower than greedy at batch 16). Without a draft a block is a single token: greedy decoding is the same code.
+A finished window frees its slot for the next one, of any recording. Every step decodes a block: the last token of each
+row, followed by the draft model's proposals. The network processes the block in one pass. Its choice at position i
+counts only if all proposals before i equal its own choices, so the output is that of one token at a time, whatever is
+proposed. Rows accept independently: the next block overwrites rejected tokens, and no row waits for the shortest one
+(rolling a batch back to its shortest row makes the paper's method slower than greedy decoding at batch size 16).
+Without a draft model a block is one token: greedy decoding is the same code.
 
-A block's logits and a single token's differ by rounding, in float32 by about 5e-6, in bf16 by about 4e-2, where two
-nearly equal logits may change places, as they may between any two batches of greedy decoding. With `deterministic`
-blocks all shapes stay as they are (rows, tokens, keys), whatever is proposed and accepted: outputs are then equal to
-the last bit to those of the same blocks with useless proposals, in every type.
+The logits of a block and of a single token differ by rounding, by about 5e-6 in float32 and 4e-2 in bfloat16. Two
+nearly equal logits may then change places, as between any two batch sizes. With `deterministic`, the shapes (rows,
+tokens, keys) never change, so outputs with any draft model are equal to the last bit, in every dtype.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,36 +26,46 @@ from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.sampling import Sampler
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStatsBuffer, compute_no_speech_probs
+from whisperstill.model.dims import Dims
 from whisperstill.model.kv_cache import StaticKVCache
 from whisperstill.model.whisper import Whisper
 from whisperstill.units import MAX_NEW_TOKENS
 
 COMPACT_BELOW_BUSY_FRACTION = 0.75
-"""Rows still running, as a share of those held, below which finished rows are dropped from the slots."""
+"""Finished rows are dropped from the batch when at most this fraction of its rows is busy."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecodeRequest:
-    """A window to be decoded."""
+    """One window to decode. Requests compare and hash by identity: callers may use them as keys."""
 
     encoder_states: Float[Tensor, "positions width"]
     prompt_tokens: tuple[int, ...]
-    """The tokens before the transcript: an optional prompt, then <|startoftranscript|> and what follows it."""
+    """Tokens before the transcript: an optional prompt, then `<|startoftranscript|>` and what follows it."""
     draft_encoder_states: Float[Tensor, "positions draft_width"] | None = None
-    """What the draft's own encoder says; None where it is the network's."""
+    """Output of the draft model's own encoder; None if it shares the network's encoder."""
     temperature: float = 0.0
+    """0: greedy."""
     seed: int = 0
-    """Of the noise, where the temperature is above 0."""
+    """Seed of the sampling noise at temperatures above 0."""
     forced_prefix: tuple[int, ...] = ()
-    """The tokens at the end of `prompt_tokens` after which the rules go on as if the network had said them."""
+    """The last of `prompt_tokens`, if the logit filter is to treat them as decoded tokens."""
     max_new_tokens: int = MAX_NEW_TOKENS
-    request_id: object = None
-    """Whatever the caller knows it by."""
+
+    def max_steps(self, dims: Dims) -> int:
+        """Tokens to decode at most, at least 1. Raises `ValueError` if the prompt fills all decoder positions."""
+        room = dims.max_target_positions - len(self.prompt_tokens)
+        if room <= 0:
+            raise ValueError(
+                f"expected a prompt of less than {dims.max_target_positions} tokens, got {len(self.prompt_tokens)}; "
+                "shorten it"
+            )
+        return max(1, min(self.max_new_tokens, room))
 
 
 @dataclass
 class _SlotState:
-    """Who sits in a slot."""
+    """The request that occupies a slot."""
 
     request: DecodeRequest
     buffer_row: int
@@ -66,10 +74,9 @@ class _SlotState:
 
 @dataclass
 class BatchScheduler:
-    """`batch_size` slots of a network, all under the same rules.
+    """`batch_size` slots of a network, all under one logit filter.
 
-    `top_k` as in `TokenStatsBuffer`: with it the whole distribution is observed. `make_draft` is told the number of
-    slots and their tokens. `deterministic` fixes all shapes; `block_sizes` must then be a single one.
+    `top_k` is that of `TokenStatsBuffer`. `make_draft` is called with the number of slots and of tokens per slot.
     """
 
     network: Whisper
@@ -77,35 +84,28 @@ class BatchScheduler:
     batch_size: int
     top_k: int = 0
     make_draft: Callable[[int, int], DraftModel] | None = None
-    block_sizes: tuple[int, ...] = (1,)
+    length_controller: DraftLengthController = field(default_factory=lambda: DraftLengthController((1,)))
+    """Chooses the tokens of each block; only 1 without a draft model, and only one size if `deterministic`."""
     deterministic: bool = False
-    length_controller: DraftLengthController | None = None
     speculative_stats: SpeculativeStats = field(default_factory=SpeculativeStats)
 
     def __post_init__(self) -> None:
-        if min(self.block_sizes) < 1 or (self.deterministic and len(self.block_sizes) > 1):
-            raise ValueError(
-                f"block_sizes must be at least 1, and exactly one when deterministic, got {self.block_sizes}"
-            )
-        if self.make_draft is None and self.block_sizes != (1,):
-            raise ValueError(f"without a draft model block_sizes must be (1,), got {self.block_sizes}")
-        dims, device, max_block_size = self.network.dims, self.network.device, max(self.block_sizes)
-        self._capacity = dims.max_target_positions + max_block_size
-        self._kv_cache: StaticKVCache | None = None  # made with the first window: its length is not known before
+        block_sizes, dims, device = self.length_controller.block_sizes, self.network.dims, self.network.device
+        if min(block_sizes) < 1 or (self.deterministic and len(block_sizes) > 1):
+            raise ValueError(f"block_sizes must be at least 1, and exactly one when deterministic, got {block_sizes}")
+        if self.make_draft is None and block_sizes != (1,):
+            raise ValueError(f"without a draft model block_sizes must be (1,), got {block_sizes}")
+        max_block_tokens = self.batch_size * max(block_sizes)
+        self._capacity = dims.max_target_positions + max(block_sizes)
+        self._kv_cache: StaticKVCache | None = None  # allocated with the first window, whose length decides its size
         self._draft = self.make_draft(self.batch_size, self._capacity) if self.make_draft else None
-        self._length_controller = self.length_controller or DraftLengthController(self.block_sizes)
+        # Empty rows write their token statistics to the buffer's last row, which is never read.
         self._stats_buffer = TokenStatsBuffer(
-            self.batch_size + 1,
-            dims.max_target_positions + max_block_size,
-            self.batch_size * max_block_size,
-            self.top_k,
-            self.network,
+            self.batch_size + 1, self._capacity, max_block_tokens, self.top_k, self.network
         )
-        self._output_layer = self.network.decoder.output_layer(self.batch_size * max_block_size)
+        self._output_layer = self.network.decoder.output_layer(max_block_tokens)
         self._slot_states: list[_SlotState | None] = [None] * self.batch_size if self.deterministic else []
-        self._free_buffer_rows = list(range(self.batch_size))[
-            ::-1
-        ]  # of the record; what empty rows say goes to one that nobody reads
+        self._free_buffer_rows = list(reversed(range(self.batch_size)))
         zeros = torch.zeros(self.batch_size, dtype=torch.long, device=device)
         self._sequence = torch.zeros(self.batch_size, self._capacity, dtype=torch.long, device=device)
         self._length, self._prompt_length, self._max_new_tokens = zeros + 1, zeros.clone(), zeros.clone()
@@ -117,7 +117,7 @@ class BatchScheduler:
 
     @property
     def num_free_slots(self) -> int:
-        """Slots that a window can take now."""
+        """Slots without a window."""
         return self.batch_size - self.num_busy_slots
 
     @property
@@ -127,15 +127,15 @@ class BatchScheduler:
 
     @torch.inference_mode()
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """Windows for free slots. Raises `ValueError` when there are too few, or a window's start fills all tokens."""
+        """Put windows into free slots. Raises `ValueError` for too many, and if a prompt fills all positions."""
         if len(requests) > self.num_free_slots:
-            raise ValueError(f"{len(requests)} windows for {self.num_free_slots} free slots")
+            raise ValueError(f"expected at most {self.num_free_slots} windows (free slots), got {len(requests)}")
         start_time, draft_seconds_before = time.perf_counter(), self.speculative_stats.draft_seconds
         groups: dict[int, list[DecodeRequest]] = {}
         for request in requests:
             groups.setdefault(len(request.prompt_tokens), []).append(request)
         for group in groups.values():
-            # One by one where shapes are fixed: a window must not know how many others came with it.
+            # With fixed shapes, one at a time: a result must not depend on how many windows arrive together.
             for batch in [[request] for request in group] if self.deterministic else [group]:
                 self._prefill(batch)
         elapsed = time.perf_counter() - start_time
@@ -143,44 +143,41 @@ class BatchScheduler:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """One block for all rows; gives the windows that are done, which leave their slots."""
+        """Decode one block in every row; return the windows that finished, whose slots are free again."""
+        # 1. Drop idle rows, unless shapes are fixed.
         if not self.deterministic:
             self._compact()
-        num_rows = self.batch_size if self.deterministic else len(self._slot_states)
+        num_rows = len(self._slot_states)
         assert self._kv_cache is not None and num_rows
         self._kv_cache.set_num_rows(num_rows)
+        # 2. Draft: propose `block_size - 1` tokens per row.
         start_time = time.perf_counter()
-        block_size = self._length_controller.choose_block_size(num_rows)
+        block_size = self.length_controller.choose_block_size(num_rows)
         state = self._decode_state(num_rows)
         proposed = self._sequence[:num_rows, :0]
         if block_size > 1 and self._draft is not None:
             proposed = self._draft.propose(state, block_size - 1)
         drafted_time = time.perf_counter()
+        # 3. Verify: the network chooses a token at every position of the block.
         choice, histories = self._choose(state, proposed)
+        # 4. Take the agreed tokens and one more, but none after the end token or beyond the limit.
         num_agreed = (choice[:, :-1] == proposed).long().cumprod(1).sum(1)
         is_end = choice == self.logit_filter.vocabulary.end_of_text
         until_end = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, block_size + 1)
         remaining = self._max_new_tokens[:num_rows] - (state.length - self._prompt_length[:num_rows])
         num_taken = torch.minimum(torch.minimum(num_agreed + 1, until_end), remaining) * self._running[:num_rows]
+        # 5. Advance every row by its tokens. Rejected tokens lie beyond its length, and are overwritten later.
         positions = state.length[:, None] + torch.arange(block_size, device=choice.device)
         self._sequence[:num_rows].scatter_(1, positions.clamp(max=self._capacity - 1), choice)
         self._length[:num_rows] = state.length + num_taken
         self._history = TokenHistory.gather(histories, num_taken)
+        # 6. Free the slots of finished rows.
         ended = until_end <= num_taken
         finished = self._running[:num_rows] & (ended | (num_taken >= remaining))
-        results = (
-            [self._finish(row, bool(ended[row])) for row in finished.nonzero()[:, 0].tolist()] if finished.any() else []
-        )
-        self._update_stats(block_size, num_rows, num_taken, num_agreed, start_time, drafted_time)
+        finished_rows = finished.nonzero()[:, 0].tolist() if finished.any() else []
+        results = [self._finish(row, bool(ended[row])) for row in finished_rows]
+        self._update_stats(block_size, num_taken, num_agreed, start_time, drafted_time)
         return results
-
-    def run(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
-        """What each of these windows gives, in their order; they may be more than there are slots."""
-        waiting, results = deque(requests), dict[int, DecodingResult]()
-        while waiting or self.num_busy_slots:
-            self.add_requests([waiting.popleft() for _ in range(min(self.num_free_slots, len(waiting)))])
-            results |= {id(request): result for request, result in self.step()}
-        return [results[id(request)] for request in requests]
 
     def _decode_state(self, num_rows: int) -> DecodeState:
         sampler = Sampler(self._temperature[:num_rows], self._seed[:num_rows], self._greedy)
@@ -189,22 +186,22 @@ class BatchScheduler:
     def _choose(
         self, state: DecodeState, proposed: Int[Tensor, "rows draft_tokens"]
     ) -> tuple[Int[Tensor, "rows block"], list[TokenHistory]]:
-        """The network's own choice at each place of a block, and what is known of each row after so many of them."""
+        """The network's choice at each position of a block, and the history before and after each choice."""
         assert self._kv_cache is not None
         num_rows, block_size = len(proposed), proposed.shape[1] + 1
         timestamp_begin = self.logit_filter.vocabulary.timestamp_begin
-        position = state.length - 1  # of the last token so far: it is read again, before what may follow it
+        # 1. One pass over the last token, whose keys are not yet cached, and the proposals.
+        position = state.length - 1
         last_token = state.sequence.gather(1, position[:, None])
         hidden = self.network.decoder(torch.cat((last_token, proposed), 1), position, self._kv_cache).flatten(0, 1)
         logits = self._output_layer(hidden)
+        # 2. Record the unfiltered distribution at each step of the transcript.
         buffer_rows = self._buffer_row[:num_rows].repeat_interleave(block_size)
         next_position = (position[:, None] + 1 + torch.arange(block_size, device=position.device)).flatten()
-        step = (next_position - self._prompt_length[:num_rows].repeat_interleave(block_size)).clamp(
-            0, self._stats_buffer.tokens.shape[1] - 1
-        )
+        step = next_position - self._prompt_length[:num_rows].repeat_interleave(block_size)
+        step = step.clamp(0, self._stats_buffer.tokens.shape[1] - 1)
         self._stats_buffer.record_distribution(buffer_rows, step, logits, hidden)
-        # Token i is chosen under the rules for the proposed tokens before it: where those are not the network's own, it
-        # does not count anyway.
+        # 3. Choose under the filter. Token i assumes the proposals before it; if one is rejected, i does not count.
         histories = state.history.after_each(proposed, timestamp_begin)
         logits = self.logit_filter.apply(logits, TokenHistory.flatten(histories))
         tokens = state.sampler.repeat_interleave(block_size).sample(logits, next_position, self.logit_filter.token_ids)
@@ -216,15 +213,14 @@ class BatchScheduler:
         ]
 
     def _prefill(self, requests: list[DecodeRequest]) -> None:
+        """Run the prompts of requests, all of one prompt length, and assign slots."""
         network, vocabulary = self.network, self.logit_filter.vocabulary
+        max_steps = [request.max_steps(network.dims) for request in requests]
         rows = self._allocate_rows(len(requests))
+        # 1. Keys and values of windows and prompts.
         encoder_states = torch.stack([request.encoder_states for request in requests])
         prompt_tokens = torch.tensor([request.prompt_tokens for request in requests], device=network.device)
         prompt_length = prompt_tokens.shape[1]
-        if prompt_length >= network.dims.max_target_positions:
-            raise ValueError(
-                f"{prompt_length} tokens before a transcript leave no room among {network.dims.max_target_positions}"
-            )
         if self._kv_cache is None:
             self._kv_cache = network.decoder.static_cache(
                 self.batch_size, encoder_states.shape[1], self._capacity, self.deterministic
@@ -233,6 +229,7 @@ class BatchScheduler:
         hidden = network.decoder(prompt_tokens, prompt_tokens.new_zeros(len(requests)), prefill_cache)
         self._kv_cache.insert_rows(rows, prefill_cache)
         no_speech_probs = compute_no_speech_probs(network, hidden, prompt_tokens, vocabulary).tolist()
+        # 2. The same for the draft model.
         if self._draft is not None:
             start_time = time.perf_counter()
             draft_encoder_states = [
@@ -241,27 +238,24 @@ class BatchScheduler:
             ]
             self._draft.prefill(rows, torch.stack(draft_encoder_states), prompt_tokens)
             self.speculative_stats.draft_seconds += time.perf_counter() - start_time
+        # 3. State of the rows.
         self._sequence[rows, :prompt_length] = prompt_tokens
         self._length[rows] = self._prompt_length[rows] = prompt_length
-        for row, request, no_speech_prob in zip(rows, requests, no_speech_probs, strict=True):
+        for row, request, max_new_tokens, no_speech_prob in zip(
+            rows, requests, max_steps, no_speech_probs, strict=True
+        ):
             buffer_row = self._free_buffer_rows.pop()
             self._slot_states[row] = _SlotState(request, buffer_row, no_speech_prob)
-            self._buffer_row[row], self._seed[row], self._temperature[row] = (
-                buffer_row,
-                request.seed,
-                request.temperature,
-            )
-            self._max_new_tokens[row] = max(
-                1, min(request.max_new_tokens, network.dims.max_target_positions - prompt_length)
-            )
+            self._buffer_row[row], self._max_new_tokens[row] = buffer_row, max_new_tokens
+            self._seed[row], self._temperature[row] = request.seed, request.temperature
         self._running[rows] = True
         self._history.reset_rows(rows, len(self._slot_states))
         for row, request in zip(rows, requests, strict=True):
             self._history.prime(row, request.forced_prefix, vocabulary.timestamp_begin)
-        self._greedy = all(row is None or row.request.temperature == 0 for row in self._slot_states)
+        self._greedy = all(slot is None or slot.request.temperature == 0 for slot in self._slot_states)
 
     def _allocate_rows(self, count: int) -> list[int]:
-        """Free rows, the first ones first."""
+        """Indices of `count` free rows in ascending order; rows are added if too few are free."""
         free_rows = [row for row, slot in enumerate(self._slot_states) if slot is None][:count]
         new_rows = range(len(self._slot_states), len(self._slot_states) + count - len(free_rows))
         self._slot_states += [None] * len(new_rows)
@@ -275,21 +269,17 @@ class BatchScheduler:
         self._free_buffer_rows.append(slot.buffer_row)
         self._slot_states[row] = None
         self._running[row] = False
-        self._length[row], self._buffer_row[row] = (
-            1,
-            self.batch_size,
-        )  # an empty row reads its first token again and again
+        # Until it is refilled or dropped, the row processes its first token again at every step.
+        self._length[row], self._buffer_row[row] = 1, self.batch_size
         return slot.request, result
 
     def _compact(self) -> None:
-        """Drop empty rows where they have become many: nobody came to take them."""
+        """Drop empty rows if too few rows are busy."""
         if self.num_busy_slots > COMPACT_BELOW_BUSY_FRACTION * len(self._slot_states):
             return
         assert self._kv_cache is not None
-        busy_rows = torch.tensor(
-            [row for row, slot in enumerate(self._slot_states) if slot is not None], device=self._length.device
-        )
-        order = self._kv_cache.keep_rows(busy_rows)
+        busy_rows = [row for row, slot in enumerate(self._slot_states) if slot is not None]
+        order = self._kv_cache.keep_rows(torch.tensor(busy_rows, device=self._length.device))
         if self._draft is not None:
             self._draft.select_rows(order)
         self._history.select_rows(order)
@@ -300,16 +290,16 @@ class BatchScheduler:
             self._max_new_tokens,
             self._buffer_row,
             self._seed,
+            self._temperature,
+            self._running,
         ):
             tensor[: len(order)] = tensor[order]
-        self._temperature[: len(order)], self._running[: len(order)] = self._temperature[order], self._running[order]
         self._running[len(order) :] = False
         self._slot_states = [self._slot_states[row] for row in order.tolist()]
 
     def _update_stats(
         self,
         block_size: int,
-        num_rows: int,
         num_taken: Int[Tensor, "rows"],
         num_agreed: Int[Tensor, "rows"],
         start_time: float,
@@ -318,15 +308,12 @@ class BatchScheduler:
         now = time.perf_counter()
         running = num_taken > 0
         accepted_per_row = torch.minimum(num_agreed, num_taken)[running]
-        # Of a row's proposals those up to the first wrong one were looked at; what stands behind an end was not.
+        # Proposals are checked up to the first rejected one; those behind an end token are not.
         checked_per_row = torch.minimum(accepted_per_row + 1, torch.full_like(accepted_per_row, block_size - 1))
-        accepted = int(accepted_per_row.sum())
-        self._length_controller.update(block_size, num_rows, now - start_time, accepted, int(checked_per_row.sum()))
+        accepted, num_running = int(accepted_per_row.sum()), int(running.sum())
+        self.length_controller.update(
+            block_size, len(num_taken), now - start_time, accepted, int(checked_per_row.sum())
+        )
         self.speculative_stats.update(
-            int(running.sum()),
-            block_size - 1,
-            accepted,
-            int(num_taken.sum()),
-            drafted_time - start_time,
-            now - drafted_time,
+            num_running, block_size - 1, accepted, int(num_taken.sum()), drafted_time - start_time, now - drafted_time
         )

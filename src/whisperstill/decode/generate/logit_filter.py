@@ -1,8 +1,8 @@
-"""Whisper's logit rules, vectorised over rows that may be at different positions.
+"""Whisper's logit filters, vectorized over rows at different positions.
 
-As openai/whisper defines them: suppression, suppression at the beginning, and with timestamps: pairs (a segment's
-end is followed by the next one's start), monotone, a largest first timestamp, and a timestamp whenever all
-timestamps together are more probable than any single text token.
+As in openai/whisper: suppressed tokens, tokens suppressed at the beginning, and the timestamp rules. Timestamps come in
+pairs (a segment's end, the next one's start) and do not decrease; the first one has an upper bound; a timestamp is
+forced if all timestamps together are more probable than any text token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,34 +18,34 @@ from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import TIMESTAMP_STEP_SECONDS
 
 MAX_INITIAL_TIMESTAMP_S = 1.0
-"""Seconds: a transcript may not begin later than this (openai/whisper's default)."""
+"""Upper bound of the first timestamp (openai/whisper's default)."""
 
 
 @dataclass
 class TokenHistory:
-    """What the rules need to know of each row's output so far."""
+    """What the timestamp rules depend on: the number of decoded tokens of each row, and its last ones."""
 
     num_tokens: Int[Tensor, "rows"]
     last_token: Int[Tensor, "rows"]
     penultimate_token: Int[Tensor, "rows"]
     last_timestamp: Int[Tensor, "rows"]
-    """Last timestamp token of the row; 0 when there was none."""
+    """Last timestamp token of the row; 0 if there is none."""
 
     def __iter__(self) -> Iterator[Int[Tensor, "rows"]]:
         return iter((self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp))
 
     @classmethod
     def empty(cls, rows: int, device: torch.device) -> "TokenHistory":
-        """Nothing yet."""
+        """History before the first token."""
         return cls(*(torch.zeros(rows, dtype=torch.long, device=device) for _ in range(4)))
 
     @classmethod
     def gather(cls, steps: Sequence["TokenHistory"], index: Int[Tensor, "rows"]) -> "TokenHistory":
-        """Of each row what was known after `index[row]` of these steps."""
+        """History of each row at step `index[row]` of `steps`."""
         return cls(*(torch.stack(field).gather(0, index[None])[0] for field in zip(*steps, strict=True)))
 
     def after_each(self, tokens: Int[Tensor, "rows more"], timestamp_begin: int) -> list["TokenHistory"]:
-        """What is known now, and after each of these tokens."""
+        """The present history, and those after each of these tokens."""
         steps = [self]
         for next_tokens in tokens.unbind(1):
             steps.append(steps[-1].appended(next_tokens, timestamp_begin))
@@ -53,17 +53,17 @@ class TokenHistory:
 
     @classmethod
     def flatten(cls, steps: Sequence["TokenHistory"]) -> "TokenHistory":
-        """Row by row all of these steps: row 0 at every step, row 1 at every step ..."""
+        """All steps as one history, row by row: row 0 at every step, row 1 at every step ..."""
         return cls(*(torch.stack(field, 1).flatten() for field in zip(*steps, strict=True)))
 
     def appended(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> "TokenHistory":
-        """Another one that knows one more token a row."""
+        """Copy with one more token per row."""
         history = self.copy()
         history.append(tokens, timestamp_begin)
         return history
 
     def reset_rows(self, rows: list[int], num_rows: int) -> None:
-        """Rows that begin anew; there are `size` rows afterwards."""
+        """Empty these rows, and resize to `num_rows`."""
         resized = []
         for values in self:
             tensor = values.new_zeros(num_rows)
@@ -73,7 +73,7 @@ class TokenHistory:
         self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp = resized
 
     def prime(self, row: int, tokens: Sequence[int], timestamp_begin: int) -> None:
-        """What one row, which begins anew, has said already."""
+        """Append tokens to one row."""
         for token in tokens:
             self.penultimate_token[row], self.last_token[row] = self.last_token[row].clone(), token
             self.num_tokens[row] += 1
@@ -81,22 +81,22 @@ class TokenHistory:
                 self.last_timestamp[row] = token
 
     def append(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
-        """Note one more token a row."""
+        """Append one token per row."""
         self.last_timestamp = torch.where(tokens >= timestamp_begin, tokens, self.last_timestamp)
         self.penultimate_token, self.last_token = self.last_token, tokens
         self.num_tokens = self.num_tokens + 1
 
     def copy(self) -> "TokenHistory":
-        """Another one that knows the same (`add` and `keep` put new tensors in place of the old)."""
+        """Shallow copy; `append` and `select_rows` replace tensors, they do not change them."""
         return TokenHistory(*self)
 
     def select_rows(self, rows: Int[Tensor, "selected"]) -> None:
-        """Drop all rows but these."""
+        """Row i becomes row `rows[i]`; all others are dropped."""
         self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp = (field[rows] for field in self)
 
 
 class LogitFilter:
-    """Which tokens may come next."""
+    """Masks the logits of tokens that may not come next."""
 
     def __init__(
         self,
@@ -122,52 +122,56 @@ class LogitFilter:
             begin_suppress_tokens, dtype=torch.long, device=device
         )
         self.token_ids: Int[Tensor, "vocab"] = torch.arange(vocab_size, device=device)
-        """The token of each logit."""
-        self._num_text_logits = vocabulary.timestamp_begin  # the logits before are no timestamps
+        """Token id of each logit."""
+        self._num_text_logits = vocabulary.timestamp_begin
         self._max_initial_timestamp_token = vocabulary.timestamp_begin + round(
             max_initial_timestamp / TIMESTAMP_STEP_SECONDS
         )
 
     def restrict_to(self, token_ids: Int[Tensor, "draft_vocab"]) -> "LogitFilter":
-        """The same rules for logits of some tokens only, in ascending order.
+        """This filter for logits of a subset of tokens, in ascending order.
 
-        Raises `ValueError` where the end of text is not among them: nothing would end.
+        Raises `ValueError` if the end token is missing.
         """
         if not (token_ids == self.vocabulary.end_of_text).any():
-            raise ValueError(f"the end of text ({self.vocabulary.end_of_text}) must be among the tokens")
+            raise ValueError(f"expected token_ids with the end of text, {self.vocabulary.end_of_text}; add it")
         restricted = copy(self)
-        restricted.token_ids, restricted._num_text_logits = (
-            token_ids,
-            int((token_ids < self.vocabulary.timestamp_begin).sum()),
-        )
+        restricted.token_ids = token_ids
+        restricted._num_text_logits = int((token_ids < self.vocabulary.timestamp_begin).sum())
         restricted._suppress_tokens = torch.isin(token_ids, self._suppress_tokens).nonzero()[:, 0]
         restricted._begin_suppress_tokens = torch.isin(token_ids, self._begin_suppress_tokens).nonzero()[:, 0]
         return restricted
 
     def apply(self, logits: Float[Tensor, "rows vocab"], history: TokenHistory) -> Float[Tensor, "rows vocab"]:
-        """Set the logits of what may not come to minus infinity, in place."""
+        """Set the logits of disallowed tokens to minus infinity, in place."""
+        # 1. Suppressed tokens, everywhere and at the beginning.
         logits.index_fill_(1, self._suppress_tokens, -torch.inf)
         is_first = (history.num_tokens == 0)[:, None]
         logits[:, self._begin_suppress_tokens] = logits[:, self._begin_suppress_tokens].masked_fill(
             is_first, -torch.inf
         )
         if self.timestamps:
+            # 2. Pairs, order and first timestamp.
             logits.masked_fill_(self._timestamp_mask(history), -torch.inf)
+            # 3. No text token if the timestamps together are more probable than each of them.
             timestamp_logsumexp = logits[:, self._num_text_logits :].logsumexp(-1)
             max_text_logit = logits[:, : self._num_text_logits].amax(-1)
             logits[:, : self._num_text_logits].masked_fill_((timestamp_logsumexp > max_text_logit)[:, None], -torch.inf)
         return logits
 
     def _timestamp_mask(self, history: TokenHistory) -> Bool[Tensor, "rows vocab"]:
+        """Tokens that the timestamp rules disallow."""
         timestamp_begin, end_of_text = self.vocabulary.timestamp_begin, self.vocabulary.end_of_text
         is_first = history.num_tokens == 0
         last_is_timestamp = ~is_first & (history.last_token >= timestamp_begin)
         pair_is_open = last_is_timestamp & (history.num_tokens > 1) & (history.penultimate_token < timestamp_begin)
         pair_is_closed = last_is_timestamp & ~pair_is_open
         is_timestamp = self.token_ids >= timestamp_begin
+        # 1. After a pair, and after the first timestamp, no timestamp; after a segment's end, no text.
         mask = pair_is_closed[:, None] & is_timestamp
         mask = mask | (pair_is_open[:, None] & (self.token_ids < end_of_text))
-        # A segment's end may be repeated as the next one's start; otherwise time must move on.
+        # 2. Timestamps increase, but a segment may start where the one before ended.
         min_timestamp = torch.where(pair_is_open, history.last_timestamp, history.last_timestamp + 1)
         mask = mask | (is_timestamp & (history.last_timestamp > 0)[:, None] & (self.token_ids < min_timestamp[:, None]))
+        # 3. The transcript begins with a timestamp, up to `max_initial_timestamp`.
         return mask | (is_first[:, None] & (~is_timestamp | (self.token_ids > self._max_initial_timestamp_token)))

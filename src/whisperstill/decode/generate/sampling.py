@@ -1,9 +1,8 @@
-"""Which token is taken: the best one, or one drawn with noise that belongs to a place and not to a moment.
+"""Greedy choice and sampling whose noise depends on seed, position and token only.
 
-The Gumbel trick: the token with the largest `logit / temperature + g`, where g = -log(-log(u)) with u uniform, is a
-draw from softmax(logits / temperature). Here u is a hash of (key, position, token): a window with a key draws the same
-tokens in whatever batch, at whatever speed, and whether a draft proposed them or not. A draft that hears the same noise
-proposes what will be drawn.
+Gumbel-max trick: the token with the largest `logit / temperature + g`, where g = -log(-log(u)) and u is uniform, is a
+sample from softmax(logits / temperature). Here u is a hash of (seed, position, token), so samples do not depend on the
+batch, on timing or on the draft model. A draft model that uses the same noise proposes what the network samples.
 """
 
 from dataclasses import dataclass
@@ -17,22 +16,22 @@ _SPLITMIX64_INCREMENT, _SPLITMIX64_MULTIPLIER_1, _SPLITMIX64_MULTIPLIER_2 = (
     -4658895280553007687,
     -7723592293110705685,
 )
-"""The constants of splitmix64 as signed 64-bit numbers (Steele, Lea, Flood 2014)."""
+"""Constants of splitmix64 as signed 64-bit integers (Steele, Lea, Flood 2014)."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How each row's tokens are taken."""
+    """Temperature and seed of every row."""
 
     temperature: Float[Tensor, "rows"]
-    """0: the most probable one."""
+    """0: greedy."""
     seed: Int[Tensor, "rows"]
-    """Whatever tells one draw from another: rows with the same key draw the same noise."""
+    """Rows with equal seeds have equal noise."""
     greedy: bool
-    """Whether all temperatures are 0, known without asking the device."""
+    """Whether all temperatures are 0, known without a device synchronization."""
 
     def repeat_interleave(self, repeats: int) -> "Sampler":
-        """Each row that many times, one after the other."""
+        """Repeat every row, as `torch.repeat_interleave`."""
         if self.greedy:
             return self
         return Sampler(self.temperature.repeat_interleave(repeats), self.seed.repeat_interleave(repeats), False)
@@ -40,7 +39,7 @@ class Sampler:
     def sample(
         self, logits: Float[Tensor, "rows vocab"], position: Int[Tensor, "rows"], token_ids: Int[Tensor, "vocab"]
     ) -> Int[Tensor, "rows"]:
-        """A token a row for the place `position`; `token_ids` names the token of each logit."""
+        """One token per row, at `position` of the sequence; `token_ids` are those of the logits."""
         if self.greedy:
             return token_ids[logits.argmax(-1)]
         indices = logits.argmax(-1)
@@ -51,7 +50,7 @@ class Sampler:
 
 
 def sampling_seed(*numbers: int) -> int:
-    """One key out of several numbers, the same on every machine."""
+    """64-bit seed from several integers, the same on every machine."""
     digest = blake2b(" ".join(map(str, numbers)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -59,7 +58,7 @@ def sampling_seed(*numbers: int) -> int:
 def gumbel_noise(
     seed: Int[Tensor, "rows"], position: Int[Tensor, "rows"], token_ids: Int[Tensor, "vocab"]
 ) -> Float[Tensor, "rows vocab"]:
-    """Gumbel noise that depends on nothing but key, position and token."""
+    """Gumbel noise as a function of seed, position and token."""
     row_state = _splitmix64(_splitmix64(seed) + position * _SPLITMIX64_INCREMENT)
     bits = _splitmix64(row_state[:, None] + token_ids * _SPLITMIX64_INCREMENT) >> 12 & ((1 << 52) - 1)
     uniform = (bits.double() + 0.5) * 2.0**-52
@@ -67,12 +66,12 @@ def gumbel_noise(
 
 
 def _splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """The finaliser of splitmix64: every bit of the result depends on every bit of x."""
+    """Finalizer of splitmix64: every bit of the result depends on every bit of x."""
     x = (x ^ _logical_shift_right(x, 30)) * _SPLITMIX64_MULTIPLIER_1
     x = (x ^ _logical_shift_right(x, 27)) * _SPLITMIX64_MULTIPLIER_2
     return x ^ _logical_shift_right(x, 31)
 
 
 def _logical_shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
-    """Right shift that fills with zeros (PyTorch's fills with the sign)."""
+    """Right shift that fills with zeros; PyTorch's fills with the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

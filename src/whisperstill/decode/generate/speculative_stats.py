@@ -1,22 +1,24 @@
-"""What speculation did, and where the time went."""
+"""Counts and times of speculative decoding."""
 
 from dataclasses import dataclass, fields
 
 
 @dataclass(slots=True)
 class SpeculativeStats:
-    """What was proposed and what became of it, over all rows."""
+    """Sums over all rows and steps."""
 
     verifications: int = 0
-    """Blocks that a row was read in."""
+    """Blocks, counted once per row."""
     proposed: int = 0
+    """Tokens proposed by the draft model."""
     accepted: int = 0
+    """Proposed tokens that equal the network's choice."""
     tokens: int = 0
-    """Decoded, end tokens included."""
+    """Decoded tokens, end tokens included."""
     encoder_seconds: float = 0.0
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
-    """Of all else that decoding does, the network's own steps above all."""
+    """All other time of decoding, most of it in the network's decoder."""
 
     def __add__(self, other: "SpeculativeStats") -> "SpeculativeStats":
         return SpeculativeStats(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -24,7 +26,7 @@ class SpeculativeStats:
     def update(
         self, num_rows: int, drafted: int, accepted: int, tokens: int, draft_seconds: float, verify_seconds: float
     ) -> None:
-        """One more block."""
+        """Add one block of `num_rows` rows with `drafted` proposals each."""
         self.verifications += num_rows
         self.proposed += num_rows * drafted
         self.accepted += accepted
@@ -34,15 +36,15 @@ class SpeculativeStats:
 
     @property
     def acceptance_rate(self) -> float:
-        """Share of the proposed tokens that stand."""
+        """Accepted share of the proposed tokens."""
         return self.accepted / max(1, self.proposed)
 
     @property
     def tokens_per_verification(self) -> float:
-        """1 for greedy decoding."""
+        """Decoded tokens per block and row: 1 without a draft model."""
         return self.tokens / max(1, self.verifications)
 
     def time_share(self, part: str) -> float:
-        """Share of the time in `encoder`, `draft` or `verify`."""
+        """Share of the total time in `encoder`, `draft` or `verify`."""
         total = self.encoder_seconds + self.draft_seconds + self.verify_seconds
         return float(getattr(self, f"{part}_seconds")) / total if total else 0.0

@@ -1,7 +1,7 @@
-"""What a decoded window is, and what the network thought at each of its steps.
+"""The result of decoding a window, with statistics of the token distribution at each step.
 
-The observation (log-sum-exp at T = 1 and 2, top-k, entropy) is read off the logits that decoding computes anyway:
-recording it costs no further visit of the network.
+Log-sum-exp (T = 1 and 2), top-k and entropy are computed from the logits of decoding itself: recording them needs no
+further pass of the network.
 """
 
 from dataclasses import dataclass
@@ -16,41 +16,43 @@ from whisperstill.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """What the network thought at each token of its own output; the end token, where there is one, included."""
+    """Statistics of each decoded token, including the end token if there is one."""
 
     logprob: Float[Tensor, "steps"]
-    """Natural-log probability of the token taken, before any rule."""
+    """Natural-log probability of the token, before the logit filter."""
     entropy: Float[Tensor, "steps"]
-    """Nats."""
+    """Entropy in nats, before the logit filter."""
     lse1: Float[Tensor, "steps"]
     """Log-sum-exp of the logits at T = 1."""
     lse2: Float[Tensor, "steps"]
     """Log-sum-exp of half the logits (T = 2)."""
     top_ids: Int[Tensor, "steps k"]
+    """Token ids of the k largest logits, before the logit filter."""
     top_logits: Float[Tensor, "steps k"]
+    """The k largest logits."""
     hidden: Float[Tensor, "steps width"]
-    """Normalised last hidden state, from which the logits are."""
+    """Last hidden states after the final norm; their product with the embedding is the logits."""
     filtered_logprob: Float[Tensor, "steps"]
-    """Natural-log probability of the token taken among those that the rules let through."""
+    """Natural-log probability of the token among those that the logit filter allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingResult:
-    """What was decoded of one window."""
+    """Tokens decoded from one window."""
 
     tokens: tuple[int, ...]
-    """Without start and end tokens; timestamps where the rules ask for them."""
+    """Without prompt and end token; with timestamp tokens if they are decoded."""
     ended: bool
-    """Whether the network ended by itself."""
+    """Whether decoding stopped at the end token, not at the token limit."""
     no_speech_prob: float
-    """Probability of <|nospeech|> where a transcript would begin."""
+    """Probability of `<|nospeech|>` after `<|startoftranscript|>`."""
     token_stats: TokenStats
 
 
 def token_stats(
     logits: Float[Tensor, "rows vocab"], scratch: Float[Tensor, "rows vocab"]
 ) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"], Float[Tensor, "rows"]]:
-    """Log-sum-exp at T = 1 and at T = 2, and entropy, by one exponential: exp(l / 2) squared is exp(l).
+    """Log-sum-exp at T = 1 and T = 2, and entropy, from one exponential: exp(l / 2) squared is exp(l).
 
     `scratch` is overwritten.
     """
@@ -69,7 +71,7 @@ def compute_no_speech_probs(
     prompt_tokens: Int[Tensor, "rows prompt"],
     vocabulary: Vocabulary,
 ) -> Float[Tensor, "rows"]:
-    """The probability of <|nospeech|> where a transcript would begin: after the last <|startoftranscript|>."""
+    """Probability of `<|nospeech|>` after the last `<|startoftranscript|>` of each prompt."""
     tokens_after_sot = (prompt_tokens == vocabulary.start_of_transcript).flip(1).int().argmax(1)
     sot_index = prompt_tokens.shape[1] - 1 - tokens_after_sot
     sot_hidden = hidden[torch.arange(len(prompt_tokens), device=hidden.device), sot_index]
@@ -77,26 +79,26 @@ def compute_no_speech_probs(
 
 
 class TokenStatsBuffer:
-    """Per line (a window's) and step, what is observed."""
+    """Statistics being recorded: one row per window, one column per step of its transcript."""
 
     def __init__(self, num_rows: int, max_steps: int, max_tokens_per_update: int, top_k: int, network: Whisper) -> None:
-        """`max_steps` is the most tokens of a line, `max_tokens_per_update` the most that are noted at a time.
+        """Buffer for `max_steps` tokens per row and `max_tokens_per_update` tokens per call of `record_distribution`.
 
-        `top_k` = 0 leaves out all but log-probabilities.
+        `top_k`: logits recorded per token; 0 records log-probabilities only.
         """
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(num_rows, max_steps, *shape, dtype=dtype, device=network.device)
 
         self.tokens = zeros(dtype=torch.long)
-        self.logprob, self.allowed, self.entropy, self.lse1, self.lse2 = (zeros() for _ in range(5))
+        self.logprob, self.filtered_logprob, self.entropy, self.lse1, self.lse2 = (zeros() for _ in range(5))
         self.top_ids, self.top_logits = zeros(top_k, dtype=torch.long), zeros(top_k)
         self.hidden = zeros(network.dims.width if top_k else 0)
         self.top_k = top_k
         self._scratch = torch.empty(max_tokens_per_update, network.dims.vocab_size, device=network.device)
 
     def record_distribution(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
-        """Before any rule. What is noted again for a line's step replaces what was noted before."""
+        """Record statistics of unfiltered logits. A step that is recorded again replaces the earlier one."""
         if self.top_k:
             scratch = self._scratch[: len(buffer_rows)]
             self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = token_stats(
@@ -108,17 +110,17 @@ class TokenStatsBuffer:
             self.lse1[buffer_rows, step] = self._logsumexp(logits)
 
     def record_choice(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, tokens: Tensor) -> None:
-        """After all rules, which leave the logit of what they let through as it was."""
+        """Record the chosen tokens with their filtered logits; those of allowed tokens are unchanged by the filter."""
         chosen_logit = logits.gather(1, tokens[:, None])[:, 0]
         self.tokens[buffer_rows, step] = tokens
         self.logprob[buffer_rows, step] = chosen_logit - self.lse1[buffer_rows, step]
-        self.allowed[buffer_rows, step] = chosen_logit - self._logsumexp(logits)
+        self.filtered_logprob[buffer_rows, step] = chosen_logit - self._logsumexp(logits)
 
     def build_result(self, buffer_row: int, num_steps: int, ended: bool, no_speech_prob: float) -> DecodingResult:
-        """What a line's first steps gave; the end token is observed, but not among the tokens."""
+        """Result of the first `num_steps` steps of a row. The end token has statistics, but is not among the tokens."""
         tokens = tuple(self.tokens[buffer_row, : num_steps - ended].tolist())
         fields = (self.logprob, self.entropy, self.lse1, self.lse2, self.top_ids, self.top_logits)
-        stats = (field[buffer_row, :num_steps].cpu().clone() for field in (*fields, self.hidden, self.allowed))
+        stats = (field[buffer_row, :num_steps].cpu().clone() for field in (*fields, self.hidden, self.filtered_logprob))
         return DecodingResult(tokens, ended, no_speech_prob, TokenStats(*stats))
 
     def _logsumexp(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:

@@ -1,1 +1,1 @@
-"""Recordings of any length: how they are split into windows, and how results become segments."""
+"""Long-form transcription: recordings of any length, window by window."""

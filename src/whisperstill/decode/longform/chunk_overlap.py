@@ -1,4 +1,4 @@
-"""The stretch that two neighbouring chunks share: which words may be joined there, and what a cut is worth."""
+"""The overlap of two neighbouring chunks: candidate cuts, and the score of a cut."""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from typing import TypeAlias
 from whisperstill.decode.output.transcript import Word
 
 Cut: TypeAlias = tuple[int, int]
-"""How many words of the left chunk stay, and the first word of the right chunk that stays."""
+"""Number of words kept of the left chunk, index of the first word kept of the right chunk."""
 
 COMPARISON_MARGIN_S = 1.0
-"""Seconds beyond the overlap in which words are still compared: their times are not exact."""
+"""Words this far outside the overlap are still compared: word times are not exact."""
 EDGE_MARGIN_S = 1.0
-"""Seconds beside an edge of the overlap in which words need no partner."""
+"""Words this close to an edge of the overlap need no match."""
 MIN_SHARED_PAUSE_S = 0.5
-"""Seconds in which neither chunk has a word, so that a cut there needs no agreement."""
+"""Pause of both chunks in which a cut needs no match."""
 MIN_UNMATCHED_GAP_S = 0.5
-"""Seconds from a word to the other chunk's nearest one from which on the other heard nothing there."""
+"""A word this far from all words of the other chunk is unmatched: the other chunk has no word at its time."""
 UNMATCHED_WORD_WEIGHT = 6
-"""Weight of a word at whose time the other chunk heard nothing."""
+"""Weight of an unmatched word: without it there is a hole in the transcript."""
 MATCHED_NEIGHBOR_SCORE_S = 0.25
-"""Worth, in seconds of speech, of each agreed word beside a cut; up to two on either side count."""
+"""Score, in seconds of speech, of each matched word beside a cut; at most two on either side count."""
 PAUSE_SCORE_PER_S = 0.5
-"""Worth of a second of pause at a cut; up to `QUIET` seconds count."""
+"""Score of a pause at the cut, per second; at most `MIN_SHARED_PAUSE_S` seconds count."""
 
 
 @dataclass(frozen=True)
 class ChunkOverlap:
-    """Two neighbours, the left one ending at `end`, the right one beginning at `begin`; all indices are theirs."""
+    """Words of a left chunk that ends at `end` and a right chunk that begins at `begin`; indices count their words."""
 
     left: Sequence[Word]
     right: Sequence[Word]
@@ -37,24 +37,21 @@ class ChunkOverlap:
 
     @cached_property
     def first_left(self) -> int:
-        """The first left word that is compared."""
+        """Index of the first left word compared."""
         return next(
             (i for i, word in enumerate(self.left) if word.end > self.begin - COMPARISON_MARGIN_S), len(self.left)
         )
 
     @cached_property
     def num_right(self) -> int:
-        """How many right words are compared."""
+        """Number of right words compared."""
         return next(
             (j for j, word in enumerate(self.right) if word.start >= self.end + COMPARISON_MARGIN_S), len(self.right)
         )
 
     @cached_property
     def unmatched(self) -> tuple[list[int], list[int]]:
-        """The compared words of either chunk at whose time the other one heard nothing.
-
-        What the other heard beyond the overlap says nothing about that: this chunk cannot have heard it.
-        """
+        """Indices of compared words (left, right) at whose time the other chunk has no word within the overlap."""
         left, right = self.left[self.first_left :], self.right[: self.num_right]
         left_inside = [word for word in left if word.end > self.begin]
         right_inside = [word for word in right if word.start < self.end]
@@ -73,7 +70,7 @@ class ChunkOverlap:
 
     @cached_property
     def keep_scores(self) -> tuple[list[float], list[float]]:
-        """How much is won by keeping each compared word of the left chunk, and of the right one (`_trust`)."""
+        """Score of keeping each compared word of the left and of the right chunk (`_keep_score`)."""
         unmatched = set(self.unmatched[0]), set(self.unmatched[1])
         left, right = enumerate(self.left[self.first_left :], self.first_left), enumerate(self.right[: self.num_right])
         return (
@@ -90,11 +87,12 @@ class ChunkOverlap:
         )
 
     def is_inside(self, word: Word) -> bool:
-        """Whether a word lies in the overlap, away from both edges: there both chunks should have heard it."""
+        """Whether a word lies in the overlap away from its edges, where both chunks should have transcribed it."""
         return word.end > self.begin + EDGE_MARGIN_S and word.start < self.end - EDGE_MARGIN_S
 
     def cuts_without_match(self) -> Iterator[Cut]:
-        """The cuts that need no agreement: in pauses of both, and beside words of one where the other heard nothing."""
+        """Cuts that need no matched words: in pauses of both chunks, and beside unmatched words."""
+        # 1. Pauses of both chunks.
         words = sorted([*self.left[self.first_left :], *self.right[: self.num_right]], key=lambda word: word.start)
         pause_start = self.begin
         for start, end in [*((word.start, word.end) for word in words), (self.end, self.end)]:
@@ -105,6 +103,7 @@ class ChunkOverlap:
                     sum(word.start < cut_seconds for word in self.right),
                 )
             pause_start = max(pause_start, end)
+        # 2. Before and after unmatched words.
         for i in self.unmatched[0]:
             count = sum(word.start < self.left[i].start for word in self.right)
             yield from ((i, count), (i + 1, count))
@@ -113,15 +112,14 @@ class ChunkOverlap:
             yield from ((count, j), (count, j + 1))
 
     def score(self, cut: Cut, pairs: Set[Cut]) -> float:
-        """How good a cut is, in seconds of speech: trust in what stays, agreed words around it, the pause there."""
+        """Score of a cut in seconds of speech: scores of the words kept, matched words around it, pause at the cut."""
         i, j = cut
         kept_score = sum(self.keep_scores[0][: max(0, i - self.first_left)]) + sum(self.keep_scores[1][j:])
         ends = [word.end for word in (*self.left[max(0, i - 1) : i], *self.right[max(0, j - 1) : j])]
         starts = [word.start for word in (*self.left[i : i + 1], *self.right[j : j + 1])]
-        pause = (
-            min(starts) - max(ends) if starts and ends else MIN_SHARED_PAUSE_S
-        )  # of both: what is not kept is no pause
-        pause_support = 2 * (pause >= MIN_SHARED_PAUSE_S)  # as good as two agreed words
+        # A pause of both chunks: words that are not kept are no pause.
+        pause = min(starts) - max(ends) if starts and ends else MIN_SHARED_PAUSE_S
+        pause_support = 2 * (pause >= MIN_SHARED_PAUSE_S)  # as good as two matched words
         left_support = max(pause_support, ((i - 1, j - 1) in pairs) * (1 + ((i - 2, j - 2) in pairs)))
         right_support = max(pause_support, ((i, j) in pairs) * (1 + ((i + 1, j + 1) in pairs)))
         return (
@@ -131,28 +129,28 @@ class ChunkOverlap:
         )
 
     def cut_time(self, cut: Cut) -> float:
-        """The second of a cut, within the overlap."""
+        """Seconds of the recording at which a cut lies, within the overlap."""
         i, j = cut
         until = self.left[i - 1].end if i else self.begin
         since = self.right[j].start if j < len(self.right) else self.end
         return min(self.end, max(self.begin, (until + since) / 2))
 
     def _relative_position(self, word: Word) -> float:
-        """Where a word lies: 0 at the right chunk's beginning, 1 at the left chunk's end."""
+        """Position of a word in the overlap: 0 at the start of the right chunk, 1 at the end of the left chunk."""
         return min(1.0, max(0.0, (_middle(word) - self.begin) / (self.end - self.begin)))
 
 
 def _keep_score(
     word: Word, edge_proximity: float, edge_distance_seconds: float, is_unmatched: bool, is_left: bool
 ) -> float:
-    """How much is won by keeping a word: its probability less its nearness to its chunk's edge, times its length.
+    """Score of keeping a word: (probability - proximity to the edge of its chunk) x duration.
 
-    `nearness` is 1 at the edge of the chunk that heard it, `seconds` away, and 0 at the other end of the overlap. In
-    a stretch that both heard alike the sum of it is largest for a cut in the middle.
+    `edge_proximity` is 1 at the edge of the word's own chunk and 0 at the other end of the overlap. Where both chunks
+    agree, the sum is largest for a cut in the middle.
 
-    A word at whose time the other chunk heard nothing weighs `ALONE` times as much, for without it there is a hole, and
-    little probability will do, for chunks skip words more often than they make them up. What they do make up is last
-    words in silence, so those must be likely; a first word is unlikely for want of context, and still mostly right.
+    An unmatched word weighs `UNMATCHED_WORD_WEIGHT` times as much and needs a lower probability, because chunks skip
+    words more often than they hallucinate them. Hallucinated words are mostly last words in silence, so those need a
+    high probability; first words have a low probability for lack of context but are mostly right.
     """
     duration = min(1.0, max(0.1, word.end - word.start))
     if not is_unmatched:

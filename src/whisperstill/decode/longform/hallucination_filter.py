@@ -1,94 +1,162 @@
-"""Against words that nobody said: windows without speech, text far from any voice, loops.
+"""Hallucination filter: text without speech, text far from speech, and repetition loops.
 
-Whisper was trained on subtitles, and says "thank you" to silence, noise and music: large-v3 emits words on more than
-half of silent clips. Its own probability of silence catches some of that; a voice detector, which looks at the audio
-and not at the text, catches most of the rest. A window without any voice is not decoded at all. What is taken out is
-kept with its reason (`Suppressed`).
+Whisper was trained on subtitles and transcribes silence, noise and music as "thank you": large-v3 emits words on more
+than half of all non-speech clips. Its own no-speech probability catches some of that; a voice activity detector, which
+looks at the audio and not at the text, catches most of the rest. Windows without speech are not decoded at all
+(`WindowDecoder`). Everything removed is recorded with its reason (`FilteredSegment`).
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
-import torch
-from jaxtyping import Float32
 
-from whisperstill.audio.vad import detect_speech_spans
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
+from whisperstill.decode.longform.window import AudioWindow, WindowResult
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.output.transcript import FilteredSegment, Segment, Word, compression_ratio
+from whisperstill.decode.whisper_model import WindowTranscript
+from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 
-MAX_DISTANCE_FROM_SPEECH_S = 1.0
-"""Seconds from any voice at which text is not believed; times of words and segments are seldom as wrong as that."""
-MAX_CHARACTERS_PER_SPEECH_S = 30.0
-"""Characters a second of voice that nobody speaks: fast English has 20, and stretches of voice are padded."""
 DOUBTFUL_LOGPROB_FACTOR = 1.5
-"""Times the log-probability at which a window is decoded again: what is below in the end, at every temperature, is
-what the network says of dishes and engines (-1.8 to -2.9), and of speech only where it understands next to nothing."""
+"""Multiple of `logprob_threshold` below which a window with little speech is filtered. After all temperatures, dishes
+and engines score -1.8 to -2.9; speech scores that low only where the model understands next to nothing."""
 SPARSE_SPEECH_RATIO = 0.5
-"""Share of a window with a voice below which the network's doubts are believed: a detector takes moments for voices,
-and where somebody speaks throughout, a bad transcript is better than none."""
+"""Fraction of the window that is speech, below which a low log-probability counts: detectors take short sounds for
+speech, but where speech fills the window a bad transcript is better than none."""
+MIN_LOOP_COMPRESSION_RATIO = 2.4
+"""Compression ratio above which loops are searched for."""
 MIN_LOOP_COPIES = 5
-"""Copies of the same tokens in a row that are a loop."""
+"""Consecutive copies of a phrase that make a loop."""
 MIN_LOOP_TOKENS = 12
-"""Tokens that all copies have at least."""
+"""Tokens of all copies of a loop together."""
 MAX_LOOP_PERIOD_TOKENS = 64
-"""Tokens of the longest phrase that is looked for."""
+"""Tokens of the longest phrase searched for."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechSpans:
-    """Where in a window somebody speaks."""
-
-    spans: tuple[tuple[float, float], ...]
-    """Begin and end in seconds from the window's beginning."""
-
-    @classmethod
-    def detect(cls, waveform: Float32[np.ndarray, "samples"]) -> "SpeechSpans":
-        """Looked for by silero-vad where that is installed, else by energy."""
-        return cls(tuple((start, start + duration) for start, duration in detect_speech_spans([waveform])))
-
-    def is_far_from_speech(self, start: float, end: float) -> bool:
-        """Whether nobody speaks within `FAR` seconds of a stretch."""
-        return not any(
-            begin - MAX_DISTANCE_FROM_SPEECH_S < end and start < stop + MAX_DISTANCE_FROM_SPEECH_S
-            for begin, stop in self.spans
-        )
-
-    def is_plausible_length(self, text: str) -> bool:
-        """Whether this much can have been said while somebody speaks."""
-        return len(text) <= MAX_CHARACTERS_PER_SPEECH_S * self.speech_seconds()
-
-    def speech_seconds(self, start: float = 0.0, end: float = math.inf) -> float:
-        """How long somebody speaks in a stretch."""
-        return sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in self.spans)
+def is_silent(window_transcript: WindowTranscript, options: DecodingOptions) -> bool:
+    """Whether a window holds no speech: high no-speech probability and low log-probability (openai/whisper's rule)."""
+    if options.no_speech_threshold is None or window_transcript.result.no_speech_prob <= options.no_speech_threshold:
+        return False
+    return options.logprob_threshold is None or window_transcript.avg_logprob <= options.logprob_threshold
 
 
-def empty_result(width: int) -> DecodingResult:
-    """What is decoded where nothing is: no tokens, certainly silent."""
-    ones, empty = torch.zeros(1), torch.zeros(1, 0)
-    token_stats = TokenStats(ones, ones, ones, ones, empty.long(), empty, torch.zeros(1, width), ones)
-    return DecodingResult((), True, 1.0, token_stats)
+class HallucinationFilter:
+    """Removes hallucinated windows, segments and words of one recording, and records what it removed."""
+
+    def __init__(self, options: DecodingOptions) -> None:
+        self._options = options
+        self.filtered_segments: list[FilteredSegment] = []
+
+    def accept_window(self, result: WindowResult) -> bool:
+        """Whether the window holds speech. Records the text of a rejected window, and loops removed from it."""
+        window, text = result.window, result.window_transcript.text
+        window_end = window.start + window.duration
+        if result.loop_text:
+            self._record(window.start, window_end, result.loop_text, "repetition loop")
+        if window.speech is not None and not window.speech.spans:
+            self._record(window.start, window_end, "", "no speech")
+            return False
+        reason = self._rejection_reason(result)
+        if reason is not None and text:
+            self._record(window.start, window_end, text, reason)
+        return reason is None
+
+    def drop_far_segments(self, window: AudioWindow, segments: Sequence[Segment]) -> list[Segment]:
+        """The segments near speech; the others are recorded one by one."""
+        near_segments = []
+        for segment in segments:
+            if _is_near_speech(window, segment.start, segment.end):
+                near_segments.append(segment)
+            else:
+                self._record(segment.start, segment.end, segment.text.strip(), "far from speech")
+        return near_segments
+
+    def drop_far_words(self, window: AudioWindow, words: Sequence[Word]) -> list[Word]:
+        """The words near speech; the others are recorded, consecutive ones as one segment."""
+        near_words: list[Word] = []
+        for is_near, group in groupby(words, lambda word: _is_near_speech(window, word.start, word.end)):
+            run = list(group)
+            if is_near:
+                near_words += run
+            else:
+                text = "".join(word.word for word in run)
+                self._record(run[0].start, run[-1].end, text.strip(), "far from speech")
+        return near_words
+
+    def merged_segments(self) -> list[FilteredSegment]:
+        """What was removed so far, in order; overlapping stretches without text, as windows have them, are merged."""
+        merged: list[FilteredSegment] = []
+        for segment in sorted(self.filtered_segments, key=lambda segment: (segment.start, segment.end)):
+            previous = merged[-1] if merged else None
+            if (
+                previous is not None
+                and segment.start <= previous.end
+                and previous.reason == segment.reason
+                and not previous.text + segment.text
+            ):
+                merged[-1] = replace(previous, end=max(previous.end, segment.end))
+            else:
+                merged.append(segment)
+        return merged
+
+    def _record(self, start: float, end: float, text: str, reason: str) -> None:
+        self.filtered_segments.append(FilteredSegment(round(start, 3), round(end, 3), text, reason))
+
+    def _rejection_reason(self, result: WindowResult) -> str | None:
+        """Why the transcript of a window with detected speech is a hallucination; None if it is not."""
+        options, window_transcript, speech = self._options, result.window_transcript, result.window.speech
+        if is_silent(window_transcript, options):
+            return "no_speech threshold"
+        if speech is None:
+            return None
+        is_sparse = speech.speech_seconds() < SPARSE_SPEECH_RATIO * result.window.duration
+        if (
+            is_sparse
+            and options.logprob_threshold
+            and window_transcript.avg_logprob < DOUBTFUL_LOGPROB_FACTOR * options.logprob_threshold
+        ):
+            return "low log-probability"
+        # A short sound the detector takes for speech (a chord, a bird) is enough for the model to emit a sentence.
+        no_speech_likely = is_silent(window_transcript, replace(options, logprob_threshold=None))
+        if no_speech_likely and not speech.is_plausible_length(window_transcript.text):
+            return "more text than speech"
+        return None
+
+
+def remove_loops(window_transcript: WindowTranscript, tokenizer: Tokenizer) -> tuple[WindowTranscript, str]:
+    """The transcript without repetition loops, and the text removed."""
+    if compression_ratio(window_transcript.text) <= MIN_LOOP_COMPRESSION_RATIO:
+        return window_transcript, ""
+    tokens = window_transcript.result.tokens
+    loop_indices = find_repetition_loops(tokens, tokenizer.vocabulary)
+    loop_text = tokenizer.decode([tokens[index] for index in loop_indices]).strip()
+    result = drop_tokens(window_transcript.result, loop_indices)
+    return WindowTranscript(window_transcript.language, tokenizer.decode(result.tokens).strip(), result), loop_text
 
 
 def find_repetition_loops(tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:
-    """The places of tokens that only repeat those before them; of each loop the first copy is not among them.
+    """Indices of tokens that repeat the tokens before them; the first copy of each loop is not included.
 
-    A loop is a phrase said `COPIES` times or more without a word between. Timestamps are not compared.
+    A loop is a phrase repeated `MIN_LOOP_COPIES` times or more without another word between. Timestamps are ignored.
     """
     text_indices = [index for index, token in enumerate(tokens) if vocabulary.is_text(token)]
     text_tokens = np.array([tokens[index] for index in text_indices], dtype=np.int64)
+    # 1. For every period: runs of tokens equal to the token one period earlier.
     repeated_positions: set[int] = set()
     for period in range(1, min(MAX_LOOP_PERIOD_TOKENS, len(text_tokens) // MIN_LOOP_COPIES) + 1):
         equals_previous_period = np.concatenate(
             [[False], text_tokens[period:] == text_tokens[:-period], [False]]
         ).astype(np.int8)
         run_bounds = np.flatnonzero(np.diff(equals_previous_period)).reshape(-1, 2)
+        # 2. A run is a loop if it holds enough whole copies and enough tokens; the first copy precedes the run.
         for begin, end in run_bounds.tolist():
             repeated_length = (end - begin) // period * period
             if repeated_length >= (MIN_LOOP_COPIES - 1) * period and repeated_length + period >= MIN_LOOP_TOKENS:
                 repeated_positions.update(range(begin + period, begin + period + repeated_length))
-    # A timestamp between two copies goes with them.
+    # 3. Timestamps between two removed copies are removed too.
     repeated_indices = {text_indices[position] for position in repeated_positions}
     first_repeated = min(repeated_indices, default=0)
     timestamp_indices = {
@@ -103,9 +171,14 @@ def find_repetition_loops(tokens: Sequence[int], vocabulary: Vocabulary) -> list
 
 
 def drop_tokens(decoded: DecodingResult, indices: Sequence[int]) -> DecodingResult:
-    """The same without the tokens at these places."""
+    """The result without the tokens at these indices, and without their statistics."""
     dropped = set(indices)
     tokens = tuple(token for index, token in enumerate(decoded.tokens) if index not in dropped)
     kept_indices = [index for index in range(len(decoded.token_stats.logprob)) if index not in dropped]
     fields = {name: getattr(decoded.token_stats, name)[kept_indices] for name in TokenStats.__dataclass_fields__}
     return replace(decoded, tokens=tokens, token_stats=TokenStats(**fields))
+
+
+def _is_near_speech(window: AudioWindow, start: float, end: float) -> bool:
+    """Whether speech lies near an interval of the recording; True if speech was not detected."""
+    return window.speech is None or not window.speech.is_far_from_speech(start - window.start, end - window.start)

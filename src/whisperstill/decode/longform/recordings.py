@@ -1,21 +1,21 @@
-"""Recordings of any length, many at a time.
+"""Transcribing many recordings of any length at a time.
 
-Each recording has a plan (`decode.plans`) that says which windows are to be heard; the windows of all recordings share
-the slots of one engine. Audio is read as it is needed and forgotten again: what is held in memory is a few windows and
-the text so far, however long the recordings are. The strategies:
+Each recording has a strategy that cuts it into windows; the windows of all recordings share the batch of one
+`WindowDecoder`. Audio is read when it is needed and discarded afterwards: memory holds a few windows and the text so
+far, however long the recordings are. The strategies:
 
-    silence     cut at the quietest places, between half a window and a whole one; what a window leaves is heard again
-    vad         what holds no speech is left out, the rest cut in pauses
-    chunked     overlapping chunks joined by their words (`decode.chunked`)
-    sequential  openai/whisper's way: each window begins where the one before ended (`decode.sequential`)
+    silence     cut at the quietest places, between half a window and a whole one; rests of windows are decoded again
+    vad         audio without speech is left out, the rest is cut in pauses
+    chunked     overlapping chunks, merged by their words (`chunked`)
+    sequential  openai/whisper's algorithm: each window begins where the previous one ended (`sequential`)
 
-The language of a recording that nobody named is that of its first window, as in openai/whisper. `stream_recording`
-gives the segments of one recording as they become final.
+A language that is not given is detected in the first window with speech, as in openai/whisper. `stream_recording`
+yields the segments of one recording as they become final.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeAlias
 
 import numpy as np
@@ -26,10 +26,12 @@ from whisperstill.audio.reader import AudioReader
 from whisperstill.audio.sound_activity import cut_reader
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.longform.chunked import Chunked
+from whisperstill.decode.longform.non_overlapping import NonOverlapping
 from whisperstill.decode.longform.sequential import Sequential
-from whisperstill.decode.longform.strategy import LongFormContext, LongFormStrategy, NonOverlapping
+from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage
 from whisperstill.decode.longform.window_decoder import WindowDecoder
+from whisperstill.decode.longform.window_source import LongFormContext, WindowSource
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Segment, Transcript
 from whisperstill.decode.whisper_model import WhisperModel
@@ -38,23 +40,23 @@ from whisperstill.units import WINDOW_SECONDS
 
 TranscriptOrError: TypeAlias = Transcript | AudioError
 STUDENT_CHUNK_S = 15.0
-"""Seconds: the best chunk for a student that was trained on short audio (paper, table 17)."""
+"""Best chunk length for a student trained on short audio (paper, table 17)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file, a stretch of it, or a stream, to be transcribed."""
+    """A file, a stretch of a file, or a stream."""
 
     path: str
-    """Of a stream, what it is to be called."""
+    """Path of a file, name of a stream."""
     start: float = 0.0
     """Seconds of a file."""
     duration: float | None = None
-    """Seconds of a file; None: to the end."""
+    """Seconds of a file; None: to its end."""
     language: str | None = None
-    """ISO 639-1 code; None: detect it."""
+    """Code or English name; None: detect it."""
     blocks: Iterator[Float32[np.ndarray, "_"]] | None = None
-    """16 kHz mono audio that comes once, in place of a file (see `audio.streams`)."""
+    """16 kHz mono audio of a stream (see `audio.streams`); None for a file."""
 
 
 def transcribe_recordings(
@@ -63,14 +65,13 @@ def transcribe_recordings(
     options: DecodingOptions | None = None,
     on_progress: Callable[[float], None] | None = None,
     in_order: bool = True,
-) -> Iterator[tuple[Recording, Transcript | AudioError]]:
-    """Transcripts in the order of the recordings, or each as soon as it is finished.
+) -> Iterator[tuple[Recording, TranscriptOrError]]:
+    """Transcripts in the order of the recordings, or with `in_order` False each as soon as it is finished.
 
-    A recording that cannot be read gives its `AudioError` in place of a transcript; the others go on. One that breaks
-    off gives the transcript of what there is of it (`Transcript.broken`). `advance` is
-    told the seconds of audio of every window that is done. Times in a transcript count from the recording's `start`.
-    What was decoded is added to `recogniser.speculation`. Raises `SettingsError` for a language or task that the
-    network does not know.
+    A recording that cannot be read yields its `AudioError`; the others go on. One that breaks off yields the transcript
+    of the audio before that (`Transcript.read_error`). `on_progress` is called with the seconds of audio of every
+    decoded window. Times count from the recording's `start`. Token counts and times are added to
+    `model.speculative_stats`. Raises `SettingsError` for a language or task the model does not support.
     """
     session = _TranscriptionSession(model, options or DecodingOptions(), on_progress or (lambda seconds: None))
     try:
@@ -82,15 +83,14 @@ def transcribe_recordings(
 def stream_recording(
     model: WhisperModel, recording: Recording, options: DecodingOptions | None = None
 ) -> tuple[Iterator[Segment], LongFormStrategy]:
-    """The segments of one recording, each as soon as nothing can come before it, and the plan that knows the rest.
+    """Segments of one recording, each as soon as it is final, and the strategy with language, duration and so on.
 
-    Ids ascend; all segments together are those of the transcript. Up to `batch_size` windows are read before the first
-    is heard. Raises `AudioError` when nothing can be read, `SettingsError` as `transcribe_recordings`; where the
-    recording breaks off, an `AudioError` is raised behind the segments.
+    Ids ascend; the segments are those of the transcript. Up to `batch_size` windows are read before the first is
+    decoded. Raises `AudioError` if nothing can be read, `SettingsError` as `transcribe_recordings`; if the recording
+    breaks off, an `AudioError` is raised after the segments.
     """
     session = _TranscriptionSession(model, options or DecodingOptions(), lambda seconds: None)
-    strategy = make_strategy(session.context, recording)
-    session.in_progress.append((recording, strategy))
+    strategy = session.start(recording)
 
     def segments() -> Iterator[Segment]:
         try:
@@ -102,124 +102,134 @@ def stream_recording(
 
 
 def resolve_long_form(options: DecodingOptions) -> str:
-    """What `auto` stands for."""
+    """The strategy used; `auto` is `silence`."""
     return "silence" if options.long_form == "auto" else options.long_form
 
 
 def should_decode_timestamps(model: WhisperModel, options: DecodingOptions) -> bool:
-    """Whether timestamps are decoded, as they are unless the network never saw any.
+    """Whether timestamps are decoded; by default unless the student was trained without.
 
-    Without them Whisper's own checkpoints may end after a sentence or two of a window, and nobody can tell where.
+    Without timestamps openai's checkpoints may end after a sentence or two, and the rest of the window is lost.
     """
     if options.without_timestamps is None:
         return not model.trained_without_timestamps
     return not options.without_timestamps
 
 
+@dataclass(slots=True)
+class _ActiveRecording:
+    """A recording between its start and the yield of its result."""
+
+    recording: Recording
+    result: TranscriptOrError | None = None
+    """None while it is being decoded."""
+    progress_seconds: float = 0.0
+    """End of the latest window decoded."""
+
+
 class _TranscriptionSession:
-    """Recordings on their way."""
+    """Recordings being transcribed with one window decoder."""
 
     def __init__(self, model: WhisperModel, options: DecodingOptions, on_progress: Callable[[float], None]) -> None:
-        self.context = LongFormContext(model, options, should_decode_timestamps(model, options))
-        self.window_decoder = WindowDecoder(model, options, self.context.timestamps)
-        self.on_progress = on_progress
-        self.in_progress: deque[tuple[Recording, LongFormStrategy | TranscriptOrError]] = deque()
-        """In order."""
+        self._context = LongFormContext(model, options, should_decode_timestamps(model, options))
+        self._on_progress = on_progress
+        self._active: dict[int, _ActiveRecording] = {}
+        """By id, in order of start."""
+        self._strategies: dict[int, LongFormStrategy] = {}
+        """By id, of the recordings being decoded."""
+        self._ids = count()
+        self.window_decoder = WindowDecoder(model, options, self._context.timestamps)
+
+    def start(self, recording: Recording) -> LongFormStrategy:
+        """Begin a recording. Raises as `make_strategy`."""
+        recording_id = next(self._ids)
+        strategy = make_strategy(self._context, recording, recording_id)
+        self._active[recording_id], self._strategies[recording_id] = _ActiveRecording(recording), strategy
+        return strategy
 
     def results(self, recordings: Iterator[Recording], in_order: bool) -> Iterator[tuple[Recording, TranscriptOrError]]:
         """See `transcribe_recordings`."""
         while True:
             self._step(recordings)
-            yield from self._pop_finished(in_order)
-            if self.window_decoder.idle and not self.in_progress:
+            yield from self._pop_results(in_order)
+            if self.window_decoder.idle and not self._active:
                 recording = next(recordings, None)
                 if recording is None:
                     return
-                self._start_recording(recording)
-
-    def _pop_finished(self, in_order: bool) -> Iterator[tuple[Recording, TranscriptOrError]]:
-        """What can be given now. What is finished gives its audio back, even where it waits for those before it."""
-        unfinished: deque[tuple[Recording, LongFormStrategy | TranscriptOrError]] = deque()
-        for recording, strategy_or_result in self.in_progress:
-            result = (
-                strategy_or_result.build_transcript()
-                if isinstance(strategy_or_result, LongFormStrategy) and strategy_or_result.finished
-                else strategy_or_result
-            )
-            if isinstance(result, LongFormStrategy) or (in_order and unfinished):
-                unfinished.append((recording, result))
-            else:
-                yield recording, result
-        self.in_progress = unfinished
+                self._start_or_record_error(recording)
 
     def segments(self, strategy: LongFormStrategy) -> Iterator[Segment]:
-        """Those of the only recording, see `stream_recording`."""
+        """Segments of the only recording, see `stream_recording`."""
         while True:
             self._step(iter(()))
-            yield from strategy.pop_final_segments()
+            yield from strategy.transcript.pop_new_segments()
             if strategy.finished:
-                if strategy.reader.read_error:
-                    raise strategy.reader.read_error
+                if strategy.source.reader.read_error:
+                    raise strategy.source.reader.read_error
                 return
 
     def _step(self, recordings: Iterator[Recording]) -> None:
-        """Fill the slots and decode a block of each."""
+        """Fill the batch with windows, decode one block, and hand the results to their strategies."""
         while self.window_decoder.num_windows_wanted and (window := self._next_window(recordings)) is not None:
             self.window_decoder.submit(window)
         if self.window_decoder.idle:
             return
         for result in self.window_decoder.step():
-            strategy = result.window.owner
-            assert isinstance(strategy, LongFormStrategy)
-            strategy.on_result(result)
+            active = self._active[result.window.recording_id]
+            self._strategies[result.window.recording_id].on_result(result)
             end = result.window.start + result.window.duration
-            self.on_progress(max(0.0, end - strategy.progress_seconds))
-            strategy.progress_seconds = max(strategy.progress_seconds, end)
+            self._on_progress(max(0.0, end - active.progress_seconds))
+            active.progress_seconds = max(active.progress_seconds, end)
+
+    def _pop_results(self, in_order: bool) -> Iterator[tuple[Recording, TranscriptOrError]]:
+        """Results that can be yielded now. A finished recording frees its audio even if it waits for earlier ones."""
+        for recording_id, strategy in list(self._strategies.items()):
+            if strategy.finished:
+                self._active[recording_id].result = strategy.transcript.build(strategy.source)
+                del self._strategies[recording_id]
+        for recording_id, active in list(self._active.items()):
+            if active.result is not None:
+                del self._active[recording_id]
+                yield active.recording, active.result
+            elif in_order:
+                return
 
     def _next_window(self, recordings: Iterator[Recording]) -> AudioWindow | None:
-        """A window of the first recording that has one; recordings are begun as they are needed."""
-        for _, strategy in list(self.in_progress):
-            if isinstance(strategy, LongFormStrategy) and (window := strategy.next_window()) is not None:
+        """A window of the first recording that has one; further recordings are started as needed."""
+        for strategy in self._strategies.values():
+            if (window := strategy.next_window()) is not None:
                 return window
         while (recording := next(recordings, None)) is not None:
-            strategy = self._start_recording(recording)
-            if isinstance(strategy, LongFormStrategy) and (window := strategy.next_window()) is not None:
+            started = self._start_or_record_error(recording)
+            if started is not None and (window := started.next_window()) is not None:
                 return window
         return None
 
-    def _start_recording(self, recording: Recording) -> LongFormStrategy | AudioError:
-        strategy: LongFormStrategy | AudioError
+    def _start_or_record_error(self, recording: Recording) -> LongFormStrategy | None:
         try:
-            strategy = make_strategy(self.context, recording)
+            return self.start(recording)
         except AudioError as error:
-            strategy = error
-        self.in_progress.append((recording, strategy))
-        return strategy
+            self._active[next(self._ids)] = _ActiveRecording(recording, error)
+            return None
 
 
-def make_strategy(context: LongFormContext, recording: Recording) -> LongFormStrategy:
-    """The plan of a recording. Raises `AudioError` when it cannot be read, `SettingsError` for its language."""
+def make_strategy(context: LongFormContext, recording: Recording, recording_id: int = 0) -> LongFormStrategy:
+    """The strategy of a recording. Raises `AudioError` if it cannot be read, `SettingsError` for its language."""
     options, model = context.options, context.model
-    detected_language = DetectedLanguage(model.resolve_language(recording.language))
-    long_form, window_seconds = resolve_long_form(options), options.chunk_length
+    language = model.resolve_language(recording.language)
     blocks = recording.blocks
     if blocks is None:
         blocks = stream_audio(recording.path, recording.start, recording.duration)
     reader = AudioReader(blocks)
     if not reader.has_audio_after(0.0):
-        raise AudioError(f"expected sound in {'the stream' if recording.blocks else recording.path}, found none")
+        raise AudioError(f"expected audio in {'the stream' if recording.blocks else recording.path}, got none")
+    source = WindowSource(context, recording_id, reader, None if language is None else DetectedLanguage(language))
+    long_form, window_seconds = resolve_long_form(options), options.chunk_length or WINDOW_SECONDS
     if long_form == "sequential":
-        return Sequential(context, detected_language, reader, window_seconds or WINDOW_SECONDS)
+        return Sequential(source, window_seconds)
     if long_form == "chunked":
         is_student = "teacher" in model.metadata
-        return Chunked(
-            context, detected_language, reader, window_seconds or (STUDENT_CHUNK_S if is_student else WINDOW_SECONDS)
-        )
-    window_seconds = window_seconds or WINDOW_SECONDS
-    use_vad = long_form == "vad"
-    timed_waveforms = (
-        stream_speech_windows(reader.drain(), max_seconds=window_seconds)
-        if use_vad
-        else cut_reader(reader, window_seconds)
-    )
-    return NonOverlapping(context, detected_language, reader, timed_waveforms)
+        return Chunked(source, STUDENT_CHUNK_S if is_student and options.chunk_length is None else window_seconds)
+    if long_form == "vad":
+        return NonOverlapping(source, stream_speech_windows(reader.drain(), max_seconds=window_seconds))
+    return NonOverlapping(source, cut_reader(reader, window_seconds))

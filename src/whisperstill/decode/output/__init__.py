@@ -1,1 +1,1 @@
-"""Transcripts, subtitles and the files they are written to."""
+"""Transcripts, and the files they are written to."""

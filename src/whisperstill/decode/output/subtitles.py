@@ -1,8 +1,7 @@
-"""Cues of subtitles: which text stands on the screen from when to when.
+"""Subtitle cues: which text is shown from when to when.
 
-The options have openai/whisper's meanings. A part of a segment takes its times from its words. Whatever the times say,
-cues do not overlap and none is empty: a cue ends where the next begins, begins where the one before ended, and lasts
-at least a millisecond.
+The options have openai/whisper's meanings. Parts of a segment are timed by its words. Whatever the word times, cues do
+not overlap and none is empty: a cue ends where the next one begins, and lasts at least a millisecond.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,18 +11,18 @@ from whisperstill.decode.output.transcript import Segment, Transcript, Word
 from whisperstill.text.line_wrapping import LineOptions, wrap_text
 
 MAX_WORD_START_GAP_S = 3.0
-"""Seconds between the beginnings of words: what ends a cue that may cross segments."""
+"""Time between the starts of two words above which a cue that crosses segments ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Lines that stand on the screen together."""
+    """Lines shown together."""
 
     start: int
-    """Milliseconds from the beginning of the recording."""
+    """Milliseconds from the start of the recording."""
     end: int
     text: str
-    """Lines with a newline between; no blank ones."""
+    """Lines separated by newlines; none is blank."""
 
 
 Line = list[Word]
@@ -32,7 +31,8 @@ Line = list[Word]
 def make_cues(transcript: Transcript, options: LineOptions | None = None) -> list[Cue]:
     """The cues of a transcript, in order.
 
-    Raises `SettingsError` where an option needs word timestamps (`LineOptions.need_words`) that a segment lacks.
+    Raises `SettingsError` if an option needs word timestamps (`LineOptions.options_needing_words`) and a segment has
+    none.
     """
     options = options or LineOptions()
     options.check_word_timestamps(all(segment.words is not None for segment in transcript.segments))
@@ -49,7 +49,7 @@ def make_cues(transcript: Transcript, options: LineOptions | None = None) -> lis
 
 
 def remove_cue_overlaps(cues: Sequence[Cue]) -> list[Cue]:
-    """The same cues without overlap, each at least a millisecond long."""
+    """The cues without overlap, each at least a millisecond long."""
     ordered: list[Cue] = []
     for index, cue in enumerate(cues):
         start = max(cue.start, ordered[-1].end if ordered else 0)
@@ -60,7 +60,7 @@ def remove_cue_overlaps(cues: Sequence[Cue]) -> list[Cue]:
 
 
 def clean_cue_text(text: str) -> str:
-    """Text that cannot be mistaken for the line between two times, or for the end of a cue."""
+    """The text on one line and without `-->`, which separates times."""
     return " ".join(text.replace("-->", "->").split())
 
 
@@ -74,7 +74,7 @@ def _cues_from_words(transcript: Transcript, options: LineOptions) -> Iterator[C
 
 
 def _group_words(segments: Sequence[Segment], options: LineOptions) -> Iterator[list[Line]]:
-    """The words of each cue, line by line."""
+    """Words of each cue, line by line."""
     lines: list[Line] = []
     remaining_width, last_start = 0, 0.0
     across_segments = options.max_line_count is not None
@@ -103,7 +103,7 @@ def _group_words(segments: Sequence[Segment], options: LineOptions) -> Iterator[
 
 
 def _words_with_text(segment: Segment) -> list[Word]:
-    """The words with text; the whole segment as one word where its text has none."""
+    """The words with text; the segment as one word if there are none."""
     words = [word for word in segment.words or () if word.word.strip()]
     if not words and segment.text.strip():
         return [Word(segment.start, segment.end, segment.text, 1.0)]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.decode.output.subtitles import make_cues
@@ -11,9 +12,11 @@ from whisperstill.decode.output.transcript import Segment, Transcript
 from whisperstill.errors import SettingsError
 from whisperstill.text.line_wrapping import LineOptions
 
+OutputFormat = Literal["txt", "vtt", "srt", "tsv", "json"]
+
 
 def format_timestamp(seconds: float, decimal_marker: str = ".", always_include_hours: bool = False) -> str:
-    """`01:02.345`, or `00:01:02,345` with hours and a comma. Never negative; hours only where there are any."""
+    """`01:02.345`, or `00:01:02,345` with hours and a comma. Negative times are 0; hours are left out if 0."""
     total = max(0, round(seconds * 1000))
     hours, rest = divmod(total, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
@@ -23,12 +26,12 @@ def format_timestamp(seconds: float, decimal_marker: str = ".", always_include_h
 
 
 def to_txt(transcript: Transcript, options: LineOptions | None = None) -> str:
-    """One line a segment."""
+    """One line per segment."""
     return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)
 
 
 def to_srt(transcript: Transcript, options: LineOptions | None = None) -> str:
-    """SubRip: numbered cues, times with hours and a comma. Raises `SettingsError` as `cues_of`."""
+    """SubRip: numbered cues, times with hours and a comma. Raises `SettingsError` as `make_cues`."""
     return "".join(
         f"{number}\n{format_timestamp(cue.start / 1000, ',', True)} --> "
         f"{format_timestamp(cue.end / 1000, ',', True)}\n{cue.text}\n\n"
@@ -37,7 +40,7 @@ def to_srt(transcript: Transcript, options: LineOptions | None = None) -> str:
 
 
 def to_vtt(transcript: Transcript, options: LineOptions | None = None) -> str:
-    """WebVTT. Raises `SettingsError` as `cues_of`."""
+    """WebVTT. Raises `SettingsError` as `make_cues`."""
     cues = (
         f"{format_timestamp(cue.start / 1000)} --> {format_timestamp(cue.end / 1000)}\n{cue.text}\n\n"
         for cue in make_cues(transcript, options)
@@ -46,7 +49,7 @@ def to_vtt(transcript: Transcript, options: LineOptions | None = None) -> str:
 
 
 def to_tsv(transcript: Transcript, options: LineOptions | None = None) -> str:
-    """Start and end in milliseconds and the text, separated by tabs."""
+    """Start and end in milliseconds and text, separated by tabs."""
     rows = (
         f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{' '.join(segment.text.split())}\n"
         for segment in transcript.segments
@@ -55,10 +58,9 @@ def to_tsv(transcript: Transcript, options: LineOptions | None = None) -> str:
 
 
 def to_json(transcript: Transcript, options: LineOptions | None = None) -> str:
-    """Text, segments and language under openai/whisper's keys, and the language's probability and the duration.
+    """Text, segments and language under openai/whisper's keys, with `language_probability` and `duration`.
 
-    Words only where they were asked for, `filtered_segments` only where something was, `read_error` where the audio
-    broke off.
+    `words` with word timestamps only, `filtered_segments` and `read_error` only if there are any.
     """
     content: dict[str, object] = {
         "text": transcript.text,
@@ -74,7 +76,7 @@ def to_json(transcript: Transcript, options: LineOptions | None = None) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-WRITERS: dict[str, Callable[[Transcript, LineOptions | None], str]] = {
+WRITERS: dict[OutputFormat, Callable[[Transcript, LineOptions | None], str]] = {
     "txt": to_txt,
     "vtt": to_vtt,
     "srt": to_srt,
@@ -83,13 +85,12 @@ WRITERS: dict[str, Callable[[Transcript, LineOptions | None], str]] = {
 }
 
 
-def resolve_formats(name: str) -> tuple[str, ...]:
-    """`srt` -> that one; `all` -> all of them. Raises `SettingsError` for another name."""
-    if name == "all":
-        return tuple(WRITERS)
-    if name not in WRITERS:
-        raise SettingsError(f"expected an output format out of {', '.join(WRITERS)} or all, got {name!r}")
-    return (name,)
+def resolve_formats(name: str) -> tuple[OutputFormat, ...]:
+    """The formats of a name; `all` is all of them. Raises `SettingsError` for an unknown name."""
+    formats = tuple(format_ for format_ in WRITERS if name in (format_, "all"))
+    if not formats:
+        raise SettingsError(f"expected an output format of {', '.join(WRITERS)} or all, got {name!r}")
+    return formats
 
 
 def write_transcript(
@@ -99,10 +100,9 @@ def write_transcript(
     output_format: str = "all",
     options: LineOptions | None = None,
 ) -> list[Path]:
-    """Write `directory/stem.<format>`, each whole or not at all, none if one cannot be made. Gives the paths.
+    """Write `directory/stem.<format>`, each atomically, and none if one cannot be formatted. Returns the paths.
 
-    The line options are those of srt and vtt; the other formats keep segments whole. Raises `SettingsError` for an
-    unknown format and as `cues_of`.
+    Line options apply to srt and vtt. Raises `SettingsError` for an unknown format and as `make_cues`.
     """
     contents = {
         directory / f"{stem}.{name}": WRITERS[name](transcript, options) for name in resolve_formats(output_format)
@@ -114,7 +114,7 @@ def write_transcript(
 
 
 def _segment_to_dict(segment: Segment) -> dict[str, object]:
-    """A segment under openai/whisper's keys: `words` only where they were asked for."""
+    """A segment under openai/whisper's keys."""
     fields = {name: value for name, value in asdict(segment).items() if name != "words"}
     if segment.words is not None:
         fields["words"] = [

@@ -1,1 +1,1 @@
-"""Start and end of every word, from cross-attention."""
+"""Word timestamps from cross-attention."""

@@ -1,17 +1,19 @@
-"""When each word was said, read from the network's cross-attention.
+"""Word timestamps from cross-attention.
 
-The network reads its own transcript once more, all tokens at once, and its alignment heads are watched
-(`attention_path`). A word lasts from the beginning of its first token with a letter or digit to the end of its last
-one: what stands around it, a comma or a full stop, is where the speaker pauses, and is left out. That the waveform is
-held against the words (`pauses`) makes the difference at pauses.
+The decoder reads its own transcript once more, all tokens at once, and the scores of its alignment heads give the start
+of each token (`dtw`). A word lasts from its first to its last token with a letter or digit: punctuation around it falls
+into the pauses of the speaker and is left out. Matching words with the sound of the waveform (`snap_to_speech`) makes
+the difference at pauses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Word
 from whisperstill.decode.whisper_model import WhisperModel, WindowTranscript
@@ -23,7 +25,7 @@ from whisperstill.units import SAMPLE_RATE, SAMPLES_PER_POSITION, TIMESTAMP_STEP
 
 DEFAULT_OPTIONS = DecodingOptions()
 WINDOWS_PER_BATCH = 8
-"""Windows of similar length that go through the decoder at a time."""
+"""Windows of similar length per decoder pass."""
 
 
 def align_words(
@@ -36,17 +38,16 @@ def align_words(
     options: DecodingOptions = DEFAULT_OPTIONS,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[tuple[Word, ...]]:
-    """The words of each window, in order, with start and end in seconds from the window's beginning.
+    """Words of each window, with start and end in seconds from the start of the window.
 
-    `heard` is what was decoded from `states`, with or without timestamps; `durations` are the seconds of audio that
-    the windows hold (at most 30), which no word exceeds. With the `waveforms` pauses are respected (`fit_to_sound`).
-    Of `options` the task counts. `prefixes` are tokens that were said before what was decoded, whose words are none.
-    Times never fall from word to word. A word's probability is the mean of its tokens'. A window without text has no
-    words.
+    `window_transcripts` were decoded from `states`, with or without timestamps; `durations` are the seconds of audio in
+    each window (at most 30), an upper bound of all times. With `waveforms`, words are matched with the sound
+    (`snap_to_speech`). `prefixes` are tokens before each transcript, which take time and yield no words. Of `options`
+    only the task matters. Times are monotone; a word's probability is the mean of its tokens'.
     """
     vocabulary = model.vocabulary
     text_indices = [
-        [token_index for token_index, token in enumerate(window_transcript.result.tokens) if vocabulary.is_text(token)]
+        [index for index, token in enumerate(window_transcript.result.tokens) if vocabulary.is_text(token)]
         for window_transcript in window_transcripts
     ]
     results: list[tuple[Word, ...]] = [()] * len(window_transcripts)
@@ -54,44 +55,57 @@ def align_words(
         (row for row, text in enumerate(text_indices) if text), key=lambda row: len(text_indices[row])
     )
     for begin in range(0, len(rows_by_length), WINDOWS_PER_BATCH):
+        # 1. Align the text tokens of windows of similar length.
         rows = rows_by_length[begin : begin + WINDOWS_PER_BATCH]
-        prompt_tokens = [vocabulary.sot_sequence(window_transcripts[row].language, options.task) for row in rows]
-        prefix_tokens = [list(prefixes[row]) if prefixes else [] for row in rows]
-        text_tokens = []
-        for row, prefix in zip(rows, prefix_tokens, strict=True):
-            text_tokens.append(
-                [*prefix, *(window_transcripts[row].result.tokens[token_index] for token_index in text_indices[row])]
-            )
+        prefix_lengths = [len(prefixes[row]) if prefixes else 0 for row in rows]
+        text_tokens = [
+            [
+                *(prefixes[row] if prefixes else ()),
+                *(window_transcripts[row].result.tokens[i] for i in text_indices[row]),
+            ]
+            for row in rows
+        ]
         token_bounds = token_times(
             model.network,
             states[rows],
-            prompt_tokens,
+            [vocabulary.sot_sequence(window_transcripts[row].language, options.task) for row in rows],
             text_tokens,
             [durations[row] for row in rows],
             model.generation_config.alignment_heads,
             vocabulary.end_of_text,
         )
-        for row, row_prefix, bounds in zip(rows, prefix_tokens, token_bounds, strict=True):
-            duration, decoded = durations[row], window_transcripts[row].result
-            bounds = bounds[len(row_prefix) :]
-            probabilities = decoded.token_stats.logprob.exp().tolist()
-            position_of_token = {token_index: index for index, token_index in enumerate(text_indices[row])}
-            words = tuple(
-                Word(
-                    min(bounds[position_of_token[first]], duration),
-                    min(bounds[position_of_token[last - 1] + 1], duration),
-                    word.text,
-                    _mean_probability(probabilities, word),
-                )
-                for word, first, last in spoken_token_spans(
-                    model.tokenizer, decoded.tokens, options.output_language(window_transcripts[row].language)
-                )
+        # 2. Join them to words, and match the words with the sound.
+        for row, prefix_length, bounds in zip(rows, prefix_lengths, token_bounds, strict=True):
+            language = options.output_language(window_transcripts[row].language)
+            bounds_by_token = dict(zip(text_indices[row], pairwise(bounds[prefix_length:]), strict=True))
+            words = _join_tokens(
+                model.tokenizer, window_transcripts[row].result, language, bounds_by_token, durations[row]
             )
             if waveforms is not None:
-                waveform = waveforms[row, : round(duration * SAMPLE_RATE)].float().cpu().numpy()
+                waveform = waveforms[row, : round(durations[row] * SAMPLE_RATE)].float().cpu().numpy()
                 words = snap_words_to_speech(words, waveform)
             results[row] = words
     return results
+
+
+def _join_tokens(
+    tokenizer: Tokenizer,
+    decoded: DecodingResult,
+    language: str,
+    bounds_by_token: Mapping[int, tuple[float, float]],
+    duration: float,
+) -> tuple[Word, ...]:
+    """Words of a window from the start and end, in seconds, of each text token (by its index)."""
+    probabilities = decoded.token_stats.logprob.exp().tolist()
+    return tuple(
+        Word(
+            min(bounds_by_token[first][0], duration),
+            min(bounds_by_token[last - 1][1], duration),
+            word.text,
+            sum(probabilities[word.token_start : word.token_end]) / (word.token_end - word.token_start),
+        )
+        for word, first, last in spoken_token_spans(tokenizer, decoded.tokens, language)
+    )
 
 
 @torch.inference_mode()
@@ -104,9 +118,9 @@ def token_times(
     alignment_heads: Sequence[tuple[int, int]],
     end_of_text: int,
 ) -> list[list[float]]:
-    """For each window the second at which each of its text tokens begins, and that at which the last one ends.
+    """For each window the start of each text token in seconds, and the end of the last one.
 
-    Tokens for which the network has no place any more are where the last one that has ends.
+    Tokens beyond the decoder's maximum length start and end where the last aligned token ends.
     """
     prompt_length = len(prompt_tokens[0])
     max_text_tokens = network.dims.max_target_positions - prompt_length
@@ -129,9 +143,9 @@ def token_times(
 
 
 def spoken_token_spans(tokenizer: Tokenizer, ids: Sequence[int], language: str) -> list[tuple[TokenWord, int, int]]:
-    """The words of `ids`, and for each where its tokens `ids[first:last]` begin and end that are spoken.
+    """The words of `ids`, each with the range `ids[first:last]` of its spoken tokens.
 
-    Those are the tokens from the first to the last with a letter or digit; all of them in a word that has none.
+    Those are the tokens from the first to the last with a letter or digit; all tokens if the word has none.
     """
     spans = []
     for word in tokenizer.split_to_word_tokens(ids, language):
@@ -149,14 +163,10 @@ def spoken_token_spans(tokenizer: Tokenizer, ids: Sequence[int], language: str) 
 
 
 def _is_spoken(text: str) -> bool:
-    """Whether a token's text has a letter or digit, or a part of a character, which may become one."""
+    """Whether a token's text has a letter, a digit, or part of a multi-byte character."""
     return any(character.isalnum() or character == "\ufffd" for character in text)
 
 
 def num_audio_positions(duration: float, max_positions: int = WINDOW_POSITIONS) -> int:
-    """How many positions hold `duration` seconds of audio, at least one."""
+    """Encoder positions that hold `duration` seconds of audio, at least one."""
     return max(1, min(max_positions, -(-round(duration * SAMPLE_RATE) // SAMPLES_PER_POSITION)))
-
-
-def _mean_probability(probabilities: Sequence[float], word: TokenWord) -> float:
-    return sum(probabilities[word.token_start : word.token_end]) / (word.token_end - word.token_start)

@@ -1,16 +1,15 @@
-"""Which heads of a network say when a word is said, found by listening for pauses.
+"""Selection of alignment heads: the cross-attention heads whose word times agree with the pauses of the audio.
 
-A student's teacher has its alignment heads in layers that the student lacks, and a trained student's heads are not its
-teacher's. What a head is good for shows where the speaker pauses: read from the head's own path through the audio,
-the words shall lie in the sound, and what is no word (a comma, a full stop, the end) in the pauses.
+A student lacks the layers of its teacher's alignment heads, and training changes the heads it has. A head is good if
+its own alignment places words in the sound, and everything that is no word (commas, full stops, the end) in the pauses.
 
-The trap is to ask which heads follow the audio most sharply. Many of them follow the token that was said last, not the
-one that is said next: their path is as clean as can be and a word late, so that all times read from it are a word
-early. Pauses tell the two apart; whisper-base's own settings mix both kinds (docs/results/words.md).
+Sharp attention is no criterion: many heads follow the previous token, not the next one. Their path is clean and one
+word late, so all times read from it are one word early. Pauses distinguish the two kinds; whisper-base's own list of
+alignment heads mixes them (docs/results/words.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,11 +25,11 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.units import SAMPLE_RATE, TIMESTAMP_STEP_SECONDS
 
 MAX_ALIGNMENT_HEADS = 6
-"""More heads do not help (docs/results/words.md)."""
+"""More heads do not improve the times (docs/results/words.md)."""
 MAX_SCORE_BELOW_BEST = 0.15
-"""How far below the best head's agreement one may lie; a head that follows nothing has 0.5, a good one 0.8."""
+"""Largest difference to the best head's score; a random head scores 0.5, a good one 0.8."""
 HEADS_PER_BATCH = 64
-"""Heads watched at a time."""
+"""Heads scored per decoder pass."""
 
 Head = tuple[int, int]
 
@@ -44,10 +43,10 @@ def with_alignment_heads(
     dtype: torch.dtype | None = None,
     batch_size: int = 8,
 ) -> Checkpoint:
-    """The checkpoint with alignment heads found on these windows (16 kHz, at most 30 s each) and its own transcripts.
+    """The checkpoint with alignment heads selected on these windows (16 kHz, at most 30 s each), which it transcribes.
 
-    A dozen windows of ordinary speech are enough. Where they tell nothing (no pause, no word) the heads stay as they
-    are. `dtype` as in `Recogniser`. Raises `SettingsError` for a language the network does not know.
+    A dozen windows of ordinary speech are enough. Windows without pauses or words leave the heads unchanged. `dtype` as
+    in `WhisperModel`. Raises `SettingsError` for a language the model does not support.
     """
     model = WhisperModel(checkpoint, device=device, dtype=dtype)
     totals = PauseAgreement.zeros(len(all_heads(model)))
@@ -64,27 +63,18 @@ def with_alignment_heads(
     return replace(checkpoint, generation_config=replace(checkpoint.generation_config, alignment_heads=heads))
 
 
+@dataclass(frozen=True)
 class PauseAgreement:
-    """Sums over windows, per head: how much of the sound is words, and how much of the pauses is none."""
+    """Sums over windows, in encoder positions: words within sound, sound, gaps between words within pauses, pauses."""
 
-    def __init__(
-        self,
-        words_in_sound: Float[Tensor, "heads"],
-        sound_positions: float,
-        gaps_in_pauses: Float[Tensor, "heads"],
-        pause_positions: float,
-    ) -> None:
-        """Positions: words within sound, sound, no words within pauses, pauses."""
-        self.words_in_sound, self.sound_positions, self.gaps_in_pauses, self.pause_positions = (
-            words_in_sound,
-            sound_positions,
-            gaps_in_pauses,
-            pause_positions,
-        )
+    words_in_sound: Float[Tensor, "heads"]
+    sound_positions: float
+    gaps_in_pauses: Float[Tensor, "heads"]
+    pause_positions: float
 
     @classmethod
     def zeros(cls, heads: int) -> "PauseAgreement":
-        """Before the first window."""
+        """The sums of no window."""
         return cls(torch.zeros(heads), 0.0, torch.zeros(heads), 0.0)
 
     def __add__(self, other: "PauseAgreement") -> "PauseAgreement":
@@ -97,10 +87,7 @@ class PauseAgreement:
 
     @property
     def score(self) -> Float[Tensor, "heads"] | None:
-        """The mean of both shares, 0 to 1, where chance and a head that follows nothing have a half.
-
-        None where there was no sound or no pause.
-        """
+        """Mean of both fractions, 0 to 1; chance is 0.5. None without sound or without pauses."""
         if not self.sound_positions or not self.pause_positions:
             return None
         return (self.words_in_sound / self.sound_positions + self.gaps_in_pauses / self.pause_positions) / 2
@@ -113,7 +100,7 @@ def all_heads(model: WhisperModel) -> list[Head]:
 
 
 def best_heads(heads: Sequence[Head], totals: PauseAgreement) -> tuple[Head, ...]:
-    """The heads that agree best, in the order of the layers; none where nothing could be told."""
+    """The heads with the best scores, in order of layers; none without a score."""
     score = totals.score
     if score is None:
         return ()
@@ -130,7 +117,7 @@ def measure_pause_agreement(
     window_transcripts: Sequence[WindowTranscript],
     waveforms: Sequence[np.ndarray],
 ) -> PauseAgreement:
-    """How well every head's own path agrees with the pauses of these windows, whose audio is given unpadded."""
+    """Agreement of every head's own alignment with the pauses of these windows; `waveforms` are not padded."""
     heads = all_heads(model)
     vocabulary, network = model.vocabulary, model.network
     total = PauseAgreement.zeros(len(heads))
@@ -166,7 +153,7 @@ def measure_pause_agreement(
 def _path_agreement(
     starts: Int[Tensor, "heads tokens"], is_word: Bool[Tensor, "tokens"], sound_mask: Bool[Tensor, "positions"]
 ) -> PauseAgreement:
-    """Silence before the first sound counts for nothing: every path begins at position 0."""
+    """Agreement on one window, without the silence before the first sound: every path begins at position 0."""
     word_mask = is_word[token_at_positions(starts, len(sound_mask))]
     begin = int(sound_mask.long().argmax())
     word_mask, sound_mask = word_mask[:, begin:], sound_mask[begin:]
@@ -179,14 +166,14 @@ def _path_agreement(
 
 
 def token_at_positions(starts: Int[Tensor, "heads tokens"], positions: int) -> Int[Tensor, "heads positions"]:
-    """Which token each position belongs to on paths whose tokens begin at `starts`."""
+    """The token of each position on paths whose tokens begin at `starts`."""
     start_counts = torch.zeros(len(starts), positions, dtype=torch.long)
     later_starts = starts[:, 1:]
     return start_counts.scatter_add_(1, later_starts, torch.ones_like(later_starts)).cumsum(1)
 
 
 def _make_sound_mask(spans: Sequence[tuple[float, float]], positions: int) -> Bool[Tensor, "positions"]:
-    """Whether the middle of each position lies in a stretch `(start, duration)` of sound."""
+    """Whether the middle of each position lies in a span `(start, duration)` of sound."""
     middle = (torch.arange(positions) + 0.5) * TIMESTAMP_STEP_SECONDS
     mask = torch.zeros(positions, dtype=torch.bool)
     for start, duration in spans:

@@ -1,8 +1,8 @@
-"""Words held against the sound: none lasts through a pause, none ends before its sound does.
+"""Snapping words to sound: no word lasts through a pause or ends before its sound does.
 
-Attention says within a tenth or two of a second where a word is; at a pause the energy of the waveform says it to the
-frame: 0.01 s off in the median at known ends of utterances, where attention alone is 0.06 to 0.25 s off
-(docs/results/words.md). In loud noise ends are found early, and where no pause is found words stay as they are.
+Attention places a word within a tenth or two of a second; at a pause the energy of the waveform places it to the frame:
+a median of 0.01 s off at known ends of utterances, where attention alone is 0.06 to 0.25 s off (docs/results/words.md).
+In loud noise ends are found early; where no pause is found, words are unchanged.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,29 @@ from whisperstill.audio.sound_activity import speech_spans
 from whisperstill.decode.output.transcript import Word
 
 MAX_WORD_EXTENSION_S = 0.5
-"""Seconds by which a word next to a pause may grow to where its sound begins or ends."""
+"""Longest extension of a word next to a pause, to where its sound begins or ends."""
 MIN_LATER_SPAN_RATIO = 0.3
-"""Share of what lies in the best stretch from which on a later stretch is chosen: where no comma marks a pause, it is
-the word behind the pause that attention lets begin in it, or before it."""
+"""Overlap with a later span, relative to the largest overlap, above which the later span is chosen: without a comma at
+the pause, attention lets the word after the pause begin in or before it."""
 
 Span = tuple[float, float]
 
 
 def snap_words_to_speech(words: Sequence[Word], waveform: Float32[np.ndarray, "samples"]) -> tuple[Word, ...]:
-    """The words with times that respect the pauses of a waveform that begins where their times do."""
+    """The words with times that respect the pauses of the waveform, which starts at time 0."""
     return snap_words_to_spans(words, [(start, start + duration) for start, duration in speech_spans(waveform)])
 
 
 def snap_words_to_spans(words: Sequence[Word], spans: Sequence[Span]) -> tuple[Word, ...]:
-    """The words with times that respect stretches `(start, end)` of sound, in order, with pauses between them.
+    """The words with times that respect spans `(start, end)` of sound, in order, with pauses between them.
 
-    A word keeps of its time what lies in one stretch: the last of those that hold a good part of it (`LATER`). One that
-    lies in none stays as it is. The first word in a stretch then grows back to its beginning and the last one on to its
-    end, where that is not further than `REACH`. The order of the words stays, and none overlaps another that it did not
-    overlap before.
+    A word is clipped to one span: the last of those that hold a good part of it (`MIN_LATER_SPAN_RATIO`). A word in no
+    span is unchanged. The first word in a span is then extended to its start and the last word to its end, by at most
+    `MAX_WORD_EXTENSION_S`. The order is kept, and no new overlaps arise.
     """
+    # 1. Clip each word to one span.
     snapped = [_clip_to_span(word, spans) for word in words]
+    # 2. Extend the first and the last word of each span.
     for index, word in enumerate(snapped):
         span = next((span for span in spans if span[0] <= word.start and word.end <= span[1]), None)
         if span is None:

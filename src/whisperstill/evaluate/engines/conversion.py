@@ -1,9 +1,8 @@
-"""A checkpoint in the form that a library opens: as it lies there, or written into a cache, once.
+"""A checkpoint in the format of a library: used in place if possible, otherwise converted into a cache once.
 
     <cache>/<sha256 of the weights>/<sha256 of settings and version>/huggingface | ctranslate2-float32 | ggml-f16.bin
 
-What is there is whole: it is written under another name and renamed. Who comes second, in this process or another,
-finds it.
+Conversions are written under a temporary name and renamed, so that several processes may share a cache.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from whisperstill._version import __version__
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, resolve_checkpoint
 from whisperstill.model.checkpoints.huggingface_writer import checkpoint_identity
 from whisperstill.model.dims import Dims
@@ -22,19 +21,19 @@ from whisperstill.model.dims import Dims
 
 @dataclass(frozen=True, slots=True)
 class EngineFormat:
-    """A form that a library opens."""
+    """A file format of a library."""
 
     name: str
-    """Of its file or directory in the cache."""
+    """File or directory name in the cache."""
     write: Callable[[Checkpoint, Path], Path]
     native_format: str | None = None
-    """The format of a `Location` that may be opened where it lies."""
+    """Checkpoint format that the library opens without conversion."""
     is_complete: Callable[[Path, Dims], bool] = lambda directory, dims: True
-    """Whether that directory has all the files that the library wants."""
+    """Whether a directory in the native format has all files that the library needs."""
 
 
 def prepare_checkpoint(source: str | Path, cache: Path, engine_format: EngineFormat) -> tuple[Path, ModelDescription]:
-    """Where a checkpoint lies in this form, and what it is. Raises as `load_checkpoint` and `engine_format.write`."""
+    """Path and description of a checkpoint in this format. Raises as `load_checkpoint` and `engine_format.write`."""
     location, checkpoint = resolve_checkpoint(source), load_checkpoint(source)
     description, [path, *other_paths] = ModelDescription.from_checkpoint(checkpoint), location.paths
     if (
@@ -47,7 +46,7 @@ def prepare_checkpoint(source: str | Path, cache: Path, engine_format: EngineFor
 
 
 def convert_checkpoint(checkpoint: Checkpoint, cache: Path, engine_format: EngineFormat) -> Path:
-    """The checkpoint in this form, in the cache: written unless it is there."""
+    """Path of the checkpoint in the cache, converted unless it is there."""
     settings = json.dumps([__version__, checkpoint_identity(checkpoint)], sort_keys=True)
     target = cache / checkpoint.sha256 / hashlib.sha256(settings.encode()).hexdigest()[:16] / engine_format.name
     if target.exists():
@@ -57,7 +56,7 @@ def convert_checkpoint(checkpoint: Checkpoint, cache: Path, engine_format: Engin
         written = engine_format.write(checkpoint, Path(temp_dir) / engine_format.name)
         try:
             written.rename(target)
-        except OSError:  # a directory that somebody else finished meanwhile is as good
+        except OSError:  # another process finished the same conversion
             if not target.exists():
                 raise
     return target

@@ -1,20 +1,61 @@
-"""What every engine is to those who measure: a model that turns waveforms into texts."""
+"""Interface of all engines: a model that transcribes waveforms, and its metadata."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.decode.generate.language_detection import resolve_language
+from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.dims import Dims
+from whisperstill.text.vocabulary import Vocabulary
 
 Waveform: TypeAlias = Float32[np.ndarray, "_"]
-"""16 kHz mono, full scale 1; each of its own length."""
+"""16 kHz mono samples in [-1, 1], of any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """A checkpoint without weights."""
+
+    source: str
+    """Model name or path, for display."""
+    sha256: str
+    """Hash of the weights (`Checkpoint.sha256`); of the file for ggml."""
+    dims: Dims
+    suppress_tokens: tuple[int, ...] = ()
+    """Suppressed tokens of the checkpoint."""
+    language: str | None = None
+    """Default language of a multilingual model; None: detected."""
+    timestamps: bool = True
+    """Whether the model predicts timestamps; False for a student that was trained without them."""
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "ModelDescription":
+        """The metadata of a checkpoint."""
+        return cls(
+            source=checkpoint.source,
+            sha256=checkpoint.sha256,
+            dims=checkpoint.dims,
+            suppress_tokens=checkpoint.generation_config.suppress_tokens,
+            language=checkpoint.generation_config.language,
+            timestamps=checkpoint.metadata.get("trained_with_timestamps") is not False,
+        )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_size(self.dims.vocab_size)
+
+    def resolve_language(self, requested: str | None) -> str | None:
+        """Language code to decode with, None to detect it. Raises `SettingsError` for an unsupported language."""
+        return resolve_language(requested, self.language, self.vocabulary, self.source)
 
 
 @runtime_checkable
 class ExternalEngine(Protocol):
-    """A model in an engine; make it with `engines.load_engine`."""
+    """A loaded model; created by `engines.load_engine`."""
 
     @property
     def name(self) -> str:
@@ -22,31 +63,31 @@ class ExternalEngine(Protocol):
 
     @property
     def version(self) -> str:
-        """Of its library."""
+        """Version of the library."""
 
     @property
     def device(self) -> str:
-        """Where it computes: `cpu`, `cuda`."""
+        """Device: `cpu` or `cuda`."""
 
     @property
     def dtype(self) -> str:
-        """What it computes in, as torch calls it: `float32`, `float16`, `bfloat16`; or `int8`, `q5_0`, ..."""
+        """Compute type: `float32`, `float16`, `bfloat16`, `int8`, or a ggml quantization such as `q5_0`."""
 
     @property
     def description(self) -> ModelDescription:
-        """Which model this is."""
+        """Metadata of the model."""
 
     @property
     def num_tokens(self) -> int | None:
-        """Tokens that were heard so far, special ones not counted; None where the library does not say."""
+        """Text tokens generated so far, without special tokens; None if the library does not report them."""
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """The text of each waveform, in order, without space at the ends.
+        """The stripped transcript of each waveform.
 
-        Where a language (code or English name) is None, it is the checkpoint's own, else detected by the engine. Not
-        `long_form`: each is one window, of which the engine hears 30 s, and those it can it decodes together.
-        `long_form`: any length, in the engine's own way. Raises `SettingsError` for a language that the model does not
-        know.
+        A language is a code, an English name, or None: the checkpoint's default, otherwise detected by the engine.
+        Without `long_form` each waveform is one window of at most 30 s (the rest is ignored), batched if the engine
+        can. With `long_form` it may have any length and is split by the engine. Raises `SettingsError` for a language
+        that the model does not support.
         """

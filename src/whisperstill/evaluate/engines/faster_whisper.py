@@ -1,12 +1,12 @@
-"""faster-whisper: `WhisperModel.transcribe` on CTranslate2 directories, without its voice detector.
+"""faster-whisper: `WhisperModel.transcribe` on CTranslate2 directories, without its VAD filter.
 
-Long recordings are heard window by window, each from where the one before ended, without the text before it; of a
-student that never saw timestamps every 30 s.
+Long recordings: sequential windows, each starting where the last one ended, not conditioned on previous text; windows
+of 30 s for a student that was trained without timestamps.
 
-The traps: where a network says timestamps though it was told not to, faster-whisper goes on from the last of them, for
-ever where that is `<|0.00|>`; so all are suppressed there, and a network that says none is heard the same. A short clip
-is padded with features of zero instead of silence, and some words come out otherwise. `max_new_tokens` is not what it
-says: CTranslate2 halves its sum with the prompt; left alone a window has 224, as in the others.
+Pitfalls. A model may predict timestamps although `without_timestamps` is set; faster-whisper then seeks to the last of
+them, forever if that is `<|0.00|>`. All timestamps are therefore suppressed, which changes nothing for other models.
+A short clip is padded with zero features instead of silence, which changes some words. CTranslate2 halves the sum of
+`max_new_tokens` and the prompt length; the default gives 224 tokens per window, as in the other engines.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from whisperstill.model.dims import Dims
 from whisperstill.units import WINDOW_SAMPLES
 
 _DEFAULT_MELS = 80
-"""What faster-whisper takes where no preprocessor_config.json says otherwise."""
+"""Mel bins that faster-whisper assumes without a preprocessor_config.json."""
 
 
 def _is_complete(directory: Path, dims: Dims) -> bool:
@@ -41,8 +41,11 @@ CTRANSLATE2_FORMAT = EngineFormat("ctranslate2-float32", write_ctranslate2, "ctr
 
 
 class FasterWhisper:
-    """A model in faster-whisper. Types: float32, float16, bfloat16, int8, as far as the device has them; `auto` is
-    float32 on a CPU and float16 on a GPU."""
+    """A model in faster-whisper.
+
+    Compute types: float32, float16, bfloat16 and int8, if the device supports them; `auto` is float32 on a CPU and
+    float16 on a GPU.
+    """
 
     name = "faster-whisper"
 
@@ -59,7 +62,7 @@ class FasterWhisper:
         self.version = version("faster-whisper")
         self.num_tokens = 0
         try:
-            self._model: Any = WhisperModel(
+            self.model: Any = WhisperModel(
                 str(directory),
                 device=device_type,
                 device_index=int(index or 0),
@@ -67,22 +70,24 @@ class FasterWhisper:
                 cpu_threads=torch.get_num_threads(),
                 local_files_only=True,
             )
-        except ValueError as error:  # a type or a device that its library was not built for
-            raise SettingsError(f"faster-whisper cannot compute in {self.dtype} on {self.device}: {error}") from error
+        except ValueError as error:  # CTranslate2 was built without this dtype or device
+            raise SettingsError(
+                f"expected a dtype that faster-whisper supports on {self.device}, got {self.dtype}: {error}"
+            ) from error
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """See `ExternalEngine`. One after the other."""
+        """See `ExternalEngine`. Waveforms are decoded one by one."""
         codes = [self.description.resolve_language(language) for language in languages]
         vocabulary, timestamps = self.description.vocabulary, long_form and self.description.timestamps
         suppressed_timestamps = () if timestamps else range(vocabulary.timestamp_begin, vocabulary.size)
         transcribe_kwargs: dict[str, Any] = {"without_timestamps": not timestamps}
         if not long_form:
-            transcribe_kwargs["no_speech_threshold"] = None  # every window is heard
+            transcribe_kwargs["no_speech_threshold"] = None  # keep the text of every window
         texts = []
         for waveform, code in zip(waveforms, codes, strict=True):
-            segment_iterator, _ = self._model.transcribe(
+            segment_iterator, _ = self.model.transcribe(
                 waveform if long_form else waveform[:WINDOW_SAMPLES],
                 language=code,
                 beam_size=1,

@@ -1,11 +1,10 @@
 """transformers: `WhisperForConditionalGeneration.generate` on Hugging Face directories.
 
-Long recordings go through `generate` with timestamps, one after the other, each window from where the one before
-ended; of a student that never saw timestamps through the pipeline's overlapping chunks of 15 s (paper, table 17). What
-comes out is taken as it is.
+Long recordings: sequential `generate` with timestamps, one recording at a time; for a student that was trained without
+timestamps, the pipeline's overlapping chunks of 15 s (paper, table 17).
 
-The trap: where a network says two timestamps side by side though it was told not to, `generate` cuts there and hears
-the rest of the window once more; `force_unique_generate_call` makes it one pass a window.
+Pitfall. A model may predict two adjacent timestamps although they are switched off; `generate` then cuts there and
+decodes the rest of the window again. `force_unique_generate_call` makes it one pass per window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from whisperstill.model.dims import Dims
 from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE, WINDOW_SAMPLES
 
 CHUNK_BATCH_SIZE = 8
-"""Chunks of a long recording that the pipeline decodes at a time."""
+"""Batch size of the pipeline for the chunks of a long recording."""
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _REQUIRED_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json")
 
@@ -42,8 +41,11 @@ HUGGINGFACE_FORMAT = EngineFormat("huggingface", write_huggingface, "huggingface
 
 
 class Transformers:
-    """A model in transformers. Types: float32, float16, bfloat16; `auto` on a GPU is bfloat16 where it has that,
-    else float16."""
+    """A model in transformers.
+
+    Compute types: float32, float16, bfloat16; `auto` is float32 on a CPU, and on a GPU bfloat16 if supported, else
+    float16.
+    """
 
     name = "transformers"
 
@@ -58,11 +60,12 @@ class Transformers:
         directory, self.description = prepare_checkpoint(source, cache, HUGGINGFACE_FORMAT)
         self.version, self.dtype = version("transformers"), str(torch_dtype).removeprefix("torch.")
         self.num_tokens = 0
+        self.extra_generate_kwargs: dict[str, Any] = {}
         with _suppress_logging():
             network: Any = WhisperForConditionalGeneration.from_pretrained(
                 directory, dtype=torch_dtype, attn_implementation="sdpa", local_files_only=True
             )
-            self._network: Any = network.eval().to(self.device)
+            self.network: Any = network.eval().to(self.device)
             self._feature_extractor: Any = WhisperFeatureExtractor.from_pretrained(directory, local_files_only=True)
             self._tokenizer: Any = WhisperTokenizer.from_pretrained(directory, local_files_only=True)
 
@@ -79,7 +82,7 @@ class Transformers:
                 )
                 return [transcribe_long_form(waveform, code) for waveform, code in zip(waveforms, codes, strict=True)]
             texts = [""] * len(waveforms)
-            for code in dict.fromkeys(codes):  # one call has one language, or detects that of each
+            for code in dict.fromkeys(codes):  # one language per call, or detection per row
                 indices = [index for index, other_code in enumerate(codes) if other_code == code]
                 for index, text in zip(
                     indices, self._transcribe_windows([waveforms[index] for index in indices], code), strict=True
@@ -110,7 +113,7 @@ class Transformers:
 
         pipeline_class: Any = AutomaticSpeechRecognitionPipeline
         pipeline = pipeline_class(
-            model=self._network, tokenizer=self._tokenizer, feature_extractor=self._feature_extractor
+            model=self.network, tokenizer=self._tokenizer, feature_extractor=self._feature_extractor
         )
         generate_kwargs = {**self._generate_kwargs(language), "force_unique_generate_call": True}
         result = pipeline(
@@ -121,13 +124,16 @@ class Transformers:
             generate_kwargs=generate_kwargs,
         )
         text = str(result["text"]).strip()
-        self._count_tokens(self._tokenizer(text, add_special_tokens=False).input_ids)  # as joined: chunks overlap
+        self._count_tokens(
+            self._tokenizer(text, add_special_tokens=False).input_ids
+        )  # of the merged text: chunks overlap
         return text
 
     def _generate_kwargs(self, language: str | None) -> dict[str, Any]:
-        """Arguments of every `generate`. An English-only network refuses both language and task; without a task any
-        other one is never told `<|transcribe|>` and loops."""
-        generate_kwargs: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
+        """Arguments of every `generate` call. An English-only model refuses language and task; without a task a
+        multilingual model gets no `<|transcribe|>` token and loops."""
+        generate_kwargs = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
+        generate_kwargs |= self.extra_generate_kwargs
         return (
             {**generate_kwargs, "language": language, "task": "transcribe"}
             if self.description.vocabulary.multilingual
@@ -144,8 +150,8 @@ class Transformers:
             return_attention_mask=True,
             **feature_kwargs,
         ).to(self.device)
-        features = inputs.input_features.to(self._network.dtype)
-        sequences = self._network.generate(features, attention_mask=inputs.attention_mask, **generate_kwargs).tolist()
+        features = inputs.input_features.to(self.network.dtype)
+        sequences = self.network.generate(features, attention_mask=inputs.attention_mask, **generate_kwargs).tolist()
         self._count_tokens(*sequences)
         return [text.strip() for text in self._tokenizer.batch_decode(sequences, skip_special_tokens=True)]
 
@@ -160,13 +166,13 @@ def _resolve_dtype(dtype: str, device: str) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float16
     if dtype not in _TORCH_DTYPES:
-        raise SettingsError(f"transformers computes in {', '.join(_TORCH_DTYPES)}, got {dtype}")
+        raise SettingsError(f"expected a dtype of transformers out of {', '.join(_TORCH_DTYPES)}, got {dtype}")
     return _TORCH_DTYPES[dtype]
 
 
 @contextmanager
 def _suppress_logging() -> Iterator[None]:
-    """Without its bars, and without its advice on every call; what others told it is restored."""
+    """Silence progress bars and warnings of transformers; the previous settings are restored."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped

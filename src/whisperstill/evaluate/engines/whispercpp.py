@@ -1,11 +1,11 @@
-"""whisper.cpp, through pywhispercpp: ggml files, ours or those of its authors, on the CPU.
+"""whisper.cpp through pywhispercpp: ggml files, converted by us or published by its authors, on the CPU.
 
-Weights and caches are f16, so that near ties may go another way than in float32. Annotations are suppressed as in the
-others. Long recordings are heard window by window, each from where the one before ended, without the text before it.
+Weights and KV cache are float16, so near ties may be decided differently than in float32. Non-speech tokens are
+suppressed as in the other engines. Long recordings: sequential windows, not conditioned on previous text.
 
-The traps: whisper.cpp 1.8.5 loads f32 files and then ends the process (see `export.whispercpp`); they are refused here.
-It hears nothing in less than 0.1 s. And a file that it cannot load gives a model which ends the process when it is
-used, so what it says while loading is read.
+Pitfalls. whisper.cpp 1.8.5 loads float32 files but aborts the process when it decodes (see `export.whispercpp`); they
+are refused here. Audio under 0.1 s gives no text. A file that cannot be loaded gives a model that aborts the process
+when it is used, so the log of the loader is checked.
 """
 
 import os
@@ -24,8 +24,7 @@ import torch
 from whisperstill.atomic_io import file_sha256
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
 from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
-from whisperstill.evaluate.engines.model_description import ModelDescription
+from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
 from whisperstill.export.whispercpp import MAGIC, write_whispercpp
 from whisperstill.model.dims import Dims
 from whisperstill.text.vocabulary import Vocabulary
@@ -34,15 +33,15 @@ from whisperstill.units import WINDOW_SAMPLES
 GGML_FORMAT = EngineFormat("ggml-f16.bin", write_whispercpp)
 _HEADER = struct.Struct("<I11i")
 _GGML_DTYPES = {0: "float32", 1: "float16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1"}
-"""ggml's number of the type that most matrices are stored in (thousands are the version of the quantisation)."""
+"""ggml type of most matrices -> dtype name (the thousands are the quantization version)."""
 _NO_SPEECH_THRESHOLD_OFF = 1.0
-"""No probability of silence is above."""
+"""No probability exceeds it: no window is skipped as silent."""
 _DEFAULT_NO_SPEECH_THRESHOLD = 0.6
-"""whisper.cpp's own."""
+"""Default of whisper.cpp."""
 
 
 class WhisperCpp:
-    """A model in whisper.cpp. The type is that of the file; what is converted is float16."""
+    """A model in whisper.cpp. The dtype is that of the file; checkpoints are converted to float16."""
 
     name = "whisper.cpp"
     device = "cpu"
@@ -55,9 +54,11 @@ class WhisperCpp:
         except ImportError as error:
             raise MissingExtraError("the engine whisper.cpp", "whispercpp") from error
         if device not in ("auto", "cpu"):
-            raise SettingsError(f"the engine whisper.cpp computes on the CPU here, got device {device}")
+            raise SettingsError(f"expected device cpu for whisper.cpp, got {device}")
         if dtype not in ("auto", "float16"):
-            raise SettingsError(f"whisper.cpp computes in float16, got {dtype}; give a ggml file for another type")
+            raise SettingsError(
+                f"expected dtype float16 for whisper.cpp, got {dtype}; pass a ggml file of another type"
+            )
         if is_ggml(source):
             path = Path(source).expanduser()
             self.description, self.dtype = read_ggml_header(path)
@@ -76,12 +77,12 @@ class WhisperCpp:
             )
         if any("failed to load" in line for line in log):
             reason = next(line for line in log if "fail" in line or "error" in line.lower())
-            raise CheckpointError(f"whisper.cpp cannot load {path} ({reason}); fetch it again")
+            raise CheckpointError(f"whisper.cpp cannot load {path} ({reason}); download it again")
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """See `ExternalEngine`. One after the other."""
+        """See `ExternalEngine`. Waveforms are decoded one by one."""
         codes = [self.description.resolve_language(language) for language in languages]
         texts = []
         for waveform, code in zip(waveforms, codes, strict=True):
@@ -98,8 +99,7 @@ class WhisperCpp:
 
 @contextmanager
 def _capture_stderr() -> Iterator[list[str]]:
-    """What is written to the process's stderr meanwhile, line by line, there when the block has ended: whisper.cpp
-    writes to the descriptor, whatever `sys.stderr` is."""
+    """Capture file descriptor 2, to which whisper.cpp logs; the list is filled with lines when the block ends."""
     lines: list[str] = []
     sys.stderr.flush()
     with TemporaryFile() as log:
@@ -115,7 +115,7 @@ def _capture_stderr() -> Iterator[list[str]]:
 
 
 def is_ggml(source: str | Path) -> bool:
-    """Whether this is a file of whisper.cpp."""
+    """Whether `source` is a ggml file."""
     path = Path(source).expanduser()
     if not path.is_file():
         return False
@@ -124,12 +124,14 @@ def is_ggml(source: str | Path) -> bool:
 
 
 def read_ggml_header(path: Path) -> tuple[ModelDescription, str]:
-    """Which model a ggml file holds, and its type. Raises `CheckpointError` for one that is damaged or no Whisper,
-    `SettingsError` for one of f32."""
+    """Description and dtype of the model in a ggml file.
+
+    Raises `CheckpointError` for a damaged file or another model than Whisper, `SettingsError` for float32.
+    """
     with path.open("rb") as file:
         header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
-        raise CheckpointError(f"{path} is truncated; fetch it again")
+        raise CheckpointError(f"{path} is truncated; download it again")
     _, vocab, positions, width, heads, layers, tokens, _, text_heads, text_layers, mels, ggml_type = _HEADER.unpack(
         header
     )
@@ -137,5 +139,7 @@ def read_ggml_header(path: Path) -> tuple[ModelDescription, str]:
     dims = Dims(mels, vocab, width, heads, layers, text_heads, text_layers, positions, tokens)
     dtype = _GGML_DTYPES.get(ggml_type % 1000, f"ggml type {ggml_type % 1000}")
     if dtype == "float32":
-        raise SettingsError(f"{path} is of f32, which ends whisper.cpp 1.8's process: write this model as f16")
+        raise SettingsError(
+            f"expected a float16 or quantized ggml file, got float32 in {path} (whisper.cpp 1.8 aborts); export float16"
+        )
     return ModelDescription(str(path), file_sha256(path), dims), dtype

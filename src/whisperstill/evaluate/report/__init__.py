@@ -1,10 +1,10 @@
-"""Everything that is rendered from evaluation results: a page, the same tables as Markdown, a model card.
+"""Reports from evaluation results: an HTML page, the same tables as Markdown, and a model card.
 
-blocks, numbers, view     what a report is built of, how figures are written, the results in order
-summary                   what is said first
-accuracy ... appendix     tables and charts, part by part; `sections` puts them in order
-plots, audio_*            charts as SVG, sound as mp3, alignments as they are shown
-page, markdown, card      the renderers
+blocks, formatting, view   tables and charts as data; how figures are written; results in display order
+summary, tiles             the comparison with the teacher, in a sentence and in figures
+accuracy ... appendix      tables and charts of one subject each; `sections` lists them in order
+plots, audio_examples      charts as SVG; error examples with audio and word alignments
+page, markdown, card       the renderers
 """
 
 from whisperstill.evaluate.report.card import render_card as render_card

@@ -1,6 +1,7 @@
-"""One setting varied: the filter's threshold, hours of data, decoder layers, the objective, and any other.
+"""Ablations: error rates of students trained with different values of one setting.
 
-Four of them have the form of the paper's tables; whatever else was varied looks the same.
+WER threshold, data size, decoder layers and objective have the form of the paper's tables; any other setting is
+shown in the same form.
 """
 
 import re
@@ -14,11 +15,10 @@ from whisperstill.evaluate.report.blocks import (
     Series,
     Table,
     TableCell,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import (
+from whisperstill.evaluate.report.formatting import (
     format_count,
     format_millions,
     format_number,
@@ -42,15 +42,13 @@ class _AblationInfo:
 
 
 _ABLATION_INFO = {
-    "max_wer": _AblationInfo(
-        "Filter threshold λ", "λ", "λ, WER %", "λ: most word errors of a label against its reference, %"
-    ),
-    "hours": _AblationInfo("Data size", "hours", "Hours", "hours trained on", log_scale=True),
+    "max_wer": _AblationInfo("WER threshold λ", "λ", "λ, WER %", "λ: largest WER of a pseudo-label that is kept, %"),
+    "subset_hours": _AblationInfo("Data size", "hours", "Hours", "hours of training data", log_scale=True),
     "decoder_layers": _AblationInfo("Decoder layers", "layers", "Layers", "decoder layers of the student"),
-    "layers": _AblationInfo("Which layers", "layers", "Layers", "decoder layers of the teacher"),
+    "layers": _AblationInfo("Copied layers", "layers", "Layers", "decoder layers copied from the teacher"),
     "objective": _AblationInfo("Objective", "objective", "Objective", "objective"),
-    "chunk_length": _AblationInfo("Chunk length of the student", "seconds", "Seconds", "seconds of a chunk"),
-    "temperature": _AblationInfo("Temperature", "T", "T", "temperature of the KL divergence"),
+    "chunk_length": _AblationInfo("Chunk length", "chunk length", "Seconds", "chunk length, s"),
+    "temperature": _AblationInfo("Temperature", "T", "T", "temperature of the KL loss"),
 }
 
 _STAT_FORMATS = {
@@ -60,16 +58,16 @@ _STAT_FORMATS = {
     "windows": ("Windows", format_count),
     "steps": ("Steps", format_count),
     "parameters": ("Parameters, M", lambda value: _format_parameters(value)),
-    "parameters_decoder": ("of them decoder, M", lambda value: _format_parameters(value)),
+    "parameters_decoder": ("Decoder parameters, M", lambda value: _format_parameters(value)),
     "relative_speed": ("Relative speed", format_ratio),
-    "relative_decoder_speed": ("of the decoder", format_ratio),
+    "relative_decoder_speed": ("Relative decoder speed", format_ratio),
     "validation_wer": ("Validation WER %", format_number),
 }
-"""Statistic -> its column and how it is written; others by their name, as they are."""
+"""Statistic -> column title and formatter; other statistics have their own name as title."""
 
 
 def build_ablation_sections(view: ResultsView) -> list[Section]:
-    """A section for everything that was varied."""
+    """One section per ablation."""
     return [
         _build_section(ablation, index) for index, ablation in enumerate(view.eval_results.ablations) if ablation.rows
     ]
@@ -97,11 +95,8 @@ def _build_section(ablation: Ablation, index: int) -> Section:
     ]
     stat_names = [stat for stat in stat_names if stat not in shared_stats]
     stat_titles = [_stat_title(stat) for stat in stat_names]
-    shared_text = (
-        f" Of all: {'; '.join(f'{_stat_title(stat)} {_format_stat(ablation.rows[0], stat)}' for stat in shared_stats)}."
-        if shared_stats
-        else ""
-    )
+    shared_text = "; ".join(f"{_stat_title(stat)} {_format_stat(ablation.rows[0], stat)}" for stat in shared_stats)
+    shared_text = f" All rows: {shared_text}." if shared_stats else ""
     has_several_datasets = len(dataset_names) > 1
     table = Table(
         id=f"{section_id}-rates",
@@ -114,10 +109,10 @@ def _build_section(ablation: Ablation, index: int) -> Section:
             _build_row(ablation_row, stat_names, dataset_names if has_several_datasets else [])
             for ablation_row in ablation.rows
         ),
-        caption=f"{ablation.setting} varied, all else as the recipe has it. {_describe_mean(ablation, dataset_names)} "
+        caption=f"Only {ablation.setting} differs. {_describe_mean(ablation, dataset_names)} "
         f"In brackets 95 % intervals over seeds and utterances.{shared_text}",
     )
-    tables = [drop_empty_columns(table)]
+    tables = [table.drop_empty_columns()]
     if any(len(seeds) > 1 for ablation_row in ablation.rows for seeds in ablation_row.wer.values()):
         tables.append(_build_seed_table(ablation, f"{section_id}-seeds", info.column_title if info else ablation.name))
     return Section(
@@ -176,7 +171,7 @@ def _build_seed_table(ablation: Ablation, table_id: str, column_title: str) -> T
     )
     return Table(
         id=table_id,
-        title="Seed by seed",
+        title="WER by seed, %",
         columns=make_columns(column_title, "Dataset", numeric_titles=tuple(f"seed {seed}" for seed in seeds)),
         rows=tuple(
             make_row(ablation_row.value, dataset_name, *(format_number(wer_by_seed.get(seed)) for seed in seeds))
@@ -198,13 +193,11 @@ def _lead(ablation: Ablation, value_name: str) -> str:
     ]
     lowest_wer = format_rate(best_row.mean, best_row.low, best_row.high)
     overlap_text = (
-        f" The intervals of {', '.join(overlapping)} overlap with that."
-        if overlapping
-        else " No other interval reaches that."
+        f" Overlapping intervals: {', '.join(overlapping)}." if overlapping else " No other interval overlaps."
     )
     if len(overlapping) == len(ablation.rows) - 1:
-        overlap_text = " All other intervals overlap with that."
-    return f"Fewest errors with {value_name} = {best_row.value}: {lowest_wer} %.{overlap_text}"
+        overlap_text = " All intervals overlap."
+    return f"Lowest WER: {lowest_wer} % with {value_name} = {best_row.value}.{overlap_text}"
 
 
 def _parse_number(text: str) -> float | None:

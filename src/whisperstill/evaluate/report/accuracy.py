@@ -1,4 +1,4 @@
-"""How much is misheard: the headline, and every dataset of the short form."""
+"""Word error rates: the headline table, and all short-form datasets."""
 
 from whisperstill.evaluate.report.blocks import (
     NOT_MEASURED,
@@ -7,36 +7,37 @@ from whisperstill.evaluate.report.blocks import (
     Point,
     Row,
     Section,
-    Series,
     Table,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import (
+from whisperstill.evaluate.report.formatting import (
     format_count,
     format_millions,
     format_number,
     format_rate,
     format_ratio,
+    format_wer,
     join_names,
 )
 from whisperstill.evaluate.report.view import ResultsView, format_mean_wer, mean_wer
 from whisperstill.records.eval_results import DatasetInfo
 
 TOC_HEADING = "Accuracy"
-MEAN_NOTE = "Means count every dataset the same; their intervals take the datasets as independent."
+MEAN_NOTE = "Means are unweighted over datasets; their intervals take datasets as independent."
 
 
 def build_headline_section(view: ResultsView) -> Section | None:
-    """Parameters, speed and error rates of every model (the paper's first table)."""
+    """Parameters, speed and error rates of every model (the first table of the paper)."""
     if not view.models:
         return None
     in_distribution = [dataset for dataset in view.short_form_datasets if dataset.in_distribution]
     out_of_distribution = [dataset for dataset in view.short_form_datasets if not dataset.in_distribution]
+    long_form_datasets = view.out_of_distribution_long_form_datasets
     rows = []
     for model in view.models:
-        best_long_form = view.best_strategy(model.name, view.out_of_distribution_long_form_datasets)
+        best_long_form = view.best_strategy(model.name, long_form_datasets)
+        strategy, long_form_results = best_long_form or (NOT_MEASURED.text, [])
         rows.append(
             make_row(
                 view.display_name(model.name),
@@ -44,17 +45,12 @@ def build_headline_section(view: ResultsView) -> Section | None:
                 format_ratio(view.relative_speed(model.name)),
                 format_mean_wer(view.short_form_results(model.name, in_distribution=True), len(in_distribution)),
                 format_mean_wer(view.short_form_results(model.name, in_distribution=False), len(out_of_distribution)),
-                format_mean_wer(best_long_form[1], len(view.out_of_distribution_long_form_datasets))
-                if best_long_form
-                else NOT_MEASURED,
-                best_long_form[0] if best_long_form else NOT_MEASURED,
+                format_mean_wer(long_form_results, len(long_form_datasets)),
+                strategy,
             )
         )
-    distribution_text = (
-        ""
-        if all(dataset.in_distribution for dataset in view.out_of_distribution_long_form_datasets)
-        else ", out of distribution"
-    )
+    all_in_distribution = all(dataset.in_distribution for dataset in long_form_datasets)
+    distribution_text = "" if all_in_distribution else ", out of distribution"
     table_columns = make_columns(
         "Model",
         numeric_titles=(
@@ -62,15 +58,12 @@ def build_headline_section(view: ResultsView) -> Section | None:
             *("WER %, short form, out of distribution", f"WER %, long form{distribution_text}"),
         ),
     )
-    notes = (
-        [MEAN_NOTE]
-        if max(len(in_distribution), len(out_of_distribution), len(view.out_of_distribution_long_form_datasets)) > 1
-        else []
-    )
+    has_means = max(len(in_distribution), len(out_of_distribution), len(long_form_datasets)) > 1
+    notes = [MEAN_NOTE] if has_means else []
     if any(view.relative_speed(model.name) for model in view.models):
-        notes.append("Relative speed: the teacher's latency at batch 1 over the model's.")
+        notes.append("Relative speed: the teacher's latency over the model's at batch size 1.")
     if view.long_form:
-        notes.append("Long form: each model by the strategy that suits it best.")
+        notes.append("Long form: best strategy of each model.")
     table = Table(
         id="headline-models",
         title="Size, speed and word error rate",
@@ -79,37 +72,35 @@ def build_headline_section(view: ResultsView) -> Section | None:
         caption=" ".join(notes),
     )
     return Section(
-        "headline", "Headline", TOC_HEADING, tables=(drop_empty_columns(table),), charts=_build_cost_chart(view)
+        "headline", "Headline", TOC_HEADING, tables=(table.drop_empty_columns(),), charts=_build_cost_chart(view)
     )
 
 
 def _build_cost_chart(view: ResultsView) -> tuple[Chart, ...]:
     has_out_of_distribution = any(not dataset.in_distribution for dataset in view.short_form_datasets)
-    series = []
+    in_distribution = False if has_out_of_distribution else None
+    points_by_model = {}
     for model in view.models:
-        mean_rate = mean_wer(
-            view.short_form_results(model.name, in_distribution=False if has_out_of_distribution else None)
-        )
+        mean_rate = mean_wer(view.short_form_results(model.name, in_distribution=in_distribution))
         speed = view.relative_speed(model.name)
         if mean_rate and speed:
-            point = Point(speed, mean_rate.value, mean_rate.low, mean_rate.high)
-            series.append(Series(view.display_name(model.name), (point,), view.model_indices[model.name]))
-    if len(series) < 2:
+            points_by_model[model.name] = [Point(speed, mean_rate.value, mean_rate.low, mean_rate.high)]
+    if len(points_by_model) < 2:
         return ()
     datasets_text = "out of distribution" if has_out_of_distribution else "short form"
     chart = Chart(
         id="cost",
-        title="What speed costs",
+        title="Accuracy against speed",
         kind="scatter",
-        x_label="relative speed at batch 1 (more is faster)",
+        x_label="relative speed at batch size 1 (higher is faster)",
         y_label=f"WER %, {datasets_text}",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
     )
     return (chart,)
 
 
 def build_short_form_section(view: ResultsView) -> Section | None:
-    """Every dataset of the short form, every model."""
+    """Word error rate by short-form dataset and model."""
     if not view.short_form:
         return None
     model_names = [model.name for model in view.models if view.short_form_results(model.name)]
@@ -135,7 +126,7 @@ def build_short_form_section(view: ResultsView) -> Section | None:
         title="Word error rate by dataset, %",
         columns=make_columns("Dataset", numeric_titles=("Words", *map(view.display_name, model_names))),
         rows=tuple(rows),
-        caption="In brackets 95 % intervals by bootstrap over utterances. "
+        caption="In brackets 95 % bootstrap intervals over utterances. "
         + (MEAN_NOTE if len(view.short_form_datasets) > 1 else ""),
     )
     return Section(
@@ -149,13 +140,12 @@ def build_short_form_section(view: ResultsView) -> Section | None:
 
 
 def _build_dataset_row(view: ResultsView, dataset: DatasetInfo, model_names: list[str]) -> Row:
-    results = (view.short_form.get((model_name, dataset.name)) for model_name in model_names)
-    rates = (format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED for result in results)
+    rates = (format_wer(view.short_form.get((model_name, dataset.name))) for model_name in model_names)
     return make_row(view.dataset_display_name(dataset), format_count(dataset.words), *rates)
 
 
 def _compare_with_teacher(view: ResultsView) -> str:
-    """How many datasets show a difference to the teacher that is more than chance."""
+    """On how many datasets each model differs from the teacher."""
     sentences = []
     for model in view.compared_models:
         differences = [
@@ -170,14 +160,14 @@ def _compare_with_teacher(view: ResultsView) -> str:
         outcome_counts = {
             "worse": num_worse,
             "better": num_better,
-            "not clearly either": len(differences) - num_worse - num_better,
+            "not clearly different": len(differences) - num_worse - num_better,
         }
         parts = [f"{outcome} on {num_datasets}" for outcome, num_datasets in outcome_counts.items() if num_datasets]
         datasets_text = "datasets" if len(parts) == 1 else f"of {len(differences)} datasets"
         if len(parts) == 1 and len(differences) > 1:
             parts = [part.replace(" on ", " on all ") for part in parts]
         datasets_text = datasets_text if len(differences) > 1 else "dataset"
-        sentences.append(f"{view.display_name(model.name)} {join_names(parts)} {datasets_text}")
+        sentences.append(f"{view.display_name(model.name)} is {join_names(parts)} {datasets_text}")
     return (
         f"Against {view.display_name(view.teacher.name)}: {'; '.join(sentences)}." if sentences and view.teacher else ""
     )
@@ -187,56 +177,53 @@ def _build_dataset_chart(view: ResultsView, model_names: list[str]) -> tuple[Cha
     datasets = view.short_form_datasets
     if len(datasets) * len(model_names) < 2:
         return ()
-    series = []
-    for model_name in model_names:
-        indexed_results = (
-            (index, view.short_form.get((model_name, dataset.name))) for index, dataset in enumerate(datasets)
-        )
-        points = (
-            Point(result.wer, index, result.wer_low, result.wer_high) for index, result in indexed_results if result
-        )
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(result.wer, index, result.wer_low, result.wer_high)
+            for index, dataset in enumerate(datasets)
+            if (result := view.short_form.get((model_name, dataset.name)))
+        ]
+        for model_name in model_names
+    }
     chart = Chart(
         id="short-form-chart",
         title="Word error rate by dataset",
         kind="dots",
         x_label="WER %, with 95 % intervals",
         y_label="",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         rows=tuple(view.dataset_display_name(dataset) for dataset in datasets),
     )
     return (chart,)
 
 
 def _build_details_table(view: ResultsView) -> Table:
-    results = view.select_results("short_form", clean_only=True)
-    return drop_empty_columns(
-        Table(
-            id="short-form-details",
-            title="All error rates of the short form",
-            columns=make_columns(
-                *("Dataset", "Model"),
-                numeric_titles=(
-                    *("WER %", "CER %", "As written, %", "Substituted", "Deleted", "Inserted"),
-                    *("Same text as the teacher, %", "Utterances", "Real-time factor"),
-                ),
+    table = Table(
+        id="short-form-details",
+        title="All short-form error rates",
+        columns=make_columns(
+            *("Dataset", "Model"),
+            numeric_titles=(
+                *("WER %", "CER %", "Unnormalized WER %", "Substitutions", "Deletions", "Insertions"),
+                *("Same text as the teacher, %", "Utterances", "RTF"),
             ),
-            rows=tuple(
-                make_row(
-                    result.dataset,
-                    view.display_name(result.model),
-                    format_rate(result.wer, result.wer_low, result.wer_high),
-                    format_rate(result.cer, result.cer_low, result.cer_high),
-                    format_number(result.wer_orthographic),
-                    *map(format_count, (result.substitutions, result.deletions, result.insertions)),
-                    format_number(result.agreement_with_teacher),
-                    format_count(result.utterances),
-                    format_number(result.real_time_factor or None, 3),
-                )
-                for result in results
-            ),
-            caption="As written: word error rate with case and punctuation. Real-time factor: seconds of work for a "
-            "second of sound, batched.",
-            collapsed=True,
-        )
+        ),
+        rows=tuple(
+            make_row(
+                result.dataset,
+                view.display_name(result.model),
+                format_wer(result),
+                format_rate(result.cer, result.cer_low, result.cer_high),
+                format_number(result.wer_orthographic),
+                *map(format_count, (result.substitutions, result.deletions, result.insertions)),
+                format_number(result.agreement_with_teacher),
+                format_count(result.utterances),
+                format_number(result.real_time_factor or None, 3),
+            )
+            for result in view.select_results("short_form", clean_only=True)
+        ),
+        caption="Unnormalized WER counts case and punctuation. RTF: real-time factor, seconds of computing per "
+        "second of audio, batched.",
+        collapsed=True,
     )
+    return table.drop_empty_columns()

@@ -1,8 +1,7 @@
-"""Where the figures come from: subsets, the training, what failed, and models, datasets and environment."""
+"""Appendix: error rates by speaker and duration, training curves, failures, models, datasets and environment."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from whisperstill.evaluate.report.blocks import (
     NOT_MEASURED,
@@ -12,11 +11,10 @@ from whisperstill.evaluate.report.blocks import (
     Series,
     Table,
     TableCell,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import format_count, format_millions, format_number, format_rate
+from whisperstill.evaluate.report.formatting import format_count, format_millions, format_number, format_wer
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import DatasetResult, SubsetResult, TrainingCurve
 
@@ -24,7 +22,7 @@ TOC_HEADING = "Background"
 
 
 def build_subsets_section(view: ResultsView) -> Section | None:
-    """Error rates speaker by speaker and by duration, one collapsed table a dataset."""
+    """Word error rate by speaker and by duration, in collapsed tables."""
     tables = []
     for index, dataset in enumerate(view.short_form_datasets):
         results = [
@@ -32,15 +30,14 @@ def build_subsets_section(view: ResultsView) -> Section | None:
             for model in view.models
             if (model.name, dataset.name) in view.short_form
         ]
-        for subset_kind, field_name in (("speaker", "by_speaker"), ("duration", "by_duration")):
-            subsets_by_model = {
-                result.model: {subset.name: subset for subset in getattr(result, field_name)} for result in results
-            }
+        subsets_by_kind = {
+            "speaker": {result.model: result.by_speaker for result in results},
+            "duration": {result.model: result.by_duration for result in results},
+        }
+        for kind, subsets_by_model in subsets_by_kind.items():
             if any(subsets_by_model.values()):
-                title = f"{view.dataset_display_name(dataset)}, by {subset_kind}"
-                tables.append(
-                    _build_subset_table(view, f"subsets-{index}-{subset_kind}", title, subset_kind, subsets_by_model)
-                )
+                title = f"{view.dataset_display_name(dataset)}, by {kind}"
+                tables.append(_build_subset_table(view, f"subsets-{index}-{kind}", title, kind, subsets_by_model))
     if not tables:
         return None
     lead = _speaker_lead(view)
@@ -48,51 +45,37 @@ def build_subsets_section(view: ResultsView) -> Section | None:
 
 
 def _build_subset_table(
-    view: ResultsView,
-    table_id: str,
-    title: str,
-    subset_kind: str,
-    subsets_by_model: Mapping[str, Mapping[str, SubsetResult]],
+    view: ResultsView, table_id: str, title: str, kind: str, subsets_by_model: Mapping[str, Sequence[SubsetResult]]
 ) -> Table:
-    subset_names = list(
-        dict.fromkeys(subset_name for subsets_by_name in subsets_by_model.values() for subset_name in subsets_by_name)
-    )
-    example_subsets = {
-        subset_name: next(
-            subsets_by_name[subset_name]
-            for subsets_by_name in subsets_by_model.values()
-            if subset_name in subsets_by_name
-        )
-        for subset_name in subset_names
+    models = {
+        model: {subset.name: subset for subset in subsets} for model, subsets in subsets_by_model.items() if subsets
     }
-    if subset_kind == "speaker":
-        main_subsets = subsets_by_model.get(view.main_model.name, {}) if view.main_model else {}
-        subset_names.sort(
-            key=lambda subset_name: -main_subsets[subset_name].wer if subset_name in main_subsets else 0.0
-        )
-    models = [model for model, subsets_by_name in subsets_by_model.items() if subsets_by_name]
+    sizes: dict[str, SubsetResult] = {}
+    for subsets_by_name in models.values():
+        for name, subset in subsets_by_name.items():
+            sizes.setdefault(name, subset)
+    names = list(sizes)
+    if kind == "speaker" and view.main_model:
+        main_subsets = models.get(view.main_model.name, {})
+        names.sort(key=lambda name: -main_subsets[name].wer if name in main_subsets else 0.0)
     return Table(
         id=table_id,
         title=title,
         columns=make_columns(
-            subset_kind.capitalize(), numeric_titles=("Utterances", "Words", *map(view.display_name, models))
+            kind.capitalize(), numeric_titles=("Utterances", "Words", *map(view.display_name, models))
         ),
         rows=tuple(
             make_row(
-                subset_name,
-                format_count(example_subsets[subset_name].utterances),
-                format_count(example_subsets[subset_name].words),
-                *(_format_subset_wer(subsets_by_model[model].get(subset_name)) for model in models),
+                name,
+                format_count(sizes[name].utterances),
+                format_count(sizes[name].words),
+                *(format_wer(subsets_by_name.get(name)) for subsets_by_name in models.values()),
             )
-            for subset_name in subset_names
+            for name in names
         ),
         caption="Word error rate, %.",
         collapsed=True,
     )
-
-
-def _format_subset_wer(subset: SubsetResult | None) -> TableCell:
-    return format_rate(subset.wer, subset.wer_low, subset.wer_high) if subset else NOT_MEASURED
 
 
 def _speaker_lead(view: ResultsView) -> str:
@@ -102,25 +85,21 @@ def _speaker_lead(view: ResultsView) -> str:
     ]
     if view.main_model is None or len(speaker_rates) < 2:
         return ""
-    (lowest_wer, easiest_speaker, easiest_dataset), (highest_wer, hardest_speaker, hardest_dataset) = (
-        min(speaker_rates),
-        max(speaker_rates),
+    lowest, highest = (
+        f"{format_number(wer)} % ({speaker}, {dataset})"
+        for wer, speaker, dataset in (min(speaker_rates), max(speaker_rates))
     )
-    return (
-        f"{view.display_name(view.main_model.name)} makes {format_number(lowest_wer)} errors in 100 words of the "
-        f"easiest speaker ({easiest_speaker}, {easiest_dataset}) and {format_number(highest_wer)} of the hardest "
-        f"({hardest_speaker}, {hardest_dataset})."
-    )
+    return f"WER of {view.display_name(view.main_model.name)} by speaker: from {lowest} to {highest}."
 
 
 def build_training_section(view: ResultsView) -> Section | None:
-    """Loss and validation error by step, and what the filter kept and dropped."""
+    """Loss and validation WER by step, and the counts of the filter."""
     curves = [curve for curve in view.eval_results.training_curves if curve.points or curve.filter_summary]
     if not curves:
         return None
     charts = (
-        _build_curve_chart(view, curves, "training-loss", "Training loss", "loss, nats a token, logarithmic", "loss"),
-        _build_curve_chart(view, curves, "training-wer", "Validation", "WER % on validation", "validation_wer"),
+        _build_curve_chart(view, curves, "training-loss", "Training loss", "loss, nats per token, logarithmic", "loss"),
+        _build_curve_chart(view, curves, "training-wer", "Validation", "validation WER %", "validation_wer"),
     )
     tables = (_build_filter_table(view, [curve for curve in curves if curve.filter_summary]),)
     return Section(
@@ -152,7 +131,7 @@ def _build_curve_chart(
 
 
 def _downsample(points: tuple[Point, ...], max_points: int = 300) -> tuple[Point, ...]:
-    """At most so many points: of each run of neighbours the mean, since nobody sees more."""
+    """At most `max_points` points: the means of groups of neighbours."""
     group_size = -(-len(points) // max_points)
     groups = [points[start : start + group_size] for start in range(0, len(points), group_size)]
     return tuple(
@@ -182,7 +161,7 @@ def _build_filter_table(view: ResultsView, curves: list[TrainingCurve]) -> Table
     totals = [sum(curve.filter_summary.values()) for curve in curves]
     return Table(
         id="training-filter",
-        title="What the filter kept and dropped",
+        title="Filter decisions",
         columns=make_columns(
             "Decision", numeric_titles=tuple(f"{view.display_name(curve.model)}, windows" for curve in curves)
         ),
@@ -196,7 +175,7 @@ def _build_filter_table(view: ResultsView, curves: list[TrainingCurve]) -> Table
             ),
             make_row("all", *map(format_count, totals), kind="total"),
         ),
-        caption="Counted by the first rule that objects.",
+        caption="A window that several rules would drop counts for the first of them.",
     )
 
 
@@ -206,14 +185,14 @@ def _format_filter_share(curve: TrainingCurve, rule: str, total: int) -> TableCe
 
 
 def build_failures_section(view: ResultsView) -> Section | None:
-    """What could not be measured."""
+    """Measurements that failed."""
     failed = view.eval_results.failures
     if not failed:
         return None
     table = Table(
         id="failures-list",
         title="Not measured",
-        columns=make_columns("What", "Why"),
+        columns=make_columns("Measurement", "Reason"),
         rows=tuple(make_row(failure.subject, failure.reason) for failure in failed),
         collapsed=len(failed) > 20,
     )
@@ -221,7 +200,7 @@ def build_failures_section(view: ResultsView) -> Section | None:
 
 
 def build_provenance_section(view: ResultsView) -> Section | None:
-    """Who was measured on what, with which versions, on which machine."""
+    """Models, datasets, versions and machine."""
     tables = [
         table
         for table in (_build_model_table(view), _build_dataset_table(view), _build_environment_table(view))
@@ -235,7 +214,7 @@ def _build_model_table(view: ResultsView) -> Table:
         id="provenance-models",
         title="Models",
         columns=make_columns(
-            *("Model", "Role", "Engine", "Number type", "Device", "From", "SHA-256"),
+            *("Model", "Role", "Engine", "dtype", "Device", "Source", "SHA-256"),
             numeric_titles=("Parameters, M", "Encoder", "Decoder", "Embedding", "Encoder layers", "Decoder layers"),
         ),
         rows=tuple(
@@ -253,7 +232,7 @@ def _build_model_table(view: ResultsView) -> Table:
             for model in view.models
         ),
     )
-    return drop_empty_columns(table)
+    return table.drop_empty_columns()
 
 
 def _build_dataset_table(view: ResultsView) -> Table:
@@ -261,7 +240,7 @@ def _build_dataset_table(view: ResultsView) -> Table:
         id="provenance-datasets",
         title="Datasets",
         columns=make_columns(
-            *("Dataset", "Distribution", "Form", "Language", "Normalizer", "Counted", "SHA-256"),
+            *("Dataset", "Distribution", "Form", "Language", "Normalizer", "Unit", "SHA-256"),
             numeric_titles=("Utterances", "Hours", "Words"),
         ),
         rows=tuple(
@@ -282,19 +261,19 @@ def _build_dataset_table(view: ResultsView) -> Table:
             for dataset in view.datasets
         ),
     )
-    return drop_empty_columns(table)
+    return table.drop_empty_columns()
 
 
 def _build_environment_table(view: ResultsView) -> Table:
     return Table(
         id="provenance-environment",
         title="Environment",
-        columns=make_columns("What", "Value"),
+        columns=make_columns("Key", "Value"),
         rows=tuple(make_row(key, text) for key, text in _flatten(view.eval_results.provenance)),
     )
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,9 +1,10 @@
-"""What a report is built of: tables, charts, and sections that hold them. No format knows more than these.
+"""The parts of a report as data: tables, charts, and sections that hold them.
 
-A table is made once from the results and rendered twice, as HTML and as Markdown; a chart says what is drawn, not
-how. Texts are plain: each renderer escapes them in its own way.
+A table is built once and rendered as HTML and as Markdown. A chart describes its data; `plots` draws it. Texts are
+plain; each renderer escapes them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A figure and what stands beside it in smaller type: `8.8` and `(7.3–10.3)`."""
+    """A figure, and an aside in smaller type: `8.8` and `(7.3–10.3)`."""
 
     text: str
     aside: str = ""
@@ -21,21 +22,20 @@ class TableCell:
 
 
 NOT_MEASURED = TableCell("–")
-"""Not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The head of a column."""
+    """Column header."""
 
     title: str
     numeric: bool = True
-    """Aligned to the right; words are aligned to the left."""
+    """Aligned to the right; text is aligned to the left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: a cell per column. A `group` has a single cell, which heads the rows below it."""
+    """One cell per column. A `group` row has a single cell, the heading of the rows below it."""
 
     cells: tuple[TableCell, ...]
     kind: Literal["", "total", "group"] = ""
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with a title and a sentence on how to read it."""
+    """A table with title and caption."""
 
     id: str
     title: str
@@ -51,12 +51,26 @@ class Table:
     rows: tuple[Row, ...]
     caption: str = ""
     collapsed: bool = False
-    """Long and seldom read: shown closed."""
+    """Hidden until the reader opens it."""
+
+    def drop_empty_columns(self) -> "Table":
+        """The table without columns that hold no figure."""
+        data_rows = [row for row in self.rows if row.kind != "group"]
+        indices = [
+            index
+            for index in range(len(self.columns))
+            if any(row.cells[index] not in (NOT_MEASURED, TableCell("")) for row in data_rows)
+        ]
+        rows = [
+            row if row.kind == "group" else replace(row, cells=tuple(row.cells[index] for index in indices))
+            for row in self.rows
+        ]
+        return replace(self, columns=tuple(self.columns[index] for index in indices), rows=tuple(rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Of a series; `low` and `high` are the ends of its interval."""
+    """A point of a series; `low` and `high` are the bounds of its interval."""
 
     x: float
     y: float
@@ -66,20 +80,20 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What is drawn in one colour, with one marker and one kind of line."""
+    """Points drawn in one style."""
 
     name: str
     points: tuple[Point, ...]
     style_index: int
-    """Which colour, marker and line: a model has the same ones in all charts of a report."""
+    """Index of colour, marker and line style: a model keeps its style in all charts of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture of series.
+    """A chart of one or more series.
 
-    `lines` join points and shade their intervals; `dots` lie on named rows (`y` is the row's number, `x` the figure,
-    `low` and `high` the ends of its interval along `x`); `scatter` has the interval along `y` and names its points.
+    `lines` joins points and shades their intervals. `dots` has a named row per point (`y` is the row's index, `x` the
+    figure, `low` and `high` its interval along `x`). `scatter` has the interval along `y`.
     """
 
     id: str
@@ -89,22 +103,29 @@ class Chart:
     y_label: str
     series: tuple[Series, ...]
     rows: tuple[str, ...] = ()
-    """Of `dots`, from the top."""
+    """Row names of `dots`, from the top."""
     ticks: tuple[tuple[float, str], ...] = ()
-    """Places on the x axis and their names, where these are not the numbers themselves."""
+    """Positions and labels on the x axis; empty: chosen automatically."""
     log_x: bool = False
     log_y: bool = False
     y_from_zero: bool = True
-    """Of `lines`: the y axis begins at 0, unless it is logarithmic."""
+    """`lines` only: the y axis starts at 0, unless it is logarithmic."""
     x_descending: bool = False
-    """The x axis falls from left to right."""
     reference_line: float | None = None
-    """A line across the chart: of `dots` at this x, of the others at this y."""
+    """Position of a line across the chart: an x value in `dots`, a y value otherwise."""
     reference_label: str = ""
+
+    def drop_non_finite_points(self) -> "Chart":
+        """The chart without infinite or undefined points, and without series that have no other."""
+        series = (
+            replace(line, points=tuple(p for p in line.points if math.isfinite(p.x) and math.isfinite(p.y)))
+            for line in self.series
+        )
+        return replace(self, series=tuple(line for line in series if line.points))
 
     @property
     def summary(self) -> str:
-        """The chart in words, for those who do not see it."""
+        """The chart in words, for screen readers."""
         chart_type = {"lines": "Line chart", "dots": "Dot plot", "scatter": "Scatter plot"}[self.kind]
         series_text = "; ".join(self._describe_series(series) for series in self.series if series.points)
         return f"{chart_type}: {self.y_label or 'rows'} against {self.x_label}. {series_text}."
@@ -128,35 +149,20 @@ class Section:
     id: str
     title: str
     toc_heading: str
-    """The heading in the table of contents under which it stands."""
+    """Heading in the table of contents under which the section is listed."""
     lead: str = ""
-    """What its tables say, in a sentence or two."""
+    """Main result of the section, in a sentence or two."""
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
     kind: Literal["", "error_examples", "draft_traces"] = ""
-    """Some sections hold more than tables and charts."""
+    """Content besides tables and charts."""
 
 
 def make_row(*cells: TableCell | str, kind: Literal["", "total", "group"] = "") -> Row:
-    """A row of values and plain strings."""
+    """A row of cells and plain strings."""
     return Row(tuple(TableCell(cell) if isinstance(cell, str) else cell for cell in cells), kind)
 
 
 def make_columns(*text_titles: str, numeric_titles: Sequence[str] = ()) -> tuple[Column, ...]:
-    """Columns of words, then columns of figures."""
+    """Text columns, then numeric columns."""
     return (*(Column(title, numeric=False) for title in text_titles), *(Column(title) for title in numeric_titles))
-
-
-def drop_empty_columns(table: Table) -> Table:
-    """The table without columns in which nothing was measured."""
-    data_rows = [row for row in table.rows if row.kind != "group"]
-    kept_columns = [
-        index
-        for index in range(len(table.columns))
-        if any(row.cells[index] not in (NOT_MEASURED, TableCell("")) for row in data_rows)
-    ]
-    rows = [
-        row if row.kind == "group" else replace(row, cells=tuple(row.cells[index] for index in kept_columns))
-        for row in table.rows
-    ]
-    return replace(table, columns=tuple(table.columns[index] for index in kept_columns), rows=tuple(rows))

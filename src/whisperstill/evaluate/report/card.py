@@ -1,7 +1,7 @@
-"""A model card: the README.md of a student's folder, with its figures in the schema that the hub reads.
+"""Model card of a student: a README.md with the evaluation results in the metadata schema of the Hugging Face Hub.
 
-Only what was found stands in it. A licence is written where the caller knows it: weights derive from the teacher's,
-and the results do not say under which terms those came.
+The licence is written only if the caller names it: the weights derive from the teacher's, whose licence the
+evaluation results do not hold.
 """
 
 from collections.abc import Iterable
@@ -10,15 +10,16 @@ from dataclasses import replace
 from whisperstill.errors import NotFoundError
 from whisperstill.evaluate.report.accuracy import build_headline_section, build_short_form_section
 from whisperstill.evaluate.report.appendix import build_provenance_section, build_training_section
+from whisperstill.evaluate.report.corrupted_audio import build_channels_section, build_noise_section
 from whisperstill.evaluate.report.cost import build_speed_section
 from whisperstill.evaluate.report.hallucination import build_hallucination_section
 from whisperstill.evaluate.report.long_form import build_long_form_section
-from whisperstill.evaluate.report.markdown import escape_markdown, render_summary, render_table
-from whisperstill.evaluate.report.robustness import build_channels_section, build_noise_section
+from whisperstill.evaluate.report.markdown import render_summary, render_table
 from whisperstill.evaluate.report.summary import build_summary
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.model.checkpoints.resolve import SHORT_NAMES
 from whisperstill.records.eval_results import DatasetResult, EvalResults, ModelInfo
+from whisperstill.text.markdown import escape_markdown
 
 HUB_TASK = "automatic-speech-recognition"
 HUB_TAGS = (HUB_TASK, "whisper", "distil-whisper-like", "whisperstill")
@@ -26,15 +27,15 @@ PAPER_LINK = "[Distil-Whisper](https://arxiv.org/abs/2311.00430) (Gandhi, von Pl
 
 
 def render_card(eval_results: EvalResults, model: str, *, license_id: str = "") -> str:
-    """README.md of the model called so: front matter, then what it costs and gives beside its teacher.
+    """README.md of a model: metadata, then its size, speed and accuracy against the teacher.
 
-    `license_id` is an identifier of the hub (`mit`, `apache-2.0`); none is written where it is empty. Raises
-    `NotFoundError` where no such model was measured.
+    `license_id` is an identifier of the Hub (`mit`, `apache-2.0`); empty: no licence is written. Raises
+    `NotFoundError` if the model was not measured.
     """
     model_info = next((candidate for candidate in eval_results.models if candidate.name == model), None)
     if model_info is None:
         known_names = ", ".join(candidate.name for candidate in eval_results.models) or "none"
-        raise NotFoundError(f"expected a model that was measured, got {model!r}; measured: {known_names}")
+        raise NotFoundError(f"expected a measured model, got {model!r}; measured: {known_names}")
     view = ResultsView(_restrict_to_model(eval_results, model_info))
     return (
         f"---\n{_front_matter(view, model_info, license_id)}---\n\n" + "\n\n".join(_build_body(view, model_info)) + "\n"
@@ -42,7 +43,7 @@ def render_card(eval_results: EvalResults, model: str, *, license_id: str = "") 
 
 
 def _restrict_to_model(eval_results: EvalResults, model: ModelInfo) -> EvalResults:
-    """The results without systems other than the model and its teacher."""
+    """The results of the model and its teacher only."""
     teacher = eval_results.teacher
     kept_names = {model.name, *([teacher.name] if teacher else [])}
     return replace(
@@ -69,11 +70,11 @@ def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
             task_name="Automatic Speech Recognition",
             dataset_type=dataset_result.dataset,
             dataset_name=dataset_result.dataset,
-            metric_type="cer" if unit == "character" else "wer",
+            metric_type=metric,
             metric_name=metric_name,
             metric_value=round(dataset_result.wer, 2),
         )
-        for metric_name, unit, dataset_result in _metric_results(view, model)
+        for metric_name, metric, dataset_result in _metric_results(view, model)
     ]
     metrics = list(dict.fromkeys(hub_result.metric_type for hub_result in hub_results))
     card = ModelCardData(
@@ -91,19 +92,17 @@ def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
 
 
 def _metric_results(view: ResultsView, model: ModelInfo) -> Iterable[tuple[str, str, DatasetResult]]:
-    """(name of the metric, unit, result) of the short form, and of the long form by the best strategy."""
+    """(metric name, metric, result) of the short form, and of the best long-form strategy."""
     units = {dataset.name: dataset.unit for dataset in view.datasets}
-    for result in view.short_form_results(model.name):
-        unit = "character" if units[result.dataset] == "character" else "word"
-        yield f"Test {'CER' if unit == 'character' else 'WER'}", unit, result
-    best_long_form = view.best_strategy(model.name)
-    for result in best_long_form[1] if best_long_form else []:
-        unit = "character" if units[result.dataset] == "character" else "word"
-        yield f"Test {'CER' if unit == 'character' else 'WER'}, long form, {result.decoding}", unit, result
+    _, long_form_results = view.best_strategy(model.name) or ("", [])
+    for result in (*view.short_form_results(model.name), *long_form_results):
+        metric = "cer" if units[result.dataset] == "character" else "wer"
+        form = f", long form, {result.decoding}" if result.measurement == "long_form" else ""
+        yield f"Test {metric.upper()}{form}", metric, result
 
 
 def _hub_id(teacher: ModelInfo) -> str | None:
-    """The teacher's identifier on the hub; None for a folder of one's own."""
+    """The teacher's repository on the Hub; None for a local directory."""
     for candidate in (teacher.source, teacher.name):
         if candidate in SHORT_NAMES:
             return SHORT_NAMES[candidate]
@@ -119,22 +118,22 @@ def _build_body(view: ResultsView, model: ModelInfo) -> list[str]:
     name = _base_name(view, model)
     teacher_name = view.display_name(view.teacher.name) if view.teacher and view.teacher is not model else ""
     origin_text = (
-        f" A student of {escape_markdown(teacher_name)}, distilled as {PAPER_LINK} describes." if teacher_name else ""
+        f" Distilled from {escape_markdown(teacher_name)} with the method of {PAPER_LINK}." if teacher_name else ""
     )
     layers_text = ""
     if model.decoder_layers:
         layers_text = f" It has {model.encoder_layers} encoder and {model.decoder_layers} decoder layers."
     parts = [
         f"# {escape_markdown(name)}",
-        f"A Whisper speech recogniser.{origin_text}{layers_text}",
-        "## What it costs and gives",
+        f"A Whisper model for automatic speech recognition.{origin_text}{layers_text}",
+        "## Summary",
     ]
     summary = build_summary(view)
     if summary:
         parts.append(render_summary(summary))
     parts += ["## Use", _usage_text(name), *_render_tables(view), "## Limits", _describe_limits(view, teacher_name)]
     if view.eval_results.provenance:
-        parts += ["## How it was measured", _render_provenance(view)]
+        parts += ["## Evaluation setup", _render_provenance(view)]
     return parts
 
 
@@ -148,7 +147,7 @@ recognizer = pipeline("automatic-speech-recognition", model="path/to/{name}")
 print(recognizer("speech.flac")["text"])
 ```
 
-With whisperstill, which also writes srt and vtt:
+With whisperstill, which also writes subtitles (srt, vtt):
 
 ```sh
 whisperstill transcribe speech.flac --model path/to/{name} --output_format srt
@@ -156,7 +155,7 @@ whisperstill transcribe speech.flac --model path/to/{name} --output_format srt
 
 
 def _render_tables(view: ResultsView) -> list[str]:
-    """The figures, part by part, without those that only compare ways of measuring."""
+    """The main tables of all sections."""
     parts = []
     builders = (
         build_headline_section,
@@ -179,15 +178,15 @@ def _render_tables(view: ResultsView) -> list[str]:
 def _describe_limits(view: ResultsView, teacher_name: str) -> str:
     in_distribution = [dataset.name for dataset in view.short_form_datasets if dataset.in_distribution]
     languages = sorted({dataset.language for dataset in view.datasets if dataset.language})
-    lines = ["* Like every Whisper it can write words that nobody said; the table on hallucination says how often."]
+    lines = ["* Like every Whisper model it can hallucinate text; see the section on hallucination."]
     if languages:
-        lines.append(f"* Measured for these languages alone: {', '.join(languages)}.")
+        lines.append(f"* Evaluated only on: {', '.join(languages)}.")
     if in_distribution:
         lines.append(
-            f"* Trained on speech like {escape_markdown(', '.join(in_distribution))}; expect more errors elsewhere."
+            f"* Trained on speech like {escape_markdown(', '.join(in_distribution))}; expect more errors on other data."
         )
     if teacher_name:
-        lines.append(f"* What {escape_markdown(teacher_name)} mishears, it learned to mishear.")
+        lines.append(f"* Trained on transcripts of {escape_markdown(teacher_name)}, whose errors it may repeat.")
     return "\n".join(lines)
 
 

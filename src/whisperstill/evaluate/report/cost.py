@@ -1,4 +1,4 @@
-"""What it costs: time and memory at every batch size, and what a draft saves the teacher."""
+"""Time and memory by batch size, and the speed-up of speculative decoding."""
 
 from whisperstill.evaluate.report.blocks import (
     NOT_MEASURED,
@@ -8,11 +8,10 @@ from whisperstill.evaluate.report.blocks import (
     Section,
     Series,
     Table,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import format_count, format_number, format_ratio, join_names
+from whisperstill.evaluate.report.formatting import format_count, format_number, format_ratio, join_names
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import SpeculativeResult
 
@@ -20,7 +19,7 @@ TOC_HEADING = "Cost"
 
 
 def build_speed_section(view: ResultsView) -> Section | None:
-    """Encoder, decoder, whole windows and memory at every batch size."""
+    """Encoder, decoder and end-to-end latency, and memory, by batch size."""
     speeds = view.eval_results.speeds
     if not speeds:
         return None
@@ -31,8 +30,8 @@ def build_speed_section(view: ResultsView) -> Section | None:
     rows: list[Row] = []
     for batch_size in batch_sizes:
         if len(batch_sizes) > 1:
-            rows.append(make_row(f"Batch {batch_size}", kind="group"))
-        teacher_speed = view.teacher and view.speed_result(view.teacher.name, batch_size)
+            rows.append(make_row(f"Batch size {batch_size}", kind="group"))
+        teacher_speed = view.teacher_speed_result(batch_size)
         for model_name in model_names:
             speed_result = view.speed_result(model_name, batch_size)
             if speed_result is None:
@@ -60,14 +59,14 @@ def build_speed_section(view: ResultsView) -> Section | None:
         columns=make_columns(
             "Model",
             numeric_titles=(
-                *("Relative speed", "Encoder, ms a window", "Decoder, ms a token", "Latency, ms"),
-                *("× real time", "Weights, MiB", "Peak, MiB"),
+                *("Relative speed", "Encoder, ms per window", "Decoder, ms per token", "Latency, ms"),
+                *("× real time", "Weights, MiB", "Peak memory, MiB"),
             ),
         ),
         rows=tuple(rows),
-        caption="Medians of interleaved runs after a warm-up. Latency: from a batch of 30-second windows to their "
-        f"texts of {join_names([format_count(num_tokens) for num_tokens in token_counts])} tokens. Decoder: a step of "
-        "the whole batch, per sequence. Relative speed: the teacher's latency over the model's at the same batch size.",
+        caption="Medians of interleaved runs after a warm-up. Latency: a batch of 30-second windows, end to end, with "
+        f"{join_names([format_count(num_tokens) for num_tokens in token_counts])} tokens per window. Decoder: one step "
+        "of the batch, per sequence. Relative speed: the teacher's latency over the model's at the same batch size.",
     )
     lead = _speed_lead(view, batch_sizes)
     return Section(
@@ -75,7 +74,7 @@ def build_speed_section(view: ResultsView) -> Section | None:
         "Speed",
         TOC_HEADING,
         lead,
-        tables=(drop_empty_columns(table),),
+        tables=(table.drop_empty_columns(),),
         charts=_build_throughput_chart(view, model_names, batch_sizes),
     )
 
@@ -89,13 +88,11 @@ def _speed_lead(view: ResultsView, batch_sizes: list[int]) -> str:
         return ""
     speedup_texts = []
     for batch_size in batch_sizes:
-        main_speed, teacher_speed = (
-            view.speed_result(view.main_model.name, batch_size),
-            view.speed_result(view.teacher.name, batch_size),
-        )
+        main_speed = view.speed_result(view.main_model.name, batch_size)
+        teacher_speed = view.teacher_speed_result(batch_size)
         if main_speed and teacher_speed and main_speed.latency_ms:
             speedup_texts.append(
-                f"{format_ratio(teacher_speed.latency_ms / main_speed.latency_ms)} at batch {batch_size}"
+                f"{format_ratio(teacher_speed.latency_ms / main_speed.latency_ms)} at batch size {batch_size}"
             )
     models_text = f"{view.display_name(view.main_model.name)} against {view.display_name(view.teacher.name)}"
     return f"{models_text}: {join_names(speedup_texts)}." if speedup_texts else ""
@@ -104,22 +101,21 @@ def _speed_lead(view: ResultsView, batch_sizes: list[int]) -> str:
 def _build_throughput_chart(view: ResultsView, model_names: list[str], batch_sizes: list[int]) -> tuple[Chart, ...]:
     if len(batch_sizes) < 2:
         return ()
-    series = []
-    for model_name in model_names:
-        sized_results = ((batch_size, view.speed_result(model_name, batch_size)) for batch_size in batch_sizes)
-        points = (
-            Point(batch_size, 1 / speed_result.real_time_factor)
-            for batch_size, speed_result in sized_results
-            if speed_result and speed_result.real_time_factor
-        )
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(batch_size, 1 / speed.real_time_factor)
+            for batch_size in batch_sizes
+            if (speed := view.speed_result(model_name, batch_size)) and speed.real_time_factor
+        ]
+        for model_name in model_names
+    }
     chart = Chart(
         id="speed-chart",
         title="Throughput",
         kind="lines",
         x_label="batch size",
         y_label="× real time",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         ticks=tuple((batch_size, str(batch_size)) for batch_size in batch_sizes),
         log_x=True,
     )
@@ -127,125 +123,100 @@ def _build_throughput_chart(view: ResultsView, model_names: list[str], batch_siz
 
 
 def build_speculative_section(view: ResultsView) -> Section | None:
-    """The teacher with a draft against the teacher alone, by batch size (the paper's table of speculative decoding)."""
+    """The teacher with a draft model against the teacher alone, by batch size (speculative decoding in the paper)."""
     speculative_results = view.eval_results.speculative
     if not speculative_results and not view.eval_results.draft_traces:
         return None
     if not speculative_results:
         return Section("speculation", "Speculative decoding", TOC_HEADING, kind="draft_traces")
-    model_pairs = list(
-        dict.fromkeys(
-            (speculative_result.model, speculative_result.draft) for speculative_result in speculative_results
-        )
-    )
+    model_pairs = list(dict.fromkeys((result.model, result.draft) for result in speculative_results))
     rows: list[Row] = []
     for model, draft in model_pairs:
         rows.append(make_row(f"{view.display_name(model)} with {view.display_name(draft)}", kind="group"))
         rows += [
             make_row(
-                format_count(speculative_result.batch_size),
-                format_speedup(speculative_result),
-                format_number(speculative_result.acceptance_rate),
-                format_number(speculative_result.tokens_per_step, 2),
-                format_number(speculative_result.baseline_seconds),
-                format_number(speculative_result.speculative_seconds),
-                format_number(speculative_result.encoder_seconds or None),
-                f"{format_count(speculative_result.identical)} of {format_count(speculative_result.utterances)}",
+                format_count(result.batch_size),
+                format_speedup(result),
+                format_number(result.acceptance_rate),
+                format_number(result.tokens_per_step, 2),
+                format_number(result.baseline_seconds),
+                format_number(result.speculative_seconds),
+                format_number(result.encoder_seconds or None),
+                f"{format_count(result.identical)} of {format_count(result.utterances)}",
             )
-            for speculative_result in speculative_results
-            if (speculative_result.model, speculative_result.draft) == (model, draft)
+            for result in speculative_results
+            if (result.model, result.draft) == (model, draft)
         ]
     table = Table(
         id="speculation-batches",
-        title="The teacher with a draft, against the teacher alone",
+        title="Speculative decoding against the teacher alone",
         columns=make_columns(
             numeric_titles=(
-                *("Batch", "Speed-up", "Accepted %", "Tokens a pass", "Alone, s", "With draft, s"),
-                *("of it encoder, s", "Same tokens"),
+                *("Batch size", "Speed-up", "Accepted %", "Tokens per pass", "Alone, s", "With draft, s"),
+                *("Encoder, s", "Identical"),
             ),
         ),
         rows=tuple(rows),
-        caption="Speed-up: time alone over time with the draft, in turns on the same utterances; below 1 the draft "
-        "does not pay. Accepted: share of proposed tokens that the teacher would have said. A pass: one run of the "
-        "teacher. Same tokens: utterances whose text is the teacher's alone.",
+        caption="Speed-up: time of the teacher alone over time with the draft model, interleaved on the same "
+        "utterances. Accepted: share of draft tokens that equal the teacher's greedy choice. Tokens per pass: output "
+        "tokens per forward pass of the teacher. Encoder: its part of either time. Identical: utterances with the "
+        "same tokens as the teacher alone.",
     )
     return Section(
         id="speculation",
         title="Speculative decoding",
         toc_heading=TOC_HEADING,
         lead=_speculative_lead(view),
-        tables=(drop_empty_columns(table),),
+        tables=(table.drop_empty_columns(),),
         charts=_build_speculative_chart(view, model_pairs),
         kind="draft_traces",
     )
 
 
-def format_speedup(speculative_result: SpeculativeResult) -> str:
-    """A speed-up with two decimals: it lies near 1."""
-    return (
-        f"{format_number(speculative_result.speedup, 2)}×"
-        if speculative_result.speculative_seconds
-        else NOT_MEASURED.text
-    )
+def format_speedup(result: SpeculativeResult) -> str:
+    """A speed-up with two decimals: `1.52×`."""
+    return f"{format_number(result.speedup, 2)}×" if result.speculative_seconds else NOT_MEASURED.text
 
 
 def _speculative_lead(view: ResultsView) -> str:
     speculative_results = view.eval_results.speculative
-    num_differing = sum(
-        speculative_result.utterances - speculative_result.identical for speculative_result in speculative_results
-    )
+    num_differing = sum(result.utterances - result.identical for result in speculative_results)
     if num_differing:
-        num_utterances = sum(speculative_result.utterances for speculative_result in speculative_results)
+        num_utterances = sum(result.utterances for result in speculative_results)
         return (
-            f"Not exact: {format_count(num_differing)} of {format_count(num_utterances)} utterances have other tokens "
-            "than the teacher's alone."
+            f"Not exact: {format_count(num_differing)} of {format_count(num_utterances)} utterances differ from the "
+            "teacher alone."
         )
-    faster_results = [
-        speculative_result
-        for speculative_result in speculative_results
-        if speculative_result.speculative_seconds and speculative_result.speedup >= 1.0
-    ]
-    batch_sizes = [str(speculative_result.batch_size) for speculative_result in faster_results]
-    batch_text = (
-        "at no batch size" if not faster_results else f"at batch {join_names(list(dict.fromkeys(batch_sizes)))}"
-    )
-    return f"The text is the teacher's to the last token. The draft pays {batch_text}."
+    faster_results = [result for result in speculative_results if result.speculative_seconds and result.speedup >= 1.0]
+    batch_sizes = [str(result.batch_size) for result in faster_results]
+    batch_text = f"at batch size {join_names(list(dict.fromkeys(batch_sizes)))}" if faster_results else "never"
+    return f"All tokens are identical to the teacher alone. Faster than the teacher alone: {batch_text}."
 
 
 def _build_speculative_chart(view: ResultsView, model_pairs: list[tuple[str, str]]) -> tuple[Chart, ...]:
-    speculative_results = [
-        speculative_result
-        for speculative_result in view.eval_results.speculative
-        if speculative_result.speculative_seconds
-    ]
-    batch_sizes = sorted({speculative_result.batch_size for speculative_result in speculative_results})
+    speculative_results = [result for result in view.eval_results.speculative if result.speculative_seconds]
+    batch_sizes = sorted({result.batch_size for result in speculative_results})
     if len(batch_sizes) < 2:
         return ()
     series = []
     for model, draft in model_pairs:
         pair_results = sorted(
-            (
-                speculative_result
-                for speculative_result in speculative_results
-                if (speculative_result.model, speculative_result.draft) == (model, draft)
-            ),
-            key=lambda speculative_result: speculative_result.batch_size,
+            (result for result in speculative_results if (result.model, result.draft) == (model, draft)),
+            key=lambda result: result.batch_size,
         )
-        points = tuple(
-            Point(speculative_result.batch_size, speculative_result.speedup) for speculative_result in pair_results
-        )
+        points = tuple(Point(result.batch_size, result.speedup) for result in pair_results)
         series_name = f"{view.display_name(model)} with {view.display_name(draft)}"
         series.append(Series(series_name, points, view.model_indices.get(draft, 0)))
     chart = Chart(
         id="speculation-chart",
-        title="Speed-up by a draft",
+        title="Speed-up of speculative decoding",
         kind="lines",
         x_label="batch size",
-        y_label="times as fast as alone",
+        y_label="speed-up over the teacher alone",
         series=tuple(series),
         ticks=tuple((batch_size, str(batch_size)) for batch_size in batch_sizes),
         log_x=True,
         reference_line=1.0,
-        reference_label="alone",
+        reference_label="teacher alone",
     )
     return (chart,)

@@ -1,27 +1,24 @@
-"""Long recordings: what is misheard by every strategy of taking them apart, and with chunks of every length."""
+"""Long recordings: word error rate and speed by long-form strategy, and by chunk length."""
 
 from whisperstill.evaluate.intervals import BOOTSTRAP_BLOCK_WORDS
 from whisperstill.evaluate.report.accuracy import MEAN_NOTE, TOC_HEADING
 from whisperstill.evaluate.report.blocks import (
-    NOT_MEASURED,
     Chart,
     Point,
     Row,
     Section,
-    Series,
     Table,
     TableCell,
-    drop_empty_columns,
     make_columns,
     make_row,
 )
-from whisperstill.evaluate.report.numbers import format_number, format_rate, format_ratio, join_names
+from whisperstill.evaluate.report.formatting import format_number, format_ratio, format_wer, join_names
 from whisperstill.evaluate.report.view import ResultsView, format_mean_wer, mean_wer
 from whisperstill.records.eval_results import DatasetInfo, DatasetResult
 
 
 def build_long_form_section(view: ResultsView) -> Section | None:
-    """Long recordings, whole, by every strategy (the paper's table of sequential against chunked)."""
+    """Full recordings by strategy (sequential against chunked in the paper)."""
     if not view.long_form:
         return None
     datasets = view.long_form_datasets
@@ -39,10 +36,7 @@ def build_long_form_section(view: ResultsView) -> Section | None:
             rows.append(
                 make_row(
                     strategy,
-                    *(
-                        format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
-                        for result in ordered_results
-                    ),
+                    *(format_wer(result) for result in ordered_results),
                     *((format_mean_wer(results, len(datasets)),) if len(datasets) > 1 else ()),
                     format_number(1 / real_time_factor if real_time_factor else None),
                     format_ratio(
@@ -67,20 +61,20 @@ def build_long_form_section(view: ResultsView) -> Section | None:
         title="Word error rate by strategy, %",
         columns=make_columns("Strategy", numeric_titles=(*dataset_titles, "× real time", "Relative speed")),
         rows=tuple(rows),
-        caption=f"Each recording whole; intervals are over stretches of {BOOTSTRAP_BLOCK_WORDS} words or so. "
+        caption=f"Full recordings; bootstrap intervals over blocks of about {BOOTSTRAP_BLOCK_WORDS} words. "
         f"{_describe_other_engines(view)}{relative_speed_text}{MEAN_NOTE if len(datasets) > 1 else ''}".strip(),
     )
-    best_texts = [f"by {name}: {join_names(model_names)}" for name, model_names in models_by_best_strategy.items()]
-    lead = f"Fewest errors {'; '.join(best_texts)}." if best_texts else ""
-    return Section("long-form", "Long form", TOC_HEADING, lead=lead, tables=(drop_empty_columns(table),))
+    best_texts = [f"{name} ({join_names(model_names)})" for name, model_names in models_by_best_strategy.items()]
+    lead = f"Lowest WER: {'; '.join(best_texts)}." if best_texts else ""
+    return Section("long-form", "Long form", TOC_HEADING, lead=lead, tables=(table.drop_empty_columns(),))
 
 
 def _describe_other_engines(view: ResultsView) -> str:
-    """What other engines do otherwise."""
+    """Decoding settings that differ between engines."""
     has_other_engine = any(view.engine(model_name) != "whisperstill" for model_name, *_ in view.long_form)
     return (
-        "Our engine decodes as it transcribes by default: again at higher temperatures where a window fails, and with "
-        "the hallucination filter; other engines greedily, without the text before a window. "
+        "whisperstill decodes with its defaults: temperature fallback and hallucination filter. Other engines decode "
+        "greedily, not conditioned on previous text. "
         if has_other_engine
         else ""
     )
@@ -92,18 +86,18 @@ def _real_time_factor(results: list[DatasetResult]) -> float:
 
 
 def _speed_reference(view: ResultsView) -> tuple[DatasetResult, float] | None:
-    """Whose speed is 1: the teacher's sequential decoding, or else its first strategy."""
+    """Reference of relative speed: the teacher's sequential decoding, else its first strategy."""
     results_by_strategy = view.results_by_strategy(view.teacher.name) if view.teacher else {}
     results = results_by_strategy.get("sequential") or next(iter(results_by_strategy.values()), None)
     return (results[0], _real_time_factor(results)) if results and _real_time_factor(results) else None
 
 
 def build_chunk_length_section(view: ResultsView) -> Section | None:
-    """Error rates by the length of chunks (the paper's table of chunk lengths)."""
+    """Word error rate by chunk length (paper, table 17)."""
     results = view.select_results("chunk_length", clean_only=True)
     if not results:
         return None
-    model_names = [model.name for model in view.models if any(result.model == model.name for result in results)]
+    model_names = view.measured_models(results)
     datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
     lengths = sorted({result.chunk_length for result in results}, reverse=True)
     results_by_key = {(result.dataset, result.chunk_length, result.model): result for result in results}
@@ -113,17 +107,14 @@ def build_chunk_length_section(view: ResultsView) -> Section | None:
             rows.append(make_row(view.dataset_display_name(dataset), kind="group"))
         for length in lengths:
             dataset_results = [results_by_key.get((dataset.name, length, model_name)) for model_name in model_names]
-            wers = (
-                format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
-                for result in dataset_results
-            )
+            wers = map(format_wer, dataset_results)
             rows.append(make_row(TableCell(f"{length:g}"), *wers))
     table = Table(
         id="chunk-length-rates",
-        title="Word error rate by length of chunk, %",
+        title="Word error rate by chunk length, %",
         columns=make_columns(numeric_titles=("Seconds", *map(view.display_name, model_names))),
         rows=tuple(rows),
-        caption="Long recordings taken apart into chunks that overlap, joined by their words.",
+        caption="Chunked long-form transcription: overlapping chunks, merged by matching words.",
     )
     charts = [
         _build_chunk_chart(view, dataset, index, results_by_key, lengths, model_names)
@@ -142,7 +133,7 @@ def build_chunk_length_section(view: ResultsView) -> Section | None:
         if len(mean_wers) > 1:
             length = min(mean_wers, key=lambda candidate: mean_wers[candidate])
             best_texts.append(f"{view.display_name(model_name)} at {length:g} s ({format_number(mean_wers[length])} %)")
-    lead = f"Fewest errors: {join_names(best_texts)}." if best_texts else ""
+    lead = f"Lowest WER: {join_names(best_texts)}." if best_texts else ""
     return Section("chunk-length", "Chunk length", TOC_HEADING, lead, tables=(table,), charts=tuple(charts))
 
 
@@ -154,17 +145,20 @@ def _build_chunk_chart(
     lengths: list[float],
     model_names: list[str],
 ) -> Chart:
-    series = []
-    for model_name in model_names:
-        results = ((length, results_by_key.get((dataset.name, length, model_name))) for length in sorted(lengths))
-        points = (Point(length, result.wer, result.wer_low, result.wer_high) for length, result in results if result)
-        series.append(Series(view.display_name(model_name), tuple(points), view.model_indices[model_name]))
+    points_by_model = {
+        model_name: [
+            Point(length, result.wer, result.wer_low, result.wer_high)
+            for length in sorted(lengths)
+            if (result := results_by_key.get((dataset.name, length, model_name)))
+        ]
+        for model_name in model_names
+    }
     return Chart(
         id=f"chunk-length-{index}",
         title=f"Chunk length, {dataset.name}",
         kind="lines",
-        x_label="seconds of a chunk",
+        x_label="chunk length, s",
         y_label="WER %",
-        series=tuple(series),
+        series=view.build_series(points_by_model),
         ticks=tuple((length, f"{length:g}") for length in sorted(lengths)),
     )

@@ -1,13 +1,12 @@
-"""The report's tables as Markdown, as GitHub shows it: the same blocks as the page, without charts and sound."""
-
-import re
+"""The report as Markdown for GitHub: the same sections as the page, without charts and audio."""
 
 from whisperstill.evaluate.report.audio_examples import AlignmentSpan, build_audio_examples, describe_draft
-from whisperstill.evaluate.report.blocks import Row, Section, Table, TableCell
+from whisperstill.evaluate.report.blocks import Row, Table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import Summary, build_summary
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import EvalResults
+from whisperstill.text.markdown import escape_markdown, markdown_table
 
 
 def render_markdown(eval_results: EvalResults) -> str:
@@ -19,16 +18,12 @@ def render_markdown(eval_results: EvalResults) -> str:
         parts.append(render_summary(summary))
     for section in build_sections(view):
         parts += [f"## {escape_markdown(section.title)}", *([escape_markdown(section.lead)] if section.lead else [])]
-        parts += [render_table(table, heading=_needs_heading(section)) for table in section.tables]
+        parts += [render_table(table, heading=len(section.tables) > 1) for table in section.tables]
         if section.kind == "error_examples":
             parts += [_render_error_examples(view)]
         if section.kind == "draft_traces":
             parts += [_render_drafts(eval_results)] if eval_results.draft_traces else []
     return "\n\n".join(parts) + "\n"
-
-
-def _needs_heading(section: Section) -> bool:
-    return len(section.tables) > 1
 
 
 def render_summary(summary: Summary) -> str:
@@ -48,11 +43,13 @@ def render_summary(summary: Summary) -> str:
 
 
 def render_table(table: Table, *, heading: bool = True) -> str:
-    """A table, its title and its caption; a collapsed table stays collapsed."""
-    header = "| " + " | ".join(escape_markdown(column.title) or " " for column in table.columns) + " |"
-    divider = "| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |"
-    lines = [header, divider, *(_render_row(row, len(table.columns)) for row in table.rows)]
-    body = "\n".join(lines)
+    """A table with title and caption; a collapsed table becomes `<details>`."""
+    text_columns = [index for index, column in enumerate(table.columns) if not column.numeric]
+    body = markdown_table(
+        [escape_markdown(column.title) for column in table.columns],
+        [_render_row(row, len(table.columns)) for row in table.rows],
+        text_columns=text_columns,
+    )
     caption = f"\n\n{escape_markdown(table.caption)}" if table.caption else ""
     if table.collapsed:
         title = escape_markdown(table.title)
@@ -60,41 +57,24 @@ def render_table(table: Table, *, heading: bool = True) -> str:
     return (f"### {escape_markdown(table.title)}\n\n" if heading else "") + body + caption
 
 
-def _render_row(row: Row, num_columns: int) -> str:
-    if row.kind == "group":
-        cells = [f"**{_render_cell(row.cells[0])}**", *[""] * (num_columns - 1)]
-    elif row.kind == "total":
-        cells = [f"**{_render_cell(row.cells[0])}**", *map(_render_cell, row.cells[1:])]
-    else:
-        cells = list(map(_render_cell, row.cells))
-    return "| " + " | ".join(cells) + " |"
-
-
-def _render_cell(cell: TableCell) -> str:
-    return escape_markdown(str(cell))
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown and HTML take literally, on one line."""
-    text = " ".join(text.splitlines())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\*|\[\]~`])", r"\\\1", text)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+def _render_row(row: Row, num_columns: int) -> list[str]:
+    cells = [escape_markdown(str(cell)) for cell in row.cells]
+    if row.kind:
+        cells[0] = f"**{cells[0]}**"
+    return cells + [""] * (num_columns - len(cells))
 
 
 def _render_error_examples(view: ResultsView) -> str:
     parts = []
     for example in build_audio_examples(view, audio=False):
         lines = [
-            f"* reference: {escape_markdown(example.reference)}"
-            if example.reference
-            else "* reference: nothing is said"
+            f"* reference: {escape_markdown(example.reference)}" if example.reference else "* reference: no speech"
         ]
         lines += [
             f"* {escape_markdown(line.name)} ({line.errors}): {_render_alignment(line.spans)}" for line in example.lines
         ]
         parts.append(f"**{escape_markdown(example.title)}** ({escape_markdown(example.facts)})\n\n" + "\n".join(lines))
-    legend = "~~left out~~, **+made up**, *heard* (for what was said)"
+    legend = "~~deleted~~, **+inserted**, *substituted* (reference word)"
     return f"{legend}\n\n" + "\n\n".join(parts)
 
 
@@ -106,11 +86,11 @@ def _render_alignment(spans: tuple[AlignmentSpan, ...]) -> str:
         "inserted": lambda span: f"**+{escape_markdown(span.text)}**",
         "truncated": lambda span: f"({escape_markdown(span.text)})",
     }
-    return " ".join(renderers[span.kind](span) for span in spans) or "nothing"
+    return " ".join(renderers[span.kind](span) for span in spans) or "(empty)"
 
 
 def _render_drafts(eval_results: EvalResults) -> str:
-    parts = ["Accepted proposals as they are, ~~wrong proposals~~ before the teacher's **own word**."]
+    parts = ["Accepted draft tokens are plain; ~~rejected draft tokens~~ precede the teacher's **own token**."]
     for draft in eval_results.draft_traces:
         text = "".join(_render_token(token.kind, token.text, token.proposed) for token in draft.tokens)
         title = f"**{escape_markdown(draft.id)}** ({escape_markdown(draft.dataset)})"

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no script, opened from disk."""
+"""The report as one self-contained HTML page: no network access, no script."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from whisperstill.errors import MissingExtraError
 from whisperstill.evaluate.report.audio_examples import build_audio_examples, describe_draft
 from whisperstill.evaluate.report.blocks import Section
-from whisperstill.evaluate.report.numbers import format_number, pluralize
+from whisperstill.evaluate.report.formatting import format_number, pluralize
 from whisperstill.evaluate.report.plots import render_svg
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
@@ -15,15 +15,15 @@ from whisperstill.records.eval_results import EvalResults
 
 
 def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
-    """The page. With `audio` it holds the sound of the worst errors, about 5 kB a second.
+    """The page as HTML. With `audio` it embeds the audio of the error examples, about 5 kB per second.
 
-    The same results (and recordings) give the same page. Raises `MissingExtraError` without jinja2 or matplotlib.
+    The same results and recordings give the same page. Raises `MissingExtraError` without jinja2 or matplotlib.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise MissingExtraError("a page of the report", "report") from error
+        raise MissingExtraError("the report page", "report") from error
 
     view = ResultsView(eval_results)
     report_sections = build_sections(view)
@@ -39,7 +39,7 @@ def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
         name=eval_results.name or "Evaluation",
         facts=_header_facts(view),
         summary=build_summary(view),
-        failures=pluralize(len(eval_results.failures), "part") if eval_results.failures else "",
+        failures=pluralize(len(eval_results.failures), "measurement") if eval_results.failures else "",
         sections=report_sections,
         contents=_build_contents(report_sections),
         svg_by_chart={chart.id: Markup(render_svg(chart)) for section in report_sections for chart in section.charts},
@@ -49,12 +49,12 @@ def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
 
 
 def _keep_units_together(text: str) -> str:
-    """A number and its unit, which no line break parts."""
+    """The text with non-breaking spaces between numbers and units."""
     return re.sub(r"(?<=[\d)]) (?=(?:%|dB|s|ms|M|kbit/s)(?!\w))", "\u00a0", text)
 
 
 def _build_contents(report_sections: list[Section]) -> Mapping[str, list[Section]]:
-    """Sections by the heading that they stand under in the table of contents."""
+    """Sections by their heading in the table of contents."""
     sections_by_heading: dict[str, list[Section]] = {}
     for section in report_sections:
         sections_by_heading.setdefault(section.toc_heading, []).append(section)
@@ -67,7 +67,7 @@ def _header_facts(view: ResultsView) -> str:
     parts = [
         pluralize(len(view.models), "model"),
         pluralize(len(view.datasets), "dataset"),
-        f"{format_number(hours)} hours of sound",
+        f"{format_number(hours)} hours of audio",
     ]
     parts = [part for part in parts if not part.startswith("0")]
     parts += [str(provenance[key]) for key in ("processor", "dtype") if provenance.get(key)]

@@ -1,25 +1,30 @@
-"""Charts as inline SVG, with matplotlib.
+"""Charts as inline SVG, drawn by matplotlib.
 
-Colours are CSS variables, so that one picture is legible on light and dark pages and in print; letters stay letters,
-in the page's own font. Matplotlib knows neither: it draws with stand-in colours, which are replaced afterwards. The
-same chart gives the same bytes.
+Colours are CSS variables, so that a chart is legible on light and dark pages and in print; labels stay text in the
+page's font. Matplotlib supports neither: it draws with placeholder colours, which `_inline_svg` replaces. The same
+chart gives the same bytes.
 """
 
 import html
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from whisperstill.errors import MissingExtraError
-from whisperstill.evaluate.report.blocks import Chart, Series
+from whisperstill.evaluate.report.blocks import Chart, Point, Series
+from whisperstill.plotting import use_log_scale
 
-CHART_WIDTH_PX = 460
-"""Of a chart, in the units of its text's size: shown at this width a letter is as large as `FONT_SIZE_PX` says."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-CHART_HEIGHT_PX, FONT_SIZE_PX, MAX_LABEL_CHARS = 290, 12, 34
+CHART_WIDTH_PX, CHART_HEIGHT_PX, FONT_SIZE_PX = 460, 290, 12
+MAX_LABEL_CHARS = 34
+MAX_POINTS_WITH_MARKERS = 40
 NUM_SERIES_STYLES = 8
-"""Colours there are; further series begin anew."""
+"""Colours of the page; more series start again at the first."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "d")
 _LINE_STYLES = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 2)), (0, (4, 1.5)), (0, (3, 3)), "-")
@@ -53,10 +58,10 @@ def render_svg(chart: Chart) -> str:
         _draw_legend(figure, axes, chart)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _extract_inline_svg(buffer.getvalue(), chart, height)
+    return _inline_svg(buffer.getvalue(), chart, height)
 
 
-def _matplotlib_rc() -> Any:
+def _matplotlib_rc() -> dict[Any, Any]:
     text_color_keys = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
     return {
         "svg.fonttype": "none",
@@ -84,37 +89,30 @@ def _series_style(series: Series) -> dict[str, Any]:
     }
 
 
-def _draw_lines(axes: Any, chart: Chart) -> None:
+def _all_points(chart: Chart) -> list[Point]:
+    return [point for series in chart.series for point in series.points]
+
+
+def _draw_lines(axes: "Axes", chart: Chart) -> None:
     for series in chart.series:
-        style = _series_style(series)
-        points = series.points
-        if len(points) > 40:
+        style, points = _series_style(series), series.points
+        if len(points) > MAX_POINTS_WITH_MARKERS:
             style["marker"] = ""
         x = [point.x for point in points]
-        axes.plot(
-            x, [point.y for point in points], linestyle=_LINE_STYLES[series.style_index % NUM_SERIES_STYLES], **style
-        )
+        line_style = _LINE_STYLES[series.style_index % NUM_SERIES_STYLES]
+        axes.plot(x, [point.y for point in points], linestyle=line_style, **style)
         if all(point.low is not None and point.high is not None for point in points):
             floor = min((point.y for point in points), default=1.0) / 3 if chart.log_y else 0.0
             low = [max(point.low or 0.0, floor) for point in points]
             high = [point.high or 0.0 for point in points]
-            axes.fill_between(
-                x, low, high, color=style["color"], alpha=0.16 if len(chart.series) < 4 else 0.09, linewidth=0
-            )
+            opacity = 0.16 if len(chart.series) < 4 else 0.09
+            axes.fill_between(x, low, high, color=style["color"], alpha=opacity, linewidth=0)
     if chart.y_from_zero and not chart.log_y:
-        y_max = max(
-            (
-                value
-                for each_series in chart.series
-                for each_point in each_series.points
-                for value in (each_point.y, each_point.high or each_point.y)
-            ),
-            default=1.0,
-        )
+        y_max = max((max(point.y, point.high or point.y) for point in _all_points(chart)), default=1.0)
         axes.set_ylim(0, 1.08 * max(y_max, chart.reference_line or 0.0) or 1.0)
 
 
-def _draw_dots(axes: Any, chart: Chart) -> None:
+def _draw_dots(axes: "Axes", chart: Chart) -> None:
     spacing = 0.6 / max(1, len(chart.series))
     for index, series in enumerate(chart.series):
         offset = (index - (len(chart.series) - 1) / 2) * spacing
@@ -123,24 +121,18 @@ def _draw_dots(axes: Any, chart: Chart) -> None:
         axes.errorbar(x, y, xerr=_error_bars(series, x), linestyle="none", elinewidth=1.6, **_series_style(series))
     axes.set_yticks(range(len(chart.rows)), [_truncate_label(name) for name in chart.rows])
     axes.set_ylim(len(chart.rows) - 0.45, -0.55)
-    x_min = min(
-        (
-            each_point.low if each_point.low is not None else each_point.x
-            for each_series in chart.series
-            for each_point in each_series.points
-        ),
-        default=0.0,
-    )
+    lows = (point.x if point.low is None else point.low for point in _all_points(chart))
+    x_min = min(lows, default=0.0)
     if x_min >= 0:
         axes.set_xlim(left=0)
 
 
-def _draw_scatter(axes: Any, chart: Chart) -> None:
+def _draw_scatter(axes: "Axes", chart: Chart) -> None:
     for series in chart.series:
         y = [point.y for point in series.points]
         x = [point.x for point in series.points]
         axes.errorbar(x, y, yerr=_error_bars(series, y), linestyle="none", elinewidth=1.6, **_series_style(series))
-    axes.set_xlim(0, 1.12 * max(point.x for series in chart.series for point in series.points))
+    axes.set_xlim(0, 1.12 * max(point.x for point in _all_points(chart)))
     axes.set_ylim(bottom=0)
 
 
@@ -154,13 +146,13 @@ def _error_bars(series: Series, centers: Sequence[float]) -> list[list[float]] |
     ]
 
 
-def _format_axes(axes: Any, chart: Chart) -> None:
+def _format_axes(axes: "Axes", chart: Chart) -> None:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     if chart.log_y:
-        _set_log_scale(axes.yaxis, axes.set_yscale)
+        use_log_scale(axes, "y")
     if chart.log_x:
-        _set_log_scale(axes.xaxis, axes.set_xscale)
+        use_log_scale(axes, "x")
     if chart.ticks:
         from matplotlib.ticker import NullLocator
 
@@ -186,16 +178,6 @@ def _format_axes(axes: Any, chart: Chart) -> None:
     axes.tick_params(length=0 if chart.kind == "dots" else 3)
 
 
-def _set_log_scale(axis: Any, set_scale: Any) -> None:
-    """Plain numbers (0.5, 1, 2, 5, 10) on a logarithmic axis."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    set_scale("log")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _legend_labels(chart: Chart) -> list[str]:
     labels = [_truncate_label(series.name) for series in chart.series] if len(chart.series) > 1 else []
     return labels + ([chart.reference_label] if chart.reference_line is not None else [])
@@ -210,7 +192,7 @@ def _num_legend_rows(chart: Chart) -> int:
     return -(-len(labels) // _num_legend_columns(labels)) if labels else 0
 
 
-def _draw_legend(figure: Any, axes: Any, chart: Chart) -> None:
+def _draw_legend(figure: "Figure", axes: "Axes", chart: Chart) -> None:
     labels = _legend_labels(chart)
     if labels:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -226,30 +208,41 @@ def _draw_legend(figure: Any, axes: Any, chart: Chart) -> None:
 
 
 def _truncate_label(label: str) -> str:
-    label = f"\u200b{label}" if label.startswith("_") else label  # matplotlib hides those from legends
-    return (
-        label
-        if len(label) <= MAX_LABEL_CHARS
-        else f"{label[: MAX_LABEL_CHARS // 2]}…{label[-(MAX_LABEL_CHARS // 2 - 1) :]}"
-    )
+    label = f"\u200b{label}" if label.startswith("_") else label  # matplotlib leaves such names out of legends
+    if len(label) <= MAX_LABEL_CHARS:
+        return label
+    return f"{label[: MAX_LABEL_CHARS // 2]}…{label[-(MAX_LABEL_CHARS // 2 - 1) :]}"
 
 
-def _extract_inline_svg(svg: str, chart: Chart, height: int) -> str:
-    """What a page needs of a file that matplotlib wrote: no header, no identifiers that two charts would share."""
-    body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
-    for pattern in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->", r"<defs>\s*</defs>"):
-        body = re.sub(pattern, "", body, flags=re.DOTALL)
-    referenced_ids = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
-    body = re.sub(
-        r' id="([^"]*)"', lambda match: f' id="{chart.id}-{match[1]}"' if match[1] in referenced_ids else "", body
-    )
-    body = re.sub(r'(?:xlink:)?href="#', f'href="#{chart.id}-', body)
-    body = body.replace("url(#", f"url(#{chart.id}-")
-    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"#00(?:00|aa)[0-9a-f]{2}", lambda match: _PLACEHOLDER_COLORS.get(match[0], match[0]), body)
-    body = re.sub(r"\n\s*", "\n", body)
+def _inline_svg(svg: str, chart: Chart, height: int) -> str:
+    """The drawing of a file that matplotlib wrote, as an element that can stand beside others in a page."""
+    root = ElementTree.fromstring(svg)
+    # 1. Remove metadata and styles; they are the file's, not the drawing's.
+    for parent in list(root.iter()):
+        for child in list(parent):
+            is_empty_defs = child.tag.endswith("}defs") and not len(child)
+            if is_empty_defs or child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    # 2. Drop namespaces, make identifiers unique in the page, and replace placeholder colours.
+    referenced_ids = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        for key, value in attributes.items():
+            if key == "id" and value not in referenced_ids:
+                continue
+            prefixed = f"{chart.id}-{value}" if key == "id" else re.sub(r"^#|(?<=url\()#", f"#{chart.id}-", value)
+            element.set(key, _inline_style(prefixed if key in ("id", "href") or "url(" in value else value))
+    body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     label = html.escape(f"{chart.title}. {chart.summary}")
     return (
         f'<svg class="chart" viewBox="0 0 {CHART_WIDTH_PX} {height}" width="{CHART_WIDTH_PX}" height="{height}" '
         f'role="img" aria-label="{label}">{body}</svg>'
     )
+
+
+def _inline_style(value: str) -> str:
+    """An attribute with CSS variables for placeholder colours, and without matplotlib's font."""
+    value = re.sub(r"#00(?:00|aa)[0-9a-f]{2}", lambda match: _PLACEHOLDER_COLORS.get(match[0], match[0]), value)
+    return re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)

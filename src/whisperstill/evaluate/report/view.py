@@ -1,30 +1,26 @@
-"""The results as a report asks for them: who is held against whom, on which datasets, and means over datasets.
+"""Evaluation results in display order, and means over datasets.
 
-Models stand with the teacher first, then students, then others, and keep that place (and colour) in every table and
-chart. Datasets stand with those of the training's own distribution first.
+The teacher comes first, then students, then other models; a model has the same position and colour in all tables and
+charts. In-distribution datasets come first.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from whisperstill.audio.conditions import CONDITION_KINDS, Condition
-from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
-from whisperstill.evaluate.report.numbers import format_rate
-from whisperstill.evaluate.tables import shorten_names
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, Point, Series, TableCell
+from whisperstill.evaluate.report.formatting import format_rate
 from whisperstill.records.eval_results import DatasetInfo, DatasetResult, EvalResults, ModelInfo, SpeedResult
 
-CLEAN_CONDITION = "clean"
-"""The condition of sound as it was recorded, where that is measured beside others."""
-
-_NOISE_KINDS = ("white", "pink", "babble")
+STRATEGY_ORDER = ("chunked", "sequential", "vad", "silence")
+"""Display order of long-form strategies."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeanEstimate:
-    """A mean over datasets, each counting the same, with its 95 % interval; datasets are independent samples, so the
-    squares of their intervals' halves add."""
+    """Unweighted mean over datasets with its 95 % interval. Datasets are taken as independent: the squared half-widths
+    of their intervals add."""
 
     value: float
     low: float
@@ -33,7 +29,7 @@ class MeanEstimate:
 
 
 class ResultsView:
-    """Results, in order."""
+    """Evaluation results, in display order."""
 
     def __init__(self, eval_results: EvalResults) -> None:
         self.eval_results = eval_results
@@ -54,55 +50,65 @@ class ResultsView:
 
     @property
     def main_model(self) -> ModelInfo | None:
-        """Whom the report is about: the first student, else the first that is not the teacher, else the teacher."""
+        """Subject of the report: the first student, else the first model besides the teacher, else the teacher."""
         return next(iter(self.compared_models), self.teacher)
 
     @cached_property
     def datasets(self) -> list[DatasetInfo]:
-        """In distribution first, then short before long; a dataset that is only named in results is known by them."""
+        """In-distribution datasets first, short before long. One without a record is derived from its results."""
         datasets_by_name = {dataset.name: dataset for dataset in self.eval_results.datasets}
         for result in self.eval_results.results:
             if result.dataset not in datasets_by_name:
                 is_long, is_non_speech = result.measurement == "long_form", result.measurement == "non_speech"
                 datasets_by_name[result.dataset] = DatasetInfo(
-                    *(
-                        result.dataset,
-                        "",
-                        "",
-                        result.utterances,
-                        result.hours,
-                        result.words,
-                        "",
-                        "",
-                        "word",
-                        False,
-                        is_long,
-                        is_non_speech,
-                    )
+                    name=result.dataset,
+                    manifest="",
+                    sha256="",
+                    utterances=result.utterances,
+                    hours=result.hours,
+                    words=result.words,
+                    language="",
+                    normalizer="",
+                    unit="word",
+                    in_distribution=False,
+                    long_form=is_long,
+                    non_speech=is_non_speech,
                 )
         return sorted(datasets_by_name.values(), key=lambda dataset: (not dataset.in_distribution, dataset.long_form))
 
+    def build_series(self, points_by_model: Mapping[str, Iterable[Point]]) -> tuple[Series, ...]:
+        """One series per model, in the model's style."""
+        return tuple(
+            Series(self.display_name(model_name), tuple(points), self.model_indices[model_name])
+            for model_name, points in points_by_model.items()
+        )
+
+    def measured_models(self, results: Sequence[DatasetResult]) -> list[str]:
+        """Names of the models that have results, in display order."""
+        measured = {result.model for result in results}
+        return [model.name for model in self.models if model.name in measured]
+
     def display_name(self, model_name: str) -> str:
-        """A model's short name."""
+        """Short name of a model."""
         return self.display_names.get(model_name, model_name)
 
     def engine(self, model_name: str) -> str:
-        """What a model was run in."""
+        """Engine of a model."""
         return next((model.engine for model in self.models if model.name == model_name), "whisperstill")
 
     def dataset_display_name(self, dataset: DatasetInfo) -> str:
-        """A dataset's name; what is counted, where that is not words."""
+        """Name of a dataset, with the unit of its error rate if it is not words."""
         return dataset.name if dataset.unit in ("word", "") else f"{dataset.name} ({dataset.unit}s)"
 
     def error_units(self, dataset_names: Sequence[str]) -> str:
-        """What error rates of these datasets are of: words, characters, or both."""
+        """Unit of the error rates of these datasets: `words`, `characters`, or `words and characters`."""
         units = sorted(
             {dataset.unit or "word" for dataset in self.datasets if dataset.name in dataset_names}, reverse=True
         )
         return " and ".join(f"{unit}s" for unit in units) or "words"
 
     def select_results(self, measurement: str | Sequence[str], *, clean_only: bool = False) -> list[DatasetResult]:
-        """Results of a part of the suite, ordered by dataset and model; `clean_only` leaves out corrupted audio."""
+        """Results of some measurements, ordered by dataset and model; `clean_only` leaves out corrupted audio."""
         wanted = (measurement,) if isinstance(measurement, str) else measurement
         dataset_indices = {dataset.name: index for index, dataset in enumerate(self.datasets)}
         results = [
@@ -114,7 +120,7 @@ class ResultsView:
 
     @cached_property
     def short_form(self) -> dict[tuple[str, str], DatasetResult]:
-        """(model, dataset) -> its result in the short form."""
+        """(model, dataset) -> short-form result."""
         return {
             (result.model, result.dataset): result
             for result in reversed(self.select_results("short_form", clean_only=True))
@@ -122,13 +128,13 @@ class ResultsView:
 
     @cached_property
     def short_form_datasets(self) -> list[DatasetInfo]:
-        """Datasets of the short form, those in distribution first."""
+        """Datasets with short-form results."""
         measured_names = {name for _, name in self.short_form}
         return [dataset for dataset in self.datasets if dataset.name in measured_names]
 
     @cached_property
     def long_form(self) -> dict[tuple[str, str, str], DatasetResult]:
-        """(model, strategy, dataset) -> its result in the long form."""
+        """(model, strategy, dataset) -> long-form result."""
         return {
             (result.model, result.decoding, result.dataset): result
             for result in reversed(self.select_results("long_form", clean_only=True))
@@ -136,12 +142,12 @@ class ResultsView:
 
     @cached_property
     def long_form_datasets(self) -> list[DatasetInfo]:
-        """Datasets of the long form."""
+        """Datasets with long-form results."""
         measured_names = {name for *_, name in self.long_form}
         return [dataset for dataset in self.datasets if dataset.name in measured_names]
 
     def short_form_results(self, model_name: str, *, in_distribution: bool | None = None) -> list[DatasetResult]:
-        """A model's results in the short form, of one kind of datasets or (None) of all."""
+        """Short-form results of a model: in distribution, out of distribution, or (None) all."""
         dataset_names = [
             dataset.name for dataset in self.short_form_datasets if in_distribution in (None, dataset.in_distribution)
         ]
@@ -152,7 +158,7 @@ class ResultsView:
         ]
 
     def results_by_strategy(self, model_name: str) -> dict[str, list[DatasetResult]]:
-        """Strategy -> a model's results in the long form, in the order of datasets."""
+        """Strategy -> long-form results of a model, in the order of datasets."""
         strategies = {strategy for name, strategy, _ in self.long_form if name == model_name}
         return {
             strategy: [
@@ -160,13 +166,16 @@ class ResultsView:
                 for dataset in self.long_form_datasets
                 if (key := (model_name, strategy, dataset.name)) in self.long_form
             ]
-            for strategy in sorted(strategies, key=lambda name: (self._strategy_order(name), name))
+            for strategy in sorted(strategies, key=_strategy_sort_key)
         }
 
     def best_strategy(
         self, model_name: str, datasets: Sequence[DatasetInfo] | None = None
     ) -> tuple[str, list[DatasetResult]] | None:
-        """The strategy with the lowest mean error rate on these datasets (all), of those measured on most of them."""
+        """The strategy with the lowest mean WER, and its results, among those measured on most of the datasets.
+
+        `datasets` defaults to all long-form datasets.
+        """
         dataset_names = {dataset.name for dataset in (self.long_form_datasets if datasets is None else datasets)}
         candidates = {
             strategy: dataset_results
@@ -183,39 +192,26 @@ class ResultsView:
 
     @cached_property
     def out_of_distribution_long_form_datasets(self) -> list[DatasetInfo]:
-        """Datasets of the long form out of distribution; all of them, where there are none."""
+        """Out-of-distribution long-form datasets; all long-form datasets if there are none."""
         return [
             dataset for dataset in self.long_form_datasets if not dataset.in_distribution
         ] or self.long_form_datasets
 
-    @staticmethod
-    def _strategy_order(strategy: str) -> int:
-        order = ("chunked", "sequential", "vad", "silence")
-        return order.index(strategy) if strategy in order else len(order)
-
     def speed_result(self, model_name: str, batch_size: int = 1) -> SpeedResult | None:
-        """A model's speed at a batch size."""
-        speed_results = self.eval_results.speeds
-        return next(
-            (
-                speed_result
-                for speed_result in speed_results
-                if speed_result.model == model_name and speed_result.batch_size == batch_size
-            ),
-            None,
-        )
+        """Speed of a model at a batch size."""
+        matching = (s for s in self.eval_results.speeds if s.model == model_name and s.batch_size == batch_size)
+        return next(matching, None)
 
     def relative_speed(self, model_name: str) -> float | None:
-        """How many times as fast as the teacher a model answers at batch 1; None where one of them is not known."""
-        model_speed, teacher_speed = (
-            self.speed_result(model_name),
-            self.teacher and self.speed_result(self.teacher.name),
-        )
-        return (
-            teacher_speed.latency_ms / model_speed.latency_ms
-            if model_speed and teacher_speed and model_speed.latency_ms
-            else None
-        )
+        """Teacher's latency over the model's at batch size 1; None if either is missing."""
+        model_speed, teacher_speed = self.speed_result(model_name), self.teacher_speed_result(1)
+        if not model_speed or not teacher_speed or not model_speed.latency_ms:
+            return None
+        return teacher_speed.latency_ms / model_speed.latency_ms
+
+    def teacher_speed_result(self, batch_size: int) -> SpeedResult | None:
+        """Speed of the teacher at a batch size."""
+        return self.speed_result(self.teacher.name, batch_size) if self.teacher else None
 
     @cached_property
     def _teacher_results(self) -> dict[tuple[object, ...], DatasetResult]:
@@ -227,8 +223,13 @@ class ResultsView:
         }
 
     def teacher_result(self, result: DatasetResult) -> DatasetResult | None:
-        """The teacher's result under the same conditions."""
+        """The teacher's result on the same dataset, decoding and condition."""
         return self._teacher_results.get(_result_key(result))
+
+
+def _strategy_sort_key(strategy: str) -> tuple[int, str]:
+    position = STRATEGY_ORDER.index(strategy) if strategy in STRATEGY_ORDER else len(STRATEGY_ORDER)
+    return position, strategy
 
 
 def _result_key(result: DatasetResult) -> tuple[object, ...]:
@@ -236,33 +237,30 @@ def _result_key(result: DatasetResult) -> tuple[object, ...]:
 
 
 def mean_wer(results: Sequence[DatasetResult]) -> MeanEstimate | None:
-    """Mean error rate over results, one a dataset; None of none."""
+    """Mean error rate over results, one per dataset; None without results."""
     return mean_with_interval((result.wer, result.wer_low, result.wer_high) for result in results)
 
 
 def mean_paired_difference(results: Sequence[DatasetResult]) -> MeanEstimate | None:
-    """Mean difference to the teacher over the results that have one."""
+    """Mean paired difference to the teacher over the results that have one."""
     differences = [result.difference_to_teacher for result in results if result.difference_to_teacher is not None]
     return mean_with_interval((difference.difference, difference.low, difference.high) for difference in differences)
 
 
 def format_mean_wer(results: Sequence[DatasetResult], num_datasets: int) -> TableCell:
-    """The mean error rate as it stands in a table; says so where it is of fewer than `num_datasets` datasets."""
+    """Mean error rate for a table, with a note if fewer than `num_datasets` datasets were measured."""
     mean_estimate = mean_wer(results)
     if mean_estimate is None:
         return NOT_MEASURED
     rate_cell = format_rate(mean_estimate.value, mean_estimate.low, mean_estimate.high)
-    return (
-        rate_cell
-        if mean_estimate.num_datasets == num_datasets
-        else TableCell(
-            rate_cell.text, f"{rate_cell.aside} {mean_estimate.num_datasets} of {num_datasets} datasets".strip()
-        )
-    )
+    if mean_estimate.num_datasets == num_datasets:
+        return rate_cell
+    note = f"{rate_cell.aside} {mean_estimate.num_datasets} of {num_datasets} datasets"
+    return TableCell(rate_cell.text, note.strip())
 
 
 def mean_with_interval(estimates: Iterable[tuple[float, float, float]]) -> MeanEstimate | None:
-    """Mean of (value, low, high) of independent datasets; None where there is none that is a number."""
+    """Mean of (value, low, high) of independent datasets; None without finite values."""
     estimates = [estimate for estimate in estimates if all(map(math.isfinite, estimate))]
     if not estimates:
         return None
@@ -272,28 +270,11 @@ def mean_with_interval(estimates: Iterable[tuple[float, float, float]]) -> MeanE
     return MeanEstimate(value, value - below, value + above, len(estimates))
 
 
-def parse_noise_condition(result: DatasetResult) -> tuple[str, float] | None:
-    """(kind of noise, its signal-to-noise ratio in dB) of a condition such as `white@10`; None of any other."""
-    kind, separator, level = result.condition.rpartition("@")
-    if not separator or (kind in CONDITION_KINDS and kind not in _NOISE_KINDS):
-        return None
-    try:
-        return kind, float(level)
-    except ValueError:
-        return None
-
-
-def describe_condition(condition: str) -> str:
-    """A condition in words: `opus@6` is `Opus at 6 kbit/s`."""
-    kind, separator, level = condition.rpartition("@")
-    kind = kind if separator else condition
-    if kind == CLEAN_CONDITION:
-        return "as recorded"
-    try:
-        return (
-            Condition(condition, kind, float(level) if separator else None).describe()
-            if kind in CONDITION_KINDS
-            else condition
-        )
-    except (ValueError, TypeError):
-        return condition
+def shorten_names(names: Sequence[str]) -> dict[str, str]:
+    """Paths by as few of their last parts as keep them apart; other names unchanged."""
+    parts = {name: [part for part in name.replace("\\", "/").split("/") if part] or [name] for name in names}
+    for depth in range(1, max((len(path_parts) for path_parts in parts.values()), default=0) + 1):
+        short = {name: "/".join(path_parts[-depth:]) for name, path_parts in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {name: name for name in parts}

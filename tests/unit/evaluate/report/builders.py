@@ -1,4 +1,4 @@
-"""Results for these tests: of a whole suite, with figures as one measures them, and smaller ones."""
+"""Evaluation results for tests: of a full suite with plausible figures, and smaller ones."""
 
 import math
 import random
@@ -28,7 +28,7 @@ from whisperstill.records.eval_results import (
 )
 
 QUALITY = {"base": 1.0, "student": 2.3, "student-4-layers": 1.5, "tiny.en": 1.9, "base, faster-whisper int8": 1.12}
-"""Model -> its error rate over the teacher's."""
+"""Model -> error rate over the teacher's."""
 LATENCY = {
     "base": 497.0,
     "student": 311.0,
@@ -84,7 +84,7 @@ def corpus(name: str, **changes: Any) -> DatasetInfo:
 
 
 def hallucination(wer: float = 5.0, **changes: Any) -> HallucinationMetrics:
-    """More of everything with more errors."""
+    """Hallucination metrics that grow with the error rate."""
     made = HallucinationMetrics(
         five_grams=3200,
         repeated_five_grams=round(3 + wer),
@@ -100,7 +100,7 @@ def hallucination(wer: float = 5.0, **changes: Any) -> HallucinationMetrics:
 
 
 def cell(wer: float = 8.8, **changes: Any) -> DatasetResult:
-    """A model on a dataset: its rate, and counts that fit it."""
+    """One model on one dataset: a WER, and counts that fit it."""
     words = changes.get("words", 3453)
     errors = round(wer * words / 100)
     made = DatasetResult(
@@ -189,7 +189,7 @@ def _cells(models: list[str]) -> list[DatasetResult]:
 
 
 def _steps(reference: str, heard: str) -> tuple[AlignmentOp, ...]:
-    """An alignment written down: `a|b` substituted, `a|` left out, `|b` made up; the two texts are joined by it."""
+    """An alignment as text: `a|b` substituted, `a|` deleted, `|b` inserted."""
     steps = []
     for word in f"{reference} {heard}".split():
         said, bar, got = word.partition("|")
@@ -198,7 +198,7 @@ def _steps(reference: str, heard: str) -> tuple[AlignmentOp, ...]:
 
 
 def worst(audio: str = "missing.flac", **changes: Any) -> ErrorExample:
-    """An utterance, once heard well and once badly."""
+    """An utterance with one good and one bad transcript."""
     made = ErrorExample(
         dataset="test-other",
         id="367-130732-0012",
@@ -227,7 +227,7 @@ def worst(audio: str = "missing.flac", **changes: Any) -> ErrorExample:
 
 
 def _loop(audio: str) -> ErrorExample:
-    said = _steps("", " ".join(["|thank |you"] * 60))
+    steps = _steps("", " ".join(["|thank |you"] * 60))
     return worst(
         audio,
         dataset="music",
@@ -235,7 +235,7 @@ def _loop(audio: str) -> ErrorExample:
         reason="words on non-speech",
         condition="white@10",
         reference="",
-        alignments=(WordAlignment("base", "", 0, ()), WordAlignment("student", "Thank you. " * 60, 120, said)),
+        alignments=(WordAlignment("base", "", 0, ()), WordAlignment("student", "Thank you. " * 60, 120, steps)),
     )
 
 
@@ -282,7 +282,7 @@ def _ablations() -> tuple[Ablation, ...]:
                 },
             ),
         ),
-        Ablation("hours", "label.manifest", rows({"0.5": 31.0, "1": 22.4, "2": 17.5, "4": 14.0, "8": 12.1})),
+        Ablation("subset_hours", "label.manifest", rows({"0.5": 31.0, "1": 22.4, "2": 17.5, "4": 14.0, "8": 12.1})),
         Ablation(
             "decoder_layers",
             "init.decoder_layers",
@@ -297,7 +297,7 @@ def _ablations() -> tuple[Ablation, ...]:
 
 
 def full(audio: str = "missing.flac", models: tuple[str, ...] = tuple(QUALITY)) -> EvalResults:
-    """What a whole suite finds."""
+    """Results of a full suite."""
     names = list(models)
     sets = [corpus(name, in_distribution=near) for name, (_, near) in SHORT.items()]
     sets += [corpus(name, in_distribution=near, long_form=True, words=7092) for name, (_, near) in LONG.items()]

@@ -1,4 +1,4 @@
-"""A page as a tree that tests may ask."""
+"""A page as a tree of elements."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ VOID = {"meta", "link", "wbr", "br", "img", "input", "hr", "source"}
 
 @dataclass
 class Node:
-    """An element."""
+    """An HTML element."""
 
     tag: str
     attributes: dict[str, str]
     inside: list["Node | str"] = field(default_factory=list)
 
     def all(self, tag: str) -> Iterator["Node"]:
-        """Elements of this kind below."""
+        """All descendants with this tag."""
         for child in self.inside:
             if isinstance(child, Node):
                 if tag in (child.tag, "*"):
@@ -25,7 +25,7 @@ class Node:
 
     @property
     def text(self) -> str:
-        """What is read, with single spaces."""
+        """Text content with single spaces."""
         parts = [child if isinstance(child, str) else child.text for child in self.inside]
         return " ".join("".join(parts).split())
 
@@ -60,7 +60,7 @@ class _Reader(HTMLParser):
 
 
 def read(page: str) -> Node:
-    """The page; every element must be closed by itself."""
+    """Parse a page; fails if an element is not closed or has an attribute twice."""
     reader = _Reader()
     reader.feed(page)
     reader.close()

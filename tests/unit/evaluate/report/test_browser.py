@@ -1,4 +1,4 @@
-"""The page in a real browser, where there is one: nothing in the console, nothing asked of the network, no overflow."""
+"""The page in Chromium, if installed: no console message, no network request, no overflow."""
 
 import json
 import os
@@ -19,11 +19,11 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = pytest.mark.skipif(BROWSER is None or os.name != "posix", reason="no Chromium on the path")
 
 SECONDS = 120
-COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+CONSOLE_EVENTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 
 class Browser:
-    """A headless Chromium, spoken to through two pipes (its DevTools protocol)."""
+    """A headless Chromium, controlled by the DevTools protocol over two pipes."""
 
     def __init__(self, profile: Path) -> None:
         ours, self._to = os.pipe()
@@ -41,15 +41,15 @@ class Browser:
         self._read = b""
         self._number = 0
         self.events: list[dict[str, Any]] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._tab = None
-        self._tab = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._tab = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
-        self.ask("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+            self.call(f"{domain}.enable")
+        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
 
-    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A method's result; events that come meanwhile are kept."""
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Result of a DevTools method; events that arrive meanwhile are kept."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if getattr(self, "_tab", None):
@@ -65,22 +65,22 @@ class Browser:
     def open(self, page: Path) -> None:
         """Load a page from disk."""
         self.events.clear()
-        self.ask("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._read:
             ready, _, _ = select.select([self._from], [], [], SECONDS)
-            assert ready, f"the browser was silent for {SECONDS} seconds"
+            assert ready, f"no answer from the browser for {SECONDS} seconds"
             more = os.read(self._from, 1 << 16)
-            assert more, "the browser is gone"
+            assert more, "the browser exited"
             self._read += more
         message, self._read = self._read.split(b"\0", 1)
         return json.loads(message)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the browser."""
         self._process.terminate()
         self._process.wait(timeout=30)
         os.close(self._to)
@@ -89,7 +89,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One for all tests."""
+    """One browser for all tests."""
     found = Browser(tmp_path_factory.mktemp("profile"))
     yield found
     found.close()
@@ -100,19 +100,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages on disk."""
     folder = tmp_path_factory.mktemp("pages")
     found = {"full": builders.full(), "many": builders.many(), "alone": builders.alone()}
-    for name, findings in found.items():
-        (folder / f"{name}.html").write_text(render_page(findings, audio=False), encoding="utf-8")
+    for name, eval_results in found.items():
+        (folder / f"{name}.html").write_text(render_page(eval_results, audio=False), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in found}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", ["full", "many", "alone"])
-def test_it_opens_without_a_word_and_fits(
+def test_page_opens_without_messages_or_requests_and_fits(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
-    browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=860, deviceScaleFactor=1, mobile=width < 500)
-    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=860, deviceScaleFactor=1, mobile=width < 500)
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(pages[name])
     script = """JSON.stringify({
         over: document.documentElement.scrollWidth - innerWidth,
@@ -120,19 +120,19 @@ def test_it_opens_without_a_word_and_fits(
             one => one.closest("svg") ? 12 * one.closest("svg").getBoundingClientRect().width / 460
                                       : parseFloat(getComputedStyle(one).fontSize))),
         back: getComputedStyle(document.body).backgroundColor})"""
-    seen = json.loads(browser.ask("Runtime.evaluate", expression=script)["result"]["value"])
-    assert [event for event in browser.events if event["method"] in COMPLAINTS] == []
-    asked = [
+    seen = json.loads(browser.call("Runtime.evaluate", expression=script)["result"]["value"])
+    assert [event for event in browser.events if event["method"] in CONSOLE_EVENTS] == []
+    requested = [
         event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"
     ]
-    assert asked[0] == pages[name].as_uri()
-    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    assert requested[0] == pages[name].as_uri()
+    assert [url for url in requested[1:] if not url.startswith("data:")] == []
     assert seen["over"] <= 0
     assert seen["smallest"] >= 9
     assert (seen["back"] == "rgb(253, 253, 251)") == (scheme == "light")
 
 
-def test_the_check_for_complaints_can_fail(browser: Browser, tmp_path: Path) -> None:
+def test_console_check_can_fail(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "bad.html"
     page.write_text('<link rel="stylesheet" href="http://127.0.0.1:9/no.css"><script>console.error("!")</script>')
     browser.open(page)

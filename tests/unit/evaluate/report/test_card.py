@@ -1,4 +1,4 @@
-"""The model card, as the hub's own library reads it."""
+"""The model card, as read by huggingface_hub."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def front_matter(card: str) -> dict[str, object]:
     return yaml.safe_load(content)
 
 
-def test_the_front_matter_is_what_the_hub_wants() -> None:
+def test_metadata_has_the_fields_of_the_hub() -> None:
     found = front_matter(render_card(builders.full(), "student", license_id="mit"))
     assert found["language"] == "en"
     assert found["license"] == "mit"
@@ -30,12 +30,14 @@ def test_the_front_matter_is_what_the_hub_wants() -> None:
     assert "license" not in front_matter(render_card(builders.full(), "student"))
 
 
-def test_results_are_read_back() -> None:
-    findings = builders.full()
-    text = render_card(findings, "student")
+def test_hub_reads_the_results() -> None:
+    eval_results = builders.full()
+    text = render_card(eval_results, "student")
     name, results = model_index_to_eval_results(front_matter(text)["model-index"])
     assert name == "student"
-    own = (one for one in findings.results if one.model == "student" and one.measurement in ("short_form", "long_form"))
+    own = (
+        one for one in eval_results.results if one.model == "student" and one.measurement in ("short_form", "long_form")
+    )
     cells = {(one.dataset, one.decoding): one.wer for one in own}
     read = {one.dataset_name: one.metric_value for one in results}
     for where in builders.SHORT:
@@ -46,7 +48,7 @@ def test_results_are_read_back() -> None:
     assert {one.task_type for one in results} == {"automatic-speech-recognition"}
 
 
-def test_the_hubs_library_loads_it() -> None:
+def test_huggingface_hub_loads_the_card() -> None:
     card = ModelCard(render_card(builders.full(), "student"))
     assert card.data.model_name == "student"
     assert len(card.data.eval_results) == len(builders.SHORT) + len(builders.LONG)
@@ -54,29 +56,29 @@ def test_the_hubs_library_loads_it() -> None:
     assert 'model="path/to/student"' in card.text
 
 
-def test_only_the_model_and_its_teacher_stand_in_it() -> None:
+def test_card_shows_only_the_model_and_its_teacher() -> None:
     text = render_card(builders.full(), "student")
     assert "student-4-layers" not in text and "tiny.en" not in text
-    assert "| base |" in text and "hears far worse" in text
+    assert "| base |" in text and "is far less accurate" in text
 
 
-def test_a_language_without_spaces_is_counted_in_characters() -> None:
-    findings = builders.alone()
-    sets = tuple(replace(one, unit="character", language="ja") for one in findings.datasets)
-    found = front_matter(render_card(replace(findings, datasets=sets), "student"))
+def test_character_error_rate_for_character_units() -> None:
+    eval_results = builders.alone()
+    sets = tuple(replace(one, unit="character", language="ja") for one in eval_results.datasets)
+    found = front_matter(render_card(replace(eval_results, datasets=sets), "student"))
     assert found["metrics"] == ["cer"]
     assert found["language"] == "ja"
     assert "base_model" not in found
 
 
-def test_a_teacher_of_ones_own_is_no_address_on_the_hub() -> None:
-    findings = builders.full(models=("base", "student"))
-    models = (replace(findings.models[0], name="t", source="/data/teacher"), *findings.models[1:])
-    cells = tuple(one for one in findings.results if one.model == "student")
-    found = front_matter(render_card(replace(findings, models=models, results=cells, speculative=()), "student"))
+def test_local_teacher_is_no_base_model() -> None:
+    eval_results = builders.full(models=("base", "student"))
+    models = (replace(eval_results.models[0], name="t", source="/data/teacher"), *eval_results.models[1:])
+    cells = tuple(one for one in eval_results.results if one.model == "student")
+    found = front_matter(render_card(replace(eval_results, models=models, results=cells, speculative=()), "student"))
     assert "base_model" not in found
 
 
-def test_a_model_that_was_not_measured_is_an_error() -> None:
+def test_unmeasured_model_is_refused() -> None:
     with pytest.raises(NotFoundError, match=r"'large'; measured: base, student"):
         render_card(builders.full(models=("base", "student")), "large")

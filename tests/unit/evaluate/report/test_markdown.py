@@ -1,4 +1,4 @@
-"""The same tables as Markdown."""
+"""The report as Markdown."""
 
 import re
 from dataclasses import replace
@@ -7,10 +7,11 @@ import pytest
 
 from whisperstill.evaluate.report import render_markdown
 from whisperstill.evaluate.report.blocks import Table, make_columns, make_row
-from whisperstill.evaluate.report.markdown import escape_markdown, render_table
+from whisperstill.evaluate.report.markdown import render_table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import EvalResults
+from whisperstill.text.markdown import escape_markdown
 
 from unit.evaluate.report import builders
 
@@ -29,14 +30,14 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 @pytest.mark.parametrize(
-    "findings",
+    "eval_results",
     [builders.full(), builders.many(), builders.alone(), builders.full(models=("base",)), EvalResults("nothing", {})],
     ids=["full", "many", "alone", "teacher", "nothing"],
 )
-def test_tables_are_well_formed(findings: EvalResults) -> None:
-    text = render_markdown(findings)
+def test_tables_are_well_formed(eval_results: EvalResults) -> None:
+    text = render_markdown(eval_results)
     found = tables(text)
-    assert len(found) == sum(len(section.tables) for section in build_sections(ResultsView(findings)))
+    assert len(found) == sum(len(section.tables) for section in build_sections(ResultsView(eval_results)))
     for rows in found:
         assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
         assert len({len(cells) for cells in rows}) == 1
@@ -45,18 +46,18 @@ def test_tables_are_well_formed(findings: EvalResults) -> None:
     assert text.endswith("\n") and "\n\n\n" not in text
 
 
-def test_it_holds_the_figures_of_the_page() -> None:
+def test_figures_are_those_of_the_results() -> None:
     text = render_markdown(builders.alone())
     assert "| mini-test | 3\u202f453 | 8.8 (7.3–10.3) |" in text
 
 
-def test_every_section_has_its_heading() -> None:
+def test_every_section_has_a_heading() -> None:
     text = render_markdown(builders.full())
     for section in build_sections(ResultsView(builders.full())):
         assert f"## {section.title}\n" in text
 
 
-def test_what_was_heard_is_aligned() -> None:
+def test_error_examples_and_drafts_are_marked_up() -> None:
     text = render_markdown(builders.full())
     assert "well *breaded* (bred) from the **+very** beginning ~~and~~ knows it" in text
     assert "been ~~all~~ **well**" in text
@@ -73,25 +74,25 @@ def test_what_was_heard_is_aligned() -> None:
         ("_so_", "\\_so\\_"),
     ],
 )
-def test_texts_are_taken_literally(text: str, written: str) -> None:
+def test_markdown_is_escaped(text: str, written: str) -> None:
     assert escape_markdown(text) == written
 
 
-def test_groups_totals_and_folded_tables() -> None:
+def test_group_rows_total_rows_and_collapsed_tables() -> None:
     rows = (make_row("Group", kind="group"), make_row("a", "1"), make_row("all", "2", kind="total"))
     written = render_table(
-        Table("id", "Title", make_columns("Name", numeric_titles=("N",)), rows, "Said.", collapsed=True)
+        Table("id", "Title", make_columns("Name", numeric_titles=("N",)), rows, "Caption.", collapsed=True)
     )
     assert written == (
         "<details>\n<summary>Title</summary>\n\n| Name | N |\n| --- | ---: |\n| **Group** |  |\n| a | 1 |\n"
-        "| **all** | 2 |\n\nSaid.\n\n</details>"
+        "| **all** | 2 |\n\nCaption.\n\n</details>"
     )
 
 
-def test_names_that_end_alike_are_told_apart() -> None:
-    findings = builders.full(models=("base", "student"))
+def test_models_with_the_same_base_name_keep_their_paths() -> None:
+    eval_results = builders.full(models=("base", "student"))
     names = {"base": "openai/base", "student": "mine/base"}
-    models = tuple(replace(one, name=names[one.name]) for one in findings.models)
-    cells = tuple(replace(one, model=names[one.model]) for one in findings.results)
-    text = render_markdown(replace(findings, models=models, results=cells, speeds=(), speculative=()))
+    models = tuple(replace(one, name=names[one.name]) for one in eval_results.models)
+    cells = tuple(replace(one, model=names[one.model]) for one in eval_results.results)
+    text = render_markdown(replace(eval_results, models=models, results=cells, speeds=(), speculative=()))
     assert "| openai/base | mine/base |" in text

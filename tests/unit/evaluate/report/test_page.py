@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, escaped; sections come and go with their data."""
+"""The HTML page: well-formed, self-contained, escaped; sections appear with their data."""
 
 import re
 import sys
@@ -32,7 +32,7 @@ EVIL = '<script>alert("x") & $x^2$'
 
 @pytest.fixture(scope="module")
 def page() -> Node:
-    """Of all that there can be, without sound."""
+    """A page with every section, without audio."""
     return read(render_page(builders.full(), audio=False))
 
 
@@ -40,13 +40,13 @@ def sections(page: Node) -> list[str]:
     return [node.attributes["id"] for node in page.all("section")]
 
 
-def test_every_section_is_there_and_in_the_contents(page: Node) -> None:
+def test_every_section_is_in_the_page_and_its_contents(page: Node) -> None:
     assert tuple(sections(page)) == FULL
     links = [link.attributes["href"] for nav in page.all("nav") for link in nav.all("a")]
     assert links == [f"#{name}" for name in FULL]
 
 
-def test_nothing_is_fetched(page: Node) -> None:
+def test_page_loads_nothing(page: Node) -> None:
     addresses = [
         node.attributes[name]
         for node in page.all("*")
@@ -60,7 +60,7 @@ def test_nothing_is_fetched(page: Node) -> None:
     assert "url(" not in styles and "@import" not in styles
 
 
-def test_identifiers_are_unique_and_references_lead_somewhere(page: Node) -> None:
+def test_identifiers_are_unique_and_references_resolve(page: Node) -> None:
     found = [node.attributes["id"] for node in page.all("*") if "id" in node.attributes]
     assert len(found) == len(set(found))
     wanted = [node.attributes["href"][1:] for node in page.all("*") if node.attributes.get("href", "").startswith("#")]
@@ -69,18 +69,18 @@ def test_identifiers_are_unique_and_references_lead_somewhere(page: Node) -> Non
     assert set(wanted) <= set(found)
 
 
-def test_pictures_say_what_they_show(page: Node) -> None:
+def test_charts_have_text_alternatives(page: Node) -> None:
     figures = list(page.all("figure"))
     assert len(figures) > 12
     for figure in figures:
         (picture,) = (svg for svg in figure.all("svg"))
         assert picture.attributes["role"] == "img"
-        said = picture.attributes["aria-label"]
-        assert any(f"{name}: " in said for name in (*builders.QUALITY, "mean WER", "base with student")), said
+        text = picture.attributes["aria-label"]
+        assert any(f"{name}: " in text for name in (*builders.QUALITY, "mean WER", "base with student")), text
         assert next(figure.all("figcaption")).text
 
 
-def test_headings_tables_and_scrolling_parts_are_labelled(page: Node) -> None:
+def test_tables_are_rectangular_and_labelled(page: Node) -> None:
     assert len(list(page.all("h1"))) == 1
     for table in page.all("table"):
         (head,) = table.all("thead")
@@ -95,14 +95,14 @@ def test_headings_tables_and_scrolling_parts_are_labelled(page: Node) -> None:
             assert node.attributes["aria-labelledby"]
 
 
-def test_figures_stand_as_they_were_given() -> None:
+def test_page_shows_the_figures_of_the_results() -> None:
     found = read(render_page(builders.alone(), audio=False))
     (table,) = (node for node in found.all("div") if node.attributes.get("id") == "short-form-datasets")
     assert "8.8 (7.3–10.3)" in table.text
     assert "3\u202f453" in table.text or "3 453" in table.text
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_sections_without_data_are_left_out() -> None:
     found = read(render_page(builders.alone(), audio=False))
     assert sections(found) == ["summary", "headline", "short-form", "hallucination", "provenance"]
     assert "No teacher was measured" in found.text
@@ -110,7 +110,7 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "findings",
+    "eval_results",
     [
         EvalResults("nothing", {}),
         EvalResults("ablations", {}, ablations=builders.full().ablations),
@@ -123,29 +123,29 @@ def test_what_was_not_measured_is_left_out() -> None:
     ],
     ids=["nothing", "ablations", "teacher", "no models", "no datasets", "no roles", "many", "infinite"],
 )
-def test_parts_of_findings_make_a_whole_page(findings: EvalResults) -> None:
-    found = read(render_page(findings, audio=False))
+def test_partial_results_make_a_well_formed_page(eval_results: EvalResults) -> None:
+    found = read(render_page(eval_results, audio=False))
     identifiers = [node.attributes["id"] for node in found.all("*") if "id" in node.attributes]
     assert len(identifiers) == len(set(identifiers))
     assert not re.search(r"\b(nan|inf|None)\b", found.text.replace("λ = none", ""))
 
 
-def test_texts_are_shown_as_they_are() -> None:
+def test_texts_are_escaped() -> None:
     evil = builders.worst(
         id=EVIL,
         reference=EVIL,
         alignments=(WordAlignment("student", EVIL, 1, (AlignmentOp("s", "good", EVIL), AlignmentOp("i", "", EVIL))),),
     )
-    findings = replace(
+    eval_results = replace(
         PAIR,
         name=EVIL,
         provenance={EVIL: EVIL},
         error_examples=(evil,),
         failures=(Failure(EVIL, EVIL),),
     )
-    models = tuple(replace(one, name=EVIL) if one.name == "student" else one for one in findings.models)
-    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in findings.results)
-    text = render_page(replace(findings, models=models, results=cells), audio=False)
+    models = tuple(replace(one, name=EVIL) if one.name == "student" else one for one in eval_results.models)
+    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in eval_results.results)
+    text = render_page(replace(eval_results, models=models, results=cells), audio=False)
     assert "<script" not in text
     found = read(text)
     assert next(found.all("h1")).text == EVIL
@@ -153,37 +153,37 @@ def test_texts_are_shown_as_they_are() -> None:
     assert any(EVIL in one.text for svg in found.all("svg") for one in svg.all("text")), "no mathematics in charts"
 
 
-def test_the_same_findings_give_the_same_page() -> None:
+def test_same_results_give_the_same_page() -> None:
     assert render_page(PAIR, audio=False) == render_page(PAIR, audio=False)
 
 
-def test_a_page_is_small() -> None:
+def test_page_size_is_limited() -> None:
     assert len(render_page(builders.many(), audio=False)) < 2_000_000
 
 
-def test_a_verdict_that_is_bad_is_said(page: Node) -> None:
-    (said,) = (node for node in page.all("section") if node.attributes["id"] == "summary")
-    assert "hears far worse" in said.text
-    assert "worse" in [node.text for node in said.all("span")]
+def test_worse_student_is_called_worse(page: Node) -> None:
+    (summary,) = (node for node in page.all("section") if node.attributes["id"] == "summary")
+    assert "is far less accurate" in summary.text
+    assert "worse" in [node.text for node in summary.all("span")]
 
 
-def test_no_difference_is_called_none() -> None:
+def test_unclear_difference_is_called_unclear() -> None:
     cells = tuple(
         replace(one, difference_to_teacher=PairedDifference(0.1, -0.8, 1.1, 0.8)) if one.difference_to_teacher else one
         for one in PAIR.results
     )
     text = read(render_page(replace(PAIR, results=cells), audio=False)).text
-    assert "hears as well as these data can tell" in text
+    assert "shows no clear difference in accuracy" in text
     assert "no clear difference" in text
 
 
-def test_a_draft_that_is_not_exact_is_said() -> None:
+def test_inexact_speculative_decoding_is_reported() -> None:
     other = tuple(replace(one, identical=one.utterances - 1) for one in PAIR.speculative)
     assert "Not exact: 3 of 291" in read(render_page(replace(PAIR, speculative=other), audio=False)).text
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
-def test_a_library_that_is_not_there_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=r"whisperstill\[report\]"):
         render_page(PAIR, audio=False)

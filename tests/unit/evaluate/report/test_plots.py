@@ -23,32 +23,32 @@ def chart(kind: str = "lines", **changes: object) -> Chart:
 
 
 @pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
-def test_a_chart_is_an_element_in_the_pages_own_colours(kind: str) -> None:
+def test_svg_uses_only_the_colours_of_the_page(kind: str) -> None:
     svg = render_svg(chart(kind))
     assert svg.startswith('<svg class="chart" viewBox="0 0 460 ') and svg.endswith("</svg>")
     assert set(re.findall(r"var\(--[a-z0-9-]+\)", svg)) >= {"var(--ink)", "var(--series-0)", "var(--series-1)"}
-    assert not re.findall(r"#[0-9a-f]{6}", svg), "a colour that is not the page's"
+    assert not re.findall(r"#[0-9a-f]{6}", svg), "no colour outside the page's palette"
     assert "<text" in svg and "x &lt;1&gt;" in svg and "a &amp; b" in svg
     assert "xmlns" not in svg and "<style" not in svg and "metadata" not in svg
 
 
 @pytest.mark.parametrize("kind", ["lines", "dots", "scatter"])
-def test_it_is_the_same_every_time(kind: str) -> None:
+def test_same_chart_gives_the_same_svg(kind: str) -> None:
     assert render_svg(chart(kind)) == render_svg(chart(kind))
 
 
-def test_two_charts_share_no_identifier() -> None:
+def test_charts_share_no_identifier() -> None:
     ids = [set(re.findall(r'id="([^"]+)"', render_svg(chart(id=name)))) for name in ("one", "two")]
     assert ids[0] and not ids[0] & ids[1]
 
 
-def test_it_says_what_it_shows() -> None:
+def test_summary_describes_the_data() -> None:
     assert chart().summary == "Line chart: y against x <1>. first: from 2 at 1 to 3 at 2; a & b: from 2 at 1 to 3 at 2."
     assert "top" not in chart().summary
     assert "bottom 1.0" in chart("dots").summary
 
 
-def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
+def test_log_axis_reference_line_and_descending_axis() -> None:
     points = tuple(Point(x, y) for x, y in ((40, 4), (10, 30), (-10, 95)))
     many = tuple(Series(f"a model with a rather long name, number {n}", points, n) for n in range(10))
     svg = render_svg(chart(series=many, log_y=True, x_descending=True, reference_line=50.0, reference_label="half"))
@@ -57,7 +57,7 @@ def test_logarithms_marks_and_falling_axes_are_drawn() -> None:
     assert places["40"] < places["0"] < places["−10"], "from clean to noisy"
 
 
-def test_a_name_may_begin_with_an_underscore() -> None:
-    """Of which matplotlib thinks that it is not for legends."""
+def test_series_name_with_a_leading_underscore_is_in_the_legend() -> None:
+    """matplotlib leaves such labels out of legends."""
     points = (Point(1, 2, 1.5, 2.5),)
     assert "_mine" in render_svg(chart(series=(Series("_mine", points, 0), Series("_theirs", points, 1))))

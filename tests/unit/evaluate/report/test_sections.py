@@ -1,4 +1,4 @@
-"""What stands in the tables and charts."""
+"""Contents of tables and charts."""
 
 from dataclasses import replace
 
@@ -7,18 +7,15 @@ import pytest
 from whisperstill.evaluate.report.ablations import build_ablation_sections
 from whisperstill.evaluate.report.accuracy import build_headline_section, build_short_form_section
 from whisperstill.evaluate.report.blocks import Section, Table
+from whisperstill.evaluate.report.corrupted_audio import build_channels_section, build_noise_section
 from whisperstill.evaluate.report.cost import build_speculative_section, build_speed_section
+from whisperstill.evaluate.report.effective_robustness import build_effective_robustness_section
 from whisperstill.evaluate.report.hallucination import (
     build_hallucination_section,
     count_hallucinated_words,
     pooled_insertion_rate,
 )
 from whisperstill.evaluate.report.long_form import build_chunk_length_section, build_long_form_section
-from whisperstill.evaluate.report.robustness import (
-    build_channels_section,
-    build_effective_robustness_section,
-    build_noise_section,
-)
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
 from whisperstill.evaluate.report.view import ResultsView
@@ -34,13 +31,13 @@ def rows(table: Table) -> list[list[str]]:
     return [[str(value) for value in row.cells] for row in table.rows]
 
 
-def given(section: Section | None) -> Section:
+def present(section: Section | None) -> Section:
     assert section is not None
     return section
 
 
-def test_headline_holds_size_speed_and_means() -> None:
-    (table,) = given(build_headline_section(VIEW)).tables
+def test_headline_has_size_speed_and_means() -> None:
+    (table,) = present(build_headline_section(VIEW)).tables
     base, student = rows(table)
     assert base[:3] == ["base", "72.6", "1.0×"]
     assert student[:3] == ["student", "55.8", "1.6×"]
@@ -48,8 +45,8 @@ def test_headline_holds_size_speed_and_means() -> None:
     assert base[5:] == ["3.5 (2.9–4.1)", "chunked"]
 
 
-def test_sets_stand_in_groups_with_their_mean() -> None:
-    table = given(build_short_form_section(VIEW)).tables[0]
+def test_datasets_are_grouped_by_distribution_with_their_mean() -> None:
+    table = present(build_short_form_section(VIEW)).tables[0]
     assert [row[0] for row in rows(table)] == [
         *("In distribution", "mini-test", "Out of distribution", "test-other", "ljspeech", "prompts", "Mean")
     ]
@@ -63,18 +60,18 @@ def test_relative_error_rates() -> None:
         builders.cell(10.0, model="base", dataset="ljspeech"),
         builders.cell(11.0, dataset="ljspeech", difference_to_teacher=PairedDifference(1.0, -0.5, 2.5, 0.2)),
     )
-    section = given(build_effective_robustness_section(ResultsView(replace(PAIR, results=cells))))
+    section = present(build_effective_robustness_section(ResultsView(replace(PAIR, results=cells))))
     assert rows(section.tables[0]) == [
         ["mini-test", "4.0", "8.0", "+4.0 (+3.0 to +5.0)", "+100 (+75 to +125)", "< 0.002"],
         ["ljspeech", "10.0", "11.0", "+1.0 (−0.5 to +2.5)", "+10 (−5 to +25)", "0.2"],
     ]
-    assert "loses no more where the data are new: RER +10 % out of distribution, +100 % in" in section.lead
+    assert "loses no more on new data than in distribution: RER +10 % out of distribution, +100 % in" in section.lead
     (chart,) = section.charts
     assert (chart.reference_line, chart.rows) == (100.0, ("mini-test", "ljspeech"))
     assert [(one.x, one.low, one.high) for one in chart.series[0].points] == [(100, 75, 125), (10, -5, 25)]
 
 
-def test_more_is_lost_only_where_intervals_lie_apart() -> None:
+def test_overlapping_intervals_are_no_robustness_difference() -> None:
     def lead(near: tuple[float, float], far: tuple[float, float]) -> str:
         ends = {"mini-test": near, "ljspeech": far}
         cells = [builders.cell(10.0, model="base", dataset=name) for name in ends]
@@ -85,21 +82,21 @@ def test_more_is_lost_only_where_intervals_lie_apart() -> None:
                     10.0 + middle, dataset=name, difference_to_teacher=PairedDifference(middle, low, high, 0.1)
                 )
             )
-        return given(build_effective_robustness_section(ResultsView(replace(PAIR, results=tuple(cells))))).lead
+        return present(build_effective_robustness_section(ResultsView(replace(PAIR, results=tuple(cells))))).lead
 
-    assert "student loses more where" in lead((1.0, 2.0), (3.0, 4.0))
-    assert "student loses as much, as far as can be told" in lead((1.0, 3.0), (2.0, 4.0))
-    assert "student loses no more where" in lead((2.0, 4.0), (1.0, 3.0))
+    assert "student loses more on new data" in lead((1.0, 2.0), (3.0, 4.0))
+    assert "student shows no clear difference in RER" in lead((1.0, 3.0), (2.0, 4.0))
+    assert "student loses no more on new data" in lead((2.0, 4.0), (1.0, 3.0))
 
 
-def test_without_a_teacher_nothing_is_relative() -> None:
+def test_no_relative_figures_without_a_teacher() -> None:
     view = ResultsView(replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)))
     assert build_effective_robustness_section(view) is None
-    assert "Relative speed" not in [column.title for column in given(build_speed_section(view)).tables[0].columns]
+    assert "Relative speed" not in [column.title for column in present(build_speed_section(view)).tables[0].columns]
 
 
-def test_noise_has_a_curve_for_each_model_and_kind() -> None:
-    section = given(build_noise_section(VIEW))
+def test_noise_has_a_chart_per_type_and_a_curve_per_model() -> None:
+    section = present(build_noise_section(VIEW))
     assert [chart.title for chart in section.charts] == ["white, mini-test", "babble, mini-test"]
     chart = section.charts[0]
     assert [one.name for one in chart.series] == ["base", "student"]
@@ -111,67 +108,69 @@ def test_noise_has_a_curve_for_each_model_and_kind() -> None:
     assert ["babble", "−10"] in [row[:2] for row in table]
 
 
-def test_clean_sound_is_that_of_the_same_utterances() -> None:
+def test_clean_results_are_of_the_same_utterances() -> None:
     fewer = tuple(replace(one, utterances=20) if one.measurement == "noise" else one for one in PAIR.results)
     assert (
-        rows(given(build_channels_section(ResultsView(replace(PAIR, results=fewer)))).tables[0])[0][0]
+        rows(present(build_channels_section(ResultsView(replace(PAIR, results=fewer)))).tables[0])[0][0]
         == "telephone band, mu-law"
     )
     clean = tuple(
         builders.cell(3.0, measurement="noise", model=name, condition="clean", utterances=20)
         for name in ("base", "student")
     )
-    found = rows(given(build_channels_section(ResultsView(replace(PAIR, results=(*fewer, *clean))))).tables[0])
-    assert found[0] == ["as recorded", "3.0 (2.5–3.5)", "3.0 (2.5–3.5)"]
+    found = rows(present(build_channels_section(ResultsView(replace(PAIR, results=(*fewer, *clean))))).tables[0])
+    assert found[0] == ["clean", "3.0 (2.5–3.5)", "3.0 (2.5–3.5)"]
     assert found[2][0] == "MP3 at 16 kbit/s"
 
 
-def test_strategies_and_their_speed() -> None:
-    table = given(build_long_form_section(VIEW)).tables[0]
+def test_long_form_strategies_and_their_speed() -> None:
+    table = present(build_long_form_section(VIEW)).tables[0]
     assert [row[0] for row in rows(table)][:6] == ["base", "chunked", "sequential", "vad", "silence", "student"]
     assert rows(table)[2][-1] == "1.0×"
     assert rows(table)[1][-1] == "5.0×"
 
 
 def test_chunk_lengths() -> None:
-    section = given(build_chunk_length_section(VIEW))
-    assert section.lead == "Fewest errors: base at 30 s (3.7 %) and student at 15 s (8.5 %)."
+    section = present(build_chunk_length_section(VIEW))
+    assert section.lead == "Lowest WER: base at 30 s (3.7 %) and student at 15 s (8.5 %)."
     assert [row[0] for row in rows(section.tables[0])][:3] == ["long-librispeech", "30", "25"]
 
 
-def test_made_up_words_are_those_of_the_bare_model() -> None:
+def test_hallucinated_words_without_and_with_the_filter() -> None:
     assert count_hallucinated_words(VIEW, "student") == (32, 40)
     assert count_hallucinated_words(VIEW, "student", hallucination_filter=True) == (0, 40)
     assert count_hallucinated_words(ResultsView(builders.alone()), "student") is None
     cells = VIEW.short_form_results("student")
     words, inserted = (sum(getattr(cell, name) for cell in cells) for name in ("words", "insertions"))
     assert pooled_insertion_rate(VIEW, "student") == 100 * inserted / words
-    section = given(build_hallucination_section(VIEW))
-    assert "32 words, base 14" in section.lead
+    section = present(build_hallucination_section(VIEW))
+    assert "Words in 40 clips without speech: student 32, base 14." in section.lead
     assert ["music", "20", "0.17", "14 (9 of 20)", "32 (9 of 20)"] in rows(section.tables[1])
 
 
-def test_speculation_by_batch_size() -> None:
-    section = given(build_speculative_section(VIEW))
-    assert section.lead == "The text is the teacher's to the last token. The draft pays at batch 1 and 4."
+def test_speculative_decoding_by_batch_size() -> None:
+    section = present(build_speculative_section(VIEW))
+    assert section.lead == (
+        "All tokens are identical to the teacher alone. Faster than the teacher alone: at batch size 1 and 4."
+    )
     assert [row[:2] for row in rows(section.tables[0])] == [
         *(["base with student"], ["1", "1.52×"], ["4", "1.21×"], ["16", "0.96×"])
     ]
 
 
 @pytest.mark.parametrize(("number", "log", "kind"), [(0, False, "lines"), (1, True, "lines"), (3, False, "dots")])
-def test_ablations_are_drawn_as_fits_their_values(number: int, log: bool, kind: str) -> None:
+def test_ablation_chart_fits_its_values(number: int, log: bool, kind: str) -> None:
     (chart,) = build_ablation_sections(VIEW)[number].charts
     assert (chart.log_x, chart.kind) == (log, kind)
 
 
-def test_facts_of_ablations_that_differ_are_columns() -> None:
+def test_ablation_statistics_that_differ_are_columns() -> None:
     found = build_ablation_sections(VIEW)
     assert [column.title for column in found[0].tables[0].columns] == [
         *("λ, WER %", "Mean WER %", "test-other", "ljspeech", "Dropped, %", "Hours", "Seeds")
     ]
-    assert "Fewest errors with λ = 15: 13.7 (12.9–14.6) %." in found[0].lead
-    assert "No other interval reaches that." in found[1].lead
+    assert "Lowest WER: 13.7 (12.9–14.6) % with λ = 15." in found[0].lead
+    assert "No other interval overlaps." in found[1].lead
     assert rows(found[2].tables[0])[3][-3:-1] == ["60.0", "1.6×"]
     alone = Ablation("odd/name <x>", "x", (AblationRow("1", {"s": {"0": 3.0}}, 3.0, 2.0, 4.0, {"best": 1.5}),))
     (section,) = build_ablation_sections(ResultsView(EvalResults("one", {}, ablations=(alone,))))
@@ -180,34 +179,34 @@ def test_facts_of_ablations_that_differ_are_columns() -> None:
     alike = replace(alone, rows=(alone.rows[0], replace(alone.rows[0], value="2")))
     (section,) = build_ablation_sections(ResultsView(EvalResults("one", {}, ablations=(alike,))))
     assert rows(section.tables[0])[1] == ["2", "3.0 (2.0–4.0)", "1"]
-    assert section.tables[0].caption.endswith(" Of all: best 1.5.")
+    assert section.tables[0].caption.endswith(" All rows: best 1.5.")
 
 
-def test_every_identifier_is_used_once() -> None:
+def test_identifiers_are_unique() -> None:
     found = build_sections(ResultsView(builders.full()))
     ids = [part.id for section in found for part in (section, *section.tables, *section.charts)]
     assert len(ids) == len(set(ids))
 
 
-def test_an_ablation_says_what_its_mean_is_over() -> None:
+def test_ablation_names_the_datasets_of_its_mean() -> None:
     rows = (AblationRow("1", {"near": {"0": 3.0}, "far": {"0": 5.0}}, 5.0, 4.0, 6.0),)
-    for over, said in ((("far",), "over far."), (("near", "far"), "over all datasets."), ((), "over all datasets.")):
+    for over, text in ((("far",), "over far."), (("near", "far"), "over all datasets."), ((), "over all datasets.")):
         (section,) = build_ablation_sections(
-            ResultsView(EvalResults("f", {}, ablations=(Ablation("hours", "x", rows, over),)))
+            ResultsView(EvalResults("f", {}, ablations=(Ablation("subset_hours", "x", rows, over),)))
         )
-        assert f"The mean is {said}" in section.tables[0].caption
+        assert f"The mean is {text}" in section.tables[0].caption
 
 
-def test_other_engines_say_what_they_do_otherwise() -> None:
-    assert "Our engine decodes" not in given(build_long_form_section(VIEW)).tables[0].caption
+def test_differences_between_engines_are_noted() -> None:
+    assert "whisperstill decodes" not in present(build_long_form_section(VIEW)).tables[0].caption
     other = tuple(replace(one, engine="faster-whisper") if one.name == "base" else one for one in PAIR.models)
     assert (
-        "Our engine decodes"
-        in given(build_long_form_section(ResultsView(replace(PAIR, models=other)))).tables[0].caption
+        "whisperstill decodes"
+        in present(build_long_form_section(ResultsView(replace(PAIR, models=other)))).tables[0].caption
     )
 
 
-def test_characters_are_not_called_words() -> None:
+def test_character_units_are_named() -> None:
     assert VIEW.error_units(["mini-test"]) == "words"
     units = tuple(replace(one, unit="character") if one.name == "ljspeech" else one for one in PAIR.datasets)
     view = ResultsView(replace(PAIR, datasets=units))
@@ -216,19 +215,19 @@ def test_characters_are_not_called_words() -> None:
         "words and characters",
     )
     only = replace(PAIR, datasets=tuple(replace(one, unit="character") for one in PAIR.datasets))
-    said = build_summary(ResultsView(only))
-    assert said is not None and "errors in 100 characters" in said.sentence and "words" not in said.sentence
+    summary = build_summary(ResultsView(only))
+    assert summary is not None and "errors per 100 characters" in summary.sentence and "words" not in summary.sentence
 
 
-def test_made_up_words_are_told_without_a_judgement() -> None:
-    """Nothing tests that difference, so nothing calls it one."""
-    said = build_summary(VIEW)
-    assert said is not None
-    assert [tile.badge for tile in said.tiles if tile.label.startswith("Words made up")] == [""]
+def test_insertions_have_no_badge() -> None:
+    """No test of significance covers them."""
+    summary = build_summary(VIEW)
+    assert summary is not None
+    assert [tile.badge for tile in summary.tiles if tile.label.startswith("Insertions")] == [""]
 
 
-def test_a_mean_does_not_hide_sets_that_differ() -> None:
-    """Level in the mean, worse on two sets and better on the third: the first sentence says so."""
+def test_datasets_that_differ_are_named_beside_an_equal_mean() -> None:
+    """Equal on average, but worse on two datasets and better on the third."""
     sets = [("a", 5.0, 9.0, 3.0), ("b", 5.0, 9.0, 3.0), ("c", 50.0, 40.0, -15.0)]
     cells = []
     for name, teacher, own, low in sets:
@@ -236,12 +235,12 @@ def test_a_mean_does_not_hide_sets_that_differ() -> None:
         cells.append(
             builders.cell(own, dataset=name, difference_to_teacher=PairedDifference(own - teacher, low, low + 10, 0.01))
         )
-    said = build_summary(ResultsView(replace(PAIR, results=tuple(cells), speeds=(), datasets=())))
-    assert said is not None
-    assert "hears no differently in the mean, but worse on 2 and better on 1 of 3 datasets" in said.sentence
+    summary = build_summary(ResultsView(replace(PAIR, results=tuple(cells), speeds=(), datasets=())))
+    assert summary is not None
+    assert "shows no clear difference on average, but is worse on 2 and better on 1 of 3 datasets" in summary.sentence
     nowhere = tuple(
         replace(one, difference_to_teacher=one.difference_to_teacher and PairedDifference(0.5, -9.0, 9.0, 0.8))
         for one in cells
     )
-    said = build_summary(ResultsView(replace(PAIR, results=nowhere, speeds=(), datasets=())))
-    assert said is not None and "and hears as well as these data can tell" in said.sentence
+    summary = build_summary(ResultsView(replace(PAIR, results=nowhere, speeds=(), datasets=())))
+    assert summary is not None and "shows no clear difference in accuracy" in summary.sentence

@@ -1,11 +1,13 @@
-"""Findings in order, and means over sets."""
+"""Results in display order, means over datasets, number formats."""
 
 import math
 from dataclasses import replace
 
 import pytest
 
-from whisperstill.evaluate.report.numbers import (
+from whisperstill.evaluate.report.corrupted_audio import parse_noise_condition
+from whisperstill.evaluate.report.formatting import (
+    describe_condition,
     format_count,
     format_difference,
     format_millions,
@@ -17,26 +19,24 @@ from whisperstill.evaluate.report.numbers import (
 )
 from whisperstill.evaluate.report.view import (
     ResultsView,
-    describe_condition,
     format_mean_wer,
     mean_paired_difference,
     mean_wer,
-    parse_noise_condition,
 )
 from whisperstill.records.eval_results import PairedDifference
 
 from unit.evaluate.report import builders
 
 
-def test_the_teacher_comes_first_and_a_student_is_the_subject() -> None:
-    findings = builders.full()
-    view = ResultsView(replace(findings, models=findings.models[::-1]))
+def test_teacher_is_first_and_a_student_is_the_main_model() -> None:
+    eval_results = builders.full()
+    view = ResultsView(replace(eval_results, models=eval_results.models[::-1]))
     assert [one.name for one in view.models][:3] == ["base", "student-4-layers", "student"]
     assert view.main_model is not None and view.main_model.name == "student-4-layers"
     assert [one.name for one in view.short_form_datasets] == ["mini-test", "test-other", "ljspeech", "prompts"]
 
 
-def test_a_mean_counts_every_set_the_same() -> None:
+def test_mean_over_datasets_is_unweighted() -> None:
     cells = [builders.cell(4.0, wer_low=3.0, wer_high=6.0), builders.cell(8.0, wer_low=7.0, wer_high=10.0, words=90)]
     found = mean_wer(cells)
     assert found is not None
@@ -47,7 +47,7 @@ def test_a_mean_counts_every_set_the_same() -> None:
     assert str(format_mean_wer(cells, 3)) == "6.0 (5.3–7.4) 2 of 3 datasets"
 
 
-def test_a_mean_difference_is_of_what_was_paired() -> None:
+def test_mean_difference_is_over_paired_results() -> None:
     cells = [builders.cell(difference_to_teacher=PairedDifference(1.0, 0.0, 2.0, 0.1)), builders.cell()]
     found = mean_paired_difference(cells)
     assert found is not None
@@ -62,28 +62,28 @@ def test_a_mean_difference_is_of_what_was_paired() -> None:
         ("kitchen@0", ("kitchen", 0.0), "kitchen@0"),
         ("opus@6", None, "Opus at 6 kbit/s"),
         ("telephone", None, "telephone band, mu-law"),
-        ("clean", None, "as recorded"),
+        ("clean", None, "clean"),
         ("odd", None, "odd"),
         ("opus@x", None, "opus@x"),
     ],
 )
-def test_conditions(condition: str, noise: tuple[str, float] | None, words: str) -> None:
+def test_conditions_are_parsed_and_described(condition: str, noise: tuple[str, float] | None, words: str) -> None:
     assert parse_noise_condition(builders.cell(condition=condition)) == noise
     assert describe_condition(condition) == words
 
 
-def test_the_best_strategy_is_one_of_those_with_most_sets() -> None:
-    findings = builders.full(models=("base", "student"))
-    lucky = replace(findings.results[0], measurement="long_form", decoding="vad", dataset="long-ljspeech", wer=0.1)
-    kept = tuple(one for one in findings.results if one.decoding != "vad")
-    view = ResultsView(replace(findings, results=(*kept, replace(lucky, model="student"))))
+def test_best_strategy_has_the_most_datasets() -> None:
+    eval_results = builders.full(models=("base", "student"))
+    lucky = replace(eval_results.results[0], measurement="long_form", decoding="vad", dataset="long-ljspeech", wer=0.1)
+    kept = tuple(one for one in eval_results.results if one.decoding != "vad")
+    view = ResultsView(replace(eval_results, results=(*kept, replace(lucky, model="student"))))
     best = view.best_strategy("student")
     assert best is not None
     assert best[0] == "chunked"
     assert [cell.dataset for cell in best[1]] == ["long-librispeech", "long-ljspeech"]
 
 
-def test_numbers() -> None:
+def test_number_formats() -> None:
     assert (format_number(None), format_number(math.nan), format_number(-0.04), format_number(1234.5)) == (
         "–",
         "–",

@@ -1,0 +1,111 @@
+"""Datasets of a suite: the utterances of a corpus that are scored, and how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from math import ceil
+from typing import TypeVar
+
+from whisperstill.corpus import read_corpus
+from whisperstill.errors import CorpusError
+from whisperstill.evaluate.metrics import Scoring
+from whisperstill.evaluate.suite.result_cache import hash_utterances
+from whisperstill.evaluate.suite.spec import DatasetSpec, SuiteOptions
+from whisperstill.records import Utterance
+from whisperstill.text.normalizers import common_error_rate_unit, normalizer_name_for
+from whisperstill.units import WINDOW_SECONDS
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class EvalDataset:
+    """Utterances to transcribe and score."""
+
+    name: str
+    spec: DatasetSpec
+    utterances: tuple[Utterance, ...]
+    scoring: Scoring
+    sha256: str
+    language: str
+    """Language of all utterances; empty if there are several or none is known."""
+
+    @property
+    def seconds(self) -> float:
+        """Audio of all utterances, seconds."""
+        return sum(utterance.audio.duration for utterance in self.utterances)
+
+    @property
+    def is_long_form(self) -> bool:
+        """Whether most utterances are recordings over 30 s."""
+        return 2 * len(self.short_utterances) < len(self.utterances)
+
+    @property
+    def short_utterances(self) -> tuple[Utterance, ...]:
+        """Utterances up to 30 s."""
+        return tuple(utterance for utterance in self.utterances if utterance.audio.duration <= WINDOW_SECONDS)
+
+
+def load_dataset(name: str, spec: DatasetSpec, options: SuiteOptions) -> tuple[EvalDataset, dict[str, str]]:
+    """A dataset, and notes on it by subject: skipped entries, missing references, mixed languages.
+
+    Raises `CorpusError` where the corpus cannot be read or has no references.
+    """
+    corpus = read_corpus(
+        spec.manifest,
+        layout=options.layout,
+        language=spec.language or options.language,
+        full_recordings=spec.full_recordings,
+    )
+    notes = {f"{name}: {problem.source}": problem.reason for problem in corpus.skipped}
+    utterances = [
+        utterance
+        for utterance in corpus.utterances
+        if not spec.ids or any(fnmatchcase(utterance.id, pattern) for pattern in spec.ids)
+    ]
+    if spec.non_speech:
+        clips = [clip for utterance in utterances for clip in split_into_clips(utterance, spec.chunk_seconds)]
+        utterances = [replace(clip, text="") for clip in clips]
+    else:
+        with_reference = [utterance for utterance in utterances if utterance.text is not None]
+        if missing := len(utterances) - len(with_reference):
+            notes[name] = f"{missing} of {len(utterances)} utterances have no reference"
+        utterances = with_reference
+    if not utterances or not (spec.non_speech or any((utterance.text or "").strip() for utterance in utterances)):
+        raise CorpusError(
+            f"expected references in {spec.manifest}, got none; evaluate on a dataset with transcripts, or set "
+            "non_speech = true in a suite"
+        )
+    limits = [limit for limit in (spec.limit, options.limit) if limit is not None]
+    utterances = sample_evenly(utterances[: spec.first], min(limits, default=None))
+    languages = {utterance.language for utterance in utterances}
+    language = next(iter(languages)) if len(languages) == 1 else None
+    unit = common_error_rate_unit(languages)
+    if options.normalizer == "auto" and language is None and not spec.non_speech:
+        notes[f"{name}: language"] = (
+            f"{'several languages' if len(languages) > 1 else 'unknown language'}: scored with the basic normalizer, "
+            f"by {unit}; make one dataset per language, state it with --language, or choose a --normalizer"
+        )
+    normalizer = normalizer_name_for(language) if options.normalizer == "auto" else options.normalizer
+    scoring = Scoring(normalizer, unit, options.seed, options.bootstrap_resamples)
+    return EvalDataset(name, spec, tuple(utterances), scoring, hash_utterances(utterances), language or ""), notes
+
+
+def split_into_clips(utterance: Utterance, seconds: float | None) -> list[Utterance]:
+    """Consecutive clips of `seconds`, the rest dropped; None: as few equal clips of at most 30 s as possible."""
+    audio = utterance.audio
+    seconds = seconds or audio.duration / ceil(audio.duration / WINDOW_SECONDS)
+    if audio.duration <= seconds:
+        return [utterance]
+    count = int(audio.duration / seconds + 1e-6)
+    spans = [replace(audio, start=audio.start + index * seconds, duration=seconds) for index in range(count)]
+    return [
+        replace(utterance, id=f"{utterance.id}+{index * seconds:g}", audio=span) for index, span in enumerate(spans)
+    ]
+
+
+def sample_evenly(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, evenly spaced."""
+    if limit is None or len(items) <= limit:
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]

@@ -1,0 +1,61 @@
+"""Results of other commands that a suite includes: ablations, training curves, filter counts."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from whisperstill.errors import NotFoundError
+from whisperstill.evaluate.suite.runner import SuiteRunner
+from whisperstill.evaluate.suite.spec import Include
+from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.records.eval_results import Ablation, CurvePoint, TrainingCurve
+from whisperstill.records.serialization import from_dict, read_json
+
+
+def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | TrainingCurve]:
+    """Ablation tables, and for each student its training curve and filter counts."""
+    for path in table.ablations:
+        with runner.failures.record(f"ablations {path}"):
+            content = read_json(Path(path))
+            if "ablations" not in content:
+                raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
+            for ablation in content["ablations"]:
+                yield from_dict(Ablation, ablation)
+    shared_counts: dict[str, int] = {}
+    if table.filter_summary:
+        with runner.failures.record(f"filter {table.filter_summary}"):
+            shared_counts = read_filter_counts(Path(table.filter_summary))
+            if not shared_counts:
+                raise NotFoundError(
+                    f"expected the output of `whisperstill filter`, found none at {table.filter_summary}"
+                )
+    for name in runner.suite.students:
+        student = Path(runner.suite.models[name].model)
+        points = read_training_curve(student / "metrics.jsonl")
+        record = read_stage_record(student)
+        labels = record.settings.get("labels") if record is not None else None
+        counts = (read_filter_counts(Path(labels)) if labels else {}) or shared_counts
+        if points or counts:
+            yield TrainingCurve(name, points, counts)
+
+
+def read_filter_counts(folder: Path) -> dict[str, int]:
+    """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
+    content = read_json(folder / "filter.json")
+    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
+
+
+def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
+    """Loss and validation WER by step from `metrics.jsonl`; empty without such a file."""
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError):
+        return ()
+    points: dict[int, CurvePoint] = {}
+    for line in lines:
+        point = points.get(line["step"], CurvePoint(line["step"]))
+        points[line["step"]] = replace(
+            point, loss=line.get("loss", point.loss), validation_wer=line.get("validation_wer", point.validation_wer)
+        )
+    return tuple(points[step] for step in sorted(points))

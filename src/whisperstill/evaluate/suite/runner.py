@@ -1,0 +1,189 @@
+"""Runs transcriptions for a suite: loads systems and datasets, caches results, records failures.
+
+A result (system, dataset, decode mode, condition) is cached as soon as it is there, so a suite that was stopped
+resumes with the next one. A model, dataset or measurement that fails is recorded, and the others run.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from whisperstill.audio.vad import create_detector
+from whisperstill.console import Console
+from whisperstill.errors import SettingsError, WhisperstillError
+from whisperstill.evaluate.encoder_cache import EncoderCache
+from whisperstill.evaluate.inference import AudioTransform
+from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
+from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
+from whisperstill.evaluate.suite.result_cache import ResultCache
+from whisperstill.evaluate.suite.spec import Suite, SuiteOptions
+from whisperstill.evaluate.systems import DecodeMode, ExternalSystem, System, WhisperstillSystem
+from whisperstill.model.device import choose_device, choose_dtype
+from whisperstill.records.eval_results import Failure
+from whisperstill.records.json_value import JsonValue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AudioCondition:
+    """A corruption of the audio of a dataset."""
+
+    label: str = ""
+    """Name in the results (`white@10`); empty for audio as it is."""
+    transform: AudioTransform | None = None
+    identity: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Everything that the transform depends on: part of the cache key."""
+
+
+UNCHANGED_AUDIO = AudioCondition()
+
+
+class FailureLog:
+    """Failed parts of a suite and skipped utterances, each with the reason."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._skipped: dict[str, str] = {}
+        self.failed: list[Failure] = []
+
+    @property
+    def all(self) -> tuple[Failure, ...]:
+        """Failed parts, then skipped utterances."""
+        return (*self.failed, *(Failure(subject, reason) for subject, reason in self._skipped.items()))
+
+    def skip(self, reasons: Mapping[str, str]) -> None:
+        """Records skipped utterances and notes: subject -> reason."""
+        self._skipped |= reasons
+
+    @contextmanager
+    def record(self, subject: str) -> Iterator[None]:
+        """Turns an exception inside into a failure of `subject`; unexpected ones are logged with their traceback."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error)
+            if not isinstance(error, WhisperstillError):
+                reason = f"{type(error).__name__}: {error}"
+                log.warning("%s failed", subject, exc_info=error)
+            self.failed.append(Failure(subject, " ".join(reason.split())))
+            self._console.warn(f"{subject}: {reason}")
+
+    def first(self) -> str:
+        """The first failure in one line."""
+        return next(
+            (f"{failure.subject}: {failure.reason}" for failure in self.failed), "no dataset fits the measurements"
+        )
+
+
+class SuiteRunner:
+    """Systems, datasets and cached transcriptions of a suite."""
+
+    def __init__(self, suite: Suite, options: SuiteOptions, output: Path, console: Console) -> None:
+        self.suite, self.options, self.console = suite, options, console
+        self.device = choose_device(options.device)
+        self.dtype = choose_dtype(options.dtype, self.device)
+        self.result_cache = ResultCache(output)
+        self.failures = FailureLog(console)
+        self.num_decoded = 0
+        """Transcriptions of this run."""
+        self.cached_by_threads: Counter[int] = Counter()
+        """Transcriptions from the cache, by the number of threads they ran with."""
+        self._converted_models = output / "converted"
+        self.datasets: dict[str, EvalDataset] = {}
+        self.systems: dict[str, System] = {}
+        self.short_outputs: dict[str, dict[str, SystemOutput]] = {}
+        """Transcriptions of unchanged windows: dataset -> system -> output."""
+
+    def open(self) -> None:
+        """Loads datasets and checkpoints; those that cannot be read are failures.
+
+        Raises `SettingsError` if nothing is left.
+        """
+        for name, spec in self.suite.datasets.items():
+            with self.failures.record(f"dataset {name}"):
+                self.datasets[name], notes = load_dataset(name, spec, self.options)
+                self.failures.skip(notes)
+        for name in self.suite.models:
+            with self.failures.record(f"model {name}"):
+                self.systems[name] = self._build_system(name)
+        if not self.systems or (self.suite.datasets and not self.datasets):
+            raise SettingsError(f"nothing could be measured: {self.failures.first()}")
+
+    def _build_system(self, name: str) -> System:
+        spec = self.suite.models[name]
+        if spec.engine != "whisperstill":
+            device, cache = self.options.device, self._converted_models
+            return ExternalSystem(name, spec.model, spec.role, spec.engine, device, spec.dtype, cache)
+        if spec.dtype == "float16":
+            raise SettingsError("dtype: expected float32, bfloat16 or int8 for the engine whisperstill, got float16")
+        int8 = spec.dtype == "int8"
+        dtype = self.dtype if int8 or spec.dtype == "auto" else choose_dtype(spec.dtype, self.device)
+        return WhisperstillSystem(name, spec.model, spec.role, self.device, dtype, self.options.trim_padding, int8)
+
+    def select_models(self, requested: Sequence[str] = ()) -> list[str]:
+        """Systems by name or role (default: all) that could be loaded, the teacher first."""
+        available = {name: spec for name, spec in self.suite.models.items() if name in self.systems}
+        names = [
+            name for name, spec in available.items() if not requested or name in requested or spec.role in requested
+        ]
+        return sorted(names, key=lambda name: name != self.suite.teacher)
+
+    def select_own_systems(self, requested: Sequence[str] = ()) -> dict[str, WhisperstillSystem]:
+        """Selected systems that run in whisperstill."""
+        selected = {name: self.systems[name] for name in self.select_models(requested)}
+        return {name: system for name, system in selected.items() if isinstance(system, WhisperstillSystem)}
+
+    def select_datasets(self, requested: Sequence[str], predicate: Callable[[EvalDataset], bool]) -> list[EvalDataset]:
+        """Datasets by name (default: all that satisfy `predicate`) that could be read."""
+        names = requested or [name for name, dataset in self.datasets.items() if predicate(dataset)]
+        return [self.datasets[name] for name in names if name in self.datasets]
+
+    def transcribe(
+        self,
+        system: System,
+        dataset: EvalDataset,
+        decode_mode: DecodeMode,
+        encoder_cache: EncoderCache,
+        condition: AudioCondition = UNCHANGED_AUDIO,
+    ) -> SystemOutput | None:
+        """Output of a system on a dataset, from the cache where it is there. None (and a failure) if it fails."""
+        name = system.info.name
+        title = " ".join(filter(None, (name, "on", dataset.name, decode_mode.decoding, condition.label)))
+        output: SystemOutput | None = None
+        with self.failures.record(title):
+            # 1. Look up everything that the texts depend on.
+            key = self.result_cache.compute_key(
+                **system.identity,
+                corpus=dataset.sha256,
+                decode_mode=asdict(decode_mode),
+                vad=type(create_detector()).__name__ if decode_mode.options else "",
+                audio_transform=dict(condition.identity),
+            )
+            entry = self.result_cache.get(key)
+            # 2. Transcribe if it is not there.
+            if entry is None:
+                with self.console.progress(title, dataset.seconds / 3600, "h") as bar:
+                    hypotheses = system.transcribe_dataset(
+                        dataset.utterances,
+                        decode_mode,
+                        encoder_cache,
+                        condition.transform,
+                        lambda seconds: bar.advance(seconds / 3600),
+                    )
+                entry = {**asdict(hypotheses), "threads": torch.get_num_threads()}
+                self.result_cache.put(key, entry)
+                self.num_decoded += 1
+            else:
+                self.cached_by_threads[entry["threads"]] += 1
+            # 3. Order texts as the corpus is; scores are computed anew each time.
+            self.failures.skip({problem["source"]: problem["reason"] for problem in entry["skipped"]})
+            output = in_corpus_order(dataset.utterances, entry["texts"], entry["seconds"], dataset.scoring)
+            if decode_mode.decoding == "short" and condition is UNCHANGED_AUDIO:
+                self.short_outputs.setdefault(dataset.name, {})[name] = output
+        return output
