@@ -72,9 +72,9 @@ def test_a_verb_can_be_called_after_its_namesake_package_was_imported(
     """`whisperstill.label` is the function, and the package of `whisperstill.label.store`."""
     import whisperstill.evaluate.score
     import whisperstill.export.whispercpp
-    import whisperstill.label.counts as counts
+    import whisperstill.label.subset as subset
 
-    assert counts.__name__ == "whisperstill.label.counts"
+    assert subset.__name__ == "whisperstill.label.subset"
     calls = []
 
     def run(settings: object, console: object) -> str:
