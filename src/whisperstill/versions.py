@@ -18,4 +18,4 @@ def package_versions() -> dict[str, str]:
     """Versions written beside every result: whisperstill, Python, machine, torch, tokenizers, numpy."""
     versions = {"whisperstill": __version__, "python": platform.python_version(), "machine": platform.machine()}
     libraries = {name: installed_version(name) for name in ("torch", "tokenizers", "numpy")}
-    return versions | {name: found for name, found in libraries.items() if found is not None}
+    return versions | {name: number for name, number in libraries.items() if number is not None}

@@ -1,16 +1,47 @@
-"""What `import whisperstill` offers."""
+"""What `import whisperstill` offers: every verb as a typed function, all settings, reports and errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 import whisperstill
+from whisperstill import api
+from whisperstill.cli.verbs import VERBS
+from whisperstill.console import NullConsole
+from whisperstill.stages import load_verb
+
+USER_CODE = """
+from pathlib import Path
+import whisperstill as ws
+from whisperstill import Transcriber, TrainReport
+transcriber: Transcriber = ws.load("tiny.en")
+words: list[str] = [word.word for segment in transcriber.transcribe("a.flac").segments for word in segment.words or ()]
+labels = ws.label(ws.LabelSettings(teacher="base", manifest=("speech",), output=Path("labels")))
+kept: int = ws.filter(ws.FilterSettings(labels=Path(labels.output), output=Path("kept"))).kept
+weights: int = ws.init(ws.InitSettings(teacher="base", output=Path("init"))).student_parameters
+trained: TrainReport = ws.train(ws.TrainSettings(student=Path("init"), labels=Path("kept"), output=Path("student")))
+size: int = ws.export(ws.ExportSettings(model="student", output=Path("ct2"), format="ctranslate2")).bytes
+finished: bool = ws.run(ws.RunSettings(recipe=Path("recipe.toml")), ws.NullConsole()).finished
+"""
 
 
-def test_all_is_sorted_and_whole() -> None:
+def mypy(code: str, root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """mypy --strict on a user's file."""
+    (folder / "user.py").write_text(code)
+    command = [sys.executable, "-m", "mypy", "--strict", str(folder / "user.py")]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_all_is_sorted_and_complete() -> None:
     assert whisperstill.__all__ == sorted(whisperstill.__all__)
-    assert set(whisperstill.__all__) == {*whisperstill._LAZY_NAMES, "__version__"}
     assert len(set(whisperstill.__all__)) == len(whisperstill.__all__)
     assert dir(whisperstill) == whisperstill.__all__
+    assert set(whisperstill._LAZY_NAMES) < set(whisperstill.__all__)
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     for name in whisperstill.__all__:
         assert getattr(whisperstill, name) is not None, name
 
@@ -18,9 +49,48 @@ def test_every_public_name_is_there() -> None:
 def test_every_error_is_public() -> None:
     from whisperstill import errors
 
-    known = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
-    assert known <= set(whisperstill.__all__)
+    names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert names <= set(whisperstill.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(whisperstill, "no_such_thing")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_function_with_public_settings_and_report(verb: str) -> None:
+    function = getattr(api, verb)
+    names = {function.__annotations__["settings"], *function.__annotations__["return"].split(" | ")}
+    assert load_verb(verb).settings_type.__name__ in names
+    assert names <= set(whisperstill.__all__)
+
+
+@pytest.mark.parametrize("verb", ["label", "evaluate", "export", "init"])
+def test_a_verb_can_be_called_after_its_namesake_package_was_imported(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`whisperstill.label` is the function, and the package of `whisperstill.label.store`."""
+    import whisperstill.evaluate.score
+    import whisperstill.export.whispercpp
+    import whisperstill.label.subset as subset
+
+    assert subset.__name__ == "whisperstill.label.subset"
+    calls = []
+
+    def run(settings: object, console: object) -> str:
+        calls.append((settings, type(console)))
+        return "report"
+
+    monkeypatch.setattr(f"whisperstill.stages.{verb}.run", run)
+    assert getattr(whisperstill, verb)("settings") == "report"
+    assert calls == [("settings", NullConsole)]
+
+
+def test_a_users_file_passes_mypy_strict(root: Path, tmp_path: Path) -> None:
+    result = mypy(USER_CODE, root, tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_mypy_finds_a_wrong_type(root: Path, tmp_path: Path) -> None:
+    code = USER_CODE.replace("kept: int", "kept: str")
+    assert "Incompatible types in assignment" in mypy(code, root, tmp_path).stdout

@@ -1,4 +1,4 @@
-"""A model in other forms, and a student that is put together with its teacher again."""
+"""`export`: other formats, and deltas that are combined with their teacher."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from whisperstill.stages.export import ExportSettings, run
 
 @pytest.fixture
 def delta(small_teacher: Path, small_student: Path, tmp_path: Path) -> Path:
-    """Of a student whose last layer was trained."""
+    """The delta of a student with a trained last layer."""
     trained = shutil.copytree(small_student, tmp_path / "trained")
     (trained / "whisperstill.json").unlink()
     weights = load_file(trained / "model.safetensors")
@@ -27,10 +27,10 @@ def delta(small_teacher: Path, small_student: Path, tmp_path: Path) -> Path:
     return tmp_path / "delta"
 
 
-def test_a_delta_and_its_teacher_are_the_student(delta: Path, small_teacher: Path, tmp_path: Path) -> None:
-    whole, together = load_checkpoint(tmp_path / "trained"), load_checkpoint(delta)
-    assert together.sha256 == whole.sha256
-    assert together.generation_config == whole.generation_config
+def test_a_delta_with_its_teacher_is_the_student(delta: Path, small_teacher: Path, tmp_path: Path) -> None:
+    student, combined = load_checkpoint(tmp_path / "trained"), load_checkpoint(delta)
+    assert combined.sha256 == student.sha256
+    assert combined.generation_config == student.generation_config
     sizes = [(folder / name).stat().st_size for folder, name in (
         (delta, "delta.safetensors"), (tmp_path / "trained", "model.safetensors"))]  # fmt: skip
     assert sizes[0] < 0.2 * sizes[1]
@@ -40,29 +40,29 @@ def test_a_delta_and_its_teacher_are_the_student(delta: Path, small_teacher: Pat
     assert {tensor.dtype for tensor in half.state.values()} == {torch.bfloat16}
 
     report = run(ExportSettings(str(delta), tmp_path / "again", "huggingface"), NullConsole())
-    assert load_checkpoint(tmp_path / "again").sha256 == whole.sha256 and report.bytes == sizes[1]
+    assert load_checkpoint(tmp_path / "again").sha256 == student.sha256 and report.bytes == sizes[1]
 
 
-def test_the_teacher_may_have_moved(
+def test_the_teacher_can_be_moved(
     delta: Path, small_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = json.loads((delta / "whisperstill.json").read_text())
     manifest["delta"]["teacher"] = "/nowhere/teacher"
     (delta / "whisperstill.json").write_text(json.dumps(manifest))
-    with pytest.raises(NotFoundError, match=f"say in {TEACHER_VARIABLE} where it is"):
+    with pytest.raises(NotFoundError, match=f"set {TEACHER_VARIABLE} to its path"):
         load_checkpoint(delta)
     monkeypatch.setenv(TEACHER_VARIABLE, str(small_teacher))
     assert load_checkpoint(delta).sha256 == load_checkpoint(tmp_path / "trained").sha256
     monkeypatch.setenv(TEACHER_VARIABLE, str(tmp_path / "trained"))
-    with pytest.raises(CheckpointError, match="belongs to another teacher"):
+    with pytest.raises(CheckpointError, match="is a delta of another teacher"):
         load_checkpoint(delta)
 
 
-def test_a_damaged_delta_is_not_believed(delta: Path) -> None:
+def test_a_damaged_delta_is_an_error(delta: Path) -> None:
     weights = load_file(delta / "delta.safetensors")
     weights["model.decoder.layers.1.fc1.weight"][0, 0] += 1e-3
     save_file(weights, delta / "delta.safetensors")
-    with pytest.raises(CheckpointError, match="do not give the weights that were written"):
+    with pytest.raises(CheckpointError, match="do not combine to the weights that were written"):
         load_checkpoint(delta)
     (delta / "delta.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match="truncated or damaged"):
@@ -72,10 +72,10 @@ def test_a_damaged_delta_is_not_believed(delta: Path) -> None:
         load_checkpoint(delta)
 
 
-def test_other_forms(small_student: Path, tmp_path: Path) -> None:
+def test_other_formats(small_student: Path, tmp_path: Path) -> None:
     half = run(ExportSettings(str(small_student), tmp_path / "half", "huggingface", "float16"), NullConsole())
-    whole = run(ExportSettings(str(small_student), tmp_path / "whole", "huggingface"), NullConsole())
-    assert half.bytes == pytest.approx(whole.bytes / 2, rel=0.01)
+    full = run(ExportSettings(str(small_student), tmp_path / "whole", "huggingface"), NullConsole())
+    assert half.bytes == pytest.approx(full.bytes / 2, rel=0.01)
     assert load_checkpoint(tmp_path / "half", None).state["encoder.norm.weight"].dtype == torch.float16
     assert run(ExportSettings(str(small_student), tmp_path / "ggml.bin", "whisper.cpp"), NullConsole()).dtype == "f16"
     assert (tmp_path / "ggml.bin").is_file()
@@ -84,13 +84,13 @@ def test_other_forms(small_student: Path, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "ct2").dims == load_checkpoint(small_student).dims
 
 
-def test_what_cannot_be(small_student: Path, small_teacher: Path, tmp_path: Path) -> None:
+def test_invalid_settings_are_errors(small_student: Path, small_teacher: Path, tmp_path: Path) -> None:
     student, out = str(small_student), tmp_path / "out"
     for settings, problem in (
-        (ExportSettings(student, out, "delta"), "delta, which needs it"),
-        (ExportSettings(student, out, "ctranslate2", teacher="x"), "--teacher belongs to --format delta"),
-        (ExportSettings(student, out, "huggingface", "int8"), "expected a type out of float32, float16, bfloat16"),
-        (ExportSettings(student, out, "delta", "float16", str(small_teacher)), "a delta is float32"),
+        (ExportSettings(student, out, "delta"), "delta needs --teacher"),
+        (ExportSettings(student, out, "ctranslate2", teacher="x"), "no other format takes it"),
+        (ExportSettings(student, out, "huggingface", "int8"), "expected dtype float32, float16, bfloat16"),
+        (ExportSettings(student, out, "delta", "float16", str(small_teacher)), "expected dtype float32 for a delta"),
         (ExportSettings(student, Path(__file__), "huggingface"), "output must be a directory"),
     ):
         with pytest.raises(SettingsError, match=problem):

@@ -1,4 +1,4 @@
-"""The stage `init`: a student on disk, made once."""
+"""`init`: writes the student once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from whisperstill.stages.init import InitSettings, run
 
 
 class Recorder(NullConsole):
-    """Keeps what was shown."""
+    """Records the rows of tables."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, ...]] = []
@@ -47,7 +47,7 @@ def test_init_writes_the_student_once(tiny_en_dir: Path, tmp_path: Path) -> None
     assert load_checkpoint(settings.output).metadata["layers"] == [0, 2]
 
 
-def test_init_continues_what_was_killed(tiny_en_dir: Path, tmp_path: Path) -> None:
+def test_init_completes_a_killed_run(tiny_en_dir: Path, tmp_path: Path) -> None:
     settings = InitSettings(teacher=str(tiny_en_dir), output=tmp_path, decoder_layers=1)
     (tmp_path / "whisperstill.json").write_text('{"format": 2, "unfinished": true}')
     (tmp_path / ".model.safetensors.77.tmp").write_bytes(b"half")
@@ -55,14 +55,14 @@ def test_init_continues_what_was_killed(tiny_en_dir: Path, tmp_path: Path) -> No
     assert load_checkpoint(tmp_path).dims.decoder_layers == 1
 
 
-def test_init_refuses_what_cannot_be(tiny_en_dir: Path, tmp_path: Path) -> None:
+def test_invalid_settings_are_errors(tiny_en_dir: Path, tmp_path: Path) -> None:
     teacher = str(tiny_en_dir)
     with pytest.raises(SettingsError, match=r"decoder_layers must be 1 to 4 \(the teacher's\), got 40"):
         run(InitSettings(teacher, tmp_path, decoder_layers=40), NullConsole())
-    with pytest.raises(SettingsError, match="English model, got de"):
+    with pytest.raises(SettingsError, match="English model has no language setting, got de"):
         run(InitSettings(teacher, tmp_path, language="de"), NullConsole())
-    (tmp_path / "mine.txt").write_text("something of the user's")
-    with pytest.raises(SettingsError, match="holds something else"):
+    (tmp_path / "mine.txt").write_text("a file of the user")
+    with pytest.raises(SettingsError, match="holds something other"):
         run(InitSettings(teacher, tmp_path), NullConsole())
     with pytest.raises(SettingsError, match="is a file"):
         run(InitSettings(teacher, tmp_path / "mine.txt"), NullConsole())

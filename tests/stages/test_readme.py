@@ -1,4 +1,4 @@
-"""The README's commands as they stand, on real weights and a handful of real clips."""
+"""The README's commands, run with real weights on a few real clips."""
 
 import io
 import json
@@ -16,7 +16,7 @@ CLIPS = 10
 
 
 def block(root: Path, heading: str, language: str = r"\w+") -> str:
-    """The first block of code (of a language) under a heading of the README."""
+    """First code block (of a language) under a heading of the README."""
     section = (root / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
     found = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     assert found
@@ -25,21 +25,21 @@ def block(root: Path, heading: str, language: str = r"\w+") -> str:
 
 @pytest.fixture(scope="module")
 def folder(speech: Path, tiny_en_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the README supposes it, tiny.en standing in for base."""
-    place = tmp_path_factory.mktemp("readme")
-    (place / "base").symlink_to(tiny_en_dir, target_is_directory=True)
+    """The folder that the README assumes, with tiny.en in place of base."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "base").symlink_to(tiny_en_dir, target_is_directory=True)
     corpus = speech / "asterisk-en-prompts"
     rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     for row in rows:
         row["audio"] = str(corpus / row["audio"])
     for name, part in (("train", rows[:CLIPS]), ("test", rows[CLIPS : CLIPS + 4])):
-        (place / name).mkdir()
-        (place / name / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    soundfile.write(place / "speech.flac", load_audio(rows[0]["audio"]), 16_000)
-    return place
+        (folder / name).mkdir()
+        (folder / name / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    soundfile.write(folder / "speech.flac", load_audio(rows[0]["audio"]), 16_000)
+    return folder
 
 
-def test_six_commands(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distil_in_six_commands(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     lines = block(root, "Distil in six commands").strip().splitlines()
     assert [shlex.split(line)[0] for line in lines] == ["whisperstill"] * 6
@@ -50,8 +50,8 @@ def test_six_commands(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert (folder / "speech.srt").read_text().startswith("1\n00:00:00,")
 
 
-def test_lines_that_transcribe(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands before a pipe is replaced by what it would say: the clip as a file, or its samples."""
+def test_transcribe_commands(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command before a pipe is replaced by its output: the clip as a file, or its samples."""
     monkeypatch.chdir(folder)
     samples = (load_audio(folder / "speech.flac") * 32767).astype("<i2").tobytes()
     lines = block(root, "Transcribe").strip().splitlines()
@@ -66,7 +66,7 @@ def test_lines_that_transcribe(root: Path, folder: Path, monkeypatch: pytest.Mon
     assert (folder / "stdin.srt").is_file()
 
 
-def test_segments_as_they_come(
+def test_python_streaming(
     root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
@@ -74,7 +74,7 @@ def test_segments_as_they_come(
     assert re.match(r"\d+\.\d\d  ?\w+", capsys.readouterr().out)
 
 
-def test_the_lines_of_python(
+def test_python_interface(
     root: Path, folder: Path, tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""One recipe in many variations over one store."""
+"""`sweep`: one recipe in many variants over one label store."""
 
 import json
 import shutil
@@ -32,22 +32,22 @@ def sweep(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> SweepSetti
     return SweepSettings(path, grid, seeds=(0, 1))
 
 
-def test_held_out_speech_is_heard_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[int] = []
+def test_validation_is_encoded_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
     original = Validation._build_items
 
     def items(self: Validation, utterances: Sequence[Utterance]) -> list[ValidationItem]:
-        heard.append(len(utterances))
+        encoded.append(len(utterances))
         return original(self, utterances)
 
     monkeypatch.setattr(Validation, "_build_items", items)
-    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # takes long
     alone = replace(sweep, grid=())
     shared = run(replace(alone, output=tmp_path / "shared"), NullConsole())
-    assert len(shared.rows[0].validation_wer) == 2 and len(heard) == 1
+    assert len(shared.rows[0].validation_wer) == 2 and len(encoded) == 1
     monkeypatch.setattr(validation, "shared_encoder_cache", nullcontext)  # negative control
     assert run(replace(alone, output=tmp_path / "each"), NullConsole()).rows == shared.rows
-    assert len(heard) == 1 + 2
+    assert len(encoded) == 1 + 2
 
 
 def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +77,8 @@ def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatc
     assert len(wider.rows) == 4 and all(row.steps == 1 for row in wider.rows)
 
 
-def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pilots are real; what they find is planted: the limits' order is known only to the test."""
+def test_pilots_choose_the_wer_threshold(sweep: SweepSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pilots are trained; their validation WER is replaced by planted values."""
     planted = {1e6: 30.0, 1e5: 10.0, 1e4: 10.0}
     original = train.run
 
@@ -93,7 +93,7 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
     running.run(RunSettings(sweep.recipe, only=("filter",)), NullConsole())
     filtered = tmp_path / "out" / "filtered"
     summary = json.loads((filtered / "filter.json").read_text())
-    assert summary["settings"]["max_wer"] == 1e5  # of two that do as well the one that keeps more
+    assert summary["settings"]["max_wer"] == 1e5  # of two equal pilots the one that keeps more
     assert summary["pilots"] == {"1e+06": 30.0, "100000": 10.0, "10000": 10.0}
     assert (tmp_path / "out" / "filtered-pilots" / "sweep.md").exists()
     settings = filtering.FilterSettings(labels=tmp_path / "out" / "labels", output=filtered, tune=sweep.recipe)
@@ -104,16 +104,16 @@ def test_pilots_choose_the_limit(sweep: SweepSettings, tmp_path: Path, monkeypat
         json.loads(path.read_text())["settings"]["max_ngram_repeats"]
         for path in (tmp_path / "out" / "filtered-pilots").glob("filter-*/filter.json")
     ]
-    assert sorted(of_pilots) == [4, 4, 4, 1000, 1000]  # the rules that were asked for, not the recipe's
+    assert sorted(of_pilots) == [4, 4, 4, 1000, 1000]  # rules of the settings, not of the recipe
     with pytest.raises(TrainingError, match=r"subset_hours 1e-06.*: no window of .* is left"):
-        filtering.run(replace(settings, subset_hours=1e-6), NullConsole())  # pilots learn from so many hours, too
+        filtering.run(replace(settings, subset_hours=1e-6), NullConsole())  # pilots are trained on as many hours
     with pytest.raises(SettingsError, match="sets min_logprob: pilots need the same rules"):
         filtering.run(replace(settings, min_logprob=None), NullConsole())
     with pytest.raises(SettingsError, match="is about the labels in"):
         filtering.run(replace(settings, labels=shutil.copytree(settings.labels, tmp_path / "others")), NullConsole())
 
 
-def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
+def test_settings_that_cannot_vary(sweep: SweepSettings, tmp_path: Path) -> None:
     for entry, problem in (
         ("label.top_k=[1, 2]", r"label\.top_k cannot vary: expected a setting of filter, init, train"),
         ("train.seed=[1, 2]", "use --seeds for seeds"),
@@ -132,8 +132,8 @@ def test_what_cannot_be_varied(sweep: SweepSettings, tmp_path: Path) -> None:
         run(sweep, NullConsole())
 
 
-def test_one_that_fails_costs_no_other(sweep: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # they take long
+def test_a_failed_training_does_not_stop_the_others(sweep: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # takes long
     rules = replace(sweep, grid=("filter.max_wer=[0.0, 1e6]",), seeds=(0,), max_steps=1)
     report = run(rules, NullConsole())
     assert [row.values["filter.max_wer"] for row in report.rows] == [1e6]

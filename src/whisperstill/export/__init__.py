@@ -1,1 +1,1 @@
-"""Other formats: one file each, written from a `Checkpoint`."""
+"""Writers of other engines' formats: one file each, from a `Checkpoint`."""

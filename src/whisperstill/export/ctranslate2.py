@@ -1,7 +1,7 @@
-"""CTranslate2 directories, which faster-whisper opens: weights, vocabulary, settings, tokenizer, features.
+"""Writes CTranslate2 directories, which faster-whisper reads: weights, vocabulary, config, tokenizer, features.
 
-The weights are laid out by CTranslate2's own specification, under the names that our reader knows them by
-(`model.checkpoints.ctranslate2`), and its code rounds and stores them; transformers is not needed.
+CTranslate2's own model specification lays out, quantises and stores the weights, under the names in
+`model.checkpoints.ctranslate2`; transformers is not needed.
 """
 
 import json
@@ -18,25 +18,25 @@ from whisperstill.model.checkpoints.huggingface_writer import build_preprocessor
 from whisperstill.model.checkpoints.tokens import add_timestamp_tokens, check_vocab_size, read_special_tokens
 
 DTYPES = ("float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
-"""Types that weights can be stored in; what is computed in is chosen when the model is opened."""
+"""Dtypes of the stored weights; the dtype of computation is chosen when the model is loaded."""
 WEIGHTS_FILE = "model.bin"
 
 
 def write_ctranslate2(checkpoint: Checkpoint, directory: Path, dtype: str = "float32") -> Path:
-    """Write all files of a CTranslate2 directory, each atomically, the weights last. Gives `directory`.
+    """Writes all files of a CTranslate2 directory, each atomically, the weights last; returns `directory`.
 
-    `float32` keeps float32 weights exactly. Raises `SettingsError` for a type that is not in `DTYPES`,
-    `CheckpointError` for a tokenizer of another vocabulary, `MissingExtraError` without CTranslate2.
+    `float32` stores float32 weights exactly. Raises `SettingsError` for a dtype not in `DTYPES`, `CheckpointError` for
+    a tokenizer of another vocabulary, `MissingExtraError` without CTranslate2.
     """
     if dtype not in DTYPES:
-        raise SettingsError(f"expected a type out of {', '.join(DTYPES)} for CTranslate2, got {dtype!r}")
+        raise SettingsError(f"expected dtype {', '.join(DTYPES)} for CTranslate2, got {dtype!r}")
     check_vocab_size(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
     spec = _build_spec(checkpoint, copy_weights=dtype.startswith("int"))
     spec.validate()
     spec.optimize(quantization=dtype)
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WEIGHTS_FILE).unlink(missing_ok=True)  # old weights must not stand beside new settings
+    (directory / WEIGHTS_FILE).unlink(missing_ok=True)  # old weights must not lie beside new settings
     staging_directory = directory / f".ctranslate2.{os.getpid()}.part"
     staging_directory.mkdir()
     try:
@@ -54,9 +54,9 @@ def write_ctranslate2(checkpoint: Checkpoint, directory: Path, dtype: str = "flo
 
 
 def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
-    """CTranslate2's description of the network, filled with the weights, the vocabulary and the settings.
+    """CTranslate2's model specification with weights, vocabulary and config.
 
-    The trap: CTranslate2 scales what it rounds to integers in place, so it must be given copies then.
+    The trap: CTranslate2 scales weights in place when it quantises to integers, so it needs copies then.
     """
     try:
         from ctranslate2.specs import WhisperSpec
@@ -71,7 +71,7 @@ def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
         scope, _, attribute = str(stored_name).rpartition("/")
         weights = tensor.detach().cpu()
         setattr(index_spec(spec, scope), attribute, weights.clone() if copy_weights else weights)
-    spec.decoder.projection.weight = spec.decoder.embeddings.weight  # one matrix: stored once
+    spec.decoder.projection.weight = spec.decoder.embeddings.weight  # the tied embedding is stored once
     spec.register_vocabulary(_vocabulary_tokens(checkpoint))
     spec.config.suppress_ids = list(generation_config.suppress_tokens)
     spec.config.suppress_ids_begin = list(generation_config.begin_suppress_tokens)
@@ -81,13 +81,13 @@ def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
 
 
 def _vocabulary_tokens(checkpoint: Checkpoint) -> list[str]:
-    """Every token as the tokenizer writes it, by id."""
+    """Every token's text, by id."""
     content = json.loads(add_timestamp_tokens(checkpoint.tokenizer_json))
     token_by_id = {token_id: token for token, token_id in content["model"]["vocab"].items()}
     token_by_id |= {token["id"]: token["content"] for token in content["added_tokens"]}
     missing = [token_id for token_id in range(checkpoint.dims.vocab_size) if token_id not in token_by_id]
     if missing:
-        raise CheckpointError(f"tokenizer.json has no token {missing[0]}: put the one of this very model beside it")
+        raise CheckpointError(f"tokenizer.json has no token {missing[0]}: put the one of this model beside it")
     return [token_by_id[token_id] for token_id in range(checkpoint.dims.vocab_size)]
 
 

@@ -1,20 +1,20 @@
-"""whisper.cpp's model file: one `ggml-*.bin` with sizes, mel bands, vocabulary and weights.
+"""Writes whisper.cpp's model file: one `ggml-*.bin` with sizes, mel filters, vocabulary and weights.
 
 Little-endian:
 
-    uint32 magic, int32 sizes[11]             (see `_header_sizes`; the last says whether matrices are f32 or f16)
+    uint32 magic, int32 sizes[11]             (see `_header_sizes`; the last is the dtype of matrices, f32 or f16)
     int32 mels, int32 bins, float32 bands[mels][bins]
-    int32 tokens, each: uint32 bytes, data    text tokens alone: whisper.cpp knows the special ones by their place
+    int32 tokens, each: uint32 bytes, data    text tokens only; whisper.cpp derives the special ones
     tensors to the end of the file, each: int32 rank, int32 name bytes, int32 type, int32 sizes[rank] (the last
     dimension first), name, data
 
-Names are those of openai/whisper. Vectors and positions are f32 always; the bias of a convolution is a column. There is
-no key bias: it is zero in every Whisper. What is not in the file is whisper.cpp's own: it suppresses annotations only
-when told to (`suppress_nst`), keeps its caches in f16, and takes two decoder layers (but for large-v3's vocabulary) as
-a sign of a student without timestamps.
-The trap: whisper.cpp 1.8.5 (ggml 0.13) loads f32 files and then aborts at the first convolution, which it knows for f16
-kernels alone (ggml-org/whisper.cpp issue 2557); later versions of ggml do without that check. Write f16 unless you know
-that yours does.
+Names are those of openai/whisper. Vectors and positional embeddings are always f32; the bias of a convolution is a
+column. There is no key bias. Other behaviour is whisper.cpp's own: it suppresses annotations only with `suppress_nst`,
+keeps its KV cache in f16, and treats a model with two decoder layers (except with large-v3's vocabulary) as a student
+without timestamps.
+The trap: whisper.cpp 1.8.5 (ggml 0.13) loads f32 files and then aborts at the first convolution, which it implements
+for f16 kernels only (ggml-org/whisper.cpp issue 2557); later versions of ggml do not abort. Write f16 unless your
+version supports f32.
 Source: `whisper_model_load` in ggml-org/whisper.cpp 1.8, src/whisper.cpp.
 """
 
@@ -38,19 +38,19 @@ from whisperstill.text.tokenizer import Tokenizer
 
 MAGIC = 0x67676D6C
 DTYPES = {"f32": 0, "f16": 1}
-"""Name -> whisper.cpp's number of the type that matrices are stored in."""
+"""Dtype of matrices -> its number in the file."""
 _NUMPY_DTYPES = ("<f4", "<f2")
 
 
 def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> Path:
-    """Write a model file that whisper.cpp opens, atomically. Gives `path`.
+    """Writes a model file for whisper.cpp atomically; returns `path`.
 
-    `dtype` `f32` keeps float32 weights exactly; `f16` rounds matrices, as the files that whisper.cpp's authors publish.
-    Raises `SettingsError` for another type, `CheckpointError` for a tokenizer of another vocabulary and for weights
-    that do not fit the type.
+    `f32` stores float32 weights exactly; `f16` rounds matrices, as in the files that whisper.cpp publishes. Raises
+    `SettingsError` for another dtype, `CheckpointError` for a tokenizer of another vocabulary and for weights that
+    overflow the dtype.
     """
     if dtype not in DTYPES:
-        raise SettingsError(f"expected a type out of {', '.join(DTYPES)} for whisper.cpp, got {dtype!r}")
+        raise SettingsError(f"expected dtype {', '.join(DTYPES)} for whisper.cpp, got {dtype!r}")
     check_vocab_size(checkpoint.tokenizer_json, checkpoint.dims, checkpoint.source)
     tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size)
     with atomic_write_path(path) as temporary, temporary.open("wb") as file:
@@ -64,14 +64,14 @@ def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> 
 
 
 def _header_sizes(dims: Dims) -> tuple[int, ...]:
-    """All but the type, in the order of the file."""
+    """All sizes except the dtype, in file order."""
     encoder = (dims.max_source_positions, dims.width, dims.encoder_heads, dims.encoder_layers)
     decoder = (dims.max_target_positions, dims.width, dims.decoder_heads, dims.decoder_layers)
     return (dims.vocab_size, *encoder, *decoder, dims.mels)
 
 
 def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
-    """Every text token; one that the tokenizer leaves out is empty."""
+    """Every text token; empty if the tokenizer does not define it."""
     count = tokenizer.vocabulary.end_of_text
     file.write(struct.pack("<i", count))
     for token in range(count):
@@ -80,7 +80,7 @@ def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
 
 
 def _stored_tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    """openai's name and the tensor, projections apart, without the key's bias."""
+    """Name in openai/whisper and tensor: separate projections, no key bias."""
     for name, tensor in checkpoint.state.items():
         stored_names = NAME_MAPPING.stored_names(name)
         for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
@@ -97,9 +97,9 @@ def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, matrix_dtype_id: in
         converted = values.astype(_NUMPY_DTYPES[dtype_id])
     if not np.isfinite(converted).all():
         raise CheckpointError(
-            f"{name} holds values up to {np.abs(values).max():g}, more than f16 can: write this model as f32"
+            f"{name} holds values up to {np.abs(values).max():g}, more than f16 can store: write this model as f32"
             if np.isfinite(values).all()
-            else f"{name} holds values that are no finite numbers: these weights are damaged"
+            else f"{name} holds values that are not finite: the weights are damaged"
         )
     encoded = name.encode()
     header = (converted.ndim, len(encoded), dtype_id, *reversed(converted.shape))

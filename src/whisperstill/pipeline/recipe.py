@@ -58,6 +58,8 @@ class StageVerb:
     run: Callable[[Any, Console], DataclassInstance]
 
 
+StageSettings: TypeAlias = Any
+"""The settings dataclass of any stage."""
 VerbLoader: TypeAlias = Callable[[str], StageVerb]
 """Returns the verb of a name; `stages.load_verb` is handed in, since this package knows no stage."""
 
@@ -67,7 +69,7 @@ class RecipeStage:
     """A stage of a recipe with its settings."""
 
     verb: str
-    settings: Any
+    settings: StageSettings
     output: Path
     run: Callable[[Any, Console], DataclassInstance]
 
@@ -84,7 +86,7 @@ class Recipe:
     stages: tuple[RecipeStage, ...]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, StageSettings]:
         """Settings by verb."""
         return {stage.verb: stage.settings for stage in self.stages}
 

@@ -27,7 +27,8 @@ from whisperstill.records.serialization import (
 
 Settings = TypeVar("Settings")
 
-TomlTable: TypeAlias = dict[str, Any]
+TomlValue: TypeAlias = Any
+TomlTable: TypeAlias = dict[str, TomlValue]
 """What `tomllib.loads` returns."""
 
 _ENV_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
@@ -57,7 +58,7 @@ def read_toml(path: Path) -> TomlTable:
 
 
 def build_settings(
-    settings_type: type[Settings], table: Mapping[str, Any], table_name: str, base_dir: Path
+    settings_type: type[Settings], table: Mapping[str, TomlValue], table_name: str, base_dir: Path
 ) -> Settings:
     """Settings with the values of `table`; paths are relative to `base_dir`.
 

@@ -117,7 +117,7 @@ def scalar_hook(scalar: type, accepted: type | tuple[type, ...]) -> StructureHoo
 
     def structure(value: Any, _: type) -> Any:
         if not isinstance(value, accepted) or (isinstance(value, bool) and scalar is not bool):
-            raise ValueMismatch(f"expected {type_name(scalar)}, got {value!r}")
+            raise ValueMismatch(f"expected {_type_name(scalar)}, got {value!r}")
         return value
 
     return structure
@@ -133,16 +133,16 @@ def _is_tuple(hint: Any) -> bool:
 
 def _structure_choice(value: Any, hint: Any) -> Any:
     if value not in get_args(hint):
-        raise ValueMismatch(f"expected {type_name(hint)}, got {value!r}")
+        raise ValueMismatch(f"expected {_type_name(hint)}, got {value!r}")
     return value
 
 
 def _structure_tuple(value: Any, hint: Any, converter: Converter) -> tuple[Any, ...]:
     arguments = get_args(hint)
     if not isinstance(value, list | tuple):
-        raise ValueMismatch(f"expected {type_name(hint)}, got {value!r}")
+        raise ValueMismatch(f"expected {_type_name(hint)}, got {value!r}")
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-        raise ValueMismatch(f"expected {type_name(hint)}, got {len(value)} values")
+        raise ValueMismatch(f"expected {_type_name(hint)}, got {len(value)} values")
     element_types = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
     return tuple(converter.structure(element, hint) for element, hint in zip(value, element_types, strict=True))
 
@@ -169,20 +169,20 @@ def list_problems(error: Exception, table: str) -> Iterator[str]:
         if isinstance(field_error, ClassValidationError):
             yield from list_problems(field_error, f"{table}.{note.name}")
         elif isinstance(field_error, KeyError):
-            yield f"[{table}] needs {note.name} ({type_name(note.type)})"
+            yield f"[{table}] needs {note.name} ({_type_name(note.type)})"
         else:
             yield f"[{table}] {note.name}: {field_error}"
 
 
-def type_name(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     """A type in words: `a list, each a whole number`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(type_name(member) for member in arguments if member is not NoneType)
+        return " or ".join(_type_name(member) for member in arguments if member is not NoneType)
     if origin is Literal:
         return "one of " + ", ".join(repr(choice) for choice in arguments)
     if origin is tuple:
-        return f"a list, each {type_name(arguments[0])}"
+        return f"a list, each {_type_name(arguments[0])}"
     if dataclasses.is_dataclass(hint):
         return "a table"
     return _TYPE_NAMES.get(hint, getattr(hint, "__name__", str(hint)))

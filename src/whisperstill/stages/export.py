@@ -1,4 +1,4 @@
-"""`export`: a model in the form that somebody needs: for another engine, whole, or without what its teacher has."""
+"""`export`: write a model for another engine, as a Hugging Face directory, or as a delta of its teacher."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,46 +8,46 @@ from whisperstill.console import Console
 from whisperstill.errors import SettingsError
 
 DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "f16"}
-"""The type that each format is written in unless another one is named."""
+"""Default dtype of each format."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What is written where."""
+    """Write a model in another format."""
 
     model: str
-    """Name or directory of the model; a delta is put together with its teacher."""
+    """Model: name or directory; a delta is combined with its teacher."""
     output: Path
-    """Directory, or for whisper.cpp the file."""
+    """Output directory; for whisper.cpp the file."""
     format: Literal["huggingface", "delta", "ctranslate2", "whisper.cpp"]
-    """`huggingface` is whole, for transformers and vLLM; `ctranslate2` for faster-whisper; `delta` leaves out what the
-    teacher has."""
+    """Format: `huggingface` for transformers and vLLM; `ctranslate2` for faster-whisper; `delta` leaves out the weights
+    shared with the teacher."""
     dtype: str | None = None
-    """Type of the weights. huggingface: float32, float16, bfloat16; ctranslate2: float32, float16, int8_float32, ...;
+    """Dtype of the weights. huggingface: float32, float16, bfloat16; ctranslate2: float32, float16, int8_float32, ...;
     whisper.cpp: f16, f32 (default: the first of each); delta: float32."""
     teacher: str | None = None
-    """The delta's teacher, by the name that it is to be found by."""
+    """Teacher of the delta: the name or path that readers load it by."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written."""
+    """The written file."""
 
     output: str
     format: str
     dtype: str
     bytes: int
-    """Size of the weights' file."""
+    """Size of the weights file."""
 
 
 def run(settings: ExportSettings, console: Console) -> ExportReport:
-    """Write a model in another form.
+    """Writes a model in another format.
 
     Raises `SettingsError`, `NotFoundError`, `CheckpointError`, and `MissingExtraError` without CTranslate2.
     """
     dtype = settings.dtype or DEFAULT_DTYPES[settings.format]
     if (settings.format == "delta") != (settings.teacher is not None):
-        raise SettingsError("--teacher belongs to --format delta, which needs it")
+        raise SettingsError("--format delta needs --teacher, and no other format takes it")
 
     import torch
 
@@ -59,12 +59,12 @@ def run(settings: ExportSettings, console: Console) -> ExportReport:
     if settings.format == "huggingface":
         dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
         if dtype not in dtypes:
-            raise SettingsError(f"expected a type out of {', '.join(dtypes)} for huggingface, got {dtype!r}")
+            raise SettingsError(f"expected dtype {', '.join(dtypes)} for huggingface, got {dtype!r}")
         weights_file = write_huggingface(load_checkpoint(settings.model, dtypes[dtype]), output) / "model.safetensors"
     elif settings.format == "delta":
         assert settings.teacher is not None
         if dtype != "float32":
-            raise SettingsError(f"a delta is float32, so that it is exact, got {dtype!r}")
+            raise SettingsError(f"expected dtype float32 for a delta, got {dtype!r}")
         student, teacher = load_checkpoint(settings.model), load_checkpoint(settings.teacher)
         weights_file = write_delta(student, teacher, settings.teacher, output) / "delta.safetensors"
     elif settings.format == "ctranslate2":

@@ -1,4 +1,4 @@
-"""`init`: a student from a teacher, not yet trained."""
+"""`init`: make an untrained student from layers of the teacher."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InitSettings:
-    """What the student is made of."""
+    """Make a student: the teacher's encoder and some of its decoder layers."""
 
     teacher: str
-    """Name (`tiny.en`, `large-v3`, `owner/name`) or directory of the teacher."""
+    """Teacher: name (`tiny.en`, `large-v3`, `owner/name`) or directory."""
     output: Path
-    """Directory the student is written to, in Hugging Face's format."""
+    """Directory of the student, in Hugging Face format."""
     decoder_layers: int = 2
-    """Decoder layers the student keeps, spaced as far apart as can be; 2 is the paper's choice for English."""
+    """Decoder layers of the student; 2 is the paper's choice."""
     layer_selection: Literal["spaced", "importance"] = "spaced"
     """Choice of layers: maximally spaced (the paper), or by how much each layer changes its input, measured on
     `labels`."""
     labels: Path | None = None
     """Label store of the teacher, for `layer_selection importance`."""
     layers: tuple[int, ...] | None = None
-    """Which of the teacher's decoder layers exactly, counted from 0; overrides `decoder_layers`."""
+    """Decoder layers copied from the teacher, counted from 0; overrides `decoder_layers`."""
     language: str | None = None
-    """Language of a multilingual student when none is named (`de`); without it the language is detected."""
+    """Default language of a multilingual student (`de`); by default it is detected."""
     overwrite: bool = False
     """Replace another student in `output`."""
 
@@ -39,38 +39,38 @@ class InitReport:
     """Weights of teacher and student."""
 
     teacher: str
-    """What was read."""
+    """Name and source of the teacher."""
     output: str
     layers: tuple[int, ...]
-    """Decoder layers of the teacher that the student has."""
+    """Copied decoder layers of the teacher."""
     teacher_encoder: int
     teacher_decoder: int
-    """Without the token embedding."""
+    """Decoder without the token embedding."""
     student_encoder: int
     student_decoder: int
     embedding: int
-    """Token embedding, the same in both."""
+    """Token embedding, equal in both."""
     sha256: str
-    """Identity of the student's weights."""
+    """Hash of the student's weights."""
     created: bool
-    """False when this very student was there already."""
+    """False if `output` already held this student."""
 
     @property
     def teacher_parameters(self) -> int:
-        """All weights of the teacher."""
+        """Parameters of the teacher."""
         return self.teacher_encoder + self.teacher_decoder + self.embedding
 
     @property
     def student_parameters(self) -> int:
-        """All weights of the student."""
+        """Parameters of the student."""
         return self.student_encoder + self.student_decoder + self.embedding
 
 
 def run(settings: InitSettings, console: Console) -> InitReport:
-    """Write the student, or find that it is there. Same settings and teacher, same student.
+    """Writes the student, unless `output` already holds it. The student depends on settings and teacher only.
 
-    Raises `SettingsError` for layers the teacher does not have and where `output` holds something else,
-    `NotFoundError` and `CheckpointError` for the teacher.
+    Raises `SettingsError` for layers the teacher does not have and if `output` holds something else, `NotFoundError`
+    and `CheckpointError` for the teacher.
     """
     output = settings.output
     if output.exists() and not output.is_dir():
@@ -95,12 +95,12 @@ def run(settings: InitSettings, console: Console) -> InitReport:
         is_occupied = output.is_dir() and any(output.iterdir()) and not is_unfinished(output)
         if is_occupied and not settings.overwrite:
             raise SettingsError(
-                f"{output} holds something else than this student; name another output, or pass --overwrite"
+                f"{output} holds something other than this student; use another --output, or --overwrite"
             )
         write_huggingface(student, output)
         console.info(f"student written to {output}")
     else:
-        console.info(f"{output} holds this student already: nothing to do")
+        console.info(f"{output} already holds this student")
 
     teacher_counts, student_counts = teacher.parameter_counts, student.parameter_counts
     report = InitReport(
@@ -140,8 +140,7 @@ def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console
     assert isinstance(label_teacher, dict)
     if label_teacher["sha256"] != teacher.sha256:
         raise SettingsError(
-            f"the labels in {settings.labels} are not {settings.teacher}'s ({label_teacher['source']}): "
-            "label with it first"
+            f"the labels in {settings.labels} are of {label_teacher['source']}, not of {settings.teacher}"
         )
     network = Whisper.from_state(teacher.dims, teacher.state)
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
@@ -163,7 +162,7 @@ def _check_language(language: str | None, multilingual: bool, tokenizer_json: by
     from whisperstill.model.checkpoints import read_special_tokens
 
     if not multilingual:
-        raise SettingsError(f"language cannot be chosen for an English model, got {language}; leave it out")
+        raise SettingsError(f"an English model has no language setting, got {language}; leave it out")
     known_languages = read_special_tokens(tokenizer_json).languages
     if language not in known_languages:
         raise SettingsError(
@@ -179,7 +178,7 @@ def _print_parameters(report: InitReport, depth: int, console: Console) -> None:
         ("encoder", format_millions(report.teacher_encoder), format_millions(report.student_encoder)),
         ("decoder", format_millions(report.teacher_decoder), format_millions(report.student_decoder)),
         ("embedding", format_millions(report.embedding), format_millions(report.embedding)),
-        ("together", format_millions(report.teacher_parameters), format_millions(report.student_parameters)),
+        ("total", format_millions(report.teacher_parameters), format_millions(report.student_parameters)),
         ("decoder layers", str(depth), ", ".join(map(str, report.layers))),
     ]
     console.table("parameters, millions", ("", f"teacher {report.teacher}", "student"), rows)

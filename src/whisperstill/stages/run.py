@@ -43,7 +43,7 @@ def run(settings: RunSettings, console: Console) -> RunReport:
 
 
 def print_summary(report: RunReport, console: Console) -> None:
-    """The tables at the end: what was measured, what the student wrote, how long it all took."""
+    """Prints the evaluation, some transcripts, and the time of each stage."""
     for result in report.stages:
         if result.verb == "evaluate" and not result.ran:
             from whisperstill.evaluate.report.write import show_results
@@ -59,10 +59,10 @@ def print_summary(report: RunReport, console: Console) -> None:
                 for file in sorted(result.output.glob("*.txt"))[:5]
             ]
             if rows:
-                console.table("what the student heard", ["audio", "transcript"], rows)
+                console.table("transcripts of the student", ["audio", "transcript"], rows)
     spent = ", ".join(
         f"{stage_result.verb} "
         + (f"{stage_result.seconds:.0f} s" if stage_result.ran else "done" if stage_result.finished else "left out")
         for stage_result in report.stages
     )
-    console.info(f"{report.name}: {spent}; everything is in {report.output}")
+    console.info(f"{report.name}: {spent}; outputs are in {report.output}")

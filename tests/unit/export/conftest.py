@@ -1,4 +1,4 @@
-"""Random checkpoints of each of Whisper's three vocabularies, and real clips."""
+"""Random checkpoints with each of Whisper's three vocabularies, and real clips."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def multilingual() -> Checkpoint:
-    """The one with 51865 tokens."""
+    """A checkpoint with 51865 tokens."""
     return make_checkpoint(Dims(80, 51865, 32, 2, 2, 2, 3), make_tokenizer(50257, 99))
 
 
 @pytest.fixture(scope="session")
 def clips(speech: Path) -> list[np.ndarray]:
-    """Four clips of read speech, 16 kHz, the first of them without those that Whisper breaks off."""
+    """Four clips of read speech, 16 kHz; the corpus's first clip, which Whisper cuts short, is left out."""
     utterances = read_corpus(speech / "librispeech-mini-test" / "manifest.jsonl").utterances[1:5]
-    return [load_utterance_waveform(one) for one in utterances]
+    return [load_utterance_waveform(utterance) for utterance in utterances]

@@ -1,4 +1,4 @@
-"""CTranslate2 directories: byte for byte what its own converter writes, and opened by faster-whisper."""
+"""CTranslate2 directories: byte for byte those of its own converter, and read by faster-whisper."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ pytest.importorskip("ctranslate2")
 
 
 def converted(checkpoint: Checkpoint, directory: Path, dtype: str) -> Path:
-    """The same through transformers and CTranslate2's converter."""
+    """The checkpoint as written by CTranslate2's converter from a Hugging Face directory."""
     pytest.importorskip("transformers")
     from ctranslate2.converters import TransformersConverter
 
@@ -28,14 +28,14 @@ def converted(checkpoint: Checkpoint, directory: Path, dtype: str) -> Path:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_checkpoint_is_left_as_it_was(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
+def test_the_checkpoint_is_not_modified(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
     before = {name: tensor.clone() for name, tensor in multilingual.state.items()}
     write_ctranslate2(multilingual, tmp_path, dtype)
     assert all(torch.equal(tensor, before[name]) for name, tensor in multilingual.state.items())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_weights_are_those_of_the_converter(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
+def test_weights_equal_those_of_the_converter(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
     ours, theirs = write_ctranslate2(multilingual, tmp_path / "ours", dtype), converted(multilingual, tmp_path, dtype)
     assert (ours / "model.bin").read_bytes() == (theirs / "model.bin").read_bytes()
     assert json.loads((ours / "vocabulary.json").read_text()) == json.loads((theirs / "vocabulary.json").read_text())
@@ -45,7 +45,7 @@ def test_weights_are_those_of_the_converter(multilingual: Checkpoint, tmp_path: 
     assert settings["alignment_heads"] == [[0, 1], [2, 0], [2, 1]]
 
 
-def test_our_reader_gives_it_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_our_reader_returns_the_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
     again = load_checkpoint(write_ctranslate2(checkpoint, tmp_path))
     assert again.dims == checkpoint.dims
     assert again.sha256 == checkpoint.sha256
@@ -53,14 +53,14 @@ def test_our_reader_gives_it_back(checkpoint: Checkpoint, tmp_path: Path) -> Non
     assert read_special_tokens(again.tokenizer_json) == read_special_tokens(checkpoint.tokenizer_json)
 
 
-def test_control_another_weight_is_another_file(multilingual: Checkpoint, tmp_path: Path) -> None:
+def test_control_another_weight_gives_another_file(multilingual: Checkpoint, tmp_path: Path) -> None:
     state = {**multilingual.state, "decoder.norm.bias": multilingual.state["decoder.norm.bias"] + 0.1}
-    one = write_ctranslate2(multilingual, tmp_path / "one") / "model.bin"
-    other = write_ctranslate2(replace(multilingual, state=state), tmp_path / "other") / "model.bin"
-    assert one.read_bytes() != other.read_bytes()
+    original = write_ctranslate2(multilingual, tmp_path / "original") / "model.bin"
+    changed = write_ctranslate2(replace(multilingual, state=state), tmp_path / "changed") / "model.bin"
+    assert original.read_bytes() != changed.read_bytes()
 
 
-def test_old_weights_never_stand_beside_new_settings(
+def test_old_weights_never_lie_beside_new_settings(
     multilingual: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_ctranslate2(multilingual, tmp_path)
@@ -85,8 +85,8 @@ def test_old_weights_never_stand_beside_new_settings(
         load_checkpoint(tmp_path)
 
 
-def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"expected a type out of float32, float16, .* got 'fp8'"):
+def test_invalid_settings_are_errors(multilingual: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"expected dtype float32, float16, .* got 'fp8'"):
         write_ctranslate2(multilingual, tmp_path / "new", "fp8")
     with pytest.raises(CheckpointError, match="expected a tokenizer of 51866 tokens"):
         write_ctranslate2(replace(multilingual, dims=replace(multilingual.dims, vocab_size=51866)), tmp_path / "new")
@@ -94,8 +94,8 @@ def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_faster_whisper_says_what_we_say(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
-    """Clips are padded to windows: faster-whisper would pad the features instead of the sound."""
+def test_faster_whisper_gives_our_tokens(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
+    """Clips are padded to windows here, since faster-whisper pads features instead of audio."""
     faster_whisper = pytest.importorskip("faster_whisper")
     teacher = load_checkpoint(tiny_en_dir)
     model = faster_whisper.WhisperModel(
@@ -103,11 +103,11 @@ def test_faster_whisper_says_what_we_say(tiny_en_dir: Path, clips: list[np.ndarr
     )
     windows = [pad_or_trim(clip) for clip in clips]
     own_model = WhisperModel(teacher, dtype=torch.float32)
-    heard = own_model.decode(own_model.encode(torch.from_numpy(np.stack(windows))), ["en"] * len(clips))
+    ours = own_model.decode(own_model.encode(torch.from_numpy(np.stack(windows))), ["en"] * len(clips))
     theirs = []
     for window in windows:
         segments, _ = model.transcribe(
             window, language="en", beam_size=1, temperature=0.0, without_timestamps=True, vad_filter=False
         )
         theirs.append(tuple(token for segment in segments for token in segment.tokens))
-    assert theirs == [one.result.tokens for one in heard]
+    assert theirs == [transcript.result.tokens for transcript in ours]

@@ -1,4 +1,4 @@
-"""whisper.cpp's file: against a parser of its own, openai's naming, and whisper.cpp."""
+"""whisper.cpp's model file: read by a parser of its own, by our reader of openai/whisper names, and by whisper.cpp."""
 
 import struct
 from dataclasses import replace
@@ -30,10 +30,10 @@ GREEDY = {
 
 
 class Parsed:
-    """The file as whisper.cpp's loader walks through it."""
+    """The file as parsed by whisper.cpp's loader."""
 
     def __init__(self, path: Path) -> None:
-        self.data, self.at = path.read_bytes(), 0
+        self.data, self.offset = path.read_bytes(), 0
         [magic] = self.take("I")
         assert magic == int.from_bytes(b"ggml", "big")
         self.sizes = dict(zip(SIZES, self.take("11i"), strict=True))
@@ -42,7 +42,7 @@ class Parsed:
         self.tokens = [self.bytes(self.take("I")[0]) for _ in range(self.take("i")[0])]
         self.tensors: dict[str, torch.Tensor] = {}
         self.kinds: dict[str, int] = {}
-        while self.at < len(self.data):
+        while self.offset < len(self.data):
             rank, length, kind = self.take("3i")
             shape = self.take(f"{rank}i")[::-1]
             name = self.bytes(length).decode()
@@ -55,13 +55,13 @@ class Parsed:
         return struct.unpack(f"<{kinds}", self.bytes(size))
 
     def bytes(self, count: int) -> bytes:
-        assert self.at + count <= len(self.data), "the file ends too early"
-        self.at += count
-        return self.data[self.at - count : self.at]
+        assert self.offset + count <= len(self.data), "the file ends too early"
+        self.offset += count
+        return self.data[self.offset - count : self.offset]
 
 
 def as_openai(parsed: Parsed, tokenizer_json: bytes, directory: Path) -> Checkpoint:
-    """The tensors through our reader of openai's files, which checks every name and shape."""
+    """The tensors read by our reader of openai/whisper files, which checks every name and shape."""
     columns = {name: t for name, t in parsed.tensors.items() if ".conv" in name and name.endswith(".bias")}
     assert len(columns) == 2
     assert all(tensor.shape[1] == 1 for tensor in columns.values())
@@ -72,7 +72,7 @@ def as_openai(parsed: Parsed, tokenizer_json: bytes, directory: Path) -> Checkpo
     return read_openai(directory / "model.pt", "parsed")
 
 
-def test_f32_holds_the_very_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_f32_stores_exact_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin", "f32"))
     assert parsed.sizes["ftype"] == 0
     assert not any(parsed.kinds.values())
@@ -81,7 +81,7 @@ def test_f32_holds_the_very_weights(checkpoint: Checkpoint, tmp_path: Path) -> N
     assert again.sha256 == checkpoint.sha256
 
 
-def test_f16_rounds_matrices_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_f16_rounds_matrices_only(checkpoint: Checkpoint, tmp_path: Path) -> None:
     exact = Parsed(write_whispercpp(checkpoint, tmp_path / "f32.bin", "f32"))
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "f16.bin"))
     assert parsed.sizes == exact.sizes | {"ftype": 1}
@@ -93,7 +93,7 @@ def test_f16_rounds_matrices_alone(checkpoint: Checkpoint, tmp_path: Path) -> No
     assert sum(parsed.kinds.values()) == 2 * 6 + 3 * 10 + 3  # matrices of a layer, two convolutions, the embedding
 
 
-def test_bands_and_vocabulary_lie_inside(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_mel_filters_and_vocabulary(checkpoint: Checkpoint, tmp_path: Path) -> None:
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin"))
     assert np.array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
     vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size).vocabulary
@@ -102,7 +102,7 @@ def test_bands_and_vocabulary_lie_inside(checkpoint: Checkpoint, tmp_path: Path)
     assert parsed.tokens[300] == b"filler300"
 
 
-def test_a_real_vocabulary_is_bytes(base_installed: str, tmp_path: Path) -> None:
+def test_a_real_vocabulary_is_stored_as_bytes(base_installed: str, tmp_path: Path) -> None:
     teacher = load_checkpoint(base_installed)
     parsed = Parsed(write_whispercpp(teacher, tmp_path / "ggml.bin", "f16"))
     tokenizer = Tokenizer.from_bytes(teacher.tokenizer_json, teacher.dims.vocab_size)
@@ -112,12 +112,12 @@ def test_a_real_vocabulary_is_bytes(base_installed: str, tmp_path: Path) -> None
     assert len(parsed.tokens) == 50257
 
 
-def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> None:
+def test_invalid_settings_are_errors(multilingual: Checkpoint, tmp_path: Path) -> None:
     path = write_whispercpp(multilingual, tmp_path / "ggml.bin")
     before = path.read_bytes()
-    with pytest.raises(SettingsError, match=r"expected a type out of f32, f16 for whisper.cpp, got 'bf16'"):
+    with pytest.raises(SettingsError, match=r"expected dtype f32, f16 for whisper.cpp, got 'bf16'"):
         write_whispercpp(multilingual, path, "bf16")
-    for value, message in ((1e7, "more than f16 can: write this model as f32"), (float("nan"), "no finite numbers")):
+    for value, message in ((1e7, "more than f16 can store: write this model as f32"), (float("nan"), "not finite")):
         state = {**multilingual.state}
         state["decoder.layers.2.mlp.up.weight"] = state["decoder.layers.2.mlp.up.weight"] * value
         with pytest.raises(CheckpointError, match=rf"decoder\.blocks\.2\.mlp\.0\.weight holds values .*{message}"):
@@ -128,7 +128,7 @@ def test_what_cannot_be_is_said(multilingual: Checkpoint, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_whispercpp_opens_what_we_write(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_whispercpp_reads_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
     library = pytest.importorskip("pywhispercpp.model")
     path = write_whispercpp(checkpoint, tmp_path / "ggml.bin")
     model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
@@ -141,17 +141,17 @@ def test_whispercpp_opens_what_we_write(checkpoint: Checkpoint, tmp_path: Path) 
 
 
 TIE = 0.25
-"""Difference of two of our logits below which whisper.cpp's rounding to f16 may choose the other token."""
+"""Largest difference of two logits at which whisper.cpp, rounding to f16, may choose the other token."""
 
 
-class Heard:
-    """Clips heard by whisper.cpp and by us, greedily, without timestamps."""
+class GreedyComparison:
+    """Greedy tokens of whisper.cpp and ours, without timestamps."""
 
     def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
         library = pytest.importorskip("pywhispercpp.model")
         self.binding = library.pw
         self.model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
-        self.recogniser = WhisperModel(checkpoint, dtype=torch.float32)
+        self.whisper_model = WhisperModel(checkpoint, dtype=torch.float32)
 
     def theirs(self, clip: np.ndarray) -> list[int]:
         """Text tokens."""
@@ -160,20 +160,20 @@ class Heard:
         for segment in range(self.binding.whisper_full_n_segments(context)):
             count = self.binding.whisper_full_n_tokens(context, segment)
             ids += [self.binding.whisper_full_get_token_id(context, segment, at) for at in range(count)]
-        return [token for token in ids if self.recogniser.vocabulary.is_text(token)]
+        return [token for token in ids if self.whisper_model.vocabulary.is_text(token)]
 
     @torch.inference_mode()
     def margin(self, clip: np.ndarray) -> float:
-        """How far apart our logits of the two tokens lie where whisper.cpp first says another; 0 if never."""
-        recogniser, decoder = self.recogniser, self.recogniser.network.decoder
-        states = recogniser.encode(torch.from_numpy(pad_or_trim(clip))[None])
-        end = recogniser.vocabulary.end_of_text
-        ours, theirs = [*recogniser.decode(states, ["en"])[0].result.tokens, end], [*self.theirs(clip), end]
+        """Difference of our logits at the first token where whisper.cpp differs; 0 if it never differs."""
+        whisper_model, decoder = self.whisper_model, self.whisper_model.network.decoder
+        states = whisper_model.encode(torch.from_numpy(pad_or_trim(clip))[None])
+        end = whisper_model.vocabulary.end_of_text
+        ours, theirs = [*whisper_model.decode(states, ["en"])[0].result.tokens, end], [*self.theirs(clip), end]
         assert len(ours) > 5
         if ours == theirs:
             return 0.0
         at = next(index for index, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
-        tokens = torch.tensor([[*recogniser.vocabulary.sot_sequence("en"), *ours[:at]]])
+        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *ours[:at]]])
         logits = decoder.logits(
             decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))[0, -1:]
         )[0]
@@ -181,18 +181,18 @@ class Heard:
 
 
 @pytest.mark.slow
-def test_whispercpp_says_what_we_say_but_for_ties(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
+def test_whispercpp_gives_our_tokens_except_at_ties(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
     teacher = load_checkpoint(tiny_en_dir)
-    heard = Heard(teacher, write_whispercpp(teacher, tmp_path / "ggml.bin"))
-    margins = [heard.margin(clip) for clip in clips]
+    comparison = GreedyComparison(teacher, write_whispercpp(teacher, tmp_path / "ggml.bin"))
+    margins = [comparison.margin(clip) for clip in clips]
     assert max(map(abs, margins)) < TIE
     assert margins.count(0.0) > len(clips) / 2
 
 
 @pytest.mark.slow
-def test_control_another_weight_is_no_tie(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
+def test_control_another_weight_is_not_a_tie(tiny_en_dir: Path, clips: list[np.ndarray], tmp_path: Path) -> None:
     teacher = load_checkpoint(tiny_en_dir)
     name = "decoder.layers.1.cross.query.bias"
     changed = replace(teacher, state={**teacher.state, name: teacher.state[name] + 2.0})
-    heard = Heard(teacher, write_whispercpp(changed, tmp_path / "ggml.bin"))
-    assert heard.margin(clips[0]) > TIE
+    comparison = GreedyComparison(teacher, write_whispercpp(changed, tmp_path / "ggml.bin"))
+    assert comparison.margin(clips[0]) > TIE

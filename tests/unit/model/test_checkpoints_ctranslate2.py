@@ -1,4 +1,4 @@
-"""CTranslate2's `model.bin`: against files that CTranslate2's own converter writes, and against broken ones."""
+"""Reading CTranslate2's `model.bin`: files of CTranslate2's own converter, and damaged files."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def convert(checkpoint: Checkpoint, directory: Path, quantization: str | None = 
 
 
 @pytest.mark.parametrize("which", ["checkpoint", "v3_checkpoint"])
-def test_converted_is_the_same_checkpoint(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_converted_checkpoint_is_equal(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     checkpoint: Checkpoint = request.getfixturevalue(which)
     read = load_checkpoint(convert(checkpoint, tmp_path))
     assert read.dims == checkpoint.dims
@@ -48,7 +48,7 @@ def test_converted_is_the_same_checkpoint(which: str, request: pytest.FixtureReq
     ("quantization", "tolerance"),
     [("float16", 2e-4), ("bfloat16", 2e-3), ("int16", 6e-4), ("int8", 2e-3), ("int8_float16", 2e-3)],
 )
-def test_quantised_weights_are_multiplied_out(
+def test_quantised_weights_are_dequantised(
     checkpoint: Checkpoint, tmp_path: Path, quantization: str, tolerance: float
 ) -> None:
     read = load_checkpoint(convert(checkpoint, tmp_path, quantization))
@@ -58,7 +58,7 @@ def test_quantised_weights_are_multiplied_out(
     assert read.sha256 != checkpoint.sha256
 
 
-def test_aliases_are_followed(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_aliases_are_resolved(checkpoint: Checkpoint, tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
     for part in ("weight", "bias"):
         state[f"encoder.layers.1.mlp_norm.{part}"] = state[f"encoder.layers.0.mlp_norm.{part}"].clone()
@@ -77,14 +77,14 @@ def split(directory: Path, targets: list[Path]) -> None:
     (directory / "model.bin").unlink()
 
 
-def test_parts_are_one_file_wherever_they_lie(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_parts_in_several_directories_are_one_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
     directory = convert(checkpoint, tmp_path)
-    whole = load_checkpoint(directory).sha256
+    expected = load_checkpoint(directory).sha256
     far = tmp_path / "far"
     split(directory, [directory, directory, far])
-    assert read_checkpoint((directory, far)).sha256 == whole
+    assert read_checkpoint((directory, far)).sha256 == expected
     shutil.copy(far / "model.bin.part3", directory)
-    assert load_checkpoint(directory).sha256 == whole
+    assert load_checkpoint(directory).sha256 == expected
     (directory / "model.bin.part2").unlink()
     with pytest.raises(CheckpointError, match=r"model.bin.part2 is missing"):
         load_checkpoint(directory)
@@ -93,7 +93,7 @@ def test_parts_are_one_file_wherever_they_lie(checkpoint: Checkpoint, tmp_path: 
         load_checkpoint(directory)
 
 
-def test_every_truncation_is_found_before_weights_are_read(
+def test_truncation_is_detected_before_weights_are_read(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = convert(checkpoint, tmp_path)
@@ -108,7 +108,7 @@ def test_every_truncation_is_found_before_weights_are_read(
         load_checkpoint(directory)
 
 
-def test_what_is_not_ours_is_said(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_errors_of_other_files_name_the_reason(checkpoint: Checkpoint, tmp_path: Path) -> None:
     directory = convert(checkpoint, tmp_path)
     file = directory / "model.bin"
     data = file.read_bytes()
@@ -134,7 +134,7 @@ def test_what_is_not_ours_is_said(checkpoint: Checkpoint, tmp_path: Path) -> Non
         load_checkpoint(directory)
 
 
-def test_tokenizer_of_another_vocabulary_is_refused(
+def test_tokenizer_of_another_vocabulary_is_an_error(
     checkpoint: Checkpoint, v3_tokenizer_json: bytes, tmp_path: Path
 ) -> None:
     directory = convert(checkpoint, tmp_path)
@@ -143,7 +143,7 @@ def test_tokenizer_of_another_vocabulary_is_refused(
         load_checkpoint(directory)
 
 
-def test_derived_suppression_is_the_published_one(tiny_en_dir: Path, base_installed: str) -> None:
+def test_derived_suppressed_tokens_are_the_published_ones(tiny_en_dir: Path, base_installed: str) -> None:
     for teacher in (load_checkpoint(tiny_en_dir), load_checkpoint(base_installed)):
         derived = default_generation_config(teacher.tokenizer_json, teacher.dims)
         assert derived.suppress_tokens == teacher.generation_config.suppress_tokens
@@ -151,7 +151,7 @@ def test_derived_suppression_is_the_published_one(tiny_en_dir: Path, base_instal
     assert teacher.parameter_counts.total == 72_593_920  # of base, as published
 
 
-def test_real_weights_survive_the_round_trip(tiny_en_dir: Path, tmp_path: Path) -> None:
+def test_round_trip_of_published_weights(tiny_en_dir: Path, tmp_path: Path) -> None:
     teacher = load_checkpoint(tiny_en_dir)
     assert teacher.parameter_counts.total == 37_760_256  # as published
     directory = convert(teacher, tmp_path)
@@ -160,7 +160,7 @@ def test_real_weights_survive_the_round_trip(tiny_en_dir: Path, tmp_path: Path) 
     assert again.generation_config == teacher.generation_config
 
 
-def test_faster_whisper_opens_what_we_write(checkpoint: Checkpoint, base_installed: str, tmp_path: Path) -> None:
+def test_faster_whisper_reads_it(checkpoint: Checkpoint, base_installed: str, tmp_path: Path) -> None:
     faster_whisper = pytest.importorskip("faster_whisper")
     tokenizer_json = (resolve_checkpoint(base_installed).paths[0] / "tokenizer.json").read_bytes()
     directory = convert(replace(checkpoint, tokenizer_json=tokenizer_json), tmp_path)

@@ -1,4 +1,4 @@
-"""Hugging Face directories: what we write is what we and transformers read; what is broken is said."""
+"""Hugging Face directories: read by us and by transformers as written; damage is an error of one line."""
 
 import json
 from collections.abc import Callable
@@ -45,9 +45,9 @@ def test_round_trip_is_exact(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert contains_checkpoint(tmp_path, written)
 
 
-def test_every_file_is_written_once_and_no_temporary_is_left(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_rewriting_gives_the_same_files_and_removes_partial_ones(checkpoint: Checkpoint, tmp_path: Path) -> None:
     left_over = tmp_path / ".model.safetensors.1.part"
-    left_over.write_bytes(b"of a process that was killed")
+    left_over.write_bytes(b"of a killed process")
     write_huggingface(checkpoint, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert not left_over.exists()
@@ -58,14 +58,14 @@ def test_every_file_is_written_once_and_no_temporary_is_left(checkpoint: Checkpo
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_stored_type_is_kept_on_request(checkpoint: Checkpoint, tmp_path: Path, dtype: torch.dtype) -> None:
+def test_stored_dtype_is_kept_on_request(checkpoint: Checkpoint, tmp_path: Path, dtype: torch.dtype) -> None:
     half = replace(checkpoint, state={name: tensor.to(dtype) for name, tensor in checkpoint.state.items()})
     write_huggingface(half, tmp_path)
     assert {tensor.dtype for tensor in load_checkpoint(tmp_path, dtype=None).state.values()} == {dtype}
     assert {tensor.dtype for tensor in load_checkpoint(tmp_path).state.values()} == {torch.float32}
 
 
-def test_identity_sees_every_tensor_but_not_the_keys_bias(checkpoint: Checkpoint) -> None:
+def test_hash_covers_every_tensor_except_the_key_bias(checkpoint: Checkpoint) -> None:
     def changed(name: str, row: int) -> Checkpoint:
         state = {key: tensor.clone() for key, tensor in checkpoint.state.items()}
         state[name][row] += 1
@@ -81,7 +81,7 @@ def test_identity_sees_every_tensor_but_not_the_keys_bias(checkpoint: Checkpoint
 
 
 @pytest.mark.parametrize("which", ["checkpoint", "v3_checkpoint"])
-def test_transformers_loads_it_whole(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_transformers_loads_every_weight(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     checkpoint: Checkpoint = request.getfixturevalue(which)
     write_huggingface(checkpoint, tmp_path)
@@ -102,7 +102,7 @@ def test_transformers_loads_it_whole(which: str, request: pytest.FixtureRequest,
     assert start[2:] == [tokens.transcribe, tokens.no_timestamps]
 
 
-def test_transformers_starts_with_the_language_that_is_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_transformers_uses_the_stored_language(checkpoint: Checkpoint, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     german = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language="de"))
     write_huggingface(german, tmp_path)
@@ -112,7 +112,7 @@ def test_transformers_starts_with_the_language_that_is_written(checkpoint: Check
     assert start == [tokens.start_of_transcript, tokens.languages["de"], tokens.transcribe, tokens.no_timestamps]
 
 
-def test_transformers_processor_knows_where_timestamps_begin(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_transformers_processor_finds_the_timestamps(checkpoint: Checkpoint, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     write_huggingface(checkpoint, tmp_path)
     tokenizer = transformers.WhisperProcessor.from_pretrained(tmp_path).tokenizer
@@ -136,20 +136,20 @@ def transformers_copy(checkpoint: Checkpoint, directory: Path, **options: object
     return directory / "theirs"
 
 
-def test_reads_what_transformers_saves(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_reads_checkpoints_of_transformers(checkpoint: Checkpoint, tmp_path: Path) -> None:
     read = load_checkpoint(transformers_copy(checkpoint, tmp_path))
     assert equal(read, checkpoint)
     assert read.generation_config == checkpoint.generation_config
 
 
-def test_reads_shards_and_says_which_one_is_missing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_reads_shards_and_names_a_missing_one(checkpoint: Checkpoint, tmp_path: Path) -> None:
     directory = transformers_copy(checkpoint, tmp_path, max_shard_size="200KB")
     shards = sorted(directory.glob("model-*.safetensors"))
     assert len(shards) > 2
     assert not (directory / "model.safetensors").exists()
     assert equal(load_checkpoint(directory), checkpoint)
     shards[1].unlink()
-    with pytest.raises(CheckpointError, match=f"{shards[1].name} is missing"):
+    with pytest.raises(CheckpointError, match=f"download {shards[1].name}"):
         load_checkpoint(directory)
 
 
@@ -160,7 +160,7 @@ def test_reads_pytorch_bin_without_running_code(checkpoint: Checkpoint, tmp_path
     torch.save({**state, "proj_out.weight": state["model.decoder.embed_tokens.weight"]}, tmp_path / "pytorch_model.bin")
     assert equal(load_checkpoint(tmp_path), checkpoint)
     torch.save({"harm": Path("/")}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="holds more than weights"):
+    with pytest.raises(CheckpointError, match="contains more than weights"):
         load_checkpoint(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_builds_the_tokenizer_from_vocabulary_and_merges(tiny_en_dir: Path, tmp_
     assert load_checkpoint(tmp_path).generation_config == teacher.generation_config
 
 
-def test_missing_generation_settings_are_derived(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_missing_generation_config_is_derived(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
     (tmp_path / "generation_config.json").unlink()
     generation = load_checkpoint(tmp_path).generation_config
@@ -224,7 +224,7 @@ BROKEN = {
     "no tokenizer": (remove("tokenizer.json", "vocab.json"), "expected tokenizer.json, or vocab.json with merges.txt"),
     "no weights": (remove("model.safetensors"), "holds no checkpoint"),
     "not Whisper": (edit_config(model_type="bert"), "expected model_type whisper, got bert"),
-    "no sizes": (edit_config(d_model=None, decoder_layers="3"), "whole numbers for d_model, decoder_layers"),
+    "no sizes": (edit_config(d_model=None, decoder_layers="3"), "expected whole numbers for d_model, decoder_layers"),
     "impossible sizes": (edit_config(encoder_attention_heads=5), "width 32 is not a multiple of encoder_heads 5"),
     "other inner width": (edit_config(decoder_ffn_dim=99), "expected decoder_ffn_dim 128 as in every Whisper, got 99"),
     "other width": (
@@ -238,27 +238,27 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("which", BROKEN)
-def test_what_is_broken_is_said_in_one_line(which: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_damage_is_an_error_of_one_line(which: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
-    load_checkpoint(tmp_path)  # the control: it is whole before
-    harm, message = BROKEN[which]
-    harm(tmp_path)
+    load_checkpoint(tmp_path)  # control: valid before the damage
+    damage, message = BROKEN[which]
+    damage(tmp_path)
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_unfinished_is_refused_until_written_again(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_an_unfinished_checkpoint_is_an_error(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
     (tmp_path / "whisperstill.json").write_text('{"format": 2, "unfinished": true}')
     assert not contains_checkpoint(tmp_path, checkpoint)
-    with pytest.raises(CheckpointError, match="not written to its end"):
+    with pytest.raises(CheckpointError, match="only partly written"):
         load_checkpoint(tmp_path)
     write_huggingface(checkpoint, tmp_path)
     assert contains_checkpoint(tmp_path, checkpoint)
 
 
-def test_an_older_format_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_an_older_format_is_an_error(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
     manifest = json.loads((tmp_path / "whisperstill.json").read_text("utf-8"))
     (tmp_path / "whisperstill.json").write_text(json.dumps({**manifest, "format": 1}))
@@ -267,7 +267,7 @@ def test_an_older_format_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> N
         load_checkpoint(tmp_path)
 
 
-def test_changed_weights_are_noticed(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_changed_weights_are_detected(checkpoint: Checkpoint, tmp_path: Path) -> None:
     write_huggingface(checkpoint, tmp_path)
     data = bytearray((tmp_path / "model.safetensors").read_bytes())
     data[-1] ^= 1

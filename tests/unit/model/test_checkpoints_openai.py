@@ -1,4 +1,4 @@
-"""OpenAI's `.pt`: weights under other names, the rest found elsewhere or said to be missing."""
+"""Checkpoints of openai/whisper: weights in a `.pt`, tokenizer beside it or from another model."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from whisperstill.model.checkpoints.tokens import default_generation_config
 
 
 def save(checkpoint: Checkpoint, path: Path) -> Path:
-    """The checkpoint as OpenAI's files are: half precision, projections apart, no bias for the key."""
+    """The checkpoint as openai/whisper stores it: half precision, projections apart, no bias for the key."""
     state = {}
     for name, tensor in checkpoint.state.items():
         pieces = NAME_MAPPING.stored_names(name)
         for piece, part in zip(pieces, tensor.half().chunk(len(pieces)), strict=True):
             if piece is not None:
                 state[piece] = part.clone()
-    sizes = {theirs: getattr(checkpoint.dims, ours) for ours, theirs in _DIMS_KEYS.items()}
+    sizes = {key: getattr(checkpoint.dims, field) for field, key in _DIMS_KEYS.items()}
     torch.save({"dims": {**sizes, "n_text_state": checkpoint.dims.width}, "model_state_dict": state}, path)
     return path
 
 
-def test_reads_weights_and_takes_the_tokenizer_beside_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_reads_weights_and_the_tokenizer_beside_them(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = save(checkpoint, tmp_path / "some.pt")
     (tmp_path / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
     assert resolve_checkpoint(path).format == resolve_checkpoint(tmp_path).format == "openai"
@@ -35,7 +35,7 @@ def test_reads_weights_and_takes_the_tokenizer_beside_it(checkpoint: Checkpoint,
     assert read.generation_config == default_generation_config(checkpoint.tokenizer_json, checkpoint.dims)
 
 
-def test_uses_the_tokenizer_of_another_model_or_says_what_to_do(
+def test_uses_the_tokenizer_of_another_model(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(checkpoint, tmp_path / "some.pt")
@@ -48,11 +48,11 @@ def test_uses_the_tokenizer_of_another_model_or_says_what_to_do(
         load_checkpoint(path)
 
 
-def test_installed_packages_have_tokenizers(tiny_en_dir: Path) -> None:
+def test_tokenizers_of_installed_packages(tiny_en_dir: Path) -> None:
     assert tiny_en_dir / "tokenizer.json" in openai._installed_tokenizers()
 
 
-def test_broken_files_are_said(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_damaged_files_are_errors(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = save(checkpoint, tmp_path / "some.pt")
     (tmp_path / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Whisper checkpoints of three formats, read into one `Checkpoint`; written as Hugging Face directories."""
+"""Whisper checkpoints: Hugging Face, CTranslate2, OpenAI and delta files, read into one `Checkpoint`."""
 
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.delta import write_delta

@@ -1,7 +1,7 @@
-"""From a file's tensors to ours: names translated, shapes checked, projections fused. One way for all formats.
+"""Builds our state dict from the tensors of any format: translates names, checks shapes, fuses query, key and value.
 
-A format describes itself by a `NameMapping` (which of its tensors make up one of ours) and a `TensorSource` (shapes
-without reading, then one tensor at a time). All shapes are checked before the first weight is read.
+A format provides a `NameMapping` (the stored tensors of each of our tensors) and a `TensorSource` (shapes first, then
+one tensor at a time). All shapes are checked before the first weight is read.
 """
 
 import re
@@ -15,20 +15,21 @@ from torch import Tensor
 from whisperstill.errors import CheckpointError
 from whisperstill.model.checkpoints.shapes import expected_shapes
 from whisperstill.model.dims import Dims
+from whisperstill.records.json_value import JsonObject
 
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
 @runtime_checkable
 class TensorSource(Protocol):
-    """Tensors of one checkpoint file or directory, by the names that stand there."""
+    """Tensors of a checkpoint file or directory, by their stored names."""
 
     @property
     def display_name(self) -> str:
-        """What to call it in an error."""
+        """Name for error messages."""
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Every tensor's name and shape."""
+        """Stored name -> shape of every tensor."""
 
     def load(self, name: str) -> Tensor:
         """One tensor."""
@@ -36,21 +37,21 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True)
 class NameMapping:
-    """How a format calls our tensors. Values are one name, or several that are stacked along the rows."""
+    """Our names -> stored names. Several stored tensors are stacked along the rows."""
 
     top_level: Mapping[str, str]
-    """Ours outside of the layers -> theirs, without `.weight`/`.bias` for modules."""
+    """Our names outside the layers -> stored names, without `.weight`/`.bias` for modules."""
     per_layer: Mapping[str, tuple[str, ...]]
-    """Ours inside a layer -> theirs; query, key, value in this order where they are apart."""
+    """Our names within a layer -> stored names; separate query, key, value in this order."""
     layer_prefix: Callable[[str, int], str]
-    """(`encoder` or `decoder`, index) -> beginning of the names of a layer."""
+    """(`encoder` or `decoder`, index) -> prefix of the names of a layer."""
     parameter_suffix: Callable[[str, str], str]
-    """(our module, `weight` or `bias`) -> end of the name, separator included."""
+    """(our module, `weight` or `bias`) -> suffix of the name, separator included."""
     separate_qkv: bool = True
-    """Whether query, key and value are separate; then the key has no bias."""
+    """Whether query, key and value are stored separately; the key then has no bias."""
 
     def stored_names(self, name: str) -> tuple[str | None, ...]:
-        """Their tensors that make up ours; None stands for the key's bias, which is zero and not stored."""
+        """Stored tensors of our tensor `name`; None stands for the key's bias, which is zero and not stored."""
         if name in self.top_level:
             return (self.top_level[name],)
         module, _, kind = name.rpartition(".")
@@ -76,10 +77,10 @@ def assemble_state_dict(
     dtype: torch.dtype | None,
     ignore: Callable[[str], bool],
 ) -> dict[str, Tensor]:
-    """Our state dict from `source`. `dtype` None keeps the stored one.
+    """Our state dict from `source`, as `dtype` (None: as stored).
 
-    Raises `CheckpointError` before a weight is read when a tensor is missing, has another shape, or is one too many
-    (`ignore` says which of those are harmless).
+    Raises `CheckpointError` before reading a weight if a tensor is missing, has another shape, or is not expected and
+    not in `ignore`.
     """
     stored_shapes, wanted_shapes = source.shapes(), expected_shapes(dims)
     stored_names = {name: name_mapping.stored_names(name) for name in wanted_shapes}
@@ -114,14 +115,16 @@ def _check_shapes(
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
-            f"{display_name} does not hold a Whisper of the sizes it states: {'; '.join(problems[:3])}{more};"
-            " fetch it again or mend its config.json"
+            f"{display_name} does not match the sizes in its config: {'; '.join(problems[:3])}{more};"
+            " download it again or correct its config.json"
         )
 
 
-def require_integers(values: Mapping[str, object], keys: Collection[str], display_name: str) -> dict[str, int]:
-    """The integers under `keys`; `CheckpointError` naming those that are missing or no integers."""
+def require_integers(values: JsonObject, keys: Collection[str], display_name: str) -> dict[str, int]:
+    """The integers under `keys`. Raises `CheckpointError` that lists those missing or not integers."""
     invalid = [key for key in keys if not isinstance(values.get(key), int) or isinstance(values.get(key), bool)]
     if invalid:
-        raise CheckpointError(f"{display_name}: expected whole numbers for {', '.join(invalid)}; this is no Whisper's")
-    return {key: int(str(values[key])) for key in keys}
+        raise CheckpointError(
+            f"{display_name}: expected whole numbers for {', '.join(invalid)}; this is not a Whisper model"
+        )
+    return {key: int(values[key]) for key in keys}

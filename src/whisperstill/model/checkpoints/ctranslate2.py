@@ -1,4 +1,4 @@
-"""CTranslate2 directories (`model.bin`, `config.json`, `tokenizer.json`): the layout faster-whisper uses.
+"""CTranslate2 checkpoints (`model.bin`, `config.json`, `tokenizer.json`), as faster-whisper reads them.
 
 `model.bin`, little-endian, binary versions 4 to 6:
 
@@ -6,7 +6,8 @@
     uint32 variables, each: string name, uint8 rank, uint32 sizes[rank], uint8 type, uint32 bytes, data
     uint32 aliases, each: string alias, string name           (string: uint16 length with the final 0, characters)
 
-The file may be cut into `model.bin.part1`, `model.bin.part2`, ..., in one directory or over several.
+The file may be split into `model.bin.part1`, `model.bin.part2`, ..., in one directory or several. Data stays on disk:
+`ModelFile` reads the table of variables and skips the data; `load` reads one tensor.
 """
 
 import json
@@ -71,7 +72,7 @@ NAME_MAPPING = NameMapping(
 
 
 class _MultiFileReader:
-    """Several files read as if they were one."""
+    """Reads several files as one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
@@ -79,7 +80,7 @@ class _MultiFileReader:
         self.offset = 0
 
     def read(self, num_bytes: int) -> bytearray:
-        """The next `num_bytes` bytes; `CheckpointError` where the file ends before."""
+        """The next `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
         end = self.offset + num_bytes
         self._check_bounds(end)
         data, file_start = bytearray(num_bytes), 0
@@ -90,27 +91,27 @@ class _MultiFileReader:
                     file.seek(first)
                     view = memoryview(data)[file_start + first - self.offset : file_start + last - self.offset]
                     if file.readinto(view) != last - first:
-                        raise CheckpointError(f"{path.name} became shorter while it was read")
+                        raise CheckpointError(f"{path.name} was truncated while it was read")
             file_start += size
         self.offset = end
         return data
 
     def skip(self, num_bytes: int) -> None:
-        """Leave out `num_bytes` bytes, which must be there."""
+        """Skips `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
         self._check_bounds(self.offset + num_bytes)
         self.offset += num_bytes
 
     def read_uint(self, format_char: str) -> int:
-        """One unsigned integer: `B`, `H` or `I`."""
+        """An unsigned integer; `B`, `H` or `I` as in `struct`."""
         value: int = struct.unpack(f"<{format_char}", self.read(struct.calcsize(f"<{format_char}")))[0]
         return value
 
     def read_string(self) -> str:
-        """One string."""
+        """A string: uint16 length, characters, final 0."""
         try:
             return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"{self.display_name} is damaged; fetch it again") from error
+            raise CheckpointError(f"{self.display_name} is damaged; download it again") from error
 
     @property
     def display_name(self) -> str:
@@ -121,7 +122,7 @@ class _MultiFileReader:
         if end > sum(self.sizes):
             raise CheckpointError(
                 f"{self.display_name} is truncated or damaged: expected at least {end} bytes, got {sum(self.sizes)};"
-                " fetch it again"
+                " download it again"
             )
 
 
@@ -134,33 +135,36 @@ class _Variable:
 
 
 class ModelFile:
-    """The variables of a `model.bin`; the weights stay on the disk until `load` asks for one."""
+    """Variables of a `model.bin`; `load` reads one from disk."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Read the table of variables. `CheckpointError` when it is truncated or not a Whisper of CTranslate2."""
+        """Reads the table of variables. Raises `CheckpointError` if it is damaged or not a Whisper model."""
+        # 1. Header.
         self._reader = reader = _MultiFileReader(paths)
         version = reader.read_uint("I")
         if version not in _SUPPORTED_VERSIONS:
             raise CheckpointError(
-                f"{reader.display_name} is no CTranslate2 model of a known version: expected"
+                f"{reader.display_name} is not a CTranslate2 model of a supported version: expected"
                 f" {_SUPPORTED_VERSIONS.start} to {_SUPPORTED_VERSIONS.stop - 1}, got {version};"
-                " convert the model again with a present CTranslate2"
+                " convert the model again with a current CTranslate2"
             )
         if (spec := reader.read_string()) != "WhisperSpec":
             raise CheckpointError(f"{reader.display_name} is not Whisper: expected a WhisperSpec, got {spec}")
-        reader.read_uint("I")  # revision: what changed between them is read from the variables themselves
+        reader.read_uint("I")  # revision: its changes show in the variables
+        # 2. Variables, then aliases of variables.
         self._variables = dict(self._read_variable() for _ in range(reader.read_uint("I")))
         for _ in range(reader.read_uint("I")):
             alias, name = reader.read_string(), reader.read_string()
             if name not in self._variables:
                 raise CheckpointError(
-                    f"{reader.display_name} is damaged: {alias} stands for {name}, which is not there"
+                    f"{reader.display_name} is damaged: {alias} is an alias of {name}, which is missing"
                 )
             self._variables[alias] = self._variables[name]
+        # 3. The file must end here.
         if reader.offset != sum(reader.sizes):
             raise CheckpointError(
                 f"{reader.display_name} is damaged: expected {reader.offset} bytes, got {sum(reader.sizes)};"
-                " fetch it again"
+                " download it again"
             )
 
     def _read_variable(self) -> tuple[str, _Variable]:
@@ -169,9 +173,7 @@ class ModelFile:
         shape = tuple(reader.read_uint("I") for _ in range(reader.read_uint("B")))
         dtype_index, num_bytes = reader.read_uint("B"), reader.read_uint("I")
         if dtype_index >= len(_DTYPES):
-            raise CheckpointError(
-                f"{reader.display_name}: {name} has a number type that CTranslate2 {dtype_index} does not define"
-            )
+            raise CheckpointError(f"{reader.display_name}: {name} has the unknown dtype {dtype_index}")
         if prod(shape) * _DTYPES[dtype_index].itemsize != num_bytes:
             raise CheckpointError(
                 f"{reader.display_name} is damaged: {name} of shape {list(shape)} has {num_bytes} bytes"
@@ -186,20 +188,20 @@ class ModelFile:
         return self._reader.display_name
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of all that are no single number; aliases included."""
+        """Name -> shape of every tensor, aliases included, scalars not."""
         return {name: variable.shape for name, variable in self._variables.items() if variable.shape}
 
     def read_scalar(self, name: str) -> int | None:
-        """A setting of the network that is stored as a variable; None where it is missing."""
+        """An integer setting stored as a variable; None if it is missing."""
         return int(self._read_tensor(self._variables[name]).item()) if name in self._variables else None
 
     def load(self, name: str) -> Tensor:
-        """One tensor in its stored type; int8 and int16 weights are multiplied out to float32."""
+        """One tensor in its stored dtype; int8 and int16 weights are dequantised to float32."""
         tensor = self._read_tensor(self._variables[name])
         if tensor.is_floating_point():
             return tensor
         if f"{name}_scale" not in self._variables:
-            raise CheckpointError(f"{self.display_name}: {name} is quantised but has no scale; convert the model again")
+            raise CheckpointError(f"{self.display_name}: {name} is quantised and has no scale; convert the model again")
         scale = self._read_tensor(self._variables[f"{name}_scale"]).float()
         return tensor.float() / scale.reshape(scale.shape + (1,) * (tensor.ndim - scale.ndim))
 
@@ -209,16 +211,16 @@ class ModelFile:
 
 
 def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Read a CTranslate2 model that lies in one directory, or in parts over several.
+    """Reads a CTranslate2 model from one directory, or its parts from several.
 
-    Raises `CheckpointError` when files are missing, truncated, not Whisper, or of other shapes.
+    Raises `CheckpointError` if files are missing, damaged, not Whisper, or of other shapes.
     """
     model_file = ModelFile(find_model_files(directories))
     dims = _read_dims(model_file)
     tokenizer_json = _read_first_existing(directories, "tokenizer.json")
     if tokenizer_json is None:
         raise CheckpointError(
-            f"expected tokenizer.json beside {model_file.display_name}, found none; copy the model's there"
+            f"expected tokenizer.json beside {model_file.display_name}, found none; copy the one of this model there"
         )
     check_vocab_size(tokenizer_json, dims, model_file.display_name)
     generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
@@ -229,7 +231,7 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
 
 
 def find_model_files(directories: Sequence[Path]) -> list[Path]:
-    """`model.bin`, or all its parts in order. `CheckpointError` when there is none or a part is missing."""
+    """`model.bin`, or all its parts in order; `CheckpointError` if it or a part is missing."""
     for directory in directories:
         if (directory / "model.bin").is_file():
             return [directory / "model.bin"]
@@ -243,7 +245,7 @@ def find_model_files(directories: Sequence[Path]) -> list[Path]:
         raise CheckpointError("expected model.bin or model.bin.part1, part2, ..., found neither")
     missing = [f"model.bin.part{number}" for number in range(1, max(parts) + 1) if number not in parts]
     if missing:
-        raise CheckpointError(f"expected all parts of model.bin, {', '.join(missing)} is missing; fetch it again")
+        raise CheckpointError(f"expected all parts of model.bin, {', '.join(missing)} is missing; download it again")
     return [parts[number] for number in sorted(parts)]
 
 
@@ -264,7 +266,7 @@ def _read_dims(model_file: ModelFile) -> Dims:
         vocab_size=vocab,
         width=width,
         encoder_heads=model_file.read_scalar("encoder/num_heads")
-        or width // 64,  # revision 1 had none: 64 in every Whisper
+        or width // 64,  # not stored in revision 1; the head size is 64 in every Whisper
         encoder_layers=num_layers["encoder"],
         decoder_heads=model_file.read_scalar("decoder/num_heads") or width // 64,
         decoder_layers=num_layers["decoder"],
@@ -293,4 +295,4 @@ def _parse_generation_config(config: bytes | None, tokenizer_json: bytes, dims: 
             alignment_heads=tuple((int(layer), int(head)) for layer, head in heads),
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError("config.json beside model.bin is damaged; fetch it again") from error
+        raise CheckpointError("config.json beside model.bin is damaged; download it again") from error

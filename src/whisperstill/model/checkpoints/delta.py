@@ -1,9 +1,9 @@
-"""Students without what they share with their teacher: a directory of Hugging Face's files, but the weights.
+"""Delta checkpoints: a student without the weights it shares with its teacher.
 
-`delta.safetensors` holds the tensors that are not the teacher's, under transformers' names; `whisperstill.json` says
-which are (the frozen encoder, the token embedding where it was frozen), whose they are, and what all together must
-hash to. A student of large-v2 with a frozen encoder and embedding takes 0.2 GB instead of 3. The file has a name of its
-own so that no other library takes it for a whole model.
+`delta.safetensors` holds the tensors that differ from the teacher's, under transformers' names. `whisperstill.json`
+names the shared tensors (the frozen encoder, a frozen token embedding), the teacher, and the hash of the complete
+weights. The other files are those of a Hugging Face directory. A student of large-v2 with frozen encoder and embedding
+takes 0.2 GB instead of 3. The weights file has its own name so that other libraries do not read it as a complete model.
 """
 
 import json
@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,16 +26,17 @@ from whisperstill.model.checkpoints.huggingface import (
     read_huggingface,
 )
 from whisperstill.model.checkpoints.huggingface_writer import checkpoint_identity, config_files, to_huggingface
+from whisperstill.records.json_value import JsonObject
 
 WEIGHTS_FILE = "delta.safetensors"
 TEACHER_VARIABLE = "WHISPERSTILL_TEACHER"
-"""Environment variable: where the teacher is, when it is not where the delta says."""
+"""Environment variable with the teacher's path, if it is not at the path or name stored in the delta."""
 
 
 def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, directory: Path) -> Path:
-    """Write what `checkpoint` does not share with `teacher`, to be found by `teacher_name`. Gives `directory`.
+    """Writes the weights that `checkpoint` does not share with `teacher`, and returns `directory`.
 
-    Raises `SettingsError` where they share nothing.
+    Readers load the teacher as `teacher_name`. Raises `SettingsError` if the two share no weights.
     """
     shared_names = [
         key
@@ -44,7 +44,9 @@ def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, 
         if key in teacher.state and torch.equal(tensor, teacher.state[key])
     ]
     if not shared_names:
-        raise SettingsError(f"{checkpoint.source} shares no weights with {teacher.source}: name the teacher it is of")
+        raise SettingsError(
+            f"{checkpoint.source} shares no weights with {teacher.source}: name the teacher of this student"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     remove_partial_files(directory)
     own_state = {key: tensor for key, tensor in checkpoint.state.items() if key not in set(shared_names)}
@@ -66,10 +68,10 @@ def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, 
 def read_delta(
     directory: Path, source: str, dtype: torch.dtype | None, load_teacher: Callable[[str | Path], Checkpoint]
 ) -> Checkpoint:
-    """Put a delta and its teacher together; `load_teacher` finds a checkpoint in float32 by its name.
+    """Reads a delta and its teacher into one checkpoint; `load_teacher` loads a float32 checkpoint by name.
 
-    Raises `NotFoundError` where the teacher is not found, `CheckpointError` where what is found is another one, or the
-    two do not give the weights that were written.
+    Raises `NotFoundError` if the teacher is not found, `CheckpointError` if it is another one or the combined weights
+    have another hash than those written.
     """
     manifest = _read_manifest(directory)
     delta, teacher_name = manifest["delta"], os.environ.get(TEACHER_VARIABLE) or manifest["delta"]["teacher"]
@@ -77,33 +79,32 @@ def read_delta(
         teacher = load_teacher(teacher_name)
     except NotFoundError as error:
         raise NotFoundError(
-            f"{source} holds only what its teacher {teacher_name} does not, which was not found:"
-            f" say in {TEACHER_VARIABLE} where it is"
+            f"{source} is a delta, and its teacher {teacher_name} was not found; set {TEACHER_VARIABLE} to its path"
         ) from error
     if teacher.sha256 != delta["teacher_sha256"]:
         raise CheckpointError(
-            f"{source} belongs to another teacher than {teacher.source}: say in {TEACHER_VARIABLE} where it is"
+            f"{source} is a delta of another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path"
         )
     try:
         own_state = load_file(directory / WEIGHTS_FILE)
-    except Exception as error:  # safetensors has several, all meaning this
-        raise CheckpointError(f"{WEIGHTS_FILE} is truncated or damaged ({error}); fetch it again") from error
+    except Exception as error:  # safetensors raises several types
+        raise CheckpointError(f"{WEIGHTS_FILE} is truncated or damaged ({error}); download it again") from error
     shared_state = to_huggingface({key: teacher.state[key] for key in delta["shared"]})
     checkpoint = read_huggingface(
         directory, source, torch.float32, StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
     )
     if checkpoint.sha256 != manifest["sha256"]:
         raise CheckpointError(
-            f"{WEIGHTS_FILE} and {teacher.source} do not give the weights that were written; fetch it again"
+            f"{WEIGHTS_FILE} and {teacher.source} do not combine to the weights that were written; download it again"
         )
     if dtype in (None, torch.float32):
         return checkpoint
     return replace(checkpoint, state={key: tensor.to(dtype) for key, tensor in checkpoint.state.items()})
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def _read_manifest(directory: Path) -> JsonObject:
     try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
+        manifest: JsonObject = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
         (
             manifest["delta"]["teacher"],
             manifest["delta"]["teacher_sha256"],
@@ -112,7 +113,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{WEIGHTS_FILE} needs the {MANIFEST_FILE} that was written with it; copy it, too"
+            f"{WEIGHTS_FILE} needs the {MANIFEST_FILE} that was written with it; copy both"
         ) from error
     check_format(manifest, directory / MANIFEST_FILE)
     return manifest

@@ -1,13 +1,13 @@
-"""Hugging Face directories: `config.json`, `model.safetensors` (single or sharded), a tokenizer, generation settings.
+"""Reads Hugging Face directories: `config.json`, `model.safetensors` (single or sharded), tokenizer, generation config.
 
-`pytorch_model.bin` is read where no safetensors are. Writing is `huggingface_writer`.
+`pytorch_model.bin` is read if there are no safetensors. `huggingface_writer` writes them.
 """
 
 import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,10 +19,15 @@ from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
+from whisperstill.records.json_value import JsonObject
 
-MANIFEST_FILE = "whisperstill.json"  # where the weights come from; the last file that is written
+MANIFEST_FILE = "whisperstill.json"
+"""Origin and hash of the weights; the last file written."""
 FORMAT_VERSION = 2
-"""Of the manifest."""
+"""Format of the manifest."""
+
+TorchContent: TypeAlias = Any
+"""What `torch.load` returns."""
 
 NAME_MAPPING = NameMapping(
     top_level={
@@ -62,8 +67,8 @@ class _SafetensorsSource:
             try:
                 file: Any = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path.name} is truncated or damaged ({error}); fetch it again") from error
-            for name in file.keys():  # noqa: SIM118 - no mapping
+                raise CheckpointError(f"{path.name} is truncated or damaged ({error}); download it again") from error
+            for name in file.keys():  # noqa: SIM118 - not a mapping
                 self._handles[name.removeprefix("model.")] = (file, name)
                 self._shapes[name.removeprefix("model.")] = tuple(file.get_slice(name).get_shape())
         self.display_name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
@@ -78,7 +83,7 @@ class _SafetensorsSource:
 
 
 def is_unfinished(directory: Path) -> bool:
-    """Whether writing a checkpoint into `directory` began and did not end."""
+    """Whether a checkpoint was only partly written into `directory`."""
     try:
         return bool((_read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
     except CheckpointError:
@@ -86,7 +91,7 @@ def is_unfinished(directory: Path) -> bool:
 
 
 class StateDictSource:
-    """Tensors of a dictionary that `torch.load` gave."""
+    """Tensors of a state dict in memory."""
 
     def __init__(self, state: Mapping[str, Tensor], display_name: str) -> None:
         self.display_name = display_name
@@ -97,37 +102,40 @@ class StateDictSource:
         return {name: tuple(tensor.shape) for name, tensor in self._state.items()}
 
     def load(self, name: str) -> Tensor:
-        """One tensor, in its stored type."""
+        """One tensor in its stored dtype."""
         return self._state[name]
 
 
-def load_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, tensors only and left on the disk; `CheckpointError` when damaged or not only that."""
+def load_torch_file(path: Path) -> TorchContent:
+    """Loads a file of `torch.save`, memory-mapped and without running code.
+
+    Raises `CheckpointError` if it is damaged or contains more than tensors.
+    """
     try:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files from before the zip format cannot be mapped
+        except RuntimeError:  # files older than the zip format cannot be memory-mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path.name} is truncated, damaged, or holds more than weights; fetch it again"
+            f"{path.name} is truncated, damaged, or contains more than weights; download it again"
         ) from error
 
 
 def read_huggingface(
     directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDictSource | None = None
 ) -> Checkpoint:
-    """Read a Hugging Face directory; the `weights` from elsewhere where they are given.
+    """Reads a Hugging Face directory, with `weights` in place of its own if given.
 
-    Raises `CheckpointError` when files are missing, truncated, not Whisper, or of other shapes.
+    Raises `CheckpointError` if files are missing, damaged, not Whisper, of other shapes, or of an older format.
     """
     manifest = _read_json(directory / MANIFEST_FILE) or {}
     check_format(manifest, directory / MANIFEST_FILE)
     if manifest.get("unfinished"):
-        raise CheckpointError("the checkpoint was not written to its end; run what wrote it again")
+        raise CheckpointError("the checkpoint was only partly written; run the command that wrote it again")
     config = _read_json(directory / "config.json")
     if config is None:
-        raise CheckpointError("expected a config.json beside the weights, found none")
+        raise CheckpointError("expected a config.json beside the weights")
     dims = _parse_dims(config)
     tokenizer_json = _read_tokenizer(directory)
     check_vocab_size(tokenizer_json, dims, "tokenizer.json")
@@ -144,12 +152,12 @@ def read_huggingface(
     return Checkpoint(dims, state, generation_config, tokenizer_json, source, manifest.get("metadata", {}))
 
 
-def check_format(manifest: Mapping[str, Any], path: Path) -> None:
-    """`CheckpointError` where the manifest is of an older format."""
+def check_format(manifest: JsonObject, path: Path) -> None:
+    """Raises `CheckpointError` if the manifest has an older format."""
     if manifest.get("format") in range(1, FORMAT_VERSION):
         raise CheckpointError(
             f"{path} was written before 0.1.0 (format {manifest['format']}, expected {FORMAT_VERSION}): make it again;"
-            " docs/glossary.md lists what was renamed"
+            " see docs/glossary.md, Renamed"
         )
 
 
@@ -164,11 +172,13 @@ def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
         if weight_index is None:
             continue
         if not isinstance(weight_index.get("weight_map"), dict):
-            raise CheckpointError(f"{index_name} has no weight_map; fetch it again")
+            raise CheckpointError(f"{index_name} has no weight_map; download it again")
         shards = sorted(set(weight_index["weight_map"].values()))
         missing = [name for name in shards if not (directory / name).is_file()]
         if missing:
-            raise CheckpointError(f"{index_name} lists {len(shards)} files, {', '.join(missing)} is missing; fetch it")
+            raise CheckpointError(
+                f"{index_name} lists {len(shards)} files; download {', '.join(missing)}, which is missing"
+            )
         if read_shard is None:
             return _SafetensorsSource([directory / name for name in shards])
         return StateDictSource(
@@ -177,12 +187,12 @@ def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
         )
     if (pickle_file := directory / "pytorch_model.bin").is_file():
         return StateDictSource(load_torch_file(pickle_file), pickle_file.name)
-    raise CheckpointError("expected model.safetensors, model.safetensors.index.json or pytorch_model.bin, found none")
+    raise CheckpointError("expected model.safetensors, model.safetensors.index.json or pytorch_model.bin")
 
 
-def _parse_dims(config: Mapping[str, Any]) -> Dims:
+def _parse_dims(config: JsonObject) -> Dims:
     if (model_type := config.get("model_type")) != "whisper":
-        raise CheckpointError(f"config.json is not Whisper's: expected model_type whisper, got {model_type}")
+        raise CheckpointError(f"config.json is not of a Whisper model: expected model_type whisper, got {model_type}")
     config_keys = {
         "mels": "num_mel_bins",
         "vocab_size": "vocab_size",
@@ -214,12 +224,12 @@ def _read_tokenizer(directory: Path) -> bytes:
     if (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         return build_tokenizer_json(directory)
     raise CheckpointError(
-        "expected tokenizer.json, or vocab.json with merges.txt, beside the weights, found neither;"
+        "expected tokenizer.json, or vocab.json with merges.txt, beside the weights;"
         " copy those of the model it was trained from"
     )
 
 
-def _parse_generation_config(values: Mapping[str, Any], tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
+def _parse_generation_config(values: JsonObject, tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     language, task = values.get("language"), values.get("task")
     try:
         if values.get("suppress_tokens") is None or values.get("begin_suppress_tokens") is None:
@@ -237,17 +247,17 @@ def _parse_generation_config(values: Mapping[str, Any], tokenizer_json: bytes, d
             task=str(task) if task else "transcribe",
         )
     except (ValueError, TypeError) as error:
-        raise CheckpointError("generation_config.json is damaged; fetch it again") from error
+        raise CheckpointError("generation_config.json is damaged; download it again") from error
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is no such file."""
+def _read_json(path: Path) -> JsonObject | None:
+    """The JSON object in a file; None if there is no such file."""
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path.name} is damaged: not JSON; fetch it again") from error
+        raise CheckpointError(f"{path.name} is damaged: not JSON; download it again") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} is damaged: expected an object; fetch it again")
+        raise CheckpointError(f"{path.name} is damaged: expected an object; download it again")
     return content

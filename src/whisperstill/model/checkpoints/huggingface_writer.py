@@ -1,37 +1,37 @@
-"""Hugging Face directories, written so that transformers, CTranslate2's converter and this project read them alike.
+"""Writes Hugging Face directories that transformers, CTranslate2's converter and this project read alike.
 
-Three things are easily left out, and each shows only later. Without task a multilingual model is never told
-`<|transcribe|>` and loops. transformers takes the first timestamp to be the id behind the last special token, so the
-list of special tokens must end with `<|notimestamps|>` and the timestamps be ordinary tokens. And
-alignment heads that point to layers a student does not have fail when somebody asks for word timestamps.
+Three traps, each of which shows only later. Without a task, transformers gives a multilingual model no
+`<|transcribe|>`, and it loops. transformers takes the id after the last special token as the first timestamp, so the
+special tokens must end with `<|notimestamps|>` and timestamps must be ordinary tokens. Alignment heads of layers that
+the student does not have make word timestamps fail.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256, remove_partial_files
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import FORMAT_VERSION, MANIFEST_FILE, NAME_MAPPING
 from whisperstill.model.checkpoints.tokens import SpecialTokens, add_timestamp_tokens, read_special_tokens
+from whisperstill.records.json_value import JsonObject
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES, WINDOW_SECONDS
 
 WEIGHTS_FILE = "model.safetensors"
 
 
 def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
-    """Write all files of a Hugging Face directory, each atomically, the manifest last. Gives `directory`.
+    """Writes all files of a Hugging Face directory, each atomically, the manifest last; returns `directory`.
 
-    Tensors keep their type. `whisperstill.json` holds the hashes of the weights and where they come from. Where the
-    directory holds a checkpoint of the same sizes, as while training, it can be read at every moment; else it is
-    marked as unfinished until all files are there.
+    Tensors keep their dtype. `whisperstill.json` holds their hashes and origin. If the directory already holds a
+    checkpoint of the same sizes, as while training, it stays readable throughout; else it is marked as unfinished until
+    all files are written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     contents = config_files(checkpoint)
@@ -46,7 +46,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
             atomic_write(directory / name, content)
     manifest = {
         "format": FORMAT_VERSION,
-        "version": _package_version(),
+        "version": __version__,
         **checkpoint_identity(checkpoint),
         "encoder_sha256": checkpoint.encoder_sha256,
         "weights_file_sha256": file_sha256(directory / WEIGHTS_FILE),
@@ -56,7 +56,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
 
 
 def contains_checkpoint(directory: Path, checkpoint: Checkpoint) -> bool:
-    """Whether `directory` was completely written from this very checkpoint and its weights are unharmed (hashed)."""
+    """Whether `directory` was completely written from this checkpoint and its weights file has the hash of then."""
     try:
         manifest = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
         expected = json.loads(_to_bytes(checkpoint_identity(checkpoint)))
@@ -67,8 +67,8 @@ def contains_checkpoint(directory: Path, checkpoint: Checkpoint) -> bool:
         return False
 
 
-def checkpoint_identity(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What makes two checkpoints the same, as the manifest has it."""
+def checkpoint_identity(checkpoint: Checkpoint) -> JsonObject:
+    """What identifies a checkpoint in the manifest: hashes, generation config, metadata."""
     return {
         "sha256": checkpoint.sha256,
         "tokenizer_sha256": hashlib.sha256(add_timestamp_tokens(checkpoint.tokenizer_json)).hexdigest(),
@@ -78,7 +78,7 @@ def checkpoint_identity(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Name -> content of every file but weights and manifest."""
+    """Name -> content of every file except weights and manifest."""
     tokens = read_special_tokens(checkpoint.tokenizer_json)
     tokenizer_json = add_timestamp_tokens(checkpoint.tokenizer_json)
     tokenizer = json.loads(tokenizer_json)
@@ -98,7 +98,7 @@ def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict under transformers' names, projections apart, without the key's bias and the tied output."""
+    """Our state dict under transformers' names: separate projections, no key bias, no tied output layer."""
     renamed = {}
     for name, tensor in state.items():
         stored_names = NAME_MAPPING.stored_names(name)
@@ -108,7 +108,7 @@ def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
+def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:
     """`config.json`."""
     dims = checkpoint.dims
     dtype = str(next(iter(checkpoint.state.values())).dtype).removeprefix("torch.")
@@ -147,10 +147,10 @@ def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any
     }
 
 
-def build_generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> dict[str, Any]:
-    """`generation_config.json`, with language and task where the vocabulary is multilingual."""
+def build_generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:
+    """`generation_config.json`; multilingual models have language and task."""
     generation_config = checkpoint.generation_config
-    values: dict[str, Any] = {
+    values: JsonObject = {
         "alignment_heads": [list(pair) for pair in generation_config.alignment_heads],
         "begin_suppress_tokens": list(generation_config.begin_suppress_tokens),
         "bos_token_id": tokens.end_of_text,
@@ -174,8 +174,8 @@ def build_generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> di
     return values
 
 
-def build_preprocessor_config(mels: int) -> dict[str, Any]:
-    """`preprocessor_config.json`: what waveforms become before the encoder reads them."""
+def build_preprocessor_config(mels: int) -> JsonObject:
+    """`preprocessor_config.json`: the log-mel settings."""
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",
@@ -192,16 +192,16 @@ def build_preprocessor_config(mels: int) -> dict[str, Any]:
     }
 
 
-def _special_tokens_map(tokens: SpecialTokens) -> dict[str, Any]:
+def _special_tokens_map(tokens: SpecialTokens) -> JsonObject:
     end = "<|endoftext|>"
     additional_tokens = [
         name for name, token_id in tokens.id_by_token.items() if token_id != tokens.end_of_text
-    ]  # <|notimestamps|> is the last
+    ]  # ends with <|notimestamps|>
     main_tokens = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
     return {**main_tokens, "additional_special_tokens": additional_tokens}
 
 
-def _tokenizer_config(tokens: SpecialTokens, added_tokens: list[dict[str, Any]], max_length: int) -> dict[str, Any]:
+def _tokenizer_config(tokens: SpecialTokens, added_tokens: list[JsonObject], max_length: int) -> JsonObject:
     return {
         **_special_tokens_map(tokens),
         "added_tokens_decoder": {
@@ -229,10 +229,3 @@ def _to_bytes(content: object) -> bytes:
 
 def _has_content(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
-
-
-def _package_version() -> str:
-    try:
-        return version("whisperstill")
-    except PackageNotFoundError:
-        return "unknown"

@@ -1,4 +1,4 @@
-"""OpenAI's own files: one `.pt` with `dims` and `model_state_dict`, without tokenizer and without settings."""
+"""Checkpoints of openai/whisper: one `.pt` with `dims` and `model_state_dict`, without tokenizer and settings."""
 
 import json
 from importlib.metadata import PackageNotFoundError, distribution
@@ -54,13 +54,13 @@ _DIMS_KEYS = {
 
 
 def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Read a `.pt`. The tokenizer comes from `tokenizer.json` beside it, or from another model of the vocabulary.
+    """Reads a `.pt` file, and the `tokenizer.json` beside it or that of another model with the same vocabulary.
 
-    Raises `CheckpointError` when it is truncated, not Whisper, of other shapes, or no tokenizer is found.
+    Raises `CheckpointError` if the file is damaged, not Whisper, of other shapes, or if no tokenizer is found.
     """
     content = load_torch_file(path)
     if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
-        raise CheckpointError(f"{path.name} is no Whisper of OpenAI's: expected dims and model_state_dict in it")
+        raise CheckpointError(f"{path.name} is not a checkpoint of openai/whisper: expected dims and model_state_dict")
     values = require_integers(content["dims"], _DIMS_KEYS.values(), path.name)
     dims = Dims(**{field_name: values[stored_key] for field_name, stored_key in _DIMS_KEYS.items()})
     tokenizer_json = _find_tokenizer(path, dims)
@@ -84,13 +84,13 @@ def _find_tokenizer(path: Path, dims: Dims) -> bytes:
         except (OSError, CheckpointError):
             continue
     raise CheckpointError(
-        f"{path.name} has no tokenizer inside and no installed model has one of {dims.vocab_size} tokens;"
+        f"{path.name} contains no tokenizer, and no installed model has one of {dims.vocab_size} tokens;"
         " put the tokenizer.json of the same Whisper model beside it"
     )
 
 
 def _installed_tokenizers() -> list[Path]:
-    """`tokenizer.json` of installed weights packages, then of Whisper models in the hub's cache."""
+    """`tokenizer.json` files of installed weights packages, then of Whisper models in the hub cache."""
     from huggingface_hub import constants
 
     paths = list[Path]()

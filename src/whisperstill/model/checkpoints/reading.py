@@ -1,4 +1,4 @@
-"""One way in for all formats."""
+"""Loads a checkpoint of any format."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from whisperstill.model.checkpoints.resolve import CheckpointLocation, locate_ch
 def load_checkpoint(
     name: str | Path, dtype: torch.dtype | None = torch.float32, *, offline: bool | None = None
 ) -> Checkpoint:
-    """Weights by name or path (see `resolve`), on the CPU, as `dtype` (None: as they are stored).
+    """Loads a checkpoint by name or path (see `resolve`) on the CPU, as `dtype` (None: as stored).
 
-    Raises `NotFoundError` when there is no such model, `CheckpointError` when it cannot be used.
+    Raises `NotFoundError` if there is no such model, `CheckpointError` if it cannot be read.
     """
     return _read_location(resolve_checkpoint(name, offline=offline), dtype)
 
 
 def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Weights in a local directory or file, or in several directories that hold the parts of one `model.bin`.
+    """Reads a local directory or file, or several directories with the parts of one `model.bin`.
 
-    Raises `CheckpointError` when they cannot be used.
+    Raises `CheckpointError` if it cannot be read.
     """
     paths = (path,) if isinstance(path, Path) else path
     location = locate_checkpoint(paths[0], paths[0].name)

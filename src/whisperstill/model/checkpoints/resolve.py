@@ -1,4 +1,4 @@
-"""From a model's name to its files: a local path, an installed package, a cache, the hub; in this order."""
+"""Finds the files of a model by name: local path, installed package, cache of openai-whisper, hub cache, hub."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ SHORT_NAMES: dict[str, str] = {
     "large": "openai/whisper-large-v3",
     "turbo": "openai/whisper-large-v3-turbo",
 }
-"""Short name -> identifier on the hub."""
+"""Short name -> repository on the Hugging Face hub."""
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -51,37 +51,41 @@ _DOWNLOAD_PATTERNS += ["delta.safetensors", "whisperstill.json"]
 
 @dataclass(frozen=True, slots=True)
 class CheckpointLocation:
-    """Where the files of a model lie."""
+    """Format and files of a model."""
 
     format: CheckpointFormat
     paths: tuple[Path, ...]
-    """Its directory, several where it is split over packages, or the `.pt` itself."""
+    """Its directory, several directories if it is split over packages, or the `.pt` file."""
     display_name: str
-    """For people: `tiny.en (installed package)`."""
+    """Name for messages: `tiny.en (installed package)`."""
 
 
 def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> CheckpointLocation:
-    """Find a model: a path, `tiny` ... `large-v3-turbo`, `distil-large-v3`, or `owner/name` on the hub.
+    """Finds a model by path, short name (`tiny` ... `large-v3-turbo`, `distil-large-v3`) or hub name (`owner/name`).
 
-    `offline` True never asks the network; None follows the environment's `HF_HUB_OFFLINE`.
-    Raises `NotFoundError` that lists where was looked, `CheckpointError` when what was found is no checkpoint.
+    `offline` True uses no network; None follows the environment variable `HF_HUB_OFFLINE`.
+    Raises `NotFoundError` that lists every place searched, `CheckpointError` if a path holds no checkpoint.
     """
+    # 1. A local path.
     path = Path(name).expanduser()
     if path.exists():
         return locate_checkpoint(path, str(name))
     attempts = ["no such path"]
     if not isinstance(name, str):
-        raise NotFoundError(f"no checkpoint {name}: {attempts[0]}; give a directory with config.json and weights")
+        raise NotFoundError(f"no checkpoint {name}: {attempts[0]}; name a directory with config.json and weights")
+    # 2. Installed packages with pinned weights.
     directories, reason = find_packages(name)
     if directories:
         return CheckpointLocation(
             _detect_format(directories[0]) or "ctranslate2", directories, f"{name} (installed package)"
         )
     attempts.append(reason)
+    # 3. The cache of openai-whisper.
     openai_cache_file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / f"{name}.pt"
     if "/" not in name and openai_cache_file.is_file():
         return CheckpointLocation("openai", (openai_cache_file,), f"{name} (cache of openai-whisper)")
     attempts.append("not in the cache of openai-whisper")
+    # 4. The Hugging Face hub: its cache, then the network.
     repository = SHORT_NAMES.get(name, name)
     if repository.count("/") == 1 and not repository.startswith((".", "/", "~")):
         location, reasons = _find_on_hub(repository, offline)
@@ -89,13 +93,13 @@ def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> Chec
             return location
         attempts += reasons
     else:
-        attempts.append("no name on the hub")
-    hint = install_hint(name) or "give a directory, or fetch the model where there is a network"
+        attempts.append("not a hub name")
+    hint = install_hint(name) or "name a directory, or download the model on a machine with network"
     raise NotFoundError(f"no model {name}: {', '.join(attempts)}; {hint}")
 
 
 def locate_checkpoint(path: Path, display_name: str) -> CheckpointLocation:
-    """The checkpoint at a local path: a directory, one of its weight files, or a `.pt`. `CheckpointError` if none."""
+    """The checkpoint at a path: a directory, one of its weight files, or a `.pt` file; else `CheckpointError`."""
     if path.is_file():
         if path.suffix == ".pt":
             return CheckpointLocation("openai", (path,), display_name)
@@ -106,7 +110,7 @@ def locate_checkpoint(path: Path, display_name: str) -> CheckpointLocation:
         if len(pt_files) == 1:
             return CheckpointLocation("openai", (pt_files[0],), display_name)
         raise CheckpointError(
-            f"{display_name} holds no checkpoint: expected model.safetensors, model.bin or a .pt of OpenAI's in it"
+            f"{display_name} holds no checkpoint: expected model.safetensors, model.bin or a .pt file of openai/whisper"
         )
     return CheckpointLocation(checkpoint_format, (path,), display_name)
 
@@ -125,26 +129,26 @@ def _detect_format(directory: Path) -> CheckpointFormat | None:
 
 
 def _find_on_hub(repository: str, offline: bool | None) -> tuple[CheckpointLocation | None, list[str]]:
-    """The hub's cache, then the hub: (location, why not)."""
+    """The location in the hub cache or on the hub; None with the reasons if it is in neither."""
     from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
     try:
         for name in _WEIGHT_FILES:
             cached = try_to_load_from_cache(repository, name)
             if isinstance(cached, str) and _detect_format(Path(cached).parent):
-                return locate_checkpoint(Path(cached).parent, f"{repository} (cache of the hub)"), []
-    except ValueError:  # no name a repository may have
-        return None, ["no name on the hub"]
-    attempts = ["not in the hub's cache"]
+                return locate_checkpoint(Path(cached).parent, f"{repository} (hub cache)"), []
+    except ValueError:  # not a valid repository name
+        return None, ["not a hub name"]
+    attempts = ["not in the hub cache"]
     if constants.HF_HUB_OFFLINE if offline is None else offline:
-        return None, [*attempts, "the hub was not asked (offline)"]
-    logger.info("fetching %s from the hub", repository)
+        return None, [*attempts, "hub not searched (offline)"]
+    logger.info("downloading %s from the hub", repository)
     try:
         snapshot = Path(snapshot_download(repository, allow_patterns=_DOWNLOAD_PATTERNS))
         if _detect_format(snapshot) is None:
             patterns = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
             snapshot = Path(snapshot_download(repository, allow_patterns=[*_CONFIG_FILES, *patterns]))
-    except Exception as error:  # every network library has its own; for the user it is one: the hub did not give it
+    except Exception as error:  # each network library raises its own
         logger.debug("hub", exc_info=True)
-        return None, [*attempts, f"the hub did not give {repository} ({type(error).__name__})"]
+        return None, [*attempts, f"download of {repository} from the hub failed ({type(error).__name__})"]
     return locate_checkpoint(snapshot, f"{repository} (hub)"), []

@@ -1,8 +1,8 @@
-"""The tensors of a Whisper network under our names, and their shapes: what every reader must deliver.
+"""Names and shapes of the tensors of a Whisper network, as every reader returns them.
 
-The key projection of Whisper has no bias, yet query, key and value are one product here, so the fused bias has a key
-part that is zero. It could not change anything if it were not: a constant added to every key adds the same
-number to all scores of a query, and softmax ignores it. Hence it is not counted, not hashed and not saved.
+Whisper's key projection has no bias. Query, key and value are one linear layer here, so the fused bias has a key part,
+which is zero. Any other value would have no effect either: a constant added to every key adds the same number to all
+scores of a query, and softmax ignores it. So the key bias is not counted, not hashed and not saved.
 """
 
 import re
@@ -15,7 +15,7 @@ _FUSED_BIAS = re.compile(r"\.(attention\.qkv|cross\.kv)\.bias$")
 
 
 def key_bias_rows(name: str, width: int) -> slice | None:
-    """Which rows of the fused bias `name` belong to the key; None for every other tensor."""
+    """Rows of the key in the fused bias `name`; None for every other tensor."""
     match = _FUSED_BIAS.search(name)
     if match is None:
         return None
@@ -23,7 +23,7 @@ def key_bias_rows(name: str, width: int) -> slice | None:
 
 
 def expected_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a network of these sizes, in the order of the network."""
+    """Name -> shape of every tensor of a network of these sizes, in network order."""
     width, shapes = dims.width, dict[str, tuple[int, ...]]()
 
     def add_linear(name: str, rows: int, columns: int) -> None:
@@ -59,23 +59,23 @@ def expected_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Numbers of weights. Whisper shares the token embedding with the output layer: it is counted once."""
+    """Parameter counts. The token embedding is also the output layer and counted once."""
 
     encoder: int
-    """Convolutions, positions, layers and the last norm."""
+    """Convolutions, positional embedding, layers and final norm."""
     decoder: int
-    """Positions, layers and the last norm, without the token embedding."""
+    """Positional embedding, layers and final norm, without the token embedding."""
     embedding: int
-    """Token embedding, vocabulary times width."""
+    """Token embedding: vocab x width."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of the three."""
         return self.encoder + self.decoder + self.embedding
 
 
 def count_parameters(dims: Dims) -> ParameterCounts:
-    """Weights of a network of these sizes, as published: the key bias, which is always zero, is none."""
+    """Parameters of a network of these sizes, as published (without the key bias)."""
     counts = {"encoder": 0, "decoder": 0, "embedding": 0}
     for name, shape in expected_shapes(dims).items():
         part = "embedding" if name == "decoder.embedding.weight" else name.split(".")[0]

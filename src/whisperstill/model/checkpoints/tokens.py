@@ -1,4 +1,4 @@
-"""What `tokenizer.json` says about the special tokens, and what follows from it when a format leaves it out."""
+"""Special tokens of `tokenizer.json`, and the generation config derived from it if a format has none."""
 
 import json
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
 from whisperstill.units import TIMESTAMP_STEP_SECONDS, TIMESTAMP_TOKENS
 
-# Symbols that annotate instead of being spoken; openai/whisper suppresses those that are a single token.
+# Annotation symbols; openai/whisper suppresses those that are a single token.
 _ANNOTATION_SYMBOLS = (
     *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
     *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"),
     *("♪♪", "♪♪♪"),
 )
-_MUSIC_SYMBOLS = "♩♪♫♬♭♮♯"  # always written as several bytes: their first token is suppressed even so
+_MUSIC_SYMBOLS = "♩♪♫♬♭♮♯"  # several tokens each; their first token is suppressed
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the tokens that steer Whisper."""
+    """Ids of Whisper's special tokens."""
 
     end_of_text: int
     start_of_transcript: int
@@ -35,13 +35,13 @@ class SpecialTokens:
     no_speech: int
     no_timestamps: int
     languages: dict[str, int]
-    """Language code -> id; an English vocabulary has them too, unused."""
+    """Language code -> id; English vocabularies have them too, unused."""
     id_by_token: dict[str, int]
-    """Every special token as written -> id, in order of the ids."""
+    """Text of every special token -> id, in the order of the ids."""
 
     @property
     def vocab_size(self) -> int:
-        """Size of the vocabulary: the timestamps follow `<|notimestamps|>` and are the last."""
+        """Vocabulary size: timestamps follow `<|notimestamps|>` and come last."""
         return self.no_timestamps + 1 + TIMESTAMP_TOKENS
 
     @property
@@ -52,13 +52,13 @@ class SpecialTokens:
 
 @lru_cache(maxsize=4)
 def read_special_tokens(tokenizer_json: bytes) -> SpecialTokens:
-    """Read the special tokens; `CheckpointError` when this is no Whisper tokenizer."""
+    """Reads the special tokens; `CheckpointError` if this is not a tokenizer of Whisper."""
     try:
         content = json.loads(tokenizer_json)
         ids = {token: int(token_id) for token, token_id in content["model"]["vocab"].items() if token.startswith("<|")}
         ids |= {token["content"]: int(token["id"]) for token in content["added_tokens"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError("tokenizer.json is damaged or no tokenizer of Whisper; fetch it again") from error
+        raise CheckpointError("tokenizer.json is damaged or not a tokenizer of Whisper; download it again") from error
     try:
         start_of_transcript, translate, no_timestamps = (
             ids["<|startoftranscript|>"],
@@ -88,17 +88,17 @@ def read_special_tokens(tokenizer_json: bytes) -> SpecialTokens:
 
 
 def check_vocab_size(tokenizer_json: bytes, dims: Dims, display_name: str) -> None:
-    """`CheckpointError` unless the tokenizer has as many tokens as the weights."""
+    """Raises `CheckpointError` unless the tokenizer has as many tokens as the weights."""
     size = read_special_tokens(tokenizer_json).vocab_size
     if size != dims.vocab_size:
         raise CheckpointError(
             f"{display_name}: expected a tokenizer of {dims.vocab_size} tokens for these weights, got one of {size};"
-            " put the tokenizer.json of this very model beside them"
+            " put the tokenizer.json of this model beside them"
         )
 
 
 def default_generation_config(tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
-    """What openai/whisper suppresses, derived from the tokenizer, and the default alignment heads."""
+    """Tokens that openai/whisper suppresses, derived from the tokenizer, and default alignment heads."""
     tokens, tokenizer = read_special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
 
     def encode(text: str) -> list[int]:
@@ -121,7 +121,7 @@ def default_generation_config(tokenizer_json: bytes, dims: Dims) -> GenerationCo
 
 @lru_cache(maxsize=2)
 def add_timestamp_tokens(tokenizer_json: bytes) -> bytes:
-    """The same tokenizer with `<|0.00|>` ... `<|30.00|>` as ordinary added tokens, as the authors publish it."""
+    """The tokenizer with `<|0.00|>` ... `<|30.00|>` as ordinary added tokens, as openai publishes it."""
     content: dict[str, Any] = json.loads(tokenizer_json)
     known_ids = {token["id"] for token in content["added_tokens"]}
     first_timestamp = read_special_tokens(tokenizer_json).no_timestamps + 1
@@ -134,7 +134,7 @@ def add_timestamp_tokens(tokenizer_json: bytes) -> bytes:
 
 
 def build_tokenizer_json(directory: Path) -> bytes:
-    """`tokenizer.json` built from `vocab.json`, `merges.txt` and, where it stands, `added_tokens.json`."""
+    """Builds `tokenizer.json` from `vocab.json`, `merges.txt` and `added_tokens.json` (optional)."""
     try:
         vocab: dict[str, int] = json.loads((directory / "vocab.json").read_text("utf-8"))
         lines = (directory / "merges.txt").read_text("utf-8").split("\n")
@@ -155,9 +155,9 @@ def build_tokenizer_json(directory: Path) -> bytes:
         mismatched = [text for text in ordered if tokenizer.token_to_id(text) != added[text]]
         if mismatched:
             raise CheckpointError(
-                f"vocab.json and added_tokens.json do not fit: expected id {added[mismatched[0]]} for {mismatched[0]},"
-                f" got {tokenizer.token_to_id(mismatched[0])}; fetch them again"
+                f"vocab.json and added_tokens.json do not match: expected {mismatched[0]} to be {added[mismatched[0]]},"
+                f" got {tokenizer.token_to_id(mismatched[0])}; download them again"
             )
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError("vocab.json and merges.txt are not a tokenizer of Whisper; fetch them again") from error
+        raise CheckpointError("vocab.json and merges.txt are not Whisper's tokenizer; download them again") from error
     return tokenizer.to_str().encode()
