@@ -15,7 +15,7 @@ from unit.evaluate.report.page_reader import Node, read
 
 FULL = (
     *("summary", "headline", "short-form", "long-form", "chunk-length", "hallucination", "robustness", "noise"),
-    *("channels", "speed", "speculation", "ablation-0-max-wer", "ablation-1-hours", "ablation-2-decoder-layers"),
+    *("channels", "speed", "speculation", "ablation-0-max-wer", "ablation-1-subset-hours", "ablation-2-decoder-layers"),
     *(
         "ablation-3-objective",
         "ablation-4-label-smoothing",
