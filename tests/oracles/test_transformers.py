@@ -13,7 +13,6 @@ base here); `force_unique_generate_call` makes it one pass a window, as ours.
 """
 
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,6 @@ from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.model.dims import Dims
-from whisperstill.model.whisper import Whisper
 from whisperstill.stages import init
 from whisperstill.units import WINDOW_SAMPLES
 
@@ -101,9 +99,7 @@ class Pair:
     def changed(self, weight: str, by: float) -> WhisperModel:
         """Ours, but for one weight."""
         state = {**self.checkpoint.state, weight: self.checkpoint.state[weight] + by}
-        other = copy(self.ours)
-        other.network = Whisper.from_state(self.checkpoint.dims, state)
-        return other
+        return WhisperModel(replace(self.checkpoint, state=state), dtype=torch.float32)
 
 
 Check = Callable[[Pair, WhisperModel], None]

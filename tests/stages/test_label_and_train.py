@@ -568,7 +568,7 @@ def test_labelling_under_torchrun_is_refused(
 
 
 def test_reference_labels_with_timestamps_are_refused(settings: LabelSettings, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="timestamps are the teacher's"):
+    with pytest.raises(SettingsError, match="timestamps need label_source teacher"):
         label.run(replace(settings, output=tmp_path, timestamps=True, label_source="reference"), NullConsole())
 
 

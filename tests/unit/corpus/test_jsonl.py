@@ -93,8 +93,8 @@ WRONG = {
     b'{"audio": 5}': "key audio",
     b'{"audio": ""}': "key audio",
     b'{"audio": "a\\u0000b"}': "key audio",
-    b'{"audio": "audio/missing.wav"}': "found nothing",
-    b'{"audio": "audio"}': "found a folder",
+    b'{"audio": "audio/missing.wav"}': "got nothing",
+    b'{"audio": "audio"}': "got a folder",
     b'{"audio": "audio/a.wav", "id": "a"}': "duplicate id",
     b'{"audio": "audio/a.wav", "duration_s": 0}': "greater than 0",
     b'{"audio": "audio/a.wav", "duration_s": -1}': "greater than 0",
@@ -108,7 +108,7 @@ WRONG = {
     b'{"audio": "audio/empty.wav", "duration_s": 3}': "empty file",
     b'{"audio": "audio/junk.wav"}': "cannot decode",
     b'{"audio": "audio/junk.wav", "duration_s": 3}': "cannot decode",
-    b'{"audio": "audio/zero.wav"}': "length of zero",
+    b'{"audio": "audio/zero.wav"}': "got no samples",
     b"[" * 100_000: "nested too deeply|invalid JSON",
 }
 
@@ -137,7 +137,7 @@ def read_error(source: Path) -> str:
 
 def test_a_manifest_without_usable_lines_is_an_error(tmp_path: Path) -> None:
     assert "found nothing at" in read_error(tmp_path / "none.jsonl")
-    assert "found nothing" in read_error(write(tmp_path / "empty"))
+    assert "got nothing" in read_error(write(tmp_path / "empty"))
     message = read_error(write(tmp_path / "bad", *[{"audio": f"{k}.wav"} for k in range(5)]))
     assert "5 skipped" in message
     assert "manifest.jsonl:3" in message

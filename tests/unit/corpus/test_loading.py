@@ -54,7 +54,7 @@ def test_a_window_of_30_s_fits_and_no_more(make_audio: MakeAudio) -> None:
 
 
 def test_the_error_names_the_utterance_that_cannot_be_decoded(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"^bad-one: .*found nothing"):
+    with pytest.raises(AudioError, match=r"^bad-one: .*got nothing"):
         load_window_waveform(pack([utterance(tmp_path / "none.wav", 1.0, id_="bad-one")])[0])
 
 
@@ -63,7 +63,7 @@ def test_unreadable_utterances_are_skipped_with_their_error(make_audio: MakeAudi
     missing = utterance(tmp_path / "none.wav", 1.0, id_="missing")
     readable, waveforms, skipped = load_waveforms([missing, good])
     assert readable == [good]
-    assert [entry.source for entry in skipped] == ["c/missing"] and "found nothing" in skipped[0].reason
+    assert [entry.source for entry in skipped] == ["c/missing"] and "got nothing" in skipped[0].reason
     assert isinstance(skipped[0], Skipped)
     assert len(waveforms[0]) == SAMPLE_RATE, "as long as decoded, not as long as stated"
     window = Window("w", (good,), 0)

@@ -81,7 +81,7 @@ def test_every_stage_of_a_recipe_is_estimated(speech: Path, tmp_path: Path) -> N
     assert [estimate.verb for estimate in report.estimates] == ["label", "filter", "init", "train", "evaluate"]
     assert all(estimate.seconds is not None and estimate.seconds > 0 for estimate in report.estimates)
     assert report.total_seconds == pytest.approx(sum(estimate.seconds or 0 for estimate in report.estimates))
-    by_verb = {estimate.verb: each for estimate in report.estimates}
+    by_verb = {estimate.verb: estimate for estimate in report.estimates}
     recipe.write_text(recipe.read_text().replace("[filter]", '[filter]\ntune = "./r.toml"\ntune_seeds = [0, 1]'))
     tuned = run(DoctorSettings(recipe), NullConsole()).estimates[1]
     assert tuned.reason == "10 pilot trainings" and (tuned.seconds or 0) > (by_verb["filter"].seconds or 0)
