@@ -72,9 +72,9 @@ def test_a_verb_can_be_called_after_its_namesake_package_was_imported(
     """`whisperstill.label` is the function, and the package of `whisperstill.label.store`."""
     import whisperstill.evaluate.score
     import whisperstill.export.whispercpp
-    import whisperstill.label.store as store
+    import whisperstill.label.store_schema as store_schema
 
-    assert store.__name__ == "whisperstill.label.store"
+    assert store_schema.__name__ == "whisperstill.label.store_schema"
     calls = []
 
     def run(settings: object, console: object) -> str:

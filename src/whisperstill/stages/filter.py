@@ -172,8 +172,8 @@ def _build_summary(
 ) -> dict[str, JsonValue]:
     """Content of `filter.json`."""
     metrics = {name: value for name, value in to_jsonable(report).items() if name != "output"}
-    all_settings = to_jsonable(settings)
-    applied_settings = to_jsonable(rules) | {name: all_settings[name] for name in SELECTION_SETTINGS}
+    settings_json = to_jsonable(settings)
+    applied_settings = to_jsonable(rules) | {name: settings_json[name] for name in SELECTION_SETTINGS}
     dropped_hours: dict[str, JsonValue] = {rule: dropped.hours for rule, dropped in counts.dropped.items()}
     return {"whisperstill": __version__, "settings": applied_settings, **metrics, "dropped_hours": dropped_hours}
 
