@@ -137,7 +137,7 @@ def read_error(source: Path) -> str:
 
 def test_a_manifest_without_usable_lines_is_an_error(tmp_path: Path) -> None:
     assert "found nothing at" in read_error(tmp_path / "none.jsonl")
-    assert "got nothing" in read_error(write(tmp_path / "empty"))
+    assert "found nothing" in read_error(write(tmp_path / "empty"))
     message = read_error(write(tmp_path / "bad", *[{"audio": f"{k}.wav"} for k in range(5)]))
     assert "5 skipped" in message
     assert "manifest.jsonl:3" in message
