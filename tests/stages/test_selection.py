@@ -44,5 +44,5 @@ def test_importance_needs_labels_of_the_teacher(small_teacher: Path, small_corpu
     state = {name: 2 * tensor for name, tensor in checkpoint.state.items()}
     write_huggingface(replace(checkpoint, state=state), tmp_path / "other")
     labels = labels_of(tmp_path / "other", small_corpus, tmp_path / "labels")
-    with pytest.raises(SettingsError, match="are of .*, not of"):
+    with pytest.raises(SettingsError, match=r"are of .*, not of"):
         init.run(replace(asked, labels=labels), NullConsole())
