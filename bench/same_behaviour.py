@@ -1,10 +1,12 @@
 """Do two commits compute the same labels, weights and transcripts?
 
 Method: the command line of a checkout labels 40 clips with tiny.en, trains a 2-layer student for 30 steps, and
-transcribes 20 clips (greedy, then with the student as draft model) and a long recording in chunks, all in float32 with
-word timestamps. Every array, token and text is hashed without its key or file name, so that a commit that only renames
-gives the same file. Options whose names differ between commits are looked up in `--help`.
-Limit: equal hashes need the same machine, thread count and libraries; run both commits one after the other.
+transcribes 20 clips (greedy, then with the student as draft model) and long recordings (chunked and sequentially), all
+in float32 with word timestamps. Every array, token and text is hashed without its key or file name, so that a commit
+that only renames gives the same file. Options whose names differ between commits are looked up in `--help`.
+Limits: equal hashes need the same machine and libraries, and one thread, with which every sum has a fixed order. Draft
+lengths follow measured times and change the rounding of probabilities, so one speculative run has fixed lengths, and
+of the other only text and tokens are hashed.
 
     python bench/same_behaviour.py --root . --output after.json
     python bench/same_behaviour.py --compare before.json after.json
@@ -32,6 +34,7 @@ NAMES = {
     "max grad norm": ("--max-grad-norm", "--clip"),
     "log every": ("--logging-steps", "--log-every"),
     "chunked": ("--long_form", "--longform", "--long_form_strategy", "--strategy"),
+    "deterministic": ("--deterministic", "--exact"),
     "filter": ("--no_hallucination_filter", "--no_guards"),
     "epochs": ("--num-train-epochs", "--epochs"),
     "teacher targets": ("--teacher-targets", "--targets"),
@@ -49,7 +52,8 @@ class Checkout:
             **os.environ,
             "PYTHONPATH": str(root / "src"),
             "WHISPERSTILL_NO_REEXEC": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
             "COLUMNS": "200",
         }
         self._help: dict[str, str] = {}
@@ -112,8 +116,8 @@ def hash_tensors(directory: Path) -> list[str]:
     return sorted(hashes)
 
 
-def hash_transcripts(directory: Path) -> dict[str, str]:
-    """File -> hash of its text, segments and words, under openai/whisper's keys."""
+def hash_transcripts(directory: Path, text_only: bool = False) -> dict[str, str]:
+    """File -> hash of its text, segments and words, under openai/whisper's keys; `text_only`: of text and tokens."""
     results = {}
     for path in sorted(directory.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +126,8 @@ def hash_transcripts(directory: Path) -> dict[str, str]:
             + [[word[key] for key in ("start", "end", "word", "probability")] for word in segment.get("words") or ()]
             for segment in content["segments"]
         ]
-        results[path.stem] = digest([content["text"], content["language"], segments])
+        tokens = [segment["tokens"] for segment in content["segments"]]
+        results[path.stem] = digest([content["text"], content["language"], tokens if text_only else segments])
     return results
 
 
@@ -166,10 +171,14 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     audio = [line["audio"] for line in clips[:20]]
     usual = ["--model", "tiny.en", "--output_format", "json", "--word_timestamps"]
     usual += ["--dtype", checkout.name("transcribe", "float32")]
-    assistants: dict[str, list[Path | str]] = {"greedy": [], "speculative": ["--assistant", student]}
+    assistants: dict[str, list[Path | str]] = {
+        "greedy": [],
+        "speculative": ["--assistant", student],
+        "deterministic": ["--assistant", student, checkout.name("transcribe", "deterministic")],
+    }
     for name, assistant in assistants.items():
         checkout.run("transcribe", *audio, *usual, *assistant, "--output_dir", work / name)
-        hashes[name] = hash_transcripts(work / name)
+        hashes[name] = hash_transcripts(work / name, text_only=name == "speculative")
     long = [line["audio"] for line in read_manifest(speech, "longform-librispeech", 2)]
     for strategy in ("chunked", "sequential"):
         way = (checkout.name("transcribe", "chunked"), strategy)
