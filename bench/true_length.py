@@ -1,7 +1,7 @@
-"""What does it cost to encode only the part of a window that holds sound?
+"""How does encoding only the part of a window that holds sound change WER and encoder time?
 
 Hypothesis: most of the window after a short clip is digital silence; reusing its encoder states instead of computing
-them changes hardly a word and saves their share of the encoder.
+them hardly changes the text and saves their share of the encoder's time.
 Method: every clip is encoded padded to 30 s and trimmed, interleaved, and both are decoded greedily; WER with the same
 normalizer, number of differing texts, and encoder time. The states of silence are computed once per noise level,
 within the measured time.
@@ -50,7 +50,7 @@ def measure_dataset(dataset: str, speech: Path, models: dict[str, WhisperModel],
         "clips": len(utterances),
         "mean_seconds": round(duration, 1),
         "wer": {encoding: round(result.wer, 2) for encoding, result in scores.items()},
-        "texts_that_differ": sum(a != b for a, b in zip(*texts.values(), strict=True)),
+        "texts_that_differ": sum(padded != trimmed for padded, trimmed in zip(*texts.values(), strict=True)),
         "encoder_speed": round(seconds["padded"] / seconds["trimmed"], 2),
     }
 
