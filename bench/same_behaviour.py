@@ -34,7 +34,7 @@ NAMES = {
     "max grad norm": ("--max-grad-norm", "--clip"),
     "log every": ("--logging-steps", "--log-every"),
     "chunked": ("--long_form", "--longform", "--long_form_strategy", "--strategy"),
-    "deterministic": ("--deterministic", "--exact"),
+    "deterministic": ("--deterministic", "--mode"),
     "filter": ("--no_hallucination_filter", "--no_guards"),
     "epochs": ("--num-train-epochs", "--epochs"),
     "teacher targets": ("--teacher-targets", "--targets"),
@@ -171,10 +171,12 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     audio = [line["audio"] for line in clips[:20]]
     transcribe_options = ["--model", "tiny.en", "--output_format", "json", "--word_timestamps"]
     transcribe_options += ["--dtype", checkout.name("transcribe", "float32")]
+    option = checkout.name("transcribe", "deterministic")
+    fixed_blocks = [option] if option == "--deterministic" else [option, "exact-block"]
     assistants: dict[str, list[Path | str]] = {
         "greedy": [],
         "speculative": ["--assistant", student],
-        "deterministic": ["--assistant", student, checkout.name("transcribe", "deterministic")],
+        "deterministic": ["--assistant", student, *fixed_blocks],
     }
     for name, assistant in assistants.items():
         checkout.run("transcribe", *audio, *transcribe_options, *assistant, "--output_dir", work / name)
