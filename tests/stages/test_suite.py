@@ -29,8 +29,7 @@ from whisperstill.evaluate.suite.suite_file import read_suite
 from whisperstill.records.eval_results import DatasetResult, EvalResults
 from whisperstill.records.results_file import read_eval_results
 from whisperstill.stages import evaluate
-from whisperstill.stages.compare import CompareSettings
-from whisperstill.stages.compare import run as compare
+from whisperstill.stages.compare import CompareSettings, run as compare
 from whisperstill.stages.evaluate import EvaluateReport, EvaluateSettings
 
 SUITE = """

@@ -15,9 +15,7 @@ from whisperstill.distill import validation
 from whisperstill.distill.validation import Validation, ValidationItem
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.records import Utterance
-from whisperstill.stages import filter as filtering
-from whisperstill.stages import run as running
-from whisperstill.stages import train
+from whisperstill.stages import filter as filtering, run as running, train
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.audio import channel_effects as channel
-from whisperstill.audio import reverberation as rooms
+from whisperstill.audio import channel_effects as channel, reverberation as rooms
 from whisperstill.audio.noise import NoiseSampler, babble, mix_at_snr
 from whisperstill.errors import SettingsError
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.model.generation_config import GenerationConfig

@@ -11,8 +11,7 @@ import soundfile
 from whisperstill.audio.sound_activity import cut_file
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform import assemble
-from whisperstill.decode.longform import recordings as longform
+from whisperstill.decode.longform import assemble, recordings as longform
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import DecodingOptions
