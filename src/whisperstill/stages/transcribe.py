@@ -179,11 +179,7 @@ class _TranscriptionJob:
     """Transcribes files and writes their transcripts."""
 
     def __init__(
-        self,
-        settings: TranscribeSettings,
-        options: "DecodingOptions",
-        outputs: TranscriptFiles,
-        console: Console,
+        self, settings: TranscribeSettings, options: "DecodingOptions", outputs: TranscriptFiles, console: Console
     ) -> None:
         self._settings, self._options, self._outputs, self._console = settings, options, outputs, console
         self.totals = _Totals()
@@ -241,11 +237,7 @@ class _TranscriptionJob:
 
 
 def _build_report(
-    settings: TranscribeSettings,
-    options: "DecodingOptions",
-    totals: _Totals,
-    existing: int,
-    problems: list[Skipped],
+    settings: TranscribeSettings, options: "DecodingOptions", totals: _Totals, existing: int, problems: list[Skipped]
 ) -> TranscribeReport:
     from whisperstill.decode.generate.speculative_stats import SpeculativeStats
     from whisperstill.decode.longform.recordings import resolve_long_form

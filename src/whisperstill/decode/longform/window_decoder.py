@@ -52,10 +52,7 @@ class WindowDecoder:
                 model.network, logit_filter, options.beam_size, options.patience, options.length_penalty
             )
         self._generator = model.make_generator(
-            options.batch_size,
-            logit_filter=logit_filter,
-            deterministic=options.deterministic,
-            beam_search=beam_search,
+            options.batch_size, logit_filter=logit_filter, deterministic=options.deterministic, beam_search=beam_search
         )
         self._queued_windows: deque[AudioWindow] = deque()
         self._attempts: dict[DecodeRequest, _FallbackAttempt] = {}

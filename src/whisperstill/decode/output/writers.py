@@ -94,11 +94,7 @@ def resolve_formats(name: str) -> tuple[OutputFormat, ...]:
 
 
 def write_transcript(
-    transcript: Transcript,
-    directory: Path,
-    stem: str,
-    output_format: str = "all",
-    options: LineOptions | None = None,
+    transcript: Transcript, directory: Path, stem: str, output_format: str = "all", options: LineOptions | None = None
 ) -> list[Path]:
     """Write `directory/stem.<format>`, each atomically, and none if one cannot be formatted. Returns the paths.
 
