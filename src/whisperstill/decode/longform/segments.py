@@ -6,7 +6,7 @@ segment that is not finished in this window.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from whisperstill.decode.longform.window import MAX_DISTANCE_FROM_SPEECH_S, WindowResult
 from whisperstill.decode.output.transcript import Segment, Word, compression_ratio
@@ -29,11 +29,12 @@ def split_into_segments(
     """
     vocabulary, ratio = tokenizer.vocabulary, compression_ratio(window_transcript.text)
     tokens = window_transcript.result.tokens
-    token_slices = _split_at_timestamp_pairs(tokens, vocabulary) if timestamps else [tokens]
+    cuts = timestamp_pair_indices(tokens, vocabulary) if timestamps else []
     if timestamps and (resume_seconds := unfinished_at(window_transcript, duration, vocabulary)) is not None:
         duration = resume_seconds
     segments: list[Segment] = []
-    for token_slice in token_slices:
+    for first, last in pairwise([0, *cuts, len(tokens)]):
+        token_slice = tokens[first:last]
         begin, end = 0.0, duration
         if token_slice and vocabulary.is_timestamp(token_slice[0]):
             begin = vocabulary.timestamp_seconds(token_slice[0])
@@ -49,7 +50,7 @@ def split_into_segments(
                     start=round(start + begin, 3),
                     end=round(start + end, 3),
                     text=text,
-                    tokens=tuple(token_slice),
+                    tokens=token_slice,
                     avg_logprob=window_transcript.avg_logprob,
                     compression_ratio=ratio,
                     no_speech_prob=window_transcript.result.no_speech_prob,
@@ -116,11 +117,7 @@ def _last_timestamp_seconds(tokens: Sequence[int], vocabulary: Vocabulary) -> fl
     return timestamps[-1] if timestamps else 0.0
 
 
-def _split_at_timestamp_pairs(tokens: Sequence[int], vocabulary: Vocabulary) -> list[Sequence[int]]:
-    """Token slices cut between every two adjacent timestamps."""
-    cuts = [
-        index
-        for index in range(1, len(tokens))
-        if vocabulary.is_timestamp(tokens[index]) and vocabulary.is_timestamp(tokens[index - 1])
-    ]
-    return [tokens[low:high] for low, high in zip([0, *cuts], [*cuts, len(tokens)], strict=True) if high > low]
+def timestamp_pair_indices(tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:
+    """Indices of the timestamps that directly follow another timestamp."""
+    is_timestamp = [vocabulary.is_timestamp(token) for token in tokens]
+    return [index for index in range(1, len(tokens)) if is_timestamp[index] and is_timestamp[index - 1]]

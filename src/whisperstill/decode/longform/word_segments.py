@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whisperstill.decode.longform.window_source import LongFormContext
 from whisperstill.decode.output.transcript import Segment, Word, compression_ratio
 from whisperstill.decode.whisper_model import WindowTranscript
+from whisperstill.text.tokenizer import Tokenizer
 
 SEGMENT_PAUSE_S = 1.0
 """Pause that ends a segment."""
@@ -40,8 +40,8 @@ class DecodedChunk:
 class WordSegmenter:
     """Splits the final words of a recording into segments."""
 
-    def __init__(self, context: LongFormContext) -> None:
-        self._context = context
+    def __init__(self, tokenizer: Tokenizer, word_timestamps: bool) -> None:
+        self._tokenizer, self._word_timestamps = tokenizer, word_timestamps
         self._words: list[Word] = []
         """Words that are not yet part of a segment."""
         self._chunks: deque[DecodedChunk] = deque(maxlen=CHUNKS_KEPT)
@@ -74,12 +74,12 @@ class WordSegmenter:
             start=start,
             end=end,
             text=text,
-            tokens=tuple(self._context.model.tokenizer.encode(text)),
+            tokens=tuple(self._tokenizer.encode(text)),
             avg_logprob=window_transcript.avg_logprob,
             compression_ratio=compression_ratio(window_transcript.text),
             no_speech_prob=window_transcript.result.no_speech_prob,
             temperature=chunk.temperature,
-            words=tuple(words) if self._context.options.word_timestamps else None,
+            words=tuple(words) if self._word_timestamps else None,
         )
 
 
