@@ -23,7 +23,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
-from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -221,7 +221,7 @@ def run(teacher: Checkpoint, student: Checkpoint, states: list[Tensor]) -> list[
     for name, kind in narrow.items():
         rounded = WhisperModel(teacher, assistant=student, **kind)
         exact: dict[str, Any] = {"blocks": (DETERMINISTIC_BLOCK_SIZE,), "exact": True, "top": 2}
-        plain, _ = decode(rounded, few, 4, make=lambda size, capacity: NullDraft(), **exact)
+        plain, _ = decode(rounded, few, 4, **exact)
         start_time = time.perf_counter()
         actual, counts = decode(rounded, few, 4, student=True, **exact)
         comparison = compare(f"deterministic, {name}, batch 4", actual, plain, counts, time.perf_counter() - start_time)

@@ -15,7 +15,7 @@ from whisperstill.audio.mel import log_mel
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.draft_length import BLOCK_SIZES, DraftLengthController
-from whisperstill.decode.generate.draft_model import DraftModel, NetworkDraft, NullDraft, select_draft_vocabulary
+from whisperstill.decode.generate.draft_model import DraftModel, NetworkDraft, select_draft_vocabulary
 from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.language_detection import detect_languages, resolve_language
 from whisperstill.decode.generate.logit_filter import MAX_INITIAL_TIMESTAMP_S, LogitFilter
@@ -93,8 +93,8 @@ class WhisperModel:
         # All generators share the measured draft lengths.
         self._length_controller = DraftLengthController((1,) if assistant is None else BLOCK_SIZES)
         self._generator: Generator | None = None
-        self._generator_key: tuple[bool, int] | None = None
-        """Timestamps and top_k of `_generator`."""
+        self._generator_key = (False, 0), self.network, self.generation_config
+        """What `_generator` was made for: timestamps and top_k, network, generation config."""
 
     def _load_assistant(self, assistant: Checkpoint, checkpoint: Checkpoint, device: str) -> "WhisperModel":
         if assistant.dims.vocab_size != self.dims.vocab_size:
@@ -134,7 +134,7 @@ class WhisperModel:
         return encoder_states
 
     def encode_for_draft(
-        self, waveforms: Float[Tensor, "batch samples"], encoder_states: Float[Tensor, "batch positions width"]
+        self, waveforms: Float[Tensor, "batch samples"]
     ) -> Float[Tensor, "batch positions draft_width"] | None:
         """Encoder states from the assistant's own encoder; None if there is no assistant or it shares the encoder."""
         return self.assistant.encode(waveforms) if self.assistant and self._assistant_has_own_encoder else None
@@ -191,9 +191,8 @@ class WhisperModel:
         decoder, positions = self.assistant.network.decoder, self.assistant.dims.max_source_positions
         draft_token_ids, training_tokens = None, self.assistant.metadata.get("frequent_tokens")
         if isinstance(training_tokens, list):
-            draft_token_ids = torch.tensor(
-                select_draft_vocabulary(self.vocabulary, training_tokens), device=self.network.device
-            )
+            draft_vocabulary = select_draft_vocabulary(self.vocabulary, training_tokens)
+            draft_token_ids = torch.tensor(draft_vocabulary, device=self.network.device)
         return lambda batch_size, capacity: NetworkDraft(
             decoder, batch_size, positions, capacity, logit_filter, draft_token_ids
         )
@@ -210,7 +209,6 @@ class WhisperModel:
         """Generator with `batch_size` slots and the assistant, if any, as draft model. See `BatchScheduler`."""
         make_draft, length_controller = self.make_draft_factory(logit_filter), self._length_controller
         if deterministic:
-            make_draft = make_draft or (lambda batch_size, capacity: NullDraft())
             length_controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
         scheduler = BatchScheduler(
             self.network, logit_filter, batch_size, top_k, make_draft, length_controller, deterministic
@@ -248,9 +246,11 @@ class WhisperModel:
         if draft_encoder_states is None and self._assistant_has_own_encoder:
             raise ValueError("expected draft_encoder_states for an assistant with its own encoder, got None")
         generator, self._generator = self._get_generator(len(requests), timestamps, top_k), None
+        generator.scheduler.speculative_stats = SpeculativeStats()
         results = generator.generate(requests)
-        self.speculative_stats += generator.take_stats()
-        self._generator, self._generator_key = generator, (timestamps, top_k)  # not kept if decoding failed
+        self.speculative_stats += generator.scheduler.speculative_stats
+        self._generator = generator  # not kept if decoding failed
+        self._generator_key = (timestamps, top_k), self.network, self.generation_config
         return [
             WindowTranscript(language, self.tokenizer.decode(result.tokens).strip(), result)
             for language, result in zip(languages, results, strict=True)
@@ -258,8 +258,9 @@ class WhisperModel:
 
     def _get_generator(self, batch_size: int, timestamps: bool, top_k: int) -> Generator:
         """The generator of the last call if it fits, because its memory is already allocated; otherwise a new one."""
-        generator = self._generator
-        if generator and self._generator_key == (timestamps, top_k) and generator.batch_size >= batch_size:
+        generator, (options, network, config) = self._generator, self._generator_key
+        same_model = network is self.network and config is self.generation_config
+        if generator and same_model and options == (timestamps, top_k) and generator.scheduler.batch_size >= batch_size:
             return generator
         return self.make_generator(batch_size, logit_filter=self.make_logit_filter(timestamps), top_k=top_k)
 

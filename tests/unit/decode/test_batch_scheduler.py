@@ -50,7 +50,7 @@ def decode_reference(
             logits = network.decoder.logits(hidden)
             token = int(logit_filter.apply(logits.clone(), history).argmax())
             logprobs.append(float(logits.log_softmax(-1)[0, token]))
-            history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
+            history = history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
             tokens_so_far.append(token)
             if token == VOCABULARY.end_of_text:
                 break

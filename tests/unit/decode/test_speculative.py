@@ -12,7 +12,6 @@ from whisperstill.decode.generate.draft_model import (
     DecodeState,
     DraftModel,
     NetworkDraft,
-    NullDraft,
 )
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -138,7 +137,7 @@ def test_speculative_is_greedy(
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens), coin)
             case "ends":
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens), lambda token: VOCABULARY.end_of_text)
-        return NullDraft()
+        raise AssertionError(kind)
 
     results, stats = decode_batch(
         network,
@@ -147,7 +146,7 @@ def test_speculative_is_greedy(
         logit_filter,
         max_new_tokens=STEPS,
         top_k=3,
-        make_draft=draft,
+        make_draft=None if kind == "null" else draft,
         block_sizes=(block,),
         deterministic=deterministic,
     )
@@ -264,14 +263,14 @@ def test_deterministic_results_are_bitwise_equal(
     network = Whisper.from_state(random_checkpoint.dims, random_checkpoint.state, dtype)
     logit_filter, window_states = make_filter(True), states.to(dtype)
 
-    def decoded(make: Callable[[int, int], DraftModel]) -> list[DecodingResult]:
+    def decoded(make: Callable[[int, int], DraftModel] | None) -> list[DecodingResult]:
         scheduler = make_scheduler(
             network, logit_filter, 3, top_k=2, make_draft=make, block_sizes=(4,), deterministic=True
         )
         start = VOCABULARY.sot_sequence("en", "transcribe", True)
         return run(scheduler, [DecodeRequest(window_states[row], start) for row in range(BATCH)])
 
-    plain, drafted = decoded(lambda size, capacity: NullDraft()), decoded(make_network_draft(student, logit_filter))
+    plain, drafted = decoded(None), decoded(make_network_draft(student, logit_filter))
     assert same_tokens(plain, drafted)
     for one, other in zip(plain, drafted, strict=True):
         assert torch.equal(one.token_stats.hidden, other.token_stats.hidden)
@@ -351,11 +350,9 @@ def test_cached_length_moves_with_its_row(student: Whisper, states: Tensor) -> N
 def test_invalid_block_sizes_raise(network: Whisper, states: Tensor) -> None:
     start = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH)
     with pytest.raises(ValueError, match="block_sizes must be at least 1"):
-        decode_batch(
-            network, states, start, make_filter(False), make_draft=lambda size, capacity: NullDraft(), block_sizes=(0,)
-        )
-    with pytest.raises(ValueError, match="without a draft"):
-        decode_batch(network, states, start, make_filter(False), block_sizes=(4,))
+        decode_batch(network, states, start, make_filter(False), block_sizes=(0,))
+    with pytest.raises(ValueError, match="exactly one when deterministic"):
+        decode_batch(network, states, start, make_filter(False), block_sizes=(1, 4), deterministic=True)
 
 
 def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +372,6 @@ def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeyp
         start,
         logit_filter,
         max_new_tokens=STEPS,
-        make_draft=lambda size, capacity: NullDraft(),
         block_sizes=(8,),
     )
     assert not same_tokens(results, expected)

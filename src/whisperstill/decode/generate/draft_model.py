@@ -11,7 +11,6 @@ from torch import Tensor
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.sampling import Sampler
 from whisperstill.model.decoder import Decoder
-from whisperstill.model.kv_cache import StaticKVCache
 from whisperstill.text.vocabulary import Vocabulary
 
 DRAFT_FRAME_POOLING = 2
@@ -54,25 +53,6 @@ class DraftModel(Protocol):
         ...
 
 
-class NullDraft:
-    """Baseline draft that always proposes token 0, for deterministic decoding without an assistant."""
-
-    def prefill(
-        self,
-        rows: list[int],
-        encoder_states: Float[Tensor, "new positions width"],
-        prompt_tokens: Int[Tensor, "new prompt"],
-    ) -> None:
-        """See `DraftModel`."""
-
-    def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """See `DraftModel`."""
-        return state.length.new_zeros(len(state.length), num_tokens)
-
-    def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """See `DraftModel`."""
-
-
 class NetworkDraft:
     """A small decoder that proposes its own choices, under the same logit filter and sampling noise as the network.
 
@@ -91,7 +71,7 @@ class NetworkDraft:
     ) -> None:
         """`batch_size` rows of `capacity` tokens. `draft_token_ids`: vocabulary, ascending; None: all tokens."""
         self._decoder = decoder
-        self._kv_cache: StaticKVCache = decoder.static_cache(batch_size, positions // DRAFT_FRAME_POOLING, capacity)
+        self._kv_cache = decoder.static_cache(batch_size, positions // DRAFT_FRAME_POOLING, capacity)
         self._logit_filter = logit_filter if draft_token_ids is None else logit_filter.restrict_to(draft_token_ids)
         self._output_layer = decoder.output_layer(batch_size, draft_token_ids)
         self._cached_length = torch.zeros(batch_size, dtype=torch.long, device=logit_filter.token_ids.device)
@@ -116,23 +96,21 @@ class NetworkDraft:
 
     def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
         """See `DraftModel`."""
-        num_rows, vocabulary = len(state.length), self._logit_filter.vocabulary
+        num_rows, history, device = len(state.length), state.history, state.length.device
         # 1. Process the tokens that are not in the cache yet, at least the last one.
         self._kv_cache.set_num_rows(num_rows)
-        history = state.history.copy()
         cached_length = torch.minimum(self._cached_length[:num_rows], state.length - 1)
         num_missed = int((state.length - cached_length).max())
         block_start = (state.length - num_missed).clamp(min=0)
-        block = state.sequence.gather(1, block_start[:, None] + torch.arange(num_missed, device=block_start.device))
+        block = state.sequence.gather(1, block_start[:, None] + torch.arange(num_missed, device=device))
         hidden = self._decoder(block, block_start, self._kv_cache)
-        last_hidden = hidden[torch.arange(num_rows, device=block_start.device), state.length - 1 - block_start]
+        last_hidden = hidden[torch.arange(num_rows, device=device), state.length - 1 - block_start]
         # 2. Decode token by token.
-        proposed: list[Tensor] = []
-        position = state.length
+        proposed, position = list[Tensor](), state.length
         for index in range(num_tokens):
             logits = self._logit_filter.apply(self._output_layer(last_hidden), history)
             tokens = state.sampler.sample(logits, position, self._logit_filter.token_ids)
-            history.append(tokens, vocabulary.timestamp_begin)
+            history = history.append(tokens, self._logit_filter.vocabulary.timestamp_begin)
             proposed.append(tokens)
             if index + 1 < num_tokens:
                 last_hidden = self._decoder(tokens[:, None], position, self._kv_cache)[:, 0]

@@ -35,6 +35,15 @@ class TokenStats:
     filtered_logprob: Float[Tensor, "steps"]
     """Natural-log probability of the token among those that the logit filter allows."""
 
+    @classmethod
+    def of_logprobs(
+        cls, logprob: Float[Tensor, "steps"], filtered_logprob: Float[Tensor, "steps"], width: int = 0
+    ) -> "TokenStats":
+        """Statistics where only log-probabilities are recorded; `width` is that of the hidden states."""
+        zeros, empty = torch.zeros(len(logprob)), torch.zeros(len(logprob), 0)
+        hidden = torch.zeros(len(logprob), width)
+        return cls(logprob, zeros, zeros, zeros, empty.long(), empty, hidden, filtered_logprob)
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingResult:
@@ -100,10 +109,8 @@ class TokenStatsBuffer:
     def record_distribution(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
         """Record statistics of unfiltered logits. A step that is recorded again replaces the earlier one."""
         if self.top_k:
-            scratch = self._scratch[: len(buffer_rows)]
-            self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = token_stats(
-                logits, scratch
-            )
+            stats = token_stats(logits, self._scratch[: len(buffer_rows)])
+            self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = stats
             self.top_logits[buffer_rows, step], self.top_ids[buffer_rows, step] = logits.topk(self.top_k, dim=-1)
             self.hidden[buffer_rows, step] = hidden.float()
         else:
