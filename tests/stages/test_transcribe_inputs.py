@@ -27,8 +27,7 @@ from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions, DecodingSettings
-from whisperstill.decode.output.output_files import remove_partial_outputs, unique_output_names
-from whisperstill.decode.output.writers import WRITERS
+from whisperstill.decode.output.writers import WRITERS, remove_partial_outputs, unique_output_names
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe

@@ -73,10 +73,8 @@ class WhisperModel:
         silence at the end of a window (`TrimmedEncoder`); encoder states then differ slightly. Raises `SettingsError`
         for an assistant with another vocabulary, and for int8 on unsupported hardware.
         """
-        self.source = checkpoint.source
-        self.dims = checkpoint.dims
+        self.source, self.dims, self.metadata = checkpoint.source, checkpoint.dims, checkpoint.metadata
         self.generation_config = checkpoint.generation_config
-        self.metadata = checkpoint.metadata
         if int8:
             dtype = torch.float32
         self.network = Whisper.from_state(checkpoint.dims, checkpoint.state, dtype or best_dtype(device), device)
@@ -160,10 +158,8 @@ class WhisperModel:
         """Language code of every window: that of `resolve_language`, detected where that is None."""
         codes = [self.resolve_language(language) for language in languages]
         unknown = [row for row, code in enumerate(codes) if code is None]
-        if unknown:
-            for row, (code, _) in zip(unknown, self.detect_language(encoder_states[unknown]), strict=True):
-                codes[row] = code
-        return [code or "en" for code in codes]
+        detected = iter(self.detect_language(encoder_states[unknown]) if unknown else ())
+        return [next(detected)[0] if code is None else code for code in codes]
 
     def make_logit_filter(
         self,
@@ -179,9 +175,8 @@ class WhisperModel:
         if invalid:
             raise SettingsError(f"suppress_tokens must be -1 to {self.dims.vocab_size - 1}, got {invalid[0]}")
         checkpoint_tokens = self.generation_config.suppress_tokens if -1 in suppress_tokens else ()
-        explicit_tokens = (token for token in suppress_tokens if token >= 0)
-        resolved_tokens = tuple(dict.fromkeys((*checkpoint_tokens, *explicit_tokens)))
-        generation_config = replace(self.generation_config, suppress_tokens=resolved_tokens)
+        resolved_tokens = {*checkpoint_tokens, *suppress_tokens} - {-1}
+        generation_config = replace(self.generation_config, suppress_tokens=tuple(resolved_tokens))
         return LogitFilter(self.vocabulary, generation_config, timestamps, self.network.device, max_initial_timestamp)
 
     def make_draft_factory(self, logit_filter: LogitFilter) -> Callable[[int, int], DraftModel] | None:
@@ -207,12 +202,10 @@ class WhisperModel:
         beam_search: BeamSearch | None = None,
     ) -> Generator:
         """Generator with `batch_size` slots and the assistant, if any, as draft model. See `BatchScheduler`."""
-        make_draft, length_controller = self.make_draft_factory(logit_filter), self._length_controller
+        make_draft, controller = self.make_draft_factory(logit_filter), self._length_controller
         if deterministic:
-            length_controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
-        scheduler = BatchScheduler(
-            self.network, logit_filter, batch_size, top_k, make_draft, length_controller, deterministic
-        )
+            controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
+        scheduler = BatchScheduler(self.network, logit_filter, batch_size, top_k, make_draft, controller, deterministic)
         return Generator(scheduler, beam_search)
 
     def decode(
@@ -232,15 +225,11 @@ class WhisperModel:
         support, and `ValueError` if the assistant has its own encoder and `draft_encoder_states` (from
         `encode_for_draft`) are missing.
         """
-        requests = [
-            DecodeRequest(
-                window_states,
-                self.vocabulary.sot_sequence(language, task, timestamps),
-                None if draft_encoder_states is None else draft_encoder_states[row],
-                max_new_tokens=max_new_tokens,
-            )
-            for row, (window_states, language) in enumerate(zip(encoder_states, languages, strict=True))
-        ]
+        draft_states = [None] * len(encoder_states) if draft_encoder_states is None else draft_encoder_states
+        requests = []
+        for states, language, own_states in zip(encoder_states, languages, draft_states, strict=True):
+            prompt_tokens = self.vocabulary.sot_sequence(language, task, timestamps)
+            requests.append(DecodeRequest(states, prompt_tokens, own_states, max_new_tokens=max_new_tokens))
         if not requests:
             return []
         if draft_encoder_states is None and self._assistant_has_own_encoder:

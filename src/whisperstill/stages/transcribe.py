@@ -11,9 +11,8 @@ from whisperstill.audio.streams import PcmFormat, stream_stdin
 from whisperstill.console import Console, Progress
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.options import DecodingOptions, DecodingSettings, collect_error
-from whisperstill.decode.output.output_files import TranscriptFiles
 from whisperstill.decode.output.transcript import Transcript
-from whisperstill.decode.output.writers import OutputFormat
+from whisperstill.decode.output.writers import OutputFormat, TranscriptFiles
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
 from whisperstill.text.languages import language_code

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from whisperstill.decode.longform import chunked
+from whisperstill.decode.longform.segments import DecodedChunk
 from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import WindowResult
-from whisperstill.decode.longform.word_segments import DecodedChunk
 from whisperstill.decode.output.transcript import Transcript, Word
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.text.tokenizer import Tokenizer

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_point
-from whisperstill.decode.longform.segments import resume_at
+from whisperstill.decode.longform.segments import DecodedChunk, WordSegmenter, resume_at
 from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import AudioWindow, WindowResult
-from whisperstill.decode.longform.word_segments import DecodedChunk, WordSegmenter
 from whisperstill.decode.output.transcript import Word
 
 MIN_UNTRANSCRIBED_SPEECH_S = 2.5
