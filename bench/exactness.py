@@ -35,7 +35,7 @@ from whisperstill.model.kv_cache import StaticKVCache
 MakeDraft = Callable[[int, int], DraftModel]
 
 
-class ScriptedDraft:
+class ScriptedDraft(DraftModel):
     """Draft that proposes a known text for each row, after a change."""
 
     def __init__(self, texts: dict[bytes, list[int]], change: Callable[[int], int]) -> None:

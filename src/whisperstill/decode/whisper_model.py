@@ -15,9 +15,8 @@ from whisperstill.audio.mel import log_mel
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.draft_length import BLOCK_SIZES, DraftLengthController
-from whisperstill.decode.generate.draft_model import DraftModel, NetworkDraft, select_draft_vocabulary
+from whisperstill.decode.generate.draft_model import DraftModel, select_draft_vocabulary
 from whisperstill.decode.generate.generator import Generator
-from whisperstill.decode.generate.language_detection import detect_languages, resolve_language
 from whisperstill.decode.generate.logit_filter import MAX_INITIAL_TIMESTAMP_S, LogitFilter
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -26,6 +25,7 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.int8 import is_int8_supported, to_int8
 from whisperstill.model.trimmed_encoder import TrimmedEncoder
 from whisperstill.model.whisper import Whisper, best_dtype
+from whisperstill.text.languages import language_code
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import MAX_NEW_TOKENS, SAMPLES_PER_POSITION
@@ -141,9 +141,22 @@ class WhisperModel:
     def _assistant_has_own_encoder(self) -> bool:
         return self.assistant is not None and self.assistant.network.encoder is not self.network.encoder
 
+    @torch.inference_mode()
     def detect_language(self, encoder_states: Float[Tensor, "batch positions width"]) -> list[tuple[str, float]]:
-        """The most probable language of each window and its probability; ("en", 1) for an English-only model."""
-        return detect_languages(self.network, encoder_states, self.vocabulary)
+        """The most probable language of each window and its probability; ("en", 1) for an English-only model.
+
+        The language token is predicted after `<|startoftranscript|>`; the probability is among all languages.
+        """
+        network, vocabulary, batch = self.network, self.vocabulary, len(encoder_states)
+        if not vocabulary.multilingual:
+            return [("en", 1.0)] * batch
+        sot_tokens = torch.full((batch, 1), vocabulary.start_of_transcript, device=network.device)
+        position = torch.zeros(batch, dtype=torch.long, device=network.device)
+        hidden = network.decoder(sot_tokens, position, network.decoder.teacher_forced(encoder_states))[:, 0]
+        codes, language_tokens = list(vocabulary.languages), torch.tensor([*vocabulary.languages.values()])
+        logits = network.decoder.logits(hidden)[:, language_tokens.to(network.device)]
+        probabilities, indices = logits.softmax(-1).max(-1)
+        return list(zip([codes[index] for index in indices.tolist()], probabilities.tolist(), strict=True))
 
     def resolve_language(self, language: str | None) -> str | None:
         """ISO 639-1 code of the language to decode: `language`, else the checkpoint's default, else None.
@@ -188,7 +201,7 @@ class WhisperModel:
         if isinstance(training_tokens, list):
             draft_vocabulary = select_draft_vocabulary(self.vocabulary, training_tokens)
             draft_token_ids = torch.tensor(draft_vocabulary, device=self.network.device)
-        return lambda batch_size, capacity: NetworkDraft(
+        return lambda batch_size, capacity: DraftModel(
             decoder, batch_size, positions, capacity, logit_filter, draft_token_ids
         )
 
@@ -258,3 +271,19 @@ def _num_positions(waveform: Float[Tensor, "samples"]) -> int:
     """Encoder positions up to the last nonzero sample."""
     nonzero_indices = waveform.nonzero()
     return -(-(int(nonzero_indices[-1]) + 1) // SAMPLES_PER_POSITION) if len(nonzero_indices) else 0
+
+
+def resolve_language(requested: str | None, default: str | None, vocabulary: Vocabulary, source: str) -> str | None:
+    """ISO 639-1 code of the language to decode; None if it has to be detected.
+
+    Raises `SettingsError`, naming the model `source`, for a language that the vocabulary does not have.
+    """
+    if not vocabulary.multilingual:
+        if requested is not None and language_code(requested) != "en":
+            raise SettingsError(f"{source} is English-only, got language {requested}; use a multilingual model")
+        return "en"
+    language = requested or default
+    if language is None:
+        return None
+    vocabulary.language_token(language)
+    return language_code(language)

@@ -234,7 +234,6 @@ class _HoursBar:
 
 
 def _report_lines(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
-    """The report for the console."""
     lines = [
         f"transcribed {report.files} files, {report.hours:.2f} h, {report.speed:.1f}x real time ({report.long_form}"
         f"{', deterministic' if report.deterministic else ''}); "

@@ -11,7 +11,6 @@ from whisperstill.decode.generate.draft_model import (
     DRAFT_FRAME_POOLING,
     DecodeState,
     DraftModel,
-    NetworkDraft,
 )
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -29,7 +28,7 @@ STEPS = 16
 BATCH = 5
 
 
-class ScriptedDraft:
+class ScriptedDraft(DraftModel):
     """Draft model that proposes the next tokens of a given text for each row."""
 
     def __init__(self, texts: list[list[int]], prompt: int, change: Callable[[int], int] = lambda token: token) -> None:
@@ -96,7 +95,7 @@ def make_filter(timestamps: bool, kind: type[LogitFilter] = EndingFilter) -> Log
 def make_network_draft(
     student: Whisper, logit_filter: LogitFilter, draft_token_ids: Tensor | None = None
 ) -> Callable[[int, int], DraftModel]:
-    return lambda size, capacity: NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
+    return lambda size, capacity: DraftModel(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
 
 
 def same_tokens(results: list[DecodingResult], expected: list[DecodingResult]) -> bool:
@@ -127,7 +126,7 @@ def test_speculative_is_greedy(
     def draft(size: int, capacity: int) -> DraftModel:
         match kind:
             case "network":
-                return NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, None)
+                return DraftModel(student.decoder, size, 1500, capacity, logit_filter, None)
             case "right":
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens))
             case "wrong":
@@ -340,7 +339,7 @@ def test_network_as_its_own_draft_is_always_accepted(
 
 
 def test_cached_length_moves_with_its_row(student: Whisper, states: Tensor) -> None:
-    draft = NetworkDraft(student.decoder, 3, 1500, 456, make_filter(False), None)
+    draft = DraftModel(student.decoder, 3, 1500, 456, make_filter(False), None)
     for row, length in enumerate((9, 5, 3)):
         draft.prefill([row], states[row : row + 1], torch.arange(length)[None])
     draft.select_rows(torch.tensor([2, 1]))

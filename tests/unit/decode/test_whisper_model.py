@@ -56,6 +56,7 @@ def test_batch_of_several_languages(model: WhisperModel, states: Tensor) -> None
 
 def test_unknown_languages_are_detected(model: WhisperModel, states: Tensor) -> None:
     detected = [code for code, _ in model.detect_language(states)]
+    assert all(code in model.vocabulary.languages and 0 < p <= 1 for code, p in model.detect_language(states))
     assert model.resolve_languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
 
 

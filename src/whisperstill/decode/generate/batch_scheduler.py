@@ -54,13 +54,10 @@ class DecodeRequest:
 
     def max_steps(self, dims: Dims) -> int:
         """Tokens to decode at most, at least 1. Raises `ValueError` if the prompt fills all decoder positions."""
-        room = dims.max_target_positions - len(self.prompt_tokens)
-        if room <= 0:
-            raise ValueError(
-                f"expected a prompt of less than {dims.max_target_positions} tokens, got {len(self.prompt_tokens)}; "
-                "shorten it"
-            )
-        return max(1, min(self.max_new_tokens, room))
+        length, limit = len(self.prompt_tokens), dims.max_target_positions
+        if length >= limit:
+            raise ValueError(f"expected a prompt of less than {limit} tokens, got {length}; shorten it")
+        return max(1, min(self.max_new_tokens, limit - length))
 
 
 @dataclass
@@ -94,34 +91,29 @@ class BatchScheduler:
         block_sizes, dims, device = self.length_controller.block_sizes, self.network.dims, self.network.device
         if min(block_sizes) < 1 or (self.deterministic and len(block_sizes) > 1):
             raise ValueError(f"block_sizes must be at least 1, and exactly one when deterministic, got {block_sizes}")
-        max_block_tokens = self.batch_size * max(block_sizes)
-        self._capacity = dims.max_target_positions + max(block_sizes)
+        batch_size, max_block_tokens = self.batch_size, self.batch_size * max(block_sizes)
+        self._capacity = capacity = dims.max_target_positions + max(block_sizes)
         self._kv_cache: StaticKVCache | None = None  # allocated with the first window, whose length decides its size
-        self._draft = self.make_draft(self.batch_size, self._capacity) if self.make_draft else None
+        self._draft = self.make_draft(batch_size, capacity) if self.make_draft else None
         # Empty rows write their token statistics to the buffer's last row, which is never read.
-        self._stats_buffer = TokenStatsBuffer(
-            self.batch_size + 1, self._capacity, max_block_tokens, self.top_k, self.network
-        )
+        self._stats_buffer = TokenStatsBuffer(batch_size + 1, capacity, max_block_tokens, self.top_k, self.network)
         self._output_layer = self.network.decoder.output_layer(max_block_tokens)
-        self._slot_states: list[_SlotState | None] = [None] * self.batch_size if self.deterministic else []
-        self._free_buffer_rows = list(reversed(range(self.batch_size)))
-        zeros = torch.zeros(self.batch_size, dtype=torch.long, device=device)
-        self._sequence = torch.zeros(self.batch_size, self._capacity, dtype=torch.long, device=device)
+        self._slot_states: list[_SlotState | None] = [None] * batch_size if self.deterministic else []
+        self._free_buffer_rows = list(reversed(range(batch_size)))
+        zeros = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self._sequence = torch.zeros(batch_size, capacity, dtype=torch.long, device=device)
         self._length, self._prompt_length, self._max_new_tokens = zeros + 1, zeros.clone(), zeros.clone()
-        self._buffer_row, self._seed = zeros + self.batch_size, zeros.clone()
-        self._temperature = torch.zeros(self.batch_size, device=device)
-        self._running = torch.zeros(self.batch_size, dtype=torch.bool, device=device)
+        self._buffer_row, self._seed = zeros + batch_size, zeros.clone()
+        self._temperature, self._running = zeros.float(), zeros.bool()
         self._history = TokenHistory.empty(len(self._slot_states), device)
         self._greedy = True  # whether all temperatures are 0
 
     @property
     def num_free_slots(self) -> int:
-        """Slots without a window."""
         return self.batch_size - self.num_busy_slots
 
     @property
     def num_busy_slots(self) -> int:
-        """Windows being decoded."""
         return sum(slot is not None for slot in self._slot_states)
 
     @torch.inference_mode()
@@ -216,9 +208,8 @@ class BatchScheduler:
         prompt_tokens = torch.tensor([request.prompt_tokens for request in requests], device=network.device)
         prompt_length = prompt_tokens.shape[1]
         if self._kv_cache is None:
-            self._kv_cache = network.decoder.static_cache(
-                self.batch_size, encoder_states.shape[1], self._capacity, self.deterministic
-            )
+            sizes = (self.batch_size, encoder_states.shape[1], self._capacity)
+            self._kv_cache = network.decoder.static_cache(*sizes, self.deterministic)
         prefill_cache = network.decoder.prefill(encoder_states)
         hidden = network.decoder(prompt_tokens, prompt_tokens.new_zeros(len(requests)), prefill_cache)
         self._kv_cache.insert_rows(rows, prefill_cache)

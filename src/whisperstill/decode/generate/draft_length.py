@@ -25,8 +25,6 @@ MAX_BLOCKS_ON_BORROWED_COSTS = 16
 
 @dataclass
 class _DecayingMean:
-    """Exponentially weighted mean."""
-
     value: float = 0.0
     weight: float = 0.0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -32,30 +31,10 @@ class DecodeState:
     sampler: Sampler
 
 
-class DraftModel(Protocol):
-    """Proposes tokens. Proposals change the speed of decoding, never its output."""
-
-    def prefill(
-        self,
-        rows: list[int],
-        encoder_states: Float[Tensor, "new positions width"],
-        prompt_tokens: Int[Tensor, "new prompt"],
-    ) -> None:
-        """Start new windows in these rows, with these prompts."""
-        ...
-
-    def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """Propose the next `num_tokens` tokens of every row."""
-        ...
-
-    def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """Move row `order[i]` to row i, and drop all other rows."""
-        ...
-
-
-class NetworkDraft:
+class DraftModel:
     """A small decoder that proposes its own choices, under the same logit filter and sampling noise as the network.
 
+    Proposals change the speed of decoding, never its output.
     Its KV cache needs no roll-back: `_cached_length` counts the valid tokens of each row. Tokens that are missing,
     because a proposal was rejected or the network decoded without proposals, are processed as one block.
     """
@@ -82,7 +61,7 @@ class NetworkDraft:
         encoder_states: Float[Tensor, "new positions width"],
         prompt_tokens: Int[Tensor, "new prompt"],
     ) -> None:
-        """See `DraftModel`."""
+        """Start new windows in these rows, with these prompts."""
         num_pooled = encoder_states.shape[1] // DRAFT_FRAME_POOLING
         trimmed_states = encoder_states[:, : num_pooled * DRAFT_FRAME_POOLING]
         pooled_states = trimmed_states.reshape(len(encoder_states), num_pooled, DRAFT_FRAME_POOLING, -1).mean(2)
@@ -95,7 +74,7 @@ class NetworkDraft:
         self._cached_length[rows] = prompt_tokens.shape[1] - 1
 
     def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """See `DraftModel`."""
+        """Propose the next `num_tokens` tokens of every row."""
         num_rows, history, device = len(state.length), state.history, state.length.device
         # 1. Process the tokens that are not in the cache yet, at least the last one.
         self._kv_cache.set_num_rows(num_rows)
@@ -119,7 +98,7 @@ class NetworkDraft:
         return torch.stack(proposed, 1)
 
     def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """See `DraftModel`."""
+        """Move row `order[i]` to row i, and drop all other rows."""
         self._kv_cache.keep_rows(order)
         self._cached_length[: len(order)] = self._cached_length[order]
 
@@ -132,9 +111,6 @@ def select_draft_vocabulary(vocabulary: Vocabulary, training_tokens: Sequence[in
     as byte-pair merges are numbered by frequency.
     """
     num_text_tokens = vocabulary.end_of_text
-    selected = dict.fromkeys(token for token in training_tokens if 0 <= token < num_text_tokens)
-    for token in range(num_text_tokens):
-        if len(selected) >= NUM_DRAFT_TEXT_TOKENS:
-            break
-        selected.setdefault(token)
+    training_text_tokens = (token for token in training_tokens if 0 <= token < num_text_tokens)
+    selected = dict.fromkeys((*training_text_tokens, *range(num_text_tokens)))
     return [*sorted(list(selected)[:NUM_DRAFT_TEXT_TOKENS]), *range(num_text_tokens, vocabulary.size)]

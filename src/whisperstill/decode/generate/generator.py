@@ -30,7 +30,6 @@ class Generator:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is queued or being decoded."""
         return not (self._queue or self._beam_queue or self.scheduler.num_busy_slots)
 
     def submit(self, request: DecodeRequest) -> None:

@@ -4,7 +4,7 @@ Log-sum-exp (T = 1 and 2), top-k and entropy are computed from the logits of dec
 further pass of the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -126,8 +126,7 @@ class TokenStatsBuffer:
     def build_result(self, buffer_row: int, num_steps: int, ended: bool, no_speech_prob: float) -> DecodingResult:
         """Result of the first `num_steps` steps of a row. The end token has statistics, but is not among the tokens."""
         tokens = tuple(self.tokens[buffer_row, : num_steps - ended].tolist())
-        fields = (self.logprob, self.entropy, self.lse1, self.lse2, self.top_ids, self.top_logits)
-        stats = (field[buffer_row, :num_steps].cpu().clone() for field in (*fields, self.hidden, self.filtered_logprob))
+        stats = (getattr(self, field.name)[buffer_row, :num_steps].cpu().clone() for field in fields(TokenStats))
         return DecodingResult(tokens, ended, no_speech_prob, TokenStats(*stats))
 
     def _logsumexp(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:

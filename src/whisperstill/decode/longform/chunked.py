@@ -122,7 +122,7 @@ class Chunked(LongFormStrategy):
     def _merge_ready_chunks(self) -> None:
         """Merge decoded chunks in order of time, up to the first that is still being decoded."""
         while self._centered_window is None and self._pending_chunks:
-            chunk, previous = self._pending_chunks[0].chunk, self._segmenter.last_chunk
+            chunk, previous = self._pending_chunks[0].chunk, self._last_chunk()
             if chunk is None:
                 break
             if previous is not None and chunk.end <= previous.end:  # broke off within the previous chunk
@@ -135,15 +135,18 @@ class Chunked(LongFormStrategy):
                 return
             self._pending_chunks.popleft()
             self._merge(chunk)
-        if last_chunk := self._segmenter.last_chunk:
+        if last_chunk := self._last_chunk():
             self.reader.discard_before(last_chunk.start - self._chunk_seconds)
         if self.finished:
             self.add_segments(self._segmenter.split(self._merger.finish(), flush=True))
 
     def _merge(self, chunk: DecodedChunk) -> None:
-        self._segmenter.add_chunk(chunk)
+        self._segmenter.chunks.append(chunk)
         final_words = self._merger.add_chunk(chunk.words, chunk.start, chunk.end)
         self.add_segments(self._segmenter.split(final_words))
+
+    def _last_chunk(self) -> DecodedChunk | None:
+        return self._segmenter.chunks[-1] if self._segmenter.chunks else None
 
     def _read_window(self, start: float) -> AudioWindow:
         return self.make_window(start, self.reader.read(start, self._chunk_seconds))

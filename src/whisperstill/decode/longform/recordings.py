@@ -35,13 +35,8 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
 
 TranscriptOrError: TypeAlias = Transcript | AudioError
-STRATEGIES: dict[str, type[LongFormStrategy]] = {
-    "auto": NonOverlapping,
-    "silence": NonOverlapping,
-    "vad": NonOverlapping,
-    "chunked": Chunked,
-    "sequential": Sequential,
-}
+STRATEGIES: dict[str, type[LongFormStrategy]] = {"chunked": Chunked, "sequential": Sequential}
+"""All others are `NonOverlapping`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +90,13 @@ def stream_recording(
 
     def segments() -> Iterator[Segment]:
         try:
-            yield from session.segments(strategy)
+            while not strategy.finished:
+                session.step(iter(()))
+                yield from strategy.pop_new_segments()
         finally:
             model.speculative_stats += session.window_decoder.speculative_stats
+        if strategy.reader.read_error:
+            raise strategy.reader.read_error
 
     return segments(), strategy
 
@@ -134,7 +133,8 @@ class _TranscriptionSession:
         if not reader.has_audio_after(0.0):
             raise AudioError(f"expected audio in {'the stream' if blocks else recording.path}, got none")
         detected_language = None if language is None else DetectedLanguage(language)
-        strategy = STRATEGIES[self._context.options.long_form](self._context, recording_id, reader, detected_language)
+        strategy_class = STRATEGIES.get(self._context.options.long_form, NonOverlapping)
+        strategy = strategy_class(self._context, recording_id, reader, detected_language)
         self._active[recording_id] = _ActiveRecording(recording, strategy)
         return strategy
 
@@ -143,7 +143,7 @@ class _TranscriptionSession:
     ) -> Iterator[tuple[Recording, TranscriptOrError]]:
         """See `transcribe_recordings`."""
         while True:
-            self._step(recordings, on_progress)
+            self.step(recordings, on_progress)
             yield from self._pop_results(in_order)
             if self.window_decoder.idle and not self._active:
                 recording = next(recordings, None)
@@ -151,17 +151,7 @@ class _TranscriptionSession:
                     return
                 self._start_or_record_error(recording)
 
-    def segments(self, strategy: LongFormStrategy) -> Iterator[Segment]:
-        """Segments of the only recording, see `stream_recording`."""
-        while True:
-            self._step(iter(()))
-            yield from strategy.pop_new_segments()
-            if strategy.finished:
-                if strategy.reader.read_error:
-                    raise strategy.reader.read_error
-                return
-
-    def _step(self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None = None) -> None:
+    def step(self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None = None) -> None:
         """Fill the batch with windows, decode one block, and hand the results to their strategies."""
         while self.window_decoder.num_windows_wanted and (window := self._next_window(recordings)) is not None:
             self.window_decoder.submit(window)

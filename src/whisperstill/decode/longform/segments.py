@@ -40,8 +40,7 @@ def split_into_segments(
     window, or is left out if it is decoded again (`unfinished_at`). Without timestamps the window is one segment.
     Segments without text or duration are left out.
     """
-    vocabulary, ratio = tokenizer.vocabulary, compression_ratio(window_transcript.text)
-    tokens = window_transcript.result.tokens
+    vocabulary, tokens = tokenizer.vocabulary, window_transcript.result.tokens
     cuts = timestamp_pair_indices(tokens, vocabulary) if timestamps else []
     if timestamps and (resume_seconds := unfinished_at(window_transcript, duration, vocabulary)) is not None:
         duration = resume_seconds
@@ -56,19 +55,8 @@ def split_into_segments(
         begin, end = min(begin, duration), min(end, duration)  # the padding after the audio holds nothing
         text = tokenizer.decode(token_slice)
         if text.strip() and end > begin:
-            segments.append(
-                Segment(
-                    id=len(segments),
-                    seek=round(start * 100),
-                    start=round(start + begin, 3),
-                    end=round(start + end, 3),
-                    text=text,
-                    tokens=token_slice,
-                    avg_logprob=window_transcript.avg_logprob,
-                    compression_ratio=ratio,
-                    no_speech_prob=window_transcript.result.no_speech_prob,
-                )
-            )
+            begin, end = round(start + begin, 3), round(start + end, 3)
+            segments.append(_make_segment(window_transcript, start, begin, end, text, token_slice))
     return segments
 
 
@@ -146,11 +134,6 @@ class DecodedChunk:
     window_transcript: WindowTranscript
     temperature: float
 
-    @property
-    def middle(self) -> float:
-        """Seconds of the recording."""
-        return (self.start + self.end) / 2
-
 
 class WordSegmenter:
     """Splits the final words of a recording into segments."""
@@ -159,16 +142,8 @@ class WordSegmenter:
         self._tokenizer, self._word_timestamps = tokenizer, word_timestamps
         self._words: list[Word] = []
         """Words that are not yet part of a segment."""
-        self._chunks: deque[DecodedChunk] = deque(maxlen=CHUNKS_KEPT)
-
-    @property
-    def last_chunk(self) -> DecodedChunk | None:
-        """The chunk added last."""
-        return self._chunks[-1] if self._chunks else None
-
-    def add_chunk(self, chunk: DecodedChunk) -> None:
-        """Make a chunk available as the source of segment statistics (`avg_logprob`, `temperature`, ...)."""
-        self._chunks.append(chunk)
+        self.chunks: deque[DecodedChunk] = deque(maxlen=CHUNKS_KEPT)
+        """Last chunks, the source of segment statistics (`avg_logprob`, `temperature`, ...)."""
 
     def split(self, words: Sequence[Word], *, flush: bool = False) -> list[Segment]:
         """Append final words and return the segments they complete; with `flush` all words that are left."""
@@ -181,21 +156,20 @@ class WordSegmenter:
 
     def _make_segment(self, words: list[Word]) -> Segment:
         start, end = words[0].start, words[-1].end
-        chunk = min(self._chunks, key=lambda candidate: abs(candidate.middle - (start + end) / 2))
-        text, window_transcript = "".join(word.word for word in words), chunk.window_transcript
-        return Segment(
-            id=0,
-            seek=round(chunk.start * 100),
-            start=start,
-            end=end,
-            text=text,
-            tokens=tuple(self._tokenizer.encode(text)),
-            avg_logprob=window_transcript.avg_logprob,
-            compression_ratio=compression_ratio(window_transcript.text),
-            no_speech_prob=window_transcript.result.no_speech_prob,
-            temperature=chunk.temperature,
-            words=tuple(words) if self._word_timestamps else None,
-        )
+        chunk = min(self.chunks, key=lambda candidate: abs((candidate.start + candidate.end) / 2 - (start + end) / 2))
+        text = "".join(word.word for word in words)
+        tokens = tuple(self._tokenizer.encode(text))
+        segment = _make_segment(chunk.window_transcript, chunk.start, start, end, text, tokens)
+        timed_words = tuple(words) if self._word_timestamps else None
+        return replace(segment, temperature=chunk.temperature, words=timed_words)
+
+
+def _make_segment(
+    window_transcript: WindowTranscript, seek: float, start: float, end: float, text: str, tokens: tuple[int, ...]
+) -> Segment:
+    """An unnumbered segment, with the statistics of the window that begins at `seek` seconds."""
+    ratio, no_speech_prob = compression_ratio(window_transcript.text), window_transcript.result.no_speech_prob
+    return Segment(0, round(seek * 100), start, end, text, tokens, window_transcript.avg_logprob, ratio, no_speech_prob)
 
 
 def first_segment_length(words: Sequence[Word], flush: bool) -> int:

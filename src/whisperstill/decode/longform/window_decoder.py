@@ -7,7 +7,7 @@ and their meaning are openai/whisper's) from the same encoder states, in whateve
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -64,12 +64,10 @@ class WindowDecoder:
 
     @property
     def idle(self) -> bool:
-        """Whether no window is queued or being decoded."""
         return not self._queued_windows and self._generator.idle
 
     @property
     def speculative_stats(self) -> SpeculativeStats:
-        """Token counts and times so far."""
         return self._generator.scheduler.speculative_stats
 
     def submit(self, window: AudioWindow) -> None:
@@ -122,10 +120,11 @@ class WindowDecoder:
     def _empty_result(self, window: AudioWindow) -> WindowResult:
         """Result of a window without speech, which is not decoded."""
         language, width = window.language.code if window.language else "en", self._model.dims.width
-        return WindowResult(window, WindowTranscript(language, "", empty_result(width)), 0.0, torch.zeros(0, width))
+        stats = TokenStats.of_logprobs(torch.zeros(1), torch.zeros(1), width)
+        window_transcript = WindowTranscript(language, "", DecodingResult((), True, 1.0, stats))
+        return WindowResult(window, window_transcript, 0.0, torch.zeros(0, width))
 
     def _start_attempt(self, attempt: _FallbackAttempt) -> None:
-        """Request the samples of an attempt."""
         options, vocabulary, window = self._options, self._model.vocabulary, attempt.window
         temperature = options.temperature[attempt.fallback_index]
         # With timestamps the prefix is the beginning of a segment, and the timestamp rules continue from there.
@@ -154,17 +153,14 @@ class WindowDecoder:
         # 2. Try the next temperature if the result fails a threshold.
         next_index = attempt.fallback_index + 1
         if next_index < len(self._options.temperature) and self._needs_fallback(window_transcript):
-            self._start_attempt(
-                _FallbackAttempt(attempt.window, attempt.states, attempt.draft_states, attempt.language, next_index)
-            )
+            self._start_attempt(replace(attempt, fallback_index=next_index, samples=[]))
             return []
         # 3. Remove loops that no temperature avoided.
         loop_text, temperature = "", self._options.temperature[attempt.fallback_index]
         if self._options.hallucination_filter:
             window_transcript, loop_text = remove_loops(window_transcript, self._model.tokenizer)
-        return [
-            WindowResult(attempt.window, window_transcript, temperature, attempt.states, attempt.language, loop_text)
-        ]
+        window, states, language = attempt.window, attempt.states, attempt.language
+        return [WindowResult(window, window_transcript, temperature, states, language, loop_text)]
 
     def _needs_fallback(self, window_transcript: WindowTranscript) -> bool:
         """Whether a result fails a threshold (openai/whisper's rule): improbable and not silent, or too repetitive."""
@@ -179,8 +175,3 @@ class WindowDecoder:
     def _sequence_score(self, decoded: DecodingResult) -> float:
         sum_logprob = float(decoded.token_stats.filtered_logprob.sum())
         return normalize_by_length(sum_logprob, len(decoded.tokens), self._options.length_penalty)
-
-
-def empty_result(width: int) -> DecodingResult:
-    """No tokens, with a no-speech probability of 1; `width` is that of the hidden states."""
-    return DecodingResult((), True, 1.0, TokenStats.of_logprobs(torch.zeros(1), torch.zeros(1), width))

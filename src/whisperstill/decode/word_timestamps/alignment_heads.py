@@ -72,7 +72,7 @@ def head_scores(totals: Float[Tensor, "4 heads"]) -> Float[Tensor, "heads"]:
 
     `totals` are those of `measure_pause_agreement`. NaN without sound or without pauses.
     """
-    words_in_sound, sound, gaps_in_pauses, pauses = totals
+    words_in_sound, sound, gaps_in_pauses, pauses = totals.unbind()
     return (words_in_sound / sound + gaps_in_pauses / pauses) / 2
 
 
