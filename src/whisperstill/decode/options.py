@@ -134,7 +134,7 @@ class DecodingSettings(_SharedOptions):
     temperature: float = DEFAULT_TEMPERATURES[0]
     """Sampling temperature of the first attempt; 0: greedy decoding or beam search."""
     temperature_increment_on_fallback: float | None = 0.2
-    """Increment of the temperature, up to 1, when a result fails a threshold below; None: no fallback."""
+    """Increment of the temperature, up to 1, when a result fails a threshold; None: no fallback."""
     suppress_tokens: str = "-1"
     """Ids of suppressed tokens, separated by commas; -1 stands for those of the model's generation config. Several need
     an equals sign: --suppress_tokens=-1,50364."""
@@ -159,9 +159,8 @@ class DecodingSettings(_SharedOptions):
         if step is None:
             return (first,)
         if not step >= MIN_TEMPERATURE_STEP:
-            raise SettingsError(
-                f"temperature_increment_on_fallback must be at least {MIN_TEMPERATURE_STEP:g}, or None, got {step:g}"
-            )
+            minimum = f"at least {MIN_TEMPERATURE_STEP:g}, or None"
+            raise SettingsError(f"temperature_increment_on_fallback must be {minimum}, got {step:g}")
         if not first < MAX_FALLBACK_TEMPERATURE:
             return (first,)
         count = int((MAX_FALLBACK_TEMPERATURE - first) / step + 1e-6)

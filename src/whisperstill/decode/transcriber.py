@@ -53,7 +53,6 @@ class TranscriptionInfo:
 
     @property
     def options(self) -> DecodingOptions:
-        """Decoding options."""
         return self._strategy.context.options
 
     @property
@@ -165,14 +164,13 @@ def load(
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")
-    resolved_device = choose_device(device)
-    return Transcriber(
-        WhisperModel(
-            load_checkpoint(name_or_dir),
-            device=resolved_device,
-            dtype=None if dtype == "int8" else choose_dtype(dtype, resolved_device),
-            int8=dtype == "int8",
-            assistant=None if assistant is None else load_checkpoint(assistant),
-            trim_padding=trim_padding,
-        )
+    device = choose_device(device)
+    model = WhisperModel(
+        load_checkpoint(name_or_dir),
+        device=device,
+        dtype=None if dtype == "int8" else choose_dtype(dtype, device),
+        int8=dtype == "int8",
+        assistant=None if assistant is None else load_checkpoint(assistant),
+        trim_padding=trim_padding,
     )
+    return Transcriber(model)

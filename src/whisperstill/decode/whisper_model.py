@@ -100,9 +100,8 @@ class WhisperModel:
                 f"the assistant must have the model's vocabulary: {assistant.source} has {assistant.dims.vocab_size} "
                 f"tokens, {self.source} has {self.dims.vocab_size}"
             )
-        assistant_model = WhisperModel(
-            assistant, device=device, dtype=self.network.dtype, trim_padding=self.trimmed_encoder is not None
-        )
+        dtype, trim_padding = self.network.dtype, self.trimmed_encoder is not None
+        assistant_model = WhisperModel(assistant, device=device, dtype=dtype, trim_padding=trim_padding)
         if assistant.encoder_sha256 == checkpoint.encoder_sha256:
             assistant_model.network.encoder = self.network.encoder
         if device == "cpu" and is_int8_supported():
@@ -201,9 +200,7 @@ class WhisperModel:
         if isinstance(training_tokens, list):
             draft_vocabulary = select_draft_vocabulary(self.vocabulary, training_tokens)
             draft_token_ids = torch.tensor(draft_vocabulary, device=self.network.device)
-        return lambda batch_size, capacity: DraftModel(
-            decoder, batch_size, positions, capacity, logit_filter, draft_token_ids
-        )
+        return lambda size, capacity: DraftModel(decoder, size, positions, capacity, logit_filter, draft_token_ids)
 
     def make_generator(
         self,

@@ -191,9 +191,3 @@ def test_timestamp_rules_hold(random_checkpoint: Checkpoint) -> None:
         assert allowed[0, token] > -torch.inf or token < VOCABULARY.timestamp_begin
         history = history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
     assert VOCABULARY.is_timestamp(result.tokens[0])
-
-
-def test_invalid_beam_raises(references: list[ReferenceSearch]) -> None:
-    for size, patience in ((0, 1.0), (2, 0.1)):
-        with pytest.raises(ValueError, match="must be at least 1"):
-            search(references[0], 3, size, patience)

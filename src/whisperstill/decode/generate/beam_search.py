@@ -34,7 +34,7 @@ class _Hypothesis:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Beam search with a network. Raises `ValueError` if `beam_size` or `beam_size * patience` is below 1."""
+    """Beam search with a network; `beam_size` and `beam_size * patience` are at least 1."""
 
     network: Whisper
     logit_filter: LogitFilter
@@ -42,12 +42,6 @@ class BeamSearch:
     patience: float = 1.0
     length_penalty: float | None = None
     """Alpha of `normalize_by_length`."""
-
-    def __post_init__(self) -> None:
-        if self.beam_size < 1 or self._max_finished < 1:
-            raise ValueError(
-                f"beam_size and beam_size * patience must be at least 1, got {self.beam_size} and {self.patience:g}"
-            )
 
     @property
     def _max_finished(self) -> int:

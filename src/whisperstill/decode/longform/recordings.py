@@ -89,10 +89,12 @@ def stream_recording(
     strategy = session.start(recording)
 
     def segments() -> Iterator[Segment]:
+        num_yielded = 0
         try:
             while not strategy.finished:
                 session.step(iter(()))
-                yield from strategy.pop_new_segments()
+                yield from strategy.segments[num_yielded:]
+                num_yielded = len(strategy.segments)
         finally:
             model.speculative_stats += session.window_decoder.speculative_stats
         if strategy.reader.read_error:

@@ -8,7 +8,7 @@ pauses, or a maximum length.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, compress, pairwise
 
 from whisperstill.decode.longform.window import MAX_DISTANCE_FROM_SPEECH_S, WindowResult
 from whisperstill.decode.output.transcript import Segment, Word, compression_ratio
@@ -67,13 +67,10 @@ def attach_words(segments: Sequence[Segment], words: Sequence[Word]) -> list[Seg
     segments_with_words = []
     for segment in segments:
         match_start = text.find(segment.text, search_start)
-        begin, search_start = (
-            (match_start, match_start + len(segment.text)) if match_start >= 0 else (search_start, search_start)
-        )
-        segment_words = tuple(
-            word for word, offset in zip(words, word_offsets, strict=False) if begin <= offset < search_start
-        )
-        segments_with_words.append(replace(segment, words=segment_words))
+        begin = max(match_start, search_start)
+        search_start = begin + (len(segment.text) if match_start >= 0 else 0)
+        matches = (begin <= offset < search_start for offset in word_offsets)
+        segments_with_words.append(replace(segment, words=tuple(compress(words, matches))))
     return segments_with_words
 
 

@@ -49,7 +49,6 @@ class LongFormContext:
 
     @property
     def window_seconds(self) -> float:
-        """Length of a window."""
         is_student_chunk = self.options.long_form == "chunked" and "teacher" in self.model.metadata
         return self.options.chunk_length or (STUDENT_CHUNK_S if is_student_chunk else WINDOW_SECONDS)
 
@@ -72,7 +71,6 @@ class LongFormStrategy(ABC):
         self.filter = HallucinationFilter(self.context.options)
         self.segments: list[Segment] = []
         """Final segments: no later result comes before them."""
-        self._num_popped = 0
         self._language_window_start = math.inf
         self._windows_end = 0.0
         """Seconds at which the last window ends."""
@@ -124,12 +122,6 @@ class LongFormStrategy(ABC):
     def add_segments(self, segments: Sequence[Segment]) -> None:
         """Append final segments and number them."""
         self.segments += [replace(segment, id=len(self.segments) + index) for index, segment in enumerate(segments)]
-
-    def pop_new_segments(self) -> list[Segment]:
-        """Segments added since the last call."""
-        new_segments = self.segments[self._num_popped :]
-        self._num_popped = len(self.segments)
-        return new_segments
 
     def segments_from(self, result: WindowResult, until: float = math.inf) -> list[Segment]:
         """Segments of a window that pass the hallucination filter, with words if `word_timestamps` is on.

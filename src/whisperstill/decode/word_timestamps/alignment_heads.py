@@ -139,7 +139,4 @@ def token_at_positions(starts: Int[Tensor, "heads tokens"], positions: int) -> I
 def _make_sound_mask(spans: Sequence[tuple[float, float]], positions: int) -> Bool[Tensor, "positions"]:
     """Whether the middle of each position lies in a span `(start, duration)` of sound."""
     middle = (torch.arange(positions) + 0.5) * TIMESTAMP_STEP_SECONDS
-    mask = torch.zeros(positions, dtype=torch.bool)
-    for start, duration in spans:
-        mask |= (middle >= start) & (middle < start + duration)
-    return mask
+    return torch.stack([(middle >= start) & (middle < start + duration) for start, duration in spans]).any(0)

@@ -42,10 +42,8 @@ def median_filter(values: Float[Tensor, "tokens positions"]) -> Float[Tensor, "t
     padded = F.pad(values, (half, half), mode="reflect")
     shifted = [padded[..., shift : shift + count] for shift in range(MEDIAN_FILTER_WIDTH)]
     for low, high in _MEDIAN_OF_7_EXCHANGES:
-        shifted[low], shifted[high] = (
-            torch.minimum(shifted[low], shifted[high]),
-            torch.maximum(shifted[low], shifted[high]),
-        )
+        pair = shifted[low], shifted[high]
+        shifted[low], shifted[high] = torch.minimum(*pair), torch.maximum(*pair)
     return shifted[half]
 
 
