@@ -24,7 +24,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
-from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -36,7 +36,7 @@ from whisperstill.model.kv_cache import StaticKVCache
 MakeDraft = Callable[[int, int], DraftModel]
 
 
-class ScriptedDraft:
+class ScriptedDraft(DraftModel):
     """Draft that proposes a known text for each row, with each token replaced by `change`."""
 
     def __init__(self, texts: dict[bytes, list[int]], change: Callable[[int], int]) -> None:
@@ -222,7 +222,7 @@ def run(teacher: Checkpoint, student: Checkpoint, states: list[Tensor]) -> list[
     for name, precision in precisions.items():
         rounded = WhisperModel(teacher, assistant=student, **precision)
         exact: dict[str, Any] = {"blocks": (DETERMINISTIC_BLOCK_SIZE,), "exact": True, "top": 2}
-        plain, _ = decode(rounded, few_states, 4, make=lambda size, capacity: NullDraft(), **exact)
+        plain, _ = decode(rounded, few_states, 4, **exact)
         start_time = time.perf_counter()
         actual, counts = decode(rounded, few_states, 4, student=True, **exact)
         comparison = compare(f"deterministic, {name}, batch 4", actual, plain, counts, time.perf_counter() - start_time)

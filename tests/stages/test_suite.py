@@ -15,7 +15,7 @@ from whisperstill.audio.conditions import parse_conditions
 from whisperstill.console import NullConsole
 from whisperstill.corpus import read_corpus
 from whisperstill.decode import whisper_model
-from whisperstill.decode.generate.draft_model import DecodeState, NetworkDraft
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import systems
 from whisperstill.evaluate.encoder_cache import EncoderCache
@@ -418,13 +418,13 @@ def test_a_trace_equals_decoding_with_a_fixed_block_size(
     teacher = systems.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
     student = systems.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
     proposals: list[list[int]] = []
-    propose = NetworkDraft.propose
+    propose = DraftModel.propose
 
-    def record_proposals(self: NetworkDraft, state: DecodeState, count: int) -> torch.Tensor:
+    def record_proposals(self: DraftModel, state: DecodeState, count: int) -> torch.Tensor:
         proposals.append(propose(self, state, count)[0].tolist())
         return torch.tensor(proposals[-1:])
 
-    monkeypatch.setattr(NetworkDraft, "propose", record_proposals)
+    monkeypatch.setattr(DraftModel, "propose", record_proposals)
     monkeypatch.setattr(whisper_model, "BLOCK_SIZES", (4,))
     only_first: tuple[int, ...] = ()
     for _ in range(2):

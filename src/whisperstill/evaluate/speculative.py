@@ -73,7 +73,7 @@ def compare_speculative(
         languages = baseline_model.resolve_languages(encoder_states, [utterance.language for utterance in batch])
         # 2. A draft model with an encoder of its own encodes, too: part of its cost.
         start_time = _synchronized_time(assisted_model)
-        draft_states = assisted_model.encode_for_draft(windows, encoder_states)
+        draft_states = assisted_model.encode_for_draft(windows)
         decode_seconds[assisted_model] += _synchronized_time(assisted_model) - start_time
         # 3. Decode with both models, in alternating order.
         tokens_by_model = {}
@@ -113,7 +113,7 @@ def trace_draft(
         raise AudioError(f"{skipped[0].source}: {skipped[0].reason}")
     windows = stack_windows(waveforms)
     encoder_states = assisted_model.encode(windows)
-    draft_states = assisted_model.encode_for_draft(windows, encoder_states)
+    draft_states = assisted_model.encode_for_draft(windows)
     language = assisted_model.resolve_languages(encoder_states, [utterance.language])
     (transcript,) = assisted_model.decode(encoder_states, language, draft_encoder_states=draft_states)
     vocabulary, device = assisted_model.vocabulary, assisted_model.network.device

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from whisperstill.decode.generate.language_detection import resolve_language
+from whisperstill.decode.whisper_model import resolve_language
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.dims import Dims
 from whisperstill.text.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from whisperstill.decode.longform.recordings import STUDENT_CHUNK_S
+from whisperstill.decode.longform.strategy import STUDENT_CHUNK_S
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
 from whisperstill.evaluate.engines.external_engine import Waveform
