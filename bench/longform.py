@@ -124,7 +124,7 @@ def measure(model: str, system: str, recordings: list[Clip], options: dict[str, 
         result = score([reference for reference, _ in pairs], [text for _, text in pairs], normalizer="english")
         row[dataset] = {
             "wer": round(result.wer, 2),
-            "words": result.words,
+            "words": result.edits.reference_length,
             "insertions": result.edits.insertions,
             "deletions": result.edits.deletions,
             "substitutions": result.edits.substitutions,

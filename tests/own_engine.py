@@ -24,7 +24,6 @@ class Ours:
         checkpoint = load_checkpoint(source)
         self.description = ModelDescription.from_checkpoint(checkpoint)
         self._recogniser = WhisperModel(checkpoint, device="cpu", dtype=torch.float32)
-        self.num_tokens = 0
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
@@ -36,7 +35,6 @@ class Ours:
         windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
         states = self._recogniser.encode(windows)
         heard = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
-        self._count(*(one.result.tokens for one in heard))
         return [one.text for one in heard]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
@@ -48,9 +46,5 @@ class Ours:
         for _, result in transcribe_recordings(self._recogniser, recordings, DecodingOptions(temperature=(0.0,))):
             if isinstance(result, AudioError):
                 raise result
-            self._count(*(segment.tokens for segment in result.segments))
             texts.append(result.text)
         return texts
-
-    def _count(self, *sequences: Sequence[int]) -> None:
-        self.num_tokens += sum(self._recogniser.vocabulary.is_text(token) for one in sequences for token in one)

@@ -5,7 +5,6 @@ timed once and counts for both.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -18,28 +17,13 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
 from whisperstill.evaluate.inference import stack_windows
 from whisperstill.evaluate.speed import synchronized_time
-from whisperstill.records import Skipped, Utterance
+from whisperstill.records import Utterance
 from whisperstill.records.eval_results import DraftToken, DraftTrace
+from whisperstill.records.json_value import JsonObject
 from whisperstill.units import WINDOW_SECONDS
 
 TRACE_BLOCK_TOKENS = 8
 """Block size of traces: one known token and seven draft tokens per forward pass of the teacher."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeculativeComparison:
-    """Times and counts, summed over all batches."""
-
-    utterances: int
-    identical: int
-    encoder_seconds: float
-    baseline_decode_seconds: float
-    """Decoding without the draft model."""
-    speculative_decode_seconds: float
-    """Decoding with the draft model, its own encoding included."""
-    stats: SpeculativeStats
-    skipped: tuple[Skipped, ...]
-    """Utterances whose audio cannot be read."""
 
 
 def compare_speculative(
@@ -48,9 +32,10 @@ def compare_speculative(
     utterances: Sequence[Utterance],
     batch_size: int,
     advance: Callable[[float], None] = lambda seconds: None,
-) -> SpeculativeComparison:
+) -> JsonObject:
     """Decodes utterances up to 30 s both ways, `batch_size` at a time, after a warm-up on the first batch.
 
+    Returns fields of `SpeculativeResult`, and under `skipped` the reason for each utterance that cannot be read.
     `advance` receives the seconds of audio done.
     """
     readable, waveforms, skipped = load_waveforms(u for u in utterances if u.audio.duration <= WINDOW_SECONDS)
@@ -87,15 +72,17 @@ def compare_speculative(
         identical += sum(map(tuple.__eq__, tokens_by_model[baseline_model], tokens_by_model[assisted_model]))
         if round_index:
             advance(sum(utterance.audio.duration for utterance in batch))
-    return SpeculativeComparison(
-        len(readable),
-        identical,
-        encoder_seconds,
-        decode_seconds[baseline_model],
-        decode_seconds[assisted_model],
-        assisted_model.speculative_stats,
-        tuple(skipped),
-    )
+    stats = assisted_model.speculative_stats
+    return {
+        "baseline_seconds": encoder_seconds + decode_seconds[baseline_model],
+        "speculative_seconds": encoder_seconds + decode_seconds[assisted_model],
+        "encoder_seconds": encoder_seconds,
+        "utterances": len(readable),
+        "identical": identical,
+        "acceptance_rate": 100 * stats.acceptance_rate,
+        "tokens_per_step": stats.tokens_per_verification,
+        "skipped": {problem.source: problem.reason for problem in skipped},
+    }
 
 
 @torch.inference_mode()

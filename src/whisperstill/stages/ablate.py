@@ -204,7 +204,7 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     """Evaluator on the recipe's test sets, with the recipe's teacher."""
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
     from whisperstill.evaluate.suite.runner import SuiteRunner
-    from whisperstill.evaluate.suite.spec import DatasetSpec, ModelSpec, Suite, SuiteOptions, name_datasets
+    from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
     stages = {stage.verb: stage.settings for stage in recipe.stages}
     long_form, language = settings.long_form_manifest, stages["evaluate"].language
@@ -214,15 +214,14 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
         for name, manifest in manifests.items()
     }
     models = {"teacher": ModelSpec(stages["init"].teacher, role="teacher")}
-    options = SuiteOptions(
+    options = EvaluateSettings(
         device=settings.device,
         dtype=settings.dtype,
         batch_size=settings.batch_size,
         limit=settings.limit,
         bootstrap_resamples=settings.bootstrap_resamples,
     )
-    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, output, console)
-    runner.open()
+    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, console)
     return AblationEvaluator(runner, settings.in_distribution)
 
 

@@ -182,11 +182,9 @@ def test_engine_reports_version_device_dtype_and_model(
 def test_random_weights_give_our_text(name: str, english_dir: Path, make: Make) -> None:
     windows = [noise(30, seed) for seed in range(2)]
     ours, theirs = make("whisperstill", english_dir), make(name, english_dir)
-    before = (ours.num_tokens, theirs.num_tokens)
     expected = ours.transcribe(windows, ["en", None])
     assert theirs.transcribe(windows, ["en", None]) == expected
     assert expected[0] != expected[1]
-    assert ours.num_tokens - before[0] == theirs.num_tokens - before[1] == 2 * (NUM_TEXT_TOKENS - 1)
 
 
 @pytest.mark.parametrize("name", FLOAT32_ENGINES)

@@ -35,14 +35,9 @@ class ModelDescription:
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "ModelDescription":
         """The metadata of a checkpoint."""
-        return cls(
-            source=checkpoint.source,
-            sha256=checkpoint.sha256,
-            dims=checkpoint.dims,
-            suppress_tokens=checkpoint.generation_config.suppress_tokens,
-            language=checkpoint.generation_config.language,
-            timestamps=checkpoint.metadata.get("trained_with_timestamps") is not False,
-        )
+        config, timestamps = checkpoint.generation_config, checkpoint.metadata.get("trained_with_timestamps")
+        source, sha256, dims = checkpoint.source, checkpoint.sha256, checkpoint.dims
+        return cls(source, sha256, dims, config.suppress_tokens, config.language, timestamps is not False)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -57,29 +52,15 @@ class ModelDescription:
 class ExternalEngine(Protocol):
     """A loaded model; created by `engines.load_engine`."""
 
-    @property
-    def name(self) -> str:
-        """One of `engines.ENGINE_NAMES`."""
-
-    @property
-    def version(self) -> str:
-        """Version of the library."""
-
-    @property
-    def device(self) -> str:
-        """Device: `cpu` or `cuda`."""
-
-    @property
-    def dtype(self) -> str:
-        """Compute type: `float32`, `float16`, `bfloat16`, `int8`, or a ggml quantization such as `q5_0`."""
-
-    @property
-    def description(self) -> ModelDescription:
-        """Metadata of the model."""
-
-    @property
-    def num_tokens(self) -> int | None:
-        """Text tokens generated so far, without special tokens; None if the library does not report them."""
+    name: str
+    """One of `engines.ENGINE_NAMES`."""
+    version: str
+    """Version of the library."""
+    device: str
+    """Device: `cpu` or `cuda`."""
+    dtype: str
+    """Compute type: `float32`, `float16`, `bfloat16`, `int8`, or a ggml quantization such as `q5_0`."""
+    description: ModelDescription
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False

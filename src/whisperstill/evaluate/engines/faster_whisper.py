@@ -60,7 +60,6 @@ class FasterWhisper:
         self.dtype = ("float32" if device_type == "cpu" else "float16") if dtype == "auto" else dtype
         directory, self.description = prepare_checkpoint(source, cache, CTRANSLATE2_FORMAT)
         self.version = version("faster-whisper")
-        self.num_tokens = 0
         try:
             self.model: Any = WhisperModel(
                 str(directory),
@@ -82,12 +81,10 @@ class FasterWhisper:
         codes = [self.description.resolve_language(language) for language in languages]
         vocabulary, timestamps = self.description.vocabulary, long_form and self.description.timestamps
         suppressed_timestamps = () if timestamps else range(vocabulary.timestamp_begin, vocabulary.size)
-        transcribe_kwargs: dict[str, Any] = {"without_timestamps": not timestamps}
-        if not long_form:
-            transcribe_kwargs["no_speech_threshold"] = None  # keep the text of every window
+        options = {} if long_form else {"no_speech_threshold": None}  # keep the text of every window
         texts = []
         for waveform, code in zip(waveforms, codes, strict=True):
-            segment_iterator, _ = self.model.transcribe(
+            segments, _ = self.model.transcribe(
                 waveform if long_form else waveform[:WINDOW_SAMPLES],
                 language=code,
                 beam_size=1,
@@ -95,11 +92,8 @@ class FasterWhisper:
                 condition_on_previous_text=False,
                 vad_filter=False,
                 suppress_tokens=[*self.description.suppress_tokens, *suppressed_timestamps],
-                **transcribe_kwargs,
+                without_timestamps=not timestamps,
+                **options,
             )
-            decoded_segments = list(segment_iterator)
-            self.num_tokens += sum(
-                vocabulary.is_text(token) for segment in decoded_segments for token in segment.tokens
-            )
-            texts.append(" ".join(segment.text.strip() for segment in decoded_segments).strip())
+            texts.append(" ".join(segment.text.strip() for segment in segments).strip())
         return texts

@@ -45,7 +45,6 @@ class WhisperCpp:
 
     name = "whisper.cpp"
     device = "cpu"
-    num_tokens = None
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""
@@ -132,12 +131,10 @@ def read_ggml_header(path: Path) -> tuple[ModelDescription, str]:
         header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise CheckpointError(f"{path} is truncated; download it again")
-    _, vocab, positions, width, heads, layers, tokens, _, text_heads, text_layers, mels, ggml_type = _HEADER.unpack(
-        header
-    )
+    _, vocab, positions, width, heads, layers, tokens, _, text_heads, text_layers, mels, type_ = _HEADER.unpack(header)
     Vocabulary.from_size(vocab)
     dims = Dims(mels, vocab, width, heads, layers, text_heads, text_layers, positions, tokens)
-    dtype = _GGML_DTYPES.get(ggml_type % 1000, f"ggml type {ggml_type % 1000}")
+    dtype = _GGML_DTYPES.get(type_ % 1000, f"ggml type {type_ % 1000}")
     if dtype == "float32":
         raise SettingsError(
             f"expected a float16 or quantized ggml file, got float32 in {path} (whisper.cpp 1.8 aborts); export float16"

@@ -10,7 +10,7 @@ from whisperstill.corpus import read_corpus
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.metrics import Scoring
 from whisperstill.evaluate.suite.result_cache import hash_utterances
-from whisperstill.evaluate.suite.spec import DatasetSpec, SuiteOptions
+from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings
 from whisperstill.records import Utterance
 from whisperstill.text.normalizers import common_error_rate_unit, normalizer_name_for
 from whisperstill.units import WINDOW_SECONDS
@@ -36,6 +36,11 @@ class EvalDataset:
         return sum(utterance.audio.duration for utterance in self.utterances)
 
     @property
+    def kind(self) -> str:
+        """`non_speech`, `long_form` or `short_form`."""
+        return "non_speech" if self.spec.non_speech else "long_form" if self.is_long_form else "short_form"
+
+    @property
     def is_long_form(self) -> bool:
         """Whether most utterances are recordings over 30 s."""
         return 2 * len(self.short_utterances) < len(self.utterances)
@@ -46,23 +51,16 @@ class EvalDataset:
         return tuple(utterance for utterance in self.utterances if utterance.audio.duration <= WINDOW_SECONDS)
 
 
-def load_dataset(name: str, spec: DatasetSpec, options: SuiteOptions) -> tuple[EvalDataset, dict[str, str]]:
+def load_dataset(name: str, spec: DatasetSpec, settings: EvaluateSettings) -> tuple[EvalDataset, dict[str, str]]:
     """A dataset, and notes on it by subject: skipped entries, missing references, mixed languages.
 
     Raises `CorpusError` where the corpus cannot be read or has no references.
     """
-    corpus = read_corpus(
-        spec.manifest,
-        layout=options.layout,
-        language=spec.language or options.language,
-        full_recordings=spec.full_recordings,
-    )
+    language = spec.language or settings.language
+    corpus = read_corpus(spec.manifest, layout=settings.layout, language=language, full_recordings=spec.full_recordings)
     notes = {f"{name}: {problem.source}": problem.reason for problem in corpus.skipped}
-    utterances = [
-        utterance
-        for utterance in corpus.utterances
-        if not spec.ids or any(fnmatchcase(utterance.id, pattern) for pattern in spec.ids)
-    ]
+    patterns = spec.ids or ("*",)
+    utterances = [u for u in corpus.utterances if any(fnmatchcase(u.id, pattern) for pattern in patterns)]
     if spec.non_speech:
         clips = [clip for utterance in utterances for clip in split_into_clips(utterance, spec.chunk_seconds)]
         utterances = [replace(clip, text="") for clip in clips]
@@ -76,18 +74,18 @@ def load_dataset(name: str, spec: DatasetSpec, options: SuiteOptions) -> tuple[E
             f"expected references in {spec.manifest}, got none; evaluate on a dataset with transcripts, or set "
             "non_speech = true in a suite"
         )
-    limits = [limit for limit in (spec.limit, options.limit) if limit is not None]
+    limits = [limit for limit in (spec.limit, settings.limit) if limit is not None]
     utterances = sample_evenly(utterances[: spec.first], min(limits, default=None))
     languages = {utterance.language for utterance in utterances}
     language = next(iter(languages)) if len(languages) == 1 else None
     unit = common_error_rate_unit(languages)
-    if options.normalizer == "auto" and language is None and not spec.non_speech:
+    if settings.normalizer == "auto" and language is None and not spec.non_speech:
         notes[f"{name}: language"] = (
             f"{'several languages' if len(languages) > 1 else 'unknown language'}: scored with the basic normalizer, "
             f"by {unit}; make one dataset per language, state it with --language, or choose a --normalizer"
         )
-    normalizer = normalizer_name_for(language) if options.normalizer == "auto" else options.normalizer
-    scoring = Scoring(normalizer, unit, options.seed, options.bootstrap_resamples)
+    normalizer = normalizer_name_for(language) if settings.normalizer == "auto" else settings.normalizer
+    scoring = Scoring(normalizer, unit, settings.seed, settings.bootstrap_resamples)
     return EvalDataset(name, spec, tuple(utterances), scoring, hash_utterances(utterances), language or ""), notes
 
 

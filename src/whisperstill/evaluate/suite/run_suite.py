@@ -94,7 +94,7 @@ def run_suite(runner: SuiteRunner) -> EvalResults:
         error_examples=_select(records, ErrorExample),
         ablations=_select(records, Ablation),
         training_curves=_select(records, TrainingCurve),
-        failures=runner.failures.all,
+        failures=runner.failures.all(),
     )
 
 
