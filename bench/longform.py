@@ -65,7 +65,7 @@ def transformers(model: str, cache: Path) -> Transcribe:
     """transformers' sequential algorithm with temperature fallback: `generate` on the full recording."""
     from transformers import WhisperProcessor
 
-    from whisperstill.evaluate.engines.conversion import prepare_checkpoint
+    from whisperstill.evaluate.engines.external_engine import prepare_checkpoint
     from whisperstill.evaluate.engines.transformers import HUGGINGFACE_FORMAT
 
     engine: Any = load_engine("transformers", model, cache, device="cpu", dtype="float32")

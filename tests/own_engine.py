@@ -7,18 +7,19 @@ import numpy as np
 import torch
 
 from whisperstill.audio.mel import pad_or_trim
+from whisperstill.corpus.loading import Waveform
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
+from whisperstill.evaluate.engines.external_engine import ModelDescription
 from whisperstill.model.checkpoints import load_checkpoint
 
 
 class Ours:
     """A `WhisperModel` in float32, as an `ExternalEngine`."""
 
-    name, version, device, dtype = "whisperstill", "0", "cpu", "float32"
+    version, device, dtype = "0", "cpu", "float32"
 
     def __init__(self, source: str | Path) -> None:
         checkpoint = load_checkpoint(source)

@@ -18,7 +18,6 @@ from whisperstill.decode import whisper_model
 from whisperstill.decode.generate.draft_model import DecodeState, NetworkDraft
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import systems
-from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.metrics import Scoring
 from whisperstill.evaluate.speculative import compare_speculative, trace_draft
 from whisperstill.evaluate.speed import weights_mib
@@ -26,6 +25,7 @@ from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly, spl
 from whisperstill.evaluate.suite.measurements import condition_labels
 from whisperstill.evaluate.suite.spec import DatasetSpec, Noise
 from whisperstill.evaluate.suite.suite_file import read_suite
+from whisperstill.evaluate.systems import EncoderCache
 from whisperstill.records.eval_results import DatasetResult, EvalResults
 from whisperstill.records.results_file import read_eval_results
 from whisperstill.stages import evaluate

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 from whisperstill.errors import CorpusError
@@ -175,12 +175,10 @@ def subset_results(output: SystemOutput, subset_of: Callable[[Utterance], str | 
 
 def duration_bin(utterance: Utterance) -> str:
     """Duration range of an utterance: `5-10 s`, above the last edge `over 30 s`."""
-    lower = 0.0
-    for upper in DURATION_BIN_EDGES_S:
+    for lower, upper in pairwise((0.0, *DURATION_BIN_EDGES_S)):
         if utterance.audio.duration <= upper:
             return f"{lower:g}-{upper:g} s"
-        lower = upper
-    return f"over {lower:g} s"
+    return f"over {DURATION_BIN_EDGES_S[-1]:g} s"
 
 
 def natural_sort_key(name: str) -> tuple[int, float, str]:

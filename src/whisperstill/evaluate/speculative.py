@@ -43,31 +43,30 @@ def compare_speculative(
         (readable[start : start + batch_size], waveforms[start : start + batch_size])
         for start in range(0, len(readable), batch_size)
     ]
-    encoder_seconds = 0.0
-    decode_seconds = {baseline_model: 0.0, assisted_model: 0.0}
-    identical = 0
+    device = baseline_model.network.device
+    encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
     for round_index, (batch, batch_waveforms) in enumerate([*batches[:1], *batches]):
         if round_index == 1:  # warm-up done: start counting
             encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
             assisted_model.speculative_stats = SpeculativeStats()
         # 1. Encode once for both.
         windows = stack_windows(batch_waveforms)
-        start_time = _synchronized_time(baseline_model)
+        start_time = synchronized_time(device)
         encoder_states = baseline_model.encode(windows)
-        encoder_seconds += _synchronized_time(baseline_model) - start_time
+        encoder_seconds += synchronized_time(device) - start_time
         languages = baseline_model.resolve_languages(encoder_states, [utterance.language for utterance in batch])
         # 2. A draft model with an encoder of its own encodes, too: part of its cost.
-        start_time = _synchronized_time(assisted_model)
+        start_time = synchronized_time(device)
         draft_states = assisted_model.encode_for_draft(windows, encoder_states)
-        decode_seconds[assisted_model] += _synchronized_time(assisted_model) - start_time
+        decode_seconds[assisted_model] += synchronized_time(device) - start_time
         # 3. Decode with both models, in alternating order.
         tokens_by_model = {}
         for model in (baseline_model, assisted_model) if round_index % 2 else (assisted_model, baseline_model):
-            start_time = _synchronized_time(model)
+            start_time = synchronized_time(device)
             transcripts = model.decode(
                 encoder_states, languages, draft_encoder_states=draft_states if model is assisted_model else None
             )
-            decode_seconds[model] += _synchronized_time(model) - start_time
+            decode_seconds[model] += synchronized_time(device) - start_time
             tokens_by_model[model] = [transcript.result.tokens for transcript in transcripts]
         identical += sum(map(tuple.__eq__, tokens_by_model[baseline_model], tokens_by_model[assisted_model]))
         if round_index:
@@ -135,7 +134,3 @@ def trace_draft(
             remaining = tokens[len(trace) : position + block_size]
             trace += [DraftToken(decode_token(token), "bonus") for token in remaining]
     return DraftTrace(dataset, utterance.id, teacher_passes, tuple(trace))
-
-
-def _synchronized_time(model: WhisperModel) -> float:
-    return synchronized_time(model.network.device)

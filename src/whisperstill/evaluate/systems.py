@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from whisperstill.corpus.loading import Waveform
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.engines import load_engine
 from whisperstill.evaluate.inference import (
     Advance,
@@ -34,6 +34,47 @@ from whisperstill.records import Skipped, Utterance
 from whisperstill.records.eval_results import ModelInfo
 from whisperstill.records.json_value import JsonValue
 from whisperstill.units import WINDOW_SECONDS
+
+MAX_CACHE_BYTES = 4 * 2**30
+"""Size limit of the cache; states beyond it are computed again."""
+
+
+class EncoderCache:
+    """Encoder states by encoder and utterances; nothing is stored unless `shared`.
+
+    A student's encoder is its teacher's, and encoding is most of the work: without the cache, comparing the two would
+    run the same encoder over the same windows twice.
+    """
+
+    def __init__(self, shared: bool) -> None:
+        self._shared = shared
+        self._entries: dict[tuple[str, ...], tuple[Tensor, float]] = {}
+        self._bytes = 0
+
+    def encode(
+        self,
+        model: WhisperModel,
+        encoder_key: str,
+        batch: Sequence[Utterance],
+        waveforms: Float[Tensor, "batch samples"],
+    ) -> tuple[Float[Tensor, "batch positions width"], float]:
+        """States of a batch of windows, and the seconds of encoding that the cache saved.
+
+        `encoder_key` identifies the encoder's weights and compute type.
+        """
+        padding_mode = "padded" if model.trimmed_encoder is None else "trimmed"
+        key = (encoder_key, padding_mode, *(utterance.id for utterance in batch))
+        if key in self._entries:
+            return self._entries[key]
+        start_time = time.perf_counter()
+        encoder_states = model.encode(waveforms)
+        size = encoder_states.numel() * encoder_states.element_size()
+        if self._shared and self._bytes + size <= MAX_CACHE_BYTES:
+            if encoder_states.device.type == "cuda":
+                torch.cuda.synchronize()
+            self._entries[key] = (encoder_states, time.perf_counter() - start_time)
+            self._bytes += size
+        return encoder_states, 0.0
 
 
 class WhisperstillSystem:
@@ -135,7 +176,7 @@ class ExternalSystem:
             "suppress_tokens": list(description.suppress_tokens),
             "language": description.language,
             "timestamps": description.timestamps,
-            "engine": engine.name,
+            "engine": self.info.engine,
             "engine_version": engine.version,
             "dtype": engine.dtype,
             "device": engine.device,
@@ -162,27 +203,19 @@ class ExternalSystem:
             batch = by_length[start : start + mode.batch_size]
             readable, waveforms, unreadable = load_transformed(batch, audio_transform)
             skipped += unreadable
-            texts |= self._transcribe_batch(readable, waveforms, force_long_form=mode.decoding != "short")
+            for long_form in (False, True):
+                group = [
+                    (utterance, waveform)
+                    for utterance, waveform in zip(readable, waveforms, strict=True)
+                    if long_form == (mode.decoding != "short" or utterance.audio.duration > WINDOW_SECONDS)
+                ]
+                if group:
+                    languages = [utterance.language for utterance, _ in group]
+                    transcripts = self._engine.transcribe([w for _, w in group], languages, long_form=long_form)
+                    texts |= {utterance.id: text for (utterance, _), text in zip(group, transcripts, strict=True)}
             seconds += time.perf_counter() - start_time
             advance(sum(utterance.audio.duration for utterance in readable))
         return Hypotheses(texts, seconds, tuple(skipped))
-
-    def _transcribe_batch(
-        self, utterances: Sequence[Utterance], waveforms: Sequence[Waveform], *, force_long_form: bool
-    ) -> dict[str, str]:
-        """Texts by utterance id; short and long utterances are passed to the engine in separate calls."""
-        texts: dict[str, str] = {}
-        for long_form in (False, True):
-            group = [
-                (utterance, waveform)
-                for utterance, waveform in zip(utterances, waveforms, strict=True)
-                if long_form == (force_long_form or utterance.audio.duration > WINDOW_SECONDS)
-            ]
-            if group:
-                languages = [utterance.language for utterance, _ in group]
-                transcripts = self._engine.transcribe([w for _, w in group], languages, long_form=long_form)
-                texts |= {utterance.id: text for (utterance, _), text in zip(group, transcripts, strict=True)}
-        return texts
 
 
 System: TypeAlias = WhisperstillSystem | ExternalSystem

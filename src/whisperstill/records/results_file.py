@@ -1,19 +1,19 @@
 """Reads and writes `results.json`, the file of an `EvalResults`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.records.eval_results import FORMAT_VERSION, EvalResults
-from whisperstill.records.serialization import from_dict, to_dict
+from whisperstill.records.serialization import from_dict, write_json
 
 RESULTS_FILE = "results.json"
 
 
 def write_eval_results(results: EvalResults, folder: Path) -> None:
     """Writes `results.json` into a folder."""
-    atomic_write(folder / RESULTS_FILE, json.dumps(to_dict(results), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / RESULTS_FILE, asdict(results))
 
 
 def read_eval_results(path: Path) -> EvalResults:

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from whisperstill.corpus.loading import Waveform
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, prepare_checkpoint
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.model.device import choose_device
 from whisperstill.model.dims import Dims
@@ -46,8 +46,6 @@ class FasterWhisper:
     Compute types: float32, float16, bfloat16 and int8, if the device supports them; `auto` is float32 on a CPU and
     float16 on a GPU.
     """
-
-    name = "faster-whisper"
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from whisperstill.corpus.loading import Waveform
 from whisperstill.decode.longform.recordings import STUDENT_CHUNK_S
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, prepare_checkpoint
 from whisperstill.model.checkpoints import write_huggingface
 from whisperstill.model.device import choose_device
 from whisperstill.model.dims import Dims
@@ -27,15 +27,14 @@ from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE, WINDOW_SAMPLES
 CHUNK_BATCH_SIZE = 8
 """Batch size of the pipeline for the chunks of a long recording."""
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_REQUIRED_FILES = {
-    *("config.json", "generation_config.json", "preprocessor_config.json"),
-    *("tokenizer.json", "vocab.json", "merges.txt"),
-}
+_CONFIG_FILES = {"config.json", "generation_config.json", "preprocessor_config.json"}
+_TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt"}
+_WEIGHTS_FILES = {"model.safetensors", "model.safetensors.index.json"}
 
 
 def _is_complete(directory: Path, dims: Dims) -> bool:
     names = {entry.name for entry in directory.iterdir()}
-    return names >= _REQUIRED_FILES and bool(names & {"model.safetensors", "model.safetensors.index.json"})
+    return names >= _CONFIG_FILES | _TOKENIZER_FILES and bool(names & _WEIGHTS_FILES)
 
 
 HUGGINGFACE_FORMAT = EngineFormat("huggingface", write_huggingface, "huggingface", _is_complete)
@@ -47,8 +46,6 @@ class Transformers:
     Compute types: float32, float16, bfloat16; `auto` is float32 on a CPU, and on a GPU bfloat16 if supported, else
     float16.
     """
-
-    name = "transformers"
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.corpus.loading import Waveform
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, ModelDescription, prepare_checkpoint
 from whisperstill.export.whispercpp import MAGIC, write_whispercpp
 from whisperstill.model.dims import Dims
 from whisperstill.text.vocabulary import Vocabulary
@@ -43,7 +43,6 @@ _DEFAULT_NO_SPEECH_THRESHOLD = 0.6
 class WhisperCpp:
     """A model in whisper.cpp. The dtype is that of the file; checkpoints are converted to float16."""
 
-    name = "whisper.cpp"
     device = "cpu"
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:

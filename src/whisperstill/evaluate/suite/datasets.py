@@ -1,15 +1,18 @@
 """Datasets of a suite: the utterances of a corpus that are scored, and how."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import ceil
+from pathlib import Path
 from typing import TypeVar
 
+from whisperstill.atomic_io import file_sha256
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.metrics import Scoring
-from whisperstill.evaluate.suite.result_cache import hash_utterances
 from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings
 from whisperstill.records import Utterance
 from whisperstill.text.normalizers import common_error_rate_unit, normalizer_name_for
@@ -64,11 +67,9 @@ def load_dataset(name: str, spec: DatasetSpec, settings: EvaluateSettings) -> tu
     if spec.non_speech:
         clips = [clip for utterance in utterances for clip in split_into_clips(utterance, spec.chunk_seconds)]
         utterances = [replace(clip, text="") for clip in clips]
-    else:
-        with_reference = [utterance for utterance in utterances if utterance.text is not None]
-        if missing := len(utterances) - len(with_reference):
-            notes[name] = f"{missing} of {len(utterances)} utterances have no reference"
-        utterances = with_reference
+    elif missing := sum(utterance.text is None for utterance in utterances):
+        notes[name] = f"{missing} of {len(utterances)} utterances have no reference"
+        utterances = [utterance for utterance in utterances if utterance.text is not None]
     if not utterances or not (spec.non_speech or any((utterance.text or "").strip() for utterance in utterances)):
         raise CorpusError(
             f"expected references in {spec.manifest}, got none; evaluate on a dataset with transcripts, or set "
@@ -89,17 +90,30 @@ def load_dataset(name: str, spec: DatasetSpec, settings: EvaluateSettings) -> tu
     return EvalDataset(name, spec, tuple(utterances), scoring, hash_utterances(utterances), language or ""), notes
 
 
+def hash_utterances(utterances: Sequence[Utterance]) -> str:
+    """Hash of a dataset: ids, transcripts, languages, spans and the content of audio files (for remote audio its
+    address)."""
+    paths = {utterance.audio.path for utterance in utterances}
+    files = {path: file_sha256(Path(path)) if Path(path).is_file() else path for path in paths}
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        span = utterance.audio
+        fields = [utterance.id, files[span.path], span.start, span.duration, utterance.text, utterance.language]
+        digest.update(json.dumps(fields).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def split_into_clips(utterance: Utterance, seconds: float | None) -> list[Utterance]:
     """Consecutive clips of `seconds`, the rest dropped; None: as few equal clips of at most 30 s as possible."""
     audio = utterance.audio
     seconds = seconds or audio.duration / ceil(audio.duration / WINDOW_SECONDS)
     if audio.duration <= seconds:
         return [utterance]
-    count = int(audio.duration / seconds + 1e-6)
-    spans = [replace(audio, start=audio.start + index * seconds, duration=seconds) for index in range(count)]
-    return [
-        replace(utterance, id=f"{utterance.id}+{index * seconds:g}", audio=span) for index, span in enumerate(spans)
-    ]
+    clips = []
+    for index in range(int(audio.duration / seconds + 1e-6)):
+        span = replace(audio, start=audio.start + index * seconds, duration=seconds)
+        clips.append(replace(utterance, id=f"{utterance.id}+{index * seconds:g}", audio=span))
+    return clips
 
 
 def sample_evenly(items: Sequence[Item], limit: int | None) -> list[Item]:

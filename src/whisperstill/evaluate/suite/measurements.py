@@ -14,14 +14,13 @@ from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.conditions import CONDITION_KINDS, NUM_BABBLE_SPEAKERS, Condition, parse_conditions
 from whisperstill.corpus.loading import Waveform
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.inference import AudioTransform, DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
 from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly
 from whisperstill.evaluate.suite.runner import UNCHANGED_AUDIO, AudioCondition, SuiteRunner
 from whisperstill.evaluate.suite.spec import ChunkLength, ErrorExamples, ErrorRates, LongForm, Noise
-from whisperstill.evaluate.systems import WhisperstillSystem
+from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
 from whisperstill.records import Utterance
 from whisperstill.records.eval_results import DatasetResult, ErrorExample
 from whisperstill.records.json_value import JsonObject

@@ -4,27 +4,31 @@ A result (system, dataset, decode mode, condition) is cached as soon as it is th
 resumes with the next one. A model, dataset or measurement that fails is recorded, and the others run.
 """
 
+import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 
+from whisperstill._version import __version__
+from whisperstill.atomic_io import atomic_write
 from whisperstill.audio.vad import create_detector
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, WhisperstillError
-from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.inference import AudioTransform, DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
 from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
-from whisperstill.evaluate.suite.result_cache import ResultCache
 from whisperstill.evaluate.suite.spec import EvaluateSettings, Suite
-from whisperstill.evaluate.systems import ExternalSystem, System, WhisperstillSystem
+from whisperstill.evaluate.systems import EncoderCache, ExternalSystem, System, WhisperstillSystem
 from whisperstill.model.device import choose_device, choose_dtype
 from whisperstill.records.eval_results import Failure
-from whisperstill.records.json_value import JsonValue
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import read_json
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,26 @@ class AudioCondition:
 
 
 UNCHANGED_AUDIO = AudioCondition()
+
+
+class ResultCache:
+    """Finished transcriptions and timings in `folder/cache`, one JSON file each, under a hash of all they depend on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "cache"
+
+    @staticmethod
+    def compute_key(**inputs: JsonValue) -> str:
+        """Hash of everything that a result depends on, whisperstill's version included."""
+        return hashlib.sha256(json.dumps({**inputs, "version": __version__}, sort_keys=True).encode()).hexdigest()
+
+    def get(self, key: str) -> JsonObject | None:
+        """The entry under a key; None where there is none, or its file is damaged."""
+        return read_json(self._folder / f"{key}.json") or None
+
+    def put(self, key: str, entry: JsonObject) -> None:
+        """Stores an entry."""
+        atomic_write(self._folder / f"{key}.json", json.dumps(entry, ensure_ascii=False))
 
 
 class FailureLog:
