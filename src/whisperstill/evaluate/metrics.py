@@ -6,7 +6,7 @@ metric needs no new transcription.
 
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any
@@ -14,30 +14,14 @@ from typing import Any
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.hallucination import compute_hallucination_metrics
 from whisperstill.evaluate.intervals import bootstrap, bootstrap_blocks, paired_bootstrap
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.records import Utterance
 from whisperstill.records.edit_counts import NO_EDITS, EditCounts
 from whisperstill.records.eval_results import DatasetResult, PairedDifference, SubsetResult
 from whisperstill.text.edit_distance import AlignedPair, align, count_edits
-from whisperstill.text.normalizers import get_normalizer, split_into_characters
 
 DURATION_BIN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 30.0)
 """Upper ends of the duration ranges that are scored separately, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """Normalization and unit of error rates, and the bootstrap of their intervals."""
-
-    normalizer: str
-    unit: str
-    seed: int = 0
-    resamples: int = 1000
-
-    def split(self, text: str) -> list[str]:
-        """Words (or characters) of a text after normalization."""
-        normalized = get_normalizer(self.normalizer)(text)
-        return split_into_characters(normalized) if self.unit == "character" else normalized.split()
 
 
 @dataclass(frozen=True)
@@ -62,7 +46,7 @@ class SystemOutput:
 
     @cached_property
     def alignments(self) -> list[list[AlignedPair]]:
-        """Word alignment of each utterance, as pairs of indices."""
+        """Alignment of each utterance."""
         return list(map(align, self.references, self.hypotheses))
 
     @cached_property
@@ -105,7 +89,7 @@ def compute_metrics(
     wer_orthographic = 0.0
     if total.reference_length:
         references = [utterance.text or "" for utterance in output.utterances]
-        scores = score(references, output.texts, **asdict(output.scoring))
+        scores = score(references, output.texts, output.scoring)
         rates = {name: getattr(scores, name) for name in rates}
         unnormalized = replace(output, scoring=replace(output.scoring, normalizer="none"))
         wer_orthographic = 100 * sum(unnormalized.edits, NO_EDITS).error_rate

@@ -15,6 +15,22 @@ from whisperstill.text.normalizers import get_normalizer, split_into_characters
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """Normalization and unit of error rates, and the bootstrap of their intervals."""
+
+    normalizer: str
+    unit: str = "word"
+    """`word`, or `character` for languages without spaces, where the WER counts characters, as in openai/whisper."""
+    seed: int = 0
+    resamples: int = 1000
+
+    def split(self, text: str) -> list[str]:
+        """Words (or characters) of a text after normalization."""
+        normalized = get_normalizer(self.normalizer)(text)
+        return split_into_characters(normalized) if self.unit == "character" else normalized.split()
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """Error rates in per cent, with 95 % bootstrap intervals."""
 
@@ -28,29 +44,19 @@ class Score:
     cer_high: float
 
 
-def score(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    *,
-    normalizer: str,
-    unit: str = "word",
-    seed: int = 0,
-    resamples: int = 1000,
-) -> Score:
+def score(references: Sequence[str], hypotheses: Sequence[str], scoring: Scoring) -> Score:
     """Error rates after normalization of both sides.
 
-    `unit` is `word`, or `character` for languages without spaces, where `wer` counts characters, as in openai/whisper.
     Raises `SettingsError` for an unknown normalizer, `ValueError` if no reference has a word left after normalization,
     or for different numbers of references and hypotheses.
     """
-    normalize = get_normalizer(normalizer)
-    split = split_into_characters if unit == "character" else str.split
-    texts = [(normalize(ref), normalize(hyp)) for ref, hyp in zip(references, hypotheses, strict=True)]
-    words = [(split(ref), split(hyp)) for ref, hyp in texts]
-    edits, character_edits = list(starmap(count_edits, words)), list(starmap(count_character_edits, texts))
+    seed, resamples, normalize = scoring.seed, scoring.resamples, get_normalizer(scoring.normalizer)
+    words = [(scoring.split(ref), scoring.split(hyp)) for ref, hyp in zip(references, hypotheses, strict=True)]
+    edits = list(starmap(count_edits, words))
     total = sum(edits, NO_EDITS)
     blocks = [block for counts, pair in zip(edits, words, strict=True) for block in bootstrap_blocks(counts, *pair)]
     wer_low, wer_high = bootstrap(blocks, seed=seed, resamples=resamples)
+    character_edits = list(map(count_character_edits, map(normalize, references), map(normalize, hypotheses)))
     cer = 100 * sum(character_edits, NO_EDITS).error_rate
     cer_low, cer_high = bootstrap(character_edits, seed=seed, resamples=resamples)
     return Score(total, 100 * total.error_rate, wer_low, wer_high, cer, cer_low, cer_high)

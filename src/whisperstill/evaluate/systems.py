@@ -1,11 +1,7 @@
 """Systems that a suite evaluates: a checkpoint in whisperstill, or in an external engine.
 
-    info                ModelInfo
-    identity            everything about the system that its texts depend on: part of the cache key
-    supports            whether the engine can decode in a mode
-    transcribe_dataset  Hypotheses; raises `SettingsError` for a language that the model does not have
-
-Whisperstill systems share encoder states through an `EncoderCache`, and each is charged for the encoding.
+`identity` is everything that the texts of a system depend on: part of the cache key. Whisperstill systems share encoder
+states through an `EncoderCache`, and each is charged for the encoding.
 """
 
 import hashlib
@@ -131,6 +127,7 @@ class WhisperstillSystem:
         }
 
     def supports(self, mode: DecodeMode) -> bool:
+        """Whether the engine can decode this way."""
         return True
 
     def transcribe_dataset(
@@ -141,6 +138,7 @@ class WhisperstillSystem:
         audio_transform: AudioTransform | None,
         advance: Advance,
     ) -> Hypotheses:
+        """Texts of readable utterances. Raises `SettingsError` for a language that the model does not have."""
         for language in {utterance.language for utterance in utterances}:
             self.model.resolve_language(language)
         encoder_key = f"{self.checkpoint.encoder_sha256} {self.info.dtype}"  # other dtypes give other states
@@ -183,6 +181,7 @@ class ExternalSystem:
         }
 
     def supports(self, mode: DecodeMode) -> bool:
+        """Whether the engine can decode this way."""
         return mode.decoding in ("short", "sequential") and not mode.chunk_length
 
     def transcribe_dataset(

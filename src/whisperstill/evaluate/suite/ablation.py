@@ -23,17 +23,15 @@ class AblationEvaluator:
     """Evaluates students, one in memory at a time; the encoder they share runs once per dataset."""
 
     def __init__(self, runner: SuiteRunner, in_distribution: Sequence[str]) -> None:
-        """`runner` is open and has a model `teacher`; means leave out the `in_distribution` datasets.
+        """`runner` has a model `teacher`; means leave out the `in_distribution` datasets.
 
         Raises `SettingsError` if a model or dataset failed, or a dataset is unknown.
         """
         if runner.failures.failed:
             raise SettingsError(runner.failures.first())
         if unknown := [name for name in in_distribution if name not in runner.datasets]:
-            raise SettingsError(
-                f"in_distribution: expected names of test datasets ({', '.join(runner.datasets)}), got "
-                f"{', '.join(unknown)}"
-            )
+            known = ", ".join(runner.datasets)
+            raise SettingsError(f"in_distribution: expected names of test datasets ({known}), got {', '.join(unknown)}")
         self._runner = runner
         self._in_distribution = in_distribution
         self._encoder_caches = {name: EncoderCache(shared=True) for name in runner.datasets}

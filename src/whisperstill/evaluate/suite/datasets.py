@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import ceil
 from pathlib import Path
@@ -12,13 +12,29 @@ from typing import TypeVar
 from whisperstill.atomic_io import file_sha256
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import CorpusError
-from whisperstill.evaluate.metrics import Scoring
+from whisperstill.evaluate.inference import AudioTransform
+from whisperstill.evaluate.score import Scoring
 from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings
 from whisperstill.records import Utterance
+from whisperstill.records.json_value import JsonValue
 from whisperstill.text.normalizers import common_error_rate_unit, normalizer_name_for
 from whisperstill.units import WINDOW_SECONDS
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class AudioCondition:
+    """A corruption of the audio of a dataset."""
+
+    label: str = ""
+    """Name in the results (`white@10`); empty for audio as it is."""
+    transform: AudioTransform | None = None
+    identity: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Everything that the transform depends on: part of the cache key."""
+
+
+UNCHANGED_AUDIO = AudioCondition()
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class EvalDataset:
     sha256: str
     language: str
     """Language of all utterances; empty if there are several or none is known."""
+    condition: AudioCondition = UNCHANGED_AUDIO
 
     @property
     def seconds(self) -> float:

@@ -4,7 +4,7 @@ To add a measurement: a table in `spec`, a function that yields records, a line 
 in `evaluate.report`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from whisperstill.errors import SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.inference import AudioTransform, DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
-from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly
-from whisperstill.evaluate.suite.runner import UNCHANGED_AUDIO, AudioCondition, SuiteRunner
+from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
+from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.evaluate.suite.spec import ChunkLength, ErrorExamples, ErrorRates, LongForm, Noise
 from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
 from whisperstill.records import Utterance
@@ -30,32 +30,37 @@ from whisperstill.units import WINDOW_SECONDS
 
 def measure_short_form(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
     """Every model on every dataset of utterances up to 30 s."""
-    yield from _measure(runner, "short_form", table, [DecodeMode(batch_size=runner.settings.batch_size)])
+    datasets = runner.select_datasets(table.datasets, "short_form")
+    yield from _measure(runner, "short_form", table, datasets, [DecodeMode(batch_size=runner.settings.batch_size)])
 
 
 def measure_non_speech(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
     """Every model on audio without speech: bare greedy decoding, and transcription with the hallucination filter."""
     modes = [DecodeMode(decoding, batch_size=runner.settings.batch_size) for decoding in ("short", "silence")]
-    yield from _measure(runner, "non_speech", table, modes)
+    yield from _measure(runner, "non_speech", table, runner.select_datasets(table.datasets, "non_speech"), modes)
 
 
 def measure_long_form(runner: SuiteRunner, table: LongForm) -> Iterator[DatasetResult]:
     """Every model on every dataset of recordings with every long-form strategy."""
     modes = [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
-    yield from _measure(runner, "long_form", table, modes)
+    yield from _measure(runner, "long_form", table, runner.select_datasets(table.datasets, "long_form"), modes)
 
 
 def measure_chunk_lengths(runner: SuiteRunner, table: ChunkLength) -> Iterator[DatasetResult]:
     """The `chunked` strategy with several chunk lengths."""
     modes = [DecodeMode("chunked", length, runner.settings.batch_size) for length in table.lengths]
-    yield from _measure(runner, "chunk_length", table, modes)
+    yield from _measure(runner, "chunk_length", table, runner.select_datasets(table.datasets, "long_form"), modes)
 
 
 def measure_noise(runner: SuiteRunner, table: Noise) -> Iterator[DatasetResult]:
     """Every model on every dataset under every condition; utterances over 30 s are left out."""
+    modes = [DecodeMode(batch_size=runner.settings.batch_size)]
+    yield from _measure(runner, "noise", table, _corrupted_datasets(runner, table), modes)
+
+
+def _corrupted_datasets(runner: SuiteRunner, table: Noise) -> Iterator[EvalDataset]:
     conditions = parse_conditions(table.conditions)
     labels = condition_labels(conditions)
-    mode = DecodeMode(batch_size=runner.settings.batch_size)
     for dataset in runner.select_datasets(table.datasets, "short_form"):
         utterances = tuple(sample_evenly(dataset.short_utterances, table.limit))
         subset = replace(dataset, utterances=utterances, sha256=f"{dataset.sha256} {len(utterances)}")
@@ -63,8 +68,7 @@ def measure_noise(runner: SuiteRunner, table: Noise) -> Iterator[DatasetResult]:
             transform = make_audio_transform(condition, subset, table.seed)
             noise_sha256 = condition.noise_recordings_sha256()
             identity: JsonObject = {"condition": condition.name, "seed": table.seed, "noise": noise_sha256}
-            audio_condition = AudioCondition(labels[condition], transform, identity)
-            yield from _measure_dataset(runner, "noise", table.models, subset, mode, audio_condition)
+            yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
 
 
 def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterator[ErrorExample]:
@@ -81,45 +85,34 @@ def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterato
 
 
 def _measure(
-    runner: SuiteRunner, measurement: str, table: ErrorRates, modes: Sequence[DecodeMode]
-) -> Iterator[DatasetResult]:
-    kind = "long_form" if measurement == "chunk_length" else measurement
-    for dataset in runner.select_datasets(table.datasets, kind):
-        for mode in modes:
-            yield from _measure_dataset(runner, measurement, table.models, dataset, mode)
-
-
-def _measure_dataset(
     runner: SuiteRunner,
     measurement: str,
-    models: Sequence[str],
-    dataset: EvalDataset,
-    mode: DecodeMode,
-    condition: AudioCondition = UNCHANGED_AUDIO,
+    table: ErrorRates,
+    datasets: Iterable[EvalDataset],
+    modes: Sequence[DecodeMode],
 ) -> Iterator[DatasetResult]:
-    """Results of all models on a dataset."""
-    # 1. Store encoder states only if several models share an encoder.
-    systems = [runner.systems[name] for name in runner.select_models(models)]
+    """Results of the table's models on each dataset in each mode."""
+    systems = [runner.systems[name] for name in runner.select_models(table.models)]
     encoders = [system.checkpoint.encoder_sha256 for system in systems if isinstance(system, WhisperstillSystem)]
-    encoder_cache = EncoderCache(shared=len(set(encoders)) < len(encoders))
-    # 2. The teacher comes first: the other models are compared with its output.
-    teacher_output: SystemOutput | None = None
-    for system in systems:
-        if not system.supports(mode):
-            continue
-        if (output := runner.transcribe(system, dataset, mode, encoder_cache, condition)) is None:
-            continue
-        result = compute_metrics(
-            output,
-            measurement=measurement,
-            model=system.info.name,
-            dataset=dataset.name,
-            decoding=mode.decoding,
-            teacher_output=teacher_output,
-        )
-        yield replace(result, condition=condition.label, chunk_length=mode.chunk_length)
-        if system.info.name == runner.suite.teacher:
-            teacher_output = output
+    for dataset, mode in ((dataset, mode) for dataset in datasets for mode in modes):
+        encoder_cache = EncoderCache(shared=len(set(encoders)) < len(encoders))
+        teacher_output: SystemOutput | None = None  # the teacher comes first: the others are compared with its output
+        for system in systems:
+            if not system.supports(mode):
+                continue
+            if (output := runner.transcribe(system, dataset, mode, encoder_cache)) is None:
+                continue
+            result = compute_metrics(
+                output,
+                measurement=measurement,
+                model=system.info.name,
+                dataset=dataset.name,
+                decoding=mode.decoding,
+                teacher_output=teacher_output,
+            )
+            yield replace(result, condition=dataset.condition.label, chunk_length=mode.chunk_length)
+            if system.info.name == runner.suite.teacher:
+                teacher_output = output
 
 
 def condition_labels(conditions: Sequence[Condition]) -> dict[Condition, str]:

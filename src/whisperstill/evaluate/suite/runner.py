@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.audio.vad import create_detector
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, WhisperstillError
-from whisperstill.evaluate.inference import AudioTransform, DecodeMode
+from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
 from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
 from whisperstill.evaluate.suite.spec import EvaluateSettings, Suite
@@ -31,20 +31,6 @@ from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import read_json
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AudioCondition:
-    """A corruption of the audio of a dataset."""
-
-    label: str = ""
-    """Name in the results (`white@10`); empty for audio as it is."""
-    transform: AudioTransform | None = None
-    identity: Mapping[str, JsonValue] = field(default_factory=dict)
-    """Everything that the transform depends on: part of the cache key."""
-
-
-UNCHANGED_AUDIO = AudioCondition()
 
 
 class ResultCache:
@@ -162,16 +148,11 @@ class SuiteRunner:
         return [self.datasets[name] for name in names if name in self.datasets]
 
     def transcribe(
-        self,
-        system: System,
-        dataset: EvalDataset,
-        mode: DecodeMode,
-        encoder_cache: EncoderCache,
-        condition: AudioCondition = UNCHANGED_AUDIO,
+        self, system: System, dataset: EvalDataset, mode: DecodeMode, encoder_cache: EncoderCache
     ) -> SystemOutput | None:
         """Output of a system on a dataset, from the cache where it is there. None (and a failure) if it fails."""
         name = system.info.name
-        title = f"{name} on {dataset.name} {mode.decoding} {condition.label}".rstrip()
+        title = f"{name} on {dataset.name} {mode.decoding} {dataset.condition.label}".rstrip()
         output: SystemOutput | None = None
         with self.failures.record(title):
             # 1. Look up everything that the texts depend on.
@@ -180,7 +161,7 @@ class SuiteRunner:
                 corpus=dataset.sha256,
                 decode_mode=asdict(mode),
                 vad=type(create_detector()).__name__ if mode.options else "",
-                audio_transform=dict(condition.identity),
+                audio_transform=dict(dataset.condition.identity),
             )
             entry = self.result_cache.get(key)
             # 2. Transcribe if it is not there.
@@ -190,7 +171,7 @@ class SuiteRunner:
                         dataset.utterances,
                         mode,
                         encoder_cache,
-                        condition.transform,
+                        dataset.condition.transform,
                         lambda seconds: bar.advance(seconds / 3600),
                     )
                 entry = {**asdict(hypotheses), "threads": torch.get_num_threads()}
@@ -201,6 +182,6 @@ class SuiteRunner:
             # 3. Order texts as the corpus is; scores are computed anew each time.
             self.failures.skip({problem["source"]: problem["reason"] for problem in entry["skipped"]})
             output = in_corpus_order(dataset.utterances, entry["texts"], entry["seconds"], dataset.scoring)
-            if mode.decoding == "short" and condition is UNCHANGED_AUDIO:
+            if mode.decoding == "short" and not dataset.condition.label:
                 self.short_outputs.setdefault(dataset.name, {})[name] = output
         return output
