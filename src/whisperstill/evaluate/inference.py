@@ -74,10 +74,12 @@ def decode_utterances(
     """
     start_time = time.perf_counter()
     options, batch_size = mode.options, mode.batch_size
+    # 1. Select the utterances that are one window each.
     short = [utterance for utterance in utterances if options is None and utterance.audio.duration <= WINDOW_SECONDS]
     long = [utterance for utterance in utterances if options is not None or utterance.audio.duration > WINDOW_SECONDS]
     if audio_transform is not None and long:
         raise SettingsError("expected utterances up to 30 s under a noise condition, got longer ones: leave them out")
+    # 2. Decode them in batches.
     short.sort(key=lambda utterance: -utterance.audio.duration)  # similar lengths together
     batches = [short[start : start + batch_size] for start in range(0, len(short), batch_size)]
     loaded_batches = read_ahead(batches, lambda batch: load_transformed(batch, audio_transform))
@@ -93,10 +95,16 @@ def decode_utterances(
             transcripts = model.decode(encoder_states, languages)
             texts |= {u.id: transcript.text for u, transcript in zip(readable, transcripts, strict=True)}
         advance(sum(utterance.audio.duration for utterance in batch))
+    # 3. Transcribe the others as recordings.
     options = options or DecodingOptions(without_timestamps=True, batch_size=batch_size)
-    long_texts, long_skipped = _decode_recordings(model, long, options, advance)
-    seconds = time.perf_counter() - start_time + saved_seconds
-    return Hypotheses(texts | long_texts, seconds, (*skipped, *long_skipped))
+    recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in long)
+    for utterance, (_, result) in zip(long, transcribe_recordings(model, recordings, options, advance), strict=True):
+        if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
+            error = result if isinstance(result, AudioError) else result.read_error
+            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
+        else:
+            texts[utterance.id] = result.text
+    return Hypotheses(texts, time.perf_counter() - start_time + saved_seconds, tuple(skipped))
 
 
 def load_transformed(
@@ -118,20 +126,3 @@ def load_transformed(
 def stack_windows(waveforms: Sequence[Waveform]) -> Float32[Tensor, "batch samples"]:
     """Waveforms padded or trimmed to 30 s, as one batch."""
     return torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waveforms]))
-
-
-def _decode_recordings(
-    model: WhisperModel, utterances: Sequence[Utterance], options: DecodingOptions, advance: Advance
-) -> tuple[dict[str, str], list[Skipped]]:
-    """Texts by utterance id, and recordings that cannot be read to their end."""
-    recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in utterances)
-    results = transcribe_recordings(model, recordings, options, advance)
-    texts: dict[str, str] = {}
-    skipped: list[Skipped] = []
-    for utterance, (_, result) in zip(utterances, results, strict=True):
-        if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
-            error = result if isinstance(result, AudioError) else result.read_error
-            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
-        else:
-            texts[utterance.id] = result.text
-    return texts, skipped

@@ -48,18 +48,14 @@ class EncoderCache:
         self._bytes = 0
 
     def encode(
-        self,
-        model: WhisperModel,
-        encoder_key: str,
-        batch: Sequence[Utterance],
-        waveforms: Float[Tensor, "batch samples"],
+        self, model: WhisperModel, encoder: str, batch: Sequence[Utterance], waveforms: Float[Tensor, "batch samples"]
     ) -> tuple[Float[Tensor, "batch positions width"], float]:
         """States of a batch of windows, and the seconds of encoding that the cache saved.
 
-        `encoder_key` identifies the encoder's weights and compute type.
+        `encoder` identifies its weights and compute type.
         """
         padding_mode = "padded" if model.trimmed_encoder is None else "trimmed"
-        key = (encoder_key, padding_mode, *(utterance.id for utterance in batch))
+        key = (encoder, padding_mode, *(utterance.id for utterance in batch))
         if key in self._entries:
             return self._entries[key]
         start_time = time.perf_counter()

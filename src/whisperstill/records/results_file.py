@@ -27,16 +27,12 @@ def read_eval_results(path: Path) -> EvalResults:
     try:
         content = json.loads(results_file.read_text("utf-8"))
         version = content["format"]
-        if version < FORMAT_VERSION:
-            raise SettingsError(
-                f"{results_file} was written before 0.1.0 (format {version}, expected {FORMAT_VERSION}): evaluate "
-                "again; docs/glossary.md lists what was renamed"
-            )
-        if version > FORMAT_VERSION:
-            raise SettingsError(
-                f"{results_file} was written by a newer whisperstill (format {version}, expected {FORMAT_VERSION}): "
-                "upgrade whisperstill"
-            )
+        if version != FORMAT_VERSION:
+            writer, advice = "by a newer whisperstill", "upgrade whisperstill"
+            if version < FORMAT_VERSION:
+                writer, advice = "before 0.1.0", "evaluate again; docs/glossary.md lists what was renamed"
+            expected = f"(format {version}, expected {FORMAT_VERSION})"
+            raise SettingsError(f"{results_file} was written {writer} {expected}: {advice}")
         return from_dict(EvalResults, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{results_file} is no results.json of `whisperstill evaluate`: {error}") from error
