@@ -56,7 +56,7 @@ def measure(job: DecodeJob, turns: list[tuple[BenchSystem, int]], num_rounds: in
 
 def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) -> list[dict[str, Any]]:
     """One row per system and batch size, in the order of `SYSTEMS`."""
-    from whisperstill.evaluate.score import score
+    from whisperstill.evaluate.score import Scoring, score
 
     baseline = rounds[baseline_key]
     references, audio_seconds = [clip.text for clip in clips], sum(clip.duration for clip in clips)
@@ -82,9 +82,9 @@ def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) 
                 "least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
                 "times_real_time": round(audio_seconds / median(row["seconds"]), 2),
                 "decoder_to_ours": decoder_ratio,
-                "wer": round(score(references, row["texts"], normalizer="english").wer, 2),
+                "wer": round(score(references, row["texts"], Scoring("english")).wer, 2),
                 "same": round(sum(same) / len(same), 3),
-                "wer_against_ours": round(score(baseline["texts"], row["texts"], normalizer="english").wer, 2),
+                "wer_against_ours": round(score(baseline["texts"], row["texts"], Scoring("english")).wer, 2),
                 "seconds": [round(value, 3) for value in row["seconds"]],
                 "encoder_seconds": [value and round(value, 3) for value in row["encoder_seconds"]],
             }

@@ -34,7 +34,7 @@ from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.text.normalizers import get_normalizer
@@ -117,7 +117,7 @@ def error_rate(transcribe: Transcribe, manifest: Path, clips: int | None) -> tup
     """WER in per cent, and the bounds of its interval."""
     utterances = read_corpus(str(manifest)).utterances[:clips]
     references = [utterance.text or "" for utterance in utterances]
-    result = score(references, [transcribe(utterance.audio.path) for utterance in utterances], normalizer="english")
+    result = score(references, [transcribe(utterance.audio.path) for utterance in utterances], Scoring("english"))
     return round(result.wer, 2), round(result.wer_low, 2), round(result.wer_high, 2)
 
 

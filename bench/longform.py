@@ -26,7 +26,7 @@ from harness import Clip, argument_parser, read_clips, set_threads, write_result
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.decode.transcriber import load
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE
 
@@ -65,7 +65,7 @@ def transformers(model: str, cache: Path) -> Transcribe:
     """transformers' sequential algorithm with temperature fallback: `generate` on the full recording."""
     from transformers import WhisperProcessor
 
-    from whisperstill.evaluate.engines.conversion import prepare_checkpoint
+    from whisperstill.evaluate.engines.external_engine import prepare_checkpoint
     from whisperstill.evaluate.engines.transformers import HUGGINGFACE_FORMAT
 
     engine: Any = load_engine("transformers", model, cache, device="cpu", dtype="float32")
@@ -123,10 +123,10 @@ def measure(model: str, system: str, recordings: list[Clip], options: dict[str, 
             for recording, text in zip(recordings, texts, strict=True)
             if recording.dataset == dataset
         ]
-        result = score([reference for reference, _ in pairs], [text for _, text in pairs], normalizer="english")
+        result = score([reference for reference, _ in pairs], [text for _, text in pairs], Scoring("english"))
         row[dataset] = {
             "wer": round(result.wer, 2),
-            "words": result.words,
+            "words": result.edits.reference_length,
             "insertions": result.edits.insertions,
             "deletions": result.edits.deletions,
             "substitutions": result.edits.substitutions,

@@ -44,7 +44,7 @@ from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_poi
 from whisperstill.decode.output.transcript import Word
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.decode.word_timestamps.align import align_words
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE
@@ -198,7 +198,7 @@ class MergeTotals:
 
     def row(self, references: list[str]) -> dict[str, Any]:
         """Row of the result file."""
-        row: dict[str, Any] = {"wer": round(score(references, self.texts, normalizer="english").wer, 2)}
+        row: dict[str, Any] = {"wer": round(score(references, self.texts, Scoring("english")).wer, 2)}
         for name, errors in (("at_seams", self.at_seams), ("between", self.background), ("windows", self.windows)):
             if errors.merge_points:
                 row[name] = {

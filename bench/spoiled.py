@@ -30,7 +30,7 @@ from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.label.filter_decisions import DecisionRow, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions
@@ -165,7 +165,7 @@ def main() -> None:
     store = open_labels(options.work / "labels")
     labels = list(store.read_labels())
     names = [quality.utterance.id for label in labels for quality in label.quality]
-    truth = [score([references[name]], [texts[name]], normalizer="english").wer for name in names]
+    truth = [score([references[name]], [texts[name]], Scoring("english")).wer for name in names]
     bad = [wer > BAD_WER_PERCENT for wer in truth]
     speakers = [quality.utterance.speaker or quality.utterance.id for label in labels for quality in label.quality]
     calibrated = select_calibration(speakers, options.seed)

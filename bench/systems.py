@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _load_peer(system: BenchSystem, job: DecodeJob, encoder: Stopwatch) -> Decod
     if system.engine == "faster-whisper":
         engine.model.encode = encoder.wrap(engine.model.encode)
     if system.drafted:
-        engine.extra_generate_kwargs["assistant_model"] = _load_transformers_draft(job)
+        engine.network.generate = partial(engine.network.generate, assistant_model=_load_transformers_draft(job))
     if system.engine == "faster-whisper" and system.batched:
         return _batched_faster_whisper(engine.model, system, job)
 

@@ -22,7 +22,7 @@ from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 
 DATASETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")
@@ -43,7 +43,7 @@ def measure_dataset(dataset: str, speech: Path, models: dict[str, WhisperModel],
             seconds[encoding] += time.perf_counter() - start_time
             texts[encoding].append(models[encoding].decode(states, ["en"])[0].text)
     references = [utterance.text or "" for utterance in utterances]
-    scores = {encoding: score(references, texts[encoding], normalizer="english") for encoding in ENCODINGS}
+    scores = {encoding: score(references, texts[encoding], Scoring("english")) for encoding in ENCODINGS}
     duration = sum(utterance.audio.duration for utterance in utterances) / len(utterances)
     return {
         "dataset": dataset,

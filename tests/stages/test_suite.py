@@ -18,14 +18,14 @@ from whisperstill.decode import whisper_model
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import systems
-from whisperstill.evaluate.encoder_cache import EncoderCache
-from whisperstill.evaluate.metrics import Scoring
+from whisperstill.evaluate.score import Scoring
 from whisperstill.evaluate.speculative import compare_speculative, trace_draft
 from whisperstill.evaluate.speed import weights_mib
 from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly, split_into_clips
 from whisperstill.evaluate.suite.measurements import condition_labels
 from whisperstill.evaluate.suite.spec import DatasetSpec, Noise
 from whisperstill.evaluate.suite.suite_file import read_suite
+from whisperstill.evaluate.systems import EncoderCache
 from whisperstill.records.eval_results import DatasetResult, EvalResults
 from whisperstill.records.results_file import read_eval_results
 from whisperstill.stages import evaluate
@@ -192,7 +192,7 @@ def test_an_interrupted_suite_resumes(
 ) -> None:
     transcribe, count = systems.WhisperstillSystem.transcribe_dataset, iter(range(100))
 
-    def interrupt(*args: Any) -> systems.TimedHypotheses:
+    def interrupt(*args: Any) -> systems.Hypotheses:
         if next(count) == 2:
             raise KeyboardInterrupt
         return transcribe(*args)
@@ -228,7 +228,7 @@ def test_a_failing_transcription_is_a_failure(
 ) -> None:
     transcribe = systems.WhisperstillSystem.transcribe_dataset
 
-    def fail_for_student(self: systems.WhisperstillSystem, *args: Any) -> systems.TimedHypotheses:
+    def fail_for_student(self: systems.WhisperstillSystem, *args: Any) -> systems.Hypotheses:
         if self.info.name == "student":
             raise RuntimeError("out of\nluck")
         return transcribe(self, *args)
@@ -407,8 +407,8 @@ def test_speculative_comparison_skips_unreadable_files(
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     broken = replace(unreadable, audio=replace(unreadable.audio, path=str(tmp_path / "broken.wav")))
     comparison = compare_speculative(teacher.model, teacher.build_model(student.checkpoint), [readable, broken], 2)
-    assert (comparison.utterances, comparison.identical) == (1, 1)
-    assert [problem.source for problem in comparison.skipped] == [f"{broken.corpus}/{broken.id}"]
+    assert (comparison["utterances"], comparison["identical"]) == (1, 1)
+    assert list(comparison["skipped"]) == [f"{broken.corpus}/{broken.id}"]
 
 
 def test_a_trace_equals_decoding_with_a_fixed_block_size(

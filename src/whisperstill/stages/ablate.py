@@ -8,7 +8,7 @@ resumed.
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from whisperstill.pipeline.stage_record import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable, read_toml
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import read_json, to_dict
+from whisperstill.records.serialization import read_json
 from whisperstill.stages import load_verb
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class AblationTables:
         """Adds or replaces a table."""
         mean_over = tuple(self._datasets_in_mean(list(rows[0].wer)))
         self._by_name[name] = Ablation(name, setting, tuple(rows), mean_over)
-        content = {"ablations": [to_dict(ablation) for ablation in self.ablations], "failed": self.failed}
+        content = {"ablations": [asdict(ablation) for ablation in self.ablations], "failed": self.failed}
         atomic_write(self._folder / "ablations.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -204,7 +204,7 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     """Evaluator on the recipe's test sets, with the recipe's teacher."""
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
     from whisperstill.evaluate.suite.runner import SuiteRunner
-    from whisperstill.evaluate.suite.spec import DatasetSpec, ModelSpec, Suite, SuiteOptions, name_datasets
+    from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
     stages = {stage.verb: stage.settings for stage in recipe.stages}
     long_form, language = settings.long_form_manifest, stages["evaluate"].language
@@ -214,15 +214,14 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
         for name, manifest in manifests.items()
     }
     models = {"teacher": ModelSpec(stages["init"].teacher, role="teacher")}
-    options = SuiteOptions(
+    options = EvaluateSettings(
         device=settings.device,
         dtype=settings.dtype,
         batch_size=settings.batch_size,
         limit=settings.limit,
         bootstrap_resamples=settings.bootstrap_resamples,
     )
-    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, output, console)
-    runner.open()
+    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, console)
     return AblationEvaluator(runner, settings.in_distribution)
 
 

@@ -185,8 +185,8 @@ def _compare_pair(before: DatasetResult, after: DatasetResult, seed: int, resamp
         after.model,
         before_rate,
         after_rate,
-        100 * interval.low,
-        100 * interval.high,
+        interval.low,
+        interval.high,
         1.0 if identical else interval.p_value,
         "",
     )
