@@ -29,7 +29,7 @@ def load_engine(
 
     `source` is a model name (`tiny.en`), a directory, or a ggml file for whisper.cpp. `device` is `auto`, `cpu` or
     `cuda`. `dtype` is the compute type; `auto` is the engine's default (transformers and faster-whisper: float32 on a
-    CPU; whisper.cpp: float16). Raises `SettingsError` for a device or dtype that the engine does not support,
+    CPU; whisper.cpp: float16). Raises `SettingsError` for an unknown engine, device or dtype,
     `MissingExtraError` without the library, `NotFoundError` and `CheckpointError` as `load_checkpoint` does.
     """
     from whisperstill.evaluate.engines.whispercpp import WhisperCpp, is_ggml
@@ -42,6 +42,8 @@ def load_engine(
         from whisperstill.evaluate.engines.transformers import Transformers
 
         return Transformers(source, cache, device, dtype)
+    if name != "faster-whisper":
+        raise SettingsError(f"expected the engine transformers, faster-whisper or whisper.cpp, got {name}")
     from whisperstill.evaluate.engines.faster_whisper import FasterWhisper
 
     return FasterWhisper(source, cache, device, dtype)
