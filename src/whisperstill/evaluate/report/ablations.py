@@ -158,15 +158,8 @@ def _build_chart(ablation: Ablation, chart_id: str, info: _AblationInfo) -> Char
     numbers = [_parse_number(row.value) for row in rows]
     if len(rows) < 2 or sum(number is not None for number in numbers) <= len(rows) / 2:
         dots = [Point(row.mean, index, row.low, row.high) for index, row in enumerate(rows)]
-        return Chart(
-            id=chart_id,
-            title=info.title,
-            kind="dots",
-            x_label="mean WER %, with 95 % intervals",
-            y_label="",
-            series=[Series("mean WER", dots, 1)],
-            rows=[row.value for row in rows],
-        )
+        series, values = [Series("mean WER", dots, 1)], [row.value for row in rows]
+        return Chart(chart_id, info.title, "dots", "mean WER %, with 95 % intervals", "", series, values)
     log_x = info.log_scale and all(number is not None and number > 0 for number in numbers)
     x_values = [float(number or 0) if log_x else float(index) for index, number in enumerate(numbers)]
     points = [Point(x, row.mean, row.low, row.high) for x, row in zip(x_values, rows, strict=True)]

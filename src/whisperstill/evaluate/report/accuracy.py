@@ -71,14 +71,10 @@ def _build_cost_chart(view: ResultsView) -> list[Chart]:
         speed = view.relative_speed(model.name)
         if mean and speed:
             points_by_model[model.name] = [Point(speed, mean.value, mean.low, mean.high)]
-    chart = Chart(
-        id="cost",
-        title="Accuracy against speed",
-        kind="scatter",
-        x_label="relative speed at batch size 1 (higher is faster)",
-        y_label=f"WER %, {'out of distribution' if has_far else 'short form'}",
-        series=view.build_series(points_by_model),
-    )
+    x_label = "relative speed at batch size 1 (higher is faster)"
+    y_label = f"WER %, {'out of distribution' if has_far else 'short form'}"
+    series = view.build_series(points_by_model)
+    chart = Chart("cost", "Accuracy against speed", "scatter", x_label, y_label, series)
     return [chart] if len(points_by_model) > 1 else []
 
 
@@ -148,15 +144,9 @@ def _build_dataset_chart(view: ResultsView, model_names: list[str]) -> list[Char
         ]
         for name in model_names
     }
-    chart = Chart(
-        id="short-form-chart",
-        title="Word error rate by dataset",
-        kind="dots",
-        x_label="WER %, with 95 % intervals",
-        y_label="",
-        series=view.build_series(points_by_model),
-        rows=[view.dataset_display_name(dataset) for dataset in datasets],
-    )
+    title, x_label = "Word error rate by dataset", "WER %, with 95 % intervals"
+    rows = list(map(view.dataset_display_name, datasets))
+    chart = Chart("short-form-chart", title, "dots", x_label, "", view.build_series(points_by_model), rows)
     return [chart] if len(datasets) * len(model_names) > 1 else []
 
 

@@ -82,16 +82,9 @@ def _build_throughput_chart(view: ResultsView, batch_sizes: list[int]) -> list[C
         ]
         for model in view.models
     }
-    chart = Chart(
-        id="speed-chart",
-        title="Throughput",
-        kind="lines",
-        x_label="batch size",
-        y_label="× real time",
-        series=view.build_series(points_by_model),
-        ticks=[(batch_size, str(batch_size)) for batch_size in batch_sizes],
-        log_x=True,
-    )
+    series = view.build_series(points_by_model)
+    ticks = [(batch_size, str(batch_size)) for batch_size in batch_sizes]
+    chart = Chart("speed-chart", "Throughput", "lines", "batch size", "× real time", series, ticks=ticks, log_x=True)
     return [chart] if len(batch_sizes) > 1 else []
 
 
