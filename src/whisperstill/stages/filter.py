@@ -16,6 +16,7 @@ from whisperstill.label.threshold_sweep import (
     TABLE_COLUMNS,
     WER_LIMITS_PERCENT,
     ThresholdSweep,
+    plot_threshold_sweep,
     table_rows,
     to_markdown,
 )
@@ -282,8 +283,6 @@ def _predict_wer(settings: FilterSettings, store: "LabelStore") -> "WerPredictio
 
 
 def _write_sweep(directory: Path, sweep: ThresholdSweep, console: Console, title_suffix: str) -> None:
-    from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
-
     points = sweep.points()
     console.table(f"what would remain{title_suffix}", TABLE_COLUMNS, table_rows(points))
     content = {
