@@ -87,7 +87,6 @@ def list_files(url: str) -> list[Path]:
 
 
 def _open_filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it."""
     import fsspec
 
     try:
@@ -102,7 +101,6 @@ def _cache_root() -> Path:
 
 
 def _evict_old_files(size: int) -> None:
-    """Evict the least recently used files while the cache is too large."""
     global _downloaded_since_eviction
     _downloaded_since_eviction += size
     if _downloaded_since_eviction < EVICTION_INTERVAL_GIB * 2**30:

@@ -17,10 +17,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from whisperstill.audio import channel_effects as channel
 from whisperstill.audio import reverberation as rooms
+from whisperstill.audio.levels import Block, Waveform
 from whisperstill.audio.noise import NoiseSampler, babble, mix_at_snr
 from whisperstill.errors import SettingsError
 
@@ -30,7 +30,7 @@ MAX_LEVEL_DB = 100.0
 """Largest ratio or gain accepted; more is a typing mistake."""
 
 _NUMBER_PATTERN = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
-_Transform = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
+_Transform = Callable[[Waveform, float, np.random.Generator], Waveform]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,6 @@ class Condition:
 
     @property
     def needs_other_utterances(self) -> bool:
-        """Whether `apply` needs other utterances."""
         return self.kind == "babble"
 
     def describe(self) -> str:
@@ -57,12 +56,7 @@ class Condition:
         """Hash of all recordings the noise is drawn from; empty for named kinds."""
         return _noise_sampler(self.kind).sha256() if self.kind not in _KINDS else ""
 
-    def apply(
-        self,
-        waveform: Float32[np.ndarray, "samples"],
-        rng: np.random.Generator,
-        other_utterances: Sequence[Float32[np.ndarray, "_"]] = (),
-    ) -> Float32[np.ndarray, "samples"]:
+    def apply(self, waveform: Waveform, rng: np.random.Generator, other_utterances: Sequence[Block] = ()) -> Waveform:
         """The waveform (16 kHz, full scale 1) under this condition: a new array of equal length, words in place.
 
         `other_utterances` make up a `babble`, of any number (`NUM_BABBLE_SPEAKERS` are enough) and lengths. Silence

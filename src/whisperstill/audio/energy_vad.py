@@ -11,7 +11,7 @@ Levels are those of the first difference of the waveform, which rises by 6 dB pe
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from whisperstill.audio.levels import FRAMES_PER_SECOND, activity_threshold_db, frame_powers, to_decibels
+from whisperstill.audio.levels import FRAMES_PER_SECOND, Waveform, activity_threshold_db, frame_powers, to_decibels
 from whisperstill.units import HOP_SAMPLES
 
 DECISION_BLOCK_FRAMES = 10 * FRAMES_PER_SECOND  # decided at a time
@@ -38,7 +38,7 @@ class EnergyDetector:
         """Decibels, from frame `first_frame` on."""
         self.first_frame, self.num_decided_frames = 0, 0
 
-    def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
+    def feed(self, block: Waveform) -> Float32[np.ndarray, "frames"]:
         """1 for active frames, else 0, for the next frames; `samples` is a multiple of 160, `frames` may be 0."""
         difference = np.diff(block, prepend=self.last_sample)
         self.last_sample = block[-1:] if len(block) else self.last_sample

@@ -77,5 +77,4 @@ def read_durations(paths: list[Path]) -> tuple[dict[Path, float], list[Skipped]]
 
 
 def _printable_path(path: Path) -> str:
-    """The path with undecodable bytes replaced."""
     return str(path).encode("utf-8", "replace").decode("utf-8")

@@ -147,7 +147,6 @@ def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path)
 
 
 def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
-    """Audio file of a row: the file it names, or its embedded bytes written to the cache."""
     audio_bytes, name = (audio.get("bytes"), audio.get("path")) if isinstance(audio, dict) else (None, audio)
     if isinstance(name, bytes):
         audio_bytes, name = name, None

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
+from whisperstill.model.attention import CrossAttention, Keys, Mlp, SelfAttention
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear
-from whisperstill.model.kv_cache import Keys, KVCache, NoCache, PrefillCache, StaticKVCache
+from whisperstill.model.kv_cache import KVCache, NoCache, PrefillCache, StaticKVCache
 from whisperstill.model.output_layer import OutputLayer
 
 

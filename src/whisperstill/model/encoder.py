@@ -20,7 +20,6 @@ class EncoderLayer(nn.Module):
         self.mlp = Mlp(dims.width)
 
     def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """Apply the layer."""
         x = x + self.attention.attend(*self.attention.project(self.attention_norm(x)))
         y: Tensor = x + self.mlp(self.mlp_norm(x))
         return y

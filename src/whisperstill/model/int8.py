@@ -29,10 +29,7 @@ class Int8Linear(nn.Module):
     """`input @ weight.T + bias` with an 8-bit weight."""
 
     def __init__(
-        self,
-        weight: Float[Tensor, "outputs inputs"],
-        bias: Float[Tensor, "outputs"] | None,
-        per_row: bool = False,
+        self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"] | None, per_row: bool = False
     ) -> None:
         super().__init__()
         self._per_row = per_row

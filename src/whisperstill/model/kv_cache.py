@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Keys = Float[Tensor, "batch heads keys head_dim"]
+from whisperstill.model.attention import Keys
+
 Block = Float[Tensor, "batch heads block head_dim"]
 
 
@@ -22,17 +23,14 @@ class KVCache(Protocol):
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
         """Cross-attention keys and values of a layer, `[batch, heads, positions, head_dim]`."""
-        ...
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
         """Store the keys and values of a block; return all that it attends to."""
-        ...
 
     def prepare_block(
         self, position: Int[Tensor, "batch"], block_length: int
     ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
         """Prepare for a block that starts at `position`; return its mask, and whether attention is plain causal."""
-        ...
 
 
 class NoCache:

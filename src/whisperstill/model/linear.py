@@ -56,5 +56,4 @@ class Linear(nn.Linear):
     """`nn.Linear` that uses `linear`."""
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        """`input @ weight.T + bias`."""
         return linear(input, self.weight, self.bias)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from whisperstill.model.attention import Keys
 from whisperstill.model.encoder import Encoder, EncoderLayer
-from whisperstill.model.kv_cache import Keys
 from whisperstill.units import WINDOW_FRAMES
 
 TAIL_POSITIONS = 50

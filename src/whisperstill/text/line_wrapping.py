@@ -79,7 +79,6 @@ def split_breakable(text: str, language: str) -> list[str]:
 
 
 def _cannot_break_before(previous: str, character: str) -> bool:
-    """Whether there must be no line break between a piece and the character after it."""
     category, last_character = unicodedata.category(character), previous[-1]
     if category.startswith("M") or category in ("Pe", "Pf", "Po"):
         return True

@@ -124,14 +124,12 @@ class Tokenizer:
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
-        """Bytes of every text token, by id."""
         byte_decoder = _byte_decoder()
         token_strings = (self._backend.id_to_token(token) or "" for token in range(self.vocabulary.end_of_text))
         return [bytes(byte_decoder[c] for c in token_string) for token_string in token_strings]
 
 
 def _text_token_ranges(ids: Sequence[int], vocabulary: Vocabulary) -> Iterator[range]:
-    """Ranges of text tokens between special tokens."""
     start = 0
     for index, token in enumerate(ids):
         if not vocabulary.is_text(token):

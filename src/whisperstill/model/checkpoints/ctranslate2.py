@@ -97,7 +97,6 @@ class _MultiFileReader:
         return data
 
     def skip(self, num_bytes: int) -> None:
-        """Skips `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
         self._check_bounds(self.offset + num_bytes)
         self.offset += num_bytes
 
@@ -107,7 +106,6 @@ class _MultiFileReader:
         return value
 
     def read_string(self) -> str:
-        """A string: uint16 length, characters, final 0."""
         try:
             return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, require_integers
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, parse_dims
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -204,8 +204,7 @@ def _parse_dims(config: JsonObject) -> Dims:
         "max_source_positions": "max_source_positions",
         "max_target_positions": "max_target_positions",
     }
-    values = require_integers(config, config_keys.values(), "config.json")
-    dims = Dims(**{field_name: values[config_key] for field_name, config_key in config_keys.items()})
+    dims = parse_dims(config, config_keys, "config.json")
     expected_values = {
         "encoder_ffn_dim": 4 * dims.width,
         "decoder_ffn_dim": 4 * dims.width,

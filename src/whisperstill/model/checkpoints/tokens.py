@@ -46,7 +46,6 @@ class SpecialTokens:
 
     @property
     def tasks(self) -> dict[str, int]:
-        """Task -> id."""
         return {"transcribe": self.transcribe, "translate": self.translate}
 
 
