@@ -12,6 +12,7 @@ stretch without any samples raises `AudioError`.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,16 +123,14 @@ def _resolve_path(path: str | Path) -> Path:
 
 
 def _decode_blocks(path: Path, begin: float, end: float | None) -> Iterator[tuple[int, Waveform]]:
-    if path.suffix.lower() in CONTAINER_SUFFIXES:
-        yield from container_blocks(path, begin, end)
-        return
-    try:
-        file = soundfile.SoundFile(str(path))
-    except soundfile.LibsndfileError:
-        yield from container_blocks(path, begin, end)
-        return
-    if begin > 0 and file.subtype in INEXACT_SEEK_SUBTYPES:
+    file = None
+    if path.suffix.lower() not in CONTAINER_SUFFIXES:
+        with suppress(soundfile.LibsndfileError):
+            file = soundfile.SoundFile(str(path))
+    if file is not None and begin > 0 and file.subtype in INEXACT_SEEK_SUBTYPES:
         file.close()
+        file = None
+    if file is None:
         yield from container_blocks(path, begin, end)
         return
     with file:
@@ -152,11 +151,8 @@ def _decode_blocks(path: Path, begin: float, end: float | None) -> Iterator[tupl
 
 def _header_seconds(path: Path) -> float | None:
     if path.suffix.lower() not in CONTAINER_SUFFIXES:
-        try:
+        with suppress(soundfile.LibsndfileError):
             info = soundfile.info(str(path))
-        except soundfile.LibsndfileError:
-            pass
-        else:
             return info.frames / info.samplerate if info.frames < MIN_UNKNOWN_LENGTH_FRAMES else None
     return container_seconds(path)
 

@@ -112,27 +112,7 @@ def _apply_codec(
     if band_pass:
         padded = _band_pass(padded)
     scale = max(1.0, float(np.abs(padded).max()))
-    encoded_file = _encode(
-        np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16),
-        sample_rate,
-        container,
-        codec,
-        bitrate_kbps,
-        options,
-    )
-    decoded = np.concatenate([*resample_blocks(piped_blocks(encoded_file, codec)), np.zeros(len(waveform), np.float32)])
-    result: np.ndarray = decoded[: len(waveform)] * np.float32(scale)
-    return result
-
-
-def _encode(
-    samples: np.ndarray,
-    sample_rate: int,
-    container: str,
-    codec: str,
-    bitrate_kbps: float | None,
-    options: dict[str, str] | None,
-) -> io.BytesIO:
+    samples = np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16)
     encoded_file = io.BytesIO()
     with av.open(encoded_file, "w", format=container) as output_container:
         stream: Any = output_container.add_stream(codec, rate=sample_rate, layout="mono", options=options or {})
@@ -143,13 +123,13 @@ def _encode(
         output_container.mux(stream.encode(frame))
         output_container.mux(stream.encode(None))
     encoded_file.seek(0)
-    return encoded_file
+    decoded = np.concatenate([*resample_blocks(piped_blocks(encoded_file, codec)), np.zeros(len(waveform), np.float32)])
+    result: np.ndarray = decoded[: len(waveform)] * np.float32(scale)
+    return result
 
 
 def _band_pass(waveform: Waveform) -> Waveform:
-    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[
-        BAND_FILTER_HALF_TAPS : BAND_FILTER_HALF_TAPS + len(waveform)
-    ]
+    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[BAND_FILTER_HALF_TAPS:][: len(waveform)]
     return filtered.astype(np.float32)
 
 

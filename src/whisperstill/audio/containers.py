@@ -105,12 +105,9 @@ def _decode(container: Any, path: Path | str, begin: float, end: float | None) -
             position = (timestamp or 0) if seeked else 0
         elif timestamp is not None and timestamp - position > MIN_TIMESTAMP_GAP_SECONDS * sample_rate:
             if timestamp - position > MAX_TIMESTAMP_GAP_SECONDS * sample_rate:
-                raise AudioError(
-                    f"{path} is damaged: its timestamps jump by {(timestamp - position) / sample_rate:.0f} s"
-                )
-            yield from _crop_block(
-                np.zeros(timestamp - position, np.float32), position, first_sample, end_sample, sample_rate
-            )
+                raise AudioError(f"{path} is damaged: timestamps jump by {(timestamp - position) / sample_rate:.0f} s")
+            silence = np.zeros(timestamp - position, np.float32)
+            yield from _crop_block(silence, position, first_sample, end_sample, sample_rate)
             position = timestamp
         # 3. Mix down and crop.
         for resampled_frame in resampler.resample(frame):

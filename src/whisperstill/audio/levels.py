@@ -34,8 +34,6 @@ def to_decibels(powers: Float64[np.ndarray, "frames"], floor_db: float) -> Float
 
 def activity_threshold_db(levels: Float64[np.ndarray, "frames"]) -> float:
     """Level above which frames are active: 10 dB above the quietest tenth, but 10 to 35 dB below the loudest."""
-    floor, loud_level = np.percentile(levels, [10, 95]).tolist()
-    threshold: float = min(
-        max(floor + MIN_ABOVE_FLOOR_DB, loud_level - MAX_BELOW_LOUD_DB), loud_level - MIN_BELOW_LOUD_DB
-    )
+    floor, loud = np.percentile(levels, [10, 95]).tolist()
+    threshold: float = min(max(floor + MIN_ABOVE_FLOOR_DB, loud - MAX_BELOW_LOUD_DB), loud - MIN_BELOW_LOUD_DB)
     return threshold

@@ -65,7 +65,7 @@ def babble(utterances: Sequence[Block], samples: int, rng: np.random.Generator) 
     return mixture.astype(np.float32)
 
 
-SYNTHETIC_NOISES = {"white": white_noise, "pink": pink_noise}
+SYNTHETIC = {"white": white_noise, "pink": pink_noise}
 
 
 class NoiseSampler:
@@ -78,18 +78,14 @@ class NoiseSampler:
         self._sources: list[str | Path] = []
         for name in sources:
             path = Path(name)
-            if name in SYNTHETIC_NOISES or path.is_file():
-                self._sources.append(name if name in SYNTHETIC_NOISES else path)
+            if name in SYNTHETIC or path.is_file():
+                self._sources.append(name if name in SYNTHETIC else path)
             elif path.is_dir():
                 self._sources += sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
             else:
-                raise SettingsError(
-                    f"noise_sources must be {', '.join(SYNTHETIC_NOISES)}, files or folders, got {name}"
-                )
+                raise SettingsError(f"noise_sources must be {', '.join(SYNTHETIC)}, files or folders, got {name}")
         if not self._sources:
-            raise SettingsError(
-                f"noise_sources must name at least one noise, got none in {', '.join(sources) or 'nothing'}"
-            )
+            raise SettingsError(f"noise_sources must name a noise, got none in {', '.join(sources) or 'nothing'}")
         self._waveforms: dict[Path, np.ndarray] = {}
 
     def sha256(self) -> str:
@@ -101,7 +97,7 @@ class NoiseSampler:
         """`speech` with one of the noises, from a random offset."""
         source = self._sources[rng.integers(len(self._sources))]
         if isinstance(source, str):
-            return mix_at_snr(speech, SYNTHETIC_NOISES[source](len(speech), rng), snr_db)
+            return mix_at_snr(speech, SYNTHETIC[source](len(speech), rng), snr_db)
         if source not in self._waveforms:
             self._waveforms[source] = load_audio(str(source))
         noise = self._waveforms[source]

@@ -47,9 +47,8 @@ def reverberate(waveform: Waveform, rt60_seconds: float, generator: np.random.Ge
     """
     response, lead_samples = room_impulse_response(rt60_seconds, int(generator.integers(NUM_ROOMS)))
     fft_length = len(waveform) + len(response) - 1
-    wet = np.fft.irfft(np.fft.rfft(waveform, fft_length) * np.fft.rfft(response, fft_length), fft_length)[
-        lead_samples : lead_samples + len(waveform)
-    ]
+    wet = np.fft.irfft(np.fft.rfft(waveform, fft_length) * np.fft.rfft(response, fft_length), fft_length)
+    wet = wet[lead_samples : lead_samples + len(waveform)]
     energy_before, energy_after = (float(np.square(signal, dtype=np.float64).sum()) for signal in (waveform, wet))
     if not energy_before or not energy_after:
         return waveform.copy()

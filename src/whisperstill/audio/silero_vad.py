@@ -111,7 +111,5 @@ def _load_weights(path: Path) -> dict[str, Tensor]:
     weights = {name.removeprefix("_model."): tensor for name, tensor in stored.items() if name.startswith("_model.")}
     shape = tuple(weights.get("stft.forward_basis_buffer", torch.zeros(0)).shape)
     if shape != (2 * (STFT_SAMPLES // 2 + 1), 1, STFT_SAMPLES):
-        raise CheckpointError(
-            f"expected the network of silero-vad 6 in {path}, got another: pip install 'silero-vad<7'"
-        )
+        raise CheckpointError(f"expected network of silero-vad 6 in {path}, got another: pip install 'silero-vad<7'")
     return weights

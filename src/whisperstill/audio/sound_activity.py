@@ -126,9 +126,7 @@ def _split_pieces(powers: Float64[np.ndarray, "frames"], samples: int, max_secon
 def _max_piece_frames(max_seconds: float) -> int:
     max_frames = int(max_seconds * FRAMES_PER_SECOND)
     if max_frames < 2 * SMOOTHING_FRAMES:
-        raise ValueError(
-            f"pieces must be at least {2 * SMOOTHING_FRAMES / FRAMES_PER_SECOND} s long, got {max_seconds}"
-        )
+        raise ValueError(f"pieces must have at least {2 * SMOOTHING_FRAMES / FRAMES_PER_SECOND} s, got {max_seconds}")
     return max_frames
 
 
@@ -142,13 +140,11 @@ def quietest_frame(powers: Float64[np.ndarray, "frames"], low: int, high: int) -
     """Frame from `low` to `high` (inclusive) to cut at: middle of the longest quiet run, the later of equal ones."""
     half_width = SMOOTHING_FRAMES // 2
     nearby_powers = powers[max(0, low - half_width) : high + half_width + 1]
-    padded = np.pad(
-        nearby_powers, (half_width - min(half_width, low), max(0, high + half_width + 1 - len(powers))), mode="edge"
-    )
+    padding = half_width - min(half_width, low), max(0, high + half_width + 1 - len(powers))
+    padded = np.pad(nearby_powers, padding, mode="edge")
     smooth = to_decibels(np.convolve(padded, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), mode="valid"), FLOOR_DB)
-    begin, end = max(
-        _true_runs(smooth <= smooth.min() + QUIETEST_TOLERANCE_DB), key=lambda run: (run[1] - run[0], run[0])
-    )
+    quiet_runs = _true_runs(smooth <= smooth.min() + QUIETEST_TOLERANCE_DB)
+    begin, end = max(quiet_runs, key=lambda run: (run[1] - run[0], run[0]))
     return low + (begin + end - 1) // 2
 
 

@@ -57,10 +57,18 @@ def stream_file(file: Readable, pcm: PcmFormat | None = None, name: str = "the s
     """
     source = _ForwardOnlyFile(file)
     blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read_chunk, b""), pcm, name)
+    has_samples = False
     try:
-        yield from _require_samples(_check_amplitude(resample_blocks(_require_bytes(source, blocks, name)), name), name)
+        for block in _check_amplitude(resample_blocks(blocks), name):
+            has_samples = True
+            yield block
     except OSError as error:
         raise AudioError(f"cannot read {name}: {error}") from error
+    except AudioError:
+        if source.bytes_read:
+            raise
+    if not has_samples:
+        raise AudioError(f"expected audio on {name}, got {'no samples' if source.bytes_read else 'nothing'}")
 
 
 def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Block]:
@@ -98,18 +106,6 @@ class _ForwardOnlyFile:
         return self.read(READ_CHUNK_BYTES)
 
 
-def _require_bytes(source: _ForwardOnlyFile, blocks: Iterator[Any], name: str) -> Iterator[Any]:
-    """The same blocks; an error before the first byte is reported as an empty stream."""
-    try:
-        yield from blocks
-    except AudioError:
-        if source.bytes_read:
-            raise
-        raise AudioError(f"expected audio on {name}, got nothing") from None
-    if not source.bytes_read:
-        raise AudioError(f"expected audio on {name}, got nothing")
-
-
 def _decode_pcm(chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str) -> Iterator[tuple[int, Waveform]]:
     """`(sample rate, mono block)` of raw samples. Bytes of an incomplete last sample are dropped."""
     dtype = ENCODINGS[pcm.encoding]
@@ -142,13 +138,3 @@ def _check_amplitude(blocks: Iterator[Block], name: str) -> Iterator[Block]:
         if not peak <= MAX_AMPLITUDE:  # also catches nan
             raise AudioError(f"{name} holds samples up to {peak:g} times full scale: check the encoding")
         yield block
-
-
-def _require_samples(blocks: Iterator[Block], name: str) -> Iterator[Block]:
-    """The same blocks. Raises `AudioError` if there are none."""
-    has_samples = False
-    for block in blocks:
-        has_samples = True
-        yield block
-    if not has_samples:
-        raise AudioError(f"expected audio on {name}, got no samples")

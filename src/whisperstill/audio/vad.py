@@ -178,16 +178,18 @@ class _SpanTracker:
 
     @property
     def finalized_until(self) -> int:
-        begin = self.position if self.speech_start is None else self.speech_start
-        return max(
-            self.emitted_until, min(self.pending_span[0] if self.pending_span else begin, begin - self.pad_samples)
-        )
+        begin = self._next_begin
+        pending_begin = self.pending_span[0] if self.pending_span else begin
+        return max(self.emitted_until, min(pending_begin, begin - self.pad_samples))
+
+    @property
+    def _next_begin(self) -> int:
+        """Start of the open span, or the position where the next one may begin."""
+        return self.position if self.speech_start is None else self.speech_start
 
     def add_powers(self, block: Waveform) -> None:
         """Append the powers of a block, and drop those before the open span."""
-        num_dropped = max(
-            0, (self.position if self.speech_start is None else self.speech_start) // HOP_SAMPLES - self.first_frame
-        )
+        num_dropped = max(0, self._next_begin // HOP_SAMPLES - self.first_frame)
         self.first_frame += min(num_dropped, len(self.powers))
         self.powers = np.concatenate([self.powers[num_dropped:], frame_powers(block)])
 
@@ -252,8 +254,7 @@ class _SpanTracker:
 
     def _emit_if_final(self, spans: list[tuple[int, int]]) -> None:
         """Emit the pending span once the next one is too far away to limit its padding."""
-        begin = self.position if self.speech_start is None else self.speech_start
-        if self.pending_span and begin - self.pending_span[2] >= 2 * self.pad_samples:
+        if self.pending_span and self._next_begin - self.pending_span[2] >= 2 * self.pad_samples:
             self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples, spans)
 
     def _emit(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:

@@ -90,9 +90,7 @@ class Vocabulary:
         """Token id of a language given as code, tag or English name. Raises `SettingsError` when it has none."""
         code = language_code(language)
         if code not in self.languages:
-            raise SettingsError(
-                f"this model has no language {language!r}; it supports {', '.join(self.languages) or 'en'}"
-            )
+            raise SettingsError(f"no language {language!r} in this model; it has {', '.join(self.languages) or 'en'}")
         return self.languages[code]
 
     def is_text(self, token: int) -> bool:

@@ -124,7 +124,5 @@ def parse_dims(values: JsonObject, keys: Mapping[str, str], display_name: str) -
     """Sizes by the stored key of each field. Raises `CheckpointError` that lists those missing or not integers."""
     invalid = [key for key in keys.values() if type(values.get(key)) is not int]
     if invalid:
-        raise CheckpointError(
-            f"{display_name}: expected whole numbers for {', '.join(invalid)}; this is not a Whisper model"
-        )
+        raise CheckpointError(f"{display_name}: expected whole numbers for {', '.join(invalid)}; not a Whisper model")
     return Dims(**{field: values[key] for field, key in keys.items()})

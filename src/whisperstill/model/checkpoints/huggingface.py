@@ -117,9 +117,7 @@ def load_torch_file(path: Path) -> TorchContent:
         except RuntimeError:  # files older than the zip format cannot be memory-mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path.name} is truncated, damaged, or contains more than weights; download it again"
-        ) from error
+        raise CheckpointError(f"{path.name} is truncated, damaged or not only weights; download it again") from error
 
 
 def read_huggingface(
@@ -139,9 +137,8 @@ def read_huggingface(
     dims = _parse_dims(config)
     tokenizer_json = _read_tokenizer(directory)
     check_vocab_size(tokenizer_json, dims, "tokenizer.json")
-    generation_config = _parse_generation_config(
-        _read_json(directory / "generation_config.json") or config, tokenizer_json, dims
-    )
+    settings = _read_json(directory / "generation_config.json") or config
+    generation_config = _parse_generation_config(settings, tokenizer_json, dims)
     state = assemble_state_dict(
         weights or _open_weights(directory),
         NAME_MAPPING,
@@ -176,9 +173,7 @@ def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
         shards = sorted(set(weight_index["weight_map"].values()))
         missing = [name for name in shards if not (directory / name).is_file()]
         if missing:
-            raise CheckpointError(
-                f"{index_name} lists {len(shards)} files; download {', '.join(missing)}, which is missing"
-            )
+            raise CheckpointError(f"{index_name} lists {len(shards)} files; download the missing {', '.join(missing)}")
         if read_shard is None:
             return _SafetensorsSource([directory / name for name in shards])
         return StateDictSource(

@@ -115,9 +115,7 @@ def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> Chec
     # 2. Installed packages with pinned weights.
     directories, reason = find_packages(name)
     if directories:
-        return CheckpointLocation(
-            _detect_format(directories[0]) or "ctranslate2", directories, f"{name} (installed package)"
-        )
+        return CheckpointLocation("ctranslate2", directories, f"{name} (installed package)")
     attempts.append(reason)
     # 3. The cache of openai-whisper.
     openai_cache_file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / f"{name}.pt"

