@@ -13,7 +13,7 @@ from whisperstill.evaluate.report.markdown import render_summary, render_table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
 from whisperstill.evaluate.report.view import ResultsView
-from whisperstill.model.checkpoints.resolve import SHORT_NAMES
+from whisperstill.model.checkpoints.loading import SHORT_NAMES
 from whisperstill.records.eval_results import DatasetResult, EvalResults, ModelInfo
 from whisperstill.text.markdown import escape_markdown
 
