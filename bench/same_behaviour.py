@@ -1,4 +1,4 @@
-"""Do two commits compute the same labels, weights and transcripts?
+"""Do two commits compute the same labels, weights and transcripts, and equally fast?
 
 Method: the command line of a checkout labels 40 clips with tiny.en, trains a 2-layer student for 30 steps, and
 transcribes 20 clips (greedy, then with the student as draft model) and long recordings (chunked and sequentially), all
@@ -6,16 +6,20 @@ in float32 with word timestamps. Every array, token and text is hashed without i
 that only renames gives the same file. Options whose names differ between commits are looked up in `--help`.
 Limit: equal hashes need the same machine and libraries, and one thread, with which every sum has a fixed order. Draft
 lengths depend on measured times and change the rounding of probabilities. Therefore one speculative run has fixed draft
-lengths, and only text and tokens of the other are hashed.
+lengths, and only text and tokens of the other are hashed. `--against` runs two checkouts in turn (A B, B A, ...),
+compares their hashes and gives for each verb the ratio of the median seconds, and the largest ratio of two runs of one
+checkout.
 
     python bench/same_behaviour.py --root . --output after.json
     python bench/same_behaviour.py --compare before.json after.json
+    python bench/same_behaviour.py --root . --against ../before --output bench/results/same-behaviour.json
 """
 
 import argparse
 import hashlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -57,6 +61,8 @@ class Checkout:
             "COLUMNS": "200",
         }
         self._help: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        """Wall time of each verb that computes, and its process's start."""
 
     def run(self, *arguments: object) -> str:
         """Standard output of one call. Exits with its output if it fails."""
@@ -138,9 +144,8 @@ def read_manifest(speech: Path, corpus: str, count: int) -> list[dict[str, Any]]
     return [{**line, "audio": str(folder / line["audio"])} for line in map(json.loads, lines)]
 
 
-def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
+def record(checkout: Checkout, speech: Path, work: Path) -> dict[str, Any]:
     """All hashes of one checkout."""
-    checkout = Checkout(root)
     clips = read_manifest(speech, "librispeech-mini-val", 40)
     manifest = work / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in clips), encoding="utf-8")
@@ -206,12 +211,40 @@ def differences(before: object, after: object, where: str = "") -> list[str]:
     return [] if before == after else [f"{where}: {before} -> {after}"]
 
 
+def measure(root: Path, speech: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Hashes of one run of a checkout, and seconds of each verb."""
+    checkout = Checkout(root.resolve())
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory) / "clips"  # the corpus is named after its directory, and batches are drawn by its name
+        work.mkdir()
+        return record(checkout, speech.resolve(), work), checkout.seconds
+
+
+def compare_speed(root: Path, other: Path, speech: Path, rounds: int) -> dict[str, Any]:
+    """Differences between the checkouts' hashes; seconds of each verb and their ratios."""
+    seconds: dict[Path, list[dict[str, float]]] = {root: [], other: []}
+    hashes: dict[Path, dict[str, Any]] = {}
+    for index in range(rounds):
+        for checkout in (other, root) if index % 2 else (root, other):
+            hashes[checkout], verb_seconds = measure(checkout, speech)
+            seconds[checkout].append(verb_seconds)
+    verbs = {}
+    for verb in seconds[root][0]:
+        new, old = ([run[verb] for run in seconds[checkout]] for checkout in (root, other))
+        medians = statistics.median(new), statistics.median(old)
+        spread = max(max(runs) / min(runs) for runs in (new, old))
+        verbs[verb] = {"seconds": new, "other_seconds": old, "ratio": medians[0] / medians[1], "spread": spread}
+    return {"different": differences(hashes[other], hashes[root]), "verbs": verbs}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Record a checkout, or compare two recordings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--against", type=Path, help="another checkout, run in turn with --root")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
     options = parser.parse_args(arguments)
     if options.compare:
