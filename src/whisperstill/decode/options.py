@@ -52,7 +52,7 @@ class _SharedOptions:
     patience: float = 1.0
     """Beam search ends after beam_size * patience finished hypotheses."""
     length_penalty: float | None = None
-    """Exponent alpha of the length penalty ((5 + length) / 6) ** alpha; None: the length itself."""
+    """Exponent alpha of the length penalty ((5 + length) / 6) ** alpha; None: scores are divided by the length."""
     max_initial_timestamp: float = 1.0
     """Latest start of a window's first segment, in seconds."""
     compression_ratio_threshold: float | None = 2.4
@@ -62,14 +62,14 @@ class _SharedOptions:
     no_speech_threshold: float | None = 0.6
     """No-speech probability above which a window that fails the log-probability threshold is silent."""
     hallucination_filter: bool = True
-    """Hallucination filter: skip windows without speech, remove text far from speech and repetition loops. The json
-    lists what was removed. `--no_hallucination_filter` turns it off."""
+    """Hallucination filter (on by default; this flag turns it off): skips windows without speech, removes text far
+    from speech and repetition loops; the json lists what was removed."""
     seed: int = 0
-    """Seed of sampling; texts do not depend on the batch size."""
+    """Seed of sampling."""
     deterministic: bool = False
     """Bit-identical results with and without an assistant, in every dtype; slower."""
     batch_size: int = 8
-    """Windows decoded together, across files."""
+    """Windows decoded together, across files; in float32 the text does not depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,8 @@ def build_examples(
 ) -> list[TrainingExample]:
     """Windows with at least one utterance that the filter kept; without `decisions` all are kept.
 
-    `end_of_text` (<|endoftext|>) is the first id that is not a text token; prompts hold only text.
+    Rejected utterances of a kept window stay in the decoder input, outside the losses. `end_of_text` (<|endoftext|>) is
+    the first id that is not a text token: tokens from it on are left out of prompts.
     """
     training_examples: list[TrainingExample] = []
     preceding: tuple[PseudoLabel, tuple[bool, ...]] | None = None

@@ -78,8 +78,8 @@ def mean_over_datasets(
     """Mean error rate over datasets and training seeds, per cent, and its interval.
 
     `datasets[i][j]` holds the edit counts of dataset i for the system of seed j. Each resample draws seeds, and for
-    each dataset utterances, with replacement; all seeds share the utterances. Raises `ValueError` without a dataset,
-    or for a dataset without a reference word.
+    each dataset utterances, with replacement; all seeds use the same drawn utterances. Raises `ValueError` without a
+    dataset, or for a dataset without a reference word.
     """
     if not datasets:
         raise ValueError("expected at least one dataset, got none")

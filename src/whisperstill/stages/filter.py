@@ -48,13 +48,14 @@ class FilterSettings(RuleSettings):
     """Weight the loss of utterances without a reference by 1 - predicted WER. Those above `max_predicted_wer` are
     still dropped."""
     subset_hours: float | None = None
-    """Maximum hours to keep, for a curve over the amount of data: windows of packing variant 0 are selected by a hash
-    of their ids, so a smaller subset is part of every larger one; their utterances are kept in all variants."""
+    """Maximum hours to keep, to compare students of more and less data. Windows are selected by a hash of their ids,
+    so a smaller subset is part of every larger one."""
     second_opinion: Path | None = None
     """Label store of the same audio by another model (tiny.en, the student): features for the WER prediction."""
     tune: Path | None = None
-    """Recipe for choosing `max_wer`: for each value of `tune_wer` a pilot student is trained with the recipe's `[init]`
-    and `[train]` on the labels kept, and the value with the lowest validation error is used (as in the paper)."""
+    """Recipe (TOML file of stages, as for `run`) that chooses `max_wer`: for each value of `tune_wer` a pilot student
+    is trained with its `[init]` and `[train]` on the labels kept, and the value with the lowest validation error is
+    used (as in the paper)."""
     tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
     """Values of `max_wer` to try, per cent."""
     tune_steps: int = 150

@@ -71,10 +71,11 @@ class _SlotState:
 
 @dataclass
 class BatchScheduler:
-    """`batch_size` slots of a network, all under one logit filter.
+    """Decodes up to `batch_size` windows at once, each in a slot (a row of the KV cache), under one logit filter.
 
-    `top_k` is that of `TokenStatsBuffer`. `make_draft` is called with the number of slots and of tokens per slot;
-    without a draft model token 0 is proposed.
+    `add_requests` fills free slots, `step` decodes one block in every slot. `top_k` is that of `TokenStatsBuffer`.
+    `make_draft(batch_size, max_tokens)` creates the draft model; without one a block is one token, or, with longer
+    blocks as `deterministic` needs them, token 0 is proposed.
     """
 
     network: Whisper
@@ -134,7 +135,7 @@ class BatchScheduler:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """Decode one block in every row; return the windows that finished, whose slots are free again."""
+        """Draft and verify one block in every slot; returns the requests that finished, whose slots are free again."""
         # 1. Drop idle rows, unless shapes are fixed.
         if not self.deterministic:
             self._compact()

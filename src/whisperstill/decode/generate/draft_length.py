@@ -35,7 +35,7 @@ class _DecayingMean:
 
 
 class DraftLengthController:
-    """Chooses the size of the next block."""
+    """Chooses how many tokens the draft model proposes, from measured times and how many proposals were accepted."""
 
     def __init__(self, block_sizes: tuple[int, ...] = BLOCK_SIZES) -> None:
         """The first two of `block_sizes` are always tried; costs of others are estimated until they are promising."""

@@ -133,10 +133,10 @@ def find_merge_point(
     """The best merge point of two chunks that overlap from `begin` (of the right one) to `end` (of the left one).
 
     Words are in order, in seconds of the recording. Candidate cuts lie beside matched words, in pauses of both chunks,
-    and beside words at whose time the other chunk has none; no cut separates a pair. The best cut has the highest
-    `ChunkOverlap.score`. If at most one chunk has words away from the edges of the overlap, position and probability
-    decide (`_cut_by_position`). None if both have words and none match: decode a window centred on the overlap and
-    merge it with each of the two.
+    and beside words at whose time the other chunk has none; no cut lies between two matched words. The best cut has the
+    highest `ChunkOverlap.score`. If at most one chunk has words away from the edges of the overlap, the cut depends on
+    positions and probabilities (`_cut_by_position`). None if both have words and none match: decode a window centred on
+    the overlap and merge it with each of the two.
     """
     overlap = ChunkOverlap(left, right, begin, end)
     # 1. Align the words and keep the chains of pairs that score high enough.
@@ -165,7 +165,7 @@ def merge_without_match(left: Sequence[Word], right: Sequence[Word], begin: floa
     """Fallback where both chunks have words and none match: each chunk keeps its half of the overlap.
 
     A chunk in a repetition loop keeps nothing of the overlap. If one chunk has less than half as many words as the
-    other, it probably skipped speech and its words are badly timed: all words are kept.
+    other, it probably skipped speech and its word times are inaccurate: all words of both chunks are kept.
     """
     middle = (begin + end) / 2
     overlap_texts = [

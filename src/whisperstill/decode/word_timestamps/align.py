@@ -41,8 +41,9 @@ def align_words(
     """Words of each window, with start and end in seconds from the start of the window.
 
     `window_transcripts` were decoded from `states`, with or without timestamps; `durations` are the seconds of audio in
-    each window (at most 30), an upper bound of all times. With `waveforms`, words are matched with the sound
-    (`snap_to_speech`). `prefixes` are tokens before each transcript, which take time and yield no words. Of `options`
+    each window (at most 30), an upper bound of all times. With `waveforms`, the edges of words move to the
+    edges of speech (`snap_to_speech`). `prefixes` are tokens before each transcript: they are aligned with the audio,
+    but their words are not returned. Of `options`
     only the task matters. Times are monotone; a word's probability is the mean of its tokens'.
     """
     vocabulary, prefixes = model.vocabulary, prefixes or [()] * len(window_transcripts)
@@ -108,7 +109,8 @@ def token_times(
 ) -> list[list[float]]:
     """For each window the start of each text token in seconds, and the end of the last one.
 
-    Tokens beyond the decoder's maximum length start and end where the last aligned token ends.
+    Times come from dynamic time warping of the cross-attention of `alignment_heads`, as in openai/whisper. Tokens that
+    do not fit the decoder's positions after the prompt start and end where the last aligned token ends.
     """
     prompt_length = len(prompt_tokens[0])
     max_text_tokens = network.dims.max_target_positions - prompt_length
