@@ -82,10 +82,10 @@ def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
     from whisperstill.pipeline.runner import list_skipped
     from whisperstill.stages import load_verb
 
-    invocation = parse_arguments(verb, arguments)
+    settings, strict = parse_arguments(verb, arguments)
     from whisperstill.cli.console import TerminalConsole
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    report = load_verb(verb.name).run(invocation.settings, TerminalConsole())
+    report = load_verb(verb.name).run(settings, TerminalConsole())
     exit_code: int = getattr(report, "exit_code", 0)
-    return EXIT_INCOMPLETE if invocation.strict and list_skipped(report) else exit_code
+    return EXIT_INCOMPLETE if strict and list_skipped(report) else exit_code

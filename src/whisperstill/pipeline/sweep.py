@@ -112,17 +112,12 @@ def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) 
 
 
 def _table_rows(rows: list[SweepRow]) -> list[list[str]]:
-    return [
-        [
-            _format_values(row.values),
-            f"{row.mean:.2f}",
-            f"{min(row.validation_wer.values()):.2f}",
-            f"{max(row.validation_wer.values()):.2f}",
-            str(row.windows),
-            str(row.steps),
-        ]
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        wers = row.validation_wer.values()
+        cells = [f"{wer:.2f}" for wer in (row.mean, min(wers), max(wers))]
+        table.append([_format_values(row.values), *cells, str(row.windows), str(row.steps)])
+    return table
 
 
 def _format_values(values: JsonObject) -> str:
