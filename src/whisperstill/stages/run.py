@@ -6,12 +6,12 @@ from pathlib import Path
 from whisperstill.console import Console
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.pipeline.recipe import read_recipe
-from whisperstill.pipeline.runner import RunReport, StageResult, run_recipe
+from whisperstill.pipeline.runner import RunReport, run_recipe
 from whisperstill.records.serialization import to_jsonable, write_json
 from whisperstill.stages import load_verb
 from whisperstill.versions import package_versions
 
-__all__ = ["RunReport", "RunSettings", "StageResult", "run"]
+__all__ = ["RunReport", "RunSettings", "run"]
 
 
 @dataclass(frozen=True)
