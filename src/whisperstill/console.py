@@ -11,11 +11,9 @@ class Progress(Protocol):
 
     def advance(self, amount: float, **fields: str) -> None:
         """Adds `amount` finished units; `fields` are short figures beside the bar (`loss="1.234"`)."""
-        ...
 
     def skip(self, amount: float) -> None:
         """Adds `amount` units finished in an earlier run; they do not count in the speed."""
-        ...
 
 
 @runtime_checkable
@@ -24,19 +22,15 @@ class Console(Protocol):
 
     def info(self, message: str) -> None:
         """Shows one line."""
-        ...
 
     def warn(self, message: str) -> None:
         """Shows one line, marked as a warning."""
-        ...
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Shows a table of formatted cells."""
-        ...
 
     def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
         """Opens a progress bar of `total` units such as `hours`, `steps` or `files`."""
-        ...
 
 
 def format_duration(seconds: float) -> str:

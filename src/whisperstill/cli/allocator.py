@@ -12,7 +12,9 @@ There is no restart with `WHISPERSTILL_NO_REEXEC=1`, if `GLIBC_TUNABLES` is alre
 Linux, or glibc older than 2.35).
 """
 
+import contextlib
 import os
+import platform
 import sys
 from collections.abc import Mapping
 
@@ -26,18 +28,17 @@ GLIBC_TUNABLES = (
 
 def glibc_version() -> tuple[int, int] | None:
     """Version of the C library as (major, minor); None if it is not glibc."""
-    try:
-        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-        major, minor = version.split(".")[:2]
-        return (int(major), int(minor)) if name == "glibc" else None
-    except (AttributeError, OSError, ValueError):
+    name, version = platform.libc_ver()
+    if name != "glibc":
         return None
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
-def wants_restart(environment: Mapping[str, str], platform: str, glibc: tuple[int, int] | None) -> bool:
+def wants_restart(environment: Mapping[str, str], system: str, glibc: tuple[int, int] | None) -> bool:
     """Whether a restart with `GLIBC_TUNABLES` helps."""
     return (
-        platform == "linux"
+        system == "linux"
         and glibc is not None
         and glibc >= (2, 35)
         and "GLIBC_TUNABLES" not in environment
@@ -51,9 +52,6 @@ def restart_with_allocator() -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        os.execve(
-            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "GLIBC_TUNABLES": GLIBC_TUNABLES}
-        )
-    except OSError:
-        return
+    command, environment = [sys.executable, *sys.orig_argv[1:]], {**os.environ, "GLIBC_TUNABLES": GLIBC_TUNABLES}
+    with contextlib.suppress(OSError):
+        os.execve(sys.executable, command, environment)

@@ -62,9 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb, or prints help or version."""
-    if not arguments:
-        raise SettingsError(f"expected one of {', '.join(VERBS)}, got no verb; see whisperstill --help")
-    verb_name = arguments[0]
+    verb_name = arguments[0] if arguments else ""
     if verb_name in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
         return 0
@@ -72,7 +70,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"whisperstill {__version__}\n")
         return 0
     if verb_name not in VERBS:
-        raise SettingsError(f"expected one of {', '.join(VERBS)}, got {verb_name!r}; see whisperstill --help")
+        received = repr(verb_name) if arguments else "no verb"
+        raise SettingsError(f"expected one of {', '.join(VERBS)}, got {received}; see whisperstill --help")
     return run_verb(VERBS[verb_name], arguments[1:])
 
 
@@ -82,10 +81,10 @@ def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
     from whisperstill.pipeline.runner import list_skipped
     from whisperstill.stages import load_verb
 
-    invocation = parse_arguments(verb, arguments)
+    settings, strict = parse_arguments(verb, arguments)
     from whisperstill.cli.console import TerminalConsole
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    report = load_verb(verb.name).run(invocation.settings, TerminalConsole())
+    report = load_verb(verb.name).run(settings, TerminalConsole())
     exit_code: int = getattr(report, "exit_code", 0)
-    return EXIT_INCOMPLETE if invocation.strict and list_skipped(report) else exit_code
+    return EXIT_INCOMPLETE if strict and list_skipped(report) else exit_code

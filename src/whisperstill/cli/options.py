@@ -14,7 +14,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
@@ -23,49 +23,30 @@ from whisperstill.errors import SettingsError
 from whisperstill.records.serialization import DataclassInstance
 from whisperstill.stages import load_verb
 
-Settings = TypeVar("Settings", bound=DataclassInstance)
+STRICT_HELP = "Exit with 1 if an input was skipped; by default skipped inputs are listed and the exit code is 0."
 
 
-@dataclasses.dataclass(frozen=True)
-class Invocation(Generic[Settings]):
-    """A parsed command line."""
-
-    settings: Annotated[Settings, tyro.conf.arg(name="")]
-    strict: bool = False
-    """Exit with 1 if an input was skipped; by default skipped inputs are listed and the exit code is 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BareInvocation(Generic[Settings]):
-    """A parsed command line of a verb whose settings have their own `strict`."""
-
-    settings: Annotated[Settings, tyro.conf.arg(name="")]
-
-
-def parse_arguments(verb: Verb, arguments: Sequence[str]) -> Invocation[DataclassInstance]:
-    """Parses the options of a verb.
+def parse_arguments(verb: Verb, arguments: Sequence[str]) -> tuple[DataclassInstance, bool]:
+    """Settings of a verb from its options, and whether `--strict` is set.
 
     Raises `SettingsError` with one line if an option is unknown, missing or malformed; `--help` prints and raises
     `SystemExit(0)`.
     """
     settings_type = load_verb(verb.name).settings_type
-    has_strict = any(field.name == "strict" for field in dataclasses.fields(settings_type))
-    invocation_class: Any = BareInvocation if has_strict else Invocation
-    invocation_type: Any = invocation_class[annotate_fields(settings_type, verb)]
     captured_stderr = io.StringIO()
     wants_help = bool({"-h", "--help"} & set(arguments))
     try:
-        with contextlib.redirect_stderr(captured_stderr), unwrapped_lines(not wants_help):
+        with contextlib.redirect_stderr(captured_stderr), contextlib.nullcontext() if wants_help else unwrapped_lines():
             parsed: Any = tyro.cli(
-                invocation_type,
+                annotate_fields(settings_type, verb),
                 args=strip_bool_values(settings_type, arguments) if verb.bool_values else list(arguments),
                 prog=f"whisperstill {verb.name}",
                 description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\n{settings_type.__doc__}",
                 use_underscores=verb.bool_values,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
-            values = {field.name: getattr(parsed.settings, field.name) for field in dataclasses.fields(settings_type)}
-            return Invocation(settings_type(**values), values["strict"] if has_strict else parsed.strict)
+            values = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(settings_type)}
+            return settings_type(**values), parsed.strict
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -100,7 +81,7 @@ def strip_bool_values(settings_class: type, arguments: Sequence[str]) -> list[st
 
 
 def annotate_fields(settings_type: type, verb: Verb) -> type:
-    """The settings dataclass with tyro's annotations for its positional field and its aliases."""
+    """The settings dataclass with tyro's annotations for its positional field and its aliases, and with `strict`."""
     annotations: dict[str, Any] = {name: tyro.conf.arg(aliases=[f"--{alias}"]) for name, alias in verb.aliases}
     if verb.positional:
         annotations[verb.positional] = tyro.conf.Positional
@@ -113,21 +94,23 @@ def annotate_fields(settings_type: type, verb: Verb) -> type:
     for field in dataclasses.fields(settings_type):
         if field.name in annotations and field.default is not dataclasses.MISSING:
             namespace[field.name] = field.default
+    if "strict" not in hints:
+        namespace["__annotations__"]["strict"] = Annotated[bool, tyro.conf.arg(help=STRICT_HELP)]
+        namespace["strict"] = False
     return dataclasses.dataclass(frozen=True)(type(settings_type.__name__, (settings_type,), namespace))
 
 
 @contextlib.contextmanager
-def unwrapped_lines(enabled: bool) -> Iterator[None]:
+def unwrapped_lines() -> Iterator[None]:
     """Makes lines wide enough that an error message is not wrapped within a path."""
     previous_columns = os.environ.get("COLUMNS")
-    if enabled:
-        os.environ["COLUMNS"] = "1000"
+    os.environ["COLUMNS"] = "1000"
     try:
         yield
     finally:
-        if enabled and previous_columns is None:
-            os.environ.pop("COLUMNS", None)
-        elif enabled and previous_columns is not None:
+        if previous_columns is None:
+            del os.environ["COLUMNS"]
+        else:
             os.environ["COLUMNS"] = previous_columns
 
 

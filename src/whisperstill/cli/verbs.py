@@ -118,19 +118,17 @@ VERBS = {
 
 def help_text() -> str:
     """Text of `whisperstill --help`."""
-    lines = [
-        "usage: whisperstill VERB [OPTIONS]",
-        "",
-        "Distil Whisper: a Whisper teacher and your speech in, a small fast student and a report out.",
-        "",
-    ]
-    for verb in VERBS.values():
-        lines += [f"  {verb.name:<11}{verb.summary}", f"  {'':<11}  whisperstill {verb.name} {verb.usage}"]
-    lines += [
-        "",
-        "`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` prints the version.",
-        "A model is a directory or a name such as tiny.en or base.",
-        "Exit codes: 0 done; 1 with --strict if inputs were skipped, and for `compare` if something got worse or",
-        "failed; 2 an error you can fix, explained in one line on standard error; 130 interrupted.",
-    ]
-    return "\n".join(lines)
+    verbs = "\n".join(
+        f"  {verb.name:<11}{verb.summary}\n  {'':<11}  whisperstill {verb.name} {verb.usage}" for verb in VERBS.values()
+    )
+    return f"""\
+usage: whisperstill VERB [OPTIONS]
+
+Distil Whisper: a Whisper teacher and your speech in, a small fast student and a report out.
+
+{verbs}
+
+`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` prints the version.
+A model is a directory or a name such as tiny.en or base.
+Exit codes: 0 done; 1 with --strict if inputs were skipped, and for `compare` if something got worse or
+failed; 2 an error you can fix, explained in one line on standard error; 130 interrupted."""

@@ -80,18 +80,13 @@ def hash_contents(path: Path, output_keys: Mapping[Path, str]) -> str:
         if parent in output_keys:
             return f"{output_keys[parent]}/{path.relative_to(parent)}"
     if path.is_file():
-        return _hash_file(path)
+        status = path.stat()
+        large = status.st_size > MAX_HASHED_FILE_BYTES
+        content = f"{status.st_size} {status.st_mtime_ns}".encode() if large else path.read_bytes()
+        return hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file():
             status = file.stat()
             digest.update(f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    """SHA-256 of a file's content; of size and time for a very large file."""
-    status = path.stat()
-    if status.st_size > MAX_HASHED_FILE_BYTES:
-        return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ FLOPs are counted exactly from the sizes of the network (a multiply-add is two).
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.units import WINDOW_FRAMES, WINDOW_POSITIONS
@@ -21,6 +21,8 @@ MEAN_PACKED_SECONDS = 26.0
 TOKENS_PER_WINDOW = TOKENS_PER_SECOND * MEAN_PACKED_SECONDS
 TRAIN_TO_FORWARD_FLOPS = 3.0
 """FLOPs of a training step over those of its forward pass; the backward pass takes twice the forward pass."""
+BATCH_SIZE = 16
+"""Windows decoded together."""
 MEASURE_S = 0.4
 """Seconds that each speed is measured for."""
 
@@ -34,10 +36,6 @@ class ModelSize:
     width: int
     encoder_layers: int
     decoder_layers: int
-
-    def with_decoder_layers(self, layers: int) -> "ModelSize":
-        """The same network with another number of decoder layers."""
-        return replace(self, decoder_layers=layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +79,16 @@ def parameter_counts(size: ModelSize) -> tuple[float, float, float]:
     return encoder, 16.0 * size.decoder_layers * width**2, float(size.vocab_size * width)
 
 
-def decode_step_reads(size: ModelSize, batch_size: int) -> float:
-    """Values read by one decoding step: the weights once, cross-attention keys and values per window."""
+def decode_seconds(size: ModelSize, windows: float, tokens: float, speed: MachineSpeed) -> float:
+    """Seconds to decode `windows` windows of `tokens` tokens each, in batches."""
+    encode_seconds = windows * (encoder_flops(size) + cross_attention_flops(size)) / speed.flops_per_second
+    # A decoding step reads the weights once, and the cross-attention keys and values of every window.
     weights = 14.0 * size.decoder_layers * size.width**2 + size.vocab_size * size.width
     keys_and_values = 2.0 * size.decoder_layers * WINDOW_POSITIONS * size.width
-    return weights + batch_size * keys_and_values
-
-
-def decode_seconds(size: ModelSize, windows: float, tokens: float, speed: MachineSpeed, batch_size: int = 16) -> float:
-    """Seconds to decode `windows` windows of `tokens` tokens each."""
-    encode_seconds = windows * (encoder_flops(size) + cross_attention_flops(size)) / speed.flops_per_second
-    step_seconds = max(
-        decode_step_reads(size, batch_size) * speed.bytes_per_value / speed.bytes_per_second,
-        batch_size * decoder_token_flops(size) / speed.flops_per_second,
-    )
-    return OVERHEAD_FACTOR * (encode_seconds + windows / batch_size * tokens * step_seconds)
+    read_bytes = (weights + BATCH_SIZE * keys_and_values) * speed.bytes_per_value
+    step_flops = BATCH_SIZE * decoder_token_flops(size)
+    step_seconds = max(read_bytes / speed.bytes_per_second, step_flops / speed.flops_per_second)
+    return OVERHEAD_FACTOR * (encode_seconds + windows / BATCH_SIZE * tokens * step_seconds)
 
 
 def train_seconds(

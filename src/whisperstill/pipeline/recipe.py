@@ -20,7 +20,6 @@ otherwise: `<output>/labels`, `/filtered`, `/student-init`, `/student`, `/result
 `evaluate` take the teacher from `[label]`, and `evaluate` measures teacher and student.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ from whisperstill.pipeline.toml_settings import (
 )
 from whisperstill.records.serialization import DataclassInstance, ValueMismatch
 
-STAGE_ORDER = ("label", "filter", "init", "train", "evaluate", "transcribe")
 STAGE_FOLDERS = {
     "label": "labels",
     "filter": "filtered",
@@ -47,7 +45,8 @@ STAGE_FOLDERS = {
     "evaluate": "results",
     "transcribe": "transcripts",
 }
-"""Folder of each stage under the recipe's output."""
+"""Folder of each stage under the recipe's output, in the order of the stages."""
+STAGE_ORDER = tuple(STAGE_FOLDERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +132,15 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
 def _build_stage(verb: str, stage_verb: StageVerb, content: TomlTable, output: Path, folder: Path) -> RecipeStage:
     """One stage; keys that its table lacks come from the stages before it."""
     hints = get_type_hints(stage_verb.settings_type)
-    field_names = {field.name for field in dataclasses.fields(stage_verb.settings_type)}
     defaults = {
-        key: value for key, value in _default_inputs(verb, content, output, folder).items() if key in field_names
+        key: value[-1] if isinstance(value, list) and get_origin(hints[key]) is not tuple else value
+        for key, value in _default_inputs(verb, content, output, folder).items()
+        if key in hints
     }
-    for key, value in defaults.items():
-        if isinstance(value, list) and get_origin(hints[key]) is not tuple:
-            defaults[key] = value[-1]
     settings = build_settings(stage_verb.settings_type, defaults | content[verb], verb, folder)
     stage_output = getattr(settings, "output", None) or getattr(settings, "output_dir", None)
-    return RecipeStage(
-        verb=verb,
-        settings=settings,
-        output=Path(stage_output) if stage_output else output / STAGE_FOLDERS[verb],
-        run=stage_verb.run,
-    )
+    stage_output = Path(stage_output) if stage_output else output / STAGE_FOLDERS[verb]
+    return RecipeStage(verb, settings, stage_output, stage_verb.run)
 
 
 def _default_inputs(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
@@ -163,16 +156,13 @@ def _default_inputs(verb: str, content: Mapping[str, Any], output: Path, folder:
     labels = output_of("label")
     teacher = content.get("label", {}).get("teacher") or content.get("init", {}).get("teacher")
     student = output_of("train") or output_of("init")
-    defaults: dict[str, Any] = {"output_dir" if verb == "transcribe" else "output": output / STAGE_FOLDERS[verb]}
-    match verb:
-        case "filter":
-            defaults["labels"] = labels
-        case "init":
-            defaults["teacher"] = teacher
-        case "train":
-            defaults |= {"student": output_of("init"), "labels": output_of("filter") or labels}
-        case "evaluate":
-            defaults["model"] = [model for model in (teacher, student) if model]
-        case "transcribe":
-            defaults["model"] = student
+    inputs: dict[str, dict[str, Any]] = {
+        "label": {},
+        "filter": {"labels": labels},
+        "init": {"teacher": teacher},
+        "train": {"student": output_of("init"), "labels": output_of("filter") or labels},
+        "evaluate": {"model": [model for model in (teacher, student) if model]},
+        "transcribe": {"model": student},
+    }
+    defaults = {"output_dir" if verb == "transcribe" else "output": output / STAGE_FOLDERS[verb], **inputs[verb]}
     return {key: value for key, value in defaults.items() if value}

@@ -13,8 +13,7 @@ from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
-from whisperstill.pipeline.runner import is_finished, run_stage
-from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.pipeline.runner import is_finished, read_stage_record, run_stage
 from whisperstill.pipeline.toml_settings import TomlTable
 from whisperstill.records.json_value import JsonObject
 
@@ -87,9 +86,11 @@ def train_variant(tables: TomlTable, path: Path, load_verb: VerbLoader) -> tuple
     return recipe.stages[-1].output, report
 
 
-def find_labels_problem(recipe: Recipe) -> str | None:
-    """What is wrong with a recipe's labels, if anything: variants never run the teacher to label."""
-    for stage in recipe.stages:
-        if stage.verb == "label" and not (stage.output / "manifest.json").exists():
-            return f"there are no labels in {stage.output}: run `whisperstill run --only label` first"
-    return None
+def find_problems(recipe: Recipe, seeds: tuple[int, ...]) -> list[str]:
+    """Why no variants can be trained: without labels (variants never run the teacher to label), without seeds."""
+    problems = [
+        f"there are no labels in {stage.output}: run `whisperstill run --only label` first"
+        for stage in recipe.stages
+        if stage.verb == "label" and not (stage.output / "manifest.json").exists()
+    ]
+    return problems if seeds else [*problems, "seeds must name at least one"]

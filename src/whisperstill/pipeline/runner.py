@@ -1,6 +1,6 @@
 """Runs the stages of a recipe that are missing.
 
-The stage record beside an output (`pipeline.stage_record`) holds its cache key and whether the stage finished. A stage
+The stage record beside an output (`StageRecord`) holds its cache key and whether the stage finished. A stage
 is skipped if it finished with the same key and its output exists. If settings or inputs changed, the old output is
 moved aside (`labels.old-1`), never deleted. An interrupted stage runs again and resumes from its partial output. If
 only corpora or packing variants were added to `[label]`, the labels are kept and the new windows are labelled.
@@ -8,19 +8,37 @@ only corpora or packing variants were added to `[label]`, the labels are kept an
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from whisperstill.console import Console
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, RecipeStage
-from whisperstill.pipeline.stage_record import StageRecord, move_aside, read_stage_record, write_stage_record
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import DataclassInstance, to_jsonable
+from whisperstill.records.serialization import DataclassInstance, from_dict, read_json, to_jsonable, write_json
 from whisperstill.versions import package_versions
 
 INCREMENTAL_STAGES = ("evaluate",)
 """Stages that keep the valid parts of an earlier output themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """`<output>.stage.json` beside the output of a stage: what it was made from, and whether the stage finished."""
+
+    key: str
+    """Hash of settings and inputs (`pipeline.cache_key`)."""
+    verb: str
+    state: str
+    """`started` or `finished`."""
+    settings: JsonObject
+    force: bool = False
+    """Whether the run was forced with `--force`."""
+    seconds: float = 0.0
+    report: JsonObject | None = None
+    """The stage's report; None until it returned."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of whisperstill and its libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,7 @@ class RunReport:
     stages: tuple[StageResult, ...]
     finished: bool
     """Whether every stage is finished."""
-    problems: tuple[JsonValue, ...] = field(default=())
+    problems: tuple[JsonValue, ...] = ()
     """Inputs that stages of this run skipped."""
 
 
@@ -113,6 +131,18 @@ def _only_added_corpora(
     return compute_cache_key(replace(stage, settings=labelled), recipe.folder, output_keys) == record.key
 
 
+def _record_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.stage.json")
+
+
+def read_stage_record(output: Path) -> StageRecord | None:
+    """The record of an output; None if there is none, or it cannot be read."""
+    try:
+        return from_dict(StageRecord, read_json(_record_path(output)))
+    except ValueError:
+        return None
+
+
 def run_stage(
     stage: RecipeStage, key: str, stale: bool, console: Console, force: bool = False
 ) -> tuple[StageResult, list[JsonValue]]:
@@ -125,9 +155,9 @@ def run_stage(
     starts_afresh = stale or (force and not resumes)
     if starts_afresh and stage.output.exists() and stage.verb not in INCREMENTAL_STAGES:
         reason = "forced" if force else "settings or inputs changed"
-        console.info(f"{reason}: the earlier output is now {move_aside(stage.output)}")
+        console.info(f"{reason}: the earlier output is now {_move_aside(stage.output)}")
     started = StageRecord(key, stage.verb, "started", to_jsonable(stage.settings), force)
-    write_stage_record(stage.output, started)
+    write_json(_record_path(stage.output), asdict(started))
     start_time = time.monotonic()
     settings = stage.settings
     if resumes and hasattr(settings, "skip_existing"):
@@ -136,16 +166,19 @@ def run_stage(
     seconds = round(time.monotonic() - start_time, 2)
     report_json = to_jsonable(report)
     finished = bool(report_json.get("finished", True))
-    ended = replace(
-        started,
-        state="finished" if finished else "started",
-        force=False,
-        seconds=seconds,
-        report=report_json,
-        versions=package_versions(),
-    )
-    write_stage_record(stage.output, ended)
+    state = "finished" if finished else "started"
+    ended = StageRecord(key, stage.verb, state, started.settings, False, seconds, report_json, package_versions())
+    write_json(_record_path(stage.output), asdict(ended))
     return StageResult(stage.verb, stage.output, True, seconds, report_json, finished), list_skipped(report)
+
+
+def _move_aside(output: Path) -> Path:
+    """Renames an output to the first free `<name>.old-N` and returns that path."""
+    number = 1
+    while (target := output.with_name(f"{output.name}.old-{number}")).exists():
+        number += 1
+    output.rename(target)
+    return target
 
 
 def list_skipped(report: DataclassInstance) -> list[JsonValue]:

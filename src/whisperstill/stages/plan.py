@@ -5,7 +5,7 @@ comes from a least-squares fit of `floor + a hours^-b` to the paper's results fo
 data); for fewer hours it is an extrapolation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from whisperstill.console import Console, format_duration
@@ -109,7 +109,7 @@ def run(settings: PlanSettings, console: Console) -> PlanReport:
 
 def estimate_cost(teacher: ModelSize, settings: PlanSettings, speed: MachineSpeed) -> PlanReport:
     """The estimate for a machine of this speed."""
-    student = teacher.with_decoder_layers(settings.decoder_layers)
+    student = replace(teacher, decoder_layers=settings.decoder_layers)
     windows = settings.hours * 3600 / MEAN_PACKED_SECONDS * settings.packing_variants
     tokens = TOKENS_PER_WINDOW
     state_bytes = BYTES_PER_STATE_VALUE[settings.encoder_states] * teacher.width * WINDOW_POSITIONS

@@ -6,12 +6,12 @@ from pathlib import Path
 from whisperstill.console import Console
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.pipeline.recipe import read_recipe
-from whisperstill.pipeline.runner import RunReport, StageResult, run_recipe
+from whisperstill.pipeline.runner import RunReport, run_recipe
 from whisperstill.records.serialization import to_jsonable, write_json
 from whisperstill.stages import load_verb
 from whisperstill.versions import package_versions
 
-__all__ = ["RunReport", "RunSettings", "StageResult", "run"]
+__all__ = ["RunReport", "RunSettings", "run"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def run(settings: RunSettings, console: Console) -> RunReport:
 
 def print_summary(report: RunReport, console: Console) -> None:
     """Prints the evaluation, some transcripts, and the time of each stage."""
+    states = []
     for result in report.stages:
         if result.verb == "evaluate" and not result.ran:
             from whisperstill.evaluate.report.write import show_results
@@ -54,15 +55,10 @@ def print_summary(report: RunReport, console: Console) -> None:
             except (NotFoundError, SettingsError) as error:
                 console.warn(str(error))
         if result.verb == "transcribe":
-            rows = [
-                [file.stem, " ".join(file.read_text(encoding="utf-8").split())]
-                for file in sorted(result.output.glob("*.txt"))[:5]
-            ]
+            files = sorted(result.output.glob("*.txt"))[:5]
+            rows = [[file.stem, " ".join(file.read_text(encoding="utf-8").split())] for file in files]
             if rows:
                 console.table("transcripts of the student", ["audio", "transcript"], rows)
-    spent = ", ".join(
-        f"{stage_result.verb} "
-        + (f"{stage_result.seconds:.0f} s" if stage_result.ran else "done" if stage_result.finished else "left out")
-        for stage_result in report.stages
-    )
-    console.info(f"{report.name}: {spent}; outputs are in {report.output}")
+        state = f"{result.seconds:.0f} s" if result.ran else "done" if result.finished else "left out"
+        states.append(f"{result.verb} {state}")
+    console.info(f"{report.name}: {', '.join(states)}; outputs are in {report.output}")

@@ -132,10 +132,9 @@ def test_an_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 def test_transcribe_accepts_the_flags_of_openai_whisper() -> None:
     from whisperstill.cli.options import parse_arguments
 
-    invocation = parse_arguments(
+    settings, _ = parse_arguments(
         VERBS["transcribe"], ["a.wav", "b.mp3", "--model", "tiny.en", "--output_dir", "out", "--output_format", "srt"]
     )
-    settings = invocation.settings
     assert isinstance(settings, TranscribeSettings)
     assert [str(path) for path in settings.audio] == ["a.wav", "b.mp3"]
     assert (settings.model, settings.output_dir, settings.output_format) == ("tiny.en", Path("out"), "srt")
@@ -156,7 +155,7 @@ def test_bool_flags_accept_a_value_as_in_openai_whisper(
 ) -> None:
     from whisperstill.cli.options import parse_arguments
 
-    settings = parse_arguments(VERBS["transcribe"], ["a.wav", "--model", "base", *arguments]).settings
+    settings = parse_arguments(VERBS["transcribe"], ["a.wav", "--model", "base", *arguments])[0]
     assert isinstance(settings, TranscribeSettings)
     assert (settings.word_timestamps, settings.hallucination_filter) == (word_timestamps, hallucination_filter)
 
@@ -168,7 +167,7 @@ FILTER = ["--labels", "labels", "--output", "filtered"]
 def test_flags_have_hyphens_or_underscores_and_aliases(flag: str) -> None:
     from whisperstill.cli.options import parse_arguments
 
-    settings = parse_arguments(VERBS["filter"], [*FILTER, flag, "12.5", "--no-drop_all_caps"]).settings
+    settings = parse_arguments(VERBS["filter"], [*FILTER, flag, "12.5", "--no-drop_all_caps"])[0]
     assert settings == FilterSettings(labels=Path("labels"), output=Path("filtered"), max_wer=12.5, drop_all_caps=False)
 
 

@@ -38,7 +38,7 @@ def test_flops_of_published_models(
     name: str, encoder: float, cross: float, token: float, student_cross: float, student_token: float
 ) -> None:
     teacher = KNOWN_SIZES[name]
-    student = teacher.with_decoder_layers(2)
+    student = replace(teacher, decoder_layers=2)
     assert encoder_flops(teacher) / 1e9 == pytest.approx(encoder, rel=0.01)
     assert cross_attention_flops(teacher) / 1e9 == pytest.approx(cross, rel=0.02)
     assert decoder_token_flops(teacher) / 1e9 == pytest.approx(token, rel=0.02)
@@ -50,7 +50,7 @@ def test_estimates_grow_with_the_work() -> None:
     base, tiny = KNOWN_SIZES["base"], KNOWN_SIZES["tiny"]
     assert decode_seconds(base, 100, 100, SPEEDS) > decode_seconds(tiny, 100, 100, SPEEDS)
     assert decode_seconds(base, 200, 100, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, 100, SPEEDS))
-    student = base.with_decoder_layers(2)
+    student = replace(base, decoder_layers=2)
     stored = train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=False)
     assert train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=True) > 2 * stored
 
@@ -61,7 +61,7 @@ def test_model_size_from_name_or_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"num_mel_bins": 80, "vocab_size": 51865, "d_model": 512, "encoder_layers": 6, "decoder_layers": 2}'
     )
-    assert model_size(str(tmp_path)) == KNOWN_SIZES["base"].with_decoder_layers(2)
+    assert model_size(str(tmp_path)) == replace(KNOWN_SIZES["base"], decoder_layers=2)
 
 
 def test_machine_facts() -> None:
@@ -93,7 +93,7 @@ def test_augmented_windows_cost_a_pass_of_the_teacher() -> None:
 
     def seconds(augment: AugmentSettings) -> float:
         settings = replace(plain, augment=augment)
-        estimate = estimate_training(settings, False, base, base.with_decoder_layers(2), 600, SPEEDS)
+        estimate = estimate_training(settings, False, base, replace(base, decoder_layers=2), 600, SPEEDS)
         return estimate.seconds or 0.0
 
     none = seconds(AugmentSettings())
