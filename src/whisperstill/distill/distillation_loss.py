@@ -163,11 +163,8 @@ def _add_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Weighted sum of the cross-entropy; its gradient overwrites `chunk.grad_logits`."""
     grad_logits = chunk.grad_logits
-    target_ids, ce_mask, token_weights = (
-        targets.target_ids[rows, None],
-        targets.ce_mask[rows],
-        targets.token_weights[rows],
-    )
+    target_ids = targets.target_ids[rows, None]
+    ce_mask, token_weights = targets.ce_mask[rows], targets.token_weights[rows]
     torch.pow(chunk.exp_logits, scales.temperature, out=grad_logits)
     softmax = _Softmax(grad_logits.sum(-1), max_logits)
     target_logits = chunk.logits.gather(1, target_ids)[:, 0]

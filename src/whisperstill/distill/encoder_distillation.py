@@ -6,7 +6,6 @@ attends to them, too. The decisions of the filter do not matter: an encoder lear
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +73,7 @@ class EncoderDistillation:
         )
         sums, loss_value = LossSums(), 0.0
         device = self._student.device
-        autocast = torch.autocast(device.type, torch.bfloat16) if self._dtype == torch.bfloat16 else nullcontext()
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16)
         for micro_batch in micro_batches:
             for row in range(len(micro_batch.mel)):  # one window keeps any machine busy
                 with autocast:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LoopSettings, LrSchedulerType
@@ -15,9 +14,8 @@ from whisperstill.model.whisper import Whisper
 
 def build_optimizer(student: Whisper, settings: LoopSettings, process_group: ProcessGroup) -> torch.optim.AdamW:
     """AdamW over the weights that this process updates, possibly none."""
-    weights = [
-        weight for index, weight in enumerate(trainable_parameters(student).values()) if process_group.owns(index)
-    ]
+    trainable = enumerate(trainable_parameters(student).values())
+    weights = [weight for index, weight in trainable if process_group.owns(index)]
     return torch.optim.AdamW(
         [{"params": weights}],
         lr=settings.learning_rate,
@@ -51,9 +49,7 @@ class EMA:
     def __init__(self, network: Whisper, max_decay: float) -> None:
         self._max_decay = max_decay
         self._network_weights = trainable_parameters(network)
-        self.weights: dict[str, Tensor] = {
-            name: weight.detach().clone() for name, weight in self._network_weights.items()
-        }
+        self.weights = {name: weight.detach().clone() for name, weight in self._network_weights.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -13,7 +13,7 @@ from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
 from whisperstill.distill.batch_sampler import BatchSampler
 from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
-from whisperstill.distill.dataset import DecisionKey, TrainingExample, build_examples
+from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
 from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.memory_budget import default_micro_batch_size
@@ -24,7 +24,7 @@ from whisperstill.distill.train_step import DecoderDistillation, TrainStep
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.validation import FrozenEncoder, Validation
 from whisperstill.errors import CorpusError, SettingsError, StoreError
-from whisperstill.label.filter_decisions import decisions_sha256, read_decisions
+from whisperstill.label.filter_decisions import DecisionKey, decisions_sha256, read_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.device import choose_dtype

@@ -4,7 +4,6 @@ Losses are sums scaled by counts over all processes, so that the step is the sam
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -97,10 +96,7 @@ class TrainStep:
 
     def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
         """The student's last hidden states under teacher forcing, in float32."""
-        autocast = (
-            torch.autocast(self.student.device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
-        )
-        with autocast:
+        with torch.autocast(self.student.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             hidden = self.student.decoder.forward_packed(
                 batch.decoder_ids, batch.lengths, batch.encoder_states.to(self.student.dtype), layer_outputs
             )

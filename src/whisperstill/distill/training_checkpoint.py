@@ -177,11 +177,8 @@ class Checkpoints:
         return self.directory / f"best-{step:08d}.safetensors"
 
     def _check_identity(self, saved: Mapping[str, JsonValue], current: Mapping[str, JsonValue]) -> None:
-        differences = [
-            f"{key} was {saved.get(key)}, is {current.get(key)}"
-            for key in current
-            if saved.get(key) != current.get(key)
-        ]
+        changed = [key for key in current if saved.get(key) != current[key]]
+        differences = [f"{key} was {saved.get(key)}, is {current[key]}" for key in changed]
         if differences:
             raise StoreError(
                 f"{self.directory} belongs to another run ({'; '.join(differences)}): use another --output or delete "

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256
 from whisperstill.errors import NotFoundError, StoreError
-from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.filter_rules import reference_wer
 from whisperstill.label.filtering import count_words
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
@@ -75,7 +75,7 @@ def build_decision_rows(filtered: FilteredLabel) -> list[DecisionRow]:
             keep=decision.keep,
             rule=decision.rule,
             value=decision.value,
-            wer=None if quality.edits is None else wer_percent(quality.edits),
+            wer=reference_wer(quality),
             words=count_words(quality, filtered.label.language),
             duration=quality.utterance.audio.duration,
             weight=decision.weight,

@@ -82,22 +82,19 @@ def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> ShardPlan:
             packed_before.update(window.utterances for window in windows)
             for start in range(0, len(windows), settings.shard_windows):
                 shard_windows = windows[start : start + settings.shard_windows]
-                label_inputs = (_label_inputs(window, settings) for window in shard_windows)
-                shards.append(ShardSpec(f"{len(shards):05d}", shard_windows, hash_windows(label_inputs)))
+                shards.append(ShardSpec(f"{len(shards):05d}", shard_windows, _hash_windows(shard_windows, settings)))
     if not shards:
         raise CorpusError(f"expected utterances to label, none is left: {skipped[0].source}: {skipped[0].reason}, ...")
     return ShardPlan(tuple(shards), tuple(skipped))
 
 
-def hash_windows(label_inputs: Iterable[str]) -> str:
-    """SHA-256 of a shard's planned windows."""
-    return hashlib.sha256("\n".join(label_inputs).encode()).hexdigest()
-
-
-def _label_inputs(window: Window, settings: LabelSettings) -> str:
-    """Everything a window's labels depend on: its audio, and its transcripts if they are the label text."""
-    texts = [utterance.text for utterance in window.utterances] if settings.label_source == "reference" else []
-    return "\n".join([window.id, *map(str, texts)])
+def _hash_windows(windows: Iterable[Window], settings: LabelSettings) -> str:
+    """SHA-256 of everything the labels depend on: the audio, and the transcripts if they are the label text."""
+    lines = []
+    for window in windows:
+        texts = [utterance.text for utterance in window.utterances] if settings.label_source == "reference" else []
+        lines += [window.id, *map(str, texts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _split_usable(

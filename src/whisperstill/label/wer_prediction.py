@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
-from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.filter_rules import reference_wer, wer_percent
 from whisperstill.label.store import LabelStore
 from whisperstill.records.pseudo_label import LabelQuality, PseudoLabel
 from whisperstill.text.edit_distance import count_edits
@@ -152,11 +152,6 @@ def predict_wer(
     return WerPrediction(predicted, len(known_indices), correlation)
 
 
-def reference_wer(quality: LabelQuality) -> float | None:
-    """Word error rate against the reference, per cent; None without reference."""
-    return None if quality.edits is None else wer_percent(quality.edits)
-
-
 def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.float64]:
     """Log-probability of each target token of a window; for a token outside the top-k, that of the k-th."""
     topk = store.read_topk(label)
@@ -173,14 +168,9 @@ def _utterance_features(
     text, seconds = quality.text, quality.utterance.audio.duration
     words = split_into_units(text, language)
     letters = [letter for letter in text if letter.isalpha()]
-    token_logprobs = (
-        np.zeros(0) if window_logprobs is None else window_logprobs[quality.token_start : quality.token_end]
-    )
-    next_logprob = (
-        np.nan
-        if window_logprobs is None or quality.token_end >= len(window_logprobs)
-        else float(window_logprobs[quality.token_end])
-    )
+    logprobs = np.zeros(0) if window_logprobs is None else window_logprobs
+    token_logprobs = logprobs[quality.token_start : quality.token_end]
+    next_logprob = float(logprobs[quality.token_end]) if quality.token_end < len(logprobs) else np.nan
     second_opinion_wer = second_opinion_words = np.nan
     if second_opinion is not None:
         edits = count_edits(normalize_to_units(second_opinion, language), normalize_to_units(text, language))
@@ -212,10 +202,9 @@ def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed
     labels = list(store.read_labels())
     qualities = [quality for label in labels for quality in label.quality]
     features = build_features(store, labels, None if second_opinion is None else read_second_opinions(second_opinion))
-    groups = [
-        quality.utterance.speaker or f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
-    ]
+    ids = [f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities]
+    groups = [quality.utterance.speaker or name for quality, name in zip(qualities, ids, strict=True)]
     if len({group for group, quality in zip(groups, qualities, strict=True) if quality.edits is not None}) < NUM_FOLDS:
         # Too few speakers: group by utterance, which may be in several packing variants.
-        groups = [f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities]
+        groups = ids
     return predict_wer(features, [reference_wer(quality) for quality in qualities], groups, seed)

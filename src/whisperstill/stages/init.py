@@ -145,12 +145,10 @@ def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console
     network = Whisper.from_state(teacher.dims, teacher.state)
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
     states = StoredStates(store) if store.settings["encoder_states"] != "none" else OnlineStates(network)
-    data_loader = DataLoader(
-        vocabulary, ExampleOptions(), states, StoredTargetReader(store, "online", 1.0, needs_hidden=False)
-    )
-    importances = layer_importance(
-        network, data_loader, build_examples(store.read_labels(), None, vocabulary.end_of_text)
-    )
+    targets = StoredTargetReader(store, "online", 1.0, needs_hidden=False)
+    data_loader = DataLoader(vocabulary, ExampleOptions(), states, targets)
+    examples = build_examples(store.read_labels(), None, vocabulary.end_of_text)
+    importances = layer_importance(network, data_loader, examples)
     rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(importances)]
     console.table("influence of each decoder layer", ("layer", "influence"), rows)
     return select_important_layers(importances, settings.decoder_layers)
