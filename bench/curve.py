@@ -1,10 +1,10 @@
 """How many hours of speech does a student need, and how many does our recipe save?
 
 Hypothesis: the options for little data (frozen embedding, hidden-state loss, several packing variants, dropout,
-augmentation) are worth several times the hours of the plain recipe, which is the paper's losses with the whole decoder
-trained on one packing.
+augmentation) equal several times the hours of the plain recipe: the paper's losses, the whole decoder trained, one
+packing variant.
 Method: nested subsets of windows (`filter --subset-hours`), the same for both recipes. Both train for the same number
-of steps and are validated four times; the best validation WER counts. Augmentation starts half-way.
+of steps with four validations; the result is the lowest validation WER. Augmentation starts half-way.
 Limit: the teacher's own WER on the same utterances.
 
     whisperstill run recipes/mini-librispeech.toml --only label
@@ -62,7 +62,7 @@ def main() -> None:
         max_steps=options.steps,
         eval_steps=max(1, options.steps // 4),
     )
-    ours = replace(
+    recipe = replace(
         plain,
         packing_variants=None,
         learning_rate=5e-4,
@@ -76,7 +76,7 @@ def main() -> None:
         labels = options.work / f"labels-{hours:g}"
         subset = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=hours)
         row: dict[str, Any] = {"hours": hours, "kept": ws.filter(subset, NullConsole()).kept, "validation_wer": {}}
-        for name, settings in (("plain", plain), ("ours", ours)):
+        for name, settings in (("plain", plain), ("ours", recipe)):
             output = options.work / f"{options.steps}-{name}-{hours:g}"
             if settings.augment.epochs_per_version:
                 epochs = options.steps * settings.batch_size / count_kept_windows(labels)

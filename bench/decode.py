@@ -1,15 +1,16 @@
 """How fast is greedy decoding, compared with other libraries at equal text?
 
-Hypothesis: on a CPU the network's weights limit all libraries alike; the rest can be saved by a preallocated KV cache,
-batched windows, and draft tokens that are verified in blocks.
+Hypothesis: on a CPU reading the weights limits all libraries alike; a preallocated KV cache, batched windows, and draft
+tokens that are verified in blocks save most of the remaining time.
 Method: same audio, threads, allocator and greedy decoding (no timestamps, no fallback, not conditioned on previous
 text) for all systems; one process per library, stopped between its turns (`systems.py`); interleaved rounds (A B C,
 C B A, ...) after a warm-up round; median over rounds of a system's time over ours. Short: single clips in memory.
-Long: recordings from file to text, windows batched where the system can; all but "own" get our windows. Decoder time is
-the rest without the encoder, where the library lets the encoder be timed. "ours" is float32 and greedy unless its name
-says otherwise; WER is after Whisper's normalizer, `same` is the share of identical texts. whisper.cpp computes with
+Long: recordings from file to text, windows batched where the system supports it; all systems get our windows, except
+those with "own" in their name. Decoder time is total minus encoder time, for libraries whose encoder can be timed.
+"ours" is whisperstill, in float32 without drafts unless the name states another dtype or drafts. WER is after Whisper's
+normalizer, `same` is the share of identical texts. whisper.cpp computes with
 float16 weights and cache: its float32 files abort in 1.8.5.
-Limit: the encoder (87.4 GFLOP per window of whisper-base), which no system avoids; the decoder column shows the rest.
+Limit: the encoder (87.4 GFLOP per window of whisper-base), which every system computes; the decoder column excludes it.
 
     python bench/decode.py --speech ../shared/speech --student runs/mini-librispeech/student
     python bench/decode.py ... --settings long --batch-sizes 8 16 4        (best batch size of each system)
@@ -53,20 +54,26 @@ def measure(job: DecodeJob, turns: list[tuple[BenchSystem, int]], num_rounds: in
     return rounds
 
 
-def summarise(rounds: Rounds, ours: tuple[str, int], clips: list[Clip]) -> list[dict[str, Any]]:
+def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) -> list[dict[str, Any]]:
     """One row per system and batch size, in the order of `SYSTEMS`."""
-    from whisperstill.evaluate.score import score
+    from whisperstill.evaluate.score import Scoring, score
 
-    baseline = rounds[ours]
+    baseline = rounds[baseline_key]
     references, audio_seconds = [clip.text for clip in clips], sum(clip.duration for clip in clips)
     rows = []
     for name, batch_size in sorted(rounds, key=lambda key: [system.name for system in SYSTEMS].index(key[0])):
         row = rounds[name, batch_size]
-        ratios = [mine / base for base, mine in zip(baseline["seconds"], row["seconds"], strict=True)]
+        ratios = [
+            seconds / baseline_seconds
+            for baseline_seconds, seconds in zip(baseline["seconds"], row["seconds"], strict=True)
+        ]
         decoder_ratio = None
         if None not in row["encoder_seconds"] and None not in baseline["encoder_seconds"]:
             decoder_ratio = round(median_ratio(_decoder_seconds(row), _decoder_seconds(baseline)), 3)
-        same = [a.strip() == b.strip() for a, b in zip(row["texts"], baseline["texts"], strict=True)]
+        same = [
+            text.strip() == baseline_text.strip()
+            for text, baseline_text in zip(row["texts"], baseline["texts"], strict=True)
+        ]
         rows.append(
             {
                 "contender": name,
@@ -75,9 +82,9 @@ def summarise(rounds: Rounds, ours: tuple[str, int], clips: list[Clip]) -> list[
                 "least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
                 "times_real_time": round(audio_seconds / median(row["seconds"]), 2),
                 "decoder_to_ours": decoder_ratio,
-                "wer": round(score(references, row["texts"], normalizer="english").wer, 2),
+                "wer": round(score(references, row["texts"], Scoring("english")).wer, 2),
                 "same": round(sum(same) / len(same), 3),
-                "wer_against_ours": round(score(baseline["texts"], row["texts"], normalizer="english").wer, 2),
+                "wer_against_ours": round(score(baseline["texts"], row["texts"], Scoring("english")).wer, 2),
                 "seconds": [round(value, 3) for value in row["seconds"]],
                 "encoder_seconds": [value and round(value, 3) for value in row["encoder_seconds"]],
             }
@@ -91,7 +98,8 @@ def _decoder_seconds(row: dict[str, Any]) -> list[float]:
 
 def render(result: dict[str, Any]) -> str:
     """The tables of docs/results/decoding.md."""
-    columns = ("", "batch", "time against ours", "times real time", "decoder against ours", "WER %", "same text")
+    time_columns = ("time / our time", "speed, x real time", "decoder time / ours")
+    columns = ("system", "batch size", *time_columns, "WER %", "identical texts")
     parts = []
     for case in result["cases"]:
         rows = [
@@ -175,7 +183,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="clips per dataset; default: all")
     parser.add_argument("--recordings", nargs="+", help="ids of recordings; default: all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[8], help="for long; the first is the baseline's")
+    parser.add_argument(
+        "--batch-sizes", nargs="+", type=int, default=[8], help="for long; the first is that of the baseline"
+    )
     parser.add_argument("--ours", default="{}", help="further keywords of our transcribe, as JSON")
     parser.add_argument("--work", type=Path, default=Path("build/decode"), help="directory for conversions")
     parser.add_argument("--render", type=Path, help="print the tables of a result file and exit")

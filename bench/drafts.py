@@ -1,11 +1,11 @@
 """Which student is the best draft model, and does a reduced draft vocabulary help?
 
-Hypothesis: a good draft predicts the teacher's next token; its own WER matters less. A student trained with the total
-variation loss (the probability that a token is rejected) and on-policy is accepted more often. Its output layer can
-leave out three quarters of the vocabulary at hardly any cost in acceptance.
+Hypothesis: acceptance depends on how well a draft model predicts the teacher's next token, less on its own WER.
+Training with the total variation loss (the probability that a token is rejected) and on-policy raises the acceptance
+rate. An output layer without three quarters of the vocabulary hardly lowers it.
 Method: whisper-base verifies each student's tokens on the same clips, with the full and with the reduced vocabulary,
 interleaved clip by clip; the text must be identical to the teacher's.
-Limit: the longest block, and a draft that takes no time.
+Limit: the maximum draft length, and a draft model that takes no time.
 
     python bench/drafts.py --speech ../shared/speech --drafts runs/mini-librispeech/student build/draft-tv
 """

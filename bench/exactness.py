@@ -1,10 +1,11 @@
 """Does speculative decoding give the same tokens as greedy decoding?
 
-Hypothesis: with any draft, any batch size, with or without timestamps, float32 output is identical; deterministic
+Hypothesis: with any draft and batch size, with or without timestamps, float32 output is identical; deterministic
 blocks are bit-identical in float32, bfloat16 and int8; otherwise bfloat16 and int8 differ only at near ties.
 Method: the encoder states of a label store (real speech) are decoded greedily, then speculatively with the student at
-batch 16, 4 and 1, and with drafts that are random, always wrong, always right, or end at once; every other window with
-timestamps. Tokens are compared one by one. A control corrupts one slot of the KV cache and must be detected.
+batch size 16, 4 and 1, and with synthetic drafts: random tokens, wrong tokens only, the correct tokens (oracle), or end
+of text only. Every other window has timestamps. Tokens are compared one by one. A control corrupts one slot of the KV
+cache and must be detected.
 Limit: no differing token.
 
     python bench/exactness.py --labels runs/mini-librispeech/labels --student runs/mini-librispeech/student
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
-from whisperstill.decode.generate.draft_model import DecodeState, DraftModel, NullDraft
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -35,20 +36,20 @@ from whisperstill.model.kv_cache import StaticKVCache
 MakeDraft = Callable[[int, int], DraftModel]
 
 
-class ScriptedDraft:
-    """Draft that proposes a known text for each row, after a change."""
+class ScriptedDraft(DraftModel):
+    """Draft that proposes a known text for each row, with each token replaced by `change`."""
 
     def __init__(self, texts: dict[bytes, list[int]], change: Callable[[int], int]) -> None:
         self.texts, self.change = texts, change
         self.rows: dict[int, tuple[list[int], int]] = {}
 
     def prefill(self, rows: list[int], encoder_states: Tensor, prompt_tokens: Tensor) -> None:
-        """Windows are recognised by their first encoder state."""
+        """Look up the text of each row by the first encoder states of its window."""
         for row, state in zip(rows, encoder_states, strict=True):
             self.rows[row] = (self.texts[_window_key(state)], prompt_tokens.shape[1])
 
     def propose(self, state: DecodeState, num_tokens: int) -> Tensor:
-        """The next tokens of each row's text, changed."""
+        """The next tokens of each row's text, replaced by `change`."""
         proposals = []
         for row, length in enumerate(state.length.tolist()):
             text, prompt = self.rows.get(row, ([], 0))
@@ -63,7 +64,7 @@ class ScriptedDraft:
 
 @dataclass
 class Comparison:
-    """One way of decoding, compared with greedy decoding."""
+    """Differences of one decoding mode from greedy decoding."""
 
     name: str
     windows: int = 0
@@ -124,13 +125,13 @@ def compare(
     )
     comparison.tokens_per_verification = round(counts.tokens_per_verification, 2)
     for result, reference in zip(actual, expected, strict=True):
-        tokens, wanted = (*result.tokens, result.ended), (*reference.tokens, reference.ended)
-        comparison.tokens += len(wanted)
-        if tokens != wanted:
+        tokens, expected_tokens = (*result.tokens, result.ended), (*reference.tokens, reference.ended)
+        comparison.tokens += len(expected_tokens)
+        if tokens != expected_tokens:
             comparison.differing_windows += 1
-            positions = [index for index, (a, b) in enumerate(zip(tokens, wanted, strict=False)) if a != b]
-            comparison.differing_tokens += len(positions) + abs(len(tokens) - len(wanted))
-            first = min([*positions, len(tokens) - 1, len(wanted) - 1])
+            positions = [index for index, (a, b) in enumerate(zip(tokens, expected_tokens, strict=False)) if a != b]
+            comparison.differing_tokens += len(positions) + abs(len(tokens) - len(expected_tokens))
+            first = min([*positions, len(tokens) - 1, len(expected_tokens) - 1])
             if reference.token_stats.top_logits.shape[1] > 1:
                 best, second = reference.token_stats.top_logits[min(first, len(reference.token_stats.top_logits) - 1)][
                     :2
@@ -144,8 +145,8 @@ def same_bits(actual: list[DecodingResult], expected: list[DecodingResult]) -> b
     """Whether hidden states (which give the logits) and log-probabilities are bit-identical."""
     names = ("hidden", "filtered_logprob", "top_logits")
     return all(
-        torch.equal(getattr(one.token_stats, name), getattr(other.token_stats, name))
-        for one, other in zip(actual, expected, strict=True)
+        torch.equal(getattr(result.token_stats, name), getattr(reference.token_stats, name))
+        for result, reference in zip(actual, expected, strict=True)
         for name in names
     )
 
@@ -179,23 +180,23 @@ def run(teacher: Checkpoint, student: Checkpoint, states: list[Tensor]) -> list[
     model = WhisperModel(teacher, dtype=torch.float32, assistant=student)
     results = []
 
-    def timed(name: str, expected: list[DecodingResult], part: int, size: int, **options: Any) -> None:
-        some = states[:: max(1, part)]
+    def timed(name: str, expected: list[DecodingResult], stride: int, size: int, **options: Any) -> None:
+        subset = states[::stride]
         start_time = time.perf_counter()
-        actual, counts = decode(model, some, size, **options)
+        actual, counts = decode(model, subset, size, **options)
         results.append(compare(name, actual, expected, counts, time.perf_counter() - start_time))
 
     start_time = time.perf_counter()
     greedy, counts = decode(model, states, 16)
     print(f"greedy: {counts.tokens} tokens, {time.perf_counter() - start_time:.0f} s", flush=True)
-    for size, part in ((16, 1), (4, 8), (1, 24)):
-        expected = greedy if part == 1 else decode(model, states[::part], 16)[0]
-        timed(f"float32, student, batch {size}", expected, part, size, student=True, blocks=(1, 4, 8, 16))
-    part = 24
-    some = states[::part]
-    expected = decode(model, some, 16)[0]
+    for size, stride in ((16, 1), (4, 8), (1, 24)):
+        expected = greedy if stride == 1 else decode(model, states[::stride], 16)[0]
+        timed(f"float32, student, batch {size}", expected, stride, size, student=True, blocks=(1, 4, 8, 16))
+    stride = 24
+    subset = states[::stride]
+    expected = decode(model, subset, 16)[0]
     end = model.vocabulary.end_of_text
-    texts = {_window_key(state): [*one.tokens, end] for state, one in zip(some, expected, strict=True)}
+    texts = {_window_key(state): [*result.tokens, end] for state, result in zip(subset, expected, strict=True)}
     generator = torch.Generator().manual_seed(0)
     changes: dict[str, Callable[[int], int]] = {
         "always right": lambda token: token,
@@ -208,30 +209,30 @@ def run(teacher: Checkpoint, student: Checkpoint, states: list[Tensor]) -> list[
             "make": lambda size, capacity, change=change: ScriptedDraft(texts, change),
             "blocks": (8,),
         }
-        timed(f"float32, {name}, batch 16", expected, part, 16, **draft)
-    sampled = decode(model, some, 16, temperature=0.7)[0]
-    timed("float32, student, temperature 0.7, batch 4", sampled, part, 4, student=True, blocks=(4,), temperature=0.7)
+        timed(f"float32, {name}, batch 16", expected, stride, 16, **draft)
+    sampled = decode(model, subset, 16, temperature=0.7)[0]
+    timed("float32, student, temperature 0.7, batch 4", sampled, stride, 4, student=True, blocks=(4,), temperature=0.7)
 
-    few = states[:: 2 * part]
-    narrow: dict[str, dict[str, Any]] = {
+    few_states = states[:: 2 * stride]
+    precisions: dict[str, dict[str, Any]] = {
         "float32": {"dtype": torch.float32},
         "bfloat16": {"dtype": torch.bfloat16},
         "int8": {"int8": True},
     }
-    for name, kind in narrow.items():
-        rounded = WhisperModel(teacher, assistant=student, **kind)
+    for name, precision in precisions.items():
+        rounded = WhisperModel(teacher, assistant=student, **precision)
         exact: dict[str, Any] = {"blocks": (DETERMINISTIC_BLOCK_SIZE,), "exact": True, "top": 2}
-        plain, _ = decode(rounded, few, 4, make=lambda size, capacity: NullDraft(), **exact)
+        plain, _ = decode(rounded, few_states, 4, **exact)
         start_time = time.perf_counter()
-        actual, counts = decode(rounded, few, 4, student=True, **exact)
+        actual, counts = decode(rounded, few_states, 4, student=True, **exact)
         comparison = compare(f"deterministic, {name}, batch 4", actual, plain, counts, time.perf_counter() - start_time)
         comparison.bits_equal = same_bits(actual, plain)
         results.append(comparison)
         if name != "float32":
-            alone, _ = decode(rounded, few, 1, top=2)
-            actual, counts = decode(rounded, few, 4, student=True, blocks=(4,))
+            alone, _ = decode(rounded, few_states, 1, top=2)
+            actual, counts = decode(rounded, few_states, 4, student=True, blocks=(4,))
             results.append(compare(f"free, {name}, batch 4 against greedy alone", actual, alone, counts, 0.0))
-    results.append(control(model, few))
+    results.append(control(model, few_states))
     return results
 
 

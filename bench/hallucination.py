@@ -1,12 +1,13 @@
-"""How much text is hallucinated on audio without speech, and what does the hallucination filter cost on speech?
+"""How much text is hallucinated on audio without speech, and how much does the filter raise WER on speech?
 
 Hypothesis: Whisper transcribes silence, noise and music as words; a filter based on voice activity, repetition and the
-model's own confidence removes most of them and no speech.
+model's confidence removes most of these words and no speech.
 Method: silence, white and pink noise, mains hum and a melody of chords, 30 s and 10 minutes of each, generated from a
-seed at -30 dB; and recorded noise without speech (babble of ten voices is left out: it is speech). Ours is compared
-with the plain teacher (every 30-second window decoded greedily, all text kept) and with faster-whisper's defaults
-(beam search, fallback, no VAD). Words per hour after the English normalizer. Then WER on two speech datasets with and
-without the filter; both are keywords of `transcribe`: `--with-filter` and `--without-filter`, as JSON.
+seed at -30 dB; and recorded noise without speech (babble of ten voices is excluded: it is speech). whisperstill is
+compared with the plain teacher (every 30-second window decoded greedily, all text kept) and with faster-whisper's
+defaults (beam search, fallback, no VAD) by words per hour after the English normalizer. Then WER is measured on two
+speech datasets with and without the filter. `--with-filter` and `--without-filter` hold the keywords of `transcribe`,
+as JSON.
 Limit: 0 words, and the same WER.
 
     python bench/hallucination.py --speech ../shared/speech
@@ -33,7 +34,7 @@ from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.text.normalizers import get_normalizer
@@ -80,7 +81,7 @@ def non_speech_files(speech: Path, folder: Path, seconds: list[int]) -> dict[str
     return files
 
 
-def ours(name: str, options: dict[str, Any]) -> Transcribe:
+def our_transcribe(name: str, options: dict[str, Any]) -> Transcribe:
     """Our `transcribe`."""
     transcriber = whisperstill.load(name, device="cpu")
     return lambda path: transcriber.transcribe(path, language="en", **options).text
@@ -116,7 +117,7 @@ def error_rate(transcribe: Transcribe, manifest: Path, clips: int | None) -> tup
     """WER in per cent, and the bounds of its interval."""
     utterances = read_corpus(str(manifest)).utterances[:clips]
     references = [utterance.text or "" for utterance in utterances]
-    result = score(references, [transcribe(utterance.audio.path) for utterance in utterances], normalizer="english")
+    result = score(references, [transcribe(utterance.audio.path) for utterance in utterances], Scoring("english"))
     return round(result.wer, 2), round(result.wer_low, 2), round(result.wer_high, 2)
 
 
@@ -155,8 +156,8 @@ def main() -> None:
     set_threads(options.threads)
     with_filter, without_filter = json.loads(options.with_filter), json.loads(options.without_filter)
     filter_modes = {
-        "filter on": ours(options.teacher, with_filter),
-        "filter off": ours(options.teacher, without_filter),
+        "filter on": our_transcribe(options.teacher, with_filter),
+        "filter off": our_transcribe(options.teacher, without_filter),
     }
     with tempfile.TemporaryDirectory() as folder:
         files = non_speech_files(options.speech, Path(folder), options.seconds)

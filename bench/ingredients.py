@@ -1,9 +1,9 @@
-"""Which training options help a 2-layer student to learn from four hours of speech?
+"""Which training options lower the WER of a 2-layer student trained on four hours of speech?
 
-Hypothesis: a plain student spends its data on the token embedding (three quarters of its trained weights) and on the
-vocabulary; a loss on the teacher's last hidden states needs less of both.
+Hypothesis: plain training needs most of its data for the token embedding (three quarters of the trained weights) and
+for the vocabulary; with a frozen embedding and a loss on the teacher's last hidden states, less data suffices.
 Method: one label store, one number of steps, one change at a time; WER on held-out speakers after a learning-rate
-schedule that ends at 0, so that every row is a finished run, if a short one. Two runs with the same seed see the same
+schedule that ends at 0, so that every row is a finished, if short, training. Two runs with the same seed use the same
 windows in the same order (unless windows or batches are the change), so differences are paired by seed.
 Limit: the teacher's own WER on the same utterances.
 
@@ -11,8 +11,8 @@ Limit: the teacher's own WER on the same utterances.
     python bench/ingredients.py --labels runs/mini-librispeech/labels --seeds 0 1 2 \\
         --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
 
-Augmentation needs windows that are seen again: its rows, and the row that they change, learn from one hour. Each row is
-an ordinary `train` run; after an interruption the same command resumes, and of a finished run only the WER is kept.
+Augmentation needs several epochs, so its rows and the row that they change train on one hour. Each row is a `train`
+run; after an interruption the same command resumes. Only the WER of a finished run is stored.
 """
 
 import json
@@ -47,49 +47,49 @@ class Row:
 
 PLAIN = "plain: the paper's losses, all of the decoder trained"
 FROZEN = "token embedding frozen"
-LITTLE = "+ last hidden states, weight 0.05"
-HIDDEN = "+ last hidden states, weight 1"
-HOUR = "one hour: embedding frozen, + last hidden states, weight 0.05, one packing"
+SMALL_HIDDEN_LOSS = "+ last hidden states, weight 0.05"
+FULL_HIDDEN_LOSS = "+ last hidden states, weight 1"
+ONE_HOUR = "one hour: embedding frozen, + last hidden states, weight 0.05, one packing"
 ROWS = (
     Row(PLAIN),
     Row(FROZEN, PLAIN, {"freeze_embed_tokens": True}),
-    Row(LITTLE, FROZEN, {"hidden_loss_weight": 0.05}),
+    Row(SMALL_HIDDEN_LOSS, FROZEN, {"hidden_loss_weight": 0.05}),
     Row("+ last hidden states, weight 0.2", FROZEN, {"hidden_loss_weight": 0.2}),
-    Row(HIDDEN, FROZEN, {"hidden_loss_weight": 1.0}),
-    Row("last hidden states alone", HIDDEN, {"kl_weight": 0.0, "ce_weight": 0.0}),
+    Row(FULL_HIDDEN_LOSS, FROZEN, {"hidden_loss_weight": 1.0}),
+    Row("last hidden states alone", FULL_HIDDEN_LOSS, {"kl_weight": 0.0, "ce_weight": 0.0}),
     Row("learning rate 2e-4", FROZEN, {"learning_rate": 2e-4}),
     Row("learning rate 1e-3", FROZEN, {"learning_rate": 1e-3}),
     Row("dropout 0.1", FROZEN, {"dropout": 0.1}),
-    Row("decoder input noise 0.1", LITTLE, {"decoder_input_noise": 0.1}),
-    Row("decoder input noise 0.25", LITTLE, {"decoder_input_noise": 0.25}),
-    Row("encoder mask 0.1", LITTLE, {"encoder_mask_prob": 0.1}),
-    Row("encoder mask 0.3", LITTLE, {"encoder_mask_prob": 0.3}),
-    Row("EMA, decay 0.98", LITTLE, {"ema_decay": 0.98}),
-    Row(HOUR, None, {"freeze_embed_tokens": True, "hidden_loss_weight": 0.05, "packing_variants": 1}, hours=1.0),
-    Row("one hour: three packings", HOUR, {"packing_variants": None}, hours=1.0),
+    Row("decoder input noise 0.1", SMALL_HIDDEN_LOSS, {"decoder_input_noise": 0.1}),
+    Row("decoder input noise 0.25", SMALL_HIDDEN_LOSS, {"decoder_input_noise": 0.25}),
+    Row("encoder mask 0.1", SMALL_HIDDEN_LOSS, {"encoder_mask_prob": 0.1}),
+    Row("encoder mask 0.3", SMALL_HIDDEN_LOSS, {"encoder_mask_prob": 0.3}),
+    Row("EMA, decay 0.98", SMALL_HIDDEN_LOSS, {"ema_decay": 0.98}),
+    Row(ONE_HOUR, None, {"freeze_embed_tokens": True, "hidden_loss_weight": 0.05, "packing_variants": 1}, hours=1.0),
+    Row("one hour: three packings", ONE_HOUR, {"packing_variants": None}, hours=1.0),
     Row(
         "one hour: augmentation, 2 epochs per version",
-        HOUR,
+        ONE_HOUR,
         {"augment": AugmentSettings(epochs_per_version=2)},
         hours=1.0,
     ),
     Row(
         "one hour: augmentation, 1 epoch per version",
-        HOUR,
+        ONE_HOUR,
         {"augment": AugmentSettings(epochs_per_version=1)},
         hours=1.0,
     ),
-    Row("+ layer outputs, weight 1", LITTLE, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
-    Row("+ cross-attention, weight 1", LITTLE, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
-    Row("on-policy for the last third", LITTLE, {"on_policy_fraction": 0.33}),
-    Row("reverse KL", LITTLE, {"divergence": "reverse-kl"}),
-    Row("Jensen-Shannon divergence", LITTLE, {"divergence": "jsd"}),
-    Row("total variation", LITTLE, {"divergence": "tv"}),
-    Row("skewed KL", LITTLE, {"divergence": "skewed-kl"}),
-    Row("temperature 1", LITTLE, {"temperature": 1.0}),
-    Row("KL alone", LITTLE, {"ce_weight": 0.0}),
-    Row("pseudo-labels alone", LITTLE, {"kl_weight": 0.0}),
-    Row("batches of 4", LITTLE, {"batch_size": 4}),
+    Row("+ layer outputs, weight 1", SMALL_HIDDEN_LOSS, {"teacher_targets": "online", "layer_loss_weight": 1.0}),
+    Row("+ cross-attention, weight 1", SMALL_HIDDEN_LOSS, {"teacher_targets": "online", "attention_loss_weight": 1.0}),
+    Row("on-policy for the last third", SMALL_HIDDEN_LOSS, {"on_policy_fraction": 0.33}),
+    Row("reverse KL", SMALL_HIDDEN_LOSS, {"divergence": "reverse-kl"}),
+    Row("Jensen-Shannon divergence", SMALL_HIDDEN_LOSS, {"divergence": "jsd"}),
+    Row("total variation", SMALL_HIDDEN_LOSS, {"divergence": "tv"}),
+    Row("skewed KL", SMALL_HIDDEN_LOSS, {"divergence": "skewed-kl"}),
+    Row("temperature 1", SMALL_HIDDEN_LOSS, {"temperature": 1.0}),
+    Row("KL alone", SMALL_HIDDEN_LOSS, {"ce_weight": 0.0}),
+    Row("pseudo-labels alone", SMALL_HIDDEN_LOSS, {"kl_weight": 0.0}),
+    Row("batches of 4", SMALL_HIDDEN_LOSS, {"batch_size": 4}),
     Row("layers 0, 4", FROZEN, layers=(0, 4)),
     Row("layers 1, 5", FROZEN, layers=(1, 5)),
     Row("layers 4, 5", FROZEN, layers=(4, 5)),
@@ -97,7 +97,7 @@ ROWS = (
 
 
 def all_changes(row: Row) -> dict[str, Any]:
-    """All changes from the plain run, including those of the rows that it builds on."""
+    """All changes from the plain run, including those of the rows that it changes."""
     before = {} if row.against is None else all_changes(next(other for other in ROWS if other.name == row.against))
     return before | row.changes
 
@@ -129,8 +129,8 @@ def main() -> None:
     )
     setup = {"teacher": options.teacher, "steps": options.steps, "batch_size": plain.batch_size}
     setup |= {"max_wer": options.max_wer, "labels_sha256": open_labels(options.labels).sha256}
-    known = json.loads(options.output.read_text()) if options.output.exists() else {}
-    results = {row["name"]: row for row in known["rows"]} if setup.items() <= known.items() else {}
+    earlier = json.loads(options.output.read_text()) if options.output.exists() else {}
+    results = {row["name"]: row for row in earlier["rows"]} if setup.items() <= earlier.items() else {}
     for row in ROWS:
         if options.only and not any(part in row.name for part in options.only):
             continue
@@ -139,8 +139,10 @@ def main() -> None:
         initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
         ws.init(replace(initial, layers=row.layers), NullConsole())
         labels = options.work / f"filtered-{row.hours or 'all'}"
-        drawn = FilterSettings(labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours)
-        ws.filter(drawn, NullConsole())
+        filter_settings = FilterSettings(
+            labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours
+        )
+        ws.filter(filter_settings, NullConsole())
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = results.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
@@ -176,7 +178,7 @@ def render(results: dict[str, dict[str, Any]]) -> str:
         change = paired_difference(result, results.get(result["against"]))
         millions = f"{result['weights_trained'] / 1e6:.1f}"
         rows.append([result["name"], baseline, f"{statistics.mean(rates):.1f}{spread}", change, millions])
-    columns = ("run", "one change to", "validation WER %", "difference", "weights trained, M")
+    columns = ("run", "change to", "validation WER %", "WER difference", "trained weights, M")
     return markdown_table(columns, rows, text_columns=(0, 1))
 
 

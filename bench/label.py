@@ -1,10 +1,10 @@
 """How fast does a teacher label, compared with transformers' generate?
 
-Hypothesis: one pass that gives encoder states, tokens, label quality and top-k logits costs little more than the tokens
-alone, so labelling is several times faster than the same with transformers' generate.
+Hypothesis: a pass that yields encoder states, tokens, label quality and top-k logits takes little longer than one that
+yields tokens only, so labelling is several times as fast as with transformers' generate.
 Method: the same windows in one process, interleaved rounds after a warm-up; each library with its defaults: float32 for
 transformers, the machine's best dtype for ours. transformers gets the same threads and batch size; it computes the
-tokens alone, or the same outputs: it keeps its logits and takes log-sum-exp at T = 1 and 2, entropy and the top 32.
+tokens only, or also the statistics that we store: log-sum-exp of the logits at T = 1 and 2, entropy and the top 32.
 Limit: the encoder, 87.4 GFLOP per window of whisper-base at the machine's measured matrix speed.
 
     python bench/label.py --manifest ../shared/speech/librispeech-mini-train/manifest.jsonl
@@ -62,7 +62,7 @@ def matrix_gflops() -> float:
 
 
 def logit_statistics(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What our teacher stores of a step's distribution."""
+    """Statistics of the logits of one step, as our teacher stores them."""
     logits = logits.float()
     log_sum_exp = logits.logsumexp(-1)
     logprob = logits - log_sum_exp[:, None]
@@ -146,9 +146,9 @@ def main() -> None:
     }
     if not options.only_ours:
         label = load_transformers(checkpoint, waveforms, teacher.model.vocabulary.end_of_text)
-        for name, (batched, statistics_) in PEERS.items():
+        for name, (batched, with_statistics) in PEERS.items():
             size = options.batch_size if batched else 1
-            systems[name] = lambda size=size, with_statistics=statistics_: label(size, with_statistics)  # type: ignore[misc]
+            systems[name] = lambda size=size, with_statistics=with_statistics: label(size, with_statistics)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     tokens: dict[str, Tokens] = {}
     encoder_seconds = 0.0
@@ -159,7 +159,7 @@ def main() -> None:
         if number:
             seconds[name].append(time.perf_counter() - start_time)
             encoder_seconds += encoder.seconds
-    other = tokens.get("transformers, tokens alone")
+    peer_tokens = tokens.get("transformers, tokens alone")
     result = {
         "teacher": options.teacher,
         "windows": len(windows),
@@ -172,7 +172,8 @@ def main() -> None:
         "seconds": {name: [round(value, 2) for value in values] for name, values in seconds.items()},
         "ratio_to_ours": {name: round(median_ratio(values, seconds["ours"]), 2) for name, values in seconds.items()},
         "encoder_share": round(encoder_seconds / sum(seconds["ours"]), 3),
-        "identical_windows": other and sum(a == b for a, b in zip(tokens["ours"], other, strict=True)),
+        "identical_windows": peer_tokens
+        and sum(row == peer_row for row, peer_row in zip(tokens["ours"], peer_tokens, strict=True)),
         "peak_memory_gib": round(peak_memory_gib(), 2),
     }
     print(json.dumps(result, indent=1))

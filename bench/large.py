@@ -1,9 +1,9 @@
 """Does memory stay bounded on ten hours of audio, and does one call handle 500 files, some of them broken?
 
-Hypothesis: only two batches of windows and the text so far are held, so ten hours need as much memory as ten minutes.
-Method: a FLAC of `--hours`, written block by block from the speech datasets; only `--speech-share` of it is speech, the
+Hypothesis: memory holds only two batches of windows and the text so far, so ten hours need as much as ten minutes.
+Method: a FLAC of `--hours`, written block by block from the speech datasets. Only `--speech-share` of it is speech, the
 rest silence, because ten hours of speech take long to decode. Then `--files` short files in one call, and a directory
-with three broken files among three good ones. Each runs in its own process; peak memory is the kernel's figure.
+with three broken files among three good ones. Each input has its own process; peak memory is the kernel's figure.
 Limit: the model itself (`loaded_gib`, measured before the first file is opened).
 
     python bench/large.py --speech ../shared/speech --speech-share 0.02

@@ -2,9 +2,9 @@
 
 Hypothesis: overlapping chunks that are merged by matching words come within 0.3 points of the best sequential decoding.
 Method: WER (Whisper's English normalizer) on longform-librispeech and longform-ljspeech, full recordings;
-faster-whisper and transformers (sequential, with their defaults) read the same weights. With --joined all recordings
-are joined into one of an hour with many voices. Time is not measured here.
-Limit: the WER of the same model on the single utterances.
+faster-whisper and transformers (sequential, with their defaults) load the same weights. With --joined all recordings
+are joined into one of an hour with many speakers. Time is not measured.
+Limit: the WER of the same model on the separate utterances.
 
     python bench/longform.py --speech ../shared/speech --models base tiny.en runs/mini-librispeech/student
     python bench/longform.py ... --joined --models base --systems "chunked 30 s" vad faster-whisper
@@ -26,7 +26,7 @@ from harness import Clip, argument_parser, read_clips, set_threads, write_result
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.decode.transcriber import load
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE
 
@@ -42,7 +42,7 @@ Transcribe = Callable[[str], str]
 """Path of a recording -> text."""
 
 
-def ours(model: str, options: dict[str, Any]) -> Transcribe:
+def our_transcribe(model: str, options: dict[str, Any]) -> Transcribe:
     """Our `transcribe`."""
     transcriber = load(model, device="cpu", dtype="float32")
     return lambda path: transcriber.transcribe(path, language="en", **options).text
@@ -51,7 +51,7 @@ def ours(model: str, options: dict[str, Any]) -> Transcribe:
 def faster_whisper(model: str, cache: Path) -> Transcribe:
     """faster-whisper's sequential algorithm with temperature fallback, first attempt greedy."""
     engine: Any = load_engine("faster-whisper", model, cache, device="cpu", dtype="float32")
-    # With timestamps and prompts a student trained without them loses four words of five.
+    # A student trained without timestamps and prompts loses four words of five if decoded with them.
     limits = {} if engine.description.timestamps else {"without_timestamps": True, "condition_on_previous_text": False}
 
     def transcribe(path: str) -> str:
@@ -65,7 +65,7 @@ def transformers(model: str, cache: Path) -> Transcribe:
     """transformers' sequential algorithm with temperature fallback: `generate` on the full recording."""
     from transformers import WhisperProcessor
 
-    from whisperstill.evaluate.engines.conversion import prepare_checkpoint
+    from whisperstill.evaluate.engines.external_engine import prepare_checkpoint
     from whisperstill.evaluate.engines.transformers import HUGGINGFACE_FORMAT
 
     engine: Any = load_engine("transformers", model, cache, device="cpu", dtype="float32")
@@ -102,7 +102,7 @@ PEERS: dict[str, Callable[[str, Path], Transcribe]] = {"faster-whisper": faster_
 
 
 def join_recordings(recordings: list[Clip], path: Path) -> Clip:
-    """All recordings as one."""
+    """All recordings joined to one file."""
     soundfile.write(path, np.concatenate([load_audio(recording.path) for recording in recordings]), SAMPLE_RATE)
     return Clip("joined", "joined", str(path), " ".join(recording.text for recording in recordings), 0.0, {})
 
@@ -111,7 +111,9 @@ def measure(model: str, system: str, recordings: list[Clip], options: dict[str, 
     """WER and edit counts of one model with one strategy or library, by dataset."""
     with tempfile.TemporaryDirectory() as cache:
         transcribe = (
-            PEERS[system](model, Path(cache)) if system in PEERS else ours(model, {**STRATEGIES[system], **options})
+            PEERS[system](model, Path(cache))
+            if system in PEERS
+            else our_transcribe(model, {**STRATEGIES[system], **options})
         )
         texts = [transcribe(recording.path) for recording in recordings]
     row: dict[str, Any] = {"model": model, "way": system}
@@ -121,10 +123,10 @@ def measure(model: str, system: str, recordings: list[Clip], options: dict[str, 
             for recording, text in zip(recordings, texts, strict=True)
             if recording.dataset == dataset
         ]
-        result = score([reference for reference, _ in pairs], [text for _, text in pairs], normalizer="english")
+        result = score([reference for reference, _ in pairs], [text for _, text in pairs], Scoring("english"))
         row[dataset] = {
             "wer": round(result.wer, 2),
-            "words": result.words,
+            "words": result.edits.reference_length,
             "insertions": result.edits.insertions,
             "deletions": result.edits.deletions,
             "substitutions": result.edits.substitutions,
@@ -142,7 +144,8 @@ def render(result: dict[str, Any]) -> str:
             for cell in map(row.get, datasets)
         ]
         rows.append([Path(row["model"]).name, row["way"], *cells])
-    return markdown_table(["", "", *datasets], rows, text_columns=(0, 1))
+    columns = ["model", "strategy or library", *(f"{dataset}, WER %" for dataset in datasets)]
+    return markdown_table(columns, rows, text_columns=(0, 1))
 
 
 def main() -> None:

@@ -5,12 +5,12 @@ transformers' by no more than its two attention implementations (sdpa, eager) di
 Method: every clip of three datasets is one window; all libraries get the same log-mel features, prompt tokens (language
 and task, no timestamps), suppressed tokens and limit of 224 tokens. transformers loads the output of
 `write_huggingface` and generates greedily in batches, one pass per window (`force_unique_generate_call`; without it
-`generate` differs only for windows with timestamps, which are counted). CTranslate2 is
+`generate` differs only for windows with timestamps; these are counted). CTranslate2 is
 `ctranslate2.models.Whisper.generate` with beam_size=1 in float32 on the published weights, which is what faster-whisper
-calls. A clip that differs is decoded again alone. The margin is the difference of our
-logits of the two tokens where the outputs diverge: a near tie is a matter of rounding, a large one is an error. An
-output that reached the limit counts up to its end. Logits are compared along the same forced tokens: our transcript of
-a clip, or random tokens for a random network of large-v3's width, mels and vocabulary with two layers a side.
+calls. A clip with different tokens is decoded again at batch size 1. The margin is the difference of our logits of the
+two tokens at which the outputs diverge: a small margin is caused by rounding, a large one by an error. An output at the
+token limit is compared up to its end. Logits are compared along the same forced tokens: our transcript of a clip, or
+random tokens for a random network of large-v3's width, mels and vocabulary with two encoder and two decoder layers.
 Limit: all clips identical. It takes about 40 minutes on one thread, most of it in the encoders.
 
     python bench/parity.py --speech ../shared/speech
@@ -50,7 +50,7 @@ def load_window(utterance: Utterance) -> Tensor:
     return torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance)))
 
 
-def ours(model: WhisperModel) -> GreedyDecode:
+def our_decode(model: WhisperModel) -> GreedyDecode:
     """Greedy decoding of whisperstill."""
 
     def tokens(waveforms: Tensor, language: str) -> list[list[int]]:
@@ -109,24 +109,29 @@ def forced_logits(model: WhisperModel, states: Tensor, tokens: list[int]) -> Ten
 
 
 def difference(
-    model: WhisperModel, utterance: Utterance, language: str, mine: list[int], other: list[int], alone: list[int]
+    model: WhisperModel,
+    utterance: Utterance,
+    language: str,
+    tokens: list[int],
+    peer_tokens: list[int],
+    alone: list[int],
 ) -> dict[str, Any]:
-    """Details of a clip whose outputs differ."""
-    at = first_difference(mine, other)
-    assert at is not None
+    """Details of a clip with different tokens; `alone` are the peer's tokens at batch size 1."""
+    position = first_difference(tokens, peer_tokens)
+    assert position is not None
     end = model.vocabulary.end_of_text
-    tokens = [(*sequence, end)[at] for sequence in (mine, other)]
+    differing = [(*sequence, end)[position] for sequence in (tokens, peer_tokens)]
     states = model.encode(load_window(utterance)[None])
-    logits = forced_logits(model, states, [*model.vocabulary.sot_sequence(language), *mine[:at]])[-1]
+    logits = forced_logits(model, states, [*model.vocabulary.sot_sequence(language), *tokens[:position]])[-1]
     return {
         "id": utterance.id,
-        "position": at,
-        "tokens": tokens,
-        "margin": float(logits[tokens[0]] - logits[tokens[1]]),
-        "ours": model.tokenizer.decode(mine[at:]),
-        "theirs": model.tokenizer.decode(other[at:]),
-        "lengths": [len(mine), len(other)],
-        "same_when_alone": first_difference(mine, alone) is None,
+        "position": position,
+        "tokens": differing,
+        "margin": float(logits[differing[0]] - logits[differing[1]]),
+        "ours": model.tokenizer.decode(tokens[position:]),
+        "theirs": model.tokenizer.decode(peer_tokens[position:]),
+        "lengths": [len(tokens), len(peer_tokens)],
+        "same_when_alone": first_difference(tokens, alone) is None,
     }
 
 
@@ -136,12 +141,12 @@ def compare_tokens(
     """Counts and differences of one dataset."""
     differences: dict[str, list[dict[str, Any]]] = {name: [] for name in others}
     num_tokens, num_capped, num_timestamped = 0, 0, 0
-    mine = ours(model)
-    for at in range(0, len(utterances), batch_size):
-        batch = utterances[at : at + batch_size]
-        waveforms, language = torch.stack([load_window(one) for one in batch]), batch[0].language or "en"
+    our_greedy = our_decode(model)
+    for start in range(0, len(utterances), batch_size):
+        batch = utterances[start : start + batch_size]
+        waveforms, language = torch.stack([load_window(utterance) for utterance in batch]), batch[0].language or "en"
         outputs = {}
-        for name, engine in {"ours": mine, **others}.items():
+        for name, engine in {"ours": our_greedy, **others}.items():
             outputs[name] = engine(waveforms, language)
         num_tokens += sum(len(tokens) for tokens in outputs["ours"])
         num_capped += sum(len(tokens) >= MAX_NEW_TOKENS for tokens in outputs["ours"])
@@ -156,7 +161,7 @@ def compare_tokens(
         "tokens": num_tokens,
         "cut_off_at_the_limit": num_capped,
         "with_timestamps": num_timestamped,
-        "identical": {name: len(utterances) - len(found) for name, found in differences.items()},
+        "identical": {name: len(utterances) - len(clips) for name, clips in differences.items()},
         "differences": differences,
     }
 
@@ -178,17 +183,17 @@ def compare_logits(
         states = model.encode(window[None])
         tokens = forced(states)
         logits = forced_logits(model, states, tokens)
-        theirs = {}
+        peer_logits = {}
         for kind, peer in peers.items():
             output = peer(input_features=features, decoder_input_ids=torch.tensor([tokens]))
-            theirs[kind] = output.logits[0]
-            update_largest(kind, logits - theirs[kind])
+            peer_logits[kind] = output.logits[0]
+            update_largest(kind, logits - peer_logits[kind])
             if kind == "sdpa":
                 update_largest("states", states - output.encoder_last_hidden_state)
         update_largest("logit", logits)
-        update_largest("sdpa to eager", theirs["sdpa"] - theirs["eager"])
+        update_largest("sdpa to eager", peer_logits["sdpa"] - peer_logits["eager"])
         count += len(tokens)
-        same_choice += int((logits.argmax(-1) == theirs["sdpa"].argmax(-1)).sum())
+        same_choice += int((logits.argmax(-1) == peer_logits["sdpa"].argmax(-1)).sum())
     return {
         "clips": len(windows),
         "tokens": count,
@@ -227,7 +232,7 @@ def load_ctranslate2(name: str, directory: Path, threads: int) -> Any:
 
 
 def random_checkpoint() -> Checkpoint:
-    """Random weights with large-v3's width, heads, mels and vocabulary, and two layers a side."""
+    """Random weights with large-v3's width, heads, mels and vocabulary, and two layers in encoder and decoder."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
     from small_models import make_checkpoint, make_tokenizer
 
@@ -255,7 +260,7 @@ def measure(name: str, speech: Path, clips: int | None, batch_size: int, threads
             result = model.decode(states, ["en"])[0].result
             return [*model.vocabulary.sot_sequence("en"), *result.tokens, model.vocabulary.end_of_text]
 
-        windows = [load_window(one) for one in utterances_by_dataset[ENGLISH[0]][:10]]
+        windows = [load_window(utterance) for utterance in utterances_by_dataset[ENGLISH[0]][:10]]
         yield "logits", compare_logits(model, written, windows, transcript)
         others = {
             "transformers": transformers(load_transformers(written), model),
@@ -278,7 +283,7 @@ def measure_random(speech: Path, clips: int) -> dict[str, Any]:
     utterances = read_corpus(speech / ENGLISH[0] / "manifest.jsonl").utterances[:clips]
     with tempfile.TemporaryDirectory() as folder:
         written = write_huggingface(checkpoint, Path(folder) / "huggingface")
-        return compare_logits(model, written, [load_window(one) for one in utterances], text)
+        return compare_logits(model, written, [load_window(utterance) for utterance in utterances], text)
 
 
 def render(result: dict[str, Any]) -> str:
@@ -294,20 +299,23 @@ def render(result: dict[str, Any]) -> str:
                     alone = "same" if clip["same_when_alone"] else "differs"
                     differences.append(
                         f"* {model}, {dataset}, {clip['id']}, {library}: at token {clip['position']} ours "
-                        f"{clip['ours']!r}, theirs {clip['theirs']!r}; margin {clip['margin']:.2g}; {alone} when alone"
+                        f"{clip['ours']!r}, {library} {clip['theirs']!r}; margin {clip['margin']:.2g}; "
+                        f"{alone} at batch size 1"
                     )
     keys = ("largest_logit", "states_to_sdpa", "logits_to_sdpa", "logits_to_eager", "sdpa_to_eager")
     logit_rows = [
         [model, str(figures["tokens"]), *(f"{figures[key]:.2g}" for key in keys)]
         for model, figures in result["logits"].items()
     ]
-    token_columns = ("model", "speech", "clips", "tokens", "same as transformers", "same as CTranslate2")
-    logit_columns = ("model", "forced tokens", "largest logit", "max Δ state", "max Δ logit", "Δ to eager")
+    peer_columns = ("clips identical to transformers", "clips identical to CTranslate2")
+    token_columns = ("model", "dataset", "clips", "tokens", *peer_columns)
+    logit_columns = ("model", "forced tokens", "largest logit", "max Δ state, ours − sdpa", "max Δ logit, ours − sdpa")
+    eager_columns = ("max Δ logit, ours − eager", "max Δ logit, sdpa − eager")
     tables = [
         markdown_table(token_columns, token_rows, text_columns=(0, 1)),
-        markdown_table((*logit_columns, "sdpa to eager"), logit_rows),
+        markdown_table((*logit_columns, *eager_columns), logit_rows),
     ]
-    return "\n\n".join([*tables, "\n".join(differences) or "No clip differs."])
+    return "\n\n".join([*tables, "\n".join(differences) or "All clips have identical tokens."])
 
 
 def main() -> None:

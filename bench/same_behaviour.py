@@ -1,10 +1,12 @@
 """Do two commits compute the same labels, weights and transcripts?
 
 Method: the command line of a checkout labels 40 clips with tiny.en, trains a 2-layer student for 30 steps, and
-transcribes 20 clips (greedy, then with the student as draft model) and a long recording in chunks, all in float32 with
-word timestamps. Every array, token and text is hashed without its key or file name, so that a commit that only renames
-gives the same file. Options whose names differ between commits are looked up in `--help`.
-Limit: equal hashes need the same machine, thread count and libraries; run both commits one after the other.
+transcribes 20 clips (greedy, then with the student as draft model) and long recordings (chunked and sequentially), all
+in float32 with word timestamps. Every array, token and text is hashed without its key or file name, so that a commit
+that only renames gives the same file. Options whose names differ between commits are looked up in `--help`.
+Limit: equal hashes need the same machine and libraries, and one thread, with which every sum has a fixed order. Draft
+lengths depend on measured times and change the rounding of probabilities. Therefore one speculative run has fixed draft
+lengths, and only text and tokens of the other are hashed.
 
     python bench/same_behaviour.py --root . --output after.json
     python bench/same_behaviour.py --compare before.json after.json
@@ -32,6 +34,7 @@ NAMES = {
     "max grad norm": ("--max-grad-norm", "--clip"),
     "log every": ("--logging-steps", "--log-every"),
     "chunked": ("--long_form", "--longform", "--long_form_strategy", "--strategy"),
+    "deterministic": ("--deterministic", "--mode"),
     "filter": ("--no_hallucination_filter", "--no_guards"),
     "epochs": ("--num-train-epochs", "--epochs"),
     "teacher targets": ("--teacher-targets", "--targets"),
@@ -49,7 +52,8 @@ class Checkout:
             **os.environ,
             "PYTHONPATH": str(root / "src"),
             "WHISPERSTILL_NO_REEXEC": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
             "COLUMNS": "200",
         }
         self._help: dict[str, str] = {}
@@ -57,10 +61,10 @@ class Checkout:
     def run(self, *arguments: object) -> str:
         """Standard output of one call. Exits with its output if it fails."""
         command = [sys.executable, "-m", "whisperstill", *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+        process = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{process.stdout}\n{process.stderr}")
+        return process.stdout
 
     def name(self, verb: str, meaning: str) -> str:
         """Spelling of an option or value of `verb` in this checkout."""
@@ -112,8 +116,8 @@ def hash_tensors(directory: Path) -> list[str]:
     return sorted(hashes)
 
 
-def hash_transcripts(directory: Path) -> dict[str, str]:
-    """File -> hash of its text, segments and words, under openai/whisper's keys."""
+def hash_transcripts(directory: Path, text_only: bool = False) -> dict[str, str]:
+    """File -> hash of its text, segments and words, under openai/whisper's keys; `text_only`: of text and tokens."""
     results = {}
     for path in sorted(directory.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +126,8 @@ def hash_transcripts(directory: Path) -> dict[str, str]:
             + [[word[key] for key in ("start", "end", "word", "probability")] for word in segment.get("words") or ()]
             for segment in content["segments"]
         ]
-        results[path.stem] = digest([content["text"], content["language"], segments])
+        tokens = [segment["tokens"] for segment in content["segments"]]
+        results[path.stem] = digest([content["text"], content["language"], tokens if text_only else segments])
     return results
 
 
@@ -142,10 +147,10 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
     labels, filtered, start, student = (work / name for name in ("labels", "filtered", "init", "student"))
 
     # 1. Labels: tokens, texts, statistics, top-k logits, encoder states and hidden states.
-    kept = (checkout.name("label", "store states"), checkout.name("label", "float32"))
+    states_option = (checkout.name("label", "store states"), checkout.name("label", "float32"))
     dtype = ("--dtype", checkout.name("label", "float32"))
-    common = ("--teacher", "tiny.en", "--manifest", manifest, "--batch-size", 8, "--shard-windows", 8)
-    checkout.run("label", *common, *kept, *dtype, "--output", labels)
+    label_options = ("--teacher", "tiny.en", "--manifest", manifest, "--batch-size", 8, "--shard-windows", 8)
+    checkout.run("label", *label_options, *states_option, *dtype, "--output", labels)
     checkout.run("filter", "--labels", labels, "--max-wer", 20, "--output", filtered)
     hashes: dict[str, Any] = {
         "labels": {"tables": hash_tables(labels), "tensors": hash_tensors(labels)},
@@ -162,18 +167,24 @@ def record(root: Path, speech: Path, work: Path) -> dict[str, Any]:
         "init": hash_named_tensors(start / "model.safetensors"),
     }
 
-    # 3. Transcripts, with the segments' figures and the words' times.
+    # 3. Transcripts, with the statistics of segments and the times of words.
     audio = [line["audio"] for line in clips[:20]]
-    usual = ["--model", "tiny.en", "--output_format", "json", "--word_timestamps"]
-    usual += ["--dtype", checkout.name("transcribe", "float32")]
-    assistants: dict[str, list[Path | str]] = {"greedy": [], "speculative": ["--assistant", student]}
+    transcribe_options = ["--model", "tiny.en", "--output_format", "json", "--word_timestamps"]
+    transcribe_options += ["--dtype", checkout.name("transcribe", "float32")]
+    option = checkout.name("transcribe", "deterministic")
+    fixed_blocks = [option] if option == "--deterministic" else [option, "exact-block"]
+    assistants: dict[str, list[Path | str]] = {
+        "greedy": [],
+        "speculative": ["--assistant", student],
+        "deterministic": ["--assistant", student, *fixed_blocks],
+    }
     for name, assistant in assistants.items():
-        checkout.run("transcribe", *audio, *usual, *assistant, "--output_dir", work / name)
-        hashes[name] = hash_transcripts(work / name)
-    long = [line["audio"] for line in read_manifest(speech, "longform-librispeech", 2)]
+        checkout.run("transcribe", *audio, *transcribe_options, *assistant, "--output_dir", work / name)
+        hashes[name] = hash_transcripts(work / name, text_only=name == "speculative")
+    recordings = [line["audio"] for line in read_manifest(speech, "longform-librispeech", 2)]
     for strategy in ("chunked", "sequential"):
-        way = (checkout.name("transcribe", "chunked"), strategy)
-        checkout.run("transcribe", *long, *usual, *way, "--output_dir", work / strategy)
+        strategy_option = (checkout.name("transcribe", "chunked"), strategy)
+        checkout.run("transcribe", *recordings, *transcribe_options, *strategy_option, "--output_dir", work / strategy)
         hashes[strategy] = hash_transcripts(work / strategy)
     return hashes
 
@@ -209,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(changed) or "equal")
         raise SystemExit(bool(changed))
     with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory) / "clips"  # the corpus is named after its directory, and batches are drawn by its name
+        work = Path(directory) / "clips"  # the directory is the name of the corpus, which seeds the batches
         work.mkdir()
         hashes = record(options.root.resolve(), options.speech.resolve(), work)
     text = json.dumps(hashes, indent=1)

@@ -1,13 +1,13 @@
-"""How many words does merging overlapping chunks duplicate or lose: by words and times, or by token overlap?
+"""How many words does merging overlapping chunks duplicate or lose, by word timestamps and by token overlap?
 
 Hypothesis: a merge that uses word timestamps and cuts only where both chunks agree makes at least five times fewer
 errors at merge points than the usual merge by longest common token sequence.
 Method: every chunk is decoded once (greedy, no timestamps, batches of 8) with word timestamps; both merges get the same
-chunks. Errors are counted against the reference within c/6 of the middle of each overlap, which is all of it:
-insertions that repeat their neighbours, and reference words that a chunk had recognised and the merge dropped. The same
-is counted around the middles between merge points. Where chunks do not agree, a window centred on the merge point is
-decoded as well. With --centred every merge point gets such a window, as a second reference far from window edges.
-Limit: words that no chunk recognised cannot be merged; all deletions are listed as well, at merge points and between.
+chunks. Errors are counted against the reference within c/6 of the middle of each overlap, which is the whole overlap:
+insertions that repeat their neighbours, and reference words that a chunk recognised and the merge dropped. The same
+errors are counted around the midpoints between merge points. Where chunks disagree, a window centred on the merge point
+is decoded as well. With --centred every merge point gets such a window, as a second reference far from window edges.
+Limit: words that no chunk recognised are lost to any merge; all deletions are listed too, at and between merge points.
 
     python bench/seams.py --speech ../shared/speech
 
@@ -44,7 +44,7 @@ from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_poi
 from whisperstill.decode.output.transcript import Word
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.decode.word_timestamps.align import align_words
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE
@@ -156,13 +156,13 @@ def chunk_ranges(seconds: float, length: float) -> list[tuple[float, float]]:
 def merge_by_words(
     decoder: ChunkDecoder, recording: Recording, chunks: Sequence[Chunk], length: float
 ) -> tuple[list[Word], int]:
-    """Our merge, and the number of merge points that needed another window."""
+    """Our merge, and the number of merge points that needed a centred window."""
     merger, num_redecoded = ChunkMerger("en"), 0
     words: list[Word] = []
-    before: Chunk | None = None
+    previous: Chunk | None = None
     for chunk in chunks:
-        if before is not None and not merger.can_merge(chunk.words, chunk.begin):
-            middle = (chunk.begin + before.end) / 2
+        if previous is not None and not merger.can_merge(chunk.words, chunk.begin):
+            middle = (chunk.begin + previous.end) / 2
             time_range = (max(0.0, middle - length / 2), min(recording.seconds, middle + length / 2))
             centre = decoder.decode(recording, [time_range], f"{length:g}-centred")[0]
             after = find_merge_point(centre.words, chunk.words, chunk.begin, centre.end, "en")
@@ -170,7 +170,7 @@ def merge_by_words(
                 words += merger.add_chunk(centre.words, centre.begin, centre.end)
             num_redecoded += 1
         words += merger.add_chunk(chunk.words, chunk.begin, chunk.end)
-        before = chunk
+        previous = chunk
     return words + merger.finish(), num_redecoded
 
 
@@ -198,7 +198,7 @@ class MergeTotals:
 
     def row(self, references: list[str]) -> dict[str, Any]:
         """Row of the result file."""
-        row: dict[str, Any] = {"wer": round(score(references, self.texts, normalizer="english").wer, 2)}
+        row: dict[str, Any] = {"wer": round(score(references, self.texts, Scoring("english")).wer, 2)}
         for name, errors in (("at_seams", self.at_seams), ("between", self.background), ("windows", self.windows)):
             if errors.merge_points:
                 row[name] = {
@@ -224,15 +224,18 @@ def measure(
         ranges = chunk_ranges(recording.seconds, length)
         chunks = decoder.decode(recording, ranges, f"{length:g}")
         merge_points = [(after[0] + before[1]) / 2 for before, after in pairwise(ranges)]
-        our_words, redone = merge_by_words(decoder, recording, chunks, length)
-        num_redecoded += redone
+        our_words, recording_redecoded = merge_by_words(decoder, recording, chunks, length)
+        num_redecoded += recording_redecoded
         recognised = find_recognized_words(
             [(chunk.begin, chunk.end, chunk.words) for chunk in chunks], recording.reference, "en"
         )
         centres = []
         if centred:
-            around = [(max(0.0, at - length / 2), min(recording.seconds, at + length / 2)) for at in merge_points]
-            centres = decoder.decode(recording, around, f"{length:g}-centred")
+            centred_ranges = [
+                (max(0.0, merge_point - length / 2), min(recording.seconds, merge_point + length / 2))
+                for merge_point in merge_points
+            ]
+            centres = decoder.decode(recording, centred_ranges, f"{length:g}-centred")
         for method, words in (("words", our_words), ("diagonal", merge_by_tokens(decoder, chunks))):
             total = totals[method]
             total.texts.append("".join(word.word for word in words))
@@ -240,7 +243,7 @@ def measure(
             total.at_seams += count_errors_near(errors, merge_points, length / 6, recognised)
             total.background += count_errors_near(errors, midpoints_between(merge_points), length / 6, recognised)
             if centres:
-                windows = [(at, chunk.words) for at, chunk in zip(merge_points, centres, strict=True)]
+                windows = [(merge_point, chunk.words) for merge_point, chunk in zip(merge_points, centres, strict=True)]
                 total.windows += count_errors_against_windows(words, windows, length / 6, "en")
             if show:
                 display(f"{recording.name} {method}", words, errors, recognised, chunks, merge_points)
@@ -284,15 +287,17 @@ def display(
 
 def render(result: dict[str, Any]) -> str:
     """The table of docs/results/seams.md."""
-    columns = ("model", "chunk s", "merge", "WER %", "duplicated", "dropped", "per 100 merge points")
+    merge_columns = ("duplicated words", "dropped words", "duplicated + dropped per 100 merge points")
+    deletion_columns = ("deleted words at merge points", "deleted words between")
+    columns = ("model", "c, s", "merge", "WER %", *merge_columns, *deletion_columns)
     rows = []
     for row in result["rows"]:
         for method in METHODS:
-            at, between = row[method]["at_seams"], row[method]["between"]
-            cells = [f"{row[method]['wer']:.2f}", str(at["duplicated"]), str(at["avoidable"])]
-            cells += [f"{at['merge_per_100']:.1f}", str(at["deleted"]), str(between["deleted"])]
+            errors, background = row[method]["at_seams"], row[method]["between"]
+            cells = [f"{row[method]['wer']:.2f}", str(errors["duplicated"]), str(errors["avoidable"])]
+            cells += [f"{errors['merge_per_100']:.1f}", str(errors["deleted"]), str(background["deleted"])]
             rows.append([row["model"], f"{row['chunk_s']:g}", method, *cells])
-    return markdown_table((*columns, "all deletions there", "between"), rows, text_columns=(0, 2))
+    return markdown_table(columns, rows, text_columns=(0, 2))
 
 
 def main() -> None:

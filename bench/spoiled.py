@@ -1,14 +1,14 @@
-"""Can bad labels be found without a reference, and does a student lose by relying on it?
+"""Can bad labels be found without a reference, and does a student trained without them match an oracle selection?
 
 Hypothesis: the teacher's token statistics on a given text, and a smaller model's transcript, separate wrong labels
-(WER above 40 %) from good ones; a student trained on the predicted good labels is as good as one trained on those that
-an oracle selects.
+(WER above 40 %) from good ones; a student trained on the predicted good labels is as good as one trained on an oracle
+selection.
 Method: the teacher's own labels of read English, 30 % corrupted in equal parts: text of another clip, a repetition
 loop, an inserted phrase, the second half cut off. The teacher scores them (`label --label-source reference`). The
-predictor is calibrated on the true WER of a fifth of the speakers; the area under the ROC curve is over the others.
-Then students with the same steps and seeds are trained on all labels, on the predicted good ones, and on the truly good
-ones (oracle). WER is on held-out speakers.
-Limit: an area of 1, and the oracle.
+predictor is calibrated on the true WER of a fifth of the utterances, by separate speakers; the area under the ROC curve
+is over the others. Then students with the same steps and seeds are trained on all labels, on the predicted good ones,
+and on the truly good ones (oracle). WER is on held-out speakers.
+Limit: an area of 1, and the WER of the oracle selection.
 
     python bench/spoiled.py --labels runs/mini-librispeech/labels --manifest train.jsonl \\
         --second-opinion runs/tiny.en/labels --validation ../shared/speech/librispeech-mini-val/manifest.jsonl
@@ -30,7 +30,7 @@ from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.label.filter_decisions import DecisionRow, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions
@@ -82,10 +82,12 @@ def select_calibration(speakers: Sequence[str], seed: int) -> Bools:
     return np.array([speaker in chosen for speaker in speakers])
 
 
-def train_student(name: str, kept: Sequence[bool], seed: int, store: LabelStore, options: argparse.Namespace) -> float:
-    """WER of a student trained on these utterances."""
+def train_student(
+    name: str, keep_mask: Sequence[bool], seed: int, store: LabelStore, options: argparse.Namespace
+) -> float:
+    """WER of a student trained on the utterances of a mask."""
     rows = []
-    keep_flags = iter(kept)
+    keep_flags = iter(keep_mask)
     for label in store.read_labels():
         for quality in label.quality:
             keep = next(keep_flags)
@@ -134,7 +136,7 @@ def main() -> None:
     options.work = options.work / f"seed-{options.seed}"
     options.work.mkdir(parents=True, exist_ok=True)
 
-    written = {
+    teacher_texts = {
         quality.utterance.id: quality.text
         for label in open_labels(options.labels).read_labels()
         if label.window.packing_variant == 0
@@ -142,15 +144,15 @@ def main() -> None:
     }
     lines = [json.loads(line) for line in options.manifest.read_text().splitlines()]
     references = {line["id"]: line["text"] for line in lines}
-    texts, kinds = corrupt({name: written[name] for name in references if written.get(name)}, options.seed)
+    texts, kinds = corrupt({name: teacher_texts[name] for name in references if teacher_texts.get(name)}, options.seed)
     folder = options.manifest.resolve().parent
-    kept_lines = [
+    manifest_lines = [
         {**line, "audio": str(folder / line["audio"]), "text": texts[line["id"]]}
         for line in lines
         if line["id"] in texts
     ]
     manifest = options.work / "spoiled.jsonl"
-    atomic_write(manifest, "".join(json.dumps(line) + "\n" for line in kept_lines))
+    atomic_write(manifest, "".join(json.dumps(line) + "\n" for line in manifest_lines))
     label_settings = LabelSettings(
         teacher=options.teacher,
         manifest=(str(manifest),),
@@ -163,11 +165,11 @@ def main() -> None:
     store = open_labels(options.work / "labels")
     labels = list(store.read_labels())
     names = [quality.utterance.id for label in labels for quality in label.quality]
-    truth = [score([references[name]], [texts[name]], normalizer="english").wer for name in names]
+    truth = [score([references[name]], [texts[name]], Scoring("english")).wer for name in names]
     bad = [wer > BAD_WER_PERCENT for wer in truth]
     speakers = [quality.utterance.speaker or quality.utterance.id for label in labels for quality in label.quality]
     calibrated = select_calibration(speakers, options.seed)
-    known = [wer if is_known else None for wer, is_known in zip(truth, calibrated, strict=True)]
+    calibration_wer = [wer if is_known else None for wer, is_known in zip(truth, calibrated, strict=True)]
     unseen = np.flatnonzero(~calibrated)
     result: dict[str, Any] = {
         "utterances": len(names),
@@ -186,9 +188,9 @@ def main() -> None:
     }
     corpus = {quality.utterance.id: quality.utterance.corpus for label in labels for quality in label.quality}
     hypotheses = {(corpus[name], name): second_opinions[name] for name in names}
-    for kind, others in (("evidence", None), ("evidence and a second opinion", hypotheses)):
-        rows = build_features(store, labels, others)
-        predicted[kind] = predict_wer(rows, known, speakers, options.seed).wer
+    for kind, other_texts in (("evidence", None), ("evidence and a second opinion", hypotheses)):
+        rows = build_features(store, labels, other_texts)
+        predicted[kind] = predict_wer(rows, calibration_wer, speakers, options.seed).wer
         result["area"][kind] = roc_area(predicted[kind][unseen].tolist(), [bad[index] for index in unseen])
     logprobs = [quality.mean_logprob for label in labels for quality in label.quality]
     result["area"]["mean log-probability alone"] = roc_area(
@@ -202,11 +204,11 @@ def main() -> None:
         "oracle": [wer <= BAD_WER_PERCENT / 2 for wer in truth],
     }
     with shared_encoder_cache():
-        for name, kept in choices.items():
-            student: dict[str, Any] = {"kept": int(sum(kept)), "wer": {}}
+        for name, keep_mask in choices.items():
+            student: dict[str, Any] = {"kept": int(sum(keep_mask)), "wer": {}}
             result["students"][name] = student
             for seed in options.seeds:
-                student["wer"][str(seed)] = train_student(name, kept, seed, store, options)
+                student["wer"][str(seed)] = train_student(name, keep_mask, seed, store, options)
                 write_result(options.output, "finding bad labels without a reference", result)
 
 

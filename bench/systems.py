@@ -1,7 +1,7 @@
 """Decoding systems that bench/decode.py compares, and the processes that they run in.
 
-Libraries with their own thread pools disturb each other when they share a process or wait by spinning. Therefore each
-library has one long-lived worker process, which gets requests over a pipe and is stopped (SIGSTOP) between its turns.
+Thread pools of several libraries slow each other down in one process, or when idle threads spin. Therefore each library
+has one long-lived worker process, which receives requests over a pipe and is stopped (SIGSTOP) between its turns.
 `Worker` is the parent's end; this file, run as a script, is the worker.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,11 @@ class BenchSystem:
     long: bool = True
     """Runs on long recordings."""
     drafted: bool = False
-    """A student drafts for the teacher (speculative decoding)."""
+    """Speculative decoding with the student as draft model."""
     batched: bool = True
     """Decodes several windows of a recording together."""
     own_windows: bool = False
-    """Splits long recordings itself; the others get our windows."""
+    """The library splits long recordings itself; all other systems get our windows."""
 
 
 SYSTEMS = (
@@ -69,7 +70,7 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What a worker needs before its first turn."""
+    """Models, audio and settings of a worker, sent before its first turn."""
 
     model: str
     """Name or directory of the checkpoint."""
@@ -108,7 +109,7 @@ Decode = Callable[[Any, int], str]
 
 
 def load_system(system: BenchSystem, job: DecodeJob, encoder: Stopwatch) -> Decode:
-    """Load a system. `encoder` measures its encoder, if the library lets it be wrapped."""
+    """Load a system. `encoder` measures its encoder time, if the library's encoder can be wrapped."""
     return _load_ours(system, job, encoder) if system.engine == "whisperstill" else _load_peer(system, job, encoder)
 
 
@@ -144,7 +145,7 @@ def _load_peer(system: BenchSystem, job: DecodeJob, encoder: Stopwatch) -> Decod
     if system.engine == "faster-whisper":
         engine.model.encode = encoder.wrap(engine.model.encode)
     if system.drafted:
-        engine.extra_generate_kwargs["assistant_model"] = _load_transformers_draft(job)
+        engine.network.generate = partial(engine.network.generate, assistant_model=_load_transformers_draft(job))
     if system.engine == "faster-whisper" and system.batched:
         return _batched_faster_whisper(engine.model, system, job)
 
@@ -163,7 +164,7 @@ def _load_peer(system: BenchSystem, job: DecodeJob, encoder: Stopwatch) -> Decod
 
 
 def _load_transformers_draft(job: DecodeJob) -> Any:
-    """The student's decoder alone: it gets the encoder states of the teacher; a whole model would run its encoder."""
+    """The student's decoder only, for the teacher's encoder states; a complete model would run its own encoder."""
     import torch
     from transformers import WhisperForCausalLM
 

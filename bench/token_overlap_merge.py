@@ -2,7 +2,7 @@
 
 This is the method of the paper's implementation, and of most tools since. The right chunk's tokens are slid along the
 left one's; at each shift, tokens at the same position are compared, and the shift with the largest share of equal
-tokens wins if at least two are equal; the cut is in the middle of the overlap. Times and gaps are not considered. It is
+tokens is used if at least two are equal; the cut is in the middle of the overlap. Times and gaps are ignored. It is
 the baseline of `decode.longform.chunk_merge`; `tests/bench/test_token_overlap_merge.py` shows where it fails: silence
 in the overlap, a repeated word, an extra token in one of the chunks.
 """
@@ -10,7 +10,7 @@ in the overlap, a repeated word, an extra token in one of the chunks.
 from collections.abc import Iterable, Sequence
 
 LENGTH_BONUS = 1e-4
-"""Score per compared token, so that the longer of two perfect overlaps wins."""
+"""Score per compared token, so that the longer of two perfect overlaps is chosen."""
 
 
 def find_overlap(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
@@ -18,7 +18,7 @@ def find_overlap(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
 
     At shift s the last s tokens of `left` (all, once s exceeds its length) lie on tokens of `right`.
     """
-    best, cut = 0.0, (len(left), 0)
+    best_score, cut = 0.0, (len(left), 0)
     if not left or not right:
         return cut
     for shift in range(1, len(left) + len(right)):
@@ -27,14 +27,14 @@ def find_overlap(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
         overlap = zip(left[left_start : left_start + length], right[right_start : right_start + length], strict=True)
         equal = sum(left_token == right_token for left_token, right_token in overlap)
         score = equal / length + LENGTH_BONUS * length
-        if equal > 1 and score > best:
-            best = score
+        if equal > 1 and score > best_score:
+            best_score = score
             cut = left_start + length // 2, right_start + length // 2
     return cut
 
 
 def merge_tokens(chunks: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
-    """Tokens to keep of chunks in order, as (chunk, index in it); each chunk is merged with what the previous left."""
+    """Tokens to keep, in order, as (chunk, index in it); each is merged with the rest of the previous one."""
     merged: list[tuple[int, int]] = []
     pending: list[int] = []
     positions: list[tuple[int, int]] = []

@@ -1,8 +1,8 @@
 """How fast is a training step, compared with distil-whisper's?
 
 Hypothesis: most of the reference's time goes into padding (labels are padded to 448 tokens) and into running the
-teacher again on windows that it has already labelled. Without padding a step is at least twice as fast; with the
-teacher's states and distribution from the store, ten times.
+teacher again on labelled windows. Without padding a step is at least twice as fast; with the teacher's encoder states
+and distribution from the store, ten times.
 Method: the same windows, labels, weights and losses (1.0 cross-entropy + 0.8 KL at T = 2, decoder trained, encoder
 frozen and shared), gradient clipping, AdamW; one process, interleaved rounds (A B C, C B A, ...) after a warm-up. The
 reference step is distil-whisper's with transformers' modules: labels padded to 448 (its default) or to 128, one encoder
@@ -73,7 +73,9 @@ Step = Callable[[], float]
 """One optimizer step; returns the loss before it."""
 
 
-def ours(kind: TargetKind, from_store: bool, dtype: torch.dtype, frozen: bool, task: Task, _: Path) -> tuple[Step, Any]:
+def our_step(
+    kind: TargetKind, from_store: bool, dtype: torch.dtype, frozen: bool, task: Task, _: Path
+) -> tuple[Step, Any]:
     """Our step, and the student that it trains."""
     student = Whisper.from_state(task.student.dims, task.student.state, torch.float32)
     student.requires_grad_(False)
@@ -168,9 +170,9 @@ def build_systems(dtypes: list[torch.dtype]) -> dict[str, BuildStep]:
         suffix = str(dtype).removeprefix("torch.")
         for pad in (448, 128):
             systems[f"reference, labels padded to {pad}, {suffix}"] = partial(reference, pad, dtype)
-        systems[f"ours, nothing from the store, {suffix}"] = partial(ours, "online", False, dtype, False)
-        systems[f"ours, from the store, {suffix}"] = partial(ours, "topk", True, dtype, False)
-        systems[f"ours, from the store, embedding frozen, {suffix}"] = partial(ours, "topk", True, dtype, True)
+        systems[f"ours, nothing from the store, {suffix}"] = partial(our_step, "online", False, dtype, False)
+        systems[f"ours, from the store, {suffix}"] = partial(our_step, "topk", True, dtype, False)
+        systems[f"ours, from the store, embedding frozen, {suffix}"] = partial(our_step, "topk", True, dtype, True)
     return systems
 
 
@@ -199,9 +201,9 @@ def compare_gradients(task: Task, folder: Path) -> dict[str, float]:
     step, reference_student = reference(448, torch.float32, task, folder)
     reference_loss = step()
     gradients = {name: weight.grad for name, weight in reference_student.named_parameters() if weight.grad is not None}
-    step, our_student = ours("online", False, torch.float32, False, task, folder)
+    step, our_student = our_step("online", False, torch.float32, False, task, folder)
     our_loss = step()
-    # Read as a checkpoint, the reference's gradients get our names and our fused rows.
+    # Loading the gradients as a checkpoint converts them to our tensor names and fused projections.
     as_weights = {
         name: gradients.get(name, torch.zeros_like(weight)) for name, weight in reference_student.named_parameters()
     }
@@ -242,7 +244,7 @@ def main() -> None:
     dtypes = [torch.float32] + [torch.bfloat16] * (choose_dtype("auto", "cpu") == torch.bfloat16)
     systems = build_systems(dtypes)
     memory: dict[str, float] = {}
-    for name in () if options.only else systems:  # before this process grows
+    for name in () if options.only else systems:  # before this process allocates memory
         command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
         memory[name] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     with tempfile.TemporaryDirectory() as directory:
@@ -297,7 +299,12 @@ def render(result: dict[str, Any]) -> str:
         baselines = (rows[f"reference, labels padded to {pad}, {dtype}"] for pad in (448, 128))
         ratios = [f"{baseline['seconds'] / row['seconds']:.1f}x" for baseline in baselines]
         table.append([name, *ratios, f"{row['memory_gib']:.1f}"])
-    columns = ("", "speed against padding to 448", "against padding to 128", "peak memory, GiB")
+    columns = (
+        "training step",
+        "speed / reference padded to 448",
+        "speed / reference padded to 128",
+        "peak memory, GiB",
+    )
     return markdown_table(columns, table)
 
 

@@ -1,7 +1,7 @@
-"""What does it cost to encode only the part of a window that holds sound?
+"""How does encoding only the part of a window that holds sound change WER and encoder time?
 
 Hypothesis: most of the window after a short clip is digital silence; reusing its encoder states instead of computing
-them changes hardly a word and saves their share of the encoder.
+them hardly changes the text and saves their share of the encoder's time.
 Method: every clip is encoded padded to 30 s and trimmed, interleaved, and both are decoded greedily; WER with the same
 normalizer, number of differing texts, and encoder time. The states of silence are computed once per noise level,
 within the measured time.
@@ -22,7 +22,7 @@ from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.score import score
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 
 DATASETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")
@@ -43,14 +43,14 @@ def measure_dataset(dataset: str, speech: Path, models: dict[str, WhisperModel],
             seconds[encoding] += time.perf_counter() - start_time
             texts[encoding].append(models[encoding].decode(states, ["en"])[0].text)
     references = [utterance.text or "" for utterance in utterances]
-    scores = {encoding: score(references, texts[encoding], normalizer="english") for encoding in ENCODINGS}
+    scores = {encoding: score(references, texts[encoding], Scoring("english")) for encoding in ENCODINGS}
     duration = sum(utterance.audio.duration for utterance in utterances) / len(utterances)
     return {
         "dataset": dataset,
         "clips": len(utterances),
         "mean_seconds": round(duration, 1),
         "wer": {encoding: round(result.wer, 2) for encoding, result in scores.items()},
-        "texts_that_differ": sum(a != b for a, b in zip(*texts.values(), strict=True)),
+        "texts_that_differ": sum(padded != trimmed for padded, trimmed in zip(*texts.values(), strict=True)),
         "encoder_speed": round(seconds["padded"] / seconds["trimmed"], 2),
     }
 

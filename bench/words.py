@@ -6,9 +6,9 @@ Method: recordings that consist of known utterances, split at silences into wind
 decode the same windows, greedily, in float32. Words are matched to the reference by edit distance. Where all systems
 recognised an utterance's first word, its start is compared with the utterance's; likewise the end of the last word.
 There are two ground truths: the manifest, which in LibriSpeech has silence at both ends, and the manifest trimmed to
-the loud part (10 dB above the noise floor, and at most 35 dB below the loud frames). The trimmed truth rests on energy,
-as our snapping does, and favours it; the manifest of LJSpeech, whose clips are cut tightly, does not. Alignment heads
-are selected on twelve utterances of other speakers.
+the loud part (10 dB above the noise floor, and at most 35 dB below the loud frames). The trimmed truth is based on
+energy, as our snapping is, and favours it; the manifest of LJSpeech, whose clips are cut tightly, does not. Alignment
+heads are selected on twelve utterances of other speakers.
 Limit: half an encoder position, 0.01 s. With --seconds 200 it takes about ten minutes on one thread.
 
     python bench/words.py --speech ../shared/speech --student runs/mini-librispeech/student
@@ -99,11 +99,13 @@ def load_recordings(speech: Path, seconds: float) -> Iterator[Recording]:
         boundaries = []
         for segment in segments:
             words = [word for text in segment["text"].replace("-", " ").split() if (word := normalize_word(text))]
-            on = np.flatnonzero(loud[int(segment["start"] * 100) : int(segment["end"] * 100)])
-            boundaries.append(Boundary(len(reference), "start", segment["start"], segment["start"] + on[0] / 100))
+            loud_indices = np.flatnonzero(loud[int(segment["start"] * 100) : int(segment["end"] * 100)])
+            boundaries.append(
+                Boundary(len(reference), "start", segment["start"], segment["start"] + loud_indices[0] / 100)
+            )
             reference += words
             boundaries.append(
-                Boundary(len(reference) - 1, "end", segment["end"], segment["start"] + (on[-1] + 1) / 100)
+                Boundary(len(reference) - 1, "end", segment["end"], segment["start"] + (loud_indices[-1] + 1) / 100)
             )
         windows = [
             (start, load_audio(path, start, length)[:WINDOW_SAMPLES])
@@ -114,15 +116,17 @@ def load_recordings(speech: Path, seconds: float) -> Iterator[Recording]:
 
 def boundary_errors(recording: Recording, timed_words: TimedWords) -> dict[int, tuple[float, float]]:
     """Boundary index -> error in seconds against the manifest and the loud edge, where the word was recognised."""
-    hypothesis, owner = [], []
+    hypothesis, word_indices = [], []
     for index, (_, _, text) in enumerate(timed_words):
         for part in text.replace("-", " ").split():
             hypothesis.append(normalize_word(part))
-            owner.append(index)
+            word_indices.append(index)
     matched = {
-        i: owner[j]
-        for i, j in align(recording.reference, hypothesis)
-        if i is not None and j is not None and recording.reference[i] == hypothesis[j]
+        reference_index: word_indices[hypothesis_index]
+        for reference_index, hypothesis_index in align(recording.reference, hypothesis)
+        if reference_index is not None
+        and hypothesis_index is not None
+        and recording.reference[reference_index] == hypothesis[hypothesis_index]
     }
     errors = {}
     for number, boundary in enumerate(recording.boundaries):
@@ -225,7 +229,7 @@ def render(result: dict[str, Any]) -> str:
             for name, cells in kinds[kind].items():
                 figures = (f"{cells[column]['median']:.2f} / {cells[column]['p95']:.2f}" for column in columns)
                 rows.append([f"{model}: {name}", *figures])
-        tables.append(markdown_table([kind, *columns], rows))
+        tables.append(markdown_table([f"{kind}, error in s", *columns], rows))
     return "\n\n".join(tables)
 
 
@@ -253,20 +257,20 @@ def main() -> None:
         "heads": {},
         "errors": {},
     }
-    named = [(name, name) for name in options.models] + [("student", str(options.student))] * bool(options.student)
-    for shown, name in named:
+    models = [(name, name) for name in options.models] + [("student", str(options.student))] * bool(options.student)
+    for title, name in models:
         checkpoint = load_checkpoint(name)
-        if shown == "student":  # undo a selection of heads in training
+        if title == "student":  # training may have selected other heads
             checkpoint = with_inherited_heads(checkpoint, load_checkpoint(options.teacher))
         selected = with_alignment_heads(checkpoint, waves, ["en"] * len(waves), dtype=torch.float32)
         words = our_words(checkpoint, selected, recordings)
-        if shown != "student":
+        if title != "student":
             words = {"faster-whisper": faster_whisper_words(name, recordings, options.threads), **words}
-        result["heads"][shown] = {
+        result["heads"][title] = {
             "settings": checkpoint.generation_config.alignment_heads,
             "found": selected.generation_config.alignment_heads,
         }
-        result["errors"][shown] = summarise(recordings, words)
+        result["errors"][title] = summarise(recordings, words)
         write_result(options.output, "word timestamps at known utterance boundaries", result)
     print(render(result))
 

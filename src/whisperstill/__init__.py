@@ -13,197 +13,88 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from whisperstill._version import __version__
+from whisperstill._version import __version__ as __version__
 from whisperstill.api import (
-    ablate,
-    compare,
-    compress,
-    doctor,
-    evaluate,
-    export,
-    filter,
-    init,
-    label,
-    plan,
-    report,
-    run,
-    sweep,
-    train,
-    transcribe,
+    ablate as ablate,
+    compare as compare,
+    compress as compress,
+    doctor as doctor,
+    evaluate as evaluate,
+    export as export,
+    filter as filter,
+    init as init,
+    label as label,
+    plan as plan,
+    report as report,
+    run as run,
+    sweep as sweep,
+    train as train,
+    transcribe as transcribe,
 )
-from whisperstill.console import Console, NullConsole
+from whisperstill.console import Console as Console, NullConsole as NullConsole
 
 if TYPE_CHECKING:
     from whisperstill.decode.options import DecodingOptions as DecodingOptions
-    from whisperstill.decode.output.transcript import Segment as Segment
-    from whisperstill.decode.output.transcript import Transcript as Transcript
-    from whisperstill.decode.output.transcript import Word as Word
-    from whisperstill.decode.transcriber import Transcriber as Transcriber
-    from whisperstill.decode.transcriber import TranscriptionInfo as TranscriptionInfo
-    from whisperstill.decode.transcriber import load as load
-    from whisperstill.errors import AudioError as AudioError
-    from whisperstill.errors import CheckpointError as CheckpointError
-    from whisperstill.errors import CorpusError as CorpusError
-    from whisperstill.errors import MissingExtraError as MissingExtraError
-    from whisperstill.errors import NotFoundError as NotFoundError
-    from whisperstill.errors import SettingsError as SettingsError
-    from whisperstill.errors import StoreError as StoreError
-    from whisperstill.errors import TrainingError as TrainingError
-    from whisperstill.errors import WhisperstillError as WhisperstillError
-    from whisperstill.stages.ablate import AblateReport as AblateReport
-    from whisperstill.stages.ablate import AblateSettings as AblateSettings
-    from whisperstill.stages.compare import CompareReport as CompareReport
-    from whisperstill.stages.compare import CompareSettings as CompareSettings
-    from whisperstill.stages.compress import CompressReport as CompressReport
-    from whisperstill.stages.compress import CompressSettings as CompressSettings
-    from whisperstill.stages.doctor import DoctorReport as DoctorReport
-    from whisperstill.stages.doctor import DoctorSettings as DoctorSettings
-    from whisperstill.stages.evaluate import EvaluateReport as EvaluateReport
-    from whisperstill.stages.evaluate import EvaluateSettings as EvaluateSettings
-    from whisperstill.stages.export import ExportReport as ExportReport
-    from whisperstill.stages.export import ExportSettings as ExportSettings
-    from whisperstill.stages.filter import FilterReport as FilterReport
-    from whisperstill.stages.filter import FilterSettings as FilterSettings
-    from whisperstill.stages.init import InitReport as InitReport
-    from whisperstill.stages.init import InitSettings as InitSettings
-    from whisperstill.stages.label import LabelReport as LabelReport
-    from whisperstill.stages.label import LabelSettings as LabelSettings
-    from whisperstill.stages.plan import PlanReport as PlanReport
-    from whisperstill.stages.plan import PlanSettings as PlanSettings
-    from whisperstill.stages.report import ReportReport as ReportReport
-    from whisperstill.stages.report import ReportSettings as ReportSettings
-    from whisperstill.stages.run import RunReport as RunReport
-    from whisperstill.stages.run import RunSettings as RunSettings
-    from whisperstill.stages.sweep import SweepReport as SweepReport
-    from whisperstill.stages.sweep import SweepSettings as SweepSettings
-    from whisperstill.stages.train import TrainReport as TrainReport
-    from whisperstill.stages.train import TrainSettings as TrainSettings
-    from whisperstill.stages.transcribe import TranscribeReport as TranscribeReport
-    from whisperstill.stages.transcribe import TranscribeSettings as TranscribeSettings
+    from whisperstill.decode.output.transcript import Segment as Segment, Transcript as Transcript, Word as Word
+    from whisperstill.decode.transcriber import (
+        Transcriber as Transcriber,
+        TranscriptionInfo as TranscriptionInfo,
+        load as load,
+    )
+    from whisperstill.errors import (
+        AudioError as AudioError,
+        CheckpointError as CheckpointError,
+        CorpusError as CorpusError,
+        MissingExtraError as MissingExtraError,
+        NotFoundError as NotFoundError,
+        SettingsError as SettingsError,
+        StoreError as StoreError,
+        TrainingError as TrainingError,
+        WhisperstillError as WhisperstillError,
+    )
+    from whisperstill.stages.ablate import AblateReport as AblateReport, AblateSettings as AblateSettings
+    from whisperstill.stages.compare import CompareReport as CompareReport, CompareSettings as CompareSettings
+    from whisperstill.stages.compress import CompressReport as CompressReport, CompressSettings as CompressSettings
+    from whisperstill.stages.doctor import DoctorReport as DoctorReport, DoctorSettings as DoctorSettings
+    from whisperstill.stages.evaluate import EvaluateReport as EvaluateReport, EvaluateSettings as EvaluateSettings
+    from whisperstill.stages.export import ExportReport as ExportReport, ExportSettings as ExportSettings
+    from whisperstill.stages.filter import FilterReport as FilterReport, FilterSettings as FilterSettings
+    from whisperstill.stages.init import InitReport as InitReport, InitSettings as InitSettings
+    from whisperstill.stages.label import LabelReport as LabelReport, LabelSettings as LabelSettings
+    from whisperstill.stages.plan import PlanReport as PlanReport, PlanSettings as PlanSettings
+    from whisperstill.stages.report import ReportReport as ReportReport, ReportSettings as ReportSettings
+    from whisperstill.stages.run import RunReport as RunReport, RunSettings as RunSettings
+    from whisperstill.stages.sweep import SweepReport as SweepReport, SweepSettings as SweepSettings
+    from whisperstill.stages.train import TrainReport as TrainReport, TrainSettings as TrainSettings
+    from whisperstill.stages.transcribe import (
+        TranscribeReport as TranscribeReport,
+        TranscribeSettings as TranscribeSettings,
+    )
 
-_LAZY_NAMES = {
-    "AblateReport": "whisperstill.stages.ablate",
-    "AblateSettings": "whisperstill.stages.ablate",
-    "AudioError": "whisperstill.errors",
-    "CheckpointError": "whisperstill.errors",
-    "CompareReport": "whisperstill.stages.compare",
-    "CompareSettings": "whisperstill.stages.compare",
-    "CompressReport": "whisperstill.stages.compress",
-    "CompressSettings": "whisperstill.stages.compress",
-    "CorpusError": "whisperstill.errors",
-    "DecodingOptions": "whisperstill.decode.options",
-    "DoctorReport": "whisperstill.stages.doctor",
-    "DoctorSettings": "whisperstill.stages.doctor",
-    "EvaluateReport": "whisperstill.stages.evaluate",
-    "EvaluateSettings": "whisperstill.stages.evaluate",
-    "ExportReport": "whisperstill.stages.export",
-    "ExportSettings": "whisperstill.stages.export",
-    "FilterReport": "whisperstill.stages.filter",
-    "FilterSettings": "whisperstill.stages.filter",
-    "InitReport": "whisperstill.stages.init",
-    "InitSettings": "whisperstill.stages.init",
-    "LabelReport": "whisperstill.stages.label",
-    "LabelSettings": "whisperstill.stages.label",
-    "MissingExtraError": "whisperstill.errors",
-    "NotFoundError": "whisperstill.errors",
-    "PlanReport": "whisperstill.stages.plan",
-    "PlanSettings": "whisperstill.stages.plan",
-    "ReportReport": "whisperstill.stages.report",
-    "ReportSettings": "whisperstill.stages.report",
-    "RunReport": "whisperstill.stages.run",
-    "RunSettings": "whisperstill.stages.run",
-    "Segment": "whisperstill.decode.output.transcript",
-    "SettingsError": "whisperstill.errors",
-    "StoreError": "whisperstill.errors",
-    "SweepReport": "whisperstill.stages.sweep",
-    "SweepSettings": "whisperstill.stages.sweep",
-    "TrainReport": "whisperstill.stages.train",
-    "TrainSettings": "whisperstill.stages.train",
-    "TrainingError": "whisperstill.errors",
-    "TranscribeReport": "whisperstill.stages.transcribe",
-    "TranscribeSettings": "whisperstill.stages.transcribe",
-    "Transcriber": "whisperstill.decode.transcriber",
-    "Transcript": "whisperstill.decode.output.transcript",
-    "TranscriptionInfo": "whisperstill.decode.transcriber",
-    "WhisperstillError": "whisperstill.errors",
-    "Word": "whisperstill.decode.output.transcript",
-    "load": "whisperstill.decode.transcriber",
+_VERBS = (
+    "ablate compare compress doctor evaluate export filter init label plan report run sweep train transcribe".split()
+)
+_LAZY_MODULES = {
+    "decode.options": ["DecodingOptions"],
+    "decode.output.transcript": ["Segment", "Transcript", "Word"],
+    "decode.transcriber": ["Transcriber", "TranscriptionInfo", "load"],
+    "errors": [
+        *("AudioError", "CheckpointError", "CorpusError", "MissingExtraError", "NotFoundError", "SettingsError"),
+        *("StoreError", "TrainingError", "WhisperstillError"),
+    ],
+    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in _VERBS},
 }
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _LAZY_MODULES.items() for name in names}
 """Public name -> its module."""
 
-__all__ = [
-    "AblateReport",
-    "AblateSettings",
-    "AudioError",
-    "CheckpointError",
-    "CompareReport",
-    "CompareSettings",
-    "CompressReport",
-    "CompressSettings",
-    "Console",
-    "CorpusError",
-    "DecodingOptions",
-    "DoctorReport",
-    "DoctorSettings",
-    "EvaluateReport",
-    "EvaluateSettings",
-    "ExportReport",
-    "ExportSettings",
-    "FilterReport",
-    "FilterSettings",
-    "InitReport",
-    "InitSettings",
-    "LabelReport",
-    "LabelSettings",
-    "MissingExtraError",
-    "NotFoundError",
-    "NullConsole",
-    "PlanReport",
-    "PlanSettings",
-    "ReportReport",
-    "ReportSettings",
-    "RunReport",
-    "RunSettings",
-    "Segment",
-    "SettingsError",
-    "StoreError",
-    "SweepReport",
-    "SweepSettings",
-    "TrainReport",
-    "TrainSettings",
-    "TrainingError",
-    "TranscribeReport",
-    "TranscribeSettings",
-    "Transcriber",
-    "Transcript",
-    "TranscriptionInfo",
-    "WhisperstillError",
-    "Word",
-    "__version__",
-    "ablate",
-    "compare",
-    "compress",
-    "doctor",
-    "evaluate",
-    "export",
-    "filter",
-    "init",
-    "label",
-    "load",
-    "plan",
-    "report",
-    "run",
-    "sweep",
-    "train",
-    "transcribe",
-]
+__all__ = sorted([*_MODULE_OF, *_VERBS, "Console", "NullConsole", "__version__"])
 
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is first used (PEP 562)."""
-    if name not in _LAZY_NAMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'whisperstill' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY_NAMES[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -87,7 +87,6 @@ def list_files(url: str) -> list[Path]:
 
 
 def _open_filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it."""
     import fsspec
 
     try:
@@ -102,19 +101,16 @@ def _cache_root() -> Path:
 
 
 def _evict_old_files(size: int) -> None:
-    """Evict the least recently used files while the cache is too large."""
     global _downloaded_since_eviction
     _downloaded_since_eviction += size
     if _downloaded_since_eviction < EVICTION_INTERVAL_GIB * 2**30:
         return
     _downloaded_since_eviction = 0
     max_bytes = float(os.environ.get("WHISPERSTILL_REMOTE_GIB") or MAX_CACHE_GIB) * 2**30
-    cached_files = [
-        (path.stat().st_mtime, path.stat().st_size, path) for path in _cache_root().rglob("*") if path.is_file()
-    ]
-    total_bytes = sum(size for _, size, _ in cached_files)
-    for last_read, size, path in sorted(cached_files, key=lambda cached_file: cached_file[0]):
-        if total_bytes <= max_bytes or time.time() - last_read < 60:  # may be in use
+    cached_files = [(path, path.stat()) for path in _cache_root().rglob("*") if path.is_file()]
+    total_bytes = sum(status.st_size for _, status in cached_files)
+    for path, status in sorted(cached_files, key=lambda cached_file: cached_file[1].st_mtime):
+        if total_bytes <= max_bytes or time.time() - status.st_mtime < 60:  # may be in use
             return
         path.unlink(missing_ok=True)
-        total_bytes -= size
+        total_bytes -= status.st_size

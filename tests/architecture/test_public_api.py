@@ -1,5 +1,6 @@
 """What `import whisperstill` offers: every verb as a typed function, all settings, reports and errors."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,14 @@ def test_all_is_sorted_and_complete() -> None:
     assert whisperstill.__all__ == sorted(whisperstill.__all__)
     assert len(set(whisperstill.__all__)) == len(whisperstill.__all__)
     assert dir(whisperstill) == whisperstill.__all__
-    assert set(whisperstill._LAZY_NAMES) < set(whisperstill.__all__)
+    assert set(whisperstill._MODULE_OF) < set(whisperstill.__all__)
+
+
+def test_type_checkers_see_the_names_that_are_loaded(root: Path) -> None:
+    tree = ast.parse((root / "src/whisperstill/__init__.py").read_text(encoding="utf-8"))
+    (type_checking,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in type_checking.body if isinstance(node, ast.ImportFrom)]
+    assert {name.name: node.module for node in imports for name in node.names} == whisperstill._MODULE_OF
 
 
 def test_every_public_name_can_be_imported() -> None:

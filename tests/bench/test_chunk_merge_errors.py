@@ -13,8 +13,7 @@ from chunk_merge_errors import (
     midpoints_between,
     timed_words,
 )
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from whisperstill.decode.output.transcript import Word
 from whisperstill.errors import SettingsError

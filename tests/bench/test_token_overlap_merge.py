@@ -3,8 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from token_overlap_merge import LENGTH_BONUS, find_overlap, merge_tokens
 
 

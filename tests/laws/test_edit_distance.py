@@ -1,8 +1,7 @@
 """Properties of edit counts that hold for any two texts."""
 
 import jiwer
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from whisperstill.records.edit_counts import NO_EDITS
 from whisperstill.text.edit_distance import align, count_character_edits, count_edits

@@ -5,8 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.corpus.packing import fits, pack, window_id
 from whisperstill.errors import CorpusError, SettingsError

@@ -1,9 +1,24 @@
 """A small world: a random teacher of full vocabulary, its student, and a corpus of noise with words."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_models import make_corpus, make_student_of, make_teacher
+
+from whisperstill.distill import save_student
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inherit_alignment_heads() -> Iterator[None]:
+    """Students keep the teacher's alignment heads.
+
+    Determining their own decodes a dozen windows, twice, which is most of the time of a small training. It is tested in
+    tests/unit/decode, in test_label_and_train.py, and by the tests that run the command line.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)
+        yield
 
 
 @pytest.fixture(scope="session")

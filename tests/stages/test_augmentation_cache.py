@@ -11,7 +11,6 @@ import torch
 from whisperstill.atomic_io import file_sha256
 from whisperstill.console import NullConsole
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill import save_student
 from whisperstill.distill.augmentation_cache import AugmentationCache
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import build_examples
@@ -34,12 +33,6 @@ from whisperstill.text.vocabulary import Vocabulary
 UNCHANGED = AugmentSettings(epochs_per_version=1, speed_perturbation=0.0, noise_prob=0.0, spec_augment_masks=0)
 WINDOW_GIB = 2 * 1500 * 32 / 2**30
 """Encoder states of a window of the small teacher, in bfloat16."""
-
-
-@pytest.fixture(autouse=True)
-def without_alignment_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are determined by decoding, which would take most of the time of these trainings."""
-    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """compare: significant changes between two evaluations, and the exit status."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from whisperstill.cli.main import main
 from whisperstill.console import NullConsole
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.records.eval_results import DatasetResult, EvalResults, HallucinationMetrics, SpeedResult
-from whisperstill.records.serialization import from_dict, to_dict
+from whisperstill.records.serialization import from_dict
 from whisperstill.stages.compare import CompareSettings, run
 
 NONE = HallucinationMetrics(0, 0, 0, 0, 0.0, 1.0, 1.0, 0, 0)
@@ -32,7 +32,7 @@ def write(path: Path, *results: DatasetResult, latency: float = 100.0) -> Path:
     eval_results = EvalResults(
         "f", {}, results=results, speeds=(SpeedResult("student", 1, 1, 1, latency, 0.1, 24, 10, 100),)
     )
-    path.write_text(json.dumps(to_dict(eval_results)))
+    path.write_text(json.dumps(asdict(eval_results)))
     return path
 
 
@@ -42,7 +42,7 @@ def worsen(errors: tuple[int, ...], every: int) -> tuple[int, ...]:
 
 def test_results_survive_json() -> None:
     eval_results = EvalResults("f", {"torch": "2"}, results=(result(ERRORS),))
-    plain = json.loads(json.dumps(to_dict(eval_results)))
+    plain = json.loads(json.dumps(asdict(eval_results)))
     assert from_dict(EvalResults, plain) == eval_results
     assert from_dict(EvalResults, plain | {"a key of a later version": 1}) == eval_results
     with pytest.raises(ValueError, match="needs name"):

@@ -26,8 +26,7 @@ from whisperstill.label.store_writer import LabelStoreWriter
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
-from whisperstill.stages import filter as filtering
-from whisperstill.stages import init, label, train
+from whisperstill.stages import filter as filtering, init, label, train
 from whisperstill.stages.filter import FilterSettings
 from whisperstill.stages.init import InitSettings
 from whisperstill.stages.label import LabelSettings

@@ -11,8 +11,7 @@ from whisperstill.distill.metrics import read_metrics
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.records.augment_settings import AugmentSettings
-from whisperstill.stages import filter as filtering
-from whisperstill.stages import label, train
+from whisperstill.stages import filter as filtering, label, train
 from whisperstill.stages.label import LabelSettings
 from whisperstill.stages.train import TrainSettings
 

@@ -15,22 +15,21 @@ from whisperstill.audio.conditions import parse_conditions
 from whisperstill.console import NullConsole
 from whisperstill.corpus import read_corpus
 from whisperstill.decode import whisper_model
-from whisperstill.decode.generate.draft_model import DecodeState, NetworkDraft
+from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import systems
-from whisperstill.evaluate.encoder_cache import EncoderCache
-from whisperstill.evaluate.metrics import Scoring
+from whisperstill.evaluate.score import Scoring
 from whisperstill.evaluate.speculative import compare_speculative, trace_draft
 from whisperstill.evaluate.speed import weights_mib
 from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly, split_into_clips
 from whisperstill.evaluate.suite.measurements import condition_labels
 from whisperstill.evaluate.suite.spec import DatasetSpec, Noise
 from whisperstill.evaluate.suite.suite_file import read_suite
+from whisperstill.evaluate.systems import EncoderCache
 from whisperstill.records.eval_results import DatasetResult, EvalResults
 from whisperstill.records.results_file import read_eval_results
 from whisperstill.stages import evaluate
-from whisperstill.stages.compare import CompareSettings
-from whisperstill.stages.compare import run as compare
+from whisperstill.stages.compare import CompareSettings, run as compare
 from whisperstill.stages.evaluate import EvaluateReport, EvaluateSettings
 
 SUITE = """
@@ -193,7 +192,7 @@ def test_an_interrupted_suite_resumes(
 ) -> None:
     transcribe, count = systems.WhisperstillSystem.transcribe_dataset, iter(range(100))
 
-    def interrupt(*args: Any) -> systems.TimedHypotheses:
+    def interrupt(*args: Any) -> systems.Hypotheses:
         if next(count) == 2:
             raise KeyboardInterrupt
         return transcribe(*args)
@@ -229,7 +228,7 @@ def test_a_failing_transcription_is_a_failure(
 ) -> None:
     transcribe = systems.WhisperstillSystem.transcribe_dataset
 
-    def fail_for_student(self: systems.WhisperstillSystem, *args: Any) -> systems.TimedHypotheses:
+    def fail_for_student(self: systems.WhisperstillSystem, *args: Any) -> systems.Hypotheses:
         if self.info.name == "student":
             raise RuntimeError("out of\nluck")
         return transcribe(self, *args)
@@ -408,8 +407,8 @@ def test_speculative_comparison_skips_unreadable_files(
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     broken = replace(unreadable, audio=replace(unreadable.audio, path=str(tmp_path / "broken.wav")))
     comparison = compare_speculative(teacher.model, teacher.build_model(student.checkpoint), [readable, broken], 2)
-    assert (comparison.utterances, comparison.identical) == (1, 1)
-    assert [problem.source for problem in comparison.skipped] == [f"{broken.corpus}/{broken.id}"]
+    assert (comparison["utterances"], comparison["identical"]) == (1, 1)
+    assert list(comparison["skipped"]) == [f"{broken.corpus}/{broken.id}"]
 
 
 def test_a_trace_equals_decoding_with_a_fixed_block_size(
@@ -419,13 +418,13 @@ def test_a_trace_equals_decoding_with_a_fixed_block_size(
     teacher = systems.WhisperstillSystem("t", str(small_teacher), "teacher", "cpu", torch.float32, False)
     student = systems.WhisperstillSystem("s", str(small_student), "student", "cpu", torch.float32, False)
     proposals: list[list[int]] = []
-    propose = NetworkDraft.propose
+    propose = DraftModel.propose
 
-    def record_proposals(self: NetworkDraft, state: DecodeState, count: int) -> torch.Tensor:
+    def record_proposals(self: DraftModel, state: DecodeState, count: int) -> torch.Tensor:
         proposals.append(propose(self, state, count)[0].tolist())
         return torch.tensor(proposals[-1:])
 
-    monkeypatch.setattr(NetworkDraft, "propose", record_proposals)
+    monkeypatch.setattr(DraftModel, "propose", record_proposals)
     monkeypatch.setattr(whisper_model, "BLOCK_SIZES", (4,))
     only_first: tuple[int, ...] = ()
     for _ in range(2):

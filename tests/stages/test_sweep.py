@@ -11,13 +11,11 @@ import pytest
 from small_models import RECIPE, count_runs
 
 from whisperstill.console import Console, NullConsole
-from whisperstill.distill import save_student, validation
+from whisperstill.distill import validation
 from whisperstill.distill.validation import Validation, ValidationItem
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.records import Utterance
-from whisperstill.stages import filter as filtering
-from whisperstill.stages import run as running
-from whisperstill.stages import train
+from whisperstill.stages import filter as filtering, run as running, train
 from whisperstill.stages.run import RunSettings
 from whisperstill.stages.sweep import SweepSettings, run
 
@@ -41,7 +39,6 @@ def test_validation_is_encoded_once(sweep: SweepSettings, tmp_path: Path, monkey
         return original(self, utterances)
 
     monkeypatch.setattr(Validation, "_build_items", items)
-    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # takes long
     alone = replace(sweep, grid=())
     shared = run(replace(alone, output=tmp_path / "shared"), NullConsole())
     assert len(shared.rows[0].validation_wer) == 2 and len(encoded) == 1
@@ -133,7 +130,6 @@ def test_settings_that_cannot_vary(sweep: SweepSettings, tmp_path: Path) -> None
 
 
 def test_a_failed_training_does_not_stop_the_others(sweep: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)  # takes long
     rules = replace(sweep, grid=("filter.max_wer=[0.0, 1e6]",), seeds=(0,), max_steps=1)
     report = run(rules, NullConsole())
     assert [row.values["filter.max_wer"] for row in report.rows] == [1e6]

@@ -11,8 +11,7 @@ import soundfile
 
 from whisperstill.cli.main import main
 from whisperstill.console import NullConsole
-from whisperstill.decode.output.output_files import unique_output_names
-from whisperstill.decode.output.writers import WRITERS
+from whisperstill.decode.output.writers import WRITERS, unique_output_names
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.stages import transcribe
 from whisperstill.stages.transcribe import TranscribeSettings

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -26,10 +26,8 @@ from whisperstill.console import NullConsole, NullProgress
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
 from whisperstill.decode.longform.window import SpeechSpans
-from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions
-from whisperstill.decode.output.output_files import remove_partial_outputs, unique_output_names
-from whisperstill.decode.output.writers import WRITERS
-from whisperstill.decode.settings import DecodingSettings
+from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions, DecodingSettings
+from whisperstill.decode.output.writers import WRITERS, remove_partial_outputs, unique_output_names
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
 from whisperstill.stages import transcribe
@@ -300,7 +298,7 @@ def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, m
         condition_on_previous_text=False,
         temperature=(0.5, 0.7, 0.9),
     )
-    differ = [name for name in DecodingOptions.__slots__ if getattr(asked[0], name) == getattr(asked[1], name)]
+    differ = [name for name in asdict(asked[0]) if getattr(asked[0], name) == getattr(asked[1], name)]
     assert differ == []  # every option differs
 
 

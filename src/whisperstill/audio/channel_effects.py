@@ -13,10 +13,11 @@ from typing import Any
 import av
 import numpy as np
 import soxr
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from whisperstill.audio.audio_files import resample_blocks
 from whisperstill.audio.containers import piped_blocks
+from whisperstill.audio.levels import Waveform
 from whisperstill.units import SAMPLE_RATE
 
 TELEPHONE_RATE_HZ = 8000
@@ -39,34 +40,32 @@ PADDING_SAMPLES = SAMPLE_RATE // 10
 FULL_SCALE_S16 = 32767.0
 
 
-def telephone(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
+def telephone(waveform: Waveform) -> Waveform:
     """Fixed-line telephone: 300 to 3400 Hz, 8 kHz, mu-law (ITU-T G.711)."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw", band_pass=True)
 
 
-def mu_law(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
+def mu_law(waveform: Waveform) -> Waveform:
     """8 kHz mu-law, 8 bits per sample (ITU-T G.711): quantization noise 35 to 40 dB below the signal at any level."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw")
 
 
-def a_law(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
+def a_law(waveform: Waveform) -> Waveform:
     """8 kHz A-law, 8 bits per sample (ITU-T G.711)."""
     return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_alaw")
 
 
-def opus(waveform: Float32[np.ndarray, "samples"], bitrate_kbps: float) -> Float32[np.ndarray, "samples"]:
+def opus(waveform: Waveform, bitrate_kbps: float) -> Waveform:
     """Opus (RFC 6716) in its speech mode, at 6 to 256 kbit/s on average."""
     return _apply_codec(waveform, SAMPLE_RATE, "ogg", "libopus", bitrate_kbps, {"application": "voip"})
 
 
-def mp3(waveform: Float32[np.ndarray, "samples"], bitrate_kbps: float) -> Float32[np.ndarray, "samples"]:
+def mp3(waveform: Waveform, bitrate_kbps: float) -> Waveform:
     """MP3 by LAME at a constant bit rate, one of `MP3_BITRATES_KBPS`."""
     return _apply_codec(waveform, SAMPLE_RATE, "mp3", "libmp3lame", bitrate_kbps)
 
 
-def lose_packets(
-    waveform: Float32[np.ndarray, "samples"], percent: float, rng: np.random.Generator
-) -> Float32[np.ndarray, "samples"]:
+def lose_packets(waveform: Waveform, percent: float, rng: np.random.Generator) -> Waveform:
     """The waveform with on average `percent` % of its 20 ms packets replaced by silence, without concealment.
 
     Losses come in bursts (Gilbert's model): with loss rate p, a packet after a received one is lost with probability
@@ -84,13 +83,13 @@ def lose_packets(
     return waveform
 
 
-def amplify(waveform: Float32[np.ndarray, "samples"], gain_db: float) -> Float32[np.ndarray, "samples"]:
+def amplify(waveform: Waveform, gain_db: float) -> Waveform:
     """Gain in dB, without clipping."""
     amplified: np.ndarray = waveform * np.float32(10 ** (gain_db / 20))
     return amplified
 
 
-def clip(waveform: Float32[np.ndarray, "samples"], below_peak_db: float) -> Float32[np.ndarray, "samples"]:
+def clip(waveform: Waveform, below_peak_db: float) -> Waveform:
     """Clipped at `below_peak_db` below the peak, without a gain afterwards."""
     max_amplitude = np.abs(waveform).max(initial=0.0) * np.float32(10 ** (-below_peak_db / 20))
     clipped: np.ndarray = np.clip(waveform, -max_amplitude, max_amplitude)
@@ -98,14 +97,14 @@ def clip(waveform: Float32[np.ndarray, "samples"], below_peak_db: float) -> Floa
 
 
 def _apply_codec(
-    waveform: Float32[np.ndarray, "samples"],
+    waveform: Waveform,
     sample_rate: int,
     container: str,
     codec: str,
     bitrate_kbps: float | None = None,
     options: dict[str, str] | None = None,
     band_pass: bool = False,
-) -> Float32[np.ndarray, "samples"]:
+) -> Waveform:
     """Encoded at `sample_rate` Hz and decoded: same length, words in place."""
     padded = np.pad(waveform, (0, PADDING_SAMPLES))
     if sample_rate != SAMPLE_RATE:
@@ -113,28 +112,7 @@ def _apply_codec(
     if band_pass:
         padded = _band_pass(padded)
     scale = max(1.0, float(np.abs(padded).max()))
-    encoded_file = _encode(
-        np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16),
-        sample_rate,
-        container,
-        codec,
-        bitrate_kbps,
-        options,
-    )
-    decoded = np.concatenate([*resample_blocks(piped_blocks(encoded_file, codec)), np.zeros(len(waveform), np.float32)])
-    result: np.ndarray = decoded[: len(waveform)] * np.float32(scale)
-    return result
-
-
-def _encode(
-    samples: np.ndarray,
-    sample_rate: int,
-    container: str,
-    codec: str,
-    bitrate_kbps: float | None,
-    options: dict[str, str] | None,
-) -> io.BytesIO:
-    """The encoded file, positioned at its start."""
+    samples = np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16)
     encoded_file = io.BytesIO()
     with av.open(encoded_file, "w", format=container) as output_container:
         stream: Any = output_container.add_stream(codec, rate=sample_rate, layout="mono", options=options or {})
@@ -145,14 +123,13 @@ def _encode(
         output_container.mux(stream.encode(frame))
         output_container.mux(stream.encode(None))
     encoded_file.seek(0)
-    return encoded_file
+    decoded = np.concatenate([*resample_blocks(piped_blocks(encoded_file, codec)), np.zeros(len(waveform), np.float32)])
+    result: np.ndarray = decoded[: len(waveform)] * np.float32(scale)
+    return result
 
 
-def _band_pass(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
-    """The telephone band of an 8 kHz waveform, without delay."""
-    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[
-        BAND_FILTER_HALF_TAPS : BAND_FILTER_HALF_TAPS + len(waveform)
-    ]
+def _band_pass(waveform: Waveform) -> Waveform:
+    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[BAND_FILTER_HALF_TAPS:][: len(waveform)]
     return filtered.astype(np.float32)
 
 

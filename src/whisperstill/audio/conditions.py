@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
-from whisperstill.audio import channel_effects as channel
-from whisperstill.audio import reverberation as rooms
+from whisperstill.audio import channel_effects as channel, reverberation as rooms
+from whisperstill.audio.levels import Block, Waveform
 from whisperstill.audio.noise import NoiseSampler, babble, mix_at_snr
 from whisperstill.errors import SettingsError
 
@@ -30,7 +29,7 @@ MAX_LEVEL_DB = 100.0
 """Largest ratio or gain accepted; more is a typing mistake."""
 
 _NUMBER_PATTERN = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
-_Transform = Callable[[Float32[np.ndarray, "samples"], float, np.random.Generator], Float32[np.ndarray, "samples"]]
+_Transform = Callable[[Waveform, float, np.random.Generator], Waveform]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,6 @@ class Condition:
 
     @property
     def needs_other_utterances(self) -> bool:
-        """Whether `apply` needs other utterances."""
         return self.kind == "babble"
 
     def describe(self) -> str:
@@ -57,12 +55,7 @@ class Condition:
         """Hash of all recordings the noise is drawn from; empty for named kinds."""
         return _noise_sampler(self.kind).sha256() if self.kind not in _KINDS else ""
 
-    def apply(
-        self,
-        waveform: Float32[np.ndarray, "samples"],
-        rng: np.random.Generator,
-        other_utterances: Sequence[Float32[np.ndarray, "_"]] = (),
-    ) -> Float32[np.ndarray, "samples"]:
+    def apply(self, waveform: Waveform, rng: np.random.Generator, other_utterances: Sequence[Block] = ()) -> Waveform:
         """The waveform (16 kHz, full scale 1) under this condition: a new array of equal length, words in place.
 
         `other_utterances` make up a `babble`, of any number (`NUM_BABBLE_SPEAKERS` are enough) and lengths. Silence
@@ -132,30 +125,22 @@ def parse_condition(name: str) -> Condition:
     Raises `SettingsError` for an unknown kind or level, `MissingExtraError` for reverberation without the extra.
     """
     kind, level = _split_level(name)
-    kind_spec = _kind_spec(kind)
-    if kind_spec is _RECORDED_NOISE and not (kind and Path(kind).exists()):
-        kinds = ", ".join(
-            f"{kind_name}@{_KINDS[kind_name].unit}" if _KINDS[kind_name].unit else kind_name for kind_name in _KINDS
-        )
+    spec = _kind_spec(kind)
+    if spec is _RECORDED_NOISE and not (kind and Path(kind).exists()):
+        kinds = ", ".join(f"{known}@{entry.unit}" if entry.unit else known for known, entry in _KINDS.items())
         raise SettingsError(f"a condition must be {kinds}, or FILE@dB or FOLDER@dB of noise, got {name}")
-    if kind_spec.unit is None:
+    if spec.unit is None:
         if level is not None:
             raise SettingsError(f"{kind} takes no level, got {name}")
         return Condition(kind, kind, None)
     if level is None or not re.fullmatch(_NUMBER_PATTERN, level, re.ASCII):
-        raise SettingsError(
-            f"{kind} needs a level in {kind_spec.unit} such as {kind}@{kind_spec.example_level}, got {name}"
-        )
+        raise SettingsError(f"{kind} needs a level in {spec.unit} such as {kind}@{spec.example_level}, got {name}")
     value = float(level) + 0.0  # -0 is 0
-    if kind_spec.allowed_levels and value not in kind_spec.allowed_levels:
-        raise SettingsError(
-            f"{kind} must be {', '.join(map('{:g}'.format, kind_spec.allowed_levels))} {kind_spec.unit}, got {name}"
-        )
-    if not kind_spec.allowed_levels and not kind_spec.min_level <= value <= kind_spec.max_level:
-        raise SettingsError(
-            f"{kind} must be {kind_spec.min_level:g} to {kind_spec.max_level:g} {kind_spec.unit}, got {name}"
-        )
-    if kind_spec is _RECORDED_NOISE:
+    if spec.allowed_levels and value not in spec.allowed_levels:
+        raise SettingsError(f"{kind} must be {', '.join(map(str, spec.allowed_levels))} {spec.unit}, got {name}")
+    if not spec.allowed_levels and not spec.min_level <= value <= spec.max_level:
+        raise SettingsError(f"{kind} must be {spec.min_level:g} to {spec.max_level:g} {spec.unit}, got {name}")
+    if spec is _RECORDED_NOISE:
         _noise_sampler(kind)  # raises for a folder without audio
     if kind == "reverb":
         rooms.check_installed()
@@ -167,9 +152,7 @@ def parse_conditions(names: Iterable[str]) -> tuple[Condition, ...]:
 
     Raises as `parse_condition`, and `SettingsError` for a range whose steps do not lead from `first` to `last`.
     """
-    return tuple(
-        dict.fromkeys(parse_condition(expanded_name) for name in names for expanded_name in _expand_range(name))
-    )
+    return tuple(dict.fromkeys(parse_condition(expanded) for name in names for expanded in _expand_range(name)))
 
 
 def _split_level(name: str) -> tuple[str, str | None]:
@@ -200,7 +183,6 @@ def _noise_sampler(kind: str) -> NoiseSampler:
     return _cached_noise_sampler(kind if kind in _KINDS else str(Path(kind).absolute()))
 
 
-@cache
+@cache  # recorded noise is read once
 def _cached_noise_sampler(name: str) -> NoiseSampler:
-    """Cached, so that recorded noise is read once."""
     return NoiseSampler([name])

@@ -13,14 +13,10 @@ import av
 import numpy as np
 from jaxtyping import Float32
 
+from whisperstill.audio.levels import Waveform
 from whisperstill.errors import AudioError
 
-RAW_FORMATS = {
-    ".al": ("alaw", 8000),
-    ".alaw": ("alaw", 8000),
-    ".ul": ("mulaw", 8000),
-    ".ulaw": ("mulaw", 8000),
-}
+RAW_FORMATS = {".al": ("alaw", 8000), ".alaw": ("alaw", 8000), ".ul": ("mulaw", 8000), ".ulaw": ("mulaw", 8000)}
 """Formats without a header: demuxer and sample rate (of telephony)."""
 EXACT_DURATION_FORMATS = ("mov", "matroska", "g722")
 """Demuxers whose duration is exact, not estimated from the bit rate."""
@@ -37,9 +33,7 @@ class Readable(Protocol):
         """Up to `size` bytes; none at the end."""
 
 
-def container_blocks(
-    path: Path, begin: float, end: float | None
-) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+def container_blocks(path: Path, begin: float, end: float | None) -> Iterator[tuple[int, Waveform]]:
     """`(sample rate, mono block)` of the first audio stream, from `begin` to `end` seconds (None: its end).
 
     Channels are averaged. Raises `AudioError` if the file cannot be decoded.
@@ -51,7 +45,7 @@ def container_blocks(
         raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
 
 
-def piped_blocks(file: Readable, name: str) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+def piped_blocks(file: Readable, name: str) -> Iterator[tuple[int, Waveform]]:
     """`container_blocks` of a whole file that cannot seek; `name` is for errors.
 
     Containers with their index at the end (m4a, and mp4 unless made for streaming) cannot be read this way.
@@ -91,9 +85,7 @@ def _audio_stream(container: Any, path: Path | str) -> Any:
     return container.streams.audio[0]
 
 
-def _decode(
-    container: Any, path: Path | str, begin: float, end: float | None
-) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+def _decode(container: Any, path: Path | str, begin: float, end: float | None) -> Iterator[tuple[int, Waveform]]:
     stream = _audio_stream(container, path)
     start_seconds = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
     seeked = begin > 2 * PREROLL_SECONDS
@@ -113,12 +105,9 @@ def _decode(
             position = (timestamp or 0) if seeked else 0
         elif timestamp is not None and timestamp - position > MIN_TIMESTAMP_GAP_SECONDS * sample_rate:
             if timestamp - position > MAX_TIMESTAMP_GAP_SECONDS * sample_rate:
-                raise AudioError(
-                    f"{path} is damaged: its timestamps jump by {(timestamp - position) / sample_rate:.0f} s"
-                )
-            yield from _crop_block(
-                np.zeros(timestamp - position, np.float32), position, first_sample, end_sample, sample_rate
-            )
+                raise AudioError(f"{path} is damaged: timestamps jump by {(timestamp - position) / sample_rate:.0f} s")
+            silence = np.zeros(timestamp - position, np.float32)
+            yield from _crop_block(silence, position, first_sample, end_sample, sample_rate)
             position = timestamp
         # 3. Mix down and crop.
         for resampled_frame in resampler.resample(frame):
@@ -130,9 +119,8 @@ def _decode(
 
 
 def _crop_block(
-    block: Float32[np.ndarray, "samples"], position: int, first_sample: int, end_sample: int | None, sample_rate: int
+    block: Waveform, position: int, first_sample: int, end_sample: int | None, sample_rate: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "wanted"]]]:
-    """The part of a block at `position` between `first_sample` and `end_sample`, if any."""
     stop = len(block) if end_sample is None else end_sample - position
     wanted = block[max(0, first_sample - position) : max(0, stop)]
     if len(wanted):

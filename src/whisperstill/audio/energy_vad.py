@@ -9,9 +9,9 @@ Levels are those of the first difference of the waveform, which rises by 6 dB pe
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64
 
-from whisperstill.audio.levels import FRAMES_PER_SECOND, activity_threshold_db, frame_powers, to_decibels
+from whisperstill.audio.levels import FRAMES_PER_SECOND, Waveform, activity_threshold_db, frame_powers, to_decibels
 from whisperstill.units import HOP_SAMPLES
 
 DECISION_BLOCK_FRAMES = 10 * FRAMES_PER_SECOND  # decided at a time
@@ -38,7 +38,7 @@ class EnergyDetector:
         """Decibels, from frame `first_frame` on."""
         self.first_frame, self.num_decided_frames = 0, 0
 
-    def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
+    def feed(self, block: Waveform) -> Float32[np.ndarray, "frames"]:
         """1 for active frames, else 0, for the next frames; `samples` is a multiple of 160, `frames` may be 0."""
         difference = np.diff(block, prepend=self.last_sample)
         self.last_sample = block[-1:] if len(block) else self.last_sample
@@ -60,17 +60,13 @@ class EnergyDetector:
     def _decide(self, end: int) -> Float32[np.ndarray, "frames"]:
         low = max(self.first_frame, self.num_decided_frames - CONTEXT_FRAMES)
         context_levels = self.levels[low - self.first_frame : end - self.first_frame]
-        active = above_floor(context_levels)[self.num_decided_frames - low :]
+        threshold = max(MIN_ACTIVE_DB, activity_threshold_db(context_levels))
+        active = context_levels[self.num_decided_frames - low :] > threshold
         self.num_decided_frames = end
         num_dropped = max(0, end - self.first_frame - HISTORY_FRAMES)
         self.levels, self.first_frame = self.levels[num_dropped:], self.first_frame + num_dropped
-        return active.astype(np.float32)
-
-
-def above_floor(levels: Float64[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:
-    """Frames above `activity_threshold_db` and above converter noise."""
-    active: np.ndarray = levels > max(MIN_ACTIVE_DB, activity_threshold_db(levels))
-    return active
+        decisions: np.ndarray = active.astype(np.float32)
+        return decisions
 
 
 def is_steady(levels: Float64[np.ndarray, "frames"]) -> bool:
@@ -88,9 +84,7 @@ def _moving_average(values: Float64[np.ndarray, "frames"], window_frames: int) -
     """The mean over `window_frames` frames around each; over fewer at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     frame_indices = np.arange(len(values))
-    low, high = (
-        np.maximum(frame_indices - window_frames // 2, 0),
-        np.minimum(frame_indices + window_frames // 2 + 1, len(values)),
-    )
+    low = np.maximum(frame_indices - window_frames // 2, 0)
+    high = np.minimum(frame_indices + window_frames // 2 + 1, len(values))
     averages: np.ndarray = (sums[high] - sums[low]) / (high - low)
     return averages

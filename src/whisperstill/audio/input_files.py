@@ -41,12 +41,8 @@ def collect_audio(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
             elif path.is_file():
                 audio_files.setdefault(path.resolve(), path)
             elif path.exists():
-                problems.append(
-                    Skipped(
-                        source,
-                        f"expected a regular file or a folder, got {source}; pipe it into standard input and give -",
-                    )
-                )
+                reason = f"expected a regular file or a folder, got {source}; pipe it into standard input and give -"
+                problems.append(Skipped(source, reason))
             else:
                 problems.append(Skipped(source, f"expected an audio file or a folder at {source}, got nothing"))
         except NotFoundError as error:
@@ -55,9 +51,8 @@ def collect_audio(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
             problems.append(Skipped(source, f"cannot look for {_printable_path(path)}: {error.strerror}"))
     for resolved, path in list(audio_files.items()):
         if _printable_path(path) != str(path):
-            problems.append(
-                Skipped(_printable_path(path), f"expected a UTF-8 file name, got {_printable_path(path)}; rename it")
-            )
+            printable = _printable_path(path)
+            problems.append(Skipped(printable, f"expected a UTF-8 file name, got {printable}; rename it"))
             del audio_files[resolved]
     return list(audio_files.values()), problems
 
@@ -77,5 +72,4 @@ def read_durations(paths: list[Path]) -> tuple[dict[Path, float], list[Skipped]]
 
 
 def _printable_path(path: Path) -> str:
-    """The path with undecodable bytes replaced."""
     return str(path).encode("utf-8", "replace").decode("utf-8")

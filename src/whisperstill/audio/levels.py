@@ -5,17 +5,22 @@ from jaxtyping import Float32, Float64
 
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, exact_div
 
+Waveform = Float32[np.ndarray, "samples"]
+"""Mono samples, full scale 1; functions return as many samples as they take."""
+Block = Float32[np.ndarray, "_"]
+"""Mono samples of any number."""
+
 FRAMES_PER_SECOND = exact_div(SAMPLE_RATE, HOP_SAMPLES)
 """Frames of 10 ms, those of the spectrogram."""
 MIN_ABOVE_FLOOR_DB, MAX_BELOW_LOUD_DB, MIN_BELOW_LOUD_DB = 10.0, 35.0, 10.0
 
 
-def mean_power(waveform: Float32[np.ndarray, "samples"]) -> float:
+def mean_power(waveform: Waveform) -> float:
     """Mean square in float64; 0 for an empty waveform."""
     return float(np.square(waveform, dtype=np.float64).mean()) if len(waveform) else 0.0
 
 
-def frame_powers(waveform: Float32[np.ndarray, "samples"]) -> Float64[np.ndarray, "frames"]:
+def frame_powers(waveform: Waveform) -> Float64[np.ndarray, "frames"]:
     """Mean square of every 10 ms; `samples` is a multiple of 160."""
     powers: np.ndarray = np.square(waveform, dtype=np.float64).reshape(-1, HOP_SAMPLES).mean(axis=1)
     return powers
@@ -29,8 +34,6 @@ def to_decibels(powers: Float64[np.ndarray, "frames"], floor_db: float) -> Float
 
 def activity_threshold_db(levels: Float64[np.ndarray, "frames"]) -> float:
     """Level above which frames are active: 10 dB above the quietest tenth, but 10 to 35 dB below the loudest."""
-    floor, loud_level = np.percentile(levels, [10, 95]).tolist()
-    threshold: float = min(
-        max(floor + MIN_ABOVE_FLOOR_DB, loud_level - MAX_BELOW_LOUD_DB), loud_level - MIN_BELOW_LOUD_DB
-    )
+    floor, loud = np.percentile(levels, [10, 95]).tolist()
+    threshold: float = min(max(floor + MIN_ABOVE_FLOOR_DB, loud - MAX_BELOW_LOUD_DB), loud - MIN_BELOW_LOUD_DB)
     return threshold

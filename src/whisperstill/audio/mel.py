@@ -76,7 +76,5 @@ def _hz_to_mel(hz: float) -> float:
 
 
 def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    mels_above_linear = mel - MEL_LOG_START_HZ / LINEAR_HZ_PER_MEL
-    return np.where(
-        mels_above_linear < 0, mel * LINEAR_HZ_PER_MEL, MEL_LOG_START_HZ * np.exp(MEL_LOG_STEP * mels_above_linear)
-    )
+    log_mels = mel - MEL_LOG_START_HZ / LINEAR_HZ_PER_MEL
+    return np.where(log_mels < 0, mel * LINEAR_HZ_PER_MEL, MEL_LOG_START_HZ * np.exp(MEL_LOG_STEP * log_mels))

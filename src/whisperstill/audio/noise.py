@@ -9,13 +9,11 @@ from jaxtyping import Float32
 
 from whisperstill.atomic_io import file_sha256
 from whisperstill.audio.audio_files import AUDIO_SUFFIXES, load_audio
-from whisperstill.audio.levels import mean_power
+from whisperstill.audio.levels import Block, Waveform, mean_power
 from whisperstill.errors import SettingsError
 
 
-def mix_at_snr(
-    speech: Float32[np.ndarray, "samples"], noise: Float32[np.ndarray, "noise"], snr_db: float, offset: int = 0
-) -> Float32[np.ndarray, "samples"]:
+def mix_at_snr(speech: Waveform, noise: Float32[np.ndarray, "noise"], snr_db: float, offset: int = 0) -> Waveform:
     """`speech` plus `noise`, scaled so that 10 log10(speech power / noise power) is `snr_db`.
 
     The noise begins at sample `offset` and is repeated if it is shorter. Powers are means over the whole clip. Silent
@@ -50,9 +48,7 @@ def pink_noise(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{
     return noise
 
 
-def babble(
-    utterances: Sequence[Float32[np.ndarray, "_"]], samples: int, rng: np.random.Generator
-) -> Float32[np.ndarray, "{samples}"]:
+def babble(utterances: Sequence[Block], samples: int, rng: np.random.Generator) -> Float32[np.ndarray, "{samples}"]:
     """The sum of utterances at equal power, each from a random offset and repeated if it is shorter.
 
     Raises `SettingsError` if there are none.
@@ -69,7 +65,7 @@ def babble(
     return mixture.astype(np.float32)
 
 
-SYNTHETIC_NOISES = {"white": white_noise, "pink": pink_noise}
+SYNTHETIC = {"white": white_noise, "pink": pink_noise}
 
 
 class NoiseSampler:
@@ -82,18 +78,14 @@ class NoiseSampler:
         self._sources: list[str | Path] = []
         for name in sources:
             path = Path(name)
-            if name in SYNTHETIC_NOISES or path.is_file():
-                self._sources.append(name if name in SYNTHETIC_NOISES else path)
+            if name in SYNTHETIC or path.is_file():
+                self._sources.append(name if name in SYNTHETIC else path)
             elif path.is_dir():
                 self._sources += sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
             else:
-                raise SettingsError(
-                    f"noise_sources must be {', '.join(SYNTHETIC_NOISES)}, files or folders, got {name}"
-                )
+                raise SettingsError(f"noise_sources must be {', '.join(SYNTHETIC)}, files or folders, got {name}")
         if not self._sources:
-            raise SettingsError(
-                f"noise_sources must name at least one noise, got none in {', '.join(sources) or 'nothing'}"
-            )
+            raise SettingsError(f"noise_sources must name a noise, got none in {', '.join(sources) or 'nothing'}")
         self._waveforms: dict[Path, np.ndarray] = {}
 
     def sha256(self) -> str:
@@ -101,13 +93,11 @@ class NoiseSampler:
         digests = [file_sha256(source) for source in self._sources if isinstance(source, Path)]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def add_to(
-        self, speech: Float32[np.ndarray, "samples"], snr_db: float, rng: np.random.Generator
-    ) -> Float32[np.ndarray, "samples"]:
+    def add_to(self, speech: Waveform, snr_db: float, rng: np.random.Generator) -> Waveform:
         """`speech` with one of the noises, from a random offset."""
         source = self._sources[rng.integers(len(self._sources))]
         if isinstance(source, str):
-            return mix_at_snr(speech, SYNTHETIC_NOISES[source](len(speech), rng), snr_db)
+            return mix_at_snr(speech, SYNTHETIC[source](len(speech), rng), snr_db)
         if source not in self._waveforms:
             self._waveforms[source] = load_audio(str(source))
         noise = self._waveforms[source]

@@ -6,8 +6,8 @@ A recording that breaks off ends there: the audio before is kept, and `read_erro
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32
 
+from whisperstill.audio.levels import Block, Waveform
 from whisperstill.errors import AudioError
 from whisperstill.units import SAMPLE_RATE
 
@@ -15,7 +15,7 @@ from whisperstill.units import SAMPLE_RATE
 class AudioReader:
     """Reads stretches of a recording that comes in blocks of 16 kHz mono; discarded audio takes no memory."""
 
-    def __init__(self, blocks: Iterator[Float32[np.ndarray, "_"]]) -> None:
+    def __init__(self, blocks: Iterator[Block]) -> None:
         self._blocks = blocks
         self._buffer = np.zeros(0, np.float32)
         self._buffer_start = 0  # sample of the recording at which the buffer begins
@@ -28,7 +28,7 @@ class AudioReader:
         """Seconds of the whole recording; None before its end is read."""
         return (self._buffer_start + len(self._buffer)) / SAMPLE_RATE if self._ended else None
 
-    def read(self, start: float, duration: float) -> Float32[np.ndarray, "samples"]:
+    def read(self, start: float, duration: float) -> Waveform:
         """The audio from `start` on for `duration` seconds; shorter, or empty, if the recording ends earlier.
 
         Raises `ValueError` for discarded audio, `AudioError` if nothing of the recording can be read.
@@ -48,7 +48,7 @@ class AudioReader:
             self._buffer = np.concatenate(parts)
         return self._buffer[begin - self._buffer_start : end - self._buffer_start].copy()
 
-    def drain(self) -> Iterator[Float32[np.ndarray, "_"]]:
+    def drain(self) -> Iterator[Block]:
         """The rest of the recording, block by block; yielded audio is discarded."""
         while True:
             block, self._buffer = self._buffer, self._buffer[:0]
@@ -59,7 +59,7 @@ class AudioReader:
             if not len(self._buffer):
                 return
 
-    def _read_block(self) -> Float32[np.ndarray, "_"]:
+    def _read_block(self) -> Block:
         """The next non-empty block; an empty one at the end."""
         empty = np.zeros(0, np.float32)
         try:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import numpy as np
 from jaxtyping import Float32
 
+from whisperstill.audio.levels import Waveform
 from whisperstill.errors import MissingExtraError
 from whisperstill.records.seeding import rng
 from whisperstill.units import SAMPLE_RATE
@@ -39,18 +40,15 @@ def check_installed() -> None:
         raise MissingExtraError("reverberation", "rooms")
 
 
-def reverberate(
-    waveform: Float32[np.ndarray, "samples"], rt60_seconds: float, generator: np.random.Generator
-) -> Float32[np.ndarray, "samples"]:
+def reverberate(waveform: Waveform, rt60_seconds: float, generator: np.random.Generator) -> Waveform:
     """The waveform in a random room of this reverberation time (RT60, 0.2 to 1.5 s), with unchanged energy.
 
     The direct sound is not delayed, and reverberation beyond the end is cut off. Raises `MissingExtraError`.
     """
     response, lead_samples = room_impulse_response(rt60_seconds, int(generator.integers(NUM_ROOMS)))
     fft_length = len(waveform) + len(response) - 1
-    wet = np.fft.irfft(np.fft.rfft(waveform, fft_length) * np.fft.rfft(response, fft_length), fft_length)[
-        lead_samples : lead_samples + len(waveform)
-    ]
+    wet = np.fft.irfft(np.fft.rfft(waveform, fft_length) * np.fft.rfft(response, fft_length), fft_length)
+    wet = wet[lead_samples : lead_samples + len(waveform)]
     energy_before, energy_after = (float(np.square(signal, dtype=np.float64).sum()) for signal in (waveform, wet))
     if not energy_before or not energy_after:
         return waveform.copy()
@@ -90,7 +88,6 @@ def room_impulse_response(rt60_seconds: float, room_index: int) -> tuple[Float32
 
 
 def _draw_positions(size: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of speaker and microphone in metres."""
     while True:
         speaker, microphone = generator.uniform(MIN_WALL_DISTANCE_M, size - MIN_WALL_DISTANCE_M, (2, 3))
         if MIN_MICROPHONE_DISTANCE_M <= np.linalg.norm(speaker - microphone) <= MAX_MICROPHONE_DISTANCE_M:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
+from whisperstill.audio.levels import Waveform
 from whisperstill.errors import CheckpointError, MissingExtraError
 
 FRAME_SAMPLES = 512
@@ -46,7 +47,7 @@ class SileroDetector:
         self.context = np.zeros(CONTEXT_SAMPLES, np.float32)
         self.state: tuple[Tensor, Tensor] | None = None
 
-    def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
+    def feed(self, block: Waveform) -> Float32[np.ndarray, "frames"]:
         """Probabilities of the next frames; `samples` is a multiple of 512. Blocks of a second or more are fastest."""
         if not len(block):
             return np.zeros(0, np.float32)
@@ -68,8 +69,6 @@ class SileroDetector:
 
 
 class _Network:
-    """The network over many frames at a time."""
-
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.stft_basis = weights["stft.forward_basis_buffer"]
         self.convolutions = [
@@ -84,7 +83,6 @@ class _Network:
     def run(
         self, frames: Float[Tensor, "frames samples"], state: tuple[Tensor, Tensor] | None
     ) -> tuple[Float[Tensor, "frames"], tuple[Tensor, Tensor]]:
-        """Probabilities, and the LSTM state after the last frame."""
         padded = functional.pad(frames[:, None], (0, CONTEXT_SAMPLES), mode="reflect")
         real, imaginary = functional.conv1d(padded, self.stft_basis, stride=STFT_HOP).chunk(2, dim=1)
         hidden = (real.square() + imaginary.square()).sqrt()
@@ -113,7 +111,5 @@ def _load_weights(path: Path) -> dict[str, Tensor]:
     weights = {name.removeprefix("_model."): tensor for name, tensor in stored.items() if name.startswith("_model.")}
     shape = tuple(weights.get("stft.forward_basis_buffer", torch.zeros(0)).shape)
     if shape != (2 * (STFT_SAMPLES // 2 + 1), 1, STFT_SAMPLES):
-        raise CheckpointError(
-            f"expected the network of silero-vad 6 in {path}, got another: pip install 'silero-vad<7'"
-        )
+        raise CheckpointError(f"expected network of silero-vad 6 in {path}, got another: pip install 'silero-vad<7'")
     return weights

@@ -9,10 +9,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from whisperstill.audio.audio_files import stream_audio
-from whisperstill.audio.levels import FRAMES_PER_SECOND, activity_threshold_db, frame_powers, mean_power, to_decibels
+from whisperstill.audio.levels import (
+    FRAMES_PER_SECOND,
+    Block,
+    Waveform,
+    activity_threshold_db,
+    frame_powers,
+    mean_power,
+    to_decibels,
+)
 from whisperstill.audio.reader import AudioReader
 from whisperstill.errors import AudioError
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
@@ -26,9 +34,7 @@ MIN_ACTIVE_DBFS = -60.0
 MAX_GAP_SECONDS, MIN_BURST_SECONDS = 0.3, 0.1
 
 
-def cut_at_silences(
-    waveform: Float32[np.ndarray, "samples"], max_seconds: float = WINDOW_SECONDS
-) -> list[tuple[float, float]]:
+def cut_at_silences(waveform: Waveform, max_seconds: float = WINDOW_SECONDS) -> list[tuple[float, float]]:
     """Pieces `(start, duration)` in seconds, none longer than `max_seconds`, that cover a 16 kHz waveform.
 
     Each cut is in the middle of the longest stretch, within the second half of a full piece, that is as quiet as the
@@ -38,9 +44,7 @@ def cut_at_silences(
     return _split_pieces(powers, samples, max_seconds)
 
 
-def cut_reader(
-    reader: AudioReader, max_seconds: float = WINDOW_SECONDS
-) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
+def cut_reader(reader: AudioReader, max_seconds: float = WINDOW_SECONDS) -> Iterator[tuple[float, Waveform]]:
     """The pieces of `cut_at_silences` as they are read: start in seconds and waveform; yielded audio is discarded."""
     max_frames, start = _max_piece_frames(max_seconds), 0.0
     lookahead_seconds = max_seconds * (1 + MIN_LAST_PIECE_FRACTION) + 1  # a cut depends on no more than this
@@ -67,7 +71,7 @@ def cut_file(
     return [(start + offset, seconds) for offset, seconds in _split_pieces(powers, samples, max_seconds)]
 
 
-def speech_spans(waveform: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
+def speech_spans(waveform: Waveform) -> list[tuple[float, float]]:
     """Stretches `(start, duration)` in seconds with sound well above the waveform's noise floor.
 
     The threshold is `activity_threshold_db`. Gaps shorter than 0.3 s are closed, bursts shorter than 0.1 s dropped.
@@ -90,7 +94,7 @@ def speech_spans(waveform: Float32[np.ndarray, "samples"]) -> list[tuple[float, 
     ]
 
 
-def _frame_powers(blocks: Iterable[Float32[np.ndarray, "_"]]) -> tuple[Float64[np.ndarray, "frames"], int]:
+def _frame_powers(blocks: Iterable[Block]) -> tuple[Float64[np.ndarray, "frames"], int]:
     """Power of every 10 ms (the last frame may be shorter), however the audio is split, and the number of samples."""
     powers, samples, remainder = [], 0, np.zeros(0, np.float32)
     for block in blocks:
@@ -122,14 +126,11 @@ def _split_pieces(powers: Float64[np.ndarray, "frames"], samples: int, max_secon
 def _max_piece_frames(max_seconds: float) -> int:
     max_frames = int(max_seconds * FRAMES_PER_SECOND)
     if max_frames < 2 * SMOOTHING_FRAMES:
-        raise ValueError(
-            f"pieces must be at least {2 * SMOOTHING_FRAMES / FRAMES_PER_SECOND} s long, got {max_seconds}"
-        )
+        raise ValueError(f"pieces must have at least {2 * SMOOTHING_FRAMES / FRAMES_PER_SECOND} s, got {max_seconds}")
     return max_frames
 
 
 def _next_cut(powers: Float64[np.ndarray, "frames"], begin: int, max_frames: int) -> int:
-    """The frame at which the piece that begins at frame `begin` ends."""
     low = begin + int(max_frames * MIN_PIECE_FRACTION)
     high = min(begin + max_frames, len(powers) - int(max_frames * MIN_LAST_PIECE_FRACTION))
     return quietest_frame(powers, low, high)
@@ -139,17 +140,14 @@ def quietest_frame(powers: Float64[np.ndarray, "frames"], low: int, high: int) -
     """Frame from `low` to `high` (inclusive) to cut at: middle of the longest quiet run, the later of equal ones."""
     half_width = SMOOTHING_FRAMES // 2
     nearby_powers = powers[max(0, low - half_width) : high + half_width + 1]
-    padded = np.pad(
-        nearby_powers, (half_width - min(half_width, low), max(0, high + half_width + 1 - len(powers))), mode="edge"
-    )
+    padding = half_width - min(half_width, low), max(0, high + half_width + 1 - len(powers))
+    padded = np.pad(nearby_powers, padding, mode="edge")
     smooth = to_decibels(np.convolve(padded, np.full(SMOOTHING_FRAMES, 1 / SMOOTHING_FRAMES), mode="valid"), FLOOR_DB)
-    begin, end = max(
-        _true_runs(smooth <= smooth.min() + QUIETEST_TOLERANCE_DB), key=lambda run: (run[1] - run[0], run[0])
-    )
+    quiet_runs = _true_runs(smooth <= smooth.min() + QUIETEST_TOLERANCE_DB)
+    begin, end = max(quiet_runs, key=lambda run: (run[1] - run[0], run[0]))
     return low + (begin + end - 1) // 2
 
 
 def _true_runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of True as `(begin, end)`, end exclusive."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float32
 
+from whisperstill.audio.levels import Block, Waveform
 from whisperstill.audio.vad import VadOptions, VadStream
 from whisperstill.errors import SettingsError
 from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
@@ -21,12 +22,12 @@ INFINITE_SAMPLES = 1 << 62
 
 
 def stream_speech_windows(
-    blocks: Iterable[Float32[np.ndarray, "_"]],
+    blocks: Iterable[Block],
     options: VadOptions | None = None,
     method: str = "auto",
     max_seconds: float = WINDOW_SECONDS,
     max_pause: float = math.inf,
-) -> Iterator[tuple[float, Float32[np.ndarray, "samples"]]]:
+) -> Iterator[tuple[float, Waveform]]:
     """Windows of a stream of 16 kHz audio, as it arrives: start in seconds and waveform.
 
     They hold all spans of `detect_speech_spans`; none is longer than `max_seconds` or contains a pause longer than
@@ -114,13 +115,11 @@ class WindowGrouper:
 
 
 class _AudioBuffer:
-    """Recent audio of a stream."""
-
     def __init__(self) -> None:
-        self.blocks: list[Float32[np.ndarray, "_"]] = []
+        self.blocks: list[Block] = []
         self.first_sample = 0
 
-    def add(self, block: Float32[np.ndarray, "samples"]) -> None:
+    def add(self, block: Waveform) -> None:
         if len(block):
             self.blocks.append(block)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import resample_blocks
 from whisperstill.audio.containers import Readable, piped_blocks
+from whisperstill.audio.levels import Block, Waveform
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.units import SAMPLE_RATE
 
@@ -49,9 +49,7 @@ class PcmFormat:
             raise SettingsError("; ".join(problems))
 
 
-def stream_file(
-    file: Readable, pcm: PcmFormat | None = None, name: str = "the stream"
-) -> Iterator[Float32[np.ndarray, "_"]]:
+def stream_file(file: Readable, pcm: PcmFormat | None = None, name: str = "the stream") -> Iterator[Block]:
     """Blocks of 16 kHz mono from a file, which need not be seekable.
 
     Without `pcm` it must be a container (wav, flac, mp3, ogg, webm, ...). Raises `AudioError` if it is empty or cannot
@@ -59,13 +57,21 @@ def stream_file(
     """
     source = _ForwardOnlyFile(file)
     blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read_chunk, b""), pcm, name)
+    has_samples = False
     try:
-        yield from _require_samples(_check_amplitude(resample_blocks(_require_bytes(source, blocks, name)), name), name)
+        for block in _check_amplitude(resample_blocks(blocks), name):
+            has_samples = True
+            yield block
     except OSError as error:
         raise AudioError(f"cannot read {name}: {error}") from error
+    except AudioError:
+        if source.bytes_read:
+            raise
+    if not has_samples:
+        raise AudioError(f"expected audio on {name}, got {'no samples' if source.bytes_read else 'nothing'}")
 
 
-def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Float32[np.ndarray, "_"]]:
+def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Block]:
     """`stream_file` of standard input. Raises `AudioError`, also if standard input is a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(f"expected audio on {STDIN_NAME}, got a terminal: pipe it in, as in `cat a.wav | ... -`")
@@ -74,7 +80,7 @@ def stream_stdin(pcm: PcmFormat | None = None) -> Iterator[Float32[np.ndarray, "
 
 def stream_chunks(
     chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat | None = None, name: str = "the chunks"
-) -> Iterator[Float32[np.ndarray, "_"]]:
+) -> Iterator[Block]:
     """Blocks of 16 kHz mono from the chunks of a microphone or socket.
 
     A chunk is bytes in the encoding of `pcm` (a sample may be split across chunks), or an array of floats or 16-bit
@@ -100,21 +106,7 @@ class _ForwardOnlyFile:
         return self.read(READ_CHUNK_BYTES)
 
 
-def _require_bytes(source: _ForwardOnlyFile, blocks: Iterator[Any], name: str) -> Iterator[Any]:
-    """The same blocks; an error before the first byte is reported as an empty stream."""
-    try:
-        yield from blocks
-    except AudioError:
-        if source.bytes_read:
-            raise
-        raise AudioError(f"expected audio on {name}, got nothing") from None
-    if not source.bytes_read:
-        raise AudioError(f"expected audio on {name}, got nothing")
-
-
-def _decode_pcm(
-    chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str
-) -> Iterator[tuple[int, Float32[np.ndarray, "samples"]]]:
+def _decode_pcm(chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str) -> Iterator[tuple[int, Waveform]]:
     """`(sample rate, mono block)` of raw samples. Bytes of an incomplete last sample are dropped."""
     dtype = ENCODINGS[pcm.encoding]
     frame_bytes = dtype.itemsize * pcm.channels
@@ -137,7 +129,7 @@ def _decode_pcm(
             yield pcm.sample_rate, samples.mean(axis=1, dtype=np.float32)
 
 
-def _check_amplitude(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
+def _check_amplitude(blocks: Iterator[Block], name: str) -> Iterator[Block]:
     """The non-empty blocks. Raises `AudioError` for samples out of range."""
     for block in blocks:
         if not len(block):
@@ -146,13 +138,3 @@ def _check_amplitude(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> I
         if not peak <= MAX_AMPLITUDE:  # also catches nan
             raise AudioError(f"{name} holds samples up to {peak:g} times full scale: check the encoding")
         yield block
-
-
-def _require_samples(blocks: Iterator[Float32[np.ndarray, "_"]], name: str) -> Iterator[Float32[np.ndarray, "_"]]:
-    """The same blocks. Raises `AudioError` if there are none."""
-    has_samples = False
-    for block in blocks:
-        has_samples = True
-        yield block
-    if not has_samples:
-        raise AudioError(f"expected audio on {name}, got no samples")

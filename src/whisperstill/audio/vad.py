@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import stream_audio
-from whisperstill.audio.levels import frame_powers
+from whisperstill.audio.levels import Block, Waveform, frame_powers
 from whisperstill.audio.sound_activity import quietest_frame
 from whisperstill.errors import SettingsError
 from whisperstill.units import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SECONDS
@@ -68,7 +68,7 @@ class SpeechDetector(Protocol):
     hop_samples: int
     """Samples per frame."""
 
-    def feed(self, block: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "frames"]:
+    def feed(self, block: Waveform) -> Float32[np.ndarray, "frames"]:
         """Probabilities of the next frames, possibly later than their audio."""
 
     def finish(self) -> Float32[np.ndarray, "frames"]:
@@ -95,9 +95,7 @@ def create_detector(method: str = "auto") -> SpeechDetector:
 
 
 def detect_speech_spans(
-    audio: str | Path | Iterable[Float32[np.ndarray, "_"]],
-    options: VadOptions | None = None,
-    method: str = "auto",
+    audio: str | Path | Iterable[Block], options: VadOptions | None = None, method: str = "auto"
 ) -> Iterator[tuple[float, float]]:
     """Speech spans `(start, duration)` in seconds, in order, without overlap, each as soon as it is final.
 
@@ -124,10 +122,9 @@ class VadStream:
 
     @property
     def finalized_until(self) -> float:
-        """Seconds before which no further span begins."""
         return self.tracker.finalized_until / SAMPLE_RATE
 
-    def feed(self, block: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
+    def feed(self, block: Waveform) -> list[tuple[float, float]]:
         """The spans that are final after this block."""
         self.num_samples += len(block)
         block = np.concatenate([self.remainder, block]) if len(self.remainder) else block
@@ -147,7 +144,7 @@ class VadStream:
         spans += self._to_seconds(self.tracker.track(self.detector.finish()))
         return spans + self._to_seconds(self.tracker.close(self.num_samples))
 
-    def _detect(self, block: Float32[np.ndarray, "samples"]) -> list[tuple[float, float]]:
+    def _detect(self, block: Waveform) -> list[tuple[float, float]]:
         self.tracker.add_powers(block)
         return self._to_seconds(self.tracker.track(self.detector.feed(block)))
 
@@ -181,17 +178,18 @@ class _SpanTracker:
 
     @property
     def finalized_until(self) -> int:
-        """No further span begins before this position."""
-        begin = self.position if self.speech_start is None else self.speech_start
-        return max(
-            self.emitted_until, min(self.pending_span[0] if self.pending_span else begin, begin - self.pad_samples)
-        )
+        begin = self._next_begin
+        pending_begin = self.pending_span[0] if self.pending_span else begin
+        return max(self.emitted_until, min(pending_begin, begin - self.pad_samples))
 
-    def add_powers(self, block: Float32[np.ndarray, "samples"]) -> None:
+    @property
+    def _next_begin(self) -> int:
+        """Start of the open span, or the position where the next one may begin."""
+        return self.position if self.speech_start is None else self.speech_start
+
+    def add_powers(self, block: Waveform) -> None:
         """Append the powers of a block, and drop those before the open span."""
-        num_dropped = max(
-            0, (self.position if self.speech_start is None else self.speech_start) // HOP_SAMPLES - self.first_frame
-        )
+        num_dropped = max(0, self._next_begin // HOP_SAMPLES - self.first_frame)
         self.first_frame += min(num_dropped, len(self.powers))
         self.powers = np.concatenate([self.powers[num_dropped:], frame_powers(block)])
 
@@ -256,8 +254,7 @@ class _SpanTracker:
 
     def _emit_if_final(self, spans: list[tuple[int, int]]) -> None:
         """Emit the pending span once the next one is too far away to limit its padding."""
-        begin = self.position if self.speech_start is None else self.speech_start
-        if self.pending_span and begin - self.pending_span[2] >= 2 * self.pad_samples:
+        if self.pending_span and self._next_begin - self.pending_span[2] >= 2 * self.pad_samples:
             self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples, spans)
 
     def _emit(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from whisperstill.console import Progress as StageProgress
-from whisperstill.console import format_duration
+from whisperstill.console import Progress as StageProgress, format_duration
 
 LOG_INTERVAL_S = 15.0
 AUDIO_UNIT_SECONDS = {"hours": 3600.0, "h": 3600.0, "seconds": 1.0, "s": 1.0}

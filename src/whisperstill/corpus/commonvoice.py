@@ -32,9 +32,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per row."""
     table_path = _find_table(source)
     if table_path is None:
-        raise CorpusError(
-            f"expected a Common Voice table at {source} (one of {', '.join(PREFERRED_TABLES)}), found none"
-        )
+        raise CorpusError(f"expected a Common Voice table at {source} (one of {', '.join(PREFERRED_TABLES)}), got none")
     durations = _read_durations(table_path.parent / DURATIONS_FILE)
     for entry in table.read_rows(table_path, table_path.parent / "clips", quoted=False):
         if isinstance(entry, Entry) and entry.duration is None:

@@ -68,11 +68,8 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     if not arrow_files:
         _require_single_split(source, {path.stem.split("-")[0] for path in parquet_files})
     split = source.stem if arrow_files or source.is_file() else parquet_files[0].stem.split("-")[0]
-    yield from _entries_from_rows(
-        split,
-        _read_arrow_rows(arrow_files) if arrow_files else _read_parquet_rows(parquet_files),
-        (arrow_files or parquet_files)[0].parent,
-    )
+    files = arrow_files or parquet_files
+    yield from _entries_from_rows(split, _read_rows(files), files[0].parent)
 
 
 def _require_single_split(source: Path, splits: set[str]) -> None:
@@ -89,28 +86,21 @@ def _find_parquet_files(source: Path) -> list[Path]:
     return sorted(source.parent.glob(f"{source.name}-*.parquet")) if source.parent.is_dir() else []
 
 
-def _read_parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+def _read_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
     for path in files:
         try:
-            with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH_ROWS):
-                    yield from batch.to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise CorpusError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-
-
-def _read_arrow_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
-    import pyarrow
-
-    for path in files:
-        try:
-            with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as reader:
-                for batch in reader:
-                    for start in range(0, batch.num_rows, BATCH_ROWS):
-                        yield from batch.slice(start, BATCH_ROWS).to_pylist()
+            if path.suffix == ".parquet":
+                with parquet.ParquetFile(path) as file:
+                    for batch in file.iter_batches(BATCH_ROWS):
+                        yield from batch.to_pylist()
+            else:
+                with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as reader:
+                    for batch in reader:
+                        for start in range(0, batch.num_rows, BATCH_ROWS):
+                            yield from batch.slice(start, BATCH_ROWS).to_pylist()
         except (OSError, pyarrow.ArrowException) as error:
             raise CorpusError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
@@ -119,17 +109,14 @@ def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path)
     cache_dir = cache_directory() / "audio"
     for row_index, row in enumerate(rows):
         location = f"{split}:{row_index}"
-        columns = match_columns(row)
-        values = {field: row[column] for field, column in columns.items()}
+        values = {field: row[column] for field, column in match_columns(row).items()}
         text, start, duration = (values.get(name) for name in ("text", "start", "duration"))
         try:
             path = _resolve_audio_file(values.get("audio"), cache_dir, folder)
             if not isinstance(text, str | None) or not all(
                 isinstance(value, int | float | None) for value in (start, duration)
             ):
-                raise CorpusError(
-                    f"expected text, a start and a duration in seconds, got {text!r}, {start!r} and {duration!r}"
-                )
+                raise CorpusError(f"expected text, start and duration, got {text!r}, {start!r} and {duration!r}")
         except CorpusError as error:
             yield Skipped(location, str(error))
             continue
@@ -147,7 +134,6 @@ def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path)
 
 
 def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
-    """Audio file of a row: the file it names, or its embedded bytes written to the cache."""
     audio_bytes, name = (audio.get("bytes"), audio.get("path")) if isinstance(audio, dict) else (None, audio)
     if isinstance(name, bytes):
         audio_bytes, name = name, None

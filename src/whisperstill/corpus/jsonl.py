@@ -68,8 +68,7 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
         raise CorpusError("invalid JSON: nested too deeply") from error
     if not isinstance(row, dict):
         raise CorpusError(f"expected a JSON object, got {type(row).__name__}")
-    columns = match_columns(row)
-    values = {field: row[column] for field, column in columns.items()}
+    values = {field: row[column] for field, column in match_columns(row).items()}
     audio = values.get("audio")
     if not isinstance(audio, str) or not audio or "\0" in audio:
         raise CorpusError("expected a file name under the key audio" + (f", got {audio!r}" if audio else ""))
@@ -91,11 +90,8 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
     elif not isinstance(segments, list):
         raise CorpusError(f"expected a list of segments, got {type(segments).__name__}")
     elif full_recordings:
-        yield (
-            recording
-            if recording.text is not None
-            else replace(recording, text=_join_segment_texts(recording, segments))
-        )
+        text = _join_segment_texts(recording, segments) if recording.text is None else recording.text
+        yield replace(recording, text=text)
     else:
         for index, segment in enumerate(segments):
             try:
@@ -107,13 +103,10 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
 def _join_segment_texts(recording: Entry, segments: list[Any]) -> str | None:
     """Texts of all segments in order of time; None when a segment is invalid or has no text."""
     try:
-        segment_entries = sorted(
-            (_parse_segment(recording, *indexed_segment) for indexed_segment in enumerate(segments)),
-            key=lambda entry: entry.start,
-        )
+        entries = [_parse_segment(recording, index, segment) for index, segment in enumerate(segments)]
     except CorpusError:
         return None
-    texts = [entry.text for entry in segment_entries]
+    texts = [entry.text for entry in sorted(entries, key=lambda entry: entry.start)]
     return None if None in texts else " ".join(text for text in texts if text)
 
 

@@ -64,9 +64,8 @@ def pack(
 
 def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
     """Whether an utterance fits into a window of `max_seconds`."""
-    return all(
-        size <= limit for size, limit in zip(_utterance_length(utterance), _exact_length(max_seconds), strict=True)
-    )
+    limits = _exact_length(max_seconds)
+    return all(size <= limit for size, limit in zip(_utterance_length(utterance), limits, strict=True))
 
 
 def window_id(packing_variant: int, utterances: Iterable[Utterance]) -> str:
@@ -92,9 +91,7 @@ def _fill_windows(
             if min_seconds is not None:
                 fraction = int(_json_sha256([seed, packing_variant, "length", _utterance_key(member)])[:8], 16) / 16**8
                 limits = _exact_length(min_seconds + fraction * (max_seconds - min_seconds))
-    return [
-        Window(window_id(packing_variant, bin_members), tuple(bin_members), packing_variant) for bin_members in bins
-    ]
+    return [Window(window_id(packing_variant, packed), tuple(packed), packing_variant) for packed in bins]
 
 
 def _utterance_length(utterance: Utterance) -> tuple[int, int]:

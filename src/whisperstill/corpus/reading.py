@@ -5,16 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from whisperstill.corpus import (
-    asterisk,
-    commonvoice,
-    folder,
-    huggingface,
-    jsonl,
-    librispeech,
-    ljspeech,
-    table,
-)
+from whisperstill.corpus import asterisk, commonvoice, folder, huggingface, jsonl, librispeech, ljspeech, table
 from whisperstill.corpus.corpus import Corpus, build_corpus
 from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError

@@ -32,13 +32,11 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
 
 def read_rows(table_path: Path, folder: Path, *, quoted: bool) -> Iterator[Entry | Skipped]:
     """One entry per row; audio paths are relative to `folder`. `quoted`: quotation marks may enclose a field."""
-    column_names = read_header(table_path)
-    columns = match_columns(column_names)
+    names = read_header(table_path)
+    columns = match_columns(names)
     if "audio" not in columns:
-        raise CorpusError(
-            f"expected a column named audio, path, file or file_name in {table_path.name}, found {column_names}"
-        )
-    column_indices = {field: column_names.index(column) for field, column in columns.items()}
+        raise CorpusError(f"expected a column named audio, path, file or file_name in {table_path.name}, found {names}")
+    indices = {field: names.index(column) for field, column in columns.items()}
     with table_path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(
             file, delimiter=_detect_delimiter(table_path), quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
@@ -53,9 +51,7 @@ def read_rows(table_path: Path, folder: Path, *, quoted: bool) -> Iterator[Entry
                 yield Skipped(f"{table_path.name}:{reader.line_num}", f"invalid row: {error}")
                 continue
             if any(cells):
-                yield _parse_row(
-                    f"{table_path.name}:{reader.line_num}", folder, cells, column_indices, len(column_names)
-                )
+                yield _parse_row(f"{table_path.name}:{reader.line_num}", folder, cells, indices, len(names))
 
 
 def read_header(table_path: Path) -> list[str]:
@@ -64,14 +60,12 @@ def read_header(table_path: Path) -> list[str]:
         return next(csv.reader([file.readline()], delimiter=_detect_delimiter(table_path)), [])
 
 
-def _parse_row(
-    location: str, folder: Path, cells: list[str], column_indices: dict[str, int], num_columns: int
-) -> Entry | Skipped:
-    if len(cells) != num_columns:
-        return Skipped(location, f"expected {num_columns} columns as in the header, got {len(cells)}")
+def _parse_row(location: str, folder: Path, cells: list[str], indices: dict[str, int], width: int) -> Entry | Skipped:
+    if len(cells) != width:
+        return Skipped(location, f"expected {width} columns as in the header, got {len(cells)}")
     if any(REPLACEMENT_CHARACTER in cell for cell in cells):
         return Skipped(location, "invalid UTF-8")
-    values = {field: cells[index].strip() for field, index in column_indices.items()}
+    values = {field: cells[index].strip() for field, index in indices.items()}
     audio = values["audio"]
     if not audio or "\0" in audio:
         return Skipped(location, "expected a file name in the audio column, got none")

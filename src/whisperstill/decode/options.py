@@ -1,12 +1,17 @@
-"""Decoding options. Names and defaults are those of openai/whisper's Python API where it has them."""
+"""Decoding options of the Python API and of the command line, named as in openai/whisper or faster-whisper."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from whisperstill.errors import SettingsError
 from whisperstill.units import WINDOW_SECONDS
 
 DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MAX_FALLBACK_TEMPERATURE = DEFAULT_TEMPERATURES[-1]
+MIN_TEMPERATURE_STEP = 0.01
 LONG_FORM_STRATEGIES = ("auto", "chunked", "sequential", "vad", "silence")
 NULLABLE_OPTIONS = frozenset(
     {"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"}
@@ -16,73 +21,75 @@ NONE_EQUIVALENTS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp"
 """Values that None stands for in openai/whisper: no token, one sample, no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """Options of transcription."""
+@dataclass(frozen=True, kw_only=True)
+class _SharedOptions:
+    """Options with the same form in `DecodingOptions` and `DecodingSettings`; the docstrings are the `--help` texts."""
 
     task: str = "transcribe"
     """`transcribe`, or `translate` to English."""
-    without_timestamps: bool | None = None
-    """Decode without timestamp tokens. None: only for students trained without timestamps."""
-    initial_prompt: str | tuple[int, ...] | None = None
-    """Text or token ids used as the previous text of the first window, and of all windows that are not prompted with
-    the text before them: names, spelling, style."""
-    prefix: str | None = None
-    """Text that the transcript of the first window begins with; decoding continues after it."""
-    hotwords: str | None = None
-    """Words that are put in front of the prompt of every window."""
-    temperature: tuple[float, ...] = DEFAULT_TEMPERATURES
-    """Sampling temperatures, 0 is greedy. If a result fails a threshold, the next temperature is used."""
-    best_of: int = 5
-    """Samples drawn at temperatures above 0; the most probable one is used."""
-    beam_size: int = 1
-    """Hypotheses of beam search, at temperature 0; 1 is greedy decoding."""
-    patience: float = 1.0
-    """Beam search stops at `beam_size * patience` finished hypotheses."""
-    length_penalty: float | None = None
-    """Exponent alpha of the divisor ((5 + length) / 6) ** alpha of log-probabilities. None: divided by the length."""
-    compression_ratio_threshold: float | None = 2.4
-    """Compression ratio (zlib) above which a result fails, as too repetitive."""
-    logprob_threshold: float | None = -1.0
-    """Mean log-probability per token below which a result fails."""
-    no_speech_threshold: float | None = 0.6
-    """Probability of `<|nospeech|>` above which a result below `logprob_threshold` is silence, not a failure."""
-    condition_on_previous_text: bool | None = None
-    """Prompt each window with the text before it (`sequential`). None: except for students trained without prompts,
-    which omit most of the speech after a prompt."""
-    prompt_reset_on_temperature: float = 0.5
-    """Temperature above which the text of a window is not used as a prompt (`sequential`)."""
-    max_initial_timestamp: float = 1.0
-    """Upper bound of the first timestamp of a window, in seconds."""
-    suppress_tokens: tuple[int, ...] = (-1,)
-    """Ids of tokens that are never decoded; -1 stands for those of the checkpoint's generation config."""
-    multilingual: bool = False
-    """Detect the language of every window, not only of the first one."""
-    seed: int = 0
-    """Seed of sampling; equal seeds give equal texts with any batch size."""
-    batch_size: int = 8
-    """Windows decoded at once."""
-    deterministic: bool = False
-    """Tensor shapes are fixed: results are equal to the last bit with and without an assistant. Slower."""
     long_form: str = "auto"
     """Long-form strategy, see `decode.longform.recordings`."""
     chunk_length: float | None = None
-    """Length of a window in seconds. None: 30, or 15 for a student with `chunked`."""
+    """Length of a window, 5 to 30 s. Default: 30; for `chunked` with a student 15."""
+    without_timestamps: bool | None = None
+    """Decoding without timestamps: one segment per window. Default: only for students trained without timestamps."""
     word_timestamps: bool = False
-    """Compute start and end of each word."""
+    """Word timestamps, from cross-attention."""
+    prefix: str | None = None
+    """Forced beginning of the first window's transcript."""
+    hotwords: str | None = None
+    """Words that begin the prompt of every window."""
+    condition_on_previous_text: bool | None = None
+    """Prompting with the preceding text (`sequential`). Default: on, except for students trained without prompts."""
+    prompt_reset_on_temperature: float = 0.5
+    """Temperature above which a window's text is not used as a prompt (`sequential`)."""
+    multilingual: bool = False
+    """Language detection in every window instead of the first."""
+    best_of: int = 5
+    """Samples at temperatures above 0, of which the most probable one is used."""
+    beam_size: int = 1
+    """Beams at temperature 0; with more than 1, windows are decoded one by one without the assistant."""
+    patience: float = 1.0
+    """Beam search ends after beam_size * patience finished hypotheses."""
+    length_penalty: float | None = None
+    """Exponent alpha of the length penalty ((5 + length) / 6) ** alpha; None: the length itself."""
+    max_initial_timestamp: float = 1.0
+    """Latest start of a window's first segment, in seconds."""
+    compression_ratio_threshold: float | None = 2.4
+    """Compression ratio of the text above which a result fails as repetitive."""
+    logprob_threshold: float | None = -1.0
+    """Mean log-probability below which a result fails."""
+    no_speech_threshold: float | None = 0.6
+    """No-speech probability above which a window that fails the log-probability threshold is silent."""
     hallucination_filter: bool = True
-    """Skip windows without speech; remove text far from speech, and repetition loops."""
+    """Hallucination filter: skip windows without speech, remove text far from speech and repetition loops. The json
+    lists what was removed. `--no_hallucination_filter` turns it off."""
+    seed: int = 0
+    """Seed of sampling; texts do not depend on the batch size."""
+    deterministic: bool = False
+    """Bit-identical results with and without an assistant, in every dtype; slower."""
+    batch_size: int = 8
+    """Windows decoded together, across files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(_SharedOptions):
+    """Options of transcription."""
+
+    initial_prompt: str | tuple[int, ...] | None = None
+    """Text or token ids used as the previous text of the first window, and of all windows that are not prompted with
+    the text before them: names, spelling, style."""
+    temperature: tuple[float, ...] = DEFAULT_TEMPERATURES
+    """Sampling temperatures, 0 is greedy. If a result fails a threshold, the next temperature is used."""
+    suppress_tokens: tuple[int, ...] = (-1,)
+    """Ids of tokens that are never decoded; -1 stands for those of the checkpoint's generation config."""
 
     def __post_init__(self) -> None:
         """Raises `SettingsError` that lists all invalid options."""
         problems = []
         temperatures = self.temperature
-        if (
-            not isinstance(temperatures, tuple)
-            or not temperatures
-            or not all(0 <= temperature < math.inf for temperature in temperatures)
-        ):
-            problems.append(f"temperature must be a tuple of numbers of at least 0, got {self.temperature}")
+        if not isinstance(temperatures, tuple) or not temperatures or not all(0 <= t < math.inf for t in temperatures):
+            problems.append(f"temperature must be a tuple of numbers of at least 0, got {temperatures}")
         for name in ("best_of", "beam_size", "batch_size"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -101,9 +108,72 @@ class DecodingOptions:
         if problems:
             raise SettingsError("; ".join(problems))
 
+    @property
+    def long_form_strategy(self) -> str:
+        """The strategy used; `auto` is `silence`."""
+        return "silence" if self.long_form == "auto" else self.long_form
+
     def output_language(self, language: str) -> str:
         """Language of the transcript of speech in `language`."""
         return "en" if self.task == "translate" else language
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings(_SharedOptions):
+    """Decoding options as the command line and recipes write them."""
+
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """Task: transcribe in the spoken language, or translate to English (multilingual models)."""
+    long_form: Literal["auto", "chunked", "sequential", "vad", "silence"] = "auto"
+    """Strategy for recordings over 30 s. `silence` (`auto`): cut at the quietest places; `vad`: leave out audio without
+    speech; `chunked`: overlapping chunks, merged by their words; `sequential`: openai/whisper's algorithm, each window
+    begins where the previous one ended and is prompted with its text."""
+    initial_prompt: str | None = None
+    """Prompt text, such as names, spelling or style, before the first window, and before every window that is not
+    prompted with the preceding text."""
+    temperature: float = DEFAULT_TEMPERATURES[0]
+    """Sampling temperature of the first attempt; 0: greedy decoding or beam search."""
+    temperature_increment_on_fallback: float | None = 0.2
+    """Increment of the temperature, up to 1, when a result fails a threshold; None: no fallback."""
+    suppress_tokens: str = "-1"
+    """Ids of suppressed tokens, separated by commas; -1 stands for those of the model's generation config. Several need
+    an equals sign: --suppress_tokens=-1,50364."""
+
+    def options(self) -> DecodingOptions:
+        """The options of the decoder. Raises `SettingsError` that lists all problems."""
+        problems: list[str] = []
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(_SharedOptions)}
+        with collect_error(problems):
+            values["temperature"] = self._fallback_temperatures()
+        with collect_error(problems):
+            values["suppress_tokens"] = parse_token_ids(self.suppress_tokens)
+        with collect_error(problems):
+            options = DecodingOptions(initial_prompt=self.initial_prompt, **values)
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return options
+
+    def _fallback_temperatures(self) -> tuple[float, ...]:
+        """Temperatures to try in order: 0, 0.2, ... 1 by default."""
+        first, step = self.temperature, self.temperature_increment_on_fallback
+        if step is None:
+            return (first,)
+        if not step >= MIN_TEMPERATURE_STEP:
+            minimum = f"at least {MIN_TEMPERATURE_STEP:g}, or None"
+            raise SettingsError(f"temperature_increment_on_fallback must be {minimum}, got {step:g}")
+        if not first < MAX_FALLBACK_TEMPERATURE:
+            return (first,)
+        count = int((MAX_FALLBACK_TEMPERATURE - first) / step + 1e-6)
+        return tuple(round(first + step * index, 6) for index in range(count + 1))
+
+
+@contextmanager
+def collect_error(problems: list[str], prefix: str = "") -> Iterator[None]:
+    """Append the message of a `SettingsError` to `problems` instead of raising it."""
+    try:
+        yield
+    except SettingsError as error:
+        problems.append(f"{prefix}{error}")
 
 
 def parse_token_ids(text: str) -> tuple[int, ...]:

@@ -30,6 +30,5 @@ def build_prompt(
     """
     hotword_tokens = tokenize_text(tokenizer, hotwords)[: MAX_PROMPT_TOKENS // 2]
     previous_tokens = tokenize_text(tokenizer, previous_text)
-    num_previous = min(len(previous_tokens), MAX_PROMPT_TOKENS - len(hotword_tokens))
-    prompt_tokens = [*hotword_tokens, *previous_tokens[len(previous_tokens) - num_previous :]]
+    prompt_tokens = [*hotword_tokens, *previous_tokens[len(hotword_tokens) - MAX_PROMPT_TOKENS :]]
     return (tokenizer.vocabulary.start_of_previous, *prompt_tokens) if prompt_tokens else ()

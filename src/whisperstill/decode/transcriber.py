@@ -39,27 +39,26 @@ class TranscriptionInfo:
     @property
     def language(self) -> str | None:
         """ISO 639-1 code; None until it is detected, which is before the first segment."""
-        return self._strategy.source.language.code if self._strategy.source.language else None
+        return self._strategy.language.code if self._strategy.language else None
 
     @property
     def language_probability(self) -> float:
         """Probability of the detected language; 1 if the language was an argument."""
-        return self._strategy.source.language.probability if self._strategy.source.language else 1.0
+        return self._strategy.language.probability if self._strategy.language else 1.0
 
     @property
     def duration(self) -> float | None:
         """Seconds of audio; None until the end is read."""
-        return self._strategy.source.reader.duration
+        return self._strategy.reader.duration
 
     @property
     def options(self) -> DecodingOptions:
-        """Decoding options."""
-        return self._strategy.source.context.options
+        return self._strategy.context.options
 
     @property
     def filtered_segments(self) -> tuple[FilteredSegment, ...]:
         """Segments removed so far, with the reason."""
-        return tuple(self._strategy.transcript.filter.filtered_segments)
+        return tuple(self._strategy.filter.filtered_segments)
 
 
 class Transcriber:
@@ -165,14 +164,13 @@ def load(
     """
     if dtype not in DTYPES:
         raise SettingsError(f"expected dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype!r}")
-    resolved_device = choose_device(device)
-    return Transcriber(
-        WhisperModel(
-            load_checkpoint(name_or_dir),
-            device=resolved_device,
-            dtype=None if dtype == "int8" else choose_dtype(dtype, resolved_device),
-            int8=dtype == "int8",
-            assistant=None if assistant is None else load_checkpoint(assistant),
-            trim_padding=trim_padding,
-        )
+    device = choose_device(device)
+    model = WhisperModel(
+        load_checkpoint(name_or_dir),
+        device=device,
+        dtype=None if dtype == "int8" else choose_dtype(dtype, device),
+        int8=dtype == "int8",
+        assistant=None if assistant is None else load_checkpoint(assistant),
+        trim_padding=trim_padding,
     )
+    return Transcriber(model)

@@ -15,9 +15,8 @@ from whisperstill.audio.mel import log_mel
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.draft_length import BLOCK_SIZES, DraftLengthController
-from whisperstill.decode.generate.draft_model import DraftModel, NetworkDraft, NullDraft, select_draft_vocabulary
+from whisperstill.decode.generate.draft_model import DraftModel, select_draft_vocabulary
 from whisperstill.decode.generate.generator import Generator
-from whisperstill.decode.generate.language_detection import detect_languages, resolve_language
 from whisperstill.decode.generate.logit_filter import MAX_INITIAL_TIMESTAMP_S, LogitFilter
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -26,6 +25,7 @@ from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.int8 import is_int8_supported, to_int8
 from whisperstill.model.trimmed_encoder import TrimmedEncoder
 from whisperstill.model.whisper import Whisper, best_dtype
+from whisperstill.text.languages import language_code
 from whisperstill.text.tokenizer import Tokenizer
 from whisperstill.text.vocabulary import Vocabulary
 from whisperstill.units import MAX_NEW_TOKENS, SAMPLES_PER_POSITION
@@ -73,10 +73,8 @@ class WhisperModel:
         silence at the end of a window (`TrimmedEncoder`); encoder states then differ slightly. Raises `SettingsError`
         for an assistant with another vocabulary, and for int8 on unsupported hardware.
         """
-        self.source = checkpoint.source
-        self.dims = checkpoint.dims
+        self.source, self.dims, self.metadata = checkpoint.source, checkpoint.dims, checkpoint.metadata
         self.generation_config = checkpoint.generation_config
-        self.metadata = checkpoint.metadata
         if int8:
             dtype = torch.float32
         self.network = Whisper.from_state(checkpoint.dims, checkpoint.state, dtype or best_dtype(device), device)
@@ -93,8 +91,8 @@ class WhisperModel:
         # All generators share the measured draft lengths.
         self._length_controller = DraftLengthController((1,) if assistant is None else BLOCK_SIZES)
         self._generator: Generator | None = None
-        self._generator_key: tuple[bool, int] | None = None
-        """Timestamps and top_k of `_generator`."""
+        self._generator_key = (False, 0), self.network, self.generation_config
+        """What `_generator` was made for: timestamps and top_k, network, generation config."""
 
     def _load_assistant(self, assistant: Checkpoint, checkpoint: Checkpoint, device: str) -> "WhisperModel":
         if assistant.dims.vocab_size != self.dims.vocab_size:
@@ -102,9 +100,8 @@ class WhisperModel:
                 f"the assistant must have the model's vocabulary: {assistant.source} has {assistant.dims.vocab_size} "
                 f"tokens, {self.source} has {self.dims.vocab_size}"
             )
-        assistant_model = WhisperModel(
-            assistant, device=device, dtype=self.network.dtype, trim_padding=self.trimmed_encoder is not None
-        )
+        dtype, trim_padding = self.network.dtype, self.trimmed_encoder is not None
+        assistant_model = WhisperModel(assistant, device=device, dtype=dtype, trim_padding=trim_padding)
         if assistant.encoder_sha256 == checkpoint.encoder_sha256:
             assistant_model.network.encoder = self.network.encoder
         if device == "cpu" and is_int8_supported():
@@ -134,7 +131,7 @@ class WhisperModel:
         return encoder_states
 
     def encode_for_draft(
-        self, waveforms: Float[Tensor, "batch samples"], encoder_states: Float[Tensor, "batch positions width"]
+        self, waveforms: Float[Tensor, "batch samples"]
     ) -> Float[Tensor, "batch positions draft_width"] | None:
         """Encoder states from the assistant's own encoder; None if there is no assistant or it shares the encoder."""
         return self.assistant.encode(waveforms) if self.assistant and self._assistant_has_own_encoder else None
@@ -143,9 +140,22 @@ class WhisperModel:
     def _assistant_has_own_encoder(self) -> bool:
         return self.assistant is not None and self.assistant.network.encoder is not self.network.encoder
 
+    @torch.inference_mode()
     def detect_language(self, encoder_states: Float[Tensor, "batch positions width"]) -> list[tuple[str, float]]:
-        """The most probable language of each window and its probability; ("en", 1) for an English-only model."""
-        return detect_languages(self.network, encoder_states, self.vocabulary)
+        """The most probable language of each window and its probability; ("en", 1) for an English-only model.
+
+        The language token is predicted after `<|startoftranscript|>`; the probability is among all languages.
+        """
+        network, vocabulary, batch = self.network, self.vocabulary, len(encoder_states)
+        if not vocabulary.multilingual:
+            return [("en", 1.0)] * batch
+        sot_tokens = torch.full((batch, 1), vocabulary.start_of_transcript, device=network.device)
+        position = torch.zeros(batch, dtype=torch.long, device=network.device)
+        hidden = network.decoder(sot_tokens, position, network.decoder.teacher_forced(encoder_states))[:, 0]
+        codes, language_tokens = list(vocabulary.languages), torch.tensor([*vocabulary.languages.values()])
+        logits = network.decoder.logits(hidden)[:, language_tokens.to(network.device)]
+        probabilities, indices = logits.softmax(-1).max(-1)
+        return list(zip([codes[index] for index in indices.tolist()], probabilities.tolist(), strict=True))
 
     def resolve_language(self, language: str | None) -> str | None:
         """ISO 639-1 code of the language to decode: `language`, else the checkpoint's default, else None.
@@ -160,10 +170,8 @@ class WhisperModel:
         """Language code of every window: that of `resolve_language`, detected where that is None."""
         codes = [self.resolve_language(language) for language in languages]
         unknown = [row for row, code in enumerate(codes) if code is None]
-        if unknown:
-            for row, (code, _) in zip(unknown, self.detect_language(encoder_states[unknown]), strict=True):
-                codes[row] = code
-        return [code or "en" for code in codes]
+        detected = iter(self.detect_language(encoder_states[unknown]) if unknown else ())
+        return [next(detected)[0] if code is None else code for code in codes]
 
     def make_logit_filter(
         self,
@@ -179,9 +187,8 @@ class WhisperModel:
         if invalid:
             raise SettingsError(f"suppress_tokens must be -1 to {self.dims.vocab_size - 1}, got {invalid[0]}")
         checkpoint_tokens = self.generation_config.suppress_tokens if -1 in suppress_tokens else ()
-        explicit_tokens = (token for token in suppress_tokens if token >= 0)
-        resolved_tokens = tuple(dict.fromkeys((*checkpoint_tokens, *explicit_tokens)))
-        generation_config = replace(self.generation_config, suppress_tokens=resolved_tokens)
+        resolved_tokens = {*checkpoint_tokens, *suppress_tokens} - {-1}
+        generation_config = replace(self.generation_config, suppress_tokens=tuple(resolved_tokens))
         return LogitFilter(self.vocabulary, generation_config, timestamps, self.network.device, max_initial_timestamp)
 
     def make_draft_factory(self, logit_filter: LogitFilter) -> Callable[[int, int], DraftModel] | None:
@@ -191,12 +198,9 @@ class WhisperModel:
         decoder, positions = self.assistant.network.decoder, self.assistant.dims.max_source_positions
         draft_token_ids, training_tokens = None, self.assistant.metadata.get("frequent_tokens")
         if isinstance(training_tokens, list):
-            draft_token_ids = torch.tensor(
-                select_draft_vocabulary(self.vocabulary, training_tokens), device=self.network.device
-            )
-        return lambda batch_size, capacity: NetworkDraft(
-            decoder, batch_size, positions, capacity, logit_filter, draft_token_ids
-        )
+            draft_vocabulary = select_draft_vocabulary(self.vocabulary, training_tokens)
+            draft_token_ids = torch.tensor(draft_vocabulary, device=self.network.device)
+        return lambda size, capacity: DraftModel(decoder, size, positions, capacity, logit_filter, draft_token_ids)
 
     def make_generator(
         self,
@@ -208,13 +212,10 @@ class WhisperModel:
         beam_search: BeamSearch | None = None,
     ) -> Generator:
         """Generator with `batch_size` slots and the assistant, if any, as draft model. See `BatchScheduler`."""
-        make_draft, length_controller = self.make_draft_factory(logit_filter), self._length_controller
+        make_draft, controller = self.make_draft_factory(logit_filter), self._length_controller
         if deterministic:
-            make_draft = make_draft or (lambda batch_size, capacity: NullDraft())
-            length_controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
-        scheduler = BatchScheduler(
-            self.network, logit_filter, batch_size, top_k, make_draft, length_controller, deterministic
-        )
+            controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
+        scheduler = BatchScheduler(self.network, logit_filter, batch_size, top_k, make_draft, controller, deterministic)
         return Generator(scheduler, beam_search)
 
     def decode(
@@ -234,23 +235,21 @@ class WhisperModel:
         support, and `ValueError` if the assistant has its own encoder and `draft_encoder_states` (from
         `encode_for_draft`) are missing.
         """
-        requests = [
-            DecodeRequest(
-                window_states,
-                self.vocabulary.sot_sequence(language, task, timestamps),
-                None if draft_encoder_states is None else draft_encoder_states[row],
-                max_new_tokens=max_new_tokens,
-            )
-            for row, (window_states, language) in enumerate(zip(encoder_states, languages, strict=True))
-        ]
+        draft_states = [None] * len(encoder_states) if draft_encoder_states is None else draft_encoder_states
+        requests = []
+        for states, language, own_states in zip(encoder_states, languages, draft_states, strict=True):
+            prompt_tokens = self.vocabulary.sot_sequence(language, task, timestamps)
+            requests.append(DecodeRequest(states, prompt_tokens, own_states, max_new_tokens=max_new_tokens))
         if not requests:
             return []
         if draft_encoder_states is None and self._assistant_has_own_encoder:
             raise ValueError("expected draft_encoder_states for an assistant with its own encoder, got None")
         generator, self._generator = self._get_generator(len(requests), timestamps, top_k), None
+        generator.scheduler.speculative_stats = SpeculativeStats()
         results = generator.generate(requests)
-        self.speculative_stats += generator.take_stats()
-        self._generator, self._generator_key = generator, (timestamps, top_k)  # not kept if decoding failed
+        self.speculative_stats += generator.scheduler.speculative_stats
+        self._generator = generator  # not kept if decoding failed
+        self._generator_key = (timestamps, top_k), self.network, self.generation_config
         return [
             WindowTranscript(language, self.tokenizer.decode(result.tokens).strip(), result)
             for language, result in zip(languages, results, strict=True)
@@ -258,8 +257,9 @@ class WhisperModel:
 
     def _get_generator(self, batch_size: int, timestamps: bool, top_k: int) -> Generator:
         """The generator of the last call if it fits, because its memory is already allocated; otherwise a new one."""
-        generator = self._generator
-        if generator and self._generator_key == (timestamps, top_k) and generator.batch_size >= batch_size:
+        generator, (options, network, config) = self._generator, self._generator_key
+        same_model = network is self.network and config is self.generation_config
+        if generator and same_model and options == (timestamps, top_k) and generator.scheduler.batch_size >= batch_size:
             return generator
         return self.make_generator(batch_size, logit_filter=self.make_logit_filter(timestamps), top_k=top_k)
 
@@ -268,3 +268,19 @@ def _num_positions(waveform: Float[Tensor, "samples"]) -> int:
     """Encoder positions up to the last nonzero sample."""
     nonzero_indices = waveform.nonzero()
     return -(-(int(nonzero_indices[-1]) + 1) // SAMPLES_PER_POSITION) if len(nonzero_indices) else 0
+
+
+def resolve_language(requested: str | None, default: str | None, vocabulary: Vocabulary, source: str) -> str | None:
+    """ISO 639-1 code of the language to decode; None if it has to be detected.
+
+    Raises `SettingsError`, naming the model `source`, for a language that the vocabulary does not have.
+    """
+    if not vocabulary.multilingual:
+        if requested is not None and language_code(requested) != "en":
+            raise SettingsError(f"{source} is English-only, got language {requested}; use a multilingual model")
+        return "en"
+    language = requested or default
+    if language is None:
+        return None
+    vocabulary.language_token(language)
+    return language_code(language)

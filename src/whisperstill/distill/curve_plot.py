@@ -5,58 +5,33 @@ from pathlib import Path
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.plotting import new_figure, save_png, use_log_scale
 
-LOSS_CURVES = (
-    ("cross_entropy", "pseudo-label loss", "#3182bd"),
-    ("kl", "KL loss", "#e6550d"),
-)
-
 
 def plot_training_curve(metrics_path: Path, image_path: Path) -> None:
     """Draw `metrics.jsonl` as PNG. Raises `MissingExtraError` without matplotlib."""
     lines = read_metrics(metrics_path)
-    step_lines = [line for line in lines if "loss" in line]
-    validation_lines = [line for line in lines if "validation_wer" in line]
-    step_numbers = [line["step"] for line in step_lines]
-    labeled_lines = [
-        line for line in step_lines if line.get("tokens", 1)
-    ]  # else the student's own words alone were learnt from
-    has_hidden_loss = any(line["hidden"] for line in step_lines)
+    steps = [line for line in lines if "loss" in line]
+    labeled = [line for line in steps if line.get("tokens", 1)]  # steps that trained on pseudo-labels
+    validations = [line for line in lines if "validation_wer" in line]
+    has_hidden_loss = any(line["hidden"] for line in steps)
     figure = new_figure(6.4, 6.4 if has_hidden_loss else 5.0, "a picture of the training")
     axes = figure.subplots(2 + has_hidden_loss, sharex=True)
     loss_ax, rate_ax = axes[0], axes[-1]
-    for key, title, color in LOSS_CURVES:
-        if any(line[key] for line in step_lines):
-            plotted_lines = labeled_lines if key == "cross_entropy" else step_lines
-            loss_ax.plot(
-                [line["step"] for line in plotted_lines],
-                [line[key] for line in plotted_lines],
-                color=color,
-                label=title,
-            )
-    use_log_scale(loss_ax, "y")
-    loss_ax.set_ylabel("nats per token")
-    if has_hidden_loss:
-        axes[1].plot(
-            step_numbers,
-            [line["hidden"] for line in step_lines],
-            color="#756bb1",
-            label="squared error of last hidden states",
-        )
-        use_log_scale(axes[1], "y")
-        axes[1].set_ylabel("mean square")
-    if any(line["token_accuracy"] for line in step_lines):
-        token_accuracy = [100 * line["token_accuracy"] for line in labeled_lines]
-        rate_ax.plot(
-            [line["step"] for line in labeled_lines], token_accuracy, color="#31a354", label="agreement with labels, %"
-        )
-    if validation_lines:
-        rate_ax.plot(
-            [line["step"] for line in validation_lines],
-            [line["validation_wer"] for line in validation_lines],
-            color="#a63603",
-            marker="o",
-            label="validation WER, %",
-        )
+    curves = [
+        (loss_ax, labeled, "cross_entropy", "pseudo-label loss", "#3182bd"),
+        (loss_ax, steps, "kl", "KL loss", "#e6550d"),
+        (axes[1], steps, "hidden", "squared error of last hidden states", "#756bb1"),
+        (rate_ax, labeled, "token_accuracy", "agreement with labels, %", "#31a354"),
+        (rate_ax, validations, "validation_wer", "validation WER, %", "#a63603"),
+    ]
+    for ax, points, key, title, color in curves:
+        is_drawn = validations if key == "validation_wer" else any(line[key] for line in steps)
+        if is_drawn:
+            x = [line["step"] for line in points]
+            y = [line[key] * (100 if key == "token_accuracy" else 1) for line in points]
+            ax.plot(x, y, color=color, marker="o" if key == "validation_wer" else None, label=title)
+    for ax, label in ((loss_ax, "nats per token"), *([(axes[1], "mean square")] if has_hidden_loss else [])):
+        use_log_scale(ax, "y")
+        ax.set_ylabel(label)
     rate_ax.set_ylim(0, 100)
     rate_ax.set_xlabel("step")
     rate_ax.set_ylabel("%")

@@ -4,7 +4,7 @@ An utterance is listed once, under the first reason that applies. Reasons take t
 crowd out a single repetition loop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from whisperstill.evaluate.hallucination import has_repetition_loop, longest_deletion
 from whisperstill.evaluate.metrics import SystemOutput
@@ -12,101 +12,62 @@ from whisperstill.records.eval_results import AlignmentOp, ErrorExample, WordAli
 from whisperstill.text.edit_distance import AlignedPair
 from whisperstill.text.repetition import count_ngram_repeats
 
-SeverityFn = Callable[[SystemOutput, int], float]
-"""Severity of one kind of error in the utterance at an index; 0 if there is none."""
+MIN_SEVERITY = {"repetition loop": 1.0, "words on non-speech": 1.0, "insertions": 3.0, "deletions": 3.0, "errors": 0.1}
+"""Reason -> smallest severity to list, in the order in which reasons take turns."""
 
 
-def _loop_severity(output: SystemOutput, index: int) -> float:
-    looping = has_repetition_loop(output.references[index], output.hypotheses[index])
-    return float(count_ngram_repeats(output.hypotheses[index])) if looping else 0.0
-
-
-def _non_speech_severity(output: SystemOutput, index: int) -> float:
-    return 0.0 if output.references[index] else float(len(output.hypotheses[index]))
-
-
-def _insertion_severity(output: SystemOutput, index: int) -> float:
-    return float(output.edits[index].insertions)
-
-
-def _deletion_severity(output: SystemOutput, index: int) -> float:
-    return float(longest_deletion(output.alignments[index]))
-
-
-def _error_rate_severity(output: SystemOutput, index: int) -> float:
-    return output.edits[index].error_rate if output.references[index] else 0.0
-
-
-REASONS: tuple[tuple[str, SeverityFn, float], ...] = (
-    ("repetition loop", _loop_severity, 1.0),
-    ("words on non-speech", _non_speech_severity, 1.0),
-    ("insertions", _insertion_severity, 3.0),
-    ("deletions", _deletion_severity, 3.0),
-    ("errors", _error_rate_severity, 0.1),
-)
-"""Reason, its severity, and the smallest severity to list."""
+def error_severities(output: SystemOutput, index: int) -> dict[str, float]:
+    """Reason -> severity in the utterance at an index; 0 if there is no such error."""
+    reference, hypothesis, edits = output.references[index], output.hypotheses[index], output.edits[index]
+    loops = has_repetition_loop(reference, hypothesis)
+    return {
+        "repetition loop": count_ngram_repeats(hypothesis) if loops else 0,
+        "words on non-speech": 0 if reference else len(hypothesis),
+        "insertions": edits.insertions,
+        "deletions": longest_deletion(output.alignments[index]),
+        "errors": edits.error_rate if reference else 0.0,
+    }
 
 
 def select_error_examples(
-    dataset: str,
-    condition: str,
-    outputs_by_model: Mapping[str, SystemOutput],
-    target_model: str,
-    num_examples: int,
-    leading_models: Sequence[str] = (),
+    dataset: str, outputs: Mapping[str, SystemOutput], model: str, num_examples: int, teacher: str | None = None
 ) -> list[ErrorExample]:
-    """Up to `num_examples` worst utterances of `target_model` on a dataset; `leading_models` come first in each."""
-    target_output = outputs_by_model[target_model]
+    """Up to `num_examples` worst utterances of `model` on a dataset, with the outputs of all models, the teacher's
+    first."""
     # 1. A queue per reason, the most severe utterance first.
-    queues: list[tuple[str, list[int]]] = []
-    for reason, severity_fn, min_severity in REASONS:
-        scored = [(severity_fn(target_output, index), index) for index in range(len(target_output.utterances))]
-        ranked = sorted(scored, key=lambda item: (-item[0], item[1]))
-        queues.append((reason, [index for severity, index in ranked if severity >= min_severity]))
+    severities = [error_severities(outputs[model], index) for index in range(len(outputs[model].utterances))]
+    queues: dict[str, list[int]] = {}
+    for reason, min_severity in MIN_SEVERITY.items():
+        severe = [index for index, by_reason in enumerate(severities) if by_reason[reason] >= min_severity]
+        queues[reason] = sorted(severe, key=lambda index: -severities[index][reason])
     # 2. Take from the queues in turns; no utterance twice.
     chosen: dict[int, str] = {}
-    while len(chosen) < num_examples and any(queue for _, queue in queues):
-        for reason, queue in queues:
+    while len(chosen) < num_examples and any(queues.values()):
+        for reason, queue in queues.items():
             while queue and queue[0] in chosen:
                 queue.pop(0)
             if queue and len(chosen) < num_examples:
                 chosen[queue.pop(0)] = reason
     # 3. Align the hypotheses of all models.
-    model_order = [
-        *(model for model in leading_models if model in outputs_by_model),
-        *(model for model in outputs_by_model if model not in leading_models),
-    ]
-    return [
-        _build_error_example(
-            dataset, condition, reason, index, target_output, {model: outputs_by_model[model] for model in model_order}
-        )
-        for index, reason in chosen.items()
-    ]
+    ordered = {name: outputs[name] for name in sorted(outputs, key=lambda name: name != teacher)}
+    return [_build_error_example(dataset, reason, index, model, ordered) for index, reason in chosen.items()]
 
 
 def _build_error_example(
-    dataset: str,
-    condition: str,
-    reason: str,
-    index: int,
-    target_output: SystemOutput,
-    outputs_by_model: Mapping[str, SystemOutput],
+    dataset: str, reason: str, index: int, model: str, outputs: Mapping[str, SystemOutput]
 ) -> ErrorExample:
-    utterance = target_output.utterances[index]
+    utterance = outputs[model].utterances[index]
     alignments = []
-    for model, output in outputs_by_model.items():
-        index_by_id = {utterance.id: i for i, utterance in enumerate(output.utterances)}
-        if utterance.id in index_by_id:
-            output_index = index_by_id[utterance.id]
-            ops = alignment_ops(
-                output.references[output_index], output.hypotheses[output_index], output.alignments[output_index]
-            )
-            alignments.append(WordAlignment(model, output.texts[output_index], output.edits[output_index].errors, ops))
+    for name, output in outputs.items():
+        if utterance in output.utterances:
+            i = output.utterances.index(utterance)
+            ops = alignment_ops(output.references[i], output.hypotheses[i], output.alignments[i])
+            alignments.append(WordAlignment(name, output.texts[i], output.edits[i].errors, ops))
     return ErrorExample(
         dataset=dataset,
         id=utterance.id,
         reason=reason,
-        condition=condition,
+        condition="",
         audio=utterance.audio.path,
         start=utterance.audio.start,
         duration=utterance.audio.duration,
@@ -123,14 +84,9 @@ def alignment_ops(
     for reference_index, hypothesis_index in pairs:
         reference_word = "" if reference_index is None else reference[reference_index]
         hypothesis_word = "" if hypothesis_index is None else hypothesis[hypothesis_index]
-        kind = (
-            "i"
-            if reference_index is None
-            else "d"
-            if hypothesis_index is None
-            else "="
-            if reference_word == hypothesis_word
-            else "s"
-        )
+        if reference_index is None or hypothesis_index is None:
+            kind = "i" if reference_index is None else "d"
+        else:
+            kind = "=" if reference_word == hypothesis_word else "s"
         ops.append(AlignmentOp(kind, reference_word, hypothesis_word))
     return tuple(ops)

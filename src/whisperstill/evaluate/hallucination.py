@@ -29,21 +29,18 @@ def compute_hallucination_metrics(
 
     An utterance without words in its reference counts as non-speech.
     """
-    hypothesis_ngrams, reference_ngrams = _count_ngrams(hypotheses), _count_ngrams(references)
+    ngrams, reference_ngrams = _count_ngrams(hypotheses), _count_ngrams(references)
+    repeats, reference_repeats = ngrams - Counter([*ngrams]), reference_ngrams - Counter([*reference_ngrams])
     ratios = [len(h) / len(r) for r, h in zip(references, hypotheses, strict=True) if r]
     non_speech = [h for r, h in zip(references, hypotheses, strict=True) if not r]
     words = sum(map(len, references))
     insertions = sum(reference_index is None for pairs in alignments for reference_index, _ in pairs)
     percentiles = np.quantile(ratios, [0.95, 0.99]) if ratios else (0.0, 0.0)
     return HallucinationMetrics(
-        five_grams=hypothesis_ngrams.total(),
-        repeated_five_grams=hypothesis_ngrams.total() - len(hypothesis_ngrams),
-        repeated_in_reference=reference_ngrams.total() - len(reference_ngrams),
-        repeated_beyond_reference=sum(
-            max(0, (count - 1) - max(0, reference_ngrams[gram] - 1))
-            for gram, count in hypothesis_ngrams.items()
-            if count > 1
-        ),
+        five_grams=ngrams.total(),
+        repeated_five_grams=repeats.total(),
+        repeated_in_reference=reference_repeats.total(),
+        repeated_beyond_reference=(repeats - reference_repeats).total(),
         insertion_rate=100 * insertions / words if words else 0.0,
         length_ratio_p95=float(percentiles[0]),
         length_ratio_p99=float(percentiles[1]),

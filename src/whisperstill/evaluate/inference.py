@@ -1,5 +1,6 @@
 """Greedy hypotheses for the utterances of a dataset: one window each, or a long-form transcription."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,43 +21,65 @@ from whisperstill.units import WINDOW_SECONDS
 
 AudioTransform: TypeAlias = Callable[[Utterance, Waveform], Waveform]
 """Corruption of an utterance's waveform (16 kHz)."""
+Advance: TypeAlias = Callable[[float], None]
+"""Receives the seconds of audio done."""
 BatchEncoder: TypeAlias = Callable[[Sequence[Utterance], Tensor], tuple[Tensor, float]]
 """Utterances and their padded waveforms -> encoder states, seconds of encoding that a cache saved."""
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeMode:
+    """How a dataset is decoded."""
+
+    decoding: str = "short"
+    """`short`: one window per utterance up to 30 s; else a long-form strategy."""
+    chunk_length: float = 0.0
+    """Chunk length, seconds; 0: the strategy's default."""
+    batch_size: int = 16
+
+    @property
+    def options(self) -> DecodingOptions | None:
+        """Options of the long-form strategy."""
+        if self.decoding == "short":
+            return None
+        return DecodingOptions(
+            long_form=self.decoding, chunk_length=self.chunk_length or None, batch_size=self.batch_size
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Hypotheses:
-    """Texts by utterance id."""
+    """Texts by utterance id, and the time they took."""
 
     texts: dict[str, str]
+    seconds: float
+    """Wall-clock time, with the encoding that a cache saved."""
     skipped: tuple[Skipped, ...]
     """Utterances whose audio cannot be read to its end."""
-    saved_encoding_seconds: float
-    """Encoding time that a cache saved."""
 
 
 def decode_utterances(
     model: WhisperModel,
     utterances: Sequence[Utterance],
-    *,
-    batch_size: int,
-    advance: Callable[[float], None] = lambda seconds: None,
-    encode: BatchEncoder | None = None,
-    audio_transform: AudioTransform | None = None,
-    options: DecodingOptions | None = None,
+    mode: DecodeMode,
+    encode: BatchEncoder,
+    audio_transform: AudioTransform | None,
+    advance: Advance,
 ) -> Hypotheses:
     """Greedy hypotheses: utterances up to 30 s as one window without timestamps, longer ones as recordings without
-    timestamps. With `options`, all are transcribed as recordings under these options.
+    timestamps. With a long-form strategy, all are transcribed as recordings.
 
-    `advance` receives the seconds of audio done; `encode` replaces `model.encode`; `audio_transform` changes each
-    waveform before encoding. Raises `SettingsError` for a language that the model does not have, and for an
-    `audio_transform` with utterances over 30 s.
+    `audio_transform` changes each waveform before encoding. Raises `SettingsError` for a language that the model does
+    not have, and for an `audio_transform` with utterances over 30 s.
     """
+    start_time = time.perf_counter()
+    options, batch_size = mode.options, mode.batch_size
+    # 1. Select the utterances that are one window each.
     short = [utterance for utterance in utterances if options is None and utterance.audio.duration <= WINDOW_SECONDS]
     long = [utterance for utterance in utterances if options is not None or utterance.audio.duration > WINDOW_SECONDS]
     if audio_transform is not None and long:
         raise SettingsError("expected utterances up to 30 s under a noise condition, got longer ones: leave them out")
-    encode = encode or (lambda batch, waveforms: (model.encode(waveforms), 0.0))
+    # 2. Decode them in batches.
     short.sort(key=lambda utterance: -utterance.audio.duration)  # similar lengths together
     batches = [short[start : start + batch_size] for start in range(0, len(short), batch_size)]
     loaded_batches = read_ahead(batches, lambda batch: load_transformed(batch, audio_transform))
@@ -72,9 +95,16 @@ def decode_utterances(
             transcripts = model.decode(encoder_states, languages)
             texts |= {u.id: transcript.text for u, transcript in zip(readable, transcripts, strict=True)}
         advance(sum(utterance.audio.duration for utterance in batch))
+    # 3. Transcribe the others as recordings.
     options = options or DecodingOptions(without_timestamps=True, batch_size=batch_size)
-    long_texts, long_skipped = _decode_recordings(model, long, options, advance)
-    return Hypotheses(texts | long_texts, (*skipped, *long_skipped), saved_seconds)
+    recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in long)
+    for utterance, (_, result) in zip(long, transcribe_recordings(model, recordings, options, advance), strict=True):
+        if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
+            error = result if isinstance(result, AudioError) else result.read_error
+            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
+        else:
+            texts[utterance.id] = result.text
+    return Hypotheses(texts, time.perf_counter() - start_time + saved_seconds, tuple(skipped))
 
 
 def load_transformed(
@@ -96,20 +126,3 @@ def load_transformed(
 def stack_windows(waveforms: Sequence[Waveform]) -> Float32[Tensor, "batch samples"]:
     """Waveforms padded or trimmed to 30 s, as one batch."""
     return torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waveforms]))
-
-
-def _decode_recordings(
-    model: WhisperModel, utterances: Sequence[Utterance], options: DecodingOptions, advance: Callable[[float], None]
-) -> tuple[dict[str, str], list[Skipped]]:
-    """Texts by utterance id, and recordings that cannot be read to their end."""
-    recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in utterances)
-    results = transcribe_recordings(model, recordings, options, advance)
-    texts: dict[str, str] = {}
-    skipped: list[Skipped] = []
-    for utterance, (_, result) in zip(utterances, results, strict=True):
-        if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
-            error = result if isinstance(result, AudioError) else result.read_error
-            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
-        else:
-            texts[utterance.id] = result.text
-    return texts, skipped

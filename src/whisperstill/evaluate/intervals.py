@@ -7,17 +7,20 @@ the true uncertainty is larger.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from whisperstill.records.edit_counts import EditCounts
+from whisperstill.records.eval_results import PairedDifference
 from whisperstill.text.edit_distance import count_edits_per_block
 
 BOOTSTRAP_BLOCK_WORDS = 100
 """Words (or characters) of a block; a reference of twice as many is split into blocks of about this length."""
-FloatArray = npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Interval: TypeAlias = tuple[float, float]
+"""Ends of the 95 % confidence interval of an error rate, per cent."""
 _MAX_RESAMPLED_INDICES = 4_000_000  # at a time: 32 MB
 
 
@@ -27,57 +30,25 @@ def bootstrap_blocks(counts: EditCounts, reference: Sequence[str], hypothesis: S
     A dataset may hold too few long recordings to resample. Blocks depend on the reference only, so they pair up across
     systems.
     """
-    return (
-        [counts]
-        if len(reference) < 2 * BOOTSTRAP_BLOCK_WORDS
-        else count_edits_per_block(reference, hypothesis, BOOTSTRAP_BLOCK_WORDS)
-    )
+    if len(reference) < 2 * BOOTSTRAP_BLOCK_WORDS:
+        return [counts]
+    return count_edits_per_block(reference, hypothesis, BOOTSTRAP_BLOCK_WORDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Ends of the confidence interval of an error rate, as fractions."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Error rate of system `a` minus that of `b` on the same utterances, as fractions."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    """Two-sided p-value: share of resamples on the other side of 0, at least 1 in resamples + 1. It is never below the
-    smallest p-value of a sign test, 2^(1 - n) for n utterances that differ: few utterances prove nothing."""
-
-
-def bootstrap(
-    counts: Sequence[EditCounts], *, seed: int = 0, resamples: int = 1000, confidence: float = 0.95
-) -> Interval:
+def bootstrap(counts: Sequence[EditCounts], *, seed: int = 0, resamples: int = 1000) -> Interval:
     """Confidence interval of the error rate over utterances with these edit counts, deterministic given `seed`.
 
     Resamples without any reference word are left out. Raises `ValueError` without a reference word.
     """
     errors, lengths = _to_arrays(counts)
-    rates = np.concatenate(
-        [_error_rates(errors[i], lengths[i]) for i in _resample_indices(len(counts), seed, resamples)]
-    )
-    low, high = _percentile_interval(rates, confidence)
-    return Interval(low, high)
+    draws = [_error_rates(errors[i], lengths[i]) for i in _resample_indices(len(counts), seed, resamples)]
+    return _percentile_interval(np.concatenate(draws))
 
 
 def paired_bootstrap(
-    a: Sequence[EditCounts],
-    b: Sequence[EditCounts],
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Difference:
-    """Difference of the error rates of two systems on the same utterances (`a[i]` and `b[i]` belong together).
+    a: Sequence[EditCounts], b: Sequence[EditCounts], *, seed: int = 0, resamples: int = 1000
+) -> PairedDifference:
+    """Error rate of system `a` minus that of `b` on the same utterances (`a[i]` and `b[i]` belong together).
 
     Both rates come from the same resamples, so that utterances that are hard for both cancel. Raises `ValueError` if
     the lengths differ, or without a reference word.
@@ -92,24 +63,19 @@ def paired_bootstrap(
         for i in _resample_indices(len(a), seed, resamples)
     ]
     differences = np.concatenate(draws)
-    low, high = _percentile_interval(differences, confidence)
     # 2. Two-sided p-value, bounded by the sign test.
     finite = differences[np.isfinite(differences)]
     tail = min(np.count_nonzero(finite <= 0), np.count_nonzero(finite >= 0))
     num_differing = np.count_nonzero(errors_a / np.maximum(lengths_a, 1) != errors_b / np.maximum(lengths_b, 1))
     p_value = min(1.0, max(2 * (tail + 1) / (len(finite) + 1), 2.0 ** (1 - num_differing)))
     observed = float(errors_a.sum() / lengths_a.sum() - errors_b.sum() / lengths_b.sum())
-    return Difference(observed, low, high, p_value)
+    return PairedDifference(100 * observed, *_percentile_interval(differences), p_value)
 
 
 def mean_over_datasets(
-    datasets: Sequence[Sequence[Sequence[EditCounts]]],
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    datasets: Sequence[Sequence[Sequence[EditCounts]]], *, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, Interval]:
-    """Mean error rate over datasets and training seeds, and its interval, as fractions.
+    """Mean error rate over datasets and training seeds, per cent, and its interval.
 
     `datasets[i][j]` holds the edit counts of dataset i for the system of seed j. Each resample draws seeds, and for
     each dataset utterances, with replacement; all seeds share the utterances. Raises `ValueError` without a dataset,
@@ -130,8 +96,7 @@ def mean_over_datasets(
             for indices in _resample_indices(len(lengths), seed + 1 + dataset_index, resamples)
         ]
         draws.append(np.take_along_axis(np.concatenate(rates), seed_indices, 1).mean(1))
-    low, high = _percentile_interval(np.mean(draws, 0), confidence)
-    return float(np.mean(observed)), Interval(low, high)
+    return 100 * float(np.mean(observed)), _percentile_interval(np.mean(draws, 0))
 
 
 def _to_arrays(counts: Sequence[EditCounts]) -> tuple[FloatArray, FloatArray]:
@@ -156,7 +121,7 @@ def _error_rates(errors: FloatArray, lengths: FloatArray) -> FloatArray:
     return rates
 
 
-def _percentile_interval(rates: FloatArray, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
+def _percentile_interval(rates: FloatArray) -> Interval:
+    tail = (1 - 0.95) / 2
     low, high = np.nanquantile(rates, [tail, 1 - tail])
-    return float(low), float(high)
+    return 100 * float(low), 100 * float(high)

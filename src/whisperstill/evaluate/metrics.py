@@ -5,40 +5,23 @@ metric needs no new transcription.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import starmap
+from itertools import chain, pairwise
 from typing import Any
 
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.hallucination import compute_hallucination_metrics
 from whisperstill.evaluate.intervals import bootstrap, bootstrap_blocks, paired_bootstrap
-from whisperstill.evaluate.score import score, utterance_edits
+from whisperstill.evaluate.score import Scoring, score
 from whisperstill.records import Utterance
 from whisperstill.records.edit_counts import NO_EDITS, EditCounts
 from whisperstill.records.eval_results import DatasetResult, PairedDifference, SubsetResult
 from whisperstill.text.edit_distance import AlignedPair, align, count_edits
-from whisperstill.text.normalizers import get_normalizer, split_into_characters
 
 DURATION_BIN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 30.0)
 """Upper ends of the duration ranges that are scored separately, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """Normalization and unit of error rates, and the bootstrap of their intervals."""
-
-    normalizer: str
-    unit: str
-    seed: int = 0
-    resamples: int = 1000
-
-    def split(self, text: str) -> list[str]:
-        """Words (or characters) of a text after normalization."""
-        normalized = get_normalizer(self.normalizer)(text)
-        return split_into_characters(normalized) if self.unit == "character" else normalized.split()
 
 
 @dataclass(frozen=True)
@@ -63,35 +46,29 @@ class SystemOutput:
 
     @cached_property
     def alignments(self) -> list[list[AlignedPair]]:
-        """Word alignment of each utterance, as pairs of indices."""
-        return [
-            align(reference, hypothesis) for reference, hypothesis in zip(self.references, self.hypotheses, strict=True)
-        ]
+        """Alignment of each utterance."""
+        return list(map(align, self.references, self.hypotheses))
 
     @cached_property
     def edits(self) -> list[EditCounts]:
         """Edit counts of each utterance."""
-        return [
-            count_edits(reference, hypothesis)
-            for reference, hypothesis in zip(self.references, self.hypotheses, strict=True)
-        ]
+        return list(map(count_edits, self.references, self.hypotheses))
 
     @cached_property
     def blocks_by_utterance(self) -> list[list[EditCounts]]:
         """Units of each utterance that the bootstrap resamples."""
-        return list(starmap(bootstrap_blocks, zip(self.edits, self.references, self.hypotheses, strict=True)))
+        return list(map(bootstrap_blocks, self.edits, self.references, self.hypotheses))
 
     @property
     def blocks(self) -> list[EditCounts]:
         """Units of all utterances that the bootstrap resamples."""
-        return [block for utterance_blocks in self.blocks_by_utterance for block in utterance_blocks]
+        return list(chain.from_iterable(self.blocks_by_utterance))
 
     def restrict_to(self, ids: Set[str]) -> "SystemOutput":
         """Output for the utterances with these ids."""
-        selected = [(u, text) for u, text in zip(self.utterances, self.texts, strict=True) if u.id in ids]
-        return SystemOutput(
-            tuple(u for u, _ in selected), tuple(text for _, text in selected), self.seconds, self.scoring
-        )
+        selected = [index for index, utterance in enumerate(self.utterances) if utterance.id in ids]
+        utterances, texts = tuple(self.utterances[i] for i in selected), tuple(self.texts[i] for i in selected)
+        return replace(self, utterances=utterances, texts=texts)
 
 
 def compute_metrics(
@@ -107,23 +84,15 @@ def compute_metrics(
 
     A dataset without any reference word (non-speech audio) has error rates of 0; its insertions are in `hallucination`.
     """
-    scoring = output.scoring
-    references = [utterance.text or "" for utterance in output.utterances]
-    rates: dict[str, Any] = dict.fromkeys(("wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high"), 0.0)
     total = sum(output.edits, NO_EDITS)
+    rates: dict[str, Any] = dict.fromkeys(("wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high"), 0.0)
     wer_orthographic = 0.0
     if total.reference_length:
-        scores = score(
-            references,
-            output.texts,
-            normalizer=scoring.normalizer,
-            unit=scoring.unit,
-            seed=scoring.seed,
-            resamples=scoring.resamples,
-        )
+        references = [utterance.text or "" for utterance in output.utterances]
+        scores = score(references, output.texts, output.scoring)
         rates = {name: getattr(scores, name) for name in rates}
-        unnormalized_edits = utterance_edits(references, output.texts, normalizer="none", unit=scoring.unit)
-        wer_orthographic = 100 * sum(unnormalized_edits, NO_EDITS).error_rate
+        unnormalized = replace(output, scoring=replace(output.scoring, normalizer="none"))
+        wer_orthographic = 100 * sum(unnormalized.edits, NO_EDITS).error_rate
     difference, agreement = compare_with_teacher(output, teacher_output) if teacher_output is not None else (None, None)
     return DatasetResult(
         measurement=measurement,
@@ -167,49 +136,33 @@ def compare_with_teacher(
     # 2. Resample both with the same indices.
     scoring = output.scoring
     difference = paired_bootstrap(student.blocks, teacher.blocks, seed=scoring.seed, resamples=scoring.resamples)
-    return PairedDifference(
-        100 * difference.difference, 100 * difference.low, 100 * difference.high, difference.p_value
-    ), agreement
+    return difference, agreement
 
 
 def subset_results(output: SystemOutput, subset_of: Callable[[Utterance], str | None]) -> tuple[SubsetResult, ...]:
     """Error rates of the subsets named by `subset_of`; empty if there are fewer than two."""
-    blocks_by_subset: dict[str, list[EditCounts]] = {}
-    utterance_counts: Counter[str] = Counter()
+    subsets: dict[str, list[list[EditCounts]]] = {}
     for utterance, utterance_blocks in zip(output.utterances, output.blocks_by_utterance, strict=True):
-        name = subset_of(utterance)
-        if name is not None:
-            blocks_by_subset.setdefault(name, []).extend(utterance_blocks)
-            utterance_counts[name] += 1
-    if len(blocks_by_subset) < 2:
+        if (name := subset_of(utterance)) is not None:
+            subsets.setdefault(name, []).append(utterance_blocks)
+    if len(subsets) < 2:
         return ()
-    results = []
-    for name, blocks in sorted(blocks_by_subset.items(), key=lambda item: natural_sort_key(item[0])):
+    results, scoring = [], output.scoring
+    for name in sorted(subsets, key=natural_sort_key):
+        blocks = list(chain.from_iterable(subsets[name]))
         total = sum(blocks, NO_EDITS)
-        if not total.reference_length:
-            continue
-        interval = bootstrap(blocks, seed=output.scoring.seed, resamples=output.scoring.resamples)
-        results.append(
-            SubsetResult(
-                name,
-                utterance_counts[name],
-                total.reference_length,
-                100 * total.error_rate,
-                100 * interval.low,
-                100 * interval.high,
-            )
-        )
+        if words := total.reference_length:
+            interval = bootstrap(blocks, seed=scoring.seed, resamples=scoring.resamples)
+            results.append(SubsetResult(name, len(subsets[name]), words, 100 * total.error_rate, *interval))
     return tuple(results)
 
 
 def duration_bin(utterance: Utterance) -> str:
     """Duration range of an utterance: `5-10 s`, above the last edge `over 30 s`."""
-    lower = 0.0
-    for upper in DURATION_BIN_EDGES_S:
+    for lower, upper in pairwise((0.0, *DURATION_BIN_EDGES_S)):
         if utterance.audio.duration <= upper:
             return f"{lower:g}-{upper:g} s"
-        lower = upper
-    return f"over {lower:g} s"
+    return f"over {DURATION_BIN_EDGES_S[-1]:g} s"
 
 
 def natural_sort_key(name: str) -> tuple[int, float, str]:

@@ -5,7 +5,6 @@ timed once and counts for both.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -18,28 +17,13 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
 from whisperstill.evaluate.inference import stack_windows
 from whisperstill.evaluate.speed import synchronized_time
-from whisperstill.records import Skipped, Utterance
+from whisperstill.records import Utterance
 from whisperstill.records.eval_results import DraftToken, DraftTrace
+from whisperstill.records.json_value import JsonObject
 from whisperstill.units import WINDOW_SECONDS
 
 TRACE_BLOCK_TOKENS = 8
 """Block size of traces: one known token and seven draft tokens per forward pass of the teacher."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeculativeComparison:
-    """Times and counts, summed over all batches."""
-
-    utterances: int
-    identical: int
-    encoder_seconds: float
-    baseline_decode_seconds: float
-    """Decoding without the draft model."""
-    speculative_decode_seconds: float
-    """Decoding with the draft model, its own encoding included."""
-    stats: SpeculativeStats
-    skipped: tuple[Skipped, ...]
-    """Utterances whose audio cannot be read."""
 
 
 def compare_speculative(
@@ -48,9 +32,10 @@ def compare_speculative(
     utterances: Sequence[Utterance],
     batch_size: int,
     advance: Callable[[float], None] = lambda seconds: None,
-) -> SpeculativeComparison:
+) -> JsonObject:
     """Decodes utterances up to 30 s both ways, `batch_size` at a time, after a warm-up on the first batch.
 
+    Returns fields of `SpeculativeResult`, and under `skipped` the reason for each utterance that cannot be read.
     `advance` receives the seconds of audio done.
     """
     readable, waveforms, skipped = load_waveforms(u for u in utterances if u.audio.duration <= WINDOW_SECONDS)
@@ -58,44 +43,45 @@ def compare_speculative(
         (readable[start : start + batch_size], waveforms[start : start + batch_size])
         for start in range(0, len(readable), batch_size)
     ]
-    encoder_seconds = 0.0
-    decode_seconds = {baseline_model: 0.0, assisted_model: 0.0}
-    identical = 0
+    device = baseline_model.network.device
+    encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
     for round_index, (batch, batch_waveforms) in enumerate([*batches[:1], *batches]):
         if round_index == 1:  # warm-up done: start counting
             encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
             assisted_model.speculative_stats = SpeculativeStats()
         # 1. Encode once for both.
         windows = stack_windows(batch_waveforms)
-        start_time = _synchronized_time(baseline_model)
+        start_time = synchronized_time(device)
         encoder_states = baseline_model.encode(windows)
-        encoder_seconds += _synchronized_time(baseline_model) - start_time
+        encoder_seconds += synchronized_time(device) - start_time
         languages = baseline_model.resolve_languages(encoder_states, [utterance.language for utterance in batch])
         # 2. A draft model with an encoder of its own encodes, too: part of its cost.
-        start_time = _synchronized_time(assisted_model)
-        draft_states = assisted_model.encode_for_draft(windows, encoder_states)
-        decode_seconds[assisted_model] += _synchronized_time(assisted_model) - start_time
+        start_time = synchronized_time(device)
+        draft_states = assisted_model.encode_for_draft(windows)
+        decode_seconds[assisted_model] += synchronized_time(device) - start_time
         # 3. Decode with both models, in alternating order.
         tokens_by_model = {}
         for model in (baseline_model, assisted_model) if round_index % 2 else (assisted_model, baseline_model):
-            start_time = _synchronized_time(model)
+            start_time = synchronized_time(device)
             transcripts = model.decode(
                 encoder_states, languages, draft_encoder_states=draft_states if model is assisted_model else None
             )
-            decode_seconds[model] += _synchronized_time(model) - start_time
+            decode_seconds[model] += synchronized_time(device) - start_time
             tokens_by_model[model] = [transcript.result.tokens for transcript in transcripts]
         identical += sum(map(tuple.__eq__, tokens_by_model[baseline_model], tokens_by_model[assisted_model]))
         if round_index:
             advance(sum(utterance.audio.duration for utterance in batch))
-    return SpeculativeComparison(
-        len(readable),
-        identical,
-        encoder_seconds,
-        decode_seconds[baseline_model],
-        decode_seconds[assisted_model],
-        assisted_model.speculative_stats,
-        tuple(skipped),
-    )
+    stats = assisted_model.speculative_stats
+    return {
+        "baseline_seconds": encoder_seconds + decode_seconds[baseline_model],
+        "speculative_seconds": encoder_seconds + decode_seconds[assisted_model],
+        "encoder_seconds": encoder_seconds,
+        "utterances": len(readable),
+        "identical": identical,
+        "acceptance_rate": 100 * stats.acceptance_rate,
+        "tokens_per_step": stats.tokens_per_verification,
+        "skipped": {problem.source: problem.reason for problem in skipped},
+    }
 
 
 @torch.inference_mode()
@@ -113,7 +99,7 @@ def trace_draft(
         raise AudioError(f"{skipped[0].source}: {skipped[0].reason}")
     windows = stack_windows(waveforms)
     encoder_states = assisted_model.encode(windows)
-    draft_states = assisted_model.encode_for_draft(windows, encoder_states)
+    draft_states = assisted_model.encode_for_draft(windows)
     language = assisted_model.resolve_languages(encoder_states, [utterance.language])
     (transcript,) = assisted_model.decode(encoder_states, language, draft_encoder_states=draft_states)
     vocabulary, device = assisted_model.vocabulary, assisted_model.network.device
@@ -148,7 +134,3 @@ def trace_draft(
             remaining = tokens[len(trace) : position + block_size]
             trace += [DraftToken(decode_token(token), "bonus") for token in remaining]
     return DraftTrace(dataset, utterance.id, teacher_passes, tuple(trace))
-
-
-def _synchronized_time(model: WhisperModel) -> float:
-    return synchronized_time(model.network.device)

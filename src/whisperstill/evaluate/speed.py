@@ -6,6 +6,7 @@ the machine affects all of them alike. The decoder runs on a fixed token sequenc
 
 import time
 from collections.abc import Mapping
+from itertools import chain
 from statistics import median
 
 import torch
@@ -22,36 +23,31 @@ DECODE_STEPS = 24
 MIB = 2**20
 
 
-def measure_speed(
-    networks: Mapping[str, Whisper], *, rounds: int = 7, steps: int = DECODE_STEPS, batch_size: int = 1
-) -> list[SpeedResult]:
-    """Speed of each network by model name: `rounds` batches and `rounds * steps` decoder steps, interleaved.
+def measure_speed(networks: Mapping[str, Whisper], *, rounds: int, batch_size: int = 1) -> list[SpeedResult]:
+    """Speed of each network by model name: `rounds` batches, interleaved.
 
     Peak memory is not measured (see `evaluate.peak_memory`).
     """
-    encoder_times: dict[str, list[float]] = {name: [] for name in networks}
-    step_times: dict[str, list[float]] = {name: [] for name in networks}
-    latencies: dict[str, list[float]] = {name: [] for name in networks}
-    for round_index in range(WARMUP_ROUNDS + rounds):
+    timings: dict[str, list[tuple[float, list[float], float]]] = {name: [] for name in networks}
+    for _ in range(WARMUP_ROUNDS + rounds):
         for name, network in networks.items():
-            encoder_ms, batch_step_ms, latency_ms = time_batch(network, steps, batch_size)
-            if round_index >= WARMUP_ROUNDS:
-                encoder_times[name].append(encoder_ms / batch_size)
-                step_times[name] += [step_ms / batch_size for step_ms in batch_step_ms]
-                latencies[name].append(latency_ms)
-    return [
-        SpeedResult(
+            timings[name].append(time_batch(network, DECODE_STEPS, batch_size))
+    results = []
+    for name, network in networks.items():
+        encoder_ms, step_ms, latencies_ms = zip(*timings[name][WARMUP_ROUNDS:], strict=True)
+        latency_ms = median(latencies_ms)
+        speed = SpeedResult(
             model=name,
             batch_size=batch_size,
-            encoder_ms_per_window=median(encoder_times[name]),
-            decoder_ms_per_token=median(step_times[name]),
-            latency_ms=median(latencies[name]),
-            real_time_factor=median(latencies[name]) / 1000 / (WINDOW_SECONDS * batch_size),
-            num_tokens=steps,
+            encoder_ms_per_window=median(encoder_ms) / batch_size,
+            decoder_ms_per_token=median(chain.from_iterable(step_ms)) / batch_size,
+            latency_ms=latency_ms,
+            real_time_factor=latency_ms / 1000 / (WINDOW_SECONDS * batch_size),
+            num_tokens=DECODE_STEPS,
             weights_mib=weights_mib(network),
         )
-        for name, network in networks.items()
-    ]
+        results.append(speed)
+    return results
 
 
 @torch.inference_mode()

@@ -1,88 +1,72 @@
 """Systems that a suite evaluates: a checkpoint in whisperstill, or in an external engine.
 
-Both return texts by utterance id and the time it took. Whisperstill systems share encoder states through an
-`EncoderCache`, and each is charged for the encoding.
+`identity` is everything that the texts of a system depend on: part of the cache key. Whisperstill systems share encoder
+states through an `EncoderCache`, and each is charged for the encoding.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from whisperstill.corpus.loading import Waveform
-from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.encoder_cache import EncoderCache
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.inference import AudioTransform, decode_utterances, load_transformed
+from whisperstill.evaluate.inference import (
+    Advance,
+    AudioTransform,
+    DecodeMode,
+    Hypotheses,
+    decode_utterances,
+    load_transformed,
+)
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.records import Skipped, Utterance
 from whisperstill.records.eval_results import ModelInfo
 from whisperstill.records.json_value import JsonValue
 from whisperstill.units import WINDOW_SECONDS
 
-
-@dataclass(frozen=True, slots=True)
-class DecodeMode:
-    """How a dataset is decoded."""
-
-    decoding: str = "short"
-    """`short`: one window per utterance up to 30 s; else a long-form strategy."""
-    chunk_length: float = 0.0
-    """Chunk length, seconds; 0: the strategy's default."""
-    batch_size: int = 16
-
-    @property
-    def options(self) -> DecodingOptions | None:
-        """Options of the long-form strategy."""
-        if self.decoding == "short":
-            return None
-        return DecodingOptions(
-            long_form=self.decoding, chunk_length=self.chunk_length or None, batch_size=self.batch_size
-        )
+MAX_CACHE_BYTES = 4 * 2**30
+"""Size limit of the cache; states beyond it are computed again."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimedHypotheses:
-    """Texts by utterance id, and the time they took."""
+class EncoderCache:
+    """Encoder states by encoder and utterances; nothing is stored unless `shared`.
 
-    texts: dict[str, str]
-    seconds: float
-    skipped: tuple[Skipped, ...]
+    A student's encoder is its teacher's, and encoding is most of the work: without the cache, comparing the two would
+    run the same encoder over the same windows twice.
+    """
 
+    def __init__(self, shared: bool) -> None:
+        self._shared = shared
+        self._entries: dict[tuple[str, ...], tuple[Tensor, float]] = {}
+        self._bytes = 0
 
-@runtime_checkable
-class System(Protocol):
-    """A model in an inference engine."""
+    def encode(
+        self, model: WhisperModel, encoder: str, batch: Sequence[Utterance], waveforms: Float[Tensor, "batch samples"]
+    ) -> tuple[Float[Tensor, "batch positions width"], float]:
+        """States of a batch of windows, and the seconds of encoding that the cache saved.
 
-    info: ModelInfo
-
-    @property
-    def identity(self) -> dict[str, JsonValue]:
-        """Everything about the system that its texts depend on: part of the cache key."""
-        ...
-
-    def supports(self, decode_mode: DecodeMode) -> bool:
-        """Whether the engine can decode this way."""
-        ...
-
-    def transcribe_dataset(
-        self,
-        utterances: Sequence[Utterance],
-        decode_mode: DecodeMode,
-        encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None = None,
-        advance: Callable[[float], None] = lambda seconds: None,
-    ) -> TimedHypotheses:
-        """Texts of all utterances that can be read; `advance` receives the seconds of audio done.
-
-        Raises `SettingsError` for a language that the model does not have.
+        `encoder` identifies its weights and compute type.
         """
-        ...
+        padding_mode = "padded" if model.trimmed_encoder is None else "trimmed"
+        key = (encoder, padding_mode, *(utterance.id for utterance in batch))
+        if key in self._entries:
+            return self._entries[key]
+        start_time = time.perf_counter()
+        encoder_states = model.encode(waveforms)
+        size = encoder_states.numel() * encoder_states.element_size()
+        if self._shared and self._bytes + size <= MAX_CACHE_BYTES:
+            if encoder_states.device.type == "cuda":
+                torch.cuda.synchronize()
+            self._entries[key] = (encoder_states, time.perf_counter() - start_time)
+            self._bytes += size
+        return encoder_states, 0.0
 
 
 class WhisperstillSystem:
@@ -93,7 +77,6 @@ class WhisperstillSystem:
     ) -> None:
         self.checkpoint: Checkpoint = load_checkpoint(source)
         self._device, self._dtype, self._trim_padding, self._int8 = device, dtype, trim_padding, int8
-        self._model: WhisperModel | None = None
         dims, parameters = self.checkpoint.dims, self.checkpoint.parameter_counts
         self.info = ModelInfo(
             name=name,
@@ -110,12 +93,10 @@ class WhisperstillSystem:
             device=device,
         )
 
-    @property
+    @cached_property
     def model(self) -> WhisperModel:
         """The model, loaded on first use."""
-        if self._model is None:
-            self._model = self.build_model(None)
-        return self._model
+        return self.build_model(None)
 
     def build_model(self, draft: Checkpoint | None) -> WhisperModel:
         """A new model with a draft model. Raises `SettingsError` for a draft with another vocabulary."""
@@ -130,7 +111,6 @@ class WhisperstillSystem:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """See `System`."""
         return {
             "weights": self.checkpoint.sha256,
             "tokenizer": hashlib.sha256(self.checkpoint.tokenizer_json).hexdigest(),
@@ -142,34 +122,24 @@ class WhisperstillSystem:
             "trim_padding": self._trim_padding,
         }
 
-    def supports(self, decode_mode: DecodeMode) -> bool:
-        """See `System`."""
+    def supports(self, mode: DecodeMode) -> bool:
+        """Whether the engine can decode this way."""
         return True
 
     def transcribe_dataset(
         self,
         utterances: Sequence[Utterance],
-        decode_mode: DecodeMode,
+        mode: DecodeMode,
         encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None = None,
-        advance: Callable[[float], None] = lambda seconds: None,
-    ) -> TimedHypotheses:
-        """See `System`."""
+        audio_transform: AudioTransform | None,
+        advance: Advance,
+    ) -> Hypotheses:
+        """Texts of readable utterances. Raises `SettingsError` for a language that the model does not have."""
         for language in {utterance.language for utterance in utterances}:
             self.model.resolve_language(language)
         encoder_key = f"{self.checkpoint.encoder_sha256} {self.info.dtype}"  # other dtypes give other states
-        start_time = time.perf_counter()
-        hypotheses = decode_utterances(
-            self.model,
-            utterances,
-            batch_size=decode_mode.batch_size,
-            advance=advance,
-            encode=lambda batch, waveforms: encoder_cache.encode(self.model, encoder_key, batch, waveforms),
-            audio_transform=audio_transform,
-            options=decode_mode.options,
-        )
-        seconds = time.perf_counter() - start_time + hypotheses.saved_encoding_seconds
-        return TimedHypotheses(hypotheses.texts, seconds, hypotheses.skipped)
+        encode = partial(encoder_cache.encode, self.model, encoder_key)
+        return decode_utterances(self.model, utterances, mode, encode, audio_transform, advance)
 
 
 class ExternalSystem:
@@ -194,63 +164,53 @@ class ExternalSystem:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """See `System`."""
         engine, description = self._engine, self._engine.description
         return {
             "weights": description.sha256,
             "suppress_tokens": list(description.suppress_tokens),
             "language": description.language,
             "timestamps": description.timestamps,
-            "engine": engine.name,
+            "engine": self.info.engine,
             "engine_version": engine.version,
             "dtype": engine.dtype,
             "device": engine.device,
         }
 
-    def supports(self, decode_mode: DecodeMode) -> bool:
-        """See `System`."""
-        return decode_mode.decoding in ("short", "sequential") and not decode_mode.chunk_length
+    def supports(self, mode: DecodeMode) -> bool:
+        """Whether the engine can decode this way."""
+        return mode.decoding in ("short", "sequential") and not mode.chunk_length
 
     def transcribe_dataset(
         self,
         utterances: Sequence[Utterance],
-        decode_mode: DecodeMode,
+        mode: DecodeMode,
         encoder_cache: EncoderCache,
-        audio_transform: AudioTransform | None = None,
-        advance: Callable[[float], None] = lambda seconds: None,
-    ) -> TimedHypotheses:
-        """See `System`. Batches hold utterances of similar length; those over 30 s are recordings to every engine."""
+        audio_transform: AudioTransform | None,
+        advance: Advance,
+    ) -> Hypotheses:
+        """Batches hold utterances of similar length; those over 30 s are recordings to every engine."""
         texts: dict[str, str] = {}
         skipped: list[Skipped] = []
         seconds = 0.0
         by_length = sorted(utterances, key=lambda utterance: -utterance.audio.duration)
-        for start in range(0, len(by_length), decode_mode.batch_size):
+        for start in range(0, len(by_length), mode.batch_size):
             start_time = time.perf_counter()  # reading audio counts, as it does in whisperstill
-            readable, waveforms, unreadable = load_transformed(
-                by_length[start : start + decode_mode.batch_size], audio_transform
-            )
+            batch = by_length[start : start + mode.batch_size]
+            readable, waveforms, unreadable = load_transformed(batch, audio_transform)
             skipped += unreadable
-            texts |= self._transcribe_batch(readable, waveforms, force_long_form=decode_mode.decoding != "short")
+            for long_form in (False, True):
+                group = [
+                    (utterance, waveform)
+                    for utterance, waveform in zip(readable, waveforms, strict=True)
+                    if long_form == (mode.decoding != "short" or utterance.audio.duration > WINDOW_SECONDS)
+                ]
+                if group:
+                    languages = [utterance.language for utterance, _ in group]
+                    transcripts = self._engine.transcribe([w for _, w in group], languages, long_form=long_form)
+                    texts |= {utterance.id: text for (utterance, _), text in zip(group, transcripts, strict=True)}
             seconds += time.perf_counter() - start_time
             advance(sum(utterance.audio.duration for utterance in readable))
-        return TimedHypotheses(texts, seconds, tuple(skipped))
+        return Hypotheses(texts, seconds, tuple(skipped))
 
-    def _transcribe_batch(
-        self, utterances: Sequence[Utterance], waveforms: Sequence[Waveform], *, force_long_form: bool
-    ) -> dict[str, str]:
-        """Texts by utterance id; short and long utterances are passed to the engine in separate calls."""
-        texts: dict[str, str] = {}
-        for long_form in (False, True):
-            indices = [
-                index
-                for index, utterance in enumerate(utterances)
-                if long_form == (force_long_form or utterance.audio.duration > WINDOW_SECONDS)
-            ]
-            if indices:
-                transcripts = self._engine.transcribe(
-                    [waveforms[index] for index in indices],
-                    [utterances[index].language for index in indices],
-                    long_form=long_form,
-                )
-                texts |= {utterances[index].id: text for index, text in zip(indices, transcripts, strict=True)}
-        return texts
+
+System: TypeAlias = WhisperstillSystem | ExternalSystem

@@ -42,9 +42,8 @@ def write_ctranslate2(checkpoint: Checkpoint, directory: Path, dtype: str = "flo
     try:
         spec.save(str(staging_directory))
         (staging_directory / "tokenizer.json").write_bytes(add_timestamp_tokens(checkpoint.tokenizer_json))
-        (staging_directory / "preprocessor_config.json").write_text(
-            _to_json(build_preprocessor_config(checkpoint.dims.mels)), "utf-8"
-        )
+        preprocessor = json.dumps(build_preprocessor_config(checkpoint.dims.mels), indent=2) + "\n"
+        (staging_directory / "preprocessor_config.json").write_text(preprocessor, "utf-8")
         for file in sorted(staging_directory.iterdir(), key=lambda file: file.name == WEIGHTS_FILE):
             with atomic_write_path(directory / file.name) as temporary:
                 file.replace(temporary)
@@ -81,15 +80,10 @@ def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
 
 
 def _vocabulary_tokens(checkpoint: Checkpoint) -> list[str]:
-    """Every token's text, by id."""
     content = json.loads(add_timestamp_tokens(checkpoint.tokenizer_json))
     token_by_id = {token_id: token for token, token_id in content["model"]["vocab"].items()}
     token_by_id |= {token["id"]: token["content"] for token in content["added_tokens"]}
-    missing = [token_id for token_id in range(checkpoint.dims.vocab_size) if token_id not in token_by_id]
-    if missing:
-        raise CheckpointError(f"tokenizer.json has no token {missing[0]}: put the one of this model beside it")
-    return [token_by_id[token_id] for token_id in range(checkpoint.dims.vocab_size)]
-
-
-def _to_json(content: object) -> str:
-    return json.dumps(content, indent=2) + "\n"
+    try:
+        return [token_by_id[token_id] for token_id in range(checkpoint.dims.vocab_size)]
+    except KeyError as error:
+        raise CheckpointError(f"tokenizer.json has no token {error}: put the one of this model beside it") from None

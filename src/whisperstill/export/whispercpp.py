@@ -57,26 +57,19 @@ def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> 
         file.write(struct.pack("<I11i", MAGIC, *_header_sizes(checkpoint.dims), DTYPES[dtype]))
         bands = mel_filters(checkpoint.dims.mels).numpy()
         file.write(struct.pack("<2i", *bands.shape) + bands.astype("<f4").tobytes())
-        _write_tokens(file, tokenizer)
+        file.write(struct.pack("<i", tokenizer.vocabulary.end_of_text))
+        for token in range(tokenizer.vocabulary.end_of_text):  # empty if the tokenizer does not define it
+            content = tokenizer.token_bytes(token)
+            file.write(struct.pack("<I", len(content)) + content)
         for name, tensor in _stored_tensors(checkpoint):
             _write_tensor(file, name, tensor, DTYPES[dtype])
     return path
 
 
 def _header_sizes(dims: Dims) -> tuple[int, ...]:
-    """All sizes except the dtype, in file order."""
     encoder = (dims.max_source_positions, dims.width, dims.encoder_heads, dims.encoder_layers)
     decoder = (dims.max_target_positions, dims.width, dims.decoder_heads, dims.decoder_layers)
     return (dims.vocab_size, *encoder, *decoder, dims.mels)
-
-
-def _write_tokens(file: BinaryIO, tokenizer: Tokenizer) -> None:
-    """Every text token; empty if the tokenizer does not define it."""
-    count = tokenizer.vocabulary.end_of_text
-    file.write(struct.pack("<i", count))
-    for token in range(count):
-        content = tokenizer.token_bytes(token)
-        file.write(struct.pack("<I", len(content)) + content)
 
 
 def _stored_tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:

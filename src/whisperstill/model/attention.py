@@ -18,6 +18,11 @@ MAX_QUERIES_PER_TILE = 512
 """Queries processed at once in `matmul_attention`, so that their scores fit the CPU cache."""
 
 Heads = Float[Tensor, "batch heads tokens head_dim"]
+Keys = Float[Tensor, "batch heads keys head_dim"]
+"""Keys or values."""
+PackedKeys = Float[Tensor, "sequences heads keys head_dim"]
+Packed = Float[Tensor, "1 heads tokens head_dim"]
+"""Queries or outputs of sequences that are concatenated along tokens."""
 
 
 class FusedLinear(Linear):
@@ -30,7 +35,6 @@ class FusedLinear(Linear):
             self.bias[key_start:key_stop] = 0
 
     def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        """`input @ weight.T + bias`, without a gradient for the bias of the keys."""
         bias: Tensor = self.bias
         if bias.requires_grad and torch.is_grad_enabled():
             key_start, key_stop = self._key_range
@@ -51,11 +55,7 @@ def merge_heads(x: Heads) -> Float[Tensor, "batch tokens width"]:
 
 
 def attention(
-    query: Heads,
-    key: Float[Tensor, "batch heads keys head_dim"],
-    value: Float[Tensor, "batch heads keys head_dim"],
-    mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
-    causal: bool = False,
+    query: Heads, key: Keys, value: Keys, mask: Bool[Tensor, "batch 1 tokens keys"] | None = None, causal: bool = False
 ) -> Heads:
     """Scaled dot-product attention, by the fastest kernel for these tensors."""
     unmasked = mask is None and not causal
@@ -64,13 +64,7 @@ def attention(
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
 
 
-def packed_attention(
-    query: Float[Tensor, "1 heads tokens head_dim"],
-    key: Float[Tensor, "sequences heads keys head_dim"],
-    value: Float[Tensor, "sequences heads keys head_dim"],
-    lengths: Sequence[int],
-    causal: bool,
-) -> Float[Tensor, "1 heads tokens head_dim"]:
+def packed_attention(query: Packed, key: PackedKeys, value: PackedKeys, lengths: Sequence[int], causal: bool) -> Packed:
     """Attention of packed sequences (concatenated along tokens), each to its own keys.
 
     `causal`: self-attention; keys are packed as the queries are, and each token attends to its sequence up to itself.
@@ -88,13 +82,8 @@ def packed_attention(
 
 
 def _padded_attention(
-    query: Float[Tensor, "1 heads tokens head_dim"],
-    key: Float[Tensor, "sequences heads keys head_dim"],
-    value: Float[Tensor, "sequences heads keys head_dim"],
-    lengths: Sequence[int],
-    causal: bool,
-) -> Float[Tensor, "1 heads tokens head_dim"]:
-    """`packed_attention` of one batch with every sequence padded to the longest."""
+    query: Packed, key: PackedKeys, value: PackedKeys, lengths: Sequence[int], causal: bool
+) -> Packed:
 
     def pad(x: Tensor) -> Tensor:
         sequences = [sequence[0].transpose(0, 1) for sequence in torch.split(x, list(lengths), 2)]
@@ -104,9 +93,7 @@ def _padded_attention(
     return torch.cat([row[:, :length] for row, length in zip(attended, lengths, strict=True)], dim=1)[None]
 
 
-def matmul_attention(
-    query: Heads, key: Float[Tensor, "batch heads keys head_dim"], value: Float[Tensor, "batch heads keys head_dim"]
-) -> Heads:
+def matmul_attention(query: Heads, key: Keys, value: Keys) -> Heads:
     """Attention without a mask by two matrix products, for bfloat16 on CPUs.
 
     PyTorch's fused kernel (2.13) takes three times as long for one query, and more than twice as long for the 1500 of
@@ -135,8 +122,8 @@ class SelfAttention(nn.Module):
     def attend(
         self,
         query: Heads,
-        key: Float[Tensor, "batch heads keys head_dim"],
-        value: Float[Tensor, "batch heads keys head_dim"],
+        key: Keys,
+        value: Keys,
         mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
         causal: bool = False,
         lengths: Sequence[int] | None = None,
@@ -160,19 +147,13 @@ class CrossAttention(nn.Module):
         self.kv = FusedLinear(width, 2 * width, 0, width)
         self.out = Linear(width, width)
 
-    def project(
-        self, encoder_states: Float[Tensor, "batch positions width"]
-    ) -> tuple[Float[Tensor, "batch heads positions head_dim"], Float[Tensor, "batch heads positions head_dim"]]:
+    def project(self, encoder_states: Float[Tensor, "batch positions width"]) -> tuple[Keys, Keys]:
         """Keys and values of encoder states."""
         key, value = self.kv(encoder_states).chunk(2, dim=-1)
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def attend(
-        self,
-        x: Float[Tensor, "rows tokens width"],
-        key: Float[Tensor, "batch heads positions head_dim"],
-        value: Float[Tensor, "batch heads positions head_dim"],
-        lengths: Sequence[int] | None = None,
+        self, x: Float[Tensor, "rows tokens width"], key: Keys, value: Keys, lengths: Sequence[int] | None = None
     ) -> Float[Tensor, "rows tokens width"]:
         """Attention and output projection; with `lengths`, of packed sequences."""
         query = split_heads(self.query(x), self.heads)
@@ -218,6 +199,5 @@ class Mlp(nn.Module):
         self.down = Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """`down(gelu(up(x)))`."""
         y: Tensor = self.down(F.gelu(self.up(x)))
         return y

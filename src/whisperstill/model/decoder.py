@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from whisperstill.model.attention import CrossAttention, Mlp, SelfAttention
+from whisperstill.model.attention import CrossAttention, Keys, Mlp, SelfAttention
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear
-from whisperstill.model.kv_cache import Keys, KVCache, NoCache, PrefillCache, StaticKVCache
-from whisperstill.model.output_layer import OutputLayer
+from whisperstill.model.kv_cache import KVCache, NoCache, PrefillCache, StaticKVCache
+from whisperstill.model.linear import OutputLayer
 
 
 @dataclass
@@ -74,12 +74,10 @@ class Decoder(nn.Module):
         """Cache for the pass over the prompt."""
         return PrefillCache(self.project_cross_kv(encoder_states))
 
-    def static_cache(
-        self, max_batch_size: int, positions: int, capacity: int, fixed_shapes: bool = False
-    ) -> StaticKVCache:
-        """Cache for `max_batch_size` windows of `positions` encoder states and `capacity` tokens each."""
+    def static_cache(self, max_batch: int, positions: int, capacity: int, fixed_shapes: bool = False) -> StaticKVCache:
+        """Cache for `max_batch` windows of `positions` encoder states and `capacity` tokens each."""
         heads, width = self._layer_list[0].attention.heads, self.positions.shape[1]
-        cross_kv_shape = (max_batch_size, heads, positions, width // heads)
+        cross_kv_shape = (max_batch, heads, positions, width // heads)
         return StaticKVCache(
             len(self._layer_list), cross_kv_shape, capacity, self.positions.dtype, self.positions.device, fixed_shapes
         )
@@ -94,9 +92,8 @@ class Decoder(nn.Module):
         """
         block_length = tokens.shape[1]
         mask, causal = cache.prepare_block(position, block_length)
-        position_ids = (position[:, None] + torch.arange(block_length, device=position.device)).clamp(
-            max=len(self.positions) - 1
-        )
+        position_ids = position[:, None] + torch.arange(block_length, device=position.device)
+        position_ids = position_ids.clamp(max=len(self.positions) - 1)
         x = self.embedding(tokens) + self.positions[position_ids]
         for index, layer in enumerate(self._layer_list):
             x = self._self_attention(index, layer, x, cache, mask, causal)
@@ -122,9 +119,8 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self._layer_list):
             x = self._self_attention(index, layer, x, cache, None, True, lengths)
             if layer_outputs is not None and index in layer_outputs.attention_layers:
-                layer_outputs.mean_attention[index] = layer.cross.mean_attention(
-                    layer.cross_norm(x), cache.cross_kv(index)[0], lengths
-                )
+                weights = layer.cross.mean_attention(layer.cross_norm(x), cache.cross_kv(index)[0], lengths)
+                layer_outputs.mean_attention[index] = weights
             x = self._cross_attention_and_mlp(layer, x, *cache.cross_kv(index), lengths)
             if layer_outputs is not None:
                 layer_outputs.hidden_states.append(x[0])
@@ -155,9 +151,7 @@ class Decoder(nn.Module):
             layer_heads = sorted({head for head_layer, head in heads if head_layer == index})
             if layer_heads:
                 scores = layer.cross.scores(layer.cross_norm(x), key, layer_heads)
-                scores_by_head |= {
-                    (index, head): head_scores for head, head_scores in zip(layer_heads, scores.unbind(1), strict=True)
-                }
+                scores_by_head |= {(index, head): row for head, row in zip(layer_heads, scores.unbind(1), strict=True)}
             if index < last_layer:
                 x = self._cross_attention_and_mlp(layer, x, key, value)
         return torch.stack([scores_by_head[pair] for pair in heads], 1)

@@ -40,10 +40,8 @@ class Dims:
 
     @property
     def multilingual(self) -> bool:
-        """Whether the vocabulary has language tokens."""
         return self.vocab_size >= 51865
 
     @property
     def head_dim(self) -> int:
-        """Width of a decoder head."""
         return self.width // self.decoder_heads

@@ -20,7 +20,6 @@ class EncoderLayer(nn.Module):
         self.mlp = Mlp(dims.width)
 
     def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """Apply the layer."""
         x = x + self.attention.attend(*self.attention.project(self.attention_norm(x)))
         y: Tensor = x + self.mlp(self.mlp_norm(x))
         return y
@@ -39,10 +38,13 @@ class Encoder(nn.Module):
 
     def forward(self, mel: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch positions width"]:
         """Encoder states of 30 s windows, in the dtype of the weights."""
-        x = F.gelu(self.conv1(mel.to(self.positions.dtype)))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x.contiguous() + self.positions
+        x = self.convolve(mel).contiguous() + self.positions
         for layer in self.layers:
             x = layer(x)
         states: Tensor = self.norm(x)
         return states
+
+    def convolve(self, mel: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch positions width"]:
+        """Outputs of the two convolutions, one per 20 ms."""
+        x = F.gelu(self.conv1(mel.to(self.positions.dtype)))
+        return F.gelu(self.conv2(x)).transpose(1, 2)

@@ -23,14 +23,12 @@ class GenerationConfig:
 
 def default_alignment_heads(dims: Dims) -> tuple[tuple[int, int], ...]:
     """All heads of the last half of the decoder layers, openai/whisper's default."""
-    first_layer = dims.decoder_layers // 2
-    return tuple(
-        (layer, head) for layer in range(first_layer, dims.decoder_layers) for head in range(dims.decoder_heads)
-    )
+    first = dims.decoder_layers // 2
+    return tuple((layer, head) for layer in range(first, dims.decoder_layers) for head in range(dims.decoder_heads))
 
 
 def remap_alignment_heads(
-    heads: tuple[tuple[int, int], ...], kept_layers: tuple[int, ...], student_dims: Dims
+    heads: tuple[tuple[int, int], ...], kept_layers: tuple[int, ...], dims: Dims
 ) -> tuple[tuple[int, int], ...]:
     """Alignment heads of a student with these layers of its teacher.
 
@@ -38,6 +36,6 @@ def remap_alignment_heads(
     """
     new_index = {teacher_layer: student_layer for student_layer, teacher_layer in enumerate(kept_layers)}
     remapped = tuple(
-        (new_index[layer], head) for layer, head in heads if layer in new_index and head < student_dims.decoder_heads
+        (new_index[layer], head) for layer, head in heads if layer in new_index and head < dims.decoder_heads
     )
-    return remapped or default_alignment_heads(student_dims)
+    return remapped or default_alignment_heads(dims)

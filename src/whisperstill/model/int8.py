@@ -29,10 +29,7 @@ class Int8Linear(nn.Module):
     """`input @ weight.T + bias` with an 8-bit weight."""
 
     def __init__(
-        self,
-        weight: Float[Tensor, "outputs inputs"],
-        bias: Float[Tensor, "outputs"] | None,
-        per_row: bool = False,
+        self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, "outputs"] | None, per_row: bool = False
     ) -> None:
         super().__init__()
         self._per_row = per_row
@@ -78,9 +75,7 @@ def to_int8(module: Net, per_row: bool = False) -> Net:
     """
     device = next(module.parameters()).device
     if device.type != "cpu" or not is_int8_supported():
-        raise SettingsError(
-            f"dtype int8 needs a CPU with 8-bit kernels in PyTorch, got {device}; use float32 or bfloat16"
-        )
+        raise SettingsError(f"int8 needs a CPU with 8-bit kernels in PyTorch, got {device}; use float32 or bfloat16")
     for name, submodule in list(module.named_modules()):
         if isinstance(submodule, nn.Linear):
             parent = module.get_submodule(name.rpartition(".")[0])

@@ -6,51 +6,33 @@ speculative decoding. Rejected tokens need no roll-back: the row does not advanc
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Keys = Float[Tensor, "batch heads keys head_dim"]
+from whisperstill.model.attention import Keys
+
 Block = Float[Tensor, "batch heads block head_dim"]
 
 
-@runtime_checkable
-class KVCache(Protocol):
-    """What `Decoder` needs from a cache."""
-
-    def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
-        """Cross-attention keys and values of a layer, `[batch, heads, positions, head_dim]`."""
-        ...
-
-    def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """Store the keys and values of a block; return all that it attends to."""
-        ...
-
-    def prepare_block(
-        self, position: Int[Tensor, "batch"], block_length: int
-    ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
-        """Prepare for a block that starts at `position`; return its mask, and whether attention is plain causal."""
-        ...
-
-
 class NoCache:
-    """Whole sequences from position 0; stores nothing, and supports gradients."""
+    """Whole sequences from position 0; stores nothing, and supports gradients. The other caches have its methods."""
 
     def __init__(self, cross_kv: Sequence[tuple[Keys, Keys]]) -> None:
         self._cross_kv = cross_kv
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
-        """See `KVCache`."""
+        """Cross-attention keys and values of a layer, `[batch, heads, positions, head_dim]`."""
         return self._cross_kv[layer]
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """See `KVCache`."""
+        """Store the keys and values of a block; return all that it attends to."""
         return key, value
 
     def prepare_block(self, position: Int[Tensor, "batch"], block_length: int) -> tuple[None, bool]:
-        """See `KVCache`."""
+        """Prepare for a block that starts at `position`; return its mask, and whether attention is plain causal."""
         return None, block_length > 1
 
 
@@ -63,7 +45,7 @@ class PrefillCache(NoCache):
         """Self-attention keys and values of each layer."""
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """See `KVCache`."""
+        """See `NoCache`."""
         self.self_kv.append((key, value))
         return key, value
 
@@ -102,14 +84,14 @@ class StaticKVCache:
         self._write_positions: Tensor | int = 0
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
-        """See `KVCache`."""
+        """See `NoCache`."""
         key, value = self._cross_kv[layer]
         return key[: self.num_rows], value[: self.num_rows]
 
     def prepare_block(
         self, position: Int[Tensor, "batch"], block_length: int
     ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
-        """See `KVCache`. Raises `ValueError` if the block exceeds the capacity."""
+        """See `NoCache`. Raises `ValueError` if the block exceeds the capacity."""
         min_position, max_position = (int(bound) for bound in torch.aminmax(position))
         if max_position + block_length > self.capacity:
             raise ValueError(f"expected a block within {self.capacity} tokens, got {block_length} from {max_position}")
@@ -129,7 +111,7 @@ class StaticKVCache:
         return (keys <= (position[:, None] + offsets)[:, :, None])[:, None], False
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """See `KVCache`."""
+        """See `NoCache`."""
         keys, values = (buffer[: self.num_rows] for buffer in self._self_kv[layer])
         if isinstance(self._write_positions, int):
             stop = self._write_positions + key.shape[2]
@@ -149,9 +131,7 @@ class StaticKVCache:
         # 1. Extend the rows in use.
         num_rows = max(rows) + 1
         if num_rows > self.max_batch_size or not set(range(self.num_rows, num_rows)) <= set(rows):
-            raise ValueError(
-                f"expected rows that continue the {self.num_rows} in use of {self.max_batch_size}, got {sorted(rows)}"
-            )
+            raise ValueError(f"expected rows after {self.num_rows} of {self.max_batch_size} in use, got {sorted(rows)}")
         self.num_rows = max(self.num_rows, num_rows)
         # 2. Cross-attention keys and values.
         for layer, buffers in enumerate(self._cross_kv):
@@ -189,3 +169,6 @@ class StaticKVCache:
     def set_num_rows(self, num_rows: int) -> None:
         """Use the first `num_rows` rows, whatever they contain."""
         self.num_rows = num_rows
+
+
+KVCache: TypeAlias = NoCache | StaticKVCache

@@ -8,6 +8,7 @@ from torch import Tensor
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.generation_config import remap_alignment_heads
+from whisperstill.records.json_value import JsonObject
 
 
 def select_spaced_layers(teacher_layers: int, count: int) -> tuple[int, ...]:
@@ -29,9 +30,7 @@ def check_layers(teacher_layers: int, layers: Sequence[int]) -> tuple[int, ...]:
         raise SettingsError("layers must contain at least one decoder layer, got none")
     invalid = [layer for layer in layers if not 0 <= layer < teacher_layers]
     if invalid:
-        raise SettingsError(
-            f"layers must be 0 to {teacher_layers - 1} (the teacher has {teacher_layers}), got {invalid[0]}"
-        )
+        raise SettingsError(f"layers must be 0 to {teacher_layers - 1} (the teacher's), got {invalid[0]}")
     if list(layers) != sorted(set(layers)):
         raise SettingsError(f"layers must ascend without repeats, got {', '.join(map(str, layers))}")
     return tuple(layers)
@@ -56,17 +55,10 @@ def with_encoder_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkp
     if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
         raise SettingsError(f"encoder layers must ascend from 0 to {num_layers - 1} at most, got {list(layers)}")
     state = _renumber_layers(checkpoint.state, "encoder.layers.", layers)
-    teacher = {
-        "teacher": checkpoint.source,
-        "teacher_sha256": checkpoint.sha256,
-        "teacher_encoder_sha256": checkpoint.encoder_sha256,
-        "teacher_embedding_sha256": checkpoint.embedding_sha256,
-    }
-    is_student = "teacher_sha256" in checkpoint.metadata
-    metadata = {**(checkpoint.metadata if is_student else teacher), "encoder_layers": list(layers)}
+    origin = checkpoint.metadata if "teacher_sha256" in checkpoint.metadata else _teacher_metadata(checkpoint)
+    metadata = {**origin, "encoder_layers": list(layers)}
     dims = replace(checkpoint.dims, encoder_layers=len(layers))
-    layer_list = ",".join(map(str, layers))
-    source = f"{checkpoint.source}, encoder layers {layer_list}"
+    source = f"{checkpoint.source}, encoder layers {','.join(map(str, layers))}"
     return Checkpoint(dims, state, checkpoint.generation_config, checkpoint.tokenizer_json, source, metadata)
 
 
@@ -86,17 +78,21 @@ def init_student(teacher: Checkpoint, layers: Sequence[int], language: str | Non
         language=language or teacher.generation_config.language,
     )
     metadata = {
+        **_teacher_metadata(teacher),
+        "teacher_decoder_layers": teacher.dims.decoder_layers,
+        "layers": list(kept_layers),
+    }
+    source = f"{teacher.source}, layers {','.join(map(str, kept_layers))}"
+    return Checkpoint(dims, state, generation_config, teacher.tokenizer_json, source, metadata)
+
+
+def _teacher_metadata(teacher: Checkpoint) -> JsonObject:
+    return {
         "teacher": teacher.source,
         "teacher_sha256": teacher.sha256,
         "teacher_encoder_sha256": teacher.encoder_sha256,
         "teacher_embedding_sha256": teacher.embedding_sha256,
-        "teacher_decoder_layers": teacher.dims.decoder_layers,
-        "layers": list(kept_layers),
     }
-    layer_list = ",".join(map(str, kept_layers))
-    return Checkpoint(
-        dims, state, generation_config, teacher.tokenizer_json, f"{teacher.source}, layers {layer_list}", metadata
-    )
 
 
 def _renumber_layers(state: Mapping[str, Tensor], prefix: str, kept_layers: Sequence[int]) -> dict[str, Tensor]:

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from whisperstill.model.attention import Keys
 from whisperstill.model.encoder import Encoder, EncoderLayer
-from whisperstill.model.kv_cache import Keys
 from whisperstill.units import WINDOW_FRAMES
 
 TAIL_POSITIONS = 50
@@ -79,7 +78,7 @@ class TrimmedEncoder:
         self.num_computed_positions += num_computed * len(mel)
         silence = self._silent_window(level, mel)
         mel = mel[..., : 2 * num_computed + 2] + (level + DYNAMIC_RANGE - mel.amax((1, 2), keepdim=True))
-        x = self._convolve(mel)[:, :num_computed].contiguous() + encoder.positions[:num_computed]
+        x = encoder.convolve(mel)[:, :num_computed].contiguous() + encoder.positions[:num_computed]
         silent_slice = slice(num_computed, None)
         for layer, (keys, values) in zip(self._layers, silence.layer_kv, strict=True):
             query, key, value = layer.attention.project(layer.attention_norm(x))
@@ -90,7 +89,7 @@ class TrimmedEncoder:
 
     def _silent_window(self, level: float, mel: Float[Tensor, "rows mels frames"]) -> _SilentWindow:
         if level not in self._silence_cache:
-            x = self._convolve(mel.new_full((1, mel.shape[1], WINDOW_FRAMES), level)).contiguous()
+            x = self._encoder.convolve(mel.new_full((1, mel.shape[1], WINDOW_FRAMES), level)).contiguous()
             x = x + self._encoder.positions
             layer_kv = []
             for layer in self._layers:
@@ -103,11 +102,6 @@ class TrimmedEncoder:
                 self._silence_cache.popitem(last=False)
         self._silence_cache.move_to_end(level)
         return self._silence_cache[level]
-
-    def _convolve(self, mel: Float[Tensor, "rows mels frames"]) -> Float[Tensor, "rows positions width"]:
-        encoder = self._encoder
-        x = F.gelu(encoder.conv1(mel.to(encoder.positions.dtype)))
-        return F.gelu(encoder.conv2(x)).transpose(1, 2)
 
     @property
     def _layers(self) -> list[EncoderLayer]:

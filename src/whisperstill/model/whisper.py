@@ -20,12 +20,10 @@ class Whisper(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
         return self.decoder.positions.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
         return self.decoder.positions.dtype
 
     @classmethod

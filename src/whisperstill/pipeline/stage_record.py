@@ -1,10 +1,10 @@
 """`<output>.stage.json` beside the output of a stage: what it was made from, and whether the stage finished."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from whisperstill.records.json_value import JsonObject
-from whisperstill.records.serialization import from_dict, read_json, to_dict, write_json
+from whisperstill.records.serialization import from_dict, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def read_stage_record(output: Path) -> StageRecord | None:
 
 def write_stage_record(output: Path, record: StageRecord) -> None:
     """Writes the record of an output atomically."""
-    write_json(stage_record_path(output), to_dict(record))
+    write_json(stage_record_path(output), asdict(record))
 
 
 def move_aside(output: Path) -> Path:

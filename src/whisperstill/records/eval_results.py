@@ -1,14 +1,5 @@
 """Results of an evaluation: the record from which all tables, figures and reports are made.
 
-    EvalResults
-      models, datasets  evaluated models and datasets
-      results           error rates of one model on one dataset, one decoding and one audio condition
-      speeds            time and memory by batch size
-      speculative       the teacher with and without a draft model
-      error_examples    utterances with the worst errors, aligned word by word
-      ablations         students trained with one setting varied
-      failures          failed measurements and skipped utterances
-
 Rates are in per cent, times in seconds unless the name says otherwise. `results.json` holds this record; readers
 ignore keys that they do not know.
 """
@@ -29,7 +20,6 @@ class ModelInfo:
     source: str
     """Checkpoint: directory, weights package or hub id."""
     engine: str = "whisperstill"
-    """`whisperstill`, `transformers`, `faster-whisper`, `whisper.cpp`."""
     role: str = ""
     """`teacher`, `student`, or empty."""
     sha256: str = ""
@@ -71,6 +61,8 @@ class PairedDifference:
     low: float
     high: float
     p_value: float
+    """Two-sided: share of resamples on the other side of 0, at least 1 in resamples + 1. It is never below the smallest
+    p-value of a sign test, 2^(1 - n) for n utterances that differ: few utterances prove nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +87,8 @@ class HallucinationMetrics:
     longest_deletion: int
     """Words in the longest run of deletions."""
     words_on_non_speech: int = 0
-    """Words in hypotheses for clips without speech."""
     non_speech_clips_with_words: int = 0
-    """Clips without speech whose hypothesis has words."""
     non_speech_clips: int = 0
-    """Clips without speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +197,7 @@ class SpeculativeResult:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentOp:
-    """One step of a word alignment; `kind` is `=` (equal), `s` (substituted), `d` (deleted) or `i` (inserted)."""
+    """A pair of words; `kind` is `=` (equal), `s` (substituted), `d` (deleted) or `i` (inserted)."""
 
     kind: str
     reference: str
@@ -236,7 +225,6 @@ class ErrorExample:
     """`repetition loop`, `words on non-speech`, `insertions`, `deletions`, `errors`."""
     condition: str
     audio: str
-    """Audio file; the report embeds the excerpt."""
     start: float
     duration: float
     reference: str
@@ -264,7 +252,6 @@ class DraftTrace:
     dataset: str
     id: str
     teacher_passes: int
-    """Forward passes of the teacher."""
     tokens: tuple[DraftToken, ...]
 
 
@@ -294,7 +281,6 @@ class Ablation:
     """Key in the recipe: `filter.max_wer`."""
     rows: tuple[AblationRow, ...]
     mean_over: tuple[str, ...] = ()
-    """Datasets that the rows' means cover."""
 
 
 @dataclass(frozen=True, slots=True)

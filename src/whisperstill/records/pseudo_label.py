@@ -15,11 +15,9 @@ class LabelQuality:
     token_end: int
     """The utterance has the tokens `PseudoLabel.tokens[token_start:token_end]`."""
     text: str
-    """Label text of the utterance."""
     mean_logprob: float
     """Mean natural log-probability of its tokens; 0 without tokens."""
     min_logprob: float
-    """Smallest log-probability of its tokens; 0 without tokens."""
     entropy: float
     """Mean entropy (nats) of the teacher's distribution at its tokens."""
     no_speech_prob: float
@@ -46,7 +44,6 @@ class PseudoLabel:
     ended: bool
     """Whether decoding ended with <|endoftext|> (False: it reached the maximum number of tokens)."""
     timestamps: bool
-    """Whether the teacher decoded with timestamps."""
     quality: tuple[LabelQuality, ...]
     shard: str
     """Shard of the store that holds its top-k logits and states."""

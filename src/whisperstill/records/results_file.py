@@ -1,19 +1,19 @@
 """Reads and writes `results.json`, the file of an `EvalResults`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.records.eval_results import FORMAT_VERSION, EvalResults
-from whisperstill.records.serialization import from_dict, to_dict
+from whisperstill.records.serialization import from_dict, write_json
 
 RESULTS_FILE = "results.json"
 
 
 def write_eval_results(results: EvalResults, folder: Path) -> None:
     """Writes `results.json` into a folder."""
-    atomic_write(folder / RESULTS_FILE, json.dumps(to_dict(results), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / RESULTS_FILE, asdict(results))
 
 
 def read_eval_results(path: Path) -> EvalResults:
@@ -27,16 +27,12 @@ def read_eval_results(path: Path) -> EvalResults:
     try:
         content = json.loads(results_file.read_text("utf-8"))
         version = content["format"]
-        if version < FORMAT_VERSION:
-            raise SettingsError(
-                f"{results_file} was written before 0.1.0 (format {version}, expected {FORMAT_VERSION}): evaluate "
-                "again; docs/glossary.md lists what was renamed"
-            )
-        if version > FORMAT_VERSION:
-            raise SettingsError(
-                f"{results_file} was written by a newer whisperstill (format {version}, expected {FORMAT_VERSION}): "
-                "upgrade whisperstill"
-            )
+        if version != FORMAT_VERSION:
+            writer, advice = "by a newer whisperstill", "upgrade whisperstill"
+            if version < FORMAT_VERSION:
+                writer, advice = "before 0.1.0", "evaluate again; docs/glossary.md lists what was renamed"
+            expected = f"(format {version}, expected {FORMAT_VERSION})"
+            raise SettingsError(f"{results_file} was written {writer} {expected}: {advice}")
         return from_dict(EvalResults, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{results_file} is no results.json of `whisperstill evaluate`: {error}") from error

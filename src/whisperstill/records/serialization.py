@@ -40,13 +40,8 @@ class ValueMismatch(ValueError):
     """A value of another type than its field; the message says what was expected."""
 
 
-def to_dict(record: DataclassInstance) -> JsonObject:
-    """A record as a JSON object; NaN and infinity stay as they are (see `to_jsonable`)."""
-    return dataclasses.asdict(record)
-
-
 def from_dict(record_type: type[Record], data: Mapping[str, JsonValue]) -> Record:
-    """The record that `to_dict` turned into `data`.
+    """The record that `dataclasses.asdict` turned into `data`.
 
     Unknown keys are ignored, so that files of later versions can be read. Raises `ValueError` that lists every missing
     key and every value of another type.
@@ -62,7 +57,7 @@ def to_jsonable(record: DataclassInstance, relative_to: Path | None = None) -> J
 
     With `relative_to`, paths are relative to that folder.
     """
-    return {field.name: _to_json(getattr(record, field.name), relative_to) for field in dataclasses.fields(record)}
+    return {name: _to_json(value, relative_to) for name, value in dataclasses.asdict(record).items()}
 
 
 def read_json(path: Path) -> JsonObject:
@@ -155,14 +150,12 @@ def list_problems(error: Exception, table: str) -> Iterator[str]:
     if not isinstance(error, ClassValidationError):
         yield f"[{table}] {error}"
         return
-    field_types = {field.name: field.type for field in dataclasses.fields(error.cl)}
     field_errors, class_errors = error.group_exceptions()
     for class_error in class_errors:
         if isinstance(class_error, ForbiddenExtraKeysError):
-            known = ", ".join(sorted(field_types))
-            yield from (
-                f"[{table}] knows no key {key!r} (it knows {known})" for key in sorted(class_error.extra_fields)
-            )
+            known = ", ".join(sorted(field.name for field in dataclasses.fields(error.cl)))
+            for key in sorted(class_error.extra_fields):
+                yield f"[{table}] knows no key {key!r} (it knows {known})"
         else:
             yield f"[{table}] {class_error}"
     for field_error, note in field_errors:
@@ -189,8 +182,6 @@ def _type_name(hint: Any) -> str:
 
 
 def _to_json(value: Any, relative_to: Path | None) -> Any:
-    if isinstance(value, DataclassInstance):
-        return to_jsonable(value, relative_to)
     if isinstance(value, Mapping):
         return {str(key): _to_json(element, relative_to) for key, element in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

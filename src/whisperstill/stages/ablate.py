@@ -8,9 +8,9 @@ resumed.
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
@@ -21,7 +21,7 @@ from whisperstill.pipeline.stage_record import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable, read_toml
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import read_json, to_dict
+from whisperstill.records.serialization import read_json
 from whisperstill.stages import load_verb
 
 if TYPE_CHECKING:
@@ -107,10 +107,6 @@ class Experiment:
     variants: tuple[Variant, ...]
 
 
-TrainStudent: TypeAlias = Callable[[JsonObject, int, str], Path | None]
-"""Overrides, seed, description -> folder of the student; None if the training failed."""
-
-
 class AblationTables:
     """Finished tables, written to ablations.json after every row."""
 
@@ -129,7 +125,7 @@ class AblationTables:
         """Adds or replaces a table."""
         mean_over = tuple(self._datasets_in_mean(list(rows[0].wer)))
         self._by_name[name] = Ablation(name, setting, tuple(rows), mean_over)
-        content = {"ablations": [to_dict(ablation) for ablation in self.ablations], "failed": self.failed}
+        content = {"ablations": [asdict(ablation) for ablation in self.ablations], "failed": self.failed}
         atomic_write(self._folder / "ablations.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -153,6 +149,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     reports: dict[Path, JsonObject] = {}
 
     def train_student(overrides: JsonObject, seed: int, description: str) -> Path | None:
+        """Folder of the student; None if the training failed."""
         recipe_tables = override_recipe(content, overrides, seed, settings.max_steps, recipe, output, "student")
         try:
             student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe, load_verb)
@@ -183,7 +180,10 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
                 rows = evaluator.add_relative_speed(rows, first_students)
                 tables.save(experiment.name, experiment.setting, rows)
     # 3. Chunk lengths need one student only.
-    _evaluate_chunk_lengths(settings, evaluator, tables, train_student)
+    seed = settings.seeds[0]
+    if settings.chunk_length and (student := train_student({}, seed, "chunk_length")):
+        rows = [evaluator.chunk_length_row(length, student, seed) for length in settings.chunk_length]
+        tables.save("chunk_length", "chunk_length of decoding", rows)
     if tables.failed and not tables.ablations:
         raise TrainingError(f"nothing could be trained, the last: {tables.failed[-1]}")
     markdown = render_markdown(EvalResults("ablations", {}, ablations=tables.ablations))
@@ -191,20 +191,11 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     return AblateReport(str(output), tables.ablations, len(reports), tuple(tables.failed))
 
 
-def _evaluate_chunk_lengths(
-    settings: AblateSettings, evaluator: "AblationEvaluator", tables: AblationTables, train_student: TrainStudent
-) -> None:
-    seed = settings.seeds[0]
-    if settings.chunk_length and (student := train_student({}, seed, "chunk_length")):
-        rows = [evaluator.chunk_length_row(length, student, seed) for length in settings.chunk_length]
-        tables.save("chunk_length", "chunk_length of decoding", rows)
-
-
 def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, console: Console) -> "AblationEvaluator":
     """Evaluator on the recipe's test sets, with the recipe's teacher."""
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
     from whisperstill.evaluate.suite.runner import SuiteRunner
-    from whisperstill.evaluate.suite.spec import DatasetSpec, ModelSpec, Suite, SuiteOptions, name_datasets
+    from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
     stages = {stage.verb: stage.settings for stage in recipe.stages}
     long_form, language = settings.long_form_manifest, stages["evaluate"].language
@@ -214,15 +205,14 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
         for name, manifest in manifests.items()
     }
     models = {"teacher": ModelSpec(stages["init"].teacher, role="teacher")}
-    options = SuiteOptions(
+    options = EvaluateSettings(
         device=settings.device,
         dtype=settings.dtype,
         batch_size=settings.batch_size,
         limit=settings.limit,
         bootstrap_resamples=settings.bootstrap_resamples,
     )
-    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, output, console)
-    runner.open()
+    runner = SuiteRunner(Suite("ablations", output, models, datasets, {}), options, console)
     return AblationEvaluator(runner, settings.in_distribution)
 
 
@@ -256,9 +246,7 @@ def _build_experiments(content: TomlTable, settings: AblateSettings) -> list[Exp
     train = content.get("train", {})
     weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
     objectives = {name: OBJECTIVE_WEIGHTS[name] for name in settings.objective}
-    layers: list[list[JsonValue]] = [
-        [int(number) for number in layer_list.split(",")] for layer_list in settings.layers
-    ]
+    layers: list[list[JsonValue]] = [list(map(int, layer_list.split(","))) for layer_list in settings.layers]
     experiments = [
         vary("filter.max_wer", settings.max_wer, 10.0),
         vary("filter.subset_hours", settings.subset_hours),

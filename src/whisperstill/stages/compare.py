@@ -1,5 +1,6 @@
 """compare: two evaluation results, before and after; which figures got better or worse beyond chance."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -12,8 +13,6 @@ from whisperstill.records.edit_counts import EditCounts
 from whisperstill.records.eval_results import DatasetResult, EvalResults
 from whisperstill.records.results_file import read_eval_results
 
-EXIT_WORSE = 1
-"""Exit status if a figure got worse, or if a result of the first evaluation failed in the second."""
 COLUMNS = ("metric", "model", "before", "after", "difference", "outcome")
 ResultKey: TypeAlias = tuple[str, str, str, str, float, str]
 
@@ -44,11 +43,11 @@ class MetricChange:
     model: str
     before: float
     after: float
-    low: float
+    low: float = 0.0
     """Lower end of the 95 % interval of the difference."""
-    high: float
-    p: float
-    outcome: str
+    high: float = 0.0
+    p: float = 1.0
+    outcome: str = "same"
     """`better`, `worse`, `same` (not significant), or `not comparable` (other utterances)."""
 
 
@@ -70,7 +69,7 @@ class CompareReport:
     @property
     def exit_code(self) -> int:
         """1 if a figure got worse or a measurement failed."""
-        return EXIT_WORSE if self.worse or self.failed else 0
+        return int(self.worse > 0 or self.failed > 0)
 
 
 def run(settings: CompareSettings, console: Console) -> CompareReport:
@@ -91,18 +90,21 @@ def run(settings: CompareSettings, console: Console) -> CompareReport:
     if not changes:
         raise SettingsError("the evaluations have no result in common: models and datasets are matched by name")
     # 3. List results that one evaluation lacks.
+    only_before = [result for key, result in before_results.items() if key not in after_results]
+    only_after = [result for key, result in after_results.items() if key not in before_results]
     failures = [
         f"{_describe(result)} was measured before and failed: {reason}"
-        for key, result in before_results.items()
-        if key not in after_results and (reason := _find_failure(result, after))
+        for result in only_before
+        if (reason := _find_failure(result, after))
     ]
+    counts = Counter(change.outcome for change in changes)
     report = CompareReport(
         changes,
-        tuple(_describe(result) for key, result in before_results.items() if key not in after_results),
-        tuple(_describe(result) for key, result in after_results.items() if key not in before_results),
-        worse=sum(change.outcome == "worse" for change in changes),
-        better=sum(change.outcome == "better" for change in changes),
-        not_comparable=sum(change.outcome == "not comparable" for change in changes),
+        tuple(map(_describe, only_before)),
+        tuple(map(_describe, only_after)),
+        worse=counts["worse"],
+        better=counts["better"],
+        not_comparable=counts["not comparable"],
         failed=len(failures),
     )
     if report.not_comparable == len(changes):
@@ -138,17 +140,7 @@ def _show_notes(report: CompareReport, failures: Sequence[str], console: Console
 
 
 def _results_by_key(results: EvalResults) -> dict[ResultKey, DatasetResult]:
-    return {
-        (
-            result.measurement,
-            result.model,
-            result.dataset,
-            result.decoding,
-            result.chunk_length,
-            result.condition,
-        ): result
-        for result in results.results
-    }
+    return {(r.measurement, r.model, r.dataset, r.decoding, r.chunk_length, r.condition): r for r in results.results}
 
 
 def _find_failure(result: DatasetResult, results: EvalResults) -> str | None:
@@ -175,21 +167,12 @@ def _compare_pair(before: DatasetResult, after: DatasetResult, seed: int, resamp
 
     name = _result_name(after)
     metric = f"WER on {name}" if after.words else f"hallucinated words per 100 clips of {name}"
-    before_rate, after_rate = _error_rate(before), _error_rate(after)
+    change = MetricChange(metric, after.model, _error_rate(before), _error_rate(after))
     if before.utterance_words != after.utterance_words or not before.utterance_words:
-        return MetricChange(metric, after.model, before_rate, after_rate, 0.0, 0.0, 1.0, "not comparable")
+        return replace(change, outcome="not comparable")
     interval = paired_bootstrap(_edit_counts(after), _edit_counts(before), seed=seed, resamples=resamples)
-    identical = before.utterance_errors == after.utterance_errors
-    return MetricChange(
-        metric,
-        after.model,
-        before_rate,
-        after_rate,
-        100 * interval.low,
-        100 * interval.high,
-        1.0 if identical else interval.p_value,
-        "",
-    )
+    p_value = 1.0 if before.utterance_errors == after.utterance_errors else interval.p_value
+    return replace(change, low=interval.low, high=interval.high, p=p_value)
 
 
 def _error_rate(result: DatasetResult) -> float:
@@ -214,21 +197,15 @@ def _decide_outcomes(changes: Sequence[MetricChange], settings: CompareSettings)
 
     After the first p-value above its threshold, all larger ones are not significant either.
     """
-    undecided = sorted(
-        (index for index, change in enumerate(changes) if not change.outcome), key=lambda index: changes[index].p
-    )
+    undecided = [index for index, change in enumerate(changes) if change.outcome == "same"]
     decided = list(changes)
-    is_significant = True
-    for rank, index in enumerate(undecided):
+    for rank, index in enumerate(sorted(undecided, key=lambda index: changes[index].p)):
         change = changes[index]
-        is_significant = is_significant and change.p <= settings.alpha / (len(undecided) - rank)
+        if change.p > settings.alpha / (len(undecided) - rank):
+            break
         difference = change.after - change.before
-        outcome = "same"
-        if is_significant and difference < 0:
-            outcome = "better"
-        elif is_significant and difference > settings.tolerance:
-            outcome = "worse"
-        decided[index] = replace(change, outcome=outcome)
+        if difference < 0 or difference > settings.tolerance:
+            decided[index] = replace(change, outcome="better" if difference < 0 else "worse")
     return decided
 
 
@@ -239,16 +216,13 @@ def _compare_speeds(before: EvalResults, after: EvalResults, settings: CompareSe
         previous = previous_speeds.get((speed.model, speed.batch_size))
         if previous is None:
             continue
-        for name, before_value, after_value in (
+        for name, old, new in (
             (f"latency at batch {speed.batch_size}, ms", previous.latency_ms, speed.latency_ms),
             (f"memory at batch {speed.batch_size}, MiB", previous.peak_memory_mib, speed.peak_memory_mib),
         ):
-            if not before_value or not after_value:
-                continue
-            outcome = "same"
-            if settings.max_slower is not None and after_value > before_value * (1 + settings.max_slower / 100):
-                outcome = "worse"
-            yield MetricChange(name, speed.model, before_value, after_value, 0.0, 0.0, 1.0, outcome)
+            if old and new:
+                is_slower = settings.max_slower is not None and new > old * (1 + settings.max_slower / 100)
+                yield MetricChange(name, speed.model, old, new, outcome="worse" if is_slower else "same")
 
 
 def _table_row(change: MetricChange) -> list[str]:

@@ -8,54 +8,12 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError
+from whisperstill.evaluate.suite.spec import EvaluateSettings as EvaluateSettings, suite_of_manifests
 from whisperstill.records import Skipped
 from whisperstill.records.eval_results import DatasetResult
-
-if TYPE_CHECKING:
-    from whisperstill.evaluate.suite.spec import SuiteOptions
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """Evaluate models against references."""
-
-    model: tuple[str, ...] = ()
-    """Checkpoints to compare: directories, installed weights packages (`tiny.en`), or hub ids. With a suite they
-    replace its models: the teacher, then students."""
-    manifest: tuple[str, ...] = ()
-    """Datasets with references: JSONL manifests, or folders in a known layout."""
-    output: Path | None = None
-    """Folder of results.json, report.md, report.html and hypotheses-*.jsonl (default with a suite: the suite's)."""
-    suite: Path | None = None
-    """TOML file that names models, datasets and measurements (see suites/); replaces `manifest`."""
-    language: str | None = None
-    """Language of utterances that do not state theirs (ISO 639-1); default: detected by the model."""
-    batch_size: int = 16
-    """Windows decoded together."""
-    layout: str = "auto"
-    """Layout of the datasets; `auto` recognizes it by the files."""
-    device: str = "auto"
-    """Device: `cpu`, `cuda`, or `auto`."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; `auto` selects bfloat16 where the hardware multiplies it fast."""
-    trim_padding: bool = False
-    """Encode only the part of a window that holds audio: faster for short clips, nearly the same text."""
-    normalizer: Literal["auto", "english", "basic", "none"] = "auto"
-    """Text normalizer before scoring; `auto` selects `english` for English, `basic` otherwise, as openai/whisper."""
-    bootstrap_resamples: int = 1000
-    """Resamples of the bootstrap for 95 % intervals."""
-    seed: int = 0
-    """Seed of the bootstrap."""
-    limit: int | None = None
-    """Number of utterances of each dataset: the first ones, with a suite evenly spaced ones."""
-    measure_speed: bool = True
-    """Encoder and decoder times at batch 1, models interleaved; a suite decides by its [speed] table."""
-    strict: bool = False
-    """Exit with status 1 if anything was skipped."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +41,20 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     from whisperstill.evaluate.report.write import show_results, write_report
     from whisperstill.evaluate.suite.run_suite import run_suite, write_hypotheses
     from whisperstill.evaluate.suite.runner import SuiteRunner
-    from whisperstill.evaluate.suite.spec import suite_of_manifests
     from whisperstill.evaluate.suite.suite_file import read_suite
     from whisperstill.records.results_file import write_eval_results
 
     # 1. Load the suite, its models and its datasets.
-    options = _suite_options(settings)
     if settings.suite is not None:
         suite = read_suite(settings.suite, settings.model)
+        suite = replace(suite, output=settings.output or suite.output)
+        runner = SuiteRunner(suite, settings, console)
     else:
-        assert settings.output is not None
-        suite = suite_of_manifests(settings.model, settings.manifest, settings.output, settings.limit)
-        if not settings.measure_speed:
-            suite = replace(suite, measurements={"short_form": suite.measurements["short_form"]})
-        options = replace(options, limit=None)  # each dataset is cut to its first utterances
-    output = settings.output or suite.output
-    runner = SuiteRunner(suite, options, output, console)
-    runner.open()
-    if settings.suite is None and len(runner.systems) < len(suite.models):
-        raise SettingsError(runner.failures.first())  # a model on the command line is not optional
+        suite = suite_of_manifests(settings)
+        runner = SuiteRunner(suite, replace(settings, limit=None), console)  # `suite` has the limit
+        if len(runner.systems) < len(suite.models):
+            raise SettingsError(runner.failures.first())  # a model on the command line is not optional
+    output = suite.output
     # 2. Measure.
     results = run_suite(runner)
     command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "whisperstill"), *sys.argv[1:]])
@@ -119,23 +72,6 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
         console.warn(f"and {len(skipped) - 20} more; results.json lists all")
     problems = tuple(Skipped(failure.subject, failure.reason) for failure in results.failures)
     return EvaluateReport(str(output), results.results, runner.num_decoded, runner.cached_by_threads.total(), problems)
-
-
-def _suite_options(settings: EvaluateSettings) -> "SuiteOptions":
-    from whisperstill.evaluate.suite.spec import SuiteOptions
-
-    return SuiteOptions(
-        device=settings.device,
-        dtype=settings.dtype,
-        batch_size=settings.batch_size,
-        trim_padding=settings.trim_padding,
-        layout=settings.layout,
-        language=settings.language,
-        limit=settings.limit,
-        normalizer=settings.normalizer,
-        bootstrap_resamples=settings.bootstrap_resamples,
-        seed=settings.seed,
-    )
 
 
 def _check(settings: EvaluateSettings) -> None:

@@ -276,8 +276,6 @@ def _predict_wer(settings: FilterSettings, store: "LabelStore") -> "WerPredictio
 
 
 def _write_sweep(directory: Path, sweep: threshold_sweep.ThresholdSweep, console: Console, title_suffix: str) -> None:
-    from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
-
     points = sweep.points()
     console.table(f"what would remain{title_suffix}", threshold_sweep.TABLE_COLUMNS, threshold_sweep.table_rows(points))
     content = {
@@ -288,6 +286,6 @@ def _write_sweep(directory: Path, sweep: threshold_sweep.ThresholdSweep, console
     atomic_write(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
     atomic_write(directory / "sweep.md", threshold_sweep.to_markdown(points))
     try:
-        plot_threshold_sweep(points, directory / "sweep.png")
+        threshold_sweep.plot_threshold_sweep(points, directory / "sweep.png")
     except MissingExtraError as error:
         console.warn(str(error))

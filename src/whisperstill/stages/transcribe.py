@@ -2,27 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal
 
 from whisperstill.audio.input_files import STDIN_PATH, collect_audio, read_durations
+from whisperstill.audio.streams import PcmFormat, stream_stdin
 from whisperstill.console import Console, Progress
-from whisperstill.decode.output.output_files import TranscriptFiles
+from whisperstill.decode.generate.speculative_stats import SpeculativeStats
+from whisperstill.decode.options import DecodingOptions, DecodingSettings, collect_error
 from whisperstill.decode.output.transcript import Transcript
-from whisperstill.decode.output.writers import OutputFormat
-from whisperstill.decode.settings import DecodingSettings
+from whisperstill.decode.output.writers import OutputFormat, TranscriptFiles
 from whisperstill.errors import AudioError, NotFoundError, SettingsError
 from whisperstill.records import Skipped
+from whisperstill.text.languages import language_code
 from whisperstill.text.line_wrapping import LineOptions
-
-if TYPE_CHECKING:
-    from whisperstill.audio.streams import PcmFormat
-    from whisperstill.decode.generate.speculative_stats import SpeculativeStats
-    from whisperstill.decode.options import DecodingOptions
-
-Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -133,66 +127,30 @@ def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
     # 3. Report.
     for problem in problems:
         console.warn(f"{problem.source}: {problem.reason}")
-    if not job.totals.files and not num_existing:
+    if not job.num_files and not num_existing:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise AudioError(f"no file could be transcribed: {problems[0].reason}{more}")
-    report = _build_report(settings, options, job.totals, num_existing, problems)
+    report = job.report(num_existing, problems)
     for line in _report_lines(report, settings) if report.files else ():
         console.info(line)
     return report
 
 
-@dataclass
-class _Totals:
-    """Sums over the transcribed files."""
-
-    files: int = 0
-    audio_seconds: float = 0.0
-    elapsed_seconds: float = 0.0
-    written: list[str] = field(default_factory=list)
-    filtered_by_reason: Counter[str] = field(default_factory=Counter)
-    speculative_stats: "SpeculativeStats | None" = None
-    """None before anything is decoded."""
-
-    def add(self, transcript: Transcript, written: list[Path]) -> None:
-        self.files, self.audio_seconds = self.files + 1, self.audio_seconds + transcript.duration
-        self.written += map(str, written)
-        self.filtered_by_reason.update(filtered.reason for filtered in transcript.filtered_segments)
-
-
-class _HoursBar:
-    """Progress bar in hours of audio: advances with each window, and at the end of a file by what was not decoded."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar, self._shown_seconds, self._finished_seconds = bar, 0.0, 0.0
-
-    def on_decoded(self, seconds: float, **fields: str) -> None:
-        self._shown_seconds += seconds
-        self._bar.advance(seconds / 3600, **fields)
-
-    def on_finished(self, path: Path, seconds: float) -> None:
-        self._finished_seconds += seconds
-        self.on_decoded(max(0.0, self._finished_seconds - self._shown_seconds), file=path.name)
-
-
 class _TranscriptionJob:
-    """Transcribes files and writes their transcripts."""
+    """Transcribes files, writes their transcripts, and sums up for the report."""
 
     def __init__(
-        self,
-        settings: TranscribeSettings,
-        options: "DecodingOptions",
-        outputs: TranscriptFiles,
-        console: Console,
+        self, settings: TranscribeSettings, options: DecodingOptions, outputs: TranscriptFiles, console: Console
     ) -> None:
         self._settings, self._options, self._outputs, self._console = settings, options, outputs, console
-        self.totals = _Totals()
+        self.num_files, self._audio_seconds, self._elapsed_seconds = 0, 0.0, 0.0
+        self._written, self._filtered_by_reason = list[str](), Counter[str]()
+        self._stats = SpeculativeStats()
 
-    def run(self, durations: dict[Path, float], pcm: "PcmFormat | None") -> list[Skipped]:
+    def run(self, durations: dict[Path, float], pcm: PcmFormat | None) -> list[Skipped]:
         """Transcribe these files, given with their seconds; returns what could not be read or written."""
         import torch
 
-        from whisperstill.audio.streams import stream_stdin
         from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
         from whisperstill.decode.transcriber import load
 
@@ -218,8 +176,7 @@ class _TranscriptionJob:
                     reason = f"transcribed only up to {result.duration:.1f} s: {result.read_error}"
                     problems.append(Skipped(str(path), reason))
                 problems += self._save(path, result)
-        self.totals.elapsed_seconds = time.monotonic() - start_time
-        self.totals.speculative_stats = model.speculative_stats
+        self._elapsed_seconds, self._stats = time.monotonic() - start_time, model.speculative_stats
         return problems
 
     def _save(self, path: Path, transcript: Transcript) -> list[Skipped]:
@@ -228,50 +185,55 @@ class _TranscriptionJob:
             for segment in transcript.segments:
                 self._console.info(f"[{segment.start:.2f} --> {segment.end:.2f}]{segment.text}")
             for filtered in transcript.filtered_segments:
+                times = f"[{filtered.start:.2f} --> {filtered.end:.2f}]"
                 text = f": {filtered.text}" if filtered.text else ""
-                self._console.info(
-                    f"[{filtered.start:.2f} --> {filtered.end:.2f}] "
-                    f"removed by the hallucination filter ({filtered.reason}){text}"
-                )
+                self._console.info(f"{times} removed by the hallucination filter ({filtered.reason}){text}")
         try:
-            self.totals.add(transcript, self._outputs.write(path, transcript))
+            self._written += map(str, self._outputs.write(path, transcript))
         except OSError as error:
             return [Skipped(str(path), f"cannot write its transcript: {error}")]
+        self.num_files, self._audio_seconds = self.num_files + 1, self._audio_seconds + transcript.duration
+        self._filtered_by_reason.update(filtered.reason for filtered in transcript.filtered_segments)
         return []
 
+    def report(self, num_existing: int, problems: list[Skipped]) -> TranscribeReport:
+        """The report of the files transcribed so far."""
+        stats = self._stats
+        return TranscribeReport(
+            written=tuple(self._written),
+            files=self.num_files,
+            existing=num_existing,
+            hours=self._audio_seconds / 3600,
+            seconds=self._elapsed_seconds,
+            speed=self._audio_seconds / self._elapsed_seconds if self._elapsed_seconds else 0.0,
+            deterministic=self._options.deterministic,
+            long_form=self._options.long_form_strategy,
+            acceptance_rate=stats.acceptance_rate if self._settings.assistant and stats.proposed else None,
+            tokens_per_verification=stats.tokens_per_verification if stats.verifications else None,
+            encoder_share=stats.time_share("encoder"),
+            draft_share=stats.time_share("draft"),
+            verify_share=stats.time_share("verify"),
+            filtered_by_reason=dict(self._filtered_by_reason),
+            problems=tuple(problems),
+        )
 
-def _build_report(
-    settings: TranscribeSettings,
-    options: "DecodingOptions",
-    totals: _Totals,
-    existing: int,
-    problems: list[Skipped],
-) -> TranscribeReport:
-    from whisperstill.decode.generate.speculative_stats import SpeculativeStats
-    from whisperstill.decode.longform.recordings import resolve_long_form
 
-    stats = totals.speculative_stats or SpeculativeStats()
-    return TranscribeReport(
-        written=tuple(totals.written),
-        files=totals.files,
-        existing=existing,
-        hours=totals.audio_seconds / 3600,
-        seconds=totals.elapsed_seconds,
-        speed=totals.audio_seconds / totals.elapsed_seconds if totals.elapsed_seconds else 0.0,
-        deterministic=options.deterministic,
-        long_form=resolve_long_form(options),
-        acceptance_rate=stats.acceptance_rate if settings.assistant and stats.proposed else None,
-        tokens_per_verification=stats.tokens_per_verification if stats.verifications else None,
-        encoder_share=stats.time_share("encoder"),
-        draft_share=stats.time_share("draft"),
-        verify_share=stats.time_share("verify"),
-        filtered_by_reason=dict(totals.filtered_by_reason),
-        problems=tuple(problems),
-    )
+class _HoursBar:
+    """Progress bar in hours of audio: advances with each window, and at the end of a file by what was not decoded."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._shown_seconds, self._finished_seconds = bar, 0.0, 0.0
+
+    def on_decoded(self, seconds: float, **fields: str) -> None:
+        self._shown_seconds += seconds
+        self._bar.advance(seconds / 3600, **fields)
+
+    def on_finished(self, path: Path, seconds: float) -> None:
+        self._finished_seconds += seconds
+        self.on_decoded(max(0.0, self._finished_seconds - self._shown_seconds), file=path.name)
 
 
 def _report_lines(report: TranscribeReport, settings: TranscribeSettings) -> list[str]:
-    """The report for the console."""
     lines = [
         f"transcribed {report.files} files, {report.hours:.2f} h, {report.speed:.1f}x real time ({report.long_form}"
         f"{', deterministic' if report.deterministic else ''}); "
@@ -292,53 +254,38 @@ def _report_lines(report: TranscribeReport, settings: TranscribeSettings) -> lis
     return lines
 
 
-def _check(settings: TranscribeSettings) -> "tuple[PcmFormat | None, LineOptions, DecodingOptions]":
+def _check(settings: TranscribeSettings) -> tuple[PcmFormat | None, LineOptions, DecodingOptions]:
     """Format of standard input, subtitle lines, decoding options. Raises `SettingsError` that lists all problems."""
-    from whisperstill.text.languages import language_code
-
     problems: list[str] = []
-
-    def attempt(build: Callable[[], Built], prefix: str = "") -> Built | None:
-        try:
-            return build()
-        except SettingsError as error:
-            problems.append(f"{prefix}{error}")
-            return None
-
-    pcm = attempt(lambda: _pcm_format(settings))
-    lines = attempt(lambda: _line_options(settings))
-    options = attempt(settings.options)
+    with collect_error(problems):
+        pcm = _pcm_format(settings)
+    with collect_error(problems):
+        lines = LineOptions(
+            settings.max_line_width, settings.max_line_count, settings.max_words_per_line, settings.highlight_words
+        )
+        if settings.output_format in ("srt", "vtt", "all"):
+            lines.check_word_timestamps(settings.word_timestamps)
+    with collect_error(problems):
+        options = settings.options()
     if not settings.audio:
         problems.append("audio must name at least one file or folder")
     if settings.threads < 0:
         problems.append(f"threads must be at least 0, got {settings.threads}")
     if settings.output_dir.exists() and not settings.output_dir.is_dir():
         problems.append(f"output_dir must be a folder, got the file {settings.output_dir}")
-    language = settings.language
-    attempt(lambda: None if language is None else language_code(language), "language: ")
-    if problems or lines is None or options is None:
+    with collect_error(problems, "language: "):
+        language_code("en" if settings.language is None else settings.language)
+    if problems:
         raise SettingsError("; ".join(problems))
     return pcm, lines, options
 
 
-def _pcm_format(settings: TranscribeSettings) -> "PcmFormat | None":
+def _pcm_format(settings: TranscribeSettings) -> PcmFormat | None:
     """Format of raw samples on standard input; None if it holds a container."""
-    from whisperstill.audio.streams import PcmFormat
-
-    has_pcm_options = (settings.pcm_rate, settings.pcm_channels) != (PcmFormat.sample_rate, PcmFormat.channels)
     if settings.pcm is None:
-        if has_pcm_options:
+        if (settings.pcm_rate, settings.pcm_channels) != (PcmFormat.sample_rate, PcmFormat.channels):
             raise SettingsError("pcm_rate and pcm_channels describe raw samples: add --pcm s16le or --pcm f32le")
         return None
     if str(STDIN_PATH) not in settings.audio:
         raise SettingsError("pcm describes standard input: give - as audio, as in `... | whisperstill transcribe -`")
     return PcmFormat(settings.pcm, settings.pcm_rate, settings.pcm_channels)
-
-
-def _line_options(settings: TranscribeSettings) -> LineOptions:
-    lines = LineOptions(
-        settings.max_line_width, settings.max_line_count, settings.max_words_per_line, settings.highlight_words
-    )
-    if settings.output_format in ("srt", "vtt", "all"):
-        lines.check_word_timestamps(settings.word_timestamps)
-    return lines

@@ -5,6 +5,7 @@ each; the counts equal those of jiwer.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -45,11 +46,11 @@ def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> li
     return pairs
 
 
-def align_by_score(scores: Sequence[Sequence[float]], consecutive_bonus: float) -> list[tuple[int, int]]:
+def align_by_score(scores: Sequence[Sequence[float]], bonus: float) -> list[tuple[int, int]]:
     """Index pairs `(row, column)`, in order, of a global alignment with the largest sum of `scores`.
 
     Needleman and Wunsch's table with free gaps; only positive scores make pairs, and a pair that directly follows
-    another one earns `consecutive_bonus` (an affine table: one score for "ends in a pair", one for the best of all).
+    another one earns `bonus` (an affine table: one score for "ends in a pair", one for the best of all).
     """
     num_rows, num_columns = len(scores), len(scores[0]) if scores else 0
     best_scores = [[0.0] * (num_columns + 1) for _ in range(num_rows + 1)]
@@ -58,16 +59,14 @@ def align_by_score(scores: Sequence[Sequence[float]], consecutive_bonus: float) 
     for i in range(num_rows):
         for j in range(num_columns):
             if scores[i][j] > 0:
-                paired_scores[i + 1][j + 1] = scores[i][j] + max(
-                    best_scores[i][j], paired_scores[i][j] + consecutive_bonus
-                )
+                paired_scores[i + 1][j + 1] = scores[i][j] + max(best_scores[i][j], paired_scores[i][j] + bonus)
             best_scores[i + 1][j + 1] = max(best_scores[i][j + 1], best_scores[i + 1][j], paired_scores[i + 1][j + 1])
     # 2. Trace the best path back; a bonus earned by a pair forces the pair before it.
     pairs: list[tuple[int, int]] = []
     i, j, must_pair = num_rows, num_columns, False
     while i and j:
         if must_pair or paired_scores[i][j] >= max(best_scores[i - 1][j], best_scores[i][j - 1]):
-            must_pair = paired_scores[i - 1][j - 1] + consecutive_bonus >= best_scores[i - 1][j - 1]
+            must_pair = paired_scores[i - 1][j - 1] + bonus >= best_scores[i - 1][j - 1]
             i, j = i - 1, j - 1
             pairs.append((i, j))
         elif best_scores[i - 1][j] >= best_scores[i][j - 1]:
@@ -104,12 +103,6 @@ def _split_words(text: str | Sequence[str]) -> Sequence[str]:
 
 
 def _count_edit_ops(reference: Sequence[str], hypothesis: Sequence[str]) -> EditCounts:
-    substitutions = deletions = insertions = 0
-    for edit_op in Levenshtein.editops(reference, hypothesis):
-        if edit_op.tag == "replace":
-            substitutions += 1
-        elif edit_op.tag == "delete":
-            deletions += 1
-        else:
-            insertions += 1
-    return EditCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
+    edits = Counter(edit_op.tag for edit_op in Levenshtein.editops(reference, hypothesis))
+    hits = len(reference) - edits["replace"] - edits["delete"]
+    return EditCounts(hits, edits["replace"], edits["delete"], edits["insert"])

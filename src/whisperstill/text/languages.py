@@ -63,6 +63,4 @@ def language_code(name: str) -> str:
     for code, language in LANGUAGES.items():
         if lowered == language:
             return code
-    raise SettingsError(
-        f"expected a language that Whisper supports, as code (de) or English name (German), got {name!r}"
-    )
+    raise SettingsError(f"expected a language of Whisper, as code (de) or English name (German), got {name!r}")

@@ -42,11 +42,10 @@ class LineOptions:
 
     def check_word_timestamps(self, available: bool) -> None:
         """Raises `SettingsError` when an option needs word timestamps and they are not `available`."""
-        if self.options_needing_words and not available:
-            verb = "needs" if len(self.options_needing_words) == 1 else "need"
-            raise SettingsError(
-                f"{' and '.join(self.options_needing_words)} {verb} word timestamps: add --word_timestamps"
-            )
+        options = self.options_needing_words
+        if options and not available:
+            verb = "needs" if len(options) == 1 else "need"
+            raise SettingsError(f"{' and '.join(options)} {verb} word timestamps: add --word_timestamps")
 
 
 def wrap_text(text: str, width: int, language: str) -> list[str]:
@@ -79,7 +78,6 @@ def split_breakable(text: str, language: str) -> list[str]:
 
 
 def _cannot_break_before(previous: str, character: str) -> bool:
-    """Whether there must be no line break between a piece and the character after it."""
     category, last_character = unicodedata.category(character), previous[-1]
     if category.startswith("M") or category in ("Pe", "Pf", "Po"):
         return True

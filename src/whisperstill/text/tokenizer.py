@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import tokenizers
@@ -19,7 +20,6 @@ from whisperstill.text.languages import UNSPACED_LANGUAGES
 from whisperstill.text.vocabulary import Vocabulary
 
 _OPENING_PUNCTUATION = frozenset("\"'“‘¿¡([{-«‹「『（【《〈")
-_CHECKED_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_str(json.dumps(without_added_tokens))
         except Exception as error:  # tokenizers raises a plain Exception
             raise CheckpointError(f"expected a readable tokenizer.json, got: {error}") from error
-        expected = (
-            vocabulary.end_of_text,
-            vocabulary.start_of_transcript,
-            vocabulary.transcribe,
-            vocabulary.no_timestamps,
-        )
-        for name, token in zip(_CHECKED_TOKENS, expected, strict=True):
+        expected_ids = {
+            "<|endoftext|>": vocabulary.end_of_text,
+            "<|startoftranscript|>": vocabulary.start_of_transcript,
+            "<|transcribe|>": vocabulary.transcribe,
+            "<|notimestamps|>": vocabulary.no_timestamps,
+        }
+        for name, token in expected_ids.items():
             if known_ids.get(name, token) != token:
                 raise CheckpointError(
                     f"expected {name} to be token {token} in a vocabulary of {vocab_size}, the tokenizer has "
@@ -85,9 +85,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids, without special tokens and timestamps; invalid UTF-8 becomes U+FFFD."""
-        return b"".join(self._token_bytes[token] for token in ids if self.vocabulary.is_text(token)).decode(
-            "utf-8", errors="replace"
-        )
+        text_bytes = b"".join(self._token_bytes[token] for token in ids if self.vocabulary.is_text(token))
+        return text_bytes.decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """UTF-8 bytes of a text token, not always complete characters."""
@@ -124,22 +123,16 @@ class Tokenizer:
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
-        """Bytes of every text token, by id."""
         byte_decoder = _byte_decoder()
         token_strings = (self._backend.id_to_token(token) or "" for token in range(self.vocabulary.end_of_text))
         return [bytes(byte_decoder[c] for c in token_string) for token_string in token_strings]
 
 
 def _text_token_ranges(ids: Sequence[int], vocabulary: Vocabulary) -> Iterator[range]:
-    """Ranges of text tokens between special tokens."""
-    start = 0
-    for index, token in enumerate(ids):
-        if not vocabulary.is_text(token):
-            if index > start:
-                yield range(start, index)
-            start = index + 1
-    if len(ids) > start:
-        yield range(start, len(ids))
+    for is_text, group in groupby(range(len(ids)), key=lambda index: vocabulary.is_text(ids[index])):
+        indices = list(group)
+        if is_text:
+            yield range(indices[0], indices[-1] + 1)
 
 
 def _merge_at_spaces(units: list[TokenWord]) -> list[TokenWord]:

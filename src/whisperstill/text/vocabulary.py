@@ -34,6 +34,16 @@ class Vocabulary:
     start_of_transcript: int
     language_codes: tuple[str, ...]
     """Languages in the order of their tokens, which follow `start_of_transcript` (unused if English-only)."""
+    translate: int
+    transcribe: int
+    start_of_lm: int
+    start_of_previous: int
+    """`<|startofprev|>`, before the text of the previous window."""
+    no_speech: int
+    """`<|nospeech|>`, called `<|nocaptions|>` in older tokenizers."""
+    no_timestamps: int
+    timestamp_begin: int
+    """`<|0.00|>`; all ids from here on are timestamps."""
 
     @classmethod
     def from_size(cls, size: int) -> "Vocabulary":
@@ -48,37 +58,6 @@ class Vocabulary:
         """Token id by language code; empty in the English-only vocabulary."""
         first_token = self.start_of_transcript + 1
         return {code: first_token + i for i, code in enumerate(self.language_codes)} if self.multilingual else {}
-
-    @property
-    def translate(self) -> int:
-        return self.start_of_transcript + 1 + len(self.language_codes)
-
-    @property
-    def transcribe(self) -> int:
-        return self.translate + 1
-
-    @property
-    def start_of_lm(self) -> int:
-        return self.translate + 2
-
-    @property
-    def start_of_previous(self) -> int:
-        """`<|startofprev|>`, before the text of the previous window."""
-        return self.translate + 3
-
-    @property
-    def no_speech(self) -> int:
-        """`<|nospeech|>`, called `<|nocaptions|>` in older tokenizers."""
-        return self.translate + 4
-
-    @property
-    def no_timestamps(self) -> int:
-        return self.translate + 5
-
-    @property
-    def timestamp_begin(self) -> int:
-        """`<|0.00|>`; all ids from here on are timestamps."""
-        return self.translate + 6
 
     @property
     def always_suppressed(self) -> tuple[int, ...]:
@@ -111,9 +90,7 @@ class Vocabulary:
         """Token id of a language given as code, tag or English name. Raises `SettingsError` when it has none."""
         code = language_code(language)
         if code not in self.languages:
-            raise SettingsError(
-                f"this model has no language {language!r}; it supports {', '.join(self.languages) or 'en'}"
-            )
+            raise SettingsError(f"no language {language!r} in this model; it has {', '.join(self.languages) or 'en'}")
         return self.languages[code]
 
     def is_text(self, token: int) -> bool:
@@ -148,6 +125,8 @@ def _cached_vocabulary(size: int) -> Vocabulary:
     multilingual = size != ENGLISH_VOCAB_SIZE
     end_of_text = 50257 if multilingual else 50256
     languages = tuple(islice(LANGUAGES, 100 if size == LARGE_V3_VOCAB_SIZE else 99))
-    vocabulary = Vocabulary(size, multilingual, end_of_text, end_of_text + 1, languages)
-    assert vocabulary.timestamp_begin + TIMESTAMP_TOKENS == size
-    return vocabulary
+    translate = end_of_text + 2 + len(languages)
+    timestamp_begin = translate + 6
+    assert timestamp_begin + TIMESTAMP_TOKENS == size
+    task_and_later_tokens = range(translate, timestamp_begin + 1)
+    return Vocabulary(size, multilingual, end_of_text, end_of_text + 1, languages, *task_and_later_tokens)

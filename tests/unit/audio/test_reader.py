@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.audio.reader import AudioReader
 from whisperstill.audio.sound_activity import cut_at_silences, cut_reader

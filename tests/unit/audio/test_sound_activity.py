@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.audio.sound_activity import cut_at_silences, cut_file, speech_spans
 from whisperstill.errors import AudioError

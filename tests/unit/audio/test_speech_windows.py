@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.audio.speech_windows import WindowGrouper, stream_speech_windows
 from whisperstill.audio.vad import VadOptions, detect_speech_spans

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.audio import vad as voice
 from whisperstill.audio.audio_files import load_audio, stream_audio

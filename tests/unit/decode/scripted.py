@@ -87,7 +87,8 @@ class Scripted(WhisperModel):
         self.tokenizer = tokenizer
         self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
         self.script = script
-        self.assistant = self._generator = self._generator_key = None
+        self.assistant = self._generator = None
+        self._generator_key = (False, 0), self.network, self.generation_config
         self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from whisperstill.corpus import load_utterance_waveform, read_corpus
-from whisperstill.decode.whisper_model import WhisperModel, WindowTranscript
 from whisperstill.decode.word_timestamps.alignment_heads import (
-    PauseAgreement,
     all_heads,
     best_heads,
+    head_scores,
     measure_pause_agreement,
     token_at_positions,
     with_alignment_heads,
@@ -62,47 +61,31 @@ def model(tokenizer: Tokenizer) -> Watched:
     return Watched(tokenizer)
 
 
-def score_of(model: WhisperModel, heard: list[WindowTranscript]) -> Tensor:
-    score = measure_pause_agreement(model, torch.zeros(1, 1500, 4), heard, [spoken_waveform()]).score
-    assert score is not None
-    return score
-
-
 def test_a_head_that_runs_a_token_late_agrees_less(model: Watched) -> None:
-    heard = model.decode(torch.zeros(1, 1, 1), ["en"])
-    score = score_of(model, heard)
+    transcripts = model.decode(torch.zeros(1, 1, 1), ["en"])
+    totals = measure_pause_agreement(model, torch.zeros(1, 1500, 4), transcripts, [spoken_waveform()])
+    score = head_scores(totals)
     assert score[0] > 0.95
     assert score[1] < score[0] - 0.15
     assert all(score[2:] < 0.8)
-    total = measure_pause_agreement(model, torch.zeros(1, 1500, 4), heard, [spoken_waveform()])
-    found = best_heads(all_heads(model), total)
+    found = best_heads(all_heads(model), totals)
     assert (0, 0) in found and (0, 1) not in found
 
 
 def test_best_heads_are_few_and_close_to_the_best() -> None:
     heads = [(layer, head) for layer in range(2) for head in range(8)]
     spoken = torch.tensor([0.5, 0.9, 0.8, 0.88, 0.5, 0.5, 0.5, 0.5, *[0.85 + 0.001 * at for at in range(8)]])
-    assert best_heads(heads, PauseAgreement(spoken, 1.0, spoken, 1.0)) == (
-        (0, 1),
-        (0, 3),
-        (1, 4),
-        (1, 5),
-        (1, 6),
-        (1, 7),
-    )
+    ones = torch.ones(len(heads))
+    expected = ((0, 1), (0, 3), (1, 4), (1, 5), (1, 6), (1, 7))
+    assert best_heads(heads, torch.stack([spoken, ones, spoken, ones])) == expected
     spoken[8:] = 0.5
-    assert best_heads(heads, PauseAgreement(spoken, 1.0, spoken, 1.0)) == ((0, 1), (0, 2), (0, 3))
+    assert best_heads(heads, torch.stack([spoken, ones, spoken, ones])) == ((0, 1), (0, 2), (0, 3))
 
 
-@pytest.mark.parametrize(("sound", "pause"), [(0.0, 1.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("sound", "pause"), [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)])
 def test_without_sound_or_pauses_there_is_no_score(sound: float, pause: float) -> None:
-    assert best_heads([(0, 0)], PauseAgreement(torch.ones(1), sound, torch.ones(1), pause)) == ()
-
-
-def test_agreements_add_up() -> None:
-    ones = PauseAgreement(torch.ones(3), 2.0, torch.ones(3), 4.0)
-    score = (PauseAgreement.zeros(3) + ones + ones).score
-    assert score is not None and torch.allclose(score, torch.full((3,), 0.375))
+    totals = torch.tensor([[min(sound, 1.0)] * 2, [sound] * 2, [min(pause, 1.0)] * 2, [pause] * 2])
+    assert best_heads([(0, 0), (0, 1)], totals) == ()
 
 
 def test_tokens_at_every_position() -> None:

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.decode.generate.language_detection import detect_languages
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult, token_stats
 from whisperstill.model.checkpoints import Checkpoint
@@ -50,7 +49,7 @@ def decode_reference(
             logits = network.decoder.logits(hidden)
             token = int(logit_filter.apply(logits.clone(), history).argmax())
             logprobs.append(float(logits.log_softmax(-1)[0, token]))
-            history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
+            history = history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
             tokens_so_far.append(token)
             if token == VOCABULARY.end_of_text:
                 break
@@ -118,11 +117,6 @@ def test_token_stats_are_exact(scale: float) -> None:
     assert torch.allclose(lse1.double(), exact.logsumexp(-1), atol=2e-5, rtol=1e-6)
     assert torch.allclose(lse2.double(), (exact / 2).logsumexp(-1), atol=2e-5, rtol=1e-6)
     assert torch.allclose(entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), atol=1e-4)
-
-
-def test_detect_languages(network: Whisper, states: Tensor) -> None:
-    results = detect_languages(network, states, VOCABULARY)
-    assert all(code in VOCABULARY.languages and 0 < p <= 1 for code, p in results)
 
 
 def test_no_speech_prob_at_start_of_transcript(network: Whisper, states: Tensor) -> None:

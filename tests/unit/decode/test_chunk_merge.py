@@ -6,8 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.decode.longform import chunk_merge, chunk_overlap
 from whisperstill.decode.longform.chunk_merge import (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from whisperstill.decode.longform import chunked
-from whisperstill.decode.longform.assemble import TranscriptAssembler
+from whisperstill.decode.longform.segments import DecodedChunk
+from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import WindowResult
-from whisperstill.decode.longform.word_segments import DecodedChunk
 from whisperstill.decode.output.transcript import Transcript, Word
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.text.tokenizer import Tokenizer
@@ -60,12 +60,12 @@ def transcribe(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     starts: list[float] = []
 
     def run(words_of: WordsOf, **options: object) -> Transcript:
-        def words(assembler: TranscriptAssembler, result: WindowResult, until: float | None = None) -> list[Word]:
+        def words(strategy: LongFormStrategy, result: WindowResult, until: float | None = None) -> list[Word]:
             starts.append(round(result.window.start, 3))
             return words_of(result.window.start, result.window.start + (until or result.window.duration))
 
         starts.clear()
-        monkeypatch.setattr(TranscriptAssembler, "words_from", words)
+        monkeypatch.setattr(LongFormStrategy, "words_from", words)
         return Transcriber(scripted).transcribe(
             tone(SECONDS, 0.5), long_form="chunked", chunk_length=LENGTH, language="en", **options
         )

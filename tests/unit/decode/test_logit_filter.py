@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.model.generation_config import GenerationConfig
@@ -65,7 +64,7 @@ def test_logit_filter_equals_reference(
     for row in tokens_so_far:  # rows of different lengths
         one = TokenHistory.empty(1, torch.device("cpu"))
         for token in row:
-            one.append(torch.tensor([token]), BEGIN)
+            one = one.append(torch.tensor([token]), BEGIN)
         parts.append(one)
     history = TokenHistory(
         *(

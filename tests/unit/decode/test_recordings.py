@@ -11,8 +11,7 @@ import soundfile
 from whisperstill.audio.sound_activity import cut_file
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform import assemble
-from whisperstill.decode.longform import recordings as longform
+from whisperstill.decode.longform import non_overlapping, recordings as longform, strategy as strategies
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import DecodingOptions
@@ -167,7 +166,7 @@ def test_a_file_that_breaks_off_is_transcribed_up_to_there(
             yield block
 
     monkeypatch.setattr(longform, "stream_audio", breaks)
-    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(strategies, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=1, long_form=strategy)
     results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
     broken, whole = (result for _, result in results)
@@ -207,8 +206,8 @@ def test_memory_holds_a_few_windows_however_long_the_file(
             yield loud * tone(10, 0.5)
 
     monkeypatch.setattr(longform, "stream_audio", stream)
-    monkeypatch.setattr(longform, "stream_speech_windows", partial(stream_speech_windows, method="energy"))
-    monkeypatch.setattr(assemble, "align_words", lambda *given, **more: [()])
+    monkeypatch.setattr(non_overlapping, "stream_speech_windows", partial(stream_speech_windows, method="energy"))
+    monkeypatch.setattr(strategies, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=4, long_form=strategy)
     [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
     assert isinstance(result, Transcript) and read == 120
@@ -291,14 +290,14 @@ def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path
 
 def test_timestamps_are_decoded_unless_the_student_was_trained_without(scripted: Scripted) -> None:
     """With `chunked` too: without timestamps openai's checkpoints leave out most of a chunk."""
-    for strategy in ("silence", "chunked"):
-        assert longform.should_decode_timestamps(scripted, DecodingOptions(long_form=strategy))
-        assert not longform.should_decode_timestamps(
-            scripted, DecodingOptions(long_form=strategy, without_timestamps=True)
-        )
+
+    def timestamps(**options: object) -> bool:
+        return strategies.LongFormContext(scripted, DecodingOptions(**options)).timestamps  # type: ignore[arg-type]
+
+    for long_form in ("silence", "chunked"):
+        assert timestamps(long_form=long_form) and not timestamps(long_form=long_form, without_timestamps=True)
     scripted.metadata = {"trained_with_timestamps": False}
-    assert not longform.should_decode_timestamps(scripted, DecodingOptions(long_form="chunked"))
-    assert longform.should_decode_timestamps(scripted, DecodingOptions(without_timestamps=False))
+    assert not timestamps(long_form="chunked") and timestamps(without_timestamps=False)
 
 
 def test_no_recordings_give_no_results(scripted: Scripted) -> None:

@@ -1,8 +1,7 @@
 """Sampling with noise that depends on seed, position and token only."""
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from whisperstill.decode.generate.sampling import Sampler, gumbel_noise, sampling_seed

@@ -11,8 +11,6 @@ from whisperstill.decode.generate.draft_model import (
     DRAFT_FRAME_POOLING,
     DecodeState,
     DraftModel,
-    NetworkDraft,
-    NullDraft,
 )
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -30,7 +28,7 @@ STEPS = 16
 BATCH = 5
 
 
-class ScriptedDraft:
+class ScriptedDraft(DraftModel):
     """Draft model that proposes the next tokens of a given text for each row."""
 
     def __init__(self, texts: list[list[int]], prompt: int, change: Callable[[int], int] = lambda token: token) -> None:
@@ -97,7 +95,7 @@ def make_filter(timestamps: bool, kind: type[LogitFilter] = EndingFilter) -> Log
 def make_network_draft(
     student: Whisper, logit_filter: LogitFilter, draft_token_ids: Tensor | None = None
 ) -> Callable[[int, int], DraftModel]:
-    return lambda size, capacity: NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
+    return lambda size, capacity: DraftModel(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
 
 
 def same_tokens(results: list[DecodingResult], expected: list[DecodingResult]) -> bool:
@@ -128,7 +126,7 @@ def test_speculative_is_greedy(
     def draft(size: int, capacity: int) -> DraftModel:
         match kind:
             case "network":
-                return NetworkDraft(student.decoder, size, 1500, capacity, logit_filter, None)
+                return DraftModel(student.decoder, size, 1500, capacity, logit_filter, None)
             case "right":
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens))
             case "wrong":
@@ -138,7 +136,7 @@ def test_speculative_is_greedy(
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens), coin)
             case "ends":
                 return ScriptedDraft(greedy_tokens, len(prompt_tokens), lambda token: VOCABULARY.end_of_text)
-        return NullDraft()
+        raise AssertionError(kind)
 
     results, stats = decode_batch(
         network,
@@ -147,7 +145,7 @@ def test_speculative_is_greedy(
         logit_filter,
         max_new_tokens=STEPS,
         top_k=3,
-        make_draft=draft,
+        make_draft=None if kind == "null" else draft,
         block_sizes=(block,),
         deterministic=deterministic,
     )
@@ -264,14 +262,14 @@ def test_deterministic_results_are_bitwise_equal(
     network = Whisper.from_state(random_checkpoint.dims, random_checkpoint.state, dtype)
     logit_filter, window_states = make_filter(True), states.to(dtype)
 
-    def decoded(make: Callable[[int, int], DraftModel]) -> list[DecodingResult]:
+    def decoded(make: Callable[[int, int], DraftModel] | None) -> list[DecodingResult]:
         scheduler = make_scheduler(
             network, logit_filter, 3, top_k=2, make_draft=make, block_sizes=(4,), deterministic=True
         )
         start = VOCABULARY.sot_sequence("en", "transcribe", True)
         return run(scheduler, [DecodeRequest(window_states[row], start) for row in range(BATCH)])
 
-    plain, drafted = decoded(lambda size, capacity: NullDraft()), decoded(make_network_draft(student, logit_filter))
+    plain, drafted = decoded(None), decoded(make_network_draft(student, logit_filter))
     assert same_tokens(plain, drafted)
     for one, other in zip(plain, drafted, strict=True):
         assert torch.equal(one.token_stats.hidden, other.token_stats.hidden)
@@ -341,7 +339,7 @@ def test_network_as_its_own_draft_is_always_accepted(
 
 
 def test_cached_length_moves_with_its_row(student: Whisper, states: Tensor) -> None:
-    draft = NetworkDraft(student.decoder, 3, 1500, 456, make_filter(False), None)
+    draft = DraftModel(student.decoder, 3, 1500, 456, make_filter(False), None)
     for row, length in enumerate((9, 5, 3)):
         draft.prefill([row], states[row : row + 1], torch.arange(length)[None])
     draft.select_rows(torch.tensor([2, 1]))
@@ -351,11 +349,9 @@ def test_cached_length_moves_with_its_row(student: Whisper, states: Tensor) -> N
 def test_invalid_block_sizes_raise(network: Whisper, states: Tensor) -> None:
     start = torch.tensor([VOCABULARY.sot_sequence("en")] * BATCH)
     with pytest.raises(ValueError, match="block_sizes must be at least 1"):
-        decode_batch(
-            network, states, start, make_filter(False), make_draft=lambda size, capacity: NullDraft(), block_sizes=(0,)
-        )
-    with pytest.raises(ValueError, match="without a draft"):
-        decode_batch(network, states, start, make_filter(False), block_sizes=(4,))
+        decode_batch(network, states, start, make_filter(False), block_sizes=(0,))
+    with pytest.raises(ValueError, match="exactly one when deterministic"):
+        decode_batch(network, states, start, make_filter(False), block_sizes=(1, 4), deterministic=True)
 
 
 def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +371,6 @@ def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeyp
         start,
         logit_filter,
         max_new_tokens=STEPS,
-        make_draft=lambda size, capacity: NullDraft(),
         block_sizes=(8,),
     )
     assert not same_tokens(results, expected)

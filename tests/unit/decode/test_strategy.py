@@ -1,10 +1,13 @@
 """Prompts, hotwords, prefix and language of windows; filtered windows."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from whisperstill.audio.reader import AudioReader
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform import recordings as longform
+from whisperstill.decode.longform import non_overlapping
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.transcriber import Transcriber
 from whisperstill.errors import SettingsError
@@ -19,13 +22,13 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech in every window; recordings are cut every ten seconds."""
     detect_speech_everywhere(monkeypatch)
 
-    def cuts(reader: longform.AudioReader, length: float) -> longform.Iterator[tuple[float, np.ndarray]]:
+    def cuts(reader: AudioReader, length: float) -> Iterator[tuple[float, np.ndarray]]:
         at = 0.0
         while reader.has_audio_after(at):
             yield at, reader.read(at, 10.0)
             at += 10.0
 
-    monkeypatch.setattr(longform, "cut_reader", cuts)
+    monkeypatch.setattr(non_overlapping, "cut_reader", cuts)
 
 
 @pytest.fixture

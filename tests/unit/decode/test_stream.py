@@ -9,7 +9,7 @@ import soundfile
 
 from whisperstill.audio.sound_activity import cut_at_silences
 from whisperstill.decode.generate.token_stats import DecodingResult
-from whisperstill.decode.longform.assemble import TranscriptAssembler
+from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import WindowResult
 from whisperstill.decode.output.transcript import Segment, Word
 from whisperstill.decode.transcriber import Transcriber, make_recording
@@ -26,12 +26,12 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech in every window, and one word per second."""
     detect_speech_everywhere(monkeypatch)
 
-    def words(assembler: TranscriptAssembler, result: WindowResult, until: float | None = None) -> list[Word]:
+    def words(strategy: LongFormStrategy, result: WindowResult, until: float | None = None) -> list[Word]:
         first = -(-result.window.start // 1)
         seconds = np.arange(first, result.window.start + result.window.duration - 0.9)
         return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
 
-    monkeypatch.setattr(TranscriptAssembler, "words_from", words)
+    monkeypatch.setattr(LongFormStrategy, "words_from", words)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from whisperstill.decode.output.subtitles import Cue, make_cues, remove_cue_overlaps
 from whisperstill.decode.output.transcript import Segment, Transcript, Word

@@ -1,11 +1,14 @@
 """WhisperModel and prompts."""
 
+import copy
+
 import pytest
 import torch
 from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
+from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.prompts import build_prompt
 from whisperstill.decode.whisper_model import WhisperModel
@@ -53,6 +56,7 @@ def test_batch_of_several_languages(model: WhisperModel, states: Tensor) -> None
 
 def test_unknown_languages_are_detected(model: WhisperModel, states: Tensor) -> None:
     detected = [code for code, _ in model.detect_language(states)]
+    assert all(code in model.vocabulary.languages and 0 < p <= 1 for code, p in model.detect_language(states))
     assert model.resolve_languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
 
 
@@ -114,7 +118,7 @@ def test_assistant_does_not_change_transcripts(
             codes,
             timestamps=timestamps,
             max_new_tokens=12,
-            draft_encoder_states=assisted.encode_for_draft(noise, states),
+            draft_encoder_states=assisted.encode_for_draft(noise),
         )
         assert [(one.language, one.result.tokens) for one in transcripts] == [
             (one.language, one.result.tokens) for one in expected
@@ -123,7 +127,7 @@ def test_assistant_does_not_change_transcripts(
             len(one.result.tokens) + one.result.ended for one in transcripts
         )
         assert assisted.speculative_stats.verifications > 0
-    assert model.encode_for_draft(noise, states) is None
+    assert model.encode_for_draft(noise) is None
 
 
 def test_failed_decode_leaves_no_state(
@@ -144,6 +148,22 @@ def test_failed_decode_leaves_no_state(
     monkeypatch.undo()
     transcripts, expected = (one.decode(states[:2], languages[:2], max_new_tokens=9) for one in (model, fresh))
     assert [one.result.tokens for one in transcripts] == [one.result.tokens for one in expected]
+
+
+@pytest.mark.parametrize("name", ["network", "generation_config"])
+def test_another_network_or_generation_config_gets_another_generator(
+    random_checkpoint: Checkpoint, states: Tensor, name: str
+) -> None:
+    model = WhisperModel(random_checkpoint, dtype=torch.float32)
+
+    def generator() -> Generator | None:
+        model.decode(states, ["en"] * 3, max_new_tokens=2)
+        return model._generator
+
+    first = generator()
+    assert first is not None and generator() is first
+    setattr(model, name, copy.deepcopy(getattr(model, name)))
+    assert generator() is not first
 
 
 @pytest.mark.parametrize("assisted", [False, True])

@@ -21,7 +21,8 @@ from small_models import make_checkpoint, make_tokenizer
 
 from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
-from whisperstill.evaluate.engines import ENGINE_NAMES, ExternalEngine, conversion, load_engine
+from whisperstill.evaluate.engines import ExternalEngine, load_engine
+from whisperstill.evaluate.engines.external_engine import EngineFormat, convert_checkpoint
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.export.whispercpp import write_whispercpp
 from whisperstill.model.checkpoints import Checkpoint, read_special_tokens, write_huggingface
@@ -36,7 +37,7 @@ LIBRARIES = {
     "whisper.cpp": ("pywhispercpp.model", "whispercpp"),
 }
 """Engine -> (module, extra)."""
-ALL = ("whisperstill", *ENGINE_NAMES)
+ALL = ("whisperstill", *LIBRARIES)
 FLOAT32_ENGINES = ("transformers", "faster-whisper")
 NUM_TEXT_TOKENS, END_LOGIT_OFFSET = 24, 10.0
 MAX_WER_BETWEEN_ENGINES = 0.1
@@ -143,11 +144,7 @@ def clips(speech: Path) -> list[np.ndarray]:
     return [load_utterance_waveform(one) for one in (*utterances[:2], *utterances[-3:])]
 
 
-def test_unsupported_engines_and_dtypes_are_refused(english_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"out of transformers, faster-whisper, whisper\.cpp, got 'wh'"):
-        load_engine("wh", english_dir, tmp_path)
-    with pytest.raises(SettingsError, match="a dtype out of auto, float32, bfloat16, float16, int8, got 'fp8'"):
-        load_engine("transformers", english_dir, tmp_path, dtype="fp8")
+def test_unsupported_dtypes_are_refused(english_dir: Path, tmp_path: Path) -> None:
     for name, dtype in {"transformers": "int8", "whisper.cpp": "float32"}.items():
         pytest.importorskip(LIBRARIES[name][0])
         with pytest.raises(SettingsError, match=f"expected .*dtype .*{name}.*, got {dtype}"):
@@ -166,12 +163,11 @@ def test_missing_library_names_its_extra(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ENGINE_NAMES)
+@pytest.mark.parametrize("name", LIBRARIES)
 def test_engine_reports_version_device_dtype_and_model(
     name: str, english: Checkpoint, english_dir: Path, make: Make
 ) -> None:
     engine = make(name, english_dir)
-    assert engine.name == name
     assert engine.version[0].isdigit()
     assert (engine.device, engine.dtype) == ("cpu", "float16" if name == "whisper.cpp" else "float32")
     assert (engine.description.sha256, engine.description.dims) == (english.sha256, english.dims)
@@ -182,11 +178,9 @@ def test_engine_reports_version_device_dtype_and_model(
 def test_random_weights_give_our_text(name: str, english_dir: Path, make: Make) -> None:
     windows = [noise(30, seed) for seed in range(2)]
     ours, theirs = make("whisperstill", english_dir), make(name, english_dir)
-    before = (ours.num_tokens, theirs.num_tokens)
     expected = ours.transcribe(windows, ["en", None])
     assert theirs.transcribe(windows, ["en", None]) == expected
     assert expected[0] != expected[1]
-    assert ours.num_tokens - before[0] == theirs.num_tokens - before[1] == 2 * (NUM_TEXT_TOKENS - 1)
 
 
 @pytest.mark.parametrize("name", FLOAT32_ENGINES)
@@ -213,7 +207,7 @@ def test_unsupported_language_is_refused(name: str, english_dir: Path, multiling
     for long in (False, True):
         with pytest.raises(SettingsError, match="is English-only, got language de"):
             make(name, english_dir).transcribe([noise(1)], ["de"], long_form=long)
-    with pytest.raises(SettingsError, match="has no language 'Cantonese'"):
+    with pytest.raises(SettingsError, match="no language 'Cantonese'"):
         make(name, multilingual_dir).transcribe([noise(1)], ["Cantonese"])
 
 
@@ -260,10 +254,10 @@ def test_checkpoint_is_converted_once(english: Checkpoint, tmp_path: Path) -> No
         path.write_text("so")
         return path
 
-    form, cache = conversion.EngineFormat("file", write), tmp_path / "cache"
-    place = conversion.convert_checkpoint(english, cache, form)
+    form, cache = EngineFormat("file", write), tmp_path / "cache"
+    place = convert_checkpoint(english, cache, form)
     assert place.parent.parent == cache / english.sha256
-    assert conversion.convert_checkpoint(replace(english, source="elsewhere"), cache, form) == place
+    assert convert_checkpoint(replace(english, source="elsewhere"), cache, form) == place
     assert len(written) == 1
     assert [path.name for path in place.parent.iterdir()] == ["file"]
     weight = "decoder.norm.bias"
@@ -271,7 +265,7 @@ def test_checkpoint_is_converted_once(english: Checkpoint, tmp_path: Path) -> No
         replace(english, state={**english.state, weight: english.state[weight] + 1}),
         replace(english, generation_config=replace(english.generation_config, suppress_tokens=(1,))),
     )
-    assert len({place, *(conversion.convert_checkpoint(other, cache, form) for other in others)}) == len(written) == 3
+    assert len({place, *(convert_checkpoint(other, cache, form) for other in others)}) == len(written) == 3
 
 
 def test_interrupted_conversion_leaves_nothing(english: Checkpoint, tmp_path: Path) -> None:
@@ -289,11 +283,11 @@ def test_interrupted_conversion_leaves_nothing(english: Checkpoint, tmp_path: Pa
         return path
 
     with pytest.raises(KeyboardInterrupt):
-        conversion.convert_checkpoint(english, tmp_path, conversion.EngineFormat("directory", stop))
+        convert_checkpoint(english, tmp_path, EngineFormat("directory", stop))
     assert not [path for path in tmp_path.rglob("*") if path.is_file() or path.name == "directory"]
     [folder] = (tmp_path / english.sha256).iterdir()
     place = folder / "directory"
-    assert conversion.convert_checkpoint(english, tmp_path, conversion.EngineFormat("directory", write)) == place
+    assert convert_checkpoint(english, tmp_path, EngineFormat("directory", write)) == place
     assert [(path.name, path.read_text()) for path in place.iterdir()] == [("whole", "theirs")]
     assert list(folder.iterdir()) == [place]
 
@@ -321,7 +315,7 @@ def test_ggml_files_are_checked_before_loading(english: Checkpoint, tmp_path: Pa
     """whisper.cpp would abort the process."""
     pytest.importorskip("pywhispercpp.model")
     good = write_whispercpp(english, tmp_path / "good.bin")
-    for name in ENGINE_NAMES:
+    for name in LIBRARIES:
         if name != "whisper.cpp":
             with pytest.raises(
                 SettingsError, match=f"expected the engine whisper.cpp for the ggml file .*, got {name}"

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from small_models import make_tokenizer
 
-from whisperstill.evaluate.inference import decode_utterances
+from whisperstill.evaluate.inference import DecodeMode, decode_utterances
 from whisperstill.records import AudioSpan, Utterance
 from whisperstill.text.tokenizer import Tokenizer
 
@@ -26,6 +26,13 @@ def test_a_truncated_recording_is_skipped(tmp_path: Path, monkeypatch: pytest.Mo
         Utterance(name, "set", AudioSpan(str(tmp_path / f"{name}.flac"), 0.0, 60.0), "so", "en", None, None)
         for name in ("whole", "broken")
     ]
-    found = decode_utterances(scripted, utterances, batch_size=2)
+    found = decode_utterances(
+        scripted,
+        utterances,
+        DecodeMode(batch_size=2),
+        lambda batch, waveforms: (scripted.encode(waveforms), 0.0),
+        None,
+        print,
+    )
     assert set(found.texts) == {"whole"}
     assert [problem.source for problem in found.skipped] == ["set/broken"]

@@ -9,13 +9,13 @@ import pytest
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.metrics import (
-    Scoring,
     SystemOutput,
     compute_metrics,
     duration_bin,
     in_corpus_order,
     natural_sort_key,
 )
+from whisperstill.evaluate.score import Scoring
 from whisperstill.records import AudioSpan, Utterance
 from whisperstill.records.eval_results import DatasetResult
 from whisperstill.text.normalizers import get_normalizer
@@ -124,12 +124,12 @@ def test_an_output_without_texts_is_an_error() -> None:
 
 def test_error_examples_take_turns_by_reason() -> None:
     outputs = {"teacher": make_output(REFERENCES), "m": make_output(HYPOTHESES)}
-    examples = select_error_examples("s", "", outputs, "m", 2, ["teacher"])
+    examples = select_error_examples("s", outputs, "m", 2, "teacher")
     assert [(example.id, example.reason) for example in examples] == [("u3", "repetition loop"), ("u2", "errors")]
     assert [alignment.model for alignment in examples[0].alignments] == ["teacher", "m"]
     ops = examples[1].alignments[1].ops
     assert [op.kind for op in ops].count("d") == 3 and ops[0].hypothesis == "where"
-    assert not select_error_examples("s", "", {"m": make_output(REFERENCES)}, "m", 5)
+    assert not select_error_examples("s", {"m": make_output(REFERENCES)}, "m", 5)
 
 
 def test_a_long_recording_is_resampled_in_blocks() -> None:

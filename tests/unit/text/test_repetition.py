@@ -1,7 +1,6 @@
 """N-gram repeats compared with a slow implementation."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from whisperstill.text.repetition import count_ngram_repeats, count_text_repeats
 

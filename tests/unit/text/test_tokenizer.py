@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from whisperstill.errors import CheckpointError, NotFoundError
 from whisperstill.text.tokenizer import Tokenizer

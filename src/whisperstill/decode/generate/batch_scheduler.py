@@ -54,13 +54,10 @@ class DecodeRequest:
 
     def max_steps(self, dims: Dims) -> int:
         """Tokens to decode at most, at least 1. Raises `ValueError` if the prompt fills all decoder positions."""
-        room = dims.max_target_positions - len(self.prompt_tokens)
-        if room <= 0:
-            raise ValueError(
-                f"expected a prompt of less than {dims.max_target_positions} tokens, got {len(self.prompt_tokens)}; "
-                "shorten it"
-            )
-        return max(1, min(self.max_new_tokens, room))
+        length, limit = len(self.prompt_tokens), dims.max_target_positions
+        if length >= limit:
+            raise ValueError(f"expected a prompt of less than {limit} tokens, got {length}; shorten it")
+        return max(1, min(self.max_new_tokens, limit - length))
 
 
 @dataclass
@@ -76,7 +73,8 @@ class _SlotState:
 class BatchScheduler:
     """`batch_size` slots of a network, all under one logit filter.
 
-    `top_k` is that of `TokenStatsBuffer`. `make_draft` is called with the number of slots and of tokens per slot.
+    `top_k` is that of `TokenStatsBuffer`. `make_draft` is called with the number of slots and of tokens per slot;
+    without a draft model token 0 is proposed.
     """
 
     network: Whisper
@@ -85,7 +83,7 @@ class BatchScheduler:
     top_k: int = 0
     make_draft: Callable[[int, int], DraftModel] | None = None
     length_controller: DraftLengthController = field(default_factory=lambda: DraftLengthController((1,)))
-    """Chooses the tokens of each block; only 1 without a draft model, and only one size if `deterministic`."""
+    """Chooses the tokens of each block; only one size if `deterministic`."""
     deterministic: bool = False
     speculative_stats: SpeculativeStats = field(default_factory=SpeculativeStats)
 
@@ -93,36 +91,29 @@ class BatchScheduler:
         block_sizes, dims, device = self.length_controller.block_sizes, self.network.dims, self.network.device
         if min(block_sizes) < 1 or (self.deterministic and len(block_sizes) > 1):
             raise ValueError(f"block_sizes must be at least 1, and exactly one when deterministic, got {block_sizes}")
-        if self.make_draft is None and block_sizes != (1,):
-            raise ValueError(f"without a draft model block_sizes must be (1,), got {block_sizes}")
-        max_block_tokens = self.batch_size * max(block_sizes)
-        self._capacity = dims.max_target_positions + max(block_sizes)
+        batch_size, max_block_tokens = self.batch_size, self.batch_size * max(block_sizes)
+        self._capacity = capacity = dims.max_target_positions + max(block_sizes)
         self._kv_cache: StaticKVCache | None = None  # allocated with the first window, whose length decides its size
-        self._draft = self.make_draft(self.batch_size, self._capacity) if self.make_draft else None
+        self._draft = self.make_draft(batch_size, capacity) if self.make_draft else None
         # Empty rows write their token statistics to the buffer's last row, which is never read.
-        self._stats_buffer = TokenStatsBuffer(
-            self.batch_size + 1, self._capacity, max_block_tokens, self.top_k, self.network
-        )
+        self._stats_buffer = TokenStatsBuffer(batch_size + 1, capacity, max_block_tokens, self.top_k, self.network)
         self._output_layer = self.network.decoder.output_layer(max_block_tokens)
-        self._slot_states: list[_SlotState | None] = [None] * self.batch_size if self.deterministic else []
-        self._free_buffer_rows = list(reversed(range(self.batch_size)))
-        zeros = torch.zeros(self.batch_size, dtype=torch.long, device=device)
-        self._sequence = torch.zeros(self.batch_size, self._capacity, dtype=torch.long, device=device)
+        self._slot_states: list[_SlotState | None] = [None] * batch_size if self.deterministic else []
+        self._free_buffer_rows = list(reversed(range(batch_size)))
+        zeros = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self._sequence = torch.zeros(batch_size, capacity, dtype=torch.long, device=device)
         self._length, self._prompt_length, self._max_new_tokens = zeros + 1, zeros.clone(), zeros.clone()
-        self._buffer_row, self._seed = zeros + self.batch_size, zeros.clone()
-        self._temperature = torch.zeros(self.batch_size, device=device)
-        self._running = torch.zeros(self.batch_size, dtype=torch.bool, device=device)
+        self._buffer_row, self._seed = zeros + batch_size, zeros.clone()
+        self._temperature, self._running = zeros.float(), zeros.bool()
         self._history = TokenHistory.empty(len(self._slot_states), device)
         self._greedy = True  # whether all temperatures are 0
 
     @property
     def num_free_slots(self) -> int:
-        """Slots without a window."""
         return self.batch_size - self.num_busy_slots
 
     @property
     def num_busy_slots(self) -> int:
-        """Windows being decoded."""
         return sum(slot is not None for slot in self._slot_states)
 
     @torch.inference_mode()
@@ -153,8 +144,9 @@ class BatchScheduler:
         # 2. Draft: propose `block_size - 1` tokens per row.
         start_time = time.perf_counter()
         block_size = self.length_controller.choose_block_size(num_rows)
-        state = self._decode_state(num_rows)
-        proposed = self._sequence[:num_rows, :0]
+        sampler = Sampler(self._temperature[:num_rows], self._seed[:num_rows], self._greedy)
+        state = DecodeState(self._sequence[:num_rows], self._length[:num_rows].clone(), self._history, sampler)
+        proposed = state.length.new_zeros(num_rows, block_size - 1)
         if block_size > 1 and self._draft is not None:
             proposed = self._draft.propose(state, block_size - 1)
         drafted_time = time.perf_counter()
@@ -178,10 +170,6 @@ class BatchScheduler:
         results = [self._finish(row, bool(ended[row])) for row in finished_rows]
         self._update_stats(block_size, num_taken, num_agreed, start_time, drafted_time)
         return results
-
-    def _decode_state(self, num_rows: int) -> DecodeState:
-        sampler = Sampler(self._temperature[:num_rows], self._seed[:num_rows], self._greedy)
-        return DecodeState(self._sequence[:num_rows], self._length[:num_rows].clone(), self._history, sampler)
 
     def _choose(
         self, state: DecodeState, proposed: Int[Tensor, "rows draft_tokens"]
@@ -207,10 +195,8 @@ class BatchScheduler:
         tokens = state.sampler.repeat_interleave(block_size).sample(logits, next_position, self.logit_filter.token_ids)
         self._stats_buffer.record_choice(buffer_rows, step, logits, tokens)
         choice = tokens.view(num_rows, block_size)
-        return choice, [
-            state.history,
-            *(history.appended(choice[:, i], timestamp_begin) for i, history in enumerate(histories)),
-        ]
+        after_choice = [history.append(choice[:, i], timestamp_begin) for i, history in enumerate(histories)]
+        return choice, [state.history, *after_choice]
 
     def _prefill(self, requests: list[DecodeRequest]) -> None:
         """Run the prompts of requests, all of one prompt length, and assign slots."""
@@ -222,9 +208,8 @@ class BatchScheduler:
         prompt_tokens = torch.tensor([request.prompt_tokens for request in requests], device=network.device)
         prompt_length = prompt_tokens.shape[1]
         if self._kv_cache is None:
-            self._kv_cache = network.decoder.static_cache(
-                self.batch_size, encoder_states.shape[1], self._capacity, self.deterministic
-            )
+            sizes = (self.batch_size, encoder_states.shape[1], self._capacity)
+            self._kv_cache = network.decoder.static_cache(*sizes, self.deterministic)
         prefill_cache = network.decoder.prefill(encoder_states)
         hidden = network.decoder(prompt_tokens, prompt_tokens.new_zeros(len(requests)), prefill_cache)
         self._kv_cache.insert_rows(rows, prefill_cache)
@@ -232,25 +217,20 @@ class BatchScheduler:
         # 2. The same for the draft model.
         if self._draft is not None:
             start_time = time.perf_counter()
-            draft_encoder_states = [
-                request.encoder_states if request.draft_encoder_states is None else request.draft_encoder_states
-                for request in requests
-            ]
-            self._draft.prefill(rows, torch.stack(draft_encoder_states), prompt_tokens)
+            own_states = [request.draft_encoder_states for request in requests]
+            states = [shared if own is None else own for own, shared in zip(own_states, encoder_states, strict=True)]
+            self._draft.prefill(rows, torch.stack(states), prompt_tokens)
             self.speculative_stats.draft_seconds += time.perf_counter() - start_time
         # 3. State of the rows.
         self._sequence[rows, :prompt_length] = prompt_tokens
         self._length[rows] = self._prompt_length[rows] = prompt_length
-        for row, request, max_new_tokens, no_speech_prob in zip(
-            rows, requests, max_steps, no_speech_probs, strict=True
-        ):
+        self._running[rows] = True
+        self._history = self._history.reset_rows(rows, len(self._slot_states))
+        for row, request, max_new_tokens, no_speech in zip(rows, requests, max_steps, no_speech_probs, strict=True):
             buffer_row = self._free_buffer_rows.pop()
-            self._slot_states[row] = _SlotState(request, buffer_row, no_speech_prob)
+            self._slot_states[row] = _SlotState(request, buffer_row, no_speech)
             self._buffer_row[row], self._max_new_tokens[row] = buffer_row, max_new_tokens
             self._seed[row], self._temperature[row] = request.seed, request.temperature
-        self._running[rows] = True
-        self._history.reset_rows(rows, len(self._slot_states))
-        for row, request in zip(rows, requests, strict=True):
             self._history.prime(row, request.forced_prefix, vocabulary.timestamp_begin)
         self._greedy = all(slot is None or slot.request.temperature == 0 for slot in self._slot_states)
 
@@ -282,17 +262,10 @@ class BatchScheduler:
         order = self._kv_cache.keep_rows(torch.tensor(busy_rows, device=self._length.device))
         if self._draft is not None:
             self._draft.select_rows(order)
-        self._history.select_rows(order)
-        for tensor in (
-            self._sequence,
-            self._length,
-            self._prompt_length,
-            self._max_new_tokens,
-            self._buffer_row,
-            self._seed,
-            self._temperature,
-            self._running,
-        ):
+        self._history = self._history.select_rows(order)
+        lengths = (self._length, self._prompt_length, self._max_new_tokens)
+        sampling = (self._seed, self._temperature)
+        for tensor in (self._sequence, *lengths, *sampling, self._buffer_row, self._running):
             tensor[: len(order)] = tensor[order]
         self._running[len(order) :] = False
         self._slot_states = [self._slot_states[row] for row in order.tolist()]
@@ -305,15 +278,15 @@ class BatchScheduler:
         start_time: float,
         drafted_time: float,
     ) -> None:
-        now = time.perf_counter()
-        running = num_taken > 0
+        now, stats, running = time.perf_counter(), self.speculative_stats, num_taken > 0
         accepted_per_row = torch.minimum(num_agreed, num_taken)[running]
         # Proposals are checked up to the first rejected one; those behind an end token are not.
         checked_per_row = torch.minimum(accepted_per_row + 1, torch.full_like(accepted_per_row, block_size - 1))
-        accepted, num_running = int(accepted_per_row.sum()), int(running.sum())
-        self.length_controller.update(
-            block_size, len(num_taken), now - start_time, accepted, int(checked_per_row.sum())
-        )
-        self.speculative_stats.update(
-            num_running, block_size - 1, accepted, int(num_taken.sum()), drafted_time - start_time, now - drafted_time
-        )
+        accepted, checked, num_running = int(accepted_per_row.sum()), int(checked_per_row.sum()), int(running.sum())
+        self.length_controller.update(block_size, len(num_taken), now - start_time, accepted, checked)
+        stats.verifications += num_running
+        stats.proposed += num_running * (block_size - 1)
+        stats.accepted += accepted
+        stats.tokens += int(num_taken.sum())
+        stats.draft_seconds += drafted_time - start_time
+        stats.verify_seconds += now - drafted_time

@@ -14,7 +14,6 @@ from torch import Tensor
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats, compute_no_speech_probs
-from whisperstill.model.kv_cache import StaticKVCache
 from whisperstill.model.whisper import Whisper
 
 
@@ -29,18 +28,13 @@ class _Hypothesis:
     """Row of the KV cache that holds all tokens but the last."""
 
     def extended(self, token: int, filtered_logprob: float, logprob: float, beam_index: int) -> "_Hypothesis":
-        return _Hypothesis(
-            (*self.tokens, token),
-            self.score + filtered_logprob,
-            (*self.filtered_logprobs, filtered_logprob),
-            (*self.logprobs, logprob),
-            beam_index,
-        )
+        score, filtered_logprobs = self.score + filtered_logprob, (*self.filtered_logprobs, filtered_logprob)
+        return _Hypothesis((*self.tokens, token), score, filtered_logprobs, (*self.logprobs, logprob), beam_index)
 
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """Beam search with a network. Raises `ValueError` if `beam_size` or `beam_size * patience` is below 1."""
+    """Beam search with a network; `beam_size` and `beam_size * patience` are at least 1."""
 
     network: Whisper
     logit_filter: LogitFilter
@@ -48,12 +42,6 @@ class BeamSearch:
     patience: float = 1.0
     length_penalty: float | None = None
     """Alpha of `normalize_by_length`."""
-
-    def __post_init__(self) -> None:
-        if self.beam_size < 1 or self._max_finished < 1:
-            raise ValueError(
-                f"beam_size and beam_size * patience must be at least 1, got {self.beam_size} and {self.patience:g}"
-            )
 
     @property
     def _max_finished(self) -> int:
@@ -72,7 +60,8 @@ class BeamSearch:
         prefill_cache = network.decoder.prefill(request.encoder_states[None])
         hidden = network.decoder(prompt_tokens, prompt_tokens.new_zeros(1), prefill_cache)
         no_speech_prob = float(compute_no_speech_probs(network, hidden, prompt_tokens, vocabulary))
-        kv_cache = self._allocate_cache(len(request.encoder_states), prompt_length + max_steps)
+        capacity = prompt_length + max_steps
+        kv_cache = network.decoder.static_cache(self.beam_size, len(request.encoder_states), capacity)
         kv_cache.insert_rows(list(range(self.beam_size)), prefill_cache)
         output_layer, last_hidden = network.decoder.output_layer(self.beam_size), hidden[:, -1]
         history = TokenHistory.empty(1, network.device)
@@ -88,8 +77,7 @@ class BeamSearch:
             # 3. Each selected hypothesis takes over the history and the cache row that it extends.
             beam_indices = torch.tensor([hypothesis.beam_index for hypothesis in running], device=network.device)
             next_tokens = torch.tensor([hypothesis.tokens[-1] for hypothesis in running], device=network.device)
-            history.select_rows(beam_indices)
-            history.append(next_tokens, vocabulary.timestamp_begin)
+            history = history.select_rows(beam_indices).append(next_tokens, vocabulary.timestamp_begin)
             kv_cache.reorder_rows(beam_indices)
             # 4. Run the decoder on the selected tokens.
             position = torch.full_like(next_tokens, prompt_length + step)
@@ -98,9 +86,6 @@ class BeamSearch:
         num_missing = max(0, self.beam_size - len(finished))
         finished += sorted(running, key=lambda hypothesis: -hypothesis.score)[:num_missing]
         return self._build_result(max(finished, key=self._rank), no_speech_prob)
-
-    def _allocate_cache(self, positions: int, capacity: int) -> StaticKVCache:
-        return self.network.decoder.static_cache(self.beam_size, positions, capacity)
 
     def _extend(
         self, running: list[_Hypothesis], logits: Float[Tensor, "rows vocab"], history: TokenHistory
@@ -140,10 +125,8 @@ class BeamSearch:
 
     def _build_result(self, hypothesis: _Hypothesis, no_speech_prob: float) -> DecodingResult:
         ended, num_steps = self._is_ended(hypothesis), len(hypothesis.tokens)
-        zeros, empty = torch.zeros(num_steps), torch.zeros(num_steps, 0)
-        logprob, filtered_logprob = torch.tensor(hypothesis.logprobs), torch.tensor(hypothesis.filtered_logprobs)
-        token_stats = TokenStats(logprob, zeros, zeros, zeros, empty.long(), empty, empty, filtered_logprob)
-        return DecodingResult(hypothesis.tokens[: num_steps - ended], ended, no_speech_prob, token_stats)
+        stats = TokenStats.of_logprobs(torch.tensor(hypothesis.logprobs), torch.tensor(hypothesis.filtered_logprobs))
+        return DecodingResult(hypothesis.tokens[: num_steps - ended], ended, no_speech_prob, stats)
 
 
 def normalize_by_length(sum_logprob: float, length: int, length_penalty: float | None) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +10,6 @@ from torch import Tensor
 from whisperstill.decode.generate.logit_filter import LogitFilter, TokenHistory
 from whisperstill.decode.generate.sampling import Sampler
 from whisperstill.model.decoder import Decoder
-from whisperstill.model.kv_cache import StaticKVCache
 from whisperstill.text.vocabulary import Vocabulary
 
 DRAFT_FRAME_POOLING = 2
@@ -33,49 +31,10 @@ class DecodeState:
     sampler: Sampler
 
 
-class DraftModel(Protocol):
-    """Proposes tokens. Proposals change the speed of decoding, never its output."""
-
-    def prefill(
-        self,
-        rows: list[int],
-        encoder_states: Float[Tensor, "new positions width"],
-        prompt_tokens: Int[Tensor, "new prompt"],
-    ) -> None:
-        """Start new windows in these rows, with these prompts."""
-        ...
-
-    def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """Propose the next `num_tokens` tokens of every row."""
-        ...
-
-    def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """Move row `order[i]` to row i, and drop all other rows."""
-        ...
-
-
-class NullDraft:
-    """Baseline draft that always proposes token 0, for deterministic decoding without an assistant."""
-
-    def prefill(
-        self,
-        rows: list[int],
-        encoder_states: Float[Tensor, "new positions width"],
-        prompt_tokens: Int[Tensor, "new prompt"],
-    ) -> None:
-        """See `DraftModel`."""
-
-    def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """See `DraftModel`."""
-        return state.length.new_zeros(len(state.length), num_tokens)
-
-    def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """See `DraftModel`."""
-
-
-class NetworkDraft:
+class DraftModel:
     """A small decoder that proposes its own choices, under the same logit filter and sampling noise as the network.
 
+    Proposals change the speed of decoding, never its output.
     Its KV cache needs no roll-back: `_cached_length` counts the valid tokens of each row. Tokens that are missing,
     because a proposal was rejected or the network decoded without proposals, are processed as one block.
     """
@@ -91,7 +50,7 @@ class NetworkDraft:
     ) -> None:
         """`batch_size` rows of `capacity` tokens. `draft_token_ids`: vocabulary, ascending; None: all tokens."""
         self._decoder = decoder
-        self._kv_cache: StaticKVCache = decoder.static_cache(batch_size, positions // DRAFT_FRAME_POOLING, capacity)
+        self._kv_cache = decoder.static_cache(batch_size, positions // DRAFT_FRAME_POOLING, capacity)
         self._logit_filter = logit_filter if draft_token_ids is None else logit_filter.restrict_to(draft_token_ids)
         self._output_layer = decoder.output_layer(batch_size, draft_token_ids)
         self._cached_length = torch.zeros(batch_size, dtype=torch.long, device=logit_filter.token_ids.device)
@@ -102,7 +61,7 @@ class NetworkDraft:
         encoder_states: Float[Tensor, "new positions width"],
         prompt_tokens: Int[Tensor, "new prompt"],
     ) -> None:
-        """See `DraftModel`."""
+        """Start new windows in these rows, with these prompts."""
         num_pooled = encoder_states.shape[1] // DRAFT_FRAME_POOLING
         trimmed_states = encoder_states[:, : num_pooled * DRAFT_FRAME_POOLING]
         pooled_states = trimmed_states.reshape(len(encoder_states), num_pooled, DRAFT_FRAME_POOLING, -1).mean(2)
@@ -115,24 +74,22 @@ class NetworkDraft:
         self._cached_length[rows] = prompt_tokens.shape[1] - 1
 
     def propose(self, state: DecodeState, num_tokens: int) -> Int[Tensor, "rows count"]:
-        """See `DraftModel`."""
-        num_rows, vocabulary = len(state.length), self._logit_filter.vocabulary
+        """Propose the next `num_tokens` tokens of every row."""
+        num_rows, history, device = len(state.length), state.history, state.length.device
         # 1. Process the tokens that are not in the cache yet, at least the last one.
         self._kv_cache.set_num_rows(num_rows)
-        history = state.history.copy()
         cached_length = torch.minimum(self._cached_length[:num_rows], state.length - 1)
         num_missed = int((state.length - cached_length).max())
         block_start = (state.length - num_missed).clamp(min=0)
-        block = state.sequence.gather(1, block_start[:, None] + torch.arange(num_missed, device=block_start.device))
+        block = state.sequence.gather(1, block_start[:, None] + torch.arange(num_missed, device=device))
         hidden = self._decoder(block, block_start, self._kv_cache)
-        last_hidden = hidden[torch.arange(num_rows, device=block_start.device), state.length - 1 - block_start]
+        last_hidden = hidden[torch.arange(num_rows, device=device), state.length - 1 - block_start]
         # 2. Decode token by token.
-        proposed: list[Tensor] = []
-        position = state.length
+        proposed, position = list[Tensor](), state.length
         for index in range(num_tokens):
             logits = self._logit_filter.apply(self._output_layer(last_hidden), history)
             tokens = state.sampler.sample(logits, position, self._logit_filter.token_ids)
-            history.append(tokens, vocabulary.timestamp_begin)
+            history = history.append(tokens, self._logit_filter.vocabulary.timestamp_begin)
             proposed.append(tokens)
             if index + 1 < num_tokens:
                 last_hidden = self._decoder(tokens[:, None], position, self._kv_cache)[:, 0]
@@ -141,7 +98,7 @@ class NetworkDraft:
         return torch.stack(proposed, 1)
 
     def select_rows(self, order: Int[Tensor, "selected"]) -> None:
-        """See `DraftModel`."""
+        """Move row `order[i]` to row i, and drop all other rows."""
         self._kv_cache.keep_rows(order)
         self._cached_length[: len(order)] = self._cached_length[order]
 
@@ -154,9 +111,6 @@ def select_draft_vocabulary(vocabulary: Vocabulary, training_tokens: Sequence[in
     as byte-pair merges are numbered by frequency.
     """
     num_text_tokens = vocabulary.end_of_text
-    selected = dict.fromkeys(token for token in training_tokens if 0 <= token < num_text_tokens)
-    for token in range(num_text_tokens):
-        if len(selected) >= NUM_DRAFT_TEXT_TOKENS:
-            break
-        selected.setdefault(token)
+    training_text_tokens = (token for token in training_tokens if 0 <= token < num_text_tokens)
+    selected = dict.fromkeys((*training_text_tokens, *range(num_text_tokens)))
     return [*sorted(list(selected)[:NUM_DRAFT_TEXT_TOKENS]), *range(num_text_tokens, vocabulary.size)]

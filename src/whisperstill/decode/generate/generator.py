@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.model.whisper import Whisper
 
@@ -20,34 +19,18 @@ class Generator:
     """Queue of decode requests in front of a scheduler and, optionally, a beam search."""
 
     def __init__(self, scheduler: BatchScheduler, beam_search: BeamSearch | None = None) -> None:
-        self._scheduler, self._beam_search = scheduler, beam_search
+        self.scheduler, self._beam_search = scheduler, beam_search
         self._queue: deque[DecodeRequest] = deque()
         self._beam_queue: deque[DecodeRequest] = deque()
 
     @property
-    def batch_size(self) -> int:
-        """Slots of the scheduler."""
-        return self._scheduler.batch_size
-
-    @property
     def num_free_slots(self) -> int:
         """Slots that are neither busy nor reserved for a queued request."""
-        return max(0, self._scheduler.num_free_slots - len(self._queue))
+        return max(0, self.scheduler.num_free_slots - len(self._queue))
 
     @property
     def idle(self) -> bool:
-        """Whether no request is queued or being decoded."""
-        return not (self._queue or self._beam_queue or self._scheduler.num_busy_slots)
-
-    @property
-    def speculative_stats(self) -> SpeculativeStats:
-        """Counts and seconds since the last `take_stats`."""
-        return self._scheduler.speculative_stats
-
-    def take_stats(self) -> SpeculativeStats:
-        """Return `speculative_stats` and start new ones at zero."""
-        stats, self._scheduler.speculative_stats = self._scheduler.speculative_stats, SpeculativeStats()
-        return stats
+        return not (self._queue or self._beam_queue or self.scheduler.num_busy_slots)
 
     def submit(self, request: DecodeRequest) -> None:
         """Queue a request."""
@@ -62,12 +45,12 @@ class Generator:
             request = self._beam_queue.popleft()
             results.append((request, self._beam_search.decode(request)))
         # 2. Refill free slots.
-        new_requests = [self._queue.popleft() for _ in range(min(self._scheduler.num_free_slots, len(self._queue)))]
+        new_requests = [self._queue.popleft() for _ in range(min(self.scheduler.num_free_slots, len(self._queue)))]
         if new_requests:
-            self._scheduler.add_requests(new_requests)
+            self.scheduler.add_requests(new_requests)
         # 3. Decode a block.
-        if self._scheduler.num_busy_slots:
-            results += self._scheduler.step()
+        if self.scheduler.num_busy_slots:
+            results += self.scheduler.step()
         return results
 
     def generate(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:

@@ -5,11 +5,12 @@ pairs (a segment's end, the next one's start) and do not decrease; the first one
 forced if all timestamps together are more probable than any text token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -21,7 +22,7 @@ MAX_INITIAL_TIMESTAMP_S = 1.0
 """Upper bound of the first timestamp (openai/whisper's default)."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenHistory:
     """What the timestamp rules depend on: the number of decoded tokens of each row, and its last ones."""
 
@@ -48,7 +49,7 @@ class TokenHistory:
         """The present history, and those after each of these tokens."""
         steps = [self]
         for next_tokens in tokens.unbind(1):
-            steps.append(steps[-1].appended(next_tokens, timestamp_begin))
+            steps.append(steps[-1].append(next_tokens, timestamp_begin))
         return steps
 
     @classmethod
@@ -56,43 +57,28 @@ class TokenHistory:
         """All steps as one history, row by row: row 0 at every step, row 1 at every step ..."""
         return cls(*(torch.stack(field, 1).flatten() for field in zip(*steps, strict=True)))
 
-    def appended(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> "TokenHistory":
-        """Copy with one more token per row."""
-        history = self.copy()
-        history.append(tokens, timestamp_begin)
-        return history
+    def append(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> "TokenHistory":
+        """The history with one more token per row."""
+        last_timestamp = torch.where(tokens >= timestamp_begin, tokens, self.last_timestamp)
+        return TokenHistory(self.num_tokens + 1, tokens, self.last_token, last_timestamp)
 
-    def reset_rows(self, rows: list[int], num_rows: int) -> None:
-        """Empty these rows, and resize to `num_rows`."""
-        resized = []
-        for values in self:
-            tensor = values.new_zeros(num_rows)
-            tensor[: len(values)] = values
-            tensor[rows] = 0
-            resized.append(tensor)
-        self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp = resized
+    def select_rows(self, rows: Int[Tensor, "selected"]) -> "TokenHistory":
+        """The history whose row i is row `rows[i]`."""
+        return TokenHistory(*(values[rows] for values in self))
+
+    def reset_rows(self, rows: list[int], num_rows: int) -> "TokenHistory":
+        """The history of `num_rows` rows, of which these are empty."""
+        index = torch.tensor(rows, device=self.num_tokens.device)
+        padded = (F.pad(values, (0, num_rows - len(values))) for values in self)
+        return TokenHistory(*(values.index_fill(0, index, 0) for values in padded))
 
     def prime(self, row: int, tokens: Sequence[int], timestamp_begin: int) -> None:
-        """Append tokens to one row."""
+        """Append tokens to one row, in place."""
         for token in tokens:
             self.penultimate_token[row], self.last_token[row] = self.last_token[row].clone(), token
             self.num_tokens[row] += 1
             if token >= timestamp_begin:
                 self.last_timestamp[row] = token
-
-    def append(self, tokens: Int[Tensor, "rows"], timestamp_begin: int) -> None:
-        """Append one token per row."""
-        self.last_timestamp = torch.where(tokens >= timestamp_begin, tokens, self.last_timestamp)
-        self.penultimate_token, self.last_token = self.last_token, tokens
-        self.num_tokens = self.num_tokens + 1
-
-    def copy(self) -> "TokenHistory":
-        """Shallow copy; `append` and `select_rows` replace tensors, they do not change them."""
-        return TokenHistory(*self)
-
-    def select_rows(self, rows: Int[Tensor, "selected"]) -> None:
-        """Row i becomes row `rows[i]`; all others are dropped."""
-        self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp = (field[rows] for field in self)
 
 
 class LogitFilter:
@@ -106,27 +92,21 @@ class LogitFilter:
         device: torch.device | str = "cpu",
         max_initial_timestamp: float = MAX_INITIAL_TIMESTAMP_S,
     ) -> None:
-        self.vocabulary = vocabulary
-        self.timestamps = timestamps
-        vocab_size = vocabulary.size
-        suppress_tokens = [
-            token for token in {*generation_config.suppress_tokens, *vocabulary.always_suppressed} if token < vocab_size
-        ]
-        if timestamps:
-            suppress_tokens.append(vocabulary.no_timestamps)
-        self._suppress_tokens: Int[Tensor, "suppressed"] = torch.tensor(
-            suppress_tokens, dtype=torch.long, device=device
-        )
-        begin_suppress_tokens = [token for token in generation_config.begin_suppress_tokens if token < vocab_size]
-        self._begin_suppress_tokens: Int[Tensor, "suppressed"] = torch.tensor(
-            begin_suppress_tokens, dtype=torch.long, device=device
-        )
-        self.token_ids: Int[Tensor, "vocab"] = torch.arange(vocab_size, device=device)
+
+        def in_vocabulary(tokens: Iterable[int]) -> Int[Tensor, "suppressed"]:
+            ids = [token for token in tokens if token < vocabulary.size]
+            return torch.tensor(ids, dtype=torch.long, device=device)
+
+        self.vocabulary, self.timestamps = vocabulary, timestamps
+        timestamp_tokens = {vocabulary.no_timestamps} if timestamps else set()
+        suppress_tokens = {*generation_config.suppress_tokens, *vocabulary.always_suppressed} | timestamp_tokens
+        self._suppress_tokens = in_vocabulary(suppress_tokens)
+        self._begin_suppress_tokens = in_vocabulary(generation_config.begin_suppress_tokens)
+        self.token_ids: Int[Tensor, "vocab"] = torch.arange(vocabulary.size, device=device)
         """Token id of each logit."""
         self._num_text_logits = vocabulary.timestamp_begin
-        self._max_initial_timestamp_token = vocabulary.timestamp_begin + round(
-            max_initial_timestamp / TIMESTAMP_STEP_SECONDS
-        )
+        max_initial_step = round(max_initial_timestamp / TIMESTAMP_STEP_SECONDS)
+        self._max_initial_timestamp_token = vocabulary.timestamp_begin + max_initial_step
 
     def restrict_to(self, token_ids: Int[Tensor, "draft_vocab"]) -> "LogitFilter":
         """This filter for logits of a subset of tokens, in ascending order.
@@ -146,17 +126,15 @@ class LogitFilter:
         """Set the logits of disallowed tokens to minus infinity, in place."""
         # 1. Suppressed tokens, everywhere and at the beginning.
         logits.index_fill_(1, self._suppress_tokens, -torch.inf)
-        is_first = (history.num_tokens == 0)[:, None]
-        logits[:, self._begin_suppress_tokens] = logits[:, self._begin_suppress_tokens].masked_fill(
-            is_first, -torch.inf
-        )
+        is_first, begin_suppress = (history.num_tokens == 0)[:, None], self._begin_suppress_tokens
+        logits[:, begin_suppress] = logits[:, begin_suppress].masked_fill(is_first, -torch.inf)
         if self.timestamps:
             # 2. Pairs, order and first timestamp.
             logits.masked_fill_(self._timestamp_mask(history), -torch.inf)
             # 3. No text token if the timestamps together are more probable than each of them.
             timestamp_logsumexp = logits[:, self._num_text_logits :].logsumexp(-1)
-            max_text_logit = logits[:, : self._num_text_logits].amax(-1)
-            logits[:, : self._num_text_logits].masked_fill_((timestamp_logsumexp > max_text_logit)[:, None], -torch.inf)
+            text_logits = logits[:, : self._num_text_logits]
+            text_logits.masked_fill_((timestamp_logsumexp > text_logits.amax(-1))[:, None], -torch.inf)
         return logits
 
     def _timestamp_mask(self, history: TokenHistory) -> Bool[Tensor, "rows vocab"]:

@@ -11,11 +11,8 @@ from hashlib import blake2b
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SPLITMIX64_INCREMENT, _SPLITMIX64_MULTIPLIER_1, _SPLITMIX64_MULTIPLIER_2 = (
-    -7046029254386353131,
-    -4658895280553007687,
-    -7723592293110705685,
-)
+_SPLITMIX64_INCREMENT = -7046029254386353131
+_SPLITMIX64_MULTIPLIERS = (-4658895280553007687, -7723592293110705685)
 """Constants of splitmix64 as signed 64-bit integers (Steele, Lea, Flood 2014)."""
 
 
@@ -40,12 +37,11 @@ class Sampler:
         self, logits: Float[Tensor, "rows vocab"], position: Int[Tensor, "rows"], token_ids: Int[Tensor, "vocab"]
     ) -> Int[Tensor, "rows"]:
         """One token per row, at `position` of the sequence; `token_ids` are those of the logits."""
-        if self.greedy:
-            return token_ids[logits.argmax(-1)]
         indices = logits.argmax(-1)
-        sampled_rows = (self.temperature > 0).nonzero()[:, 0]
-        noise = gumbel_noise(self.seed[sampled_rows], position[sampled_rows], token_ids)
-        indices[sampled_rows] = (logits[sampled_rows] / self.temperature[sampled_rows, None] + noise).argmax(-1)
+        if not self.greedy:
+            sampled_rows = (self.temperature > 0).nonzero()[:, 0]
+            noise = gumbel_noise(self.seed[sampled_rows], position[sampled_rows], token_ids)
+            indices[sampled_rows] = (logits[sampled_rows] / self.temperature[sampled_rows, None] + noise).argmax(-1)
         return token_ids[indices]
 
 
@@ -67,8 +63,8 @@ def gumbel_noise(
 
 def _splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Finalizer of splitmix64: every bit of the result depends on every bit of x."""
-    x = (x ^ _logical_shift_right(x, 30)) * _SPLITMIX64_MULTIPLIER_1
-    x = (x ^ _logical_shift_right(x, 27)) * _SPLITMIX64_MULTIPLIER_2
+    x = (x ^ _logical_shift_right(x, 30)) * _SPLITMIX64_MULTIPLIERS[0]
+    x = (x ^ _logical_shift_right(x, 27)) * _SPLITMIX64_MULTIPLIERS[1]
     return x ^ _logical_shift_right(x, 31)
 
 

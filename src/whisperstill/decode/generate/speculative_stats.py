@@ -23,17 +23,6 @@ class SpeculativeStats:
     def __add__(self, other: "SpeculativeStats") -> "SpeculativeStats":
         return SpeculativeStats(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
-    def update(
-        self, num_rows: int, drafted: int, accepted: int, tokens: int, draft_seconds: float, verify_seconds: float
-    ) -> None:
-        """Add one block of `num_rows` rows with `drafted` proposals each."""
-        self.verifications += num_rows
-        self.proposed += num_rows * drafted
-        self.accepted += accepted
-        self.tokens += tokens
-        self.draft_seconds += draft_seconds
-        self.verify_seconds += verify_seconds
-
     @property
     def acceptance_rate(self) -> float:
         """Accepted share of the proposed tokens."""

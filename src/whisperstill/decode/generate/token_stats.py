@@ -4,7 +4,7 @@ Log-sum-exp (T = 1 and 2), top-k and entropy are computed from the logits of dec
 further pass of the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +34,15 @@ class TokenStats:
     """Last hidden states after the final norm; their product with the embedding is the logits."""
     filtered_logprob: Float[Tensor, "steps"]
     """Natural-log probability of the token among those that the logit filter allows."""
+
+    @classmethod
+    def of_logprobs(
+        cls, logprob: Float[Tensor, "steps"], filtered_logprob: Float[Tensor, "steps"], width: int = 0
+    ) -> "TokenStats":
+        """Statistics where only log-probabilities are recorded; `width` is that of the hidden states."""
+        zeros, empty = torch.zeros(len(logprob)), torch.zeros(len(logprob), 0)
+        hidden = torch.zeros(len(logprob), width)
+        return cls(logprob, zeros, zeros, zeros, empty.long(), empty, hidden, filtered_logprob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +109,8 @@ class TokenStatsBuffer:
     def record_distribution(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
         """Record statistics of unfiltered logits. A step that is recorded again replaces the earlier one."""
         if self.top_k:
-            scratch = self._scratch[: len(buffer_rows)]
-            self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = token_stats(
-                logits, scratch
-            )
+            stats = token_stats(logits, self._scratch[: len(buffer_rows)])
+            self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = stats
             self.top_logits[buffer_rows, step], self.top_ids[buffer_rows, step] = logits.topk(self.top_k, dim=-1)
             self.hidden[buffer_rows, step] = hidden.float()
         else:
@@ -119,8 +126,7 @@ class TokenStatsBuffer:
     def build_result(self, buffer_row: int, num_steps: int, ended: bool, no_speech_prob: float) -> DecodingResult:
         """Result of the first `num_steps` steps of a row. The end token has statistics, but is not among the tokens."""
         tokens = tuple(self.tokens[buffer_row, : num_steps - ended].tolist())
-        fields = (self.logprob, self.entropy, self.lse1, self.lse2, self.top_ids, self.top_logits)
-        stats = (field[buffer_row, :num_steps].cpu().clone() for field in (*fields, self.hidden, self.filtered_logprob))
+        stats = (getattr(self, field.name)[buffer_row, :num_steps].cpu().clone() for field in fields(TokenStats))
         return DecodingResult(tokens, ended, no_speech_prob, TokenStats(*stats))
 
     def _logsumexp(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:

@@ -77,12 +77,11 @@ class ChunkMerger:
 
     def can_merge(self, words: Sequence[Word], begin: float) -> bool:
         """Whether the chunk that begins at `begin` seconds matches the last chunk."""
-        begin = max(begin, self._last_merge_time)
-        if self._last_chunk_end is None or begin >= self._last_chunk_end:
+        begin, last_end = max(begin, self._last_merge_time), self._last_chunk_end
+        if last_end is None or begin >= last_end:
             return True
-        undecided_words = self._undecided_words(words)
-        merge_point = find_merge_point(self._pending_words, undecided_words, begin, self._last_chunk_end, self.language)
-        return merge_point is not None
+        undecided = self._undecided_words(words)
+        return find_merge_point(self._pending_words, undecided, begin, last_end, self.language) is not None
 
     def add_chunk(self, words: Sequence[Word], begin: float, end: float) -> list[Word]:
         """Merge the chunk from `begin` to `end` seconds; returns the words that became final."""
@@ -95,9 +94,8 @@ class ChunkMerger:
         if begin >= last_end:  # no overlap, nothing to compare
             merge_point = MergePoint(len(pending), 0, (begin + last_end) / 2)
         else:
-            merge_point = find_merge_point(pending, undecided, begin, last_end, self.language) or merge_without_match(
-                pending, undecided, begin, last_end
-            )
+            matched_point = find_merge_point(pending, undecided, begin, last_end, self.language)
+            merge_point = matched_point or merge_without_match(pending, undecided, begin, last_end)
         # 2. Words left of it are final; an end is often too late before a pause.
         final_words, pending = pending[: merge_point.left_end], undecided[merge_point.right_start :]
         if final_words and pending and final_words[-1].end > pending[0].start:

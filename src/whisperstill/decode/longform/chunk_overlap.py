@@ -38,52 +38,35 @@ class ChunkOverlap:
     @cached_property
     def first_left(self) -> int:
         """Index of the first left word compared."""
-        return next(
-            (i for i, word in enumerate(self.left) if word.end > self.begin - COMPARISON_MARGIN_S), len(self.left)
-        )
+        compared = (i for i, word in enumerate(self.left) if word.end > self.begin - COMPARISON_MARGIN_S)
+        return next(compared, len(self.left))
 
     @cached_property
     def num_right(self) -> int:
         """Number of right words compared."""
-        return next(
-            (j for j, word in enumerate(self.right) if word.start >= self.end + COMPARISON_MARGIN_S), len(self.right)
-        )
+        not_compared = (j for j, word in enumerate(self.right) if word.start >= self.end + COMPARISON_MARGIN_S)
+        return next(not_compared, len(self.right))
+
+    @cached_property
+    def compared(self) -> tuple[list[tuple[int, Word]], list[tuple[int, Word]]]:
+        """Compared words of the left and of the right chunk, with their indices."""
+        return [*enumerate(self.left)][self.first_left :], [*enumerate(self.right)][: self.num_right]
 
     @cached_property
     def unmatched(self) -> tuple[list[int], list[int]]:
         """Indices of compared words (left, right) at whose time the other chunk has no word within the overlap."""
-        left, right = self.left[self.first_left :], self.right[: self.num_right]
-        left_inside = [word for word in left if word.end > self.begin]
-        right_inside = [word for word in right if word.start < self.end]
-        return (
-            [
-                i
-                for i, word in enumerate(left, self.first_left)
-                if not any(_overlap_in_time(word, other_word) for other_word in right_inside)
-            ],
-            [
-                j
-                for j, word in enumerate(right)
-                if not any(_overlap_in_time(word, other_word) for other_word in left_inside)
-            ],
-        )
+        left, right = self.compared
+        left_inside = [word for _, word in left if word.end > self.begin]
+        right_inside = [word for _, word in right if word.start < self.end]
+        return _without_counterpart(left, right_inside), _without_counterpart(right, left_inside)
 
     @cached_property
     def keep_scores(self) -> tuple[list[float], list[float]]:
-        """Score of keeping each compared word of the left and of the right chunk (`_keep_score`)."""
-        unmatched = set(self.unmatched[0]), set(self.unmatched[1])
-        left, right = enumerate(self.left[self.first_left :], self.first_left), enumerate(self.right[: self.num_right])
+        """Score of keeping each compared word of the left and of the right chunk."""
+        left, right = self.compared
         return (
-            [
-                _keep_score(word, self._relative_position(word), self.end - _middle(word), i in unmatched[0], True)
-                for i, word in left
-            ],
-            [
-                _keep_score(
-                    word, 1 - self._relative_position(word), _middle(word) - self.begin, j in unmatched[1], False
-                )
-                for j, word in right
-            ],
+            [self._keep_score(word, i in self.unmatched[0], is_left=True) for i, word in left],
+            [self._keep_score(word, j in self.unmatched[1], is_left=False) for j, word in right],
         )
 
     def is_inside(self, word: Word) -> bool:
@@ -93,22 +76,20 @@ class ChunkOverlap:
     def cuts_without_match(self) -> Iterator[Cut]:
         """Cuts that need no matched words: in pauses of both chunks, and beside unmatched words."""
         # 1. Pauses of both chunks.
-        words = sorted([*self.left[self.first_left :], *self.right[: self.num_right]], key=lambda word: word.start)
+        left, right = self.compared
+        words = sorted((word for _, word in (*left, *right)), key=lambda word: word.start)
         pause_start = self.begin
         for start, end in [*((word.start, word.end) for word in words), (self.end, self.end)]:
             if start - pause_start >= MIN_SHARED_PAUSE_S:
                 cut_seconds = (start + pause_start) / 2
-                yield (
-                    sum(word.start < cut_seconds for word in self.left),
-                    sum(word.start < cut_seconds for word in self.right),
-                )
+                yield _num_started(self.left, cut_seconds), _num_started(self.right, cut_seconds)
             pause_start = max(pause_start, end)
         # 2. Before and after unmatched words.
         for i in self.unmatched[0]:
-            count = sum(word.start < self.left[i].start for word in self.right)
+            count = _num_started(self.right, self.left[i].start)
             yield from ((i, count), (i + 1, count))
         for j in self.unmatched[1]:
-            count = sum(word.start < self.right[j].start for word in self.left)
+            count = _num_started(self.left, self.right[j].start)
             yield from ((count, j), (count, j + 1))
 
     def score(self, cut: Cut, pairs: Set[Cut]) -> float:
@@ -135,37 +116,37 @@ class ChunkOverlap:
         since = self.right[j].start if j < len(self.right) else self.end
         return min(self.end, max(self.begin, (until + since) / 2))
 
-    def _relative_position(self, word: Word) -> float:
-        """Position of a word in the overlap: 0 at the start of the right chunk, 1 at the end of the left chunk."""
-        return min(1.0, max(0.0, (_middle(word) - self.begin) / (self.end - self.begin)))
+    def _keep_score(self, word: Word, is_unmatched: bool, is_left: bool) -> float:
+        """Score of keeping a word: (probability - proximity to the edge of its chunk) x duration.
+
+        The proximity is 1 at the edge of the word's own chunk and 0 at the other end of the overlap. Where both chunks
+        agree, the sum is largest for a cut in the middle.
+
+        An unmatched word weighs `UNMATCHED_WORD_WEIGHT` times as much and needs a lower probability, because chunks
+        skip words more often than they hallucinate them. Hallucinated words are mostly last words in silence, so those
+        need a high probability; first words have a low probability for lack of context but are mostly right.
+        """
+        middle, duration = (word.start + word.end) / 2, min(1.0, max(0.1, word.end - word.start))
+        position = min(1.0, max(0.0, (middle - self.begin) / (self.end - self.begin)))
+        edge_proximity = position if is_left else 1 - position
+        if not is_unmatched:
+            return duration * (word.probability - edge_proximity)
+        expected_probability = 0.3 * edge_proximity
+        if is_left and self.end - middle < EDGE_MARGIN_S / 2:
+            expected_probability = 0.75 * edge_proximity
+        elif not is_left and middle - self.begin < EDGE_MARGIN_S:
+            expected_probability = 0.0
+        return UNMATCHED_WORD_WEIGHT * duration * (word.probability - expected_probability)
 
 
-def _keep_score(
-    word: Word, edge_proximity: float, edge_distance_seconds: float, is_unmatched: bool, is_left: bool
-) -> float:
-    """Score of keeping a word: (probability - proximity to the edge of its chunk) x duration.
+def _without_counterpart(words: Sequence[tuple[int, Word]], others: Sequence[Word]) -> list[int]:
+    """Indices of the words that are `MIN_UNMATCHED_GAP_S` or more away from all `others`."""
 
-    `edge_proximity` is 1 at the edge of the word's own chunk and 0 at the other end of the overlap. Where both chunks
-    agree, the sum is largest for a cut in the middle.
+    def gap(word: Word, other: Word) -> float:
+        return max(word.start - other.end, other.start - word.end)
 
-    An unmatched word weighs `UNMATCHED_WORD_WEIGHT` times as much and needs a lower probability, because chunks skip
-    words more often than they hallucinate them. Hallucinated words are mostly last words in silence, so those need a
-    high probability; first words have a low probability for lack of context but are mostly right.
-    """
-    duration = min(1.0, max(0.1, word.end - word.start))
-    if not is_unmatched:
-        return duration * (word.probability - edge_proximity)
-    expected_probability = 0.3 * edge_proximity
-    if is_left and edge_distance_seconds < EDGE_MARGIN_S / 2:
-        expected_probability = 0.75 * edge_proximity
-    elif not is_left and edge_distance_seconds < EDGE_MARGIN_S:
-        expected_probability = 0.0
-    return UNMATCHED_WORD_WEIGHT * duration * (word.probability - expected_probability)
+    return [index for index, word in words if all(gap(word, other) >= MIN_UNMATCHED_GAP_S for other in others)]
 
 
-def _overlap_in_time(word: Word, other_word: Word) -> bool:
-    return word.start - other_word.end < MIN_UNMATCHED_GAP_S and other_word.start - word.end < MIN_UNMATCHED_GAP_S
-
-
-def _middle(word: Word) -> float:
-    return (word.start + word.end) / 2
+def _num_started(words: Sequence[Word], seconds: float) -> int:
+    return sum(word.start < seconds for word in words)

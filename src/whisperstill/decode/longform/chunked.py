@@ -12,12 +12,10 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
-from whisperstill.decode.longform.assemble import TranscriptAssembler
-from whisperstill.decode.longform.chunk_merge import ChunkMerger, MergePoint, find_merge_point
-from whisperstill.decode.longform.segments import resume_at
+from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_point
+from whisperstill.decode.longform.segments import DecodedChunk, WordSegmenter, resume_at
+from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.longform.window import AudioWindow, WindowResult
-from whisperstill.decode.longform.window_source import WindowSource
-from whisperstill.decode.longform.word_segments import DecodedChunk, WordSegmenter
 from whisperstill.decode.output.transcript import Word
 
 MIN_UNTRANSCRIBED_SPEECH_S = 2.5
@@ -40,12 +38,13 @@ class _PendingChunk:
     chunk: DecodedChunk | None = None
 
 
-class Chunked:
-    """Decodes overlapping chunks of `chunk_seconds` in any order and merges them in order of time."""
+class Chunked(LongFormStrategy):
+    """Decodes overlapping chunks in any order and merges them in order of time."""
 
-    def __init__(self, source: WindowSource, chunk_seconds: float) -> None:
-        self.source, self.transcript = source, TranscriptAssembler(source.context)
-        self._chunk_seconds, self._step_seconds = chunk_seconds, chunk_seconds * 2 / 3
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._chunk_seconds = self.context.window_seconds
+        self._step_seconds = self._chunk_seconds * 2 / 3
         self._num_cut = 0
         """Regular chunks requested so far."""
         self._all_cut = False
@@ -56,16 +55,10 @@ class Chunked:
         self._centered_window: AudioWindow | None = None
         """The chunk centred on an overlap without a match that is being decoded."""
         self._merger = ChunkMerger("en")
-        self._segmenter = WordSegmenter(source.context)
-
-    @property
-    def merge_points(self) -> list[MergePoint]:
-        """Where chunks were joined."""
-        return self._merger.merge_points
+        self._segmenter = WordSegmenter(self.context.model.tokenizer, self.context.options.word_timestamps)
 
     @property
     def finished(self) -> bool:
-        """See `LongFormStrategy`."""
         return self._all_cut and not self._pending_chunks
 
     def next_window(self) -> AudioWindow | None:
@@ -75,18 +68,16 @@ class Chunked:
         if self._all_cut or len(self._pending_chunks) > MAX_LOOKAHEAD_CHUNKS:
             return None
         start = self._num_cut * self._step_seconds
-        prefix = () if self._num_cut else self.source.context.prefix
-        waveform = self.source.reader.read(start, self._chunk_seconds)
-        self._all_cut = not self.source.reader.has_audio_after(start + self._chunk_seconds)
-        window = self.source.make_window(start, waveform, prefix=prefix)
+        window = self._read_window(start)
+        self._all_cut = not self.reader.has_audio_after(start + self._chunk_seconds)
         self._num_cut += 1
         self._pending_chunks.append(_PendingChunk(window, math.inf if self._all_cut else start + self._step_seconds))
         return window
 
     def on_result(self, result: WindowResult) -> None:
         """See `LongFormStrategy`."""
-        self.source.update_language(result)
-        self._merger.language = self.source.output_language
+        self.update_language(result)
+        self._merger.language = self.context.options.output_language(self.language_code)
         if result.window is self._centered_window:
             self._on_centered_result(result)
         else:
@@ -95,13 +86,13 @@ class Chunked:
 
     def _on_chunk_result(self, result: WindowResult) -> None:
         """Store a chunk's words, and request what it left untranscribed."""
-        window, accepted = result.window, self.transcript.filter.accept_window(result)
+        window, accepted = result.window, self.filter.accept_window(result)
         position = next(index for index, candidate in enumerate(self._pending_chunks) if candidate.window is window)
         pending = self._pending_chunks[position]
         # 1. Words up to where the transcript breaks off, if it does.
         resume_seconds = None
-        if accepted and self.source.context.timestamps:
-            resume_seconds = resume_at(result, self.source.context.model.vocabulary)
+        if accepted and self.context.timestamps:
+            resume_seconds = resume_at(result, self.context.model.vocabulary)
         words = self._words_near_speech(result, resume_seconds) if accepted else []
         # 2. Drop the words after a gap, and the one before it, whose end time is unreliable.
         if (gap_index := _find_untranscribed_gap(window, words)) is not None:
@@ -117,7 +108,7 @@ class Chunked:
 
     def _on_centered_result(self, result: WindowResult) -> None:
         """Merge the chunk centred on an overlap, if it matches both neighbours, then the chunk after the overlap."""
-        accepted = self.transcript.filter.accept_window(result)
+        accepted = self.filter.accept_window(result)
         center = _make_chunk(result, self._words_near_speech(result, None) if accepted else [], None)
         next_chunk = self._pending_chunks.popleft().chunk
         assert next_chunk is not None
@@ -131,7 +122,7 @@ class Chunked:
     def _merge_ready_chunks(self) -> None:
         """Merge decoded chunks in order of time, up to the first that is still being decoded."""
         while self._centered_window is None and self._pending_chunks:
-            chunk, previous = self._pending_chunks[0].chunk, self._segmenter.last_chunk
+            chunk, previous = self._pending_chunks[0].chunk, self._last_chunk()
             if chunk is None:
                 break
             if previous is not None and chunk.end <= previous.end:  # broke off within the previous chunk
@@ -144,22 +135,25 @@ class Chunked:
                 return
             self._pending_chunks.popleft()
             self._merge(chunk)
-        if last_chunk := self._segmenter.last_chunk:
-            self.source.reader.discard_before(last_chunk.start - self._chunk_seconds)
+        if last_chunk := self._last_chunk():
+            self.reader.discard_before(last_chunk.start - self._chunk_seconds)
         if self.finished:
-            self.transcript.add_segments(self._segmenter.split(self._merger.finish(), flush=True))
+            self.add_segments(self._segmenter.split(self._merger.finish(), flush=True))
 
     def _merge(self, chunk: DecodedChunk) -> None:
-        self._segmenter.add_chunk(chunk)
+        self._segmenter.chunks.append(chunk)
         final_words = self._merger.add_chunk(chunk.words, chunk.start, chunk.end)
-        self.transcript.add_segments(self._segmenter.split(final_words))
+        self.add_segments(self._segmenter.split(final_words))
+
+    def _last_chunk(self) -> DecodedChunk | None:
+        return self._segmenter.chunks[-1] if self._segmenter.chunks else None
 
     def _read_window(self, start: float) -> AudioWindow:
-        return self.source.make_window(start, self.source.reader.read(start, self._chunk_seconds))
+        return self.make_window(start, self.reader.read(start, self._chunk_seconds))
 
     def _words_near_speech(self, result: WindowResult, resume_seconds: float | None) -> list[Word]:
-        words = self.transcript.words_from(result, resume_seconds)
-        return self.transcript.filter.drop_far_words(result.window, words)
+        words = self.words_from(result, resume_seconds)
+        return self.filter.drop_far_words(result.window, words)
 
 
 def _make_chunk(result: WindowResult, words: list[Word], resume_seconds: float | None) -> DecodedChunk:

@@ -6,6 +6,7 @@ looks at the audio and not at the text, catches most of the rest. Windows withou
 (`WindowDecoder`). Everything removed is recorded with its reason (`FilteredSegment`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -66,11 +67,9 @@ class HallucinationFilter:
 
     def drop_far_segments(self, window: AudioWindow, segments: Sequence[Segment]) -> list[Segment]:
         """The segments near speech; the others are recorded one by one."""
-        near_segments = []
+        near_segments = [segment for segment in segments if _is_near_speech(window, segment.start, segment.end)]
         for segment in segments:
-            if _is_near_speech(window, segment.start, segment.end):
-                near_segments.append(segment)
-            else:
+            if segment not in near_segments:
                 self._record(segment.start, segment.end, segment.text.strip(), "far from speech")
         return near_segments
 
@@ -90,14 +89,9 @@ class HallucinationFilter:
         """What was removed so far, in order; overlapping stretches without text, as windows have them, are merged."""
         merged: list[FilteredSegment] = []
         for segment in sorted(self.filtered_segments, key=lambda segment: (segment.start, segment.end)):
-            previous = merged[-1] if merged else None
-            if (
-                previous is not None
-                and segment.start <= previous.end
-                and previous.reason == segment.reason
-                and not previous.text + segment.text
-            ):
-                merged[-1] = replace(previous, end=max(previous.end, segment.end))
+            overlaps = merged and segment.start <= merged[-1].end and merged[-1].reason == segment.reason
+            if overlaps and not merged[-1].text + segment.text:
+                merged[-1] = replace(merged[-1], end=max(merged[-1].end, segment.end))
             else:
                 merged.append(segment)
         return merged
@@ -112,12 +106,9 @@ class HallucinationFilter:
             return "no_speech threshold"
         if speech is None:
             return None
+        min_logprob = DOUBTFUL_LOGPROB_FACTOR * (options.logprob_threshold or -math.inf)
         is_sparse = speech.speech_seconds() < SPARSE_SPEECH_RATIO * result.window.duration
-        if (
-            is_sparse
-            and options.logprob_threshold
-            and window_transcript.avg_logprob < DOUBTFUL_LOGPROB_FACTOR * options.logprob_threshold
-        ):
+        if is_sparse and window_transcript.avg_logprob < min_logprob:
             return "low log-probability"
         # A short sound the detector takes for speech (a chord, a bird) is enough for the model to emit a sentence.
         no_speech_likely = is_silent(window_transcript, replace(options, logprob_threshold=None))
@@ -147,10 +138,8 @@ def find_repetition_loops(tokens: Sequence[int], vocabulary: Vocabulary) -> list
     # 1. For every period: runs of tokens equal to the token one period earlier.
     repeated_positions: set[int] = set()
     for period in range(1, min(MAX_LOOP_PERIOD_TOKENS, len(text_tokens) // MIN_LOOP_COPIES) + 1):
-        equals_previous_period = np.concatenate(
-            [[False], text_tokens[period:] == text_tokens[:-period], [False]]
-        ).astype(np.int8)
-        run_bounds = np.flatnonzero(np.diff(equals_previous_period)).reshape(-1, 2)
+        repeats = np.pad(text_tokens[period:] == text_tokens[:-period], 1).astype(np.int8)
+        run_bounds = np.flatnonzero(np.diff(repeats)).reshape(-1, 2)
         # 2. A run is a loop if it holds enough whole copies and enough tokens; the first copy precedes the run.
         for begin, end in run_bounds.tolist():
             repeated_length = (end - begin) // period * period
@@ -158,16 +147,8 @@ def find_repetition_loops(tokens: Sequence[int], vocabulary: Vocabulary) -> list
                 repeated_positions.update(range(begin + period, begin + period + repeated_length))
     # 3. Timestamps between two removed copies are removed too.
     repeated_indices = {text_indices[position] for position in repeated_positions}
-    first_repeated = min(repeated_indices, default=0)
-    timestamp_indices = {
-        index
-        for index, token in enumerate(tokens)
-        if vocabulary.is_timestamp(token)
-        and index > first_repeated
-        and index - 1 in repeated_indices
-        and index + 1 in repeated_indices
-    }
-    return sorted(repeated_indices | timestamp_indices)
+    enclosed_indices = {index + 1 for index in repeated_indices} & {index - 1 for index in repeated_indices}
+    return sorted(repeated_indices | {index for index in enclosed_indices if vocabulary.is_timestamp(tokens[index])})
 
 
 def drop_tokens(decoded: DecodingResult, indices: Sequence[int]) -> DecodingResult:

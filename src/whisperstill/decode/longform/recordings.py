@@ -15,7 +15,7 @@ yields the segments of one recording as they become final.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TypeAlias
 
 import numpy as np
@@ -23,24 +23,20 @@ from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import stream_audio
 from whisperstill.audio.reader import AudioReader
-from whisperstill.audio.sound_activity import cut_reader
-from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.longform.chunked import Chunked
 from whisperstill.decode.longform.non_overlapping import NonOverlapping
 from whisperstill.decode.longform.sequential import Sequential
-from whisperstill.decode.longform.strategy import LongFormStrategy
+from whisperstill.decode.longform.strategy import LongFormContext, LongFormStrategy
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage
 from whisperstill.decode.longform.window_decoder import WindowDecoder
-from whisperstill.decode.longform.window_source import LongFormContext, WindowSource
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Segment, Transcript
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.units import WINDOW_SECONDS
 
 TranscriptOrError: TypeAlias = Transcript | AudioError
-STUDENT_CHUNK_S = 15.0
-"""Best chunk length for a student trained on short audio (paper, table 17)."""
+STRATEGIES: dict[str, type[LongFormStrategy]] = {"chunked": Chunked, "sequential": Sequential}
+"""All others are `NonOverlapping`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,9 @@ def transcribe_recordings(
     decoded window. Times count from the recording's `start`. Token counts and times are added to
     `model.speculative_stats`. Raises `SettingsError` for a language or task the model does not support.
     """
-    session = _TranscriptionSession(model, options or DecodingOptions(), on_progress or (lambda seconds: None))
+    session = _TranscriptionSession(model, options or DecodingOptions())
     try:
-        yield from session.results(iter(recordings), in_order)
+        yield from session.results(iter(recordings), on_progress, in_order)
     finally:
         model.speculative_stats += session.window_decoder.speculative_stats
 
@@ -89,31 +85,22 @@ def stream_recording(
     decoded. Raises `AudioError` if nothing can be read, `SettingsError` as `transcribe_recordings`; if the recording
     breaks off, an `AudioError` is raised after the segments.
     """
-    session = _TranscriptionSession(model, options or DecodingOptions(), lambda seconds: None)
+    session = _TranscriptionSession(model, options or DecodingOptions())
     strategy = session.start(recording)
 
     def segments() -> Iterator[Segment]:
+        num_yielded = 0
         try:
-            yield from session.segments(strategy)
+            while not strategy.finished:
+                session.step(iter(()))
+                yield from strategy.segments[num_yielded:]
+                num_yielded = len(strategy.segments)
         finally:
             model.speculative_stats += session.window_decoder.speculative_stats
+        if strategy.reader.read_error:
+            raise strategy.reader.read_error
 
     return segments(), strategy
-
-
-def resolve_long_form(options: DecodingOptions) -> str:
-    """The strategy used; `auto` is `silence`."""
-    return "silence" if options.long_form == "auto" else options.long_form
-
-
-def should_decode_timestamps(model: WhisperModel, options: DecodingOptions) -> bool:
-    """Whether timestamps are decoded; by default unless the student was trained without.
-
-    Without timestamps openai's checkpoints may end after a sentence or two, and the rest of the window is lost.
-    """
-    if options.without_timestamps is None:
-        return not model.trained_without_timestamps
-    return not options.without_timestamps
 
 
 @dataclass(slots=True)
@@ -121,8 +108,9 @@ class _ActiveRecording:
     """A recording between its start and the yield of its result."""
 
     recording: Recording
+    strategy: LongFormStrategy | None
+    """None once there is a result."""
     result: TranscriptOrError | None = None
-    """None while it is being decoded."""
     progress_seconds: float = 0.0
     """End of the latest window decoded."""
 
@@ -130,27 +118,34 @@ class _ActiveRecording:
 class _TranscriptionSession:
     """Recordings being transcribed with one window decoder."""
 
-    def __init__(self, model: WhisperModel, options: DecodingOptions, on_progress: Callable[[float], None]) -> None:
-        self._context = LongFormContext(model, options, should_decode_timestamps(model, options))
-        self._on_progress = on_progress
+    def __init__(self, model: WhisperModel, options: DecodingOptions) -> None:
+        self._context = LongFormContext(model, options)
         self._active: dict[int, _ActiveRecording] = {}
         """By id, in order of start."""
-        self._strategies: dict[int, LongFormStrategy] = {}
-        """By id, of the recordings being decoded."""
         self._ids = count()
         self.window_decoder = WindowDecoder(model, options, self._context.timestamps)
 
     def start(self, recording: Recording) -> LongFormStrategy:
-        """Begin a recording. Raises as `make_strategy`."""
-        recording_id = next(self._ids)
-        strategy = make_strategy(self._context, recording, recording_id)
-        self._active[recording_id], self._strategies[recording_id] = _ActiveRecording(recording), strategy
+        """Begin a recording. Raises `AudioError` if it cannot be read, `SettingsError` for its language."""
+        recording_id, language = next(self._ids), self._context.model.resolve_language(recording.language)
+        blocks = recording.blocks
+        reader = AudioReader(
+            stream_audio(recording.path, recording.start, recording.duration) if blocks is None else blocks
+        )
+        if not reader.has_audio_after(0.0):
+            raise AudioError(f"expected audio in {'the stream' if blocks else recording.path}, got none")
+        detected_language = None if language is None else DetectedLanguage(language)
+        strategy_class = STRATEGIES.get(self._context.options.long_form, NonOverlapping)
+        strategy = strategy_class(self._context, recording_id, reader, detected_language)
+        self._active[recording_id] = _ActiveRecording(recording, strategy)
         return strategy
 
-    def results(self, recordings: Iterator[Recording], in_order: bool) -> Iterator[tuple[Recording, TranscriptOrError]]:
+    def results(
+        self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None, in_order: bool
+    ) -> Iterator[tuple[Recording, TranscriptOrError]]:
         """See `transcribe_recordings`."""
         while True:
-            self._step(recordings)
+            self.step(recordings, on_progress)
             yield from self._pop_results(in_order)
             if self.window_decoder.idle and not self._active:
                 recording = next(recordings, None)
@@ -158,35 +153,23 @@ class _TranscriptionSession:
                     return
                 self._start_or_record_error(recording)
 
-    def segments(self, strategy: LongFormStrategy) -> Iterator[Segment]:
-        """Segments of the only recording, see `stream_recording`."""
-        while True:
-            self._step(iter(()))
-            yield from strategy.transcript.pop_new_segments()
-            if strategy.finished:
-                if strategy.source.reader.read_error:
-                    raise strategy.source.reader.read_error
-                return
-
-    def _step(self, recordings: Iterator[Recording]) -> None:
+    def step(self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None = None) -> None:
         """Fill the batch with windows, decode one block, and hand the results to their strategies."""
         while self.window_decoder.num_windows_wanted and (window := self._next_window(recordings)) is not None:
             self.window_decoder.submit(window)
-        if self.window_decoder.idle:
-            return
-        for result in self.window_decoder.step():
-            active = self._active[result.window.recording_id]
-            self._strategies[result.window.recording_id].on_result(result)
-            end = result.window.start + result.window.duration
-            self._on_progress(max(0.0, end - active.progress_seconds))
+        for result in [] if self.window_decoder.idle else self.window_decoder.step():
+            active, end = self._active[result.window.recording_id], result.window.start + result.window.duration
+            assert active.strategy is not None
+            active.strategy.on_result(result)
+            if on_progress is not None:
+                on_progress(max(0.0, end - active.progress_seconds))
             active.progress_seconds = max(active.progress_seconds, end)
 
     def _pop_results(self, in_order: bool) -> Iterator[tuple[Recording, TranscriptOrError]]:
         """Results that can be yielded now. A finished recording frees its audio even if it waits for earlier ones."""
-        for recording_id, strategy in list(self._strategies.items()):
-            if strategy.finished:
-                self._active[recording_id].result = strategy.transcript.build(strategy.source)
-                del self._strategies[recording_id]
+        for active in self._active.values():
+            if active.strategy is not None and active.strategy.finished:
+                active.result, active.strategy = active.strategy.transcript(), None
         for recording_id, active in list(self._active.items()):
             if active.result is not None:
                 del self._active[recording_id]
@@ -196,12 +179,9 @@ class _TranscriptionSession:
 
     def _next_window(self, recordings: Iterator[Recording]) -> AudioWindow | None:
         """A window of the first recording that has one; further recordings are started as needed."""
-        for strategy in self._strategies.values():
-            if (window := strategy.next_window()) is not None:
-                return window
-        while (recording := next(recordings, None)) is not None:
-            started = self._start_or_record_error(recording)
-            if started is not None and (window := started.next_window()) is not None:
+        strategies = [active.strategy for active in self._active.values()]
+        for strategy in chain(strategies, map(self._start_or_record_error, recordings)):
+            if strategy is not None and (window := strategy.next_window()) is not None:
                 return window
         return None
 
@@ -209,27 +189,5 @@ class _TranscriptionSession:
         try:
             return self.start(recording)
         except AudioError as error:
-            self._active[next(self._ids)] = _ActiveRecording(recording, error)
+            self._active[next(self._ids)] = _ActiveRecording(recording, None, error)
             return None
-
-
-def make_strategy(context: LongFormContext, recording: Recording, recording_id: int = 0) -> LongFormStrategy:
-    """The strategy of a recording. Raises `AudioError` if it cannot be read, `SettingsError` for its language."""
-    options, model = context.options, context.model
-    language = model.resolve_language(recording.language)
-    blocks = recording.blocks
-    if blocks is None:
-        blocks = stream_audio(recording.path, recording.start, recording.duration)
-    reader = AudioReader(blocks)
-    if not reader.has_audio_after(0.0):
-        raise AudioError(f"expected audio in {'the stream' if recording.blocks else recording.path}, got none")
-    source = WindowSource(context, recording_id, reader, None if language is None else DetectedLanguage(language))
-    long_form, window_seconds = resolve_long_form(options), options.chunk_length or WINDOW_SECONDS
-    if long_form == "sequential":
-        return Sequential(source, window_seconds)
-    if long_form == "chunked":
-        is_student = "teacher" in model.metadata
-        return Chunked(source, STUDENT_CHUNK_S if is_student and options.chunk_length is None else window_seconds)
-    if long_form == "vad":
-        return NonOverlapping(source, stream_speech_windows(reader.drain(), max_seconds=window_seconds))
-    return NonOverlapping(source, cut_reader(reader, window_seconds))

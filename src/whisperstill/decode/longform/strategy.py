@@ -1,25 +1,168 @@
-"""Protocol of long-form strategies: which windows of a recording are decoded, and in which order."""
+"""Long-form strategies: which windows of a recording are decoded, and how their results become its transcript."""
 
-from typing import Protocol, runtime_checkable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from whisperstill.decode.longform.assemble import TranscriptAssembler
-from whisperstill.decode.longform.window import AudioWindow, WindowResult
-from whisperstill.decode.longform.window_source import WindowSource
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from whisperstill.audio.reader import AudioReader
+from whisperstill.decode.longform.hallucination_filter import HallucinationFilter
+from whisperstill.decode.longform.segments import attach_words, split_into_segments
+from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage, SpeechSpans, WindowResult
+from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.output.transcript import Segment, Transcript, Word, join_segments
+from whisperstill.decode.prompts import build_prompt, tokenize_text
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.decode.word_timestamps.align import align_words
+from whisperstill.units import MAX_PROMPT_TOKENS, SAMPLE_RATE, WINDOW_SECONDS
+
+STUDENT_CHUNK_S = 15.0
+"""Best chunk length for a student trained on short audio (paper, table 17)."""
 
 
-@runtime_checkable
-class LongFormStrategy(Protocol):
+@dataclass(frozen=True)
+class LongFormContext:
+    """Model and options shared by all recordings of a run."""
+
+    model: WhisperModel
+    options: DecodingOptions
+
+    @property
+    def timestamps(self) -> bool:
+        """Whether timestamps are decoded; by default unless the student was trained without.
+
+        Without timestamps openai's checkpoints may end after a sentence or two, and the rest of the window is lost.
+        """
+        if self.options.without_timestamps is None:
+            return not self.model.trained_without_timestamps
+        return not self.options.without_timestamps
+
+    @property
+    def condition_on_previous_text(self) -> bool:
+        """Whether `sequential` prompts each window with the preceding text."""
+        requested = self.options.condition_on_previous_text
+        return not self.model.trained_without_prompts if requested is None else requested
+
+    @property
+    def window_seconds(self) -> float:
+        is_student_chunk = self.options.long_form == "chunked" and "teacher" in self.model.metadata
+        return self.options.chunk_length or (STUDENT_CHUNK_S if is_student_chunk else WINDOW_SECONDS)
+
+    def prompt(self, previous_text: str | Sequence[int] | None) -> tuple[int, ...]:
+        """Prompt of hotwords and previous text (or its tokens)."""
+        return build_prompt(self.model.tokenizer, previous_text, self.options.hotwords)
+
+
+@dataclass(eq=False)
+class LongFormStrategy(ABC):
     """One recording being transcribed: yields windows, receives their results in any order."""
 
-    source: WindowSource
-    transcript: TranscriptAssembler
+    context: LongFormContext
+    recording_id: int
+    reader: AudioReader
+    language: DetectedLanguage | None
+    """None: detected in the first window with speech."""
 
+    def __post_init__(self) -> None:
+        self.filter = HallucinationFilter(self.context.options)
+        self.segments: list[Segment] = []
+        """Final segments: no later result comes before them."""
+        self._language_window_start = math.inf
+        self._windows_end = 0.0
+        """Seconds at which the last window ends."""
+
+    @abstractmethod
     def next_window(self) -> AudioWindow | None:
         """The next window to decode; None while the strategy waits for results, and at the end."""
 
+    @abstractmethod
     def on_result(self, result: WindowResult) -> None:
-        """Receive the result of a window; segments that became final are added to `transcript`."""
+        """Receive the result of a window; segments that became final are added to `segments`."""
 
     @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether all windows were yielded and their results received."""
+
+    @property
+    def language_code(self) -> str:
+        """ISO 639-1; English until the language is known."""
+        return self.language.code if self.language else "en"
+
+    def make_window(
+        self, start: float, waveform: Float32[np.ndarray, "samples"], prompt: tuple[int, ...] | None = None
+    ) -> AudioWindow:
+        """The window of this waveform; `prompt` None: the initial prompt and hotwords.
+
+        The first window has the forced prefix: at most 111 tokens, to leave room for others.
+        """
+        context, options, duration = self.context, self.context.options, len(waveform) / SAMPLE_RATE
+        prefix = None if self._windows_end else options.prefix
+        self._windows_end = max(self._windows_end, start + duration)
+        return AudioWindow(
+            start,
+            waveform,
+            duration,
+            language=None if options.multilingual else self.language,
+            prompt=context.prompt(options.initial_prompt) if prompt is None else prompt,
+            prefix=tuple(tokenize_text(context.model.tokenizer, prefix)[: MAX_PROMPT_TOKENS // 2]),
+            recording_id=self.recording_id,
+            speech=SpeechSpans.detect(waveform) if options.hallucination_filter else None,
+        )
+
+    def update_language(self, result: WindowResult) -> None:
+        """Make the language of the earliest window with speech that of the recording and of its next windows."""
+        if result.language is not None and result.window.start < self._language_window_start:
+            self.language, self._language_window_start = result.language, result.window.start
+
+    def add_segments(self, segments: Sequence[Segment]) -> None:
+        """Append final segments and number them."""
+        self.segments += [replace(segment, id=len(self.segments) + index) for index, segment in enumerate(segments)]
+
+    def segments_from(self, result: WindowResult, until: float = math.inf) -> list[Segment]:
+        """Segments of a window that pass the hallucination filter, with words if `word_timestamps` is on.
+
+        A segment that begins at `until` (seconds of the recording) or later is left out: it is decoded again.
+        """
+        context, window = self.context, result.window
+        if not self.filter.accept_window(result):
+            return []
+        segments = split_into_segments(
+            result.window_transcript, window.start, window.duration, context.model.tokenizer, context.timestamps
+        )
+        segments = [replace(segment, temperature=result.temperature) for segment in segments if segment.start < until]
+        if context.options.word_timestamps and segments:
+            segments = attach_words(segments, self.words_from(result))
+        return self.filter.drop_far_segments(window, segments)
+
+    def words_from(self, result: WindowResult, until: float | None = None) -> list[Word]:
+        """Words of a window, in seconds of the recording, aligned within its first `until` seconds."""
+        window, offset = result.window, result.window.start
+        [words] = align_words(
+            self.context.model,
+            result.states[None],
+            [result.window_transcript],
+            [min(window.duration, until or window.duration)],
+            waveforms=torch.from_numpy(window.waveform)[None],
+            options=self.context.options,
+            prefixes=[window.prefix],
+        )
+        return [replace(word, start=round(offset + word.start, 3), end=round(offset + word.end, 3)) for word in words]
+
+    def transcript(self) -> Transcript:
+        """The transcript of all final segments."""
+        options, read_error = self.context.options, self.reader.read_error
+        return Transcript(
+            text=join_segments(self.segments, options.output_language(self.language_code)),
+            segments=tuple(self.segments),
+            language=self.language_code,
+            language_probability=self.language.probability if self.language else 0.0,
+            duration=max(self._windows_end, self.reader.duration or 0.0),
+            filtered_segments=tuple(self.filter.merged_segments()),
+            read_error=str(read_error) if read_error else None,
+            translated=options.task == "translate",
+        )

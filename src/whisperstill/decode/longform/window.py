@@ -40,10 +40,8 @@ class SpeechSpans:
 
     def is_far_from_speech(self, start: float, end: float) -> bool:
         """Whether no speech lies within `MAX_DISTANCE_FROM_SPEECH_S` of the interval."""
-        return not any(
-            begin - MAX_DISTANCE_FROM_SPEECH_S < end and start < stop + MAX_DISTANCE_FROM_SPEECH_S
-            for begin, stop in self.spans
-        )
+        margin = MAX_DISTANCE_FROM_SPEECH_S
+        return not any(begin - margin < end and start < stop + margin for begin, stop in self.spans)
 
     def is_plausible_length(self, text: str) -> bool:
         """Whether a text of this length can be spoken in the window's speech."""

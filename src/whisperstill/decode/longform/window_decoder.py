@@ -7,7 +7,7 @@ and their meaning are openai/whisper's) from the same encoder states, in whateve
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -46,16 +46,11 @@ class WindowDecoder:
     def __init__(self, model: WhisperModel, options: DecodingOptions, timestamps: bool) -> None:
         self._model, self._options, self._timestamps = model, options, timestamps
         logit_filter = model.make_logit_filter(timestamps, options.suppress_tokens, options.max_initial_timestamp)
-        beam_search = None
-        if options.beam_size > 1:
-            beam_search = BeamSearch(
-                model.network, logit_filter, options.beam_size, options.patience, options.length_penalty
-            )
+        beam_search, beam_size = None, options.beam_size
+        if beam_size > 1:
+            beam_search = BeamSearch(model.network, logit_filter, beam_size, options.patience, options.length_penalty)
         self._generator = model.make_generator(
-            options.batch_size,
-            logit_filter=logit_filter,
-            deterministic=options.deterministic,
-            beam_search=beam_search,
+            options.batch_size, logit_filter=logit_filter, deterministic=options.deterministic, beam_search=beam_search
         )
         self._queued_windows: deque[AudioWindow] = deque()
         self._attempts: dict[DecodeRequest, _FallbackAttempt] = {}
@@ -69,13 +64,11 @@ class WindowDecoder:
 
     @property
     def idle(self) -> bool:
-        """Whether no window is queued or being decoded."""
         return not self._queued_windows and self._generator.idle
 
     @property
     def speculative_stats(self) -> SpeculativeStats:
-        """Token counts and times so far."""
-        return self._generator.speculative_stats
+        return self._generator.scheduler.speculative_stats
 
     def submit(self, window: AudioWindow) -> None:
         """Queue a window."""
@@ -85,12 +78,11 @@ class WindowDecoder:
         """Decode one block of tokens of every slot; returns the windows that finished."""
         results: list[WindowResult] = []
         # 1. Encode queued windows. On a GPU wait for a quarter of the batch: encoding interrupts all other windows.
-        free_slots, batch_size = self._generator.num_free_slots, self._generator.batch_size
+        free_slots, batch_size = self._generator.num_free_slots, self._options.batch_size
         min_encode_batch = 1 if self._model.network.device.type == "cpu" else max(1, batch_size // 4)
         if self._queued_windows and free_slots >= min(min_encode_batch, len(self._queued_windows), batch_size):
-            results += self._start_windows(
-                [self._queued_windows.popleft() for _ in range(min(free_slots, len(self._queued_windows)))]
-            )
+            count = min(free_slots, len(self._queued_windows))
+            results += self._start_windows([self._queued_windows.popleft() for _ in range(count)])
         # 2. Decode one block.
         for request, decoded in self._generator.step():
             results += self._finish_sample(self._attempts.pop(request), decoded)
@@ -98,10 +90,9 @@ class WindowDecoder:
 
     def _start_windows(self, windows: list[AudioWindow]) -> list[WindowResult]:
         """Encode windows and request their first attempts; windows without speech are finished at once."""
-        results = [
-            self._empty_result(window) for window in windows if window.speech is not None and not window.speech.spans
-        ]
-        windows = [window for window in windows if window.speech is None or window.speech.spans]
+        silent_windows = [window for window in windows if window.speech is not None and not window.speech.spans]
+        results = [self._empty_result(window) for window in silent_windows]
+        windows = [window for window in windows if window not in silent_windows]
         if not windows:
             return results
         model, start_time = self._model, time.perf_counter()
@@ -109,9 +100,9 @@ class WindowDecoder:
         # One by one if deterministic: states depend on the size of the batch in the last bits.
         batches = torch.split(waveforms, 1 if self._options.deterministic else len(waveforms))
         states = torch.cat([model.encode(batch) for batch in batches])
-        draft_states = model.encode_for_draft(waveforms, states)
+        draft_states = model.encode_for_draft(waveforms)
         languages = [self._resolve_language(window, states[row]) for row, window in enumerate(windows)]
-        self._generator.speculative_stats.encoder_seconds += time.perf_counter() - start_time
+        self.speculative_stats.encoder_seconds += time.perf_counter() - start_time
         for row, (window, language) in enumerate(zip(windows, languages, strict=True)):
             window_draft_states = None if draft_states is None else draft_states[row]
             self._start_attempt(_FallbackAttempt(window, states[row], window_draft_states, language))
@@ -129,10 +120,11 @@ class WindowDecoder:
     def _empty_result(self, window: AudioWindow) -> WindowResult:
         """Result of a window without speech, which is not decoded."""
         language, width = window.language.code if window.language else "en", self._model.dims.width
-        return WindowResult(window, WindowTranscript(language, "", empty_result(width)), 0.0, torch.zeros(0, width))
+        stats = TokenStats.of_logprobs(torch.zeros(1), torch.zeros(1), width)
+        window_transcript = WindowTranscript(language, "", DecodingResult((), True, 1.0, stats))
+        return WindowResult(window, window_transcript, 0.0, torch.zeros(0, width))
 
     def _start_attempt(self, attempt: _FallbackAttempt) -> None:
-        """Request the samples of an attempt."""
         options, vocabulary, window = self._options, self._model.vocabulary, attempt.window
         temperature = options.temperature[attempt.fallback_index]
         # With timestamps the prefix is the beginning of a segment, and the timestamp rules continue from there.
@@ -161,26 +153,21 @@ class WindowDecoder:
         # 2. Try the next temperature if the result fails a threshold.
         next_index = attempt.fallback_index + 1
         if next_index < len(self._options.temperature) and self._needs_fallback(window_transcript):
-            self._start_attempt(
-                _FallbackAttempt(attempt.window, attempt.states, attempt.draft_states, attempt.language, next_index)
-            )
+            self._start_attempt(replace(attempt, fallback_index=next_index, samples=[]))
             return []
         # 3. Remove loops that no temperature avoided.
         loop_text, temperature = "", self._options.temperature[attempt.fallback_index]
         if self._options.hallucination_filter:
             window_transcript, loop_text = remove_loops(window_transcript, self._model.tokenizer)
-        return [
-            WindowResult(attempt.window, window_transcript, temperature, attempt.states, attempt.language, loop_text)
-        ]
+        window, states, language = attempt.window, attempt.states, attempt.language
+        return [WindowResult(window, window_transcript, temperature, states, language, loop_text)]
 
     def _needs_fallback(self, window_transcript: WindowTranscript) -> bool:
         """Whether a result fails a threshold (openai/whisper's rule): improbable and not silent, or too repetitive."""
         options = self._options
-        low_logprob = (
-            options.logprob_threshold is not None and window_transcript.avg_logprob < options.logprob_threshold
-        )
-        no_speech_prob = window_transcript.result.no_speech_prob
-        if low_logprob and options.no_speech_threshold is not None and no_speech_prob > options.no_speech_threshold:
+        min_logprob, max_no_speech = options.logprob_threshold, options.no_speech_threshold
+        low_logprob = min_logprob is not None and window_transcript.avg_logprob < min_logprob
+        if low_logprob and max_no_speech is not None and window_transcript.result.no_speech_prob > max_no_speech:
             return False
         max_ratio = options.compression_ratio_threshold
         return low_logprob or (max_ratio is not None and compression_ratio(window_transcript.text) > max_ratio)
@@ -188,10 +175,3 @@ class WindowDecoder:
     def _sequence_score(self, decoded: DecodingResult) -> float:
         sum_logprob = float(decoded.token_stats.filtered_logprob.sum())
         return normalize_by_length(sum_logprob, len(decoded.tokens), self._options.length_penalty)
-
-
-def empty_result(width: int) -> DecodingResult:
-    """No tokens, with a no-speech probability of 1; `width` is that of the hidden states."""
-    zeros, empty = torch.zeros(1), torch.zeros(1, 0)
-    token_stats = TokenStats(zeros, zeros, zeros, zeros, empty.long(), empty, torch.zeros(1, width), zeros)
-    return DecodingResult((), True, 1.0, token_stats)

@@ -36,16 +36,8 @@ def make_cues(transcript: Transcript, options: LineOptions | None = None) -> lis
     """
     options = options or LineOptions()
     options.check_word_timestamps(all(segment.words is not None for segment in transcript.segments))
-    if options.options_needing_words:
-        return remove_cue_overlaps(list(_cues_from_words(transcript, options)))
-    width, language = options.max_line_width, transcript.text_language
-    return remove_cue_overlaps(
-        [
-            Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
-            for segment in transcript.segments
-            if (text := _wrap_text(segment.text, width, language))
-        ]
-    )
+    make = _cues_from_words if options.options_needing_words else _cues_from_segments
+    return remove_cue_overlaps(list(make(transcript, options)))
 
 
 def remove_cue_overlaps(cues: Sequence[Cue]) -> list[Cue]:
@@ -64,13 +56,20 @@ def clean_cue_text(text: str) -> str:
     return " ".join(text.replace("-->", "->").split())
 
 
+def _cues_from_segments(transcript: Transcript, options: LineOptions) -> Iterator[Cue]:
+    for segment in transcript.segments:
+        if text := clean_cue_text(segment.text):
+            width = options.max_line_width
+            lines = [text] if width is None else wrap_text(text, width, transcript.text_language)
+            yield _timed_cue(segment.start, segment.end, "\n".join(lines))
+
+
 def _cues_from_words(transcript: Transcript, options: LineOptions) -> Iterator[Cue]:
     for lines in _group_words(transcript.segments, options):
-        words = [word for line in lines for word in line]
         if options.highlight_words:
             yield from _highlighted_cues(lines)
         else:
-            yield Cue(_milliseconds(words[0].start), _milliseconds(words[-1].end), _cue_text(lines))
+            yield _timed_cue(lines[0][0].start, lines[-1][-1].end, _cue_text(lines))
 
 
 def _group_words(segments: Sequence[Segment], options: LineOptions) -> Iterator[list[Line]]:
@@ -81,13 +80,10 @@ def _group_words(segments: Sequence[Segment], options: LineOptions) -> Iterator[
     for segment in segments:
         words = _words_with_text(segment)
         for word_index, word in enumerate(words):
-            starts_chunk = (
-                word_index == 0 if options.max_words_per_line is None else word_index % options.max_words_per_line == 0
-            )
+            starts_cue = not across_segments and word_index % (options.max_words_per_line or len(words)) == 0
             is_long_pause = across_segments and word.start - last_start > MAX_WORD_START_GAP_S
             last_start = word.start
             fits = options.max_line_width is None or len(word.word) <= remaining_width
-            starts_cue = not across_segments and starts_chunk
             if lines and fits and not is_long_pause and not starts_cue:
                 lines[-1].append(word)
                 remaining_width -= len(word.word)
@@ -112,35 +108,22 @@ def _words_with_text(segment: Segment) -> list[Word]:
 
 def _highlighted_cues(lines: list[Line]) -> Iterator[Cue]:
     """A cue for each word, and one without any mark for each pause between them."""
-    word_positions = [(row, column) for row, line in enumerate(lines) for column in range(len(line))]
     previous_end = lines[0][0].start
-    for row, column in word_positions:
-        word = lines[row][column]
+    for word in (word for line in lines for word in line):
         if word.start > previous_end:
-            yield Cue(_milliseconds(previous_end), _milliseconds(word.start), _cue_text(lines))
-        yield Cue(_milliseconds(word.start), _milliseconds(word.end), _cue_text(lines, (row, column)))
+            yield _timed_cue(previous_end, word.start, _cue_text(lines))
+        yield _timed_cue(word.start, word.end, _cue_text(lines, underlined=word))
         previous_end = max(previous_end, word.end)
 
 
-def _cue_text(lines: list[Line], highlighted_position: tuple[int, int] | None = None) -> str:
-    text_lines = []
-    for row, line in enumerate(lines):
-        words = [word.word for word in line]
-        if highlighted_position is not None and highlighted_position[0] == row:
-            words[highlighted_position[1]] = _underline(words[highlighted_position[1]])
-        text_lines.append(clean_cue_text("".join(words)))
-    return "\n".join(text_lines)
+def _cue_text(lines: list[Line], underlined: Word | None = None) -> str:
+    texts = ("".join(_underline(word.word) if word is underlined else word.word for word in line) for line in lines)
+    return "\n".join(map(clean_cue_text, texts))
 
 
 def _underline(word: str) -> str:
-    stripped = word.strip()
-    return word.replace(stripped, f"<u>{stripped}</u>", 1)
+    return word.replace(word.strip(), f"<u>{word.strip()}</u>", 1)
 
 
-def _wrap_text(text: str, width: int | None, language: str) -> str:
-    text = clean_cue_text(text)
-    return text if width is None else "\n".join(wrap_text(text, width, language))
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+def _timed_cue(start_seconds: float, end_seconds: float, text: str) -> Cue:
+    return Cue(max(0, round(start_seconds * 1000)), max(0, round(end_seconds * 1000)), text)

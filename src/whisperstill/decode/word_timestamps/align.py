@@ -45,42 +45,30 @@ def align_words(
     (`snap_to_speech`). `prefixes` are tokens before each transcript, which take time and yield no words. Of `options`
     only the task matters. Times are monotone; a word's probability is the mean of its tokens'.
     """
-    vocabulary = model.vocabulary
-    text_indices = [
-        [index for index, token in enumerate(window_transcript.result.tokens) if vocabulary.is_text(token)]
-        for window_transcript in window_transcripts
-    ]
-    results: list[tuple[Word, ...]] = [()] * len(window_transcripts)
-    rows_by_length = sorted(
-        (row for row, text in enumerate(text_indices) if text), key=lambda row: len(text_indices[row])
-    )
+    vocabulary, prefixes = model.vocabulary, prefixes or [()] * len(window_transcripts)
+    tokens = [window_transcript.result.tokens for window_transcript in window_transcripts]
+    text_indices = [[i for i, token in enumerate(row) if vocabulary.is_text(token)] for row in tokens]
+    results: list[tuple[Word, ...]] = [()] * len(tokens)
+    rows_with_text = [row for row, indices in enumerate(text_indices) if indices]
+    rows_by_length = sorted(rows_with_text, key=lambda row: len(text_indices[row]))
     for begin in range(0, len(rows_by_length), WINDOWS_PER_BATCH):
         # 1. Align the text tokens of windows of similar length.
         rows = rows_by_length[begin : begin + WINDOWS_PER_BATCH]
-        prefix_lengths = [len(prefixes[row]) if prefixes else 0 for row in rows]
-        text_tokens = [
-            [
-                *(prefixes[row] if prefixes else ()),
-                *(window_transcripts[row].result.tokens[i] for i in text_indices[row]),
-            ]
-            for row in rows
-        ]
         token_bounds = token_times(
             model.network,
             states[rows],
             [vocabulary.sot_sequence(window_transcripts[row].language, options.task) for row in rows],
-            text_tokens,
+            [[*prefixes[row], *(tokens[row][i] for i in text_indices[row])] for row in rows],
             [durations[row] for row in rows],
             model.generation_config.alignment_heads,
             vocabulary.end_of_text,
         )
         # 2. Join them to words, and match the words with the sound.
-        for row, prefix_length, bounds in zip(rows, prefix_lengths, token_bounds, strict=True):
-            language = options.output_language(window_transcripts[row].language)
-            bounds_by_token = dict(zip(text_indices[row], pairwise(bounds[prefix_length:]), strict=True))
-            words = _join_tokens(
-                model.tokenizer, window_transcripts[row].result, language, bounds_by_token, durations[row]
-            )
+        for row, bounds in zip(rows, token_bounds, strict=True):
+            decoded, spoken_language = window_transcripts[row].result, window_transcripts[row].language
+            language = options.output_language(spoken_language)
+            bounds_by_token = dict(zip(text_indices[row], pairwise(bounds[len(prefixes[row]) :]), strict=True))
+            words = _join_tokens(model.tokenizer, decoded, language, bounds_by_token, durations[row])
             if waveforms is not None:
                 waveform = waveforms[row, : round(durations[row] * SAMPLE_RATE)].float().cpu().numpy()
                 words = snap_words_to_speech(words, waveform)
@@ -149,16 +137,9 @@ def spoken_token_spans(tokenizer: Tokenizer, ids: Sequence[int], language: str) 
     """
     spans = []
     for word in tokenizer.split_to_word_tokens(ids, language):
-        spoken_indices = [
-            index
-            for index in range(word.token_start, word.token_end)
-            if _is_spoken(tokenizer.decode(ids[index : index + 1]))
-        ]
-        spans.append(
-            (word, spoken_indices[0], spoken_indices[-1] + 1)
-            if spoken_indices
-            else (word, word.token_start, word.token_end)
-        )
+        indices = range(word.token_start, word.token_end)
+        spoken = [index for index in indices if _is_spoken(tokenizer.decode(ids[index : index + 1]))] or indices
+        spans.append((word, spoken[0], spoken[-1] + 1))
     return spans
 
 

@@ -9,7 +9,8 @@ alignment heads mixes them (docs/results/words.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -49,65 +50,37 @@ def with_alignment_heads(
     in `WhisperModel`. Raises `SettingsError` for a language the model does not support.
     """
     model = WhisperModel(checkpoint, device=device, dtype=dtype)
-    totals = PauseAgreement.zeros(len(all_heads(model)))
+    totals = torch.zeros(4, len(all_heads(model)))
     for begin in range(0, len(waveforms), batch_size):
         batch = waveforms[begin : begin + batch_size]
         states = model.encode(torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in batch])))
-        window_transcripts = model.decode(
-            states, model.resolve_languages(states, languages[begin : begin + batch_size])
-        )
-        totals += measure_pause_agreement(model, states, window_transcripts, batch)
+        codes = model.resolve_languages(states, languages[begin : begin + batch_size])
+        totals += measure_pause_agreement(model, states, model.decode(states, codes), batch)
     heads = best_heads(all_heads(model), totals)
     if not heads:
         return checkpoint
     return replace(checkpoint, generation_config=replace(checkpoint.generation_config, alignment_heads=heads))
 
 
-@dataclass(frozen=True)
-class PauseAgreement:
-    """Sums over windows, in encoder positions: words within sound, sound, gaps between words within pauses, pauses."""
-
-    words_in_sound: Float[Tensor, "heads"]
-    sound_positions: float
-    gaps_in_pauses: Float[Tensor, "heads"]
-    pause_positions: float
-
-    @classmethod
-    def zeros(cls, heads: int) -> "PauseAgreement":
-        """The sums of no window."""
-        return cls(torch.zeros(heads), 0.0, torch.zeros(heads), 0.0)
-
-    def __add__(self, other: "PauseAgreement") -> "PauseAgreement":
-        return PauseAgreement(
-            self.words_in_sound + other.words_in_sound,
-            self.sound_positions + other.sound_positions,
-            self.gaps_in_pauses + other.gaps_in_pauses,
-            self.pause_positions + other.pause_positions,
-        )
-
-    @property
-    def score(self) -> Float[Tensor, "heads"] | None:
-        """Mean of both fractions, 0 to 1; chance is 0.5. None without sound or without pauses."""
-        if not self.sound_positions or not self.pause_positions:
-            return None
-        return (self.words_in_sound / self.sound_positions + self.gaps_in_pauses / self.pause_positions) / 2
-
-
 def all_heads(model: WhisperModel) -> list[Head]:
     """Every (layer, head) of the decoder."""
-    dims = model.dims
-    return [(layer, head) for layer in range(dims.decoder_layers) for head in range(dims.decoder_heads)]
+    return list(product(range(model.dims.decoder_layers), range(model.dims.decoder_heads)))
 
 
-def best_heads(heads: Sequence[Head], totals: PauseAgreement) -> tuple[Head, ...]:
+def head_scores(totals: Float[Tensor, "4 heads"]) -> Float[Tensor, "heads"]:
+    """Mean of the fractions of sound and of pauses that agree, 0 to 1; chance is 0.5.
+
+    `totals` are those of `measure_pause_agreement`. NaN without sound or without pauses.
+    """
+    words_in_sound, sound, gaps_in_pauses, pauses = totals.unbind()
+    return (words_in_sound / sound + gaps_in_pauses / pauses) / 2
+
+
+def best_heads(heads: Sequence[Head], totals: Float[Tensor, "4 heads"]) -> tuple[Head, ...]:
     """The heads with the best scores, in order of layers; none without a score."""
-    score = totals.score
-    if score is None:
-        return ()
-    indices_by_score = sorted(range(len(heads)), key=lambda index: -float(score[index]))[:MAX_ALIGNMENT_HEADS]
-    return tuple(
-        sorted(heads[index] for index in indices_by_score if score[index] >= score.max() - MAX_SCORE_BELOW_BEST)
-    )
+    scores = head_scores(totals)
+    ranking = sorted(range(len(heads)), key=lambda index: -float(scores[index]))[:MAX_ALIGNMENT_HEADS]
+    return tuple(sorted(heads[index] for index in ranking if scores[index] >= scores.max() - MAX_SCORE_BELOW_BEST))
 
 
 @torch.inference_mode()
@@ -116,53 +89,44 @@ def measure_pause_agreement(
     states: Float[Tensor, "batch positions width"],
     window_transcripts: Sequence[WindowTranscript],
     waveforms: Sequence[np.ndarray],
-) -> PauseAgreement:
-    """Agreement of every head's own alignment with the pauses of these windows; `waveforms` are not padded."""
-    heads = all_heads(model)
-    vocabulary, network = model.vocabulary, model.network
-    total = PauseAgreement.zeros(len(heads))
+) -> Float[Tensor, "4 heads"]:
+    """Agreement of every head's own alignment with the pauses of these windows; `waveforms` are not padded.
+
+    Sums in encoder positions: words within sound, sound, gaps between words within pauses, pauses.
+    """
+    heads, vocabulary, decoder = all_heads(model), model.vocabulary, model.network.decoder
+    total = torch.zeros(4, len(heads))
     for row, (window_transcript, waveform) in enumerate(zip(window_transcripts, waveforms, strict=True)):
         text_tokens = [token for token in window_transcript.result.tokens if vocabulary.is_text(token)]
         spans = speech_spans(waveform)
         if not text_tokens or not spans:
             continue
-        width = num_audio_positions(len(waveform) / SAMPLE_RATE)
-        is_word = torch.zeros(len(text_tokens) + 1, dtype=torch.bool)
+        width, count = num_audio_positions(len(waveform) / SAMPLE_RATE), len(text_tokens) + 1
+        is_word = torch.zeros(count, dtype=torch.bool)
         for _, first, last in spoken_token_spans(model.tokenizer, text_tokens, window_transcript.language):
             is_word[first:last] = True
         prompt_tokens = vocabulary.sot_sequence(window_transcript.language)
-        tokens = torch.tensor([[*prompt_tokens, *text_tokens]], device=network.device)
-        token_start_batches = []
+        tokens = torch.tensor([[*prompt_tokens, *text_tokens]], device=model.network.device)
+        starts = []
         for begin in range(0, len(heads), HEADS_PER_BATCH):
-            attention_scores = network.decoder.cross_attention_scores(
-                tokens, states[row : row + 1], heads[begin : begin + HEADS_PER_BATCH]
-            )[0]
-            alignment = torch.stack(
-                [
-                    alignment_matrix(head_scores[None, :, :width])[len(prompt_tokens) - 1 :]
-                    for head_scores in attention_scores
-                ]
-            )
-            token_start_batches.append(
-                token_starts(alignment, [len(text_tokens) + 1] * len(alignment), [width] * len(alignment)).cpu()
-            )
-        total += _path_agreement(torch.cat(token_start_batches), is_word, _make_sound_mask(spans, width))
+            batch = heads[begin : begin + HEADS_PER_BATCH]
+            [scores] = decoder.cross_attention_scores(tokens, states[row : row + 1], batch)
+            alignments = [alignment_matrix(head[None, :, :width])[len(prompt_tokens) - 1 :] for head in scores]
+            starts.append(token_starts(torch.stack(alignments), [count] * len(batch), [width] * len(batch)).cpu())
+        total += _path_agreement(torch.cat(starts), is_word, _make_sound_mask(spans, width))
     return total
 
 
 def _path_agreement(
     starts: Int[Tensor, "heads tokens"], is_word: Bool[Tensor, "tokens"], sound_mask: Bool[Tensor, "positions"]
-) -> PauseAgreement:
+) -> Float[Tensor, "4 heads"]:
     """Agreement on one window, without the silence before the first sound: every path begins at position 0."""
     word_mask = is_word[token_at_positions(starts, len(sound_mask))]
     begin = int(sound_mask.long().argmax())
     word_mask, sound_mask = word_mask[:, begin:], sound_mask[begin:]
-    return PauseAgreement(
-        (word_mask & sound_mask).sum(1).float(),
-        float(sound_mask.sum()),
-        (~word_mask & ~sound_mask).sum(1).float(),
-        float((~sound_mask).sum()),
-    )
+    agreed = [(word_mask & sound_mask).sum(1), (~word_mask & ~sound_mask).sum(1)]
+    sound, pauses = sound_mask.sum().expand(len(starts)), (~sound_mask).sum().expand(len(starts))
+    return torch.stack([agreed[0], sound, agreed[1], pauses]).float()
 
 
 def token_at_positions(starts: Int[Tensor, "heads tokens"], positions: int) -> Int[Tensor, "heads positions"]:
@@ -175,7 +139,4 @@ def token_at_positions(starts: Int[Tensor, "heads tokens"], positions: int) -> I
 def _make_sound_mask(spans: Sequence[tuple[float, float]], positions: int) -> Bool[Tensor, "positions"]:
     """Whether the middle of each position lies in a span `(start, duration)` of sound."""
     middle = (torch.arange(positions) + 0.5) * TIMESTAMP_STEP_SECONDS
-    mask = torch.zeros(positions, dtype=torch.bool)
-    for start, duration in spans:
-        mask |= (middle >= start) & (middle < start + duration)
-    return mask
+    return torch.stack([(middle >= start) & (middle < start + duration) for start, duration in spans]).any(0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 MEDIAN_FILTER_WIDTH = 7
@@ -42,10 +42,8 @@ def median_filter(values: Float[Tensor, "tokens positions"]) -> Float[Tensor, "t
     padded = F.pad(values, (half, half), mode="reflect")
     shifted = [padded[..., shift : shift + count] for shift in range(MEDIAN_FILTER_WIDTH)]
     for low, high in _MEDIAN_OF_7_EXCHANGES:
-        shifted[low], shifted[high] = (
-            torch.minimum(shifted[low], shifted[high]),
-            torch.maximum(shifted[low], shifted[high]),
-        )
+        pair = shifted[low], shifted[high]
+        shifted[low], shifted[high] = torch.minimum(*pair), torch.maximum(*pair)
     return shifted[half]
 
 
@@ -79,24 +77,13 @@ def token_starts(
         # 2. The best entry at or before each position, and the cost of staying on the token from there.
         best_entry_cost, start_positions[token] = (entry_cost - (cumulative_cost - cost[token])).cummin(1)
         previous_cost = torch.cat([infinity, best_entry_cost + cumulative_cost], 1)
-    return _backtrace(start_positions, same_position, token_counts, position_counts)
-
-
-def _backtrace(
-    start_positions: Int[Tensor, "tokens batch positions"],
-    same_position: Bool[Tensor, "tokens batch positions"],
-    token_counts: Sequence[int],
-    position_counts: Sequence[int],
-) -> Int[Tensor, "batch tokens"]:
-    """Start of each token, followed back from the last position of the last token."""
-    max_tokens, batch, _ = start_positions.shape
-    rows = torch.arange(batch, device=start_positions.device)
-    last_token = torch.tensor(list(token_counts), device=start_positions.device) - 1
-    position = torch.tensor(list(position_counts), device=start_positions.device) - 1
+    # 3. Follow the path back from the last position of the last token.
+    rows = torch.arange(batch, device=alignment.device)
+    last_token = torch.tensor(token_counts, device=alignment.device) - 1
+    position = torch.tensor(position_counts, device=alignment.device) - 1
     starts = position.repeat(max_tokens, 1)
     for token in range(max_tokens - 1, -1, -1):
-        in_range = last_token >= token
-        start = start_positions[token, rows, position]
+        in_range, start = last_token >= token, start_positions[token, rows, position]
         starts[token] = torch.where(in_range, start, position)
         previous_position = start - (~same_position[token, rows, start]).long()
         position = torch.where(in_range, previous_position.clamp_min(0), position)

@@ -55,7 +55,6 @@ def _clip_to_span(word: Word, spans: Sequence[Span]) -> Word:
     max_overlap = max(overlaps, default=0.0)
     if max_overlap <= 0:
         return word
-    start, end = [
-        span for span, overlap in zip(spans, overlaps, strict=True) if overlap >= MIN_LATER_SPAN_RATIO * max_overlap
-    ][-1]
+    min_overlap = MIN_LATER_SPAN_RATIO * max_overlap
+    start, end = [span for span, overlap in zip(spans, overlaps, strict=True) if overlap >= min_overlap][-1]
     return replace(word, start=max(word.start, start), end=min(word.end, end))

@@ -6,8 +6,8 @@
     faster-whisper   CTranslate2 directories (extra `faster-whisper`)
     whisper.cpp      ggml files (extra `whispercpp`), on the CPU
 
-A checkpoint in another format is converted into `cache` once, by our exporters (`conversion`). Each library is
-imported when its engine is loaded, and gets a local path: none contacts the Hugging Face Hub.
+A checkpoint in another format is converted into `cache` once, by our exporters. Each library is imported when its
+engine is loaded, and gets a local path: none contacts the Hugging Face Hub.
 
 All engines decode greedily at temperature 0 without fallback, with at most 224 tokens per window and torch's number of
 threads. Utterances of up to 30 s are one window without timestamps. Longer ones use the library's own long-form
@@ -19,27 +19,19 @@ from pathlib import Path
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.engines.external_engine import ExternalEngine
 
-ENGINE_NAMES = ("transformers", "faster-whisper", "whisper.cpp")
-ENGINE_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
-"""Compute types; no engine supports all of them."""
-
-__all__ = ["ENGINE_DTYPES", "ENGINE_NAMES", "ExternalEngine", "load_engine"]
+__all__ = ["ExternalEngine", "load_engine"]
 
 
 def load_engine(
     name: str, source: str | Path, cache: Path, *, device: str = "auto", dtype: str = "auto"
 ) -> ExternalEngine:
-    """Load a model in another engine.
+    """A model in another engine.
 
     `source` is a model name (`tiny.en`), a directory, or a ggml file for whisper.cpp. `device` is `auto`, `cpu` or
     `cuda`. `dtype` is the compute type; `auto` is the engine's default (transformers and faster-whisper: float32 on a
-    CPU; whisper.cpp: float16). Raises `SettingsError` for an engine, device or dtype that is not supported,
+    CPU; whisper.cpp: float16). Raises `SettingsError` for an unknown engine, device or dtype,
     `MissingExtraError` without the library, `NotFoundError` and `CheckpointError` as `load_checkpoint` does.
     """
-    if name not in ENGINE_NAMES:
-        raise SettingsError(f"expected an engine out of {', '.join(ENGINE_NAMES)}, got {name!r}")
-    if dtype not in ENGINE_DTYPES:
-        raise SettingsError(f"expected a dtype out of {', '.join(ENGINE_DTYPES)}, got {dtype!r}")
     from whisperstill.evaluate.engines.whispercpp import WhisperCpp, is_ggml
 
     if name == "whisper.cpp":
@@ -50,6 +42,8 @@ def load_engine(
         from whisperstill.evaluate.engines.transformers import Transformers
 
         return Transformers(source, cache, device, dtype)
+    if name != "faster-whisper":
+        raise SettingsError(f"expected the engine transformers, faster-whisper or whisper.cpp, got {name}")
     from whisperstill.evaluate.engines.faster_whisper import FasterWhisper
 
     return FasterWhisper(source, cache, device, dtype)

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from whisperstill.corpus.loading import Waveform
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, prepare_checkpoint
 from whisperstill.export.ctranslate2 import write_ctranslate2
 from whisperstill.model.device import choose_device
 from whisperstill.model.dims import Dims
@@ -47,8 +47,6 @@ class FasterWhisper:
     float16 on a GPU.
     """
 
-    name = "faster-whisper"
-
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""
         try:
@@ -60,7 +58,6 @@ class FasterWhisper:
         self.dtype = ("float32" if device_type == "cpu" else "float16") if dtype == "auto" else dtype
         directory, self.description = prepare_checkpoint(source, cache, CTRANSLATE2_FORMAT)
         self.version = version("faster-whisper")
-        self.num_tokens = 0
         try:
             self.model: Any = WhisperModel(
                 str(directory),
@@ -82,12 +79,10 @@ class FasterWhisper:
         codes = [self.description.resolve_language(language) for language in languages]
         vocabulary, timestamps = self.description.vocabulary, long_form and self.description.timestamps
         suppressed_timestamps = () if timestamps else range(vocabulary.timestamp_begin, vocabulary.size)
-        transcribe_kwargs: dict[str, Any] = {"without_timestamps": not timestamps}
-        if not long_form:
-            transcribe_kwargs["no_speech_threshold"] = None  # keep the text of every window
+        options = {} if long_form else {"no_speech_threshold": None}  # keep the text of every window
         texts = []
         for waveform, code in zip(waveforms, codes, strict=True):
-            segment_iterator, _ = self.model.transcribe(
+            segments, _ = self.model.transcribe(
                 waveform if long_form else waveform[:WINDOW_SAMPLES],
                 language=code,
                 beam_size=1,
@@ -95,11 +90,8 @@ class FasterWhisper:
                 condition_on_previous_text=False,
                 vad_filter=False,
                 suppress_tokens=[*self.description.suppress_tokens, *suppressed_timestamps],
-                **transcribe_kwargs,
+                without_timestamps=not timestamps,
+                **options,
             )
-            decoded_segments = list(segment_iterator)
-            self.num_tokens += sum(
-                vocabulary.is_text(token) for segment in decoded_segments for token in segment.tokens
-            )
-            texts.append(" ".join(segment.text.strip() for segment in decoded_segments).strip())
+            texts.append(" ".join(segment.text.strip() for segment in segments).strip())
         return texts

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from whisperstill.decode.longform.recordings import STUDENT_CHUNK_S
+from whisperstill.corpus.loading import Waveform
+from whisperstill.decode.longform.strategy import STUDENT_CHUNK_S
 from whisperstill.errors import MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, prepare_checkpoint
 from whisperstill.model.checkpoints import write_huggingface
 from whisperstill.model.device import choose_device
 from whisperstill.model.dims import Dims
@@ -27,14 +27,14 @@ from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE, WINDOW_SAMPLES
 CHUNK_BATCH_SIZE = 8
 """Batch size of the pipeline for the chunks of a long recording."""
 _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_REQUIRED_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json")
+_CONFIG_FILES = {"config.json", "generation_config.json", "preprocessor_config.json"}
+_TOKENIZER_FILES = {"tokenizer.json", "vocab.json", "merges.txt"}
+_WEIGHTS_FILES = {"model.safetensors", "model.safetensors.index.json"}
 
 
 def _is_complete(directory: Path, dims: Dims) -> bool:
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return any((directory / name).is_file() for name in weights) and all(
-        (directory / name).is_file() for name in (*_REQUIRED_FILES, "merges.txt")
-    )
+    names = {entry.name for entry in directory.iterdir()}
+    return names >= _CONFIG_FILES | _TOKENIZER_FILES and bool(names & _WEIGHTS_FILES)
 
 
 HUGGINGFACE_FORMAT = EngineFormat("huggingface", write_huggingface, "huggingface", _is_complete)
@@ -47,8 +47,6 @@ class Transformers:
     float16.
     """
 
-    name = "transformers"
-
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""
         try:
@@ -59,8 +57,6 @@ class Transformers:
         torch_dtype = _resolve_dtype(dtype, self.device)
         directory, self.description = prepare_checkpoint(source, cache, HUGGINGFACE_FORMAT)
         self.version, self.dtype = version("transformers"), str(torch_dtype).removeprefix("torch.")
-        self.num_tokens = 0
-        self.extra_generate_kwargs: dict[str, Any] = {}
         with _suppress_logging():
             network: Any = WhisperForConditionalGeneration.from_pretrained(
                 directory, dtype=torch_dtype, attn_implementation="sdpa", local_files_only=True
@@ -75,89 +71,56 @@ class Transformers:
     ) -> list[str]:
         """See `ExternalEngine`."""
         codes = [self.description.resolve_language(language) for language in languages]
+        transcribe_long = self._transcribe_sequential if self.description.timestamps else self._transcribe_chunked
         with _suppress_logging():
             if long_form:
-                transcribe_long_form = (
-                    self._transcribe_sequential if self.description.timestamps else self._transcribe_chunked
-                )
-                return [transcribe_long_form(waveform, code) for waveform, code in zip(waveforms, codes, strict=True)]
-            texts = [""] * len(waveforms)
+                return [transcribe_long(waveform, code) for waveform, code in zip(waveforms, codes, strict=True)]
+            texts: dict[int, str] = {}
             for code in dict.fromkeys(codes):  # one language per call, or detection per row
                 indices = [index for index, other_code in enumerate(codes) if other_code == code]
-                for index, text in zip(
-                    indices, self._transcribe_windows([waveforms[index] for index in indices], code), strict=True
-                ):
-                    texts[index] = text
-            return texts
-
-    def _transcribe_windows(self, waveforms: Sequence[Waveform], language: str | None) -> list[str]:
-        generate_kwargs = {
-            **self._generate_kwargs(language),
-            "return_timestamps": False,
-            "force_unique_generate_call": True,
-        }
-        return self._generate([waveform[:WINDOW_SAMPLES] for waveform in waveforms], generate_kwargs)
+                windows = [waveforms[index][:WINDOW_SAMPLES] for index in indices]
+                options = {"return_timestamps": False, "force_unique_generate_call": True}
+                texts |= zip(indices, self._generate(windows, code, options, {}), strict=True)
+            return [texts[index] for index in range(len(waveforms))]
 
     def _transcribe_sequential(self, waveform: Waveform, language: str | None) -> str:
-        generate_kwargs = {
-            **self._generate_kwargs(language),
-            "return_timestamps": True,
-            "condition_on_prev_tokens": False,
-        }
+        options = {"return_timestamps": True, "condition_on_prev_tokens": False, "temperature": 0.0}
         padding = "longest" if len(waveform) > WINDOW_SAMPLES else "max_length"
-        [text] = self._generate([waveform], {**generate_kwargs, "temperature": 0.0}, truncation=False, padding=padding)
+        [text] = self._generate([waveform], language, options, {"truncation": False, "padding": padding})
         return text
 
     def _transcribe_chunked(self, waveform: Waveform, language: str | None) -> str:
         from transformers import AutomaticSpeechRecognitionPipeline
 
-        pipeline_class: Any = AutomaticSpeechRecognitionPipeline
-        pipeline = pipeline_class(
-            model=self.network, tokenizer=self._tokenizer, feature_extractor=self._feature_extractor
-        )
-        generate_kwargs = {**self._generate_kwargs(language), "force_unique_generate_call": True}
+        create: Any = AutomaticSpeechRecognitionPipeline
+        pipeline = create(model=self.network, tokenizer=self._tokenizer, feature_extractor=self._feature_extractor)
         result = pipeline(
             waveform,
             chunk_length_s=STUDENT_CHUNK_S,
             batch_size=CHUNK_BATCH_SIZE,
             ignore_warning=True,
-            generate_kwargs=generate_kwargs,
+            generate_kwargs={**self._generate_kwargs(language), "force_unique_generate_call": True},
         )
-        text = str(result["text"]).strip()
-        self._count_tokens(
-            self._tokenizer(text, add_special_tokens=False).input_ids
-        )  # of the merged text: chunks overlap
-        return text
+        return str(result["text"]).strip()
 
     def _generate_kwargs(self, language: str | None) -> dict[str, Any]:
         """Arguments of every `generate` call. An English-only model refuses language and task; without a task a
         multilingual model gets no `<|transcribe|>` token and loops."""
-        generate_kwargs = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
-        generate_kwargs |= self.extra_generate_kwargs
-        return (
-            {**generate_kwargs, "language": language, "task": "transcribe"}
-            if self.description.vocabulary.multilingual
-            else generate_kwargs
-        )
+        generate_kwargs: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": 1, "do_sample": False}
+        if self.description.vocabulary.multilingual:
+            generate_kwargs |= {"language": language, "task": "transcribe"}
+        return generate_kwargs
 
     def _generate(
-        self, waveforms: Sequence[Waveform], generate_kwargs: dict[str, Any], **feature_kwargs: Any
+        self, waveforms: list[Waveform], language: str | None, options: dict[str, Any], feature_options: dict[str, Any]
     ) -> list[str]:
         inputs = self._feature_extractor(
-            list(waveforms),
-            sampling_rate=SAMPLE_RATE,
-            return_tensors="pt",
-            return_attention_mask=True,
-            **feature_kwargs,
+            waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True, **feature_options
         ).to(self.device)
         features = inputs.input_features.to(self.network.dtype)
-        sequences = self.network.generate(features, attention_mask=inputs.attention_mask, **generate_kwargs).tolist()
-        self._count_tokens(*sequences)
-        return [text.strip() for text in self._tokenizer.batch_decode(sequences, skip_special_tokens=True)]
-
-    def _count_tokens(self, *sequences: Sequence[int]) -> None:
-        is_text = self.description.vocabulary.is_text
-        self.num_tokens += sum(is_text(token) for sequence in sequences for token in sequence)
+        options = self._generate_kwargs(language) | options
+        tokens = self.network.generate(features, attention_mask=inputs.attention_mask, **options)
+        return [text.strip() for text in self._tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
 def _resolve_dtype(dtype: str, device: str) -> torch.dtype:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from whisperstill.atomic_io import file_sha256
+from whisperstill.corpus.loading import Waveform
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
-from whisperstill.evaluate.engines.conversion import EngineFormat, prepare_checkpoint
-from whisperstill.evaluate.engines.external_engine import ModelDescription, Waveform
+from whisperstill.evaluate.engines.external_engine import EngineFormat, ModelDescription, prepare_checkpoint
 from whisperstill.export.whispercpp import MAGIC, write_whispercpp
 from whisperstill.model.dims import Dims
 from whisperstill.text.vocabulary import Vocabulary
@@ -43,9 +43,7 @@ _DEFAULT_NO_SPEECH_THRESHOLD = 0.6
 class WhisperCpp:
     """A model in whisper.cpp. The dtype is that of the file; checkpoints are converted to float16."""
 
-    name = "whisper.cpp"
     device = "cpu"
-    num_tokens = None
 
     def __init__(self, source: str | Path, cache: Path, device: str, dtype: str) -> None:
         """See `engines.load_engine`."""
@@ -132,12 +130,10 @@ def read_ggml_header(path: Path) -> tuple[ModelDescription, str]:
         header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise CheckpointError(f"{path} is truncated; download it again")
-    _, vocab, positions, width, heads, layers, tokens, _, text_heads, text_layers, mels, ggml_type = _HEADER.unpack(
-        header
-    )
+    _, vocab, positions, width, heads, layers, tokens, _, text_heads, text_layers, mels, type_ = _HEADER.unpack(header)
     Vocabulary.from_size(vocab)
     dims = Dims(mels, vocab, width, heads, layers, text_heads, text_layers, positions, tokens)
-    dtype = _GGML_DTYPES.get(ggml_type % 1000, f"ggml type {ggml_type % 1000}")
+    dtype = _GGML_DTYPES.get(type_ % 1000, f"ggml type {type_ % 1000}")
     if dtype == "float32":
         raise SettingsError(
             f"expected a float16 or quantized ggml file, got float32 in {path} (whisper.cpp 1.8 aborts); export float16"

@@ -5,19 +5,10 @@ shown in the same form.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from whisperstill.evaluate.report.blocks import (
-    Chart,
-    Point,
-    Row,
-    Section,
-    Series,
-    Table,
-    TableCell,
-    make_columns,
-    make_row,
-)
+from whisperstill.evaluate.report.blocks import Chart, Point, Section, Series, Table, make_columns, make_row
 from whisperstill.evaluate.report.formatting import (
     format_count,
     format_millions,
@@ -51,7 +42,7 @@ _ABLATION_INFO = {
     "temperature": _AblationInfo("Temperature", "T", "T", "temperature of the KL loss"),
 }
 
-_STAT_FORMATS = {
+_STAT_FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "percent_dropped": ("Dropped, %", format_number),
     "hours_kept": ("Hours kept", format_number),
     "hours": ("Hours", format_number),
@@ -74,76 +65,54 @@ def build_ablation_sections(view: ResultsView) -> list[Section]:
 
 
 def _build_section(ablation: Ablation, index: int) -> Section:
-    info = _ABLATION_INFO.get(ablation.name)
-    title = info.title if info else ablation.name.replace("_", " ").capitalize()
-    section_id = f"ablation-{index}-{re.sub(r'[^a-z0-9]+', '-', ablation.name.lower())}"
-    dataset_names = list(
-        dict.fromkeys(dataset_name for ablation_row in ablation.rows for dataset_name in ablation_row.wer)
-    )
-    stat_names = [
-        stat
-        for stat in _STAT_FORMATS
-        if stat != ablation.name and any(stat in ablation_row.stats for ablation_row in ablation.rows)
-    ]
-    stat_names += sorted(
-        {stat for ablation_row in ablation.rows for stat in ablation_row.stats} - {*_STAT_FORMATS, ablation.name}
-    )
-    shared_stats = [
-        stat
-        for stat in stat_names
-        if len(ablation.rows) > 1 and len({_format_stat(ablation_row, stat) for ablation_row in ablation.rows}) == 1
-    ]
-    stat_names = [stat for stat in stat_names if stat not in shared_stats]
-    stat_titles = [_stat_title(stat) for stat in stat_names]
-    shared_text = "; ".join(f"{_stat_title(stat)} {_format_stat(ablation.rows[0], stat)}" for stat in shared_stats)
-    shared_text = f" All rows: {shared_text}." if shared_stats else ""
-    has_several_datasets = len(dataset_names) > 1
+    name, rows = ablation.name, ablation.rows
+    default_info = _AblationInfo(name.replace("_", " ").capitalize(), name, name, name)
+    info = _ABLATION_INFO.get(name, default_info)
+    section_id = f"ablation-{index}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
+    datasets = list(dict.fromkeys(dataset for row in rows for dataset in row.wer))
+    shown_datasets = datasets if len(datasets) > 1 else []
+    # 1. Statistics that are the same in all rows go to the caption, the others to columns.
+    measured = {stat for row in rows for stat in row.stats} - {name}
+    stats = [*(stat for stat in _STAT_FORMATS if stat in measured), *sorted(measured - _STAT_FORMATS.keys())]
+    shared = [stat for stat in stats if len(rows) > 1 and len({_format_stat(row, stat) for row in rows}) == 1]
+    stats = [stat for stat in stats if stat not in shared]
+    shared_text = "; ".join(f"{_stat_title(stat)} {_format_stat(rows[0], stat)}" for stat in shared)
+    # 2. Build the tables.
+    averaged = [dataset for dataset in datasets if dataset in ablation.mean_over]
+    mean_text = join_names(averaged) if 0 < len(averaged) < len(datasets) else "all datasets"
     table = Table(
         id=f"{section_id}-rates",
         title="Word error rate by value, %",
-        columns=make_columns(
-            info.column_title if info else ablation.name,
-            numeric_titles=("Mean WER %", *(dataset_names if has_several_datasets else ()), *stat_titles, "Seeds"),
-        ),
-        rows=tuple(
-            _build_row(ablation_row, stat_names, dataset_names if has_several_datasets else [])
-            for ablation_row in ablation.rows
-        ),
-        caption=f"Only {ablation.setting} differs. {_describe_mean(ablation, dataset_names)} "
-        f"In brackets 95 % intervals over seeds and utterances.{shared_text}",
+        columns=make_columns(info.column_title, "Mean WER %", *shown_datasets, *map(_stat_title, stats), "Seeds"),
+        rows=[
+            make_row(
+                row.value,
+                format_rate(row.mean, row.low, row.high),
+                *(format_number(_mean_over_seeds(row.wer.get(dataset, {}))) for dataset in shown_datasets),
+                *(_format_stat(row, stat) for stat in stats),
+                format_count(max(map(len, row.wer.values()), default=1)),
+            )
+            for row in rows
+        ],
+        caption=f"Only {ablation.setting} differs. The mean is over {mean_text}. In brackets 95 % intervals over "
+        f"seeds and utterances.{f' All rows: {shared_text}.' if shared else ''}",
     )
     tables = [table.drop_empty_columns()]
-    if any(len(seeds) > 1 for ablation_row in ablation.rows for seeds in ablation_row.wer.values()):
-        tables.append(_build_seed_table(ablation, f"{section_id}-seeds", info.column_title if info else ablation.name))
-    return Section(
-        id=section_id,
-        title=title,
-        toc_heading=TOC_HEADING,
-        lead=_lead(ablation, info.name if info else ablation.name),
-        tables=tuple(tables),
-        charts=(_build_chart(ablation, section_id, title, info),),
-    )
-
-
-def _build_row(ablation_row: AblationRow, stat_names: list[str], dataset_names: list[str]) -> Row:
-    return make_row(
-        ablation_row.value,
-        format_rate(ablation_row.mean, ablation_row.low, ablation_row.high),
-        *(format_number(_mean_over_seeds(ablation_row.wer.get(dataset_name, {}))) for dataset_name in dataset_names),
-        *(TableCell(_format_stat(ablation_row, stat)) for stat in stat_names),
-        format_count(max((len(seeds) for seeds in ablation_row.wer.values()), default=1)),
-    )
+    if any(len(wer_by_seed) > 1 for row in rows for wer_by_seed in row.wer.values()):
+        tables.append(_build_seed_table(ablation, f"{section_id}-seeds", info.column_title))
+    chart = _build_chart(ablation, f"{section_id}-chart", info)
+    return Section(section_id, info.title, TOC_HEADING, _lead(ablation, info.name), tables, [chart])
 
 
 def _stat_title(stat: str) -> str:
     return _STAT_FORMATS[stat][0] if stat in _STAT_FORMATS else stat
 
 
-def _format_stat(ablation_row: AblationRow, stat: str) -> str:
-    value = ablation_row.stats.get(stat)
+def _format_stat(row: AblationRow, stat: str) -> str:
+    value = row.stats.get(stat)
     if value is None:
         return format_number(None)
-    return str(_STAT_FORMATS[stat][1](value)) if stat in _STAT_FORMATS else f"{value:g}"
+    return _STAT_FORMATS[stat][1](value) if stat in _STAT_FORMATS else f"{value:g}"
 
 
 def _format_parameters(value: float) -> str:
@@ -154,50 +123,26 @@ def _mean_over_seeds(wer_by_seed: dict[str, float]) -> float | None:
     return sum(wer_by_seed.values()) / len(wer_by_seed) if wer_by_seed else None
 
 
-def _describe_mean(ablation: Ablation, dataset_names: list[str]) -> str:
-    averaged_datasets = [dataset_name for dataset_name in dataset_names if dataset_name in ablation.mean_over]
-    return (
-        f"The mean is over {join_names(averaged_datasets)}."
-        if 0 < len(averaged_datasets) < len(dataset_names)
-        else "The mean is over all datasets."
-    )
-
-
 def _build_seed_table(ablation: Ablation, table_id: str, column_title: str) -> Table:
-    seeds = list(
-        dict.fromkeys(
-            seed for ablation_row in ablation.rows for wer_by_seed in ablation_row.wer.values() for seed in wer_by_seed
-        )
-    )
-    return Table(
-        id=table_id,
-        title="WER by seed, %",
-        columns=make_columns(column_title, "Dataset", numeric_titles=tuple(f"seed {seed}" for seed in seeds)),
-        rows=tuple(
-            make_row(ablation_row.value, dataset_name, *(format_number(wer_by_seed.get(seed)) for seed in seeds))
-            for ablation_row in ablation.rows
-            for dataset_name, wer_by_seed in ablation_row.wer.items()
-        ),
-        collapsed=True,
-    )
+    wers = [(row.value, dataset, wer_by_seed) for row in ablation.rows for dataset, wer_by_seed in row.wer.items()]
+    seeds = list(dict.fromkeys(seed for _, _, wer_by_seed in wers for seed in wer_by_seed))
+    rows = [make_row(value, dataset, *(format_number(wer.get(seed)) for seed in seeds)) for value, dataset, wer in wers]
+    columns = make_columns(column_title, "Dataset", *(f"seed {seed}" for seed in seeds), text=2)
+    return Table(table_id, "WER by seed, %", columns, rows, collapsed=True)
 
 
 def _lead(ablation: Ablation, value_name: str) -> str:
     if len(ablation.rows) < 2:
         return ""
-    best_row = min(ablation.rows, key=lambda ablation_row: ablation_row.mean)
+    best = min(ablation.rows, key=lambda row: row.mean)
     overlapping = [
-        ablation_row.value
-        for ablation_row in ablation.rows
-        if ablation_row is not best_row and ablation_row.low <= best_row.high and best_row.low <= ablation_row.high
+        row.value for row in ablation.rows if row is not best and row.low <= best.high and best.low <= row.high
     ]
-    lowest_wer = format_rate(best_row.mean, best_row.low, best_row.high)
-    overlap_text = (
-        f" Overlapping intervals: {', '.join(overlapping)}." if overlapping else " No other interval overlaps."
-    )
+    overlap_text = f"Overlapping intervals: {', '.join(overlapping)}." if overlapping else "No other interval overlaps."
     if len(overlapping) == len(ablation.rows) - 1:
-        overlap_text = " All intervals overlap."
-    return f"Lowest WER: {lowest_wer} % with {value_name} = {best_row.value}.{overlap_text}"
+        overlap_text = "All intervals overlap."
+    lowest_wer = format_rate(best.mean, best.low, best.high)
+    return f"Lowest WER: {lowest_wer} % with {value_name} = {best.value}. {overlap_text}"
 
 
 def _parse_number(text: str) -> float | None:
@@ -207,43 +152,25 @@ def _parse_number(text: str) -> float | None:
         return None
 
 
-def _build_chart(ablation: Ablation, section_id: str, title: str, info: _AblationInfo | None) -> Chart:
-    numbers = [_parse_number(ablation_row.value) for ablation_row in ablation.rows]
-    axis_label = info.axis_label if info else ablation.name
+def _build_chart(ablation: Ablation, chart_id: str, info: _AblationInfo) -> Chart:
+    """A curve if most values are numbers, else a row of the chart per value."""
     rows = ablation.rows
-    if len(rows) > 1 and sum(number is not None for number in numbers) > len(rows) / 2:
-        use_log_x = info is not None and info.log_scale and all(number is not None and number > 0 for number in numbers)
-        x_values = [float(number or 0) if use_log_x else float(index) for index, number in enumerate(numbers)]
-        points = sorted(
-            (
-                Point(x, ablation_row.mean, ablation_row.low, ablation_row.high)
-                for x, ablation_row in zip(x_values, rows, strict=True)
-            ),
-            key=lambda point: point.x,
-        )
-        ticks = tuple((x, ablation_row.value) for x, ablation_row in zip(x_values, rows, strict=True))
-        series = (Series("mean WER", tuple(points), 1),)
-        return Chart(
-            id=f"{section_id}-chart",
-            title=title,
-            kind="lines",
-            x_label=axis_label,
-            y_label="mean WER %",
-            series=series,
-            ticks=ticks,
-            log_x=use_log_x,
-            y_from_zero=max(ablation_row.high for ablation_row in rows)
-            > 2 * min(ablation_row.low for ablation_row in rows),
-        )
-    dot_points = tuple(
-        Point(ablation_row.mean, index, ablation_row.low, ablation_row.high) for index, ablation_row in enumerate(rows)
-    )
+    numbers = [_parse_number(row.value) for row in rows]
+    if len(rows) < 2 or sum(number is not None for number in numbers) <= len(rows) / 2:
+        dots = [Point(row.mean, index, row.low, row.high) for index, row in enumerate(rows)]
+        series, values = [Series("mean WER", dots, 1)], [row.value for row in rows]
+        return Chart(chart_id, info.title, "dots", "mean WER %, with 95 % intervals", "", series, values)
+    log_x = info.log_scale and all(number is not None and number > 0 for number in numbers)
+    x_values = [float(number or 0) if log_x else float(index) for index, number in enumerate(numbers)]
+    points = [Point(x, row.mean, row.low, row.high) for x, row in zip(x_values, rows, strict=True)]
     return Chart(
-        id=f"{section_id}-chart",
-        title=title,
-        kind="dots",
-        x_label="mean WER %, with 95 % intervals",
-        y_label="",
-        series=(Series("mean WER", dot_points, 1),),
-        rows=tuple(ablation_row.value for ablation_row in rows),
+        id=chart_id,
+        title=info.title,
+        kind="lines",
+        x_label=info.axis_label,
+        y_label="mean WER %",
+        series=[Series("mean WER", sorted(points, key=lambda point: point.x), 1)],
+        ticks=[(x, row.value) for x, row in zip(x_values, rows, strict=True)],
+        log_x=log_x,
+        y_from_zero=max(row.high for row in rows) > 2 * min(row.low for row in rows),
     )

@@ -48,7 +48,7 @@ class ModelLine:
 
     name: str
     errors: str
-    spans: tuple[AlignmentSpan, ...]
+    spans: Sequence[AlignmentSpan]
     text: str
 
 
@@ -59,7 +59,7 @@ class AudioExample:
     title: str
     facts: str
     reference: str
-    lines: tuple[ModelLine, ...]
+    lines: Sequence[ModelLine]
     language: str = ""
     audio_uri: str = ""
     """`data:` URI of the audio; empty without audio."""
@@ -74,26 +74,24 @@ def build_audio_examples(view: ResultsView, audio: bool) -> list[AudioExample]:
     for error_example in view.eval_results.error_examples:
         bytes_left = MAX_EMBEDDED_AUDIO_BYTES - sum(len(built.audio_uri) for built in audio_examples)
         audio_uri, note = _embed_audio(error_example, bytes_left) if audio else ("", "")
-        facts = [
-            error_example.dataset,
-            f"{format_number(error_example.duration)} s",
-            *([describe_condition(error_example.condition)] if error_example.condition else []),
-        ]
-        lines = (
+        facts = [error_example.dataset, f"{format_number(error_example.duration)} s"]
+        if error_example.condition:
+            facts.append(describe_condition(error_example.condition))
+        lines = [
             ModelLine(
                 view.display_name(alignment.model),
                 pluralize(alignment.errors, "error"),
-                tuple(group_alignment_ops(alignment.ops)),
+                list(group_alignment_ops(alignment.ops)),
                 alignment.text,
             )
             for alignment in error_example.alignments
-        )
+        ]
         audio_examples.append(
             AudioExample(
                 title=f"{error_example.reason[:1].upper()}{error_example.reason[1:]}: {error_example.id}",
                 facts=" · ".join(facts),
                 reference=error_example.reference,
-                lines=tuple(lines),
+                lines=lines,
                 language=languages.get(error_example.dataset, ""),
                 audio_uri=audio_uri,
                 note=note,

@@ -7,6 +7,7 @@ plain; each renderer escapes them.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 
@@ -48,24 +49,17 @@ class Table:
     id: str
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     caption: str = ""
     collapsed: bool = False
     """Hidden until the reader opens it."""
 
     def drop_empty_columns(self) -> "Table":
         """The table without columns that hold no figure."""
-        data_rows = [row for row in self.rows if row.kind != "group"]
-        indices = [
-            index
-            for index in range(len(self.columns))
-            if any(row.cells[index] not in (NOT_MEASURED, TableCell("")) for row in data_rows)
-        ]
-        rows = [
-            row if row.kind == "group" else replace(row, cells=tuple(row.cells[index] for index in indices))
-            for row in self.rows
-        ]
-        return replace(self, columns=tuple(self.columns[index] for index in indices), rows=tuple(rows))
+        columns = zip(*(row.cells for row in self.rows if row.kind != "group"), strict=True)
+        filled = [not {NOT_MEASURED, TableCell("")}.issuperset(cells) for cells in columns]
+        rows = [row if row.kind == "group" else Row(tuple(compress(row.cells, filled)), row.kind) for row in self.rows]
+        return replace(self, columns=tuple(compress(self.columns, filled)), rows=rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +77,7 @@ class Series:
     """Points drawn in one style."""
 
     name: str
-    points: tuple[Point, ...]
+    points: Sequence[Point]
     style_index: int
     """Index of colour, marker and line style: a model keeps its style in all charts of a report."""
 
@@ -101,10 +95,10 @@ class Chart:
     kind: Literal["lines", "dots", "scatter"]
     x_label: str
     y_label: str
-    series: tuple[Series, ...]
-    rows: tuple[str, ...] = ()
+    series: Sequence[Series]
+    rows: Sequence[str] = ()
     """Row names of `dots`, from the top."""
-    ticks: tuple[tuple[float, str], ...] = ()
+    ticks: Sequence[tuple[float, str]] = ()
     """Positions and labels on the x axis; empty: chosen automatically."""
     log_x: bool = False
     log_y: bool = False
@@ -117,28 +111,26 @@ class Chart:
 
     def drop_non_finite_points(self) -> "Chart":
         """The chart without infinite or undefined points, and without series that have no other."""
-        series = (
-            replace(line, points=tuple(p for p in line.points if math.isfinite(p.x) and math.isfinite(p.y)))
+        series = [
+            replace(line, points=[point for point in line.points if math.isfinite(point.x + point.y)])
             for line in self.series
-        )
-        return replace(self, series=tuple(line for line in series if line.points))
+        ]
+        return replace(self, series=[line for line in series if line.points])
 
     @property
     def summary(self) -> str:
         """The chart in words, for screen readers."""
         chart_type = {"lines": "Line chart", "dots": "Dot plot", "scatter": "Scatter plot"}[self.kind]
-        series_text = "; ".join(self._describe_series(series) for series in self.series if series.points)
+        series_text = "; ".join(map(self._describe_series, self.series))
         return f"{chart_type}: {self.y_label or 'rows'} against {self.x_label}. {series_text}."
 
     def _describe_series(self, series: Series) -> str:
         if self.kind == "dots":
             values = [f"{self.rows[int(point.y)]} {point.x:.1f}" for point in series.points[:12]]
             return f"{series.name}: " + ", ".join(values) + (", …" if len(series.points) > 12 else "")
-        tick_labels = dict(self.ticks)
-        first, last = (
-            f"{point.y:.3g} at {tick_labels.get(point.x) or f'{point.x:g}'}"
-            for point in (series.points[0], series.points[-1])
-        )
+        ticks = dict(self.ticks)
+        ends = (series.points[0], series.points[-1])
+        first, last = (f"{point.y:.3g} at {ticks.get(point.x) or f'{point.x:g}'}" for point in ends)
         return f"{series.name}: {first}" if len(series.points) == 1 else f"{series.name}: from {first} to {last}"
 
 
@@ -152,8 +144,8 @@ class Section:
     """Heading in the table of contents under which the section is listed."""
     lead: str = ""
     """Main result of the section, in a sentence or two."""
-    tables: tuple[Table, ...] = ()
-    charts: tuple[Chart, ...] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
     kind: Literal["", "error_examples", "draft_traces"] = ""
     """Content besides tables and charts."""
 
@@ -163,6 +155,6 @@ def make_row(*cells: TableCell | str, kind: Literal["", "total", "group"] = "") 
     return Row(tuple(TableCell(cell) if isinstance(cell, str) else cell for cell in cells), kind)
 
 
-def make_columns(*text_titles: str, numeric_titles: Sequence[str] = ()) -> tuple[Column, ...]:
-    """Text columns, then numeric columns."""
-    return (*(Column(title, numeric=False) for title in text_titles), *(Column(title) for title in numeric_titles))
+def make_columns(*titles: str, text: int = 1) -> tuple[Column, ...]:
+    """Columns; the first `text` of them hold text, the others numbers."""
+    return tuple(Column(title, numeric=index >= text) for index, title in enumerate(titles))

@@ -8,21 +8,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from whisperstill.errors import NotFoundError
-from whisperstill.evaluate.report.accuracy import build_headline_section, build_short_form_section
-from whisperstill.evaluate.report.appendix import build_provenance_section, build_training_section
-from whisperstill.evaluate.report.corrupted_audio import build_channels_section, build_noise_section
-from whisperstill.evaluate.report.cost import build_speed_section
-from whisperstill.evaluate.report.hallucination import build_hallucination_section
-from whisperstill.evaluate.report.long_form import build_long_form_section
+from whisperstill.evaluate.report.appendix import build_provenance_section
 from whisperstill.evaluate.report.markdown import render_summary, render_table
+from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
 from whisperstill.evaluate.report.view import ResultsView
-from whisperstill.model.checkpoints.resolve import SHORT_NAMES
+from whisperstill.model.checkpoints.loading import SHORT_NAMES
 from whisperstill.records.eval_results import DatasetResult, EvalResults, ModelInfo
 from whisperstill.text.markdown import escape_markdown
 
 HUB_TASK = "automatic-speech-recognition"
 HUB_TAGS = (HUB_TASK, "whisper", "distil-whisper-like", "whisperstill")
+CARD_SECTIONS = ("headline", "short-form", "long-form", "hallucination", "noise", "channels", "speed", "training")
 PAPER_LINK = "[Distil-Whisper](https://arxiv.org/abs/2311.00430) (Gandhi, von Platen, Rush; 2023)"
 
 
@@ -37,54 +34,51 @@ def render_card(eval_results: EvalResults, model: str, *, license_id: str = "") 
         known_names = ", ".join(candidate.name for candidate in eval_results.models) or "none"
         raise NotFoundError(f"expected a measured model, got {model!r}; measured: {known_names}")
     view = ResultsView(_restrict_to_model(eval_results, model_info))
-    return (
-        f"---\n{_front_matter(view, model_info, license_id)}---\n\n" + "\n\n".join(_build_body(view, model_info)) + "\n"
-    )
+    body = "\n\n".join(_build_body(view, model_info))
+    return f"---\n{_front_matter(view, model_info, license_id)}---\n\n{body}\n"
 
 
 def _restrict_to_model(eval_results: EvalResults, model: ModelInfo) -> EvalResults:
     """The results of the model and its teacher only."""
-    teacher = eval_results.teacher
-    kept_names = {model.name, *([teacher.name] if teacher else [])}
+    names = {model.name, *([eval_results.teacher.name] if eval_results.teacher else [])}
     return replace(
         eval_results,
-        models=tuple(model_info for model_info in eval_results.models if model_info.name in kept_names),
-        results=tuple(result for result in eval_results.results if result.model in kept_names),
-        speeds=tuple(speed_result for speed_result in eval_results.speeds if speed_result.model in kept_names),
-        speculative=tuple(
-            speculative_result
-            for speculative_result in eval_results.speculative
-            if speculative_result.draft == model.name
-        ),
+        models=tuple(info for info in eval_results.models if info.name in names),
+        results=tuple(result for result in eval_results.results if result.model in names),
+        speeds=tuple(speed for speed in eval_results.speeds if speed.model in names),
+        speculative=tuple(result for result in eval_results.speculative if result.draft == model.name),
         training_curves=tuple(curve for curve in eval_results.training_curves if curve.model == model.name),
     )
+
+
+def _languages(view: ResultsView) -> list[str]:
+    return sorted({dataset.language for dataset in view.datasets if dataset.language})
 
 
 def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    languages = sorted({language for dataset in view.datasets for language in [dataset.language] if language})
+    languages = _languages(view)
     hub_results = [
         EvalResult(
             task_type=HUB_TASK,
             task_name="Automatic Speech Recognition",
-            dataset_type=dataset_result.dataset,
-            dataset_name=dataset_result.dataset,
+            dataset_type=result.dataset,
+            dataset_name=result.dataset,
             metric_type=metric,
             metric_name=metric_name,
-            metric_value=round(dataset_result.wer, 2),
+            metric_value=round(result.wer, 2),
         )
-        for metric_name, metric, dataset_result in _metric_results(view, model)
+        for metric_name, metric, result in _metric_results(view, model)
     ]
-    metrics = list(dict.fromkeys(hub_result.metric_type for hub_result in hub_results))
     card = ModelCardData(
-        language=(languages[0] if len(languages) == 1 else languages) if languages else None,
+        language=languages[0] if len(languages) == 1 else languages or None,
         license=license_id or None,
         library_name="transformers",
         pipeline_tag=HUB_TASK,
         tags=list(HUB_TAGS),
         base_model=_hub_id(view.teacher) if view.teacher and view.teacher is not model else None,
-        metrics=metrics or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in hub_results)) or None,
         model_name=_base_name(view, model),
         eval_results=hub_results or None,
     )
@@ -115,25 +109,21 @@ def _base_name(view: ResultsView, model: ModelInfo) -> str:
 
 
 def _build_body(view: ResultsView, model: ModelInfo) -> list[str]:
-    name = _base_name(view, model)
-    teacher_name = view.display_name(view.teacher.name) if view.teacher and view.teacher is not model else ""
-    origin_text = (
-        f" Distilled from {escape_markdown(teacher_name)} with the method of {PAPER_LINK}." if teacher_name else ""
-    )
-    layers_text = ""
+    name, teacher = _base_name(view, model), view.teacher_of(model)
+    teacher_name = escape_markdown(view.display_name(teacher.name)) if teacher else ""
+    introduction = "A Whisper model for automatic speech recognition."
+    if teacher_name:
+        introduction += f" Distilled from {teacher_name} with the method of {PAPER_LINK}."
     if model.decoder_layers:
-        layers_text = f" It has {model.encoder_layers} encoder and {model.decoder_layers} decoder layers."
-    parts = [
-        f"# {escape_markdown(name)}",
-        f"A Whisper model for automatic speech recognition.{origin_text}{layers_text}",
-        "## Summary",
-    ]
-    summary = build_summary(view)
-    if summary:
+        introduction += f" It has {model.encoder_layers} encoder and {model.decoder_layers} decoder layers."
+    parts = [f"# {escape_markdown(name)}", introduction, "## Summary"]
+    if summary := build_summary(view):
         parts.append(render_summary(summary))
     parts += ["## Use", _usage_text(name), *_render_tables(view), "## Limits", _describe_limits(view, teacher_name)]
-    if view.eval_results.provenance:
-        parts += ["## Evaluation setup", _render_provenance(view)]
+    provenance = build_provenance_section(view)
+    if view.eval_results.provenance and provenance:
+        tables = (table for table in provenance.tables if table.id != "provenance-models")
+        parts += ["## Evaluation setup", "\n\n".join(map(render_table, tables))]
     return parts
 
 
@@ -157,19 +147,9 @@ whisperstill transcribe speech.flac --model path/to/{name} --output_format srt
 def _render_tables(view: ResultsView) -> list[str]:
     """The main tables of all sections."""
     parts = []
-    builders = (
-        build_headline_section,
-        build_short_form_section,
-        build_long_form_section,
-        build_hallucination_section,
-        build_noise_section,
-        build_channels_section,
-        build_speed_section,
-        build_training_section,
-    )
-    for section in filter(None, (build_section(view) for build_section in builders)):
+    for section in build_sections(view):
         tables = [table for table in section.tables if not table.id.endswith("details")]
-        if tables:
+        if section.id in CARD_SECTIONS and tables:
             parts.append(f"## {section.title}")
             parts += [render_table(table, heading=len(tables) > 1) for table in tables]
     return parts
@@ -177,20 +157,12 @@ def _render_tables(view: ResultsView) -> list[str]:
 
 def _describe_limits(view: ResultsView, teacher_name: str) -> str:
     in_distribution = [dataset.name for dataset in view.short_form_datasets if dataset.in_distribution]
-    languages = sorted({dataset.language for dataset in view.datasets if dataset.language})
     lines = ["* Like every Whisper model it can hallucinate text; see the section on hallucination."]
-    if languages:
+    if languages := _languages(view):
         lines.append(f"* Evaluated only on: {', '.join(languages)}.")
     if in_distribution:
-        lines.append(
-            f"* Trained on speech like {escape_markdown(', '.join(in_distribution))}; expect more errors on other data."
-        )
+        names = escape_markdown(", ".join(in_distribution))
+        lines.append(f"* Trained on speech like {names}; expect more errors on other data.")
     if teacher_name:
-        lines.append(f"* Trained on transcripts of {escape_markdown(teacher_name)}, whose errors it may repeat.")
+        lines.append(f"* Trained on transcripts of {teacher_name}, whose errors it may repeat.")
     return "\n".join(lines)
-
-
-def _render_provenance(view: ResultsView) -> str:
-    section = build_provenance_section(view)
-    tables = section.tables if section else ()
-    return "\n\n".join(render_table(table) for table in tables if table.id != "provenance-models")

@@ -3,17 +3,7 @@
 from collections.abc import Sequence
 
 from whisperstill.audio.conditions import CONDITION_KINDS
-from whisperstill.evaluate.report.blocks import (
-    NOT_MEASURED,
-    Chart,
-    Point,
-    Row,
-    Section,
-    Table,
-    TableCell,
-    make_columns,
-    make_row,
-)
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, Chart, Section, Table, make_columns, make_row
 from whisperstill.evaluate.report.effective_robustness import TOC_HEADING
 from whisperstill.evaluate.report.formatting import (
     CLEAN_CONDITION,
@@ -35,41 +25,49 @@ def build_noise_section(view: ResultsView) -> Section | None:
     results = [result for result in _corrupted_results(view) if parse_noise_condition(result)]
     if not results:
         return None
-    datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
-    tables: list[Table] = []
-    charts: list[Chart] = []
-    leads: list[str] = []
+    datasets = view.measured_datasets(results)
+    tables, charts, leads = [], [], []
     for index, dataset in enumerate(datasets):
         dataset_results = [result for result in results if result.dataset == dataset.name]
-        model_names = view.measured_models(dataset_results)
-        rows: list[Row] = []
-        if clean_results := _clean_results(view, dataset.name, model_names, dataset_results[0].utterances):
-            rows.append(make_row("none", NOT_MEASURED, *_format_wers(clean_results)))
-        for kind_index, noise_kind in enumerate(dict.fromkeys(map(_noise_kind, dataset_results))):
-            results_by_snr = {
-                (result.model, _snr_db(result)): result
-                for result in dataset_results
-                if _noise_kind(result) == noise_kind
-            }
-            snr_levels = sorted({level for _, level in results_by_snr}, reverse=True)
+        names = view.measured_models(dataset_results)
+        rows = []
+        if clean_results := _clean_results(view, dataset.name, names, dataset_results[0].utterances):
+            rows.append(make_row("none", NOT_MEASURED, *map(format_wer, clean_results)))
+        wers_by_kind: dict[str, dict[tuple[str, float], DatasetResult]] = {}
+        for result in dataset_results:
+            noise_kind, snr_db = parse_noise_condition(result) or ("", 0.0)
+            wers_by_kind.setdefault(noise_kind, {})[result.model, snr_db] = result
+        for kind_index, (noise_kind, wers) in enumerate(wers_by_kind.items()):
+            snr_levels = sorted({level for _, level in wers}, reverse=True)
             for snr_db in snr_levels:
-                wers = _format_wers([results_by_snr.get((model_name, snr_db)) for model_name in model_names])
-                rows.append(make_row(noise_kind, _format_snr(snr_db), *wers))
-            chart_id, title = f"noise-{index}-{kind_index}", f"{noise_kind}, {dataset.name}"
-            charts.append(_build_noise_chart(view, chart_id, title, results_by_snr, model_names))
-            leads.append(_noise_lead(view, noise_kind, results_by_snr, snr_levels))
+                cells = (format_wer(wers.get((name, snr_db))) for name in names)
+                rows.append(make_row(noise_kind, _format_snr(snr_db), *cells))
+            positive_wers = {key: result for key, result in wers.items() if result.wer > 0}
+            charts.append(
+                Chart(
+                    id=f"noise-{index}-{kind_index}",
+                    title=f"{noise_kind}, {dataset.name}",
+                    kind="lines",
+                    x_label="signal-to-noise ratio, dB",
+                    y_label="WER %, logarithmic",
+                    series=view.build_wer_series(names, snr_levels, positive_wers),
+                    log_y=True,
+                    x_descending=True,
+                )
+            )
+            leads.append(_noise_lead(view, noise_kind, wers, snr_levels))
         tables.append(
             Table(
                 id=f"noise-{index}",
                 title=f"Word error rate in noise, {dataset.name}, %",
-                columns=make_columns("Noise", numeric_titles=("SNR, dB", *map(view.display_name, model_names))),
-                rows=tuple(rows),
+                columns=make_columns("Noise", "SNR, dB", *map(view.display_name, names)),
+                rows=rows,
                 caption="SNR: signal-to-noise ratio; at 0 dB noise and speech have equal power.",
                 collapsed=len(rows) > 12,
             )
         )
     lead = " ".join(filter(None, leads)) if len(datasets) == 1 else ""
-    return Section("noise", "Noise", TOC_HEADING, lead, tables=tuple(tables), charts=tuple(charts))
+    return Section("noise", "Noise", TOC_HEADING, lead, tables, charts)
 
 
 def parse_noise_condition(result: DatasetResult) -> tuple[str, float] | None:
@@ -104,51 +102,9 @@ def _clean_results(
         for result in view.eval_results.results
         if result.dataset == dataset_name and result.condition == CLEAN_CONDITION
     }
-    results = (
-        clean_by_model.get(model_name) or view.short_form.get((model_name, dataset_name)) for model_name in model_names
-    )
+    results = [clean_by_model.get(name) or view.short_form.get((name, dataset_name)) for name in model_names]
     matching_results = [result for result in results if result and result.utterances == num_utterances]
     return matching_results if len(matching_results) == len(model_names) else []
-
-
-def _noise_kind(result: DatasetResult) -> str:
-    return (parse_noise_condition(result) or ("", 0.0))[0]
-
-
-def _snr_db(result: DatasetResult) -> float:
-    return (parse_noise_condition(result) or ("", 0.0))[1]
-
-
-def _format_wers(results: Sequence[DatasetResult | None]) -> list[TableCell]:
-    return [format_wer(result) for result in results]
-
-
-def _build_noise_chart(
-    view: ResultsView,
-    chart_id: str,
-    title: str,
-    results_by_snr: dict[tuple[str, float], DatasetResult],
-    model_names: list[str],
-) -> Chart:
-    snr_levels = sorted({level for _, level in results_by_snr}, reverse=True)
-    points_by_model = {
-        model_name: [
-            Point(snr_db, result.wer, result.wer_low, result.wer_high)
-            for snr_db in snr_levels
-            if (result := results_by_snr.get((model_name, snr_db))) and result.wer > 0
-        ]
-        for model_name in model_names
-    }
-    return Chart(
-        id=chart_id,
-        title=title,
-        kind="lines",
-        x_label="signal-to-noise ratio, dB",
-        y_label="WER %, logarithmic",
-        series=view.build_series(points_by_model),
-        log_y=True,
-        x_descending=True,
-    )
 
 
 def _noise_lead(
@@ -159,13 +115,13 @@ def _noise_lead(
         return ""
     ratio_texts = []
     for snr_db in (snr_levels[0], snr_levels[-1]):
-        main_result = results_by_snr.get((view.main_model.name, snr_db))
+        result = results_by_snr.get((view.main_model.name, snr_db))
         teacher_result = results_by_snr.get((view.teacher.name, snr_db))
-        if not main_result or not teacher_result or not teacher_result.wer:
+        if not result or not teacher_result or not teacher_result.wer:
             return ""
-        ratio_texts.append(f"{format_ratio(main_result.wer / teacher_result.wer)} at {_format_snr(snr_db)} dB")
-    main_name, teacher_name = view.display_name(view.main_model.name), view.display_name(view.teacher.name)
-    return f"WER of {main_name} over {teacher_name} in {noise_kind} noise: {join_names(ratio_texts)}."
+        ratio_texts.append(f"{format_ratio(result.wer / teacher_result.wer)} at {_format_snr(snr_db)} dB")
+    name, teacher_name = view.display_name(view.main_model.name), view.display_name(view.teacher.name)
+    return f"WER of {name} over {teacher_name} in {noise_kind} noise: {join_names(ratio_texts)}."
 
 
 def build_channels_section(view: ResultsView) -> Section | None:
@@ -173,31 +129,32 @@ def build_channels_section(view: ResultsView) -> Section | None:
     results = [result for result in _corrupted_results(view) if not parse_noise_condition(result)]
     if not results:
         return None
-    model_names = view.measured_models(results)
-    datasets = [dataset for dataset in view.datasets if any(result.dataset == dataset.name for result in results)]
-    rows: list[Row] = []
-    hardest: tuple[float, str] | None = None
+    names, datasets = view.measured_models(results), view.measured_datasets(results)
+    rows = []
+    main_wers: list[tuple[float, str]] = []
     for dataset in datasets:
-        dataset_results = [result for result in results if result.dataset == dataset.name]
+        wers = {(result.condition, result.model): result for result in results if result.dataset == dataset.name}
+        conditions = dict.fromkeys(condition for condition, _ in wers)
         if len(datasets) > 1:
             rows.append(make_row(view.dataset_display_name(dataset), kind="group"))
-        if clean_results := _clean_results(view, dataset.name, model_names, dataset_results[0].utterances):
-            rows.append(make_row(describe_condition(CLEAN_CONDITION), *_format_wers(clean_results)))
-        for condition in dict.fromkeys(result.condition for result in dataset_results):
-            results_by_model = {result.model: result for result in dataset_results if result.condition == condition}
-            wers = _format_wers([results_by_model.get(model_name) for model_name in model_names])
-            rows.append(make_row(describe_condition(condition), *wers))
-            main_result = view.main_model and results_by_model.get(view.main_model.name)
-            if main_result and (hardest is None or main_result.wer > hardest[0]):
+        if clean_results := _clean_results(view, dataset.name, names, next(iter(wers.values())).utterances):
+            rows.append(make_row(describe_condition(CLEAN_CONDITION), *map(format_wer, clean_results)))
+        for condition in conditions:
+            cells = (format_wer(wers.get((condition, name))) for name in names)
+            rows.append(make_row(describe_condition(condition), *cells))
+            main_result = view.main_model and wers.get((condition, view.main_model.name))
+            if main_result:
                 dataset_text = f" on {dataset.name}" if len(datasets) > 1 else ""
-                hardest = (main_result.wer, describe_condition(condition) + dataset_text)
+                main_wers.append((main_result.wer, describe_condition(condition) + dataset_text))
     table = Table(
         id="channel-rates",
         title="Word error rate by condition, %",
-        columns=make_columns("Condition", numeric_titles=tuple(map(view.display_name, model_names))),
-        rows=tuple(rows),
+        columns=make_columns("Condition", *map(view.display_name, names)),
+        rows=rows,
         caption="The same utterances after each corruption.",
     )
-    main_name = view.display_name(view.main_model.name) if view.main_model else ""
-    lead = f"Highest WER of {main_name}: {hardest[1]} ({format_number(hardest[0])} %)." if hardest else ""
-    return Section("channels", "Channels", TOC_HEADING, lead, tables=(table,))
+    lead = ""
+    if view.main_model and main_wers:
+        wer, description = max(main_wers, key=lambda main_wer: main_wer[0])
+        lead = f"Highest WER of {view.display_name(view.main_model.name)}: {description} ({format_number(wer)} %)."
+    return Section("channels", "Channels", TOC_HEADING, lead, [table])

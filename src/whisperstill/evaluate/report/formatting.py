@@ -6,7 +6,7 @@ from whisperstill.audio.conditions import CONDITION_KINDS, Condition
 from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
 from whisperstill.records.eval_results import DatasetResult, SubsetResult
 
-MINUS_SIGN, EN_DASH, THIN_SPACE = "−", "–", "\u202f"
+MINUS_SIGN, THIN_SPACE = "−", "\u202f"
 
 CLEAN_CONDITION = "clean"
 """Condition of unmodified audio that was measured beside corrupted audio."""
@@ -33,14 +33,10 @@ def format_signed(value: float, digits: int = 1) -> str:
     return f"+{text}"
 
 
-def format_rate(value: float, low: float | None = None, high: float | None = None, digits: int = 1) -> TableCell:
+def format_rate(value: float, low: float, high: float) -> TableCell:
     """A rate with its interval: `8.8 (7.3–10.3)`."""
-    if not math.isfinite(value):
-        return NOT_MEASURED
-    if low is None or high is None or not math.isfinite(low + high):
-        return TableCell(format_number(value, digits))
-    interval = f"({format_number(low, digits)}{EN_DASH}{format_number(high, digits)})"
-    return TableCell(format_number(value, digits), interval)
+    interval = f"({format_number(low)}–{format_number(high)})" if math.isfinite(value + low + high) else ""
+    return TableCell(format_number(value), interval)
 
 
 def format_wer(result: DatasetResult | SubsetResult | None) -> TableCell:
@@ -50,9 +46,8 @@ def format_wer(result: DatasetResult | SubsetResult | None) -> TableCell:
 
 def format_difference(value: float, low: float, high: float, digits: int = 1) -> TableCell:
     """A difference with its interval: `+4.5 (+3.4 to +5.7)`."""
-    if not math.isfinite(value):
-        return NOT_MEASURED
-    return TableCell(format_signed(value, digits), f"({format_signed(low, digits)} to {format_signed(high, digits)})")
+    interval = f"({format_signed(low, digits)} to {format_signed(high, digits)})" if math.isfinite(value) else ""
+    return TableCell(format_signed(value, digits), interval)
 
 
 def format_ratio(value: float | None) -> str:
@@ -69,7 +64,7 @@ def format_millions(value: int) -> str:
 
 def format_p_value(p: float) -> str:
     """A p-value: `0.03`, `< 0.002`."""
-    return f"< {0.002:g}" if p < 0.002 else f"{p:.2g}"
+    return "< 0.002" if p < 0.002 else f"{p:.2g}"
 
 
 def pluralize(number: int, singular: str, plural_form: str = "") -> str:

@@ -1,6 +1,6 @@
 """Hallucination: repetition and insertions (paper, section 5.3), deletions, and words on audio without speech."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from whisperstill.evaluate.report.accuracy import TOC_HEADING
@@ -24,37 +24,38 @@ def build_hallucination_section(view: ResultsView) -> Section | None:
     tables = [table for table in built_tables if table]
     if not tables:
         return None
-    return Section("hallucination", "Hallucination", TOC_HEADING, _lead(view), tables=tuple(tables))
+    return Section("hallucination", "Hallucination", TOC_HEADING, _lead(view), tables)
 
 
 def _build_speech_table(view: ResultsView) -> Table | None:
-    short_form = {model.name: view.short_form_results(model.name) for model in view.models}
-    best_strategies = {model.name: view.best_strategy(model.name) for model in view.models}
-    long_form = {name: best_strategy[1] for name, best_strategy in best_strategies.items() if best_strategy}
-    forms = {"Short form": short_form, "Long form, best strategy of each model": long_form}
-    results_by_form = {
-        title: {name: results for name, results in results_by_model.items() if results}
-        for title, results_by_model in forms.items()
-        if any(results_by_model.values())
-    }
-    if not results_by_form:
+    rows_by_form: dict[str, list[Row]] = {"Short form": [], "Long form, best strategy of each model": []}
+    for model in view.models:
+        _, long_form_results = view.best_strategy(model.name) or ("", [])
+        forms = (view.short_form_results(model.name), long_form_results)
+        for rows, results in zip(rows_by_form.values(), forms, strict=True):
+            rows += [_build_speech_row(view.display_name(model.name), results)] if results else []
+    rows = _group_rows({title: rows for title, rows in rows_by_form.items() if rows})
+    if not rows:
         return None
-    rows: list[Row] = []
-    for title, results_by_model in results_by_form.items():
-        if len(results_by_form) > 1:
-            rows.append(make_row(title, kind="group"))
-        rows += [_build_speech_row(view.display_name(name), results) for name, results in results_by_model.items()]
     return Table(
         id="hallucination-speech",
         title="On speech",
-        columns=make_columns("Model", numeric_titles=_METRIC_TITLES),
-        rows=tuple(rows),
+        columns=make_columns("Model", *_METRIC_TITLES),
+        rows=rows,
         caption="Pooled over datasets. 5-Dup: repeated 5-grams in the output; then the same count in the references "
         "(repetition by the speakers), and repeats beyond those. Insertions, substitutions and deletions: per 100 "
         "reference words. Length ratio: words in the output over reference words, 95th (99th) percentile over "
         "utterances, of the dataset with the largest value. Loops: utterances with a repetition loop. Longest "
         "deletion: most consecutive reference words missing from an output.",
     )
+
+
+def _group_rows(rows_by_title: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Rows under the titles of their groups; a single group has no title."""
+    rows: list[Row] = []
+    for title, group in rows_by_title.items():
+        rows += [make_row(title, kind="group"), *group] if len(rows_by_title) > 1 else group
+    return rows
 
 
 def _build_strategy_table(view: ResultsView) -> Table | None:
@@ -70,8 +71,8 @@ def _build_strategy_table(view: ResultsView) -> Table | None:
     return Table(
         id="hallucination-strategies",
         title="Long form, all strategies",
-        columns=make_columns("Strategy", numeric_titles=_METRIC_TITLES),
-        rows=tuple(rows),
+        columns=make_columns("Strategy", *_METRIC_TITLES),
+        rows=rows,
         collapsed=True,
     )
 
@@ -79,17 +80,13 @@ def _build_strategy_table(view: ResultsView) -> Table | None:
 def _build_speech_row(name: str, results: Sequence[DatasetResult]) -> Row:
     num_words = sum(result.words for result in results)
     metrics = [result.hallucination for result in results]
-    error_counts = (
-        sum(result.insertions for result in results),
-        sum(result.substitutions for result in results),
-        sum(result.deletions for result in results),
-    )
+    errors = zip(*((result.insertions, result.substitutions, result.deletions) for result in results), strict=True)
     return make_row(
         name,
         format_count(sum(m.repeated_five_grams for m in metrics)),
         format_count(sum(m.repeated_in_reference for m in metrics)),
         format_count(sum(m.repeated_beyond_reference for m in metrics)),
-        *(format_number(100 * num_errors / num_words if num_words else None) for num_errors in error_counts),
+        *(format_number(100 * sum(counts) / num_words if num_words else None) for counts in errors),
         TableCell(
             format_number(max(m.length_ratio_p95 for m in metrics), 2),
             f"({format_number(max(m.length_ratio_p99 for m in metrics), 2)})",
@@ -103,27 +100,25 @@ def _build_non_speech_table(view: ResultsView) -> Table | None:
     results = view.select_results("non_speech")
     if not results:
         return None
-    model_names = view.measured_models(results)
-    decodings = dict.fromkeys(result.decoding for result in results)
-    rows: list[Row] = []
-    for decoding in decodings:
-        if len(decodings) > 1:
-            filter_text = "Without" if decoding == UNFILTERED_DECODING else "With"
-            strategy_text = "" if decoding == UNFILTERED_DECODING else f" ({decoding})"
-            rows.append(make_row(f"{filter_text} the hallucination filter{strategy_text}", kind="group"))
-        groups: dict[str, list[DatasetResult]] = {}
+    names = view.measured_models(results)
+    rows_by_decoding: dict[str, list[Row]] = {}
+    for decoding in dict.fromkeys(result.decoding for result in results):
         decoding_results = [result for result in results if result.decoding == decoding]
+        groups: dict[str, list[DatasetResult]] = {}
         for result in decoding_results:
             condition_text = f", {describe_condition(result.condition)}" if result.condition else ""
             groups.setdefault(f"{result.dataset}{condition_text}", []).append(result)
-        rows += [_build_non_speech_row(title, group, model_names) for title, group in groups.items()]
+        rows = [_build_non_speech_row(title, group, names) for title, group in groups.items()]
         if len(groups) > 1:
-            rows.append(_build_non_speech_row("All", decoding_results, model_names, kind="total"))
+            rows.append(_build_non_speech_row("All", decoding_results, names, kind="total"))
+        is_filtered = decoding != UNFILTERED_DECODING
+        title = f"With the hallucination filter ({decoding})" if is_filtered else "Without the hallucination filter"
+        rows_by_decoding[title] = rows
     return Table(
         id="hallucination-non-speech",
         title="Words on audio without speech",
-        columns=make_columns("Dataset", numeric_titles=("Clips", "Hours", *map(view.display_name, model_names))),
-        rows=tuple(rows),
+        columns=make_columns("Dataset", "Clips", "Hours", *map(view.display_name, names)),
+        rows=_group_rows(rows_by_decoding),
         caption="Every word is a hallucination; in brackets the number of clips with any. Without the filter, each "
         "clip is decoded greedily and its text is kept.",
     )
@@ -150,22 +145,18 @@ def _count_clips(results: Sequence[DatasetResult]) -> int:
 
 def _lead(view: ResultsView) -> str:
     """Insertions and words on non-speech audio of the main model and the teacher."""
-    if view.teacher is None or view.main_model is None or view.main_model is view.teacher:
+    if view.main_pair is None:
         return ""
+    name, teacher_name = (view.display_name(model.name) for model in view.main_pair)
+    rate, teacher_rate = (pooled_insertion_rate(view, model.name) for model in view.main_pair)
+    words, teacher_words = (count_hallucinated_words(view, model.name) for model in view.main_pair)
     sentences = []
-    main_rate, teacher_rate = (
-        pooled_insertion_rate(view, model_name) for model_name in (view.main_model.name, view.teacher.name)
-    )
-    main_name, teacher_name = view.display_name(view.main_model.name), view.display_name(view.teacher.name)
-    if main_rate is not None and teacher_rate is not None:
-        rates_text = f"{main_name} {format_number(main_rate, 2)}, {teacher_name} {format_number(teacher_rate, 2)}"
+    if rate is not None and teacher_rate is not None:
+        rates_text = f"{name} {format_number(rate, 2)}, {teacher_name} {format_number(teacher_rate, 2)}"
         sentences.append(f"Insertions per 100 reference words: {rates_text}.")
-    main_words, teacher_words = (
-        count_hallucinated_words(view, model_name) for model_name in (view.main_model.name, view.teacher.name)
-    )
-    if main_words and teacher_words:
-        words_text = f"{main_name} {format_count(main_words[0])}, {teacher_name} {format_count(teacher_words[0])}"
-        sentences.append(f"Words in {format_count(main_words[1])} clips without speech: {words_text}.")
+    if words and teacher_words:
+        words_text = f"{name} {format_count(words[0])}, {teacher_name} {format_count(teacher_words[0])}"
+        sentences.append(f"Words in {format_count(words[1])} clips without speech: {words_text}.")
     return " ".join(sentences)
 
 

@@ -1,7 +1,7 @@
 """The report as Markdown for GitHub: the same sections as the page, without charts and audio."""
 
 from whisperstill.evaluate.report.audio_examples import AlignmentSpan, build_audio_examples, describe_draft
-from whisperstill.evaluate.report.blocks import Row, Table
+from whisperstill.evaluate.report.blocks import Table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import Summary, build_summary
 from whisperstill.evaluate.report.view import ResultsView
@@ -13,16 +13,15 @@ def render_markdown(eval_results: EvalResults) -> str:
     """The report as a Markdown document."""
     view = ResultsView(eval_results)
     parts = [f"# {escape_markdown(eval_results.name or 'Evaluation')}"]
-    summary = build_summary(view)
-    if summary:
+    if summary := build_summary(view):
         parts.append(render_summary(summary))
     for section in build_sections(view):
         parts += [f"## {escape_markdown(section.title)}", *([escape_markdown(section.lead)] if section.lead else [])]
         parts += [render_table(table, heading=len(section.tables) > 1) for table in section.tables]
         if section.kind == "error_examples":
-            parts += [_render_error_examples(view)]
-        if section.kind == "draft_traces":
-            parts += [_render_drafts(eval_results)] if eval_results.draft_traces else []
+            parts.append(_render_error_examples(view))
+        if section.kind == "draft_traces" and eval_results.draft_traces:
+            parts.append(_render_drafts(eval_results))
     return "\n\n".join(parts) + "\n"
 
 
@@ -34,59 +33,50 @@ def render_summary(summary: Summary) -> str:
         badge = f" *{tile.badge}.*" if tile.badge else ""
         figure = f"* {tile.label}: **{tile.value}**{escape_markdown(aside.rstrip())}.{badge}"
         lines.append(f"{figure} {escape_markdown(tile.sentence)}".rstrip())
-    lines += (
-        ["", *(f"* {escape_markdown(sentence)}" for sentence in summary.other_sentences)]
-        if summary.other_sentences
-        else []
-    )
+    if summary.other_sentences:
+        lines += ["", *(f"* {escape_markdown(sentence)}" for sentence in summary.other_sentences)]
     return "\n".join(lines)
 
 
 def render_table(table: Table, *, heading: bool = True) -> str:
     """A table with title and caption; a collapsed table becomes `<details>`."""
+    rows = []
+    for row in table.rows:
+        cells = [escape_markdown(str(cell)) for cell in row.cells]
+        if row.kind:
+            cells[0] = f"**{cells[0]}**"
+        rows.append(cells + [""] * (len(table.columns) - len(cells)))
+    titles = [escape_markdown(column.title) for column in table.columns]
     text_columns = [index for index, column in enumerate(table.columns) if not column.numeric]
-    body = markdown_table(
-        [escape_markdown(column.title) for column in table.columns],
-        [_render_row(row, len(table.columns)) for row in table.rows],
-        text_columns=text_columns,
-    )
-    caption = f"\n\n{escape_markdown(table.caption)}" if table.caption else ""
+    body = markdown_table(titles, rows, text_columns=text_columns)
+    body += f"\n\n{escape_markdown(table.caption)}" if table.caption else ""
+    title = escape_markdown(table.title)
     if table.collapsed:
-        title = escape_markdown(table.title)
-        return f"<details>\n<summary>{title}</summary>\n\n{body}{caption}\n\n</details>"
-    return (f"### {escape_markdown(table.title)}\n\n" if heading else "") + body + caption
-
-
-def _render_row(row: Row, num_columns: int) -> list[str]:
-    cells = [escape_markdown(str(cell)) for cell in row.cells]
-    if row.kind:
-        cells[0] = f"**{cells[0]}**"
-    return cells + [""] * (num_columns - len(cells))
+        return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+    return f"### {title}\n\n{body}" if heading else body
 
 
 def _render_error_examples(view: ResultsView) -> str:
-    parts = []
+    parts = ["~~deleted~~, **+inserted**, *substituted* (reference word)"]
     for example in build_audio_examples(view, audio=False):
-        lines = [
-            f"* reference: {escape_markdown(example.reference)}" if example.reference else "* reference: no speech"
-        ]
-        lines += [
-            f"* {escape_markdown(line.name)} ({line.errors}): {_render_alignment(line.spans)}" for line in example.lines
-        ]
+        lines = [f"* reference: {escape_markdown(example.reference) or 'no speech'}"]
+        for line in example.lines:
+            text = " ".join(map(_render_span, line.spans)) or "(empty)"
+            lines.append(f"* {escape_markdown(line.name)} ({line.errors}): {text}")
         parts.append(f"**{escape_markdown(example.title)}** ({escape_markdown(example.facts)})\n\n" + "\n".join(lines))
-    legend = "~~deleted~~, **+inserted**, *substituted* (reference word)"
-    return f"{legend}\n\n" + "\n\n".join(parts)
+    return "\n\n".join(parts)
 
 
-def _render_alignment(spans: tuple[AlignmentSpan, ...]) -> str:
-    renderers = {
-        "equal": lambda span: escape_markdown(span.text),
-        "substituted": lambda span: f"*{escape_markdown(span.text)}* ({escape_markdown(span.reference)})",
-        "deleted": lambda span: f"~~{escape_markdown(span.text)}~~",
-        "inserted": lambda span: f"**+{escape_markdown(span.text)}**",
-        "truncated": lambda span: f"({escape_markdown(span.text)})",
+def _render_span(span: AlignmentSpan) -> str:
+    text = escape_markdown(span.text)
+    marked_up = {
+        "equal": text,
+        "substituted": f"*{text}* ({escape_markdown(span.reference)})",
+        "deleted": f"~~{text}~~",
+        "inserted": f"**+{text}**",
+        "truncated": f"({text})",
     }
-    return " ".join(renderers[span.kind](span) for span in spans) or "(empty)"
+    return marked_up[span.kind]
 
 
 def _render_drafts(eval_results: EvalResults) -> str:

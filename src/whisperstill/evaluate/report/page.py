@@ -1,7 +1,6 @@
 """The report as one self-contained HTML page: no network access, no script."""
 
 import re
-from collections.abc import Mapping
 
 from whisperstill.errors import MissingExtraError
 from whisperstill.evaluate.report.audio_examples import build_audio_examples, describe_draft
@@ -26,7 +25,10 @@ def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
         raise MissingExtraError("the report page", "report") from error
 
     view = ResultsView(eval_results)
-    report_sections = build_sections(view)
+    sections = build_sections(view)
+    contents: dict[str, list[Section]] = {}
+    for section in sections:
+        contents.setdefault(section.toc_heading, []).append(section)
     jinja_environment = Environment(
         loader=PackageLoader("whisperstill.evaluate.report"),
         autoescape=True,
@@ -40,9 +42,9 @@ def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
         facts=_header_facts(view),
         summary=build_summary(view),
         failures=pluralize(len(eval_results.failures), "measurement") if eval_results.failures else "",
-        sections=report_sections,
-        contents=_build_contents(report_sections),
-        svg_by_chart={chart.id: Markup(render_svg(chart)) for section in report_sections for chart in section.charts},
+        sections=sections,
+        contents=contents,
+        svg_by_chart={chart.id: Markup(render_svg(chart)) for section in sections for chart in section.charts},
         audio_examples=build_audio_examples(view, audio),
         draft_traces=[(draft, describe_draft(draft)) for draft in eval_results.draft_traces],
     )
@@ -53,23 +55,11 @@ def _keep_units_together(text: str) -> str:
     return re.sub(r"(?<=[\d)]) (?=(?:%|dB|s|ms|M|kbit/s)(?!\w))", "\u00a0", text)
 
 
-def _build_contents(report_sections: list[Section]) -> Mapping[str, list[Section]]:
-    """Sections by their heading in the table of contents."""
-    sections_by_heading: dict[str, list[Section]] = {}
-    for section in report_sections:
-        sections_by_heading.setdefault(section.toc_heading, []).append(section)
-    return sections_by_heading
-
-
 def _header_facts(view: ResultsView) -> str:
     hours = sum(dataset.hours for dataset in view.datasets)
     provenance = view.eval_results.provenance
-    parts = [
-        pluralize(len(view.models), "model"),
-        pluralize(len(view.datasets), "dataset"),
-        f"{format_number(hours)} hours of audio",
-    ]
-    parts = [part for part in parts if not part.startswith("0")]
+    parts = [pluralize(len(view.models), "model"), pluralize(len(view.datasets), "dataset")]
+    parts = [part for part in (*parts, f"{format_number(hours)} hours of audio") if not part.startswith("0")]
     parts += [str(provenance[key]) for key in ("processor", "dtype") if provenance.get(key)]
     parts += [str(provenance["ended"])[:10]] if provenance.get("ended") else []
     return " · ".join(parts)

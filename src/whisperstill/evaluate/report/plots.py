@@ -18,7 +18,6 @@ from whisperstill.plotting import use_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CHART_WIDTH_PX, CHART_HEIGHT_PX, FONT_SIZE_PX = 460, 290, 12
 MAX_LABEL_CHARS = 34
@@ -30,10 +29,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "d")
 _LINE_STYLES = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 2)), (0, (4, 1.5)), (0, (3, 3)), "-")
 _TEXT_COLOR, _MUTED_COLOR, _GRID_COLOR = "#00aa01", "#00aa02", "#00aa03"
 _CSS_VARIABLES = {_TEXT_COLOR: "var(--ink)", _MUTED_COLOR: "var(--muted)", _GRID_COLOR: "var(--rule)"}
-_PLACEHOLDER_COLORS = {
-    **_CSS_VARIABLES,
-    **{f"#0000{index + 1:02x}": f"var(--series-{index})" for index in range(NUM_SERIES_STYLES)},
-}
+_CSS_VARIABLES |= {f"#0000{index + 1:02x}": f"var(--series-{index})" for index in range(NUM_SERIES_STYLES)}
 
 
 def render_svg(chart: Chart) -> str:
@@ -48,14 +44,27 @@ def render_svg(chart: Chart) -> str:
     height = CHART_HEIGHT_PX
     if chart.kind == "dots":
         height = 84 + len(chart.rows) * (14 + 7 * max(1, len(chart.series)))
-    height += 18 * (_num_legend_rows(chart) - 1)
+    labels = [_truncate_label(series.name) for series in chart.series] if len(chart.series) > 1 else []
+    labels += [chart.reference_label] if chart.reference_line is not None else []
+    legend_columns = min(len(labels), int(CHART_WIDTH_PX // (46 + 7.2 * max(map(len, labels), default=0)))) or 1
+    height += 18 * (-(-len(labels) // legend_columns) - 1)
     with rc_context(_matplotlib_rc()):
         figure = Figure(figsize=(CHART_WIDTH_PX / 72, height / 72), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")
         {"lines": _draw_lines, "dots": _draw_dots, "scatter": _draw_scatter}[chart.kind](axes, chart)
         _format_axes(axes, chart)
-        _draw_legend(figure, axes, chart)
+        if labels:
+            handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+            figure.legend(
+                [handles[label] for label in labels],
+                labels,
+                loc="outside lower center",
+                ncols=legend_columns,
+                frameon=False,
+                handlelength=2.6,
+                columnspacing=1.4,
+            )
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _inline_svg(buffer.getvalue(), chart, height)
@@ -81,12 +90,8 @@ def _matplotlib_rc() -> dict[Any, Any]:
 
 
 def _series_style(series: Series) -> dict[str, Any]:
-    style_index = series.style_index % NUM_SERIES_STYLES
-    return {
-        "color": f"#0000{style_index + 1:02x}",
-        "marker": _MARKERS[style_index],
-        "label": _truncate_label(series.name),
-    }
+    index = series.style_index % NUM_SERIES_STYLES
+    return {"color": f"#0000{index + 1:02x}", "marker": _MARKERS[index], "label": _truncate_label(series.name)}
 
 
 def _all_points(chart: Chart) -> list[Point]:
@@ -116,49 +121,43 @@ def _draw_dots(axes: "Axes", chart: Chart) -> None:
     spacing = 0.6 / max(1, len(chart.series))
     for index, series in enumerate(chart.series):
         offset = (index - (len(chart.series) - 1) / 2) * spacing
-        y = [point.y + offset for point in series.points]
-        x = [point.x for point in series.points]
+        x, y = [point.x for point in series.points], [point.y + offset for point in series.points]
         axes.errorbar(x, y, xerr=_error_bars(series, x), linestyle="none", elinewidth=1.6, **_series_style(series))
-    axes.set_yticks(range(len(chart.rows)), [_truncate_label(name) for name in chart.rows])
+    axes.set_yticks(range(len(chart.rows)), list(map(_truncate_label, chart.rows)))
     axes.set_ylim(len(chart.rows) - 0.45, -0.55)
-    lows = (point.x if point.low is None else point.low for point in _all_points(chart))
-    x_min = min(lows, default=0.0)
-    if x_min >= 0:
+    if min((point.x if point.low is None else point.low for point in _all_points(chart)), default=0.0) >= 0:
         axes.set_xlim(left=0)
 
 
 def _draw_scatter(axes: "Axes", chart: Chart) -> None:
     for series in chart.series:
-        y = [point.y for point in series.points]
-        x = [point.x for point in series.points]
+        x, y = [point.x for point in series.points], [point.y for point in series.points]
         axes.errorbar(x, y, yerr=_error_bars(series, y), linestyle="none", elinewidth=1.6, **_series_style(series))
     axes.set_xlim(0, 1.12 * max(point.x for point in _all_points(chart)))
     axes.set_ylim(bottom=0)
 
 
 def _error_bars(series: Series, centers: Sequence[float]) -> list[list[float]] | None:
-    if any(point.low is None or point.high is None for point in series.points):
+    """Lengths of the error bars below and above the centres; None if a point has no interval."""
+    lows, highs = [point.low for point in series.points], [point.high for point in series.points]
+    if None in lows or None in highs:
         return None
-    pairs = list(zip(series.points, centers, strict=True))
     return [
-        [max(0.0, center - (point.low or 0.0)) for point, center in pairs],
-        [max(0.0, (point.high or 0.0) - center) for point, center in pairs],
+        [max(0.0, center - (low or 0.0)) for center, low in zip(centers, lows, strict=True)],
+        [max(0.0, (high or 0.0) - center) for center, high in zip(centers, highs, strict=True)],
     ]
 
 
 def _format_axes(axes: "Axes", chart: Chart) -> None:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
-    if chart.log_y:
-        use_log_scale(axes, "y")
-    if chart.log_x:
-        use_log_scale(axes, "x")
+    for axis_name, is_log in (("y", chart.log_y), ("x", chart.log_x)):
+        if is_log:
+            use_log_scale(axes, axis_name)
     if chart.ticks:
         from matplotlib.ticker import NullLocator
 
-        axes.set_xticks(
-            [tick for tick, _ in chart.ticks], [_truncate_label(tick_label) for _, tick_label in chart.ticks]
-        )
+        axes.set_xticks([tick for tick, _ in chart.ticks], [_truncate_label(label) for _, label in chart.ticks])
         axes.xaxis.set_minor_locator(NullLocator())
     if chart.x_descending:
         axes.invert_xaxis()
@@ -178,35 +177,6 @@ def _format_axes(axes: "Axes", chart: Chart) -> None:
     axes.tick_params(length=0 if chart.kind == "dots" else 3)
 
 
-def _legend_labels(chart: Chart) -> list[str]:
-    labels = [_truncate_label(series.name) for series in chart.series] if len(chart.series) > 1 else []
-    return labels + ([chart.reference_label] if chart.reference_line is not None else [])
-
-
-def _num_legend_columns(labels: Sequence[str]) -> int:
-    return max(1, min(len(labels), int(CHART_WIDTH_PX // (46 + 7.2 * max(map(len, labels))))))
-
-
-def _num_legend_rows(chart: Chart) -> int:
-    labels = _legend_labels(chart)
-    return -(-len(labels) // _num_legend_columns(labels)) if labels else 0
-
-
-def _draw_legend(figure: "Figure", axes: "Axes", chart: Chart) -> None:
-    labels = _legend_labels(chart)
-    if labels:
-        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        figure.legend(
-            [handles[label] for label in labels],
-            labels,
-            loc="outside lower center",
-            ncols=_num_legend_columns(labels),
-            frameon=False,
-            handlelength=2.6,
-            columnspacing=1.4,
-        )
-
-
 def _truncate_label(label: str) -> str:
     label = f"\u200b{label}" if label.startswith("_") else label  # matplotlib leaves such names out of legends
     if len(label) <= MAX_LABEL_CHARS:
@@ -220,8 +190,8 @@ def _inline_svg(svg: str, chart: Chart, height: int) -> str:
     # 1. Remove metadata and styles; they are the file's, not the drawing's.
     for parent in list(root.iter()):
         for child in list(parent):
-            is_empty_defs = child.tag.endswith("}defs") and not len(child)
-            if is_empty_defs or child.tag.rpartition("}")[2] in ("metadata", "style"):
+            tag = child.tag.rpartition("}")[2]
+            if tag in ("metadata", "style") or (tag == "defs" and not len(child)):
                 parent.remove(child)
     # 2. Drop namespaces, make identifiers unique in the page, and replace placeholder colours.
     referenced_ids = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
@@ -244,5 +214,5 @@ def _inline_svg(svg: str, chart: Chart, height: int) -> str:
 
 def _inline_style(value: str) -> str:
     """An attribute with CSS variables for placeholder colours, and without matplotlib's font."""
-    value = re.sub(r"#00(?:00|aa)[0-9a-f]{2}", lambda match: _PLACEHOLDER_COLORS.get(match[0], match[0]), value)
+    value = re.sub(r"#00(?:00|aa)[0-9a-f]{2}", lambda match: _CSS_VARIABLES.get(match[0], match[0]), value)
     return re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from whisperstill.evaluate.report.ablations import build_ablation_sections
 from whisperstill.evaluate.report.accuracy import build_headline_section, build_short_form_section
 from whisperstill.evaluate.report.appendix import (
+    build_error_examples_section,
     build_failures_section,
     build_provenance_section,
     build_subsets_section,
@@ -42,13 +43,5 @@ def build_sections(view: ResultsView) -> list[Section]:
     finite_sections = []
     for section in filter(None, sections):
         charts = (chart.drop_non_finite_points() for chart in section.charts)
-        finite_sections.append(replace(section, charts=tuple(chart for chart in charts if chart.series)))
+        finite_sections.append(replace(section, charts=[chart for chart in charts if chart.series]))
     return finite_sections
-
-
-def build_error_examples_section(view: ResultsView) -> Section | None:
-    """Utterances with the most errors, aligned word by word."""
-    if not view.eval_results.error_examples:
-        return None
-    lead = "Reference and transcripts, aligned word by word after normalization."
-    return Section("error-examples", "Error examples", "Background", lead, kind="error_examples")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from whisperstill.evaluate.report.formatting import format_number, join_names, pluralize
 from whisperstill.evaluate.report.tiles import Tile, build_tiles
 from whisperstill.evaluate.report.view import ResultsView
-from whisperstill.evaluate.report.wer_comparison import compare_short_form, describe_size_change, teacher_of
+from whisperstill.evaluate.report.wer_comparison import compare_short_form, describe_size_change
 from whisperstill.records.eval_results import ModelInfo
 
 
@@ -17,8 +17,8 @@ class Summary:
     """Summary of a report."""
 
     sentence: str
-    tiles: tuple[Tile, ...]
-    other_sentences: tuple[str, ...] = ()
+    tiles: list[Tile]
+    other_sentences: list[str]
     """One sentence for each model besides the main one."""
 
 
@@ -26,31 +26,25 @@ def build_summary(view: ResultsView) -> Summary | None:
     """Summary of the main model; None without models."""
     if view.main_model is None:
         return None
-    other_sentences = [
-        _summary_sentence(view, model)
-        for model in view.compared_models
-        if model is not view.main_model and view.teacher
-    ]
-    return Summary(_summary_sentence(view, view.main_model), build_tiles(view, view.main_model), tuple(other_sentences))
+    others = [model for model in view.compared_models if model is not view.main_model and view.teacher]
+    return Summary(
+        _summary_sentence(view, view.main_model),
+        build_tiles(view, view.main_model),
+        [_summary_sentence(view, model) for model in others],
+    )
 
 
 def _summary_sentence(view: ResultsView, model: ModelInfo) -> str:
-    name, teacher = view.display_name(model.name), teacher_of(view, model)
-    out_of_distribution = compare_short_form(view, model, in_distribution=False)
-    comparison, datasets_text = (
-        (out_of_distribution, " out of distribution")
-        if out_of_distribution
-        else (compare_short_form(view, model, None), "")
-    )
+    name, teacher = view.display_name(model.name), view.teacher_of(model)
+    comparison, datasets_text = compare_short_form(view, model, in_distribution=False), " out of distribution"
+    if comparison is None:
+        comparison, datasets_text = compare_short_form(view, model, None), ""
+    errors_text = ""
+    if comparison:
+        errors_text = f"{format_number(comparison.mean.value)} errors per 100 {comparison.unit}{datasets_text}"
     if teacher is None:
-        errors_text = (
-            f"{name} makes {format_number(comparison.mean.value)} errors per 100 {comparison.unit}{datasets_text}"
-            if comparison
-            else f"Results of {name}"
-        )
-        if model is view.teacher:
-            return f"{errors_text}. No other model was measured."
-        return f"{errors_text}. No teacher was measured for comparison."
+        reason = "No other model was measured." if view.teacher else "No teacher was measured for comparison."
+        return f"{f'{name} makes {errors_text}' if comparison else f'Results of {name}'}. {reason}"
     teacher_name = view.display_name(teacher.name)
     speed = view.relative_speed(model.name)
     gains = [f"is {format_number(speed, 1)} times as fast as {teacher_name}"] if speed else []
@@ -59,7 +53,6 @@ def _summary_sentence(view: ResultsView, model: ModelInfo) -> str:
     opening = f"{name} {' and '.join(gains)}, and" if gains else name
     if comparison is None or comparison.teacher_wer is None:
         return f"{opening.removesuffix(', and')}." if gains else f"{name} and {teacher_name} were measured."
-    errors_text = f"{format_number(comparison.mean.value)} errors per 100 {comparison.unit}{datasets_text}"
     rates_text = f"{errors_text}, {teacher_name} {format_number(comparison.teacher_wer)}"
     if comparison.badge == "no clear difference" and (comparison.num_worse or comparison.num_better):
         counts = (("worse", comparison.num_worse), ("better", comparison.num_better))

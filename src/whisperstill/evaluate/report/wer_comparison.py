@@ -31,11 +31,8 @@ class WerComparison:
         """`better` or `worse` only if the interval of the difference excludes zero."""
         if self.teacher_wer is None:
             return ""
-        if self.difference is not None:
-            is_unclear = self.difference.low <= 0 <= self.difference.high
-        else:
-            is_unclear = self.mean.low <= self.teacher_wer <= self.mean.high
-        if is_unclear:
+        interval, reference = (self.difference, 0.0) if self.difference else (self.mean, self.teacher_wer)
+        if interval.low <= reference <= interval.high:
             return "no clear difference"
         return "worse" if self.mean.value > self.teacher_wer else "better"
 
@@ -51,11 +48,11 @@ def compare_wer(
     if mean is None:
         return None
     teacher_mean = mean_wer([teacher_by_dataset[result.dataset] for result in results]) if teacher_by_dataset else None
-    is_paired = bool(teacher_by_dataset) and all(
-        result.difference_to_teacher and teacher_by_dataset[result.dataset].decoding == result.decoding
+    differences = [result.difference_to_teacher for result in results if result.difference_to_teacher]
+    is_paired = len(differences) == len(results) and all(
+        result.dataset in teacher_by_dataset and teacher_by_dataset[result.dataset].decoding == result.decoding
         for result in results
     )
-    differences = [result.difference_to_teacher for result in results if result.difference_to_teacher]
     return WerComparison(
         mean=mean,
         teacher_wer=teacher_mean.value if teacher_mean else None,
@@ -70,14 +67,9 @@ def compare_wer(
 
 def compare_short_form(view: ResultsView, model: ModelInfo, in_distribution: bool | None) -> WerComparison | None:
     """Compare a model with the teacher on short-form datasets: in distribution, out of distribution, or (None) all."""
-    teacher = teacher_of(view, model)
+    teacher = view.teacher_of(model)
     teacher_results = view.short_form_results(teacher.name, in_distribution=in_distribution) if teacher else []
     return compare_wer(view, view.short_form_results(model.name, in_distribution=in_distribution), teacher_results)
-
-
-def teacher_of(view: ResultsView, model: ModelInfo) -> ModelInfo | None:
-    """The teacher, unless the model is the teacher."""
-    return view.teacher if view.teacher is not model else None
 
 
 def describe_size_change(ratio: float) -> str:

@@ -5,10 +5,9 @@ from pathlib import Path
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError
-from whisperstill.evaluate.report.accuracy import build_headline_section, build_short_form_section
-from whisperstill.evaluate.report.cost import build_speed_section
 from whisperstill.evaluate.report.markdown import render_markdown
 from whisperstill.evaluate.report.page import render_page
+from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import EvalResults
 
@@ -30,10 +29,9 @@ def write_report(results: EvalResults, folder: Path, console: Console, *, audio:
 
 def show_results(results: EvalResults, console: Console) -> None:
     """Shows size, error rates and speed of all models as tables."""
-    view = ResultsView(results)
-    sections = (build_headline_section(view), build_short_form_section(view), build_speed_section(view))
-    for table in (section.tables[-1] for section in sections if section is not None):
-        columns = [column.title for column in table.columns]
-        rows = [[str(cell) for cell in row.cells] for row in table.rows]
-        padded_rows = [row + [""] * (len(columns) - len(row)) for row in rows]  # a group heading is one cell
-        console.table(table.title, columns, padded_rows)
+    for section in build_sections(ResultsView(results)):
+        if section.id in ("headline", "short-form", "speed"):
+            table = section.tables[-1]
+            rows = [[str(cell) for cell in row.cells] for row in table.rows]
+            padded_rows = [row + [""] * (len(table.columns) - len(row)) for row in rows]  # a group heading is one cell
+            console.table(table.title, [column.title for column in table.columns], padded_rows)

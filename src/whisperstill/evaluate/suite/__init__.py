@@ -3,8 +3,7 @@
 spec           records of a suite: models, datasets, a table per measurement
 suite_file     TOML -> spec
 datasets       corpus -> utterances to score
-result_cache   finished transcriptions and timings, under a hash of everything they depend on
-runner         what all measurements share: systems, datasets, cached transcription, failures
+runner         what all measurements share: systems, datasets, cached results, failures
 measurements   error rates: short form, long form, non-speech audio, noise
 performance    latency, memory, speculative decoding
 included       results of other commands: ablations, training curves

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate.encoder_cache import EncoderCache
+from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.intervals import mean_over_datasets
 from whisperstill.evaluate.metrics import SystemOutput
 from whisperstill.evaluate.speed import measure_speed
 from whisperstill.evaluate.suite.datasets import EvalDataset
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.evaluate.systems import DecodeMode, WhisperstillSystem
+from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
 from whisperstill.records.edit_counts import NO_EDITS
 from whisperstill.records.eval_results import AblationRow
 
@@ -23,17 +23,15 @@ class AblationEvaluator:
     """Evaluates students, one in memory at a time; the encoder they share runs once per dataset."""
 
     def __init__(self, runner: SuiteRunner, in_distribution: Sequence[str]) -> None:
-        """`runner` is open and has a model `teacher`; means leave out the `in_distribution` datasets.
+        """`runner` has a model `teacher`; means leave out the `in_distribution` datasets.
 
         Raises `SettingsError` if a model or dataset failed, or a dataset is unknown.
         """
         if runner.failures.failed:
             raise SettingsError(runner.failures.first())
         if unknown := [name for name in in_distribution if name not in runner.datasets]:
-            raise SettingsError(
-                f"in_distribution: expected names of test datasets ({', '.join(runner.datasets)}), got "
-                f"{', '.join(unknown)}"
-            )
+            known = ", ".join(runner.datasets)
+            raise SettingsError(f"in_distribution: expected names of test datasets ({known}), got {', '.join(unknown)}")
         self._runner = runner
         self._in_distribution = in_distribution
         self._encoder_caches = {name: EncoderCache(shared=True) for name in runner.datasets}
@@ -41,7 +39,7 @@ class AblationEvaluator:
     def short_form_row(self, value: str, students: Mapping[int, Path], stats: Mapping[str, float]) -> AblationRow:
         """Row of students by seed on the short-form datasets; adds parameter counts to `stats`."""
         datasets = [dataset for dataset in self._runner.datasets.values() if not dataset.spec.full_recordings]
-        mode = DecodeMode(batch_size=self._runner.options.batch_size)
+        mode = DecodeMode(batch_size=self._runner.settings.batch_size)
         outputs: dict[str, dict[int, SystemOutput]] = {dataset.name: {} for dataset in datasets}
         for seed, path in students.items():
             student = self._load(path)
@@ -53,7 +51,7 @@ class AblationEvaluator:
 
     def chunk_length_row(self, chunk_length: float, student_path: Path, seed: int) -> AblationRow:
         """Row of a student on the datasets of full recordings, with one chunk length."""
-        mode = DecodeMode("chunked", chunk_length, self._runner.options.batch_size)
+        mode = DecodeMode("chunked", chunk_length, self._runner.settings.batch_size)
         student = self._load(student_path)
         datasets = [dataset for dataset in self._runner.datasets.values() if dataset.spec.full_recordings]
         outputs = {dataset.name: {seed: self._transcribe(student, dataset, mode)} for dataset in datasets}
@@ -65,17 +63,14 @@ class AblationEvaluator:
         networks = {"teacher": teacher.model.network}
         networks |= {str(index): self._load(path).model.network for index, path in enumerate(students)}
         teacher_speed, *student_speeds = measure_speed(networks, rounds=SPEED_ROUNDS)
-        return [
-            replace(
-                row,
-                stats={
-                    **row.stats,
-                    "relative_speed": teacher_speed.latency_ms / speed.latency_ms,
-                    "relative_decoder_speed": teacher_speed.decoder_ms_per_token / speed.decoder_ms_per_token,
-                },
-            )
-            for row, speed in zip(rows, student_speeds, strict=True)
-        ]
+        faster_rows = []
+        for row, speed in zip(rows, student_speeds, strict=True):
+            stats = {
+                "relative_speed": teacher_speed.latency_ms / speed.latency_ms,
+                "relative_decoder_speed": teacher_speed.decoder_ms_per_token / speed.decoder_ms_per_token,
+            }
+            faster_rows.append(replace(row, stats=row.stats | stats))
+        return faster_rows
 
     def datasets_in_mean(self, names: Sequence[str]) -> list[str]:
         """Datasets that a mean covers: those out of distribution, or all if there are none."""
@@ -99,5 +94,5 @@ class AblationEvaluator:
             for name, by_seed in outputs.items()
         }
         blocks = [[output.blocks for output in outputs[name].values()] for name in self.datasets_in_mean(list(outputs))]
-        mean, interval = mean_over_datasets(blocks, resamples=self._runner.options.bootstrap_resamples)
-        return AblationRow(value, wer, 100 * mean, 100 * interval.low, 100 * interval.high, dict(stats))
+        mean, interval = mean_over_datasets(blocks, resamples=self._runner.settings.bootstrap_resamples)
+        return AblationRow(value, wer, mean, *interval, dict(stats))

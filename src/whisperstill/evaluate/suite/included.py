@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from whisperstill.errors import NotFoundError
@@ -10,6 +9,7 @@ from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.evaluate.suite.spec import Include
 from whisperstill.pipeline.stage_record import read_stage_record
 from whisperstill.records.eval_results import Ablation, CurvePoint, TrainingCurve
+from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import from_dict, read_json
 
 
@@ -23,13 +23,11 @@ def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | 
             for ablation in content["ablations"]:
                 yield from_dict(Ablation, ablation)
     shared_counts: dict[str, int] = {}
-    if table.filter_summary:
-        with runner.failures.record(f"filter {table.filter_summary}"):
-            shared_counts = read_filter_counts(Path(table.filter_summary))
+    if folder := table.filter_summary:
+        with runner.failures.record(f"filter {folder}"):
+            shared_counts = read_filter_counts(Path(folder))
             if not shared_counts:
-                raise NotFoundError(
-                    f"expected the output of `whisperstill filter`, found none at {table.filter_summary}"
-                )
+                raise NotFoundError(f"expected the output of `whisperstill filter`, found none at {folder}")
     for name in runner.suite.students:
         student = Path(runner.suite.models[name].model)
         points = read_training_curve(student / "metrics.jsonl")
@@ -52,10 +50,9 @@ def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
     except (OSError, ValueError):
         return ()
-    points: dict[int, CurvePoint] = {}
+    by_step: dict[int, JsonObject] = {}
     for line in lines:
-        point = points.get(line["step"], CurvePoint(line["step"]))
-        points[line["step"]] = replace(
-            point, loss=line.get("loss", point.loss), validation_wer=line.get("validation_wer", point.validation_wer)
-        )
-    return tuple(points[step] for step in sorted(points))
+        by_step.setdefault(line["step"], {}).update(line)
+    return tuple(
+        CurvePoint(step, values.get("loss"), values.get("validation_wer")) for step, values in sorted(by_step.items())
+    )

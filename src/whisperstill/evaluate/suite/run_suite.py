@@ -8,70 +8,49 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.metrics import SystemOutput
+from whisperstill.evaluate.suite import included, measurements, performance
 from whisperstill.evaluate.suite.datasets import EvalDataset
-from whisperstill.evaluate.suite.included import include_results
-from whisperstill.evaluate.suite.measurements import (
-    collect_error_examples,
-    measure_chunk_lengths,
-    measure_long_form,
-    measure_noise,
-    measure_non_speech,
-    measure_short_form,
-)
-from whisperstill.evaluate.suite.performance import measure_speculative, measure_system_speed
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.records.eval_results import (
-    Ablation,
-    DatasetInfo,
-    DatasetResult,
-    DraftTrace,
-    ErrorExample,
-    EvalResults,
-    SpeculativeResult,
-    SpeedResult,
-    TrainingCurve,
-)
-from whisperstill.records.json_value import JsonValue
+from whisperstill.records import eval_results as records
+from whisperstill.records.json_value import JsonObject
+from whisperstill.records.serialization import DataclassInstance
 from whisperstill.versions import package_versions
 
-ResultRecord: TypeAlias = (
-    DatasetResult | SpeedResult | SpeculativeResult | DraftTrace | ErrorExample | Ablation | TrainingCurve
-)
 Record = TypeVar("Record")
 
-MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[ResultRecord]]] = {
-    "short_form": measure_short_form,
-    "non_speech": measure_non_speech,
-    "long_form": measure_long_form,
-    "chunk_length": measure_chunk_lengths,
-    "noise": measure_noise,
-    "speed": measure_system_speed,
-    "speculative": measure_speculative,
-    "error_examples": collect_error_examples,
-    "include": include_results,
+MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
+    "short_form": measurements.measure_short_form,
+    "non_speech": measurements.measure_non_speech,
+    "long_form": measurements.measure_long_form,
+    "chunk_length": measurements.measure_chunk_lengths,
+    "noise": measurements.measure_noise,
+    "speed": performance.measure_system_speed,
+    "speculative": performance.measure_speculative,
+    "error_examples": measurements.collect_error_examples,
+    "include": included.include_results,
 }
 """Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
 earlier ones."""
 
 
-def run_suite(runner: SuiteRunner) -> EvalResults:
-    """All results of a suite whose runner is open. Raises `SettingsError` if nothing could be measured."""
+def run_suite(runner: SuiteRunner) -> records.EvalResults:
+    """All results of a suite. Raises `SettingsError` if nothing could be measured."""
     started_at = datetime.now(UTC)
     # 1. Run measurement by measurement; one that fails leaves what it has yielded so far.
-    records: list[ResultRecord] = []
+    measured: list[DataclassInstance] = []
     for name, measure in MEASUREMENTS.items():
         if name in runner.suite.measurements:
             with runner.failures.record(name.replace("_", " ")):
                 for record in measure(runner, runner.suite.measurements[name]):
-                    records.append(record)
-    if not records:
+                    measured.append(record)
+    if not measured:
         raise SettingsError(f"nothing could be measured: {runner.failures.first()}")
     # 2. Real-time factors of cached results hold for the threads that they ran with.
     threads = torch.get_num_threads()
@@ -82,28 +61,28 @@ def run_suite(runner: SuiteRunner) -> EvalResults:
                 "--output to time them again"
             )
     # 3. Collect.
-    return EvalResults(
+    return records.EvalResults(
         name=runner.suite.name,
         provenance=_provenance(runner, started_at),
         models=tuple(system.info for system in runner.systems.values()),
         datasets=tuple(_dataset_info(dataset) for dataset in runner.datasets.values()),
-        results=_select(records, DatasetResult),
-        speeds=_select(records, SpeedResult),
-        speculative=_select(records, SpeculativeResult),
-        draft_traces=_select(records, DraftTrace),
-        error_examples=_select(records, ErrorExample),
-        ablations=_select(records, Ablation),
-        training_curves=_select(records, TrainingCurve),
-        failures=runner.failures.all,
+        results=_select(measured, records.DatasetResult),
+        speeds=_select(measured, records.SpeedResult),
+        speculative=_select(measured, records.SpeculativeResult),
+        draft_traces=_select(measured, records.DraftTrace),
+        error_examples=_select(measured, records.ErrorExample),
+        ablations=_select(measured, records.Ablation),
+        training_curves=_select(measured, records.TrainingCurve),
+        failures=runner.failures.all(),
     )
 
 
-def _select(records: Iterable[ResultRecord], record_type: type[Record]) -> tuple[Record, ...]:
-    return tuple(record for record in records if isinstance(record, record_type))
+def _select(measured: Iterable[DataclassInstance], record_type: type[Record]) -> tuple[Record, ...]:
+    return tuple(record for record in measured if isinstance(record, record_type))
 
 
-def _dataset_info(dataset: EvalDataset) -> DatasetInfo:
-    return DatasetInfo(
+def _dataset_info(dataset: EvalDataset) -> records.DatasetInfo:
+    return records.DatasetInfo(
         name=dataset.name,
         manifest=dataset.spec.manifest,
         sha256=dataset.sha256,
@@ -119,7 +98,7 @@ def _dataset_info(dataset: EvalDataset) -> DatasetInfo:
     )
 
 
-def _provenance(runner: SuiteRunner, started_at: datetime) -> dict[str, JsonValue]:
+def _provenance(runner: SuiteRunner, started_at: datetime) -> JsonObject:
     suite_json = json.dumps(runner.suite.content, sort_keys=True)
     cached = runner.cached_by_threads
     return {

@@ -4,44 +4,53 @@ A result (system, dataset, decode mode, condition) is cached as soon as it is th
 resumes with the next one. A model, dataset or measurement that fails is recorded, and the others run.
 """
 
+import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from whisperstill._version import __version__
+from whisperstill.atomic_io import atomic_write
 from whisperstill.audio.vad import create_detector
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, WhisperstillError
-from whisperstill.evaluate.encoder_cache import EncoderCache
-from whisperstill.evaluate.inference import AudioTransform
+from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
 from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
-from whisperstill.evaluate.suite.result_cache import ResultCache
-from whisperstill.evaluate.suite.spec import Suite, SuiteOptions
-from whisperstill.evaluate.systems import DecodeMode, ExternalSystem, System, WhisperstillSystem
+from whisperstill.evaluate.suite.spec import EvaluateSettings, Suite
+from whisperstill.evaluate.systems import EncoderCache, ExternalSystem, System, WhisperstillSystem
 from whisperstill.model.device import choose_device, choose_dtype
 from whisperstill.records.eval_results import Failure
-from whisperstill.records.json_value import JsonValue
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import read_json
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class AudioCondition:
-    """A corruption of the audio of a dataset."""
+class ResultCache:
+    """Finished transcriptions and timings in `folder/cache`, one JSON file each, under a hash of all they depend on."""
 
-    label: str = ""
-    """Name in the results (`white@10`); empty for audio as it is."""
-    transform: AudioTransform | None = None
-    identity: Mapping[str, JsonValue] = field(default_factory=dict)
-    """Everything that the transform depends on: part of the cache key."""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "cache"
 
+    @staticmethod
+    def compute_key(**inputs: JsonValue) -> str:
+        """Hash of everything that a result depends on, whisperstill's version included."""
+        return hashlib.sha256(json.dumps({**inputs, "version": __version__}, sort_keys=True).encode()).hexdigest()
 
-UNCHANGED_AUDIO = AudioCondition()
+    def get(self, key: str) -> JsonObject | None:
+        """The entry under a key; None where there is none, or its file is damaged."""
+        return read_json(self._folder / f"{key}.json") or None
+
+    def put(self, key: str, entry: JsonObject) -> None:
+        """Stores an entry."""
+        atomic_write(self._folder / f"{key}.json", json.dumps(entry, ensure_ascii=False))
 
 
 class FailureLog:
@@ -52,7 +61,6 @@ class FailureLog:
         self._skipped: dict[str, str] = {}
         self.failed: list[Failure] = []
 
-    @property
     def all(self) -> tuple[Failure, ...]:
         """Failed parts, then skipped utterances."""
         return (*self.failed, *(Failure(subject, reason) for subject, reason in self._skipped.items()))
@@ -76,62 +84,57 @@ class FailureLog:
 
     def first(self) -> str:
         """The first failure in one line."""
-        return next(
-            (f"{failure.subject}: {failure.reason}" for failure in self.failed), "no dataset fits the measurements"
-        )
+        if not self.failed:
+            return "no dataset fits the measurements"
+        return f"{self.failed[0].subject}: {self.failed[0].reason}"
 
 
 class SuiteRunner:
     """Systems, datasets and cached transcriptions of a suite."""
 
-    def __init__(self, suite: Suite, options: SuiteOptions, output: Path, console: Console) -> None:
-        self.suite, self.options, self.console = suite, options, console
-        self.device = choose_device(options.device)
-        self.dtype = choose_dtype(options.dtype, self.device)
-        self.result_cache = ResultCache(output)
+    def __init__(self, suite: Suite, settings: EvaluateSettings, console: Console) -> None:
+        """Loads datasets and checkpoints; those that cannot be read are failures.
+
+        Raises `SettingsError` if nothing is left.
+        """
+        self.suite, self.settings, self.console = suite, settings, console
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device)
+        self.result_cache = ResultCache(suite.output)
         self.failures = FailureLog(console)
         self.num_decoded = 0
         """Transcriptions of this run."""
         self.cached_by_threads: Counter[int] = Counter()
         """Transcriptions from the cache, by the number of threads they ran with."""
-        self._converted_models = output / "converted"
         self.datasets: dict[str, EvalDataset] = {}
         self.systems: dict[str, System] = {}
         self.short_outputs: dict[str, dict[str, SystemOutput]] = {}
         """Transcriptions of unchanged windows: dataset -> system -> output."""
-
-    def open(self) -> None:
-        """Loads datasets and checkpoints; those that cannot be read are failures.
-
-        Raises `SettingsError` if nothing is left.
-        """
-        for name, spec in self.suite.datasets.items():
+        for name, spec in suite.datasets.items():
             with self.failures.record(f"dataset {name}"):
-                self.datasets[name], notes = load_dataset(name, spec, self.options)
+                self.datasets[name], notes = load_dataset(name, spec, settings)
                 self.failures.skip(notes)
-        for name in self.suite.models:
+        for name in suite.models:
             with self.failures.record(f"model {name}"):
                 self.systems[name] = self._build_system(name)
-        if not self.systems or (self.suite.datasets and not self.datasets):
+        if not self.systems or (suite.datasets and not self.datasets):
             raise SettingsError(f"nothing could be measured: {self.failures.first()}")
 
     def _build_system(self, name: str) -> System:
         spec = self.suite.models[name]
         if spec.engine != "whisperstill":
-            device, cache = self.options.device, self._converted_models
+            device, cache = self.settings.device, self.suite.output / "converted"
             return ExternalSystem(name, spec.model, spec.role, spec.engine, device, spec.dtype, cache)
         if spec.dtype == "float16":
             raise SettingsError("dtype: expected float32, bfloat16 or int8 for the engine whisperstill, got float16")
         int8 = spec.dtype == "int8"
         dtype = self.dtype if int8 or spec.dtype == "auto" else choose_dtype(spec.dtype, self.device)
-        return WhisperstillSystem(name, spec.model, spec.role, self.device, dtype, self.options.trim_padding, int8)
+        return WhisperstillSystem(name, spec.model, spec.role, self.device, dtype, self.settings.trim_padding, int8)
 
     def select_models(self, requested: Sequence[str] = ()) -> list[str]:
         """Systems by name or role (default: all) that could be loaded, the teacher first."""
-        available = {name: spec for name, spec in self.suite.models.items() if name in self.systems}
-        names = [
-            name for name, spec in available.items() if not requested or name in requested or spec.role in requested
-        ]
+        models = self.suite.models
+        names = [name for name in self.systems if not requested or {name, models[name].role} & {*requested}]
         return sorted(names, key=lambda name: name != self.suite.teacher)
 
     def select_own_systems(self, requested: Sequence[str] = ()) -> dict[str, WhisperstillSystem]:
@@ -139,31 +142,26 @@ class SuiteRunner:
         selected = {name: self.systems[name] for name in self.select_models(requested)}
         return {name: system for name, system in selected.items() if isinstance(system, WhisperstillSystem)}
 
-    def select_datasets(self, requested: Sequence[str], predicate: Callable[[EvalDataset], bool]) -> list[EvalDataset]:
-        """Datasets by name (default: all that satisfy `predicate`) that could be read."""
-        names = requested or [name for name, dataset in self.datasets.items() if predicate(dataset)]
+    def select_datasets(self, requested: Sequence[str], kind: str) -> list[EvalDataset]:
+        """Datasets by name (default: all of a kind) that could be read."""
+        names = requested or [name for name, dataset in self.datasets.items() if dataset.kind == kind]
         return [self.datasets[name] for name in names if name in self.datasets]
 
     def transcribe(
-        self,
-        system: System,
-        dataset: EvalDataset,
-        decode_mode: DecodeMode,
-        encoder_cache: EncoderCache,
-        condition: AudioCondition = UNCHANGED_AUDIO,
+        self, system: System, dataset: EvalDataset, mode: DecodeMode, encoder_cache: EncoderCache
     ) -> SystemOutput | None:
         """Output of a system on a dataset, from the cache where it is there. None (and a failure) if it fails."""
         name = system.info.name
-        title = " ".join(filter(None, (name, "on", dataset.name, decode_mode.decoding, condition.label)))
+        title = f"{name} on {dataset.name} {mode.decoding} {dataset.condition.label}".rstrip()
         output: SystemOutput | None = None
         with self.failures.record(title):
             # 1. Look up everything that the texts depend on.
             key = self.result_cache.compute_key(
                 **system.identity,
                 corpus=dataset.sha256,
-                decode_mode=asdict(decode_mode),
-                vad=type(create_detector()).__name__ if decode_mode.options else "",
-                audio_transform=dict(condition.identity),
+                decode_mode=asdict(mode),
+                vad=type(create_detector()).__name__ if mode.options else "",
+                audio_transform=dict(dataset.condition.identity),
             )
             entry = self.result_cache.get(key)
             # 2. Transcribe if it is not there.
@@ -171,9 +169,9 @@ class SuiteRunner:
                 with self.console.progress(title, dataset.seconds / 3600, "h") as bar:
                     hypotheses = system.transcribe_dataset(
                         dataset.utterances,
-                        decode_mode,
+                        mode,
                         encoder_cache,
-                        condition.transform,
+                        dataset.condition.transform,
                         lambda seconds: bar.advance(seconds / 3600),
                     )
                 entry = {**asdict(hypotheses), "threads": torch.get_num_threads()}
@@ -184,6 +182,6 @@ class SuiteRunner:
             # 3. Order texts as the corpus is; scores are computed anew each time.
             self.failures.skip({problem["source"]: problem["reason"] for problem in entry["skipped"]})
             output = in_corpus_order(dataset.utterances, entry["texts"], entry["seconds"], dataset.scoring)
-            if decode_mode.decoding == "short" and condition is UNCHANGED_AUDIO:
+            if mode.decoding == "short" and not dataset.condition.label:
                 self.short_outputs.setdefault(dataset.name, {})[name] = output
         return output

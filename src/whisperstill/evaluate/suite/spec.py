@@ -3,6 +3,7 @@
 `suite_file` reads them from TOML; `suite_of_manifests` builds them from `evaluate --model --manifest`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,27 +52,17 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True)
-class ShortForm:
-    """Error rates on utterances: up to 30 s in one window, longer ones as recordings."""
+class ErrorRates:
+    """Error rates of `short_form`, hallucinated words of `non_speech`; default: all models, all suitable datasets."""
 
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class NonSpeech:
-    """Hallucinated words in audio without speech."""
-
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LongForm:
+class LongForm(ErrorRates):
     """Error rates on datasets that are mostly recordings over 30 s."""
 
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
     strategies: tuple[Literal["chunked", "sequential", "vad", "silence"], ...] = ("chunked", "sequential")
     """Long-form strategies to compare."""
     batch_size: int = 8
@@ -79,21 +70,17 @@ class LongForm:
 
 
 @dataclass(frozen=True)
-class ChunkLength:
+class ChunkLength(ErrorRates):
     """Error rates of the `chunked` strategy by chunk length (paper, table 17)."""
 
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
     lengths: tuple[float, ...] = (30.0, 25.0, 20.0, 15.0, 10.0)
     """Chunk lengths, seconds."""
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(ErrorRates):
     """Error rates on corrupted audio, utterances up to 30 s only (paper, figure 3)."""
 
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ("white@40:-10:-5", "pink@40:-10:-5")
     """Conditions of `audio.conditions`: `white@10` is white noise at 10 dB SNR, `white@40:-10:-5` is a series."""
     limit: int | None = None
@@ -144,13 +131,11 @@ class Include:
     """Output folder of `whisperstill filter`, for its counts."""
 
 
-Measurement: TypeAlias = (
-    ShortForm | NonSpeech | LongForm | ChunkLength | Noise | SpeedTable | Speculative | ErrorExamples | Include
-)
+Measurement: TypeAlias = ErrorRates | SpeedTable | Speculative | ErrorExamples | Include
 
 MEASUREMENT_TABLES: dict[str, type[Measurement]] = {
-    "short_form": ShortForm,
-    "non_speech": NonSpeech,
+    "short_form": ErrorRates,
+    "non_speech": ErrorRates,
     "long_form": LongForm,
     "chunk_length": ChunkLength,
     "noise": Noise,
@@ -187,49 +172,66 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class SuiteOptions:
-    """Options that a suite takes from the command line."""
+class EvaluateSettings:
+    """Evaluate models against references."""
 
-    device: str = "auto"
-    dtype: str = "auto"
-    """Compute type of models whose own is `auto`."""
-    batch_size: int = 16
-    """Windows decoded together, where a measurement does not state its own."""
-    trim_padding: bool = False
-    """Encode only the part of a window that holds audio."""
-    layout: str = "auto"
-    """Corpus layout, a key of `corpus.LAYOUTS`."""
+    model: tuple[str, ...] = ()
+    """Checkpoints to compare: directories, installed weights packages (`tiny.en`), or hub ids. With a suite they
+    replace its models: the teacher, then students."""
+    manifest: tuple[str, ...] = ()
+    """Datasets with references: JSONL manifests, or folders in a known layout."""
+    output: Path | None = None
+    """Folder of results.json, report.md, report.html and hypotheses-*.jsonl (default with a suite: the suite's)."""
+    suite: Path | None = None
+    """TOML file that names models, datasets and measurements (see suites/); replaces `manifest`."""
     language: str | None = None
-    """Language of utterances that do not state theirs, where the dataset sets none."""
-    limit: int | None = None
-    """Number of utterances of each dataset, evenly spaced."""
-    normalizer: str = "auto"
-    """Text normalizer; `auto` selects by the dataset's language."""
+    """Language of utterances that do not state theirs (ISO 639-1); default: detected by the model."""
+    batch_size: int = 16
+    """Windows decoded together."""
+    layout: str = "auto"
+    """Layout of the datasets; `auto` recognizes it by the files."""
+    device: str = "auto"
+    """Device: `cpu`, `cuda`, or `auto`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; `auto` selects bfloat16 where the hardware multiplies it fast."""
+    trim_padding: bool = False
+    """Encode only the part of a window that holds audio: faster for short clips, nearly the same text."""
+    normalizer: Literal["auto", "english", "basic", "none"] = "auto"
+    """Text normalizer before scoring; `auto` selects `english` for English, `basic` otherwise, as openai/whisper."""
     bootstrap_resamples: int = 1000
+    """Resamples of the bootstrap for 95 % intervals."""
     seed: int = 0
     """Seed of the bootstrap."""
+    limit: int | None = None
+    """Number of utterances of each dataset: the first ones, with a suite evenly spaced ones."""
+    measure_speed: bool = True
+    """Encoder and decoder times at batch 1, models interleaved; a suite decides by its [speed] table."""
+    strict: bool = False
+    """Exit with status 1 if anything was skipped."""
 
 
-def suite_of_manifests(models: Sequence[str], manifests: Sequence[str], output: Path, first: int | None) -> Suite:
-    """Suite that scores every model on every corpus and times all models at batch 1.
+def suite_of_manifests(settings: EvaluateSettings) -> Suite:
+    """Suite that scores every model on the first `limit` utterances of every corpus, and times all models at batch 1.
 
-    Models are named by their source, datasets by the corpus; `first` limits each dataset to its first utterances.
+    Models are named by their source, datasets by the corpus.
     """
-    datasets = {name: DatasetSpec(manifest, first=first) for name, manifest in name_datasets(manifests).items()}
-    measurements: dict[str, Measurement] = {
-        "short_form": ShortForm(datasets=tuple(datasets)),
-        "speed": SpeedTable(batch_sizes=(1,), rounds=7, memory=False),
-    }
-    return Suite("Evaluation", output, {model: ModelSpec(model) for model in models}, datasets, measurements)
+    assert settings.output is not None
+    manifests = name_datasets(settings.manifest)
+    datasets = {name: DatasetSpec(manifest, first=settings.limit) for name, manifest in manifests.items()}
+    measurements: dict[str, Measurement] = {"short_form": ErrorRates(datasets=tuple(datasets))}
+    if settings.measure_speed:
+        measurements["speed"] = SpeedTable(batch_sizes=(1,), rounds=7, memory=False)
+    models = {model: ModelSpec(model) for model in settings.model}
+    return Suite("Evaluation", settings.output, models, datasets, measurements)
 
 
 def name_datasets(manifests: Sequence[str]) -> dict[str, str]:
     """Dataset name -> manifest: the corpus name, or the manifest itself where two corpora share a name."""
     from whisperstill.corpus.reading import corpus_name
 
-    names = {manifest: corpus_name(manifest) for manifest in dict.fromkeys(manifests)}
-    counts = list(names.values())
-    return {name if counts.count(name) == 1 else manifest: manifest for manifest, name in names.items()}
+    names = {manifest: corpus_name(manifest) for manifest in manifests}
+    counts = Counter(names.values())
+    return {name if counts[name] == 1 else manifest: manifest for manifest, name in names.items()}
 
 
 def find_suite_problems(
@@ -247,8 +249,7 @@ def find_suite_problems(
     roles = {model.role for model in models.values()}  # `student` stands for all students
     for key, table in measurements.items():
         for field_name, known in (("models", {*models, *roles}), ("datasets", {*datasets})):
-            unknown = [name for name in getattr(table, field_name, ()) if name not in known]
-            if unknown:
+            if unknown := [name for name in getattr(table, field_name, ()) if name not in known]:
                 problems.append(f"[{key}] {field_name}: expected names of [{field_name}], got {', '.join(unknown)}")
         for field_name in ("batch_sizes", "lengths"):
             values = getattr(table, field_name, None)
@@ -257,16 +258,10 @@ def find_suite_problems(
     if "speculative" in measurements and not (teachers and "student" in roles):
         problems.append("[speculative] needs a model with the role teacher and one with the role student")
     for name, dataset in datasets.items():
-        problems += [f"[datasets.{name}] {problem}" for problem in _find_dataset_problems(dataset)]
-    return problems
-
-
-def _find_dataset_problems(dataset: DatasetSpec) -> list[str]:
-    problems = []
-    seconds = dataset.chunk_seconds
-    if seconds is not None and not (dataset.non_speech and 1 <= seconds <= WINDOW_SECONDS):
-        problems.append(f"chunk_seconds: expected 1 to 30 s and non_speech = true, got {seconds:g}")
-    for field_name, value in (("first", dataset.first), ("limit", dataset.limit)):
-        if value is not None and value < 1:
-            problems.append(f"{field_name}: expected at least 1, got {value}")
+        table_name, seconds = f"[datasets.{name}]", dataset.chunk_seconds
+        if seconds is not None and not (dataset.non_speech and 1 <= seconds <= WINDOW_SECONDS):
+            problems.append(f"{table_name} chunk_seconds: expected 1 to 30 s and non_speech = true, got {seconds:g}")
+        for field_name, value in (("first", dataset.first), ("limit", dataset.limit)):
+            if value is not None and value < 1:
+                problems.append(f"{table_name} {field_name}: expected at least 1, got {value}")
     return problems

@@ -8,23 +8,15 @@
     [models.student]
     model = "../runs/demo/student"    # paths are relative to the suite's own folder
     role = "student"
-    [models.peer]
-    model = "base"
-    engine = "faster-whisper"
 
     [datasets.read]
     manifest = "${SPEECH:-../speech}/test/manifest.jsonl"
     in_distribution = true
-    [datasets.talks]
-    manifest = "../talks/manifest.jsonl"
-    full_recordings = true            # full recordings, not the segments that the manifest lists
     [datasets.street]
     manifest = "../noise"
     non_speech = true                 # no speech: every word is a hallucination
 
     [short_form]                      # a table per measurement; default: all models, all suitable datasets
-    [long_form]
-    strategies = ["chunked", "sequential"]
     [noise]
     datasets = ["read"]
     conditions = ["white@40:-10:-10", "telephone"]
@@ -70,10 +62,11 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     content = read_toml(path)
     known_keys = ("name", "output", "models", "datasets", *MEASUREMENT_TABLES)
     problems = [f"knows no key {key!r} (it knows {', '.join(known_keys)})" for key in content if key not in known_keys]
-    problems += [f"{key}: expected a string" for key in ("name", "output") if not isinstance(content.get(key, ""), str)]
-    problems += [
-        f"{key}: expected a table [{key}]" for key in known_keys[2:] if not isinstance(content.get(key, {}), Mapping)
-    ]
+    for key, value in content.items():
+        if key in ("name", "output") and not isinstance(value, str):
+            problems.append(f"{key}: expected a string")
+        elif key in known_keys[2:] and not isinstance(value, Mapping):
+            problems.append(f"{key}: expected a table [{key}]")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
     tables = {**content, "models": _assign_roles(models)} if models else content
@@ -95,8 +88,8 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     problems += find_suite_problems(model_specs, dataset_specs, measurements)
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    name = str(content.get("name", path.stem))
-    output = Path(str(content.get("output", f"runs/{name}")))
+    name = content.get("name", path.stem)
+    output = Path(content.get("output", f"runs/{name}"))
     return Suite(name, output, model_specs, dataset_specs, measurements, tables)
 
 
@@ -117,12 +110,7 @@ def _resolve_condition(condition: str, folder: Path) -> str:
 
 
 def _build_named_tables(
-    table_type: type[Table],
-    tables: TomlTable,
-    section: str,
-    shorthand_key: str,
-    path: Path,
-    problems: list[str],
+    table_type: type[Table], tables: TomlTable, section: str, shorthand_key: str, path: Path, problems: list[str]
 ) -> dict[str, Table]:
     """Tables by name; a string is short for a table with `shorthand_key` alone."""
     built = {}

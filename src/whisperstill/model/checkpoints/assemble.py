@@ -5,7 +5,7 @@ one tensor at a time). All shapes are checked before the first weight is read.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -120,11 +120,9 @@ def _check_shapes(
         )
 
 
-def require_integers(values: JsonObject, keys: Collection[str], display_name: str) -> dict[str, int]:
-    """The integers under `keys`. Raises `CheckpointError` that lists those missing or not integers."""
-    invalid = [key for key in keys if not isinstance(values.get(key), int) or isinstance(values.get(key), bool)]
+def parse_dims(values: JsonObject, keys: Mapping[str, str], display_name: str) -> Dims:
+    """Sizes by the stored key of each field. Raises `CheckpointError` that lists those missing or not integers."""
+    invalid = [key for key in keys.values() if type(values.get(key)) is not int]
     if invalid:
-        raise CheckpointError(
-            f"{display_name}: expected whole numbers for {', '.join(invalid)}; this is not a Whisper model"
-        )
-    return {key: int(values[key]) for key in keys}
+        raise CheckpointError(f"{display_name}: expected whole numbers for {', '.join(invalid)}; not a Whisper model")
+    return Dims(**{field: values[key] for field, key in keys.items()})

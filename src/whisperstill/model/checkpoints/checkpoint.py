@@ -58,7 +58,6 @@ class Checkpoint:
 
     @property
     def parameter_counts(self) -> ParameterCounts:
-        """Parameters of encoder, decoder and embedding."""
         return count_parameters(self.dims)
 
     def _hash(self, names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ The file may be split into `model.bin.part1`, `model.bin.part2`, ..., in one dir
 import json
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -31,10 +31,9 @@ from whisperstill.model.generation_config import GenerationConfig, default_align
 
 _DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 _SUPPORTED_VERSIONS = range(4, 7)
+_LAYER_NAME = re.compile(r"(encoder|decoder)/layer_(\d+)/")
 _PART_NAME = re.compile(r"model\.bin\.part(\d+)")
-_IGNORED_VARIABLE = re.compile(
-    r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*"
-)
+_IGNORED = re.compile(r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*")
 
 
 def _parameter_suffix(module: str, kind: str) -> str:
@@ -97,7 +96,6 @@ class _MultiFileReader:
         return data
 
     def skip(self, num_bytes: int) -> None:
-        """Skips `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
         self._check_bounds(self.offset + num_bytes)
         self.offset += num_bytes
 
@@ -107,7 +105,6 @@ class _MultiFileReader:
         return value
 
     def read_string(self) -> str:
-        """A string: uint16 length, characters, final 0."""
         try:
             return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
@@ -156,9 +153,7 @@ class ModelFile:
         for _ in range(reader.read_uint("I")):
             alias, name = reader.read_string(), reader.read_string()
             if name not in self._variables:
-                raise CheckpointError(
-                    f"{reader.display_name} is damaged: {alias} is an alias of {name}, which is missing"
-                )
+                raise CheckpointError(f"{reader.display_name} is damaged: {alias} stands for {name}, which is missing")
             self._variables[alias] = self._variables[name]
         # 3. The file must end here.
         if reader.offset != sum(reader.sizes):
@@ -175,9 +170,7 @@ class ModelFile:
         if dtype_index >= len(_DTYPES):
             raise CheckpointError(f"{reader.display_name}: {name} has the unknown dtype {dtype_index}")
         if prod(shape) * _DTYPES[dtype_index].itemsize != num_bytes:
-            raise CheckpointError(
-                f"{reader.display_name} is damaged: {name} of shape {list(shape)} has {num_bytes} bytes"
-            )
+            raise CheckpointError(f"{reader.display_name} is damaged: {name} ({list(shape)}) has {num_bytes} bytes")
         variable = _Variable(shape, _DTYPES[dtype_index], reader.offset, num_bytes)
         reader.skip(num_bytes)
         return name, variable
@@ -225,7 +218,7 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
     check_vocab_size(tokenizer_json, dims, model_file.display_name)
     generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
     state = assemble_state_dict(
-        model_file, NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: _IGNORED_VARIABLE.fullmatch(name) is not None
+        model_file, NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: _IGNORED.fullmatch(name) is not None
     )
     return Checkpoint(dims, state, generation_config, tokenizer_json, source)
 
@@ -257,26 +250,24 @@ def _read_dims(model_file: ModelFile) -> Dims:
         positions, _ = shapes["encoder/position_encodings/encodings"]
         tokens, _ = shapes["decoder/position_encodings/encodings"]
     except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{model_file.display_name} lacks the convolutions or embeddings of a Whisper network"
-        ) from error
-    num_layers = {stack: 1 + max(_layer_indices(shapes, stack), default=-1) for stack in ("encoder", "decoder")}
+        raise CheckpointError(f"{model_file.display_name} lacks convolutions or embeddings of Whisper") from error
+    matches = [match for name in shapes if (match := _LAYER_NAME.match(name))]
+    num_layers = {
+        stack: 1 + max((int(match[2]) for match in matches if match[1] == stack), default=-1)
+        for stack in ("encoder", "decoder")
+    }
     return Dims(
         mels=mels,
         vocab_size=vocab,
         width=width,
-        encoder_heads=model_file.read_scalar("encoder/num_heads")
-        or width // 64,  # not stored in revision 1; the head size is 64 in every Whisper
+        # Heads are not stored in revision 1; the head size is 64 in every Whisper.
+        encoder_heads=model_file.read_scalar("encoder/num_heads") or width // 64,
         encoder_layers=num_layers["encoder"],
         decoder_heads=model_file.read_scalar("decoder/num_heads") or width // 64,
         decoder_layers=num_layers["decoder"],
         max_source_positions=positions,
         max_target_positions=tokens,
     )
-
-
-def _layer_indices(shapes: Mapping[str, object], stack: str) -> list[int]:
-    return [int(match[1]) for name in shapes if (match := re.match(rf"{stack}/layer_(\d+)/", name))]
 
 
 def _read_first_existing(directories: Sequence[Path], name: str) -> bytes | None:

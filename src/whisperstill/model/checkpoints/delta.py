@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256, remove_partial_files
+from whisperstill.atomic_io import atomic_write, file_sha256, remove_partial_files
 from whisperstill.errors import CheckpointError, NotFoundError, SettingsError
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import (
@@ -25,7 +25,13 @@ from whisperstill.model.checkpoints.huggingface import (
     check_format,
     read_huggingface,
 )
-from whisperstill.model.checkpoints.huggingface_writer import checkpoint_identity, config_files, to_huggingface
+from whisperstill.model.checkpoints.huggingface_writer import (
+    checkpoint_identity,
+    config_files,
+    to_bytes,
+    to_huggingface,
+    write_weights,
+)
 from whisperstill.records.json_value import JsonObject
 
 WEIGHTS_FILE = "delta.safetensors"
@@ -38,20 +44,14 @@ def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, 
 
     Readers load the teacher as `teacher_name`. Raises `SettingsError` if the two share no weights.
     """
-    shared_names = [
-        key
-        for key, tensor in checkpoint.state.items()
-        if key in teacher.state and torch.equal(tensor, teacher.state[key])
-    ]
+    common_names = [name for name in checkpoint.state if name in teacher.state]
+    shared_names = [name for name in common_names if torch.equal(checkpoint.state[name], teacher.state[name])]
     if not shared_names:
-        raise SettingsError(
-            f"{checkpoint.source} shares no weights with {teacher.source}: name the teacher of this student"
-        )
+        raise SettingsError(f"{checkpoint.source} shares no weights with {teacher.source}: name the student's teacher")
     directory.mkdir(parents=True, exist_ok=True)
     remove_partial_files(directory)
     own_state = {key: tensor for key, tensor in checkpoint.state.items() if key not in set(shared_names)}
-    with atomic_write_path(directory / WEIGHTS_FILE) as temporary:
-        save_file(to_huggingface(own_state), temporary, metadata={"format": "pt"})
+    write_weights(own_state, directory / WEIGHTS_FILE)
     for file_name, content in config_files(checkpoint).items():
         atomic_write(directory / file_name, content)
     manifest = {
@@ -61,7 +61,7 @@ def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, 
         "weights_file_sha256": file_sha256(directory / WEIGHTS_FILE),
         "delta": {"teacher": teacher_name, "teacher_sha256": teacher.sha256, "shared": shared_names},
     }
-    atomic_write(directory / MANIFEST_FILE, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(directory / MANIFEST_FILE, to_bytes(manifest))
     return directory
 
 
@@ -82,17 +82,14 @@ def read_delta(
             f"{source} is a delta, and its teacher {teacher_name} was not found; set {TEACHER_VARIABLE} to its path"
         ) from error
     if teacher.sha256 != delta["teacher_sha256"]:
-        raise CheckpointError(
-            f"{source} is a delta of another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path"
-        )
+        raise CheckpointError(f"{source} has another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path")
     try:
         own_state = load_file(directory / WEIGHTS_FILE)
     except Exception as error:  # safetensors raises several types
         raise CheckpointError(f"{WEIGHTS_FILE} is truncated or damaged ({error}); download it again") from error
     shared_state = to_huggingface({key: teacher.state[key] for key in delta["shared"]})
-    checkpoint = read_huggingface(
-        directory, source, torch.float32, StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
-    )
+    weights = StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
+    checkpoint = read_huggingface(directory, source, torch.float32, weights)
     if checkpoint.sha256 != manifest["sha256"]:
         raise CheckpointError(
             f"{WEIGHTS_FILE} and {teacher.source} do not combine to the weights that were written; download it again"
@@ -105,15 +102,9 @@ def read_delta(
 def _read_manifest(directory: Path) -> JsonObject:
     try:
         manifest: JsonObject = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
-        (
-            manifest["delta"]["teacher"],
-            manifest["delta"]["teacher_sha256"],
-            manifest["delta"]["shared"],
-            manifest["sha256"],
-        )
+        delta = manifest["delta"]
+        delta["teacher"], delta["teacher_sha256"], delta["shared"], manifest["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{WEIGHTS_FILE} needs the {MANIFEST_FILE} that was written with it; copy both"
-        ) from error
+        raise CheckpointError(f"{WEIGHTS_FILE} needs the {MANIFEST_FILE} written with it; copy both") from error
     check_format(manifest, directory / MANIFEST_FILE)
     return manifest

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, require_integers
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, parse_dims
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -117,9 +117,7 @@ def load_torch_file(path: Path) -> TorchContent:
         except RuntimeError:  # files older than the zip format cannot be memory-mapped
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path.name} is truncated, damaged, or contains more than weights; download it again"
-        ) from error
+        raise CheckpointError(f"{path.name} is truncated, damaged or not only weights; download it again") from error
 
 
 def read_huggingface(
@@ -139,9 +137,8 @@ def read_huggingface(
     dims = _parse_dims(config)
     tokenizer_json = _read_tokenizer(directory)
     check_vocab_size(tokenizer_json, dims, "tokenizer.json")
-    generation_config = _parse_generation_config(
-        _read_json(directory / "generation_config.json") or config, tokenizer_json, dims
-    )
+    settings = _read_json(directory / "generation_config.json") or config
+    generation_config = _parse_generation_config(settings, tokenizer_json, dims)
     state = assemble_state_dict(
         weights or _open_weights(directory),
         NAME_MAPPING,
@@ -176,9 +173,7 @@ def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
         shards = sorted(set(weight_index["weight_map"].values()))
         missing = [name for name in shards if not (directory / name).is_file()]
         if missing:
-            raise CheckpointError(
-                f"{index_name} lists {len(shards)} files; download {', '.join(missing)}, which is missing"
-            )
+            raise CheckpointError(f"{index_name} lists {len(shards)} files; download the missing {', '.join(missing)}")
         if read_shard is None:
             return _SafetensorsSource([directory / name for name in shards])
         return StateDictSource(
@@ -204,8 +199,7 @@ def _parse_dims(config: JsonObject) -> Dims:
         "max_source_positions": "max_source_positions",
         "max_target_positions": "max_target_positions",
     }
-    values = require_integers(config, config_keys.values(), "config.json")
-    dims = Dims(**{field_name: values[config_key] for field_name, config_key in config_keys.items()})
+    dims = parse_dims(config, config_keys, "config.json")
     expected_values = {
         "encoder_ffn_dim": 4 * dims.width,
         "decoder_ffn_dim": 4 * dims.width,

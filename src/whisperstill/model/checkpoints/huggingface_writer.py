@@ -37,10 +37,8 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
     contents = config_files(checkpoint)
     remove_partial_files(directory)
     if not all(_has_content(directory / name, contents[name]) for name in ("config.json", "tokenizer.json")):
-        atomic_write(directory / MANIFEST_FILE, _to_bytes({"format": FORMAT_VERSION, "unfinished": True}))
-    state = to_huggingface(checkpoint.state)
-    with atomic_write_path(directory / WEIGHTS_FILE) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+        atomic_write(directory / MANIFEST_FILE, to_bytes({"format": FORMAT_VERSION, "unfinished": True}))
+    write_weights(checkpoint.state, directory / WEIGHTS_FILE)
     for name, content in contents.items():
         if not _has_content(directory / name, content):
             atomic_write(directory / name, content)
@@ -51,15 +49,21 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> Path:
         "encoder_sha256": checkpoint.encoder_sha256,
         "weights_file_sha256": file_sha256(directory / WEIGHTS_FILE),
     }
-    atomic_write(directory / MANIFEST_FILE, _to_bytes(manifest))
+    atomic_write(directory / MANIFEST_FILE, to_bytes(manifest))
     return directory
+
+
+def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a state dict under transformers' names as safetensors."""
+    with atomic_write_path(path) as temporary:
+        save_file(to_huggingface(state), temporary, metadata={"format": "pt"})
 
 
 def contains_checkpoint(directory: Path, checkpoint: Checkpoint) -> bool:
     """Whether `directory` was completely written from this checkpoint and its weights file has the hash of then."""
     try:
         manifest = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
-        expected = json.loads(_to_bytes(checkpoint_identity(checkpoint)))
+        expected = json.loads(to_bytes(checkpoint_identity(checkpoint)))
         if manifest["format"] != FORMAT_VERSION or any(manifest[key] != value for key, value in expected.items()):
             return False
         return bool(manifest["weights_file_sha256"] == file_sha256(directory / WEIGHTS_FILE))
@@ -94,7 +98,7 @@ def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
         "merges.txt": _merges_txt(tokenizer["model"]["merges"]),
         "added_tokens.json": {token["content"]: token["id"] for token in added_tokens},
     }
-    return {name: _to_bytes(content) for name, content in contents.items()}
+    return {name: to_bytes(content) for name, content in contents.items()}
 
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -193,12 +197,9 @@ def build_preprocessor_config(mels: int) -> JsonObject:
 
 
 def _special_tokens_map(tokens: SpecialTokens) -> JsonObject:
-    end = "<|endoftext|>"
-    additional_tokens = [
-        name for name, token_id in tokens.id_by_token.items() if token_id != tokens.end_of_text
-    ]  # ends with <|notimestamps|>
-    main_tokens = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), end)
-    return {**main_tokens, "additional_special_tokens": additional_tokens}
+    main_tokens = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>")
+    additional_tokens = [name for name, token_id in tokens.id_by_token.items() if token_id != tokens.end_of_text]
+    return {**main_tokens, "additional_special_tokens": additional_tokens}  # ends with <|notimestamps|>
 
 
 def _tokenizer_config(tokens: SpecialTokens, added_tokens: list[JsonObject], max_length: int) -> JsonObject:
@@ -221,7 +222,8 @@ def _merges_txt(merges: list[str] | list[list[str]]) -> bytes:
     return ("#version: 0.2\n" + "\n".join(lines) + "\n").encode()
 
 
-def _to_bytes(content: object) -> bytes:
+def to_bytes(content: object) -> bytes:
+    """Content of a file: bytes as they are, else indented JSON."""
     if isinstance(content, bytes):
         return content
     return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, require_integers
+from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, parse_dims
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file
 from whisperstill.model.checkpoints.packages import WEIGHTS_PACKAGES
@@ -61,8 +61,7 @@ def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float
     content = load_torch_file(path)
     if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
         raise CheckpointError(f"{path.name} is not a checkpoint of openai/whisper: expected dims and model_state_dict")
-    values = require_integers(content["dims"], _DIMS_KEYS.values(), path.name)
-    dims = Dims(**{field_name: values[stored_key] for field_name, stored_key in _DIMS_KEYS.items()})
+    dims = parse_dims(content["dims"], _DIMS_KEYS, path.name)
     tokenizer_json = _find_tokenizer(path, dims)
     stored_state: dict[str, Tensor] = content["model_state_dict"]
     state = assemble_state_dict(
@@ -100,8 +99,8 @@ def _installed_tokenizers() -> list[Path]:
                 installed = distribution(package.distribution)
             except PackageNotFoundError:
                 continue
-            names = [file.path for file in package.files if file.path.endswith("/tokenizer.json")]
-            paths += [Path(str(installed.locate_file(name))) for name in names]
+            if "tokenizer.json" in package.files:
+                paths.append(Path(str(installed.locate_file(f"{package.folder}/tokenizer.json"))))
     hub_cache = Path(constants.HF_HUB_CACHE)
     for config_path in sorted(hub_cache.glob("models--*/snapshots/*/config.json")) if hub_cache.is_dir() else ():
         try:

@@ -26,34 +26,32 @@ def expected_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a network of these sizes, in network order."""
     width, shapes = dims.width, dict[str, tuple[int, ...]]()
 
-    def add_linear(name: str, rows: int, columns: int) -> None:
-        shapes[f"{name}.weight"] = (rows, columns)
-        shapes[f"{name}.bias"] = (rows,)
+    def add_module(name: str, *weight_shape: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = weight_shape, weight_shape[:1]
 
-    def add_norm(name: str) -> None:
-        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
-
-    for name, channels in (("encoder.conv1", dims.mels), ("encoder.conv2", width)):
-        shapes[f"{name}.weight"] = (width, channels, 3)
-        shapes[f"{name}.bias"] = (width,)
+    layer_modules = {
+        "attention_norm": (width,),
+        "attention.qkv": (3 * width, width),
+        "attention.out": (width, width),
+        "cross_norm": (width,),
+        "cross.query": (width, width),
+        "cross.kv": (2 * width, width),
+        "cross.out": (width, width),
+        "mlp_norm": (width,),
+        "mlp.up": (4 * width, width),
+        "mlp.down": (width, 4 * width),
+    }
+    add_module("encoder.conv1", width, dims.mels, 3)
+    add_module("encoder.conv2", width, width, 3)
     shapes["encoder.positions"] = (dims.max_source_positions, width)
     shapes["decoder.embedding.weight"] = (dims.vocab_size, width)
     shapes["decoder.positions"] = (dims.max_target_positions, width)
     for stack, layers in (("encoder", dims.encoder_layers), ("decoder", dims.decoder_layers)):
         for index in range(layers):
-            layer = f"{stack}.layers.{index}"
-            add_norm(f"{layer}.attention_norm")
-            add_linear(f"{layer}.attention.qkv", 3 * width, width)
-            add_linear(f"{layer}.attention.out", width, width)
-            if stack == "decoder":
-                add_norm(f"{layer}.cross_norm")
-                add_linear(f"{layer}.cross.query", width, width)
-                add_linear(f"{layer}.cross.kv", 2 * width, width)
-                add_linear(f"{layer}.cross.out", width, width)
-            add_norm(f"{layer}.mlp_norm")
-            add_linear(f"{layer}.mlp.up", 4 * width, width)
-            add_linear(f"{layer}.mlp.down", width, 4 * width)
-        add_norm(f"{stack}.norm")
+            for module, weight_shape in layer_modules.items():
+                if stack == "decoder" or not module.startswith("cross"):
+                    add_module(f"{stack}.layers.{index}.{module}", *weight_shape)
+        add_module(f"{stack}.norm", width)
     return shapes
 
 
@@ -70,7 +68,6 @@ class ParameterCounts:
 
     @property
     def total(self) -> int:
-        """Sum of the three."""
         return self.encoder + self.decoder + self.embedding
 
 

@@ -46,7 +46,6 @@ class SpecialTokens:
 
     @property
     def tasks(self) -> dict[str, int]:
-        """Task -> id."""
         return {"transcribe": self.transcribe, "translate": self.translate}
 
 
@@ -60,11 +59,8 @@ def read_special_tokens(tokenizer_json: bytes) -> SpecialTokens:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError("tokenizer.json is damaged or not a tokenizer of Whisper; download it again") from error
     try:
-        start_of_transcript, translate, no_timestamps = (
-            ids["<|startoftranscript|>"],
-            ids["<|translate|>"],
-            ids["<|notimestamps|>"],
-        )
+        start_of_transcript, translate = ids["<|startoftranscript|>"], ids["<|translate|>"]
+        no_timestamps = ids["<|notimestamps|>"]
         no_speech = ids["<|nospeech|>"] if "<|nospeech|>" in ids else ids["<|nocaptions|>"]
         id_by_token = {name: token_id for name, token_id in ids.items() if token_id <= no_timestamps}
         return SpecialTokens(

@@ -80,9 +80,7 @@ def test_markdown_is_escaped(text: str, written: str) -> None:
 
 def test_group_rows_total_rows_and_collapsed_tables() -> None:
     rows = (make_row("Group", kind="group"), make_row("a", "1"), make_row("all", "2", kind="total"))
-    written = render_table(
-        Table("id", "Title", make_columns("Name", numeric_titles=("N",)), rows, "Caption.", collapsed=True)
-    )
+    written = render_table(Table("id", "Title", make_columns("Name", "N"), rows, "Caption.", collapsed=True))
     assert written == (
         "<details>\n<summary>Title</summary>\n\n| Name | N |\n| --- | ---: |\n| **Group** |  |\n| a | 1 |\n"
         "| **all** | 2 |\n\nCaption.\n\n</details>"

@@ -1,4 +1,4 @@
-"""Finds the files of a model by name: local path, installed package, cache of openai-whisper, hub cache, hub."""
+"""Finds the files of a model by name and loads them: path, installed package, openai-whisper cache, hub cache, hub."""
 
 import logging
 import os
@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from whisperstill.errors import CheckpointError, NotFoundError
+from whisperstill.model.checkpoints.checkpoint import Checkpoint
+from whisperstill.model.checkpoints.ctranslate2 import read_ctranslate2
+from whisperstill.model.checkpoints.delta import read_delta
+from whisperstill.model.checkpoints.huggingface import read_huggingface
+from whisperstill.model.checkpoints.openai import read_openai
 from whisperstill.model.checkpoints.packages import find_packages, install_hint
 
 logger = logging.getLogger(__name__)
@@ -60,6 +67,38 @@ class CheckpointLocation:
     """Name for messages: `tiny.en (installed package)`."""
 
 
+def load_checkpoint(
+    name: str | Path, dtype: torch.dtype | None = torch.float32, *, offline: bool | None = None
+) -> Checkpoint:
+    """Loads a checkpoint by name or path (see `resolve_checkpoint`) on the CPU, as `dtype` (None: as stored).
+
+    Raises `NotFoundError` if there is no such model, `CheckpointError` if it cannot be read.
+    """
+    return _read_location(resolve_checkpoint(name, offline=offline), dtype)
+
+
+def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
+    """Reads a local directory or file, or several directories with the parts of one `model.bin`.
+
+    Raises `CheckpointError` if it cannot be read.
+    """
+    paths = (path,) if isinstance(path, Path) else path
+    location = locate_checkpoint(paths[0], paths[0].name)
+    return _read_location(CheckpointLocation(location.format, location.paths + paths[1:], location.display_name), dtype)
+
+
+def _read_location(location: CheckpointLocation, dtype: torch.dtype | None) -> Checkpoint:
+    match location.format:
+        case "ctranslate2":
+            return read_ctranslate2(location.paths, location.display_name, dtype)
+        case "huggingface":
+            return read_huggingface(location.paths[0], location.display_name, dtype)
+        case "delta":
+            return read_delta(location.paths[0], location.display_name, dtype, load_checkpoint)
+        case "openai":
+            return read_openai(location.paths[0], location.display_name, dtype)
+
+
 def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> CheckpointLocation:
     """Finds a model by path, short name (`tiny` ... `large-v3-turbo`, `distil-large-v3`) or hub name (`owner/name`).
 
@@ -76,9 +115,7 @@ def resolve_checkpoint(name: str | Path, *, offline: bool | None = None) -> Chec
     # 2. Installed packages with pinned weights.
     directories, reason = find_packages(name)
     if directories:
-        return CheckpointLocation(
-            _detect_format(directories[0]) or "ctranslate2", directories, f"{name} (installed package)"
-        )
+        return CheckpointLocation("ctranslate2", directories, f"{name} (installed package)")
     attempts.append(reason)
     # 3. The cache of openai-whisper.
     openai_cache_file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / f"{name}.pt"
