@@ -77,11 +77,7 @@ class DataLoader:
     ) -> None:
         self._vocabulary, self._options = vocabulary, example_options
         self._state_source, self._target_reader = state_source, target_reader
-
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether an encoder may run for a batch."""
-        return self._state_source.runs_encoder
+        self.runs_encoder = state_source.runs_encoder
 
     def read(self, spec: MicroBatchSpec) -> TrainBatch | OnPolicyBatch:
         """The batch that the sampler planned."""

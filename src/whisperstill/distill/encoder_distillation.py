@@ -17,7 +17,6 @@ from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.process_group import ProcessGroup
-from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.store import LabelStore
 from whisperstill.model.trimmed_encoder import TAIL_POSITIONS
 from whisperstill.model.whisper import Whisper
@@ -64,7 +63,7 @@ class EncoderDistillation:
         )
 
     def accumulate_gradients(self, micro_batches: Sequence[EncoderBatch]) -> tuple[LossSums, float]:
-        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
+        """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
         A position has the same weight whatever its micro-batch or process.
         """
@@ -84,6 +83,4 @@ class EncoderDistillation:
                 (squared_error / total_weight).backward()
                 loss_value += float(squared_error.detach()) / total_weight
                 sums = sums + LossSums(hidden=float(squared_error.detach()), kl_token_weight=float(weights.sum()))
-        self._process_group.all_reduce_gradients(trainable_parameters(self._student).values())
-        global_sums = LossSums.from_values(self._process_group.all_reduce_sum(*sums))
-        return global_sums, self._process_group.all_reduce_sum(loss_value)[0]
+        return sums, loss_value

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
 from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
 from whisperstill.distill.feature_losses import FeatureLosses, FeatureLossSums
@@ -18,7 +17,6 @@ from whisperstill.distill.on_policy import generate_on_policy
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LossConfig
 from whisperstill.distill.teacher_targets import TeacherTargetSource
-from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.batch import TokenBatch
@@ -38,7 +36,7 @@ class TrainStep:
     process_group: ProcessGroup
 
     def accumulate_gradients(self, micro_batches: Sequence[TrainBatch]) -> tuple[LossSums, float]:
-        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
+        """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
         Every token has the same weight whatever its micro-batch or process: k micro-batches give the gradient of one
         batch.
@@ -59,10 +57,7 @@ class TrainStep:
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_value += float(loss.detach())
             sums = sums + micro_batch_sums
-        # 3. Sums over the processes.
-        self.process_group.all_reduce_gradients(trainable_parameters(self.student).values())
-        global_sums = LossSums.from_values(self.process_group.all_reduce_sum(*sums))
-        return global_sums, self.process_group.all_reduce_sum(loss_value)[0]
+        return sums, loss_value
 
     def _loss(self, micro_batch: TrainBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
         """The loss of a micro-batch as its share of the step, and its sums. On-policy batches have no cross-entropy."""
@@ -122,16 +117,8 @@ class DecoderDistillation:
 
     def __init__(self, loader: DataLoader, train_step: TrainStep, logit_filter: LogitFilter) -> None:
         """`logit_filter`: token rules of on-policy transcription."""
-        self._loader, self._train_step, self._logit_filter = loader, train_step, logit_filter
-
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether reading a batch may run an encoder."""
-        return self._loader.runs_encoder
-
-    def read(self, spec: MicroBatchSpec) -> TrainBatch | OnPolicyBatch:
-        """The planned batch, on the CPU."""
-        return self._loader.read(spec)
+        self._train_step, self._logit_filter = train_step, logit_filter
+        self.read, self.runs_encoder = loader.read, loader.runs_encoder
 
     def accumulate_gradients(self, micro_batches: Sequence[TrainBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
         """Transcribe the on-policy batches with the current student, then add the gradients of all batches."""
