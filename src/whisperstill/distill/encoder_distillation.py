@@ -57,6 +57,7 @@ class EncoderDistillation:
             window_ids=tuple(window.id for window in windows),
             audio_seconds=sum(window.duration for window in windows),
             windows_encoded=len(windows),
+            decoder_tokens=0,
             mel=log_mel(waveforms, self._student.dims.mels),
             teacher_states=states,
             position_weights=position_weights,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -43,20 +43,10 @@ AUGMENTATION_CACHE = "augmentation_cache"
 """Directory of the augmented windows, in the output."""
 
 
-@dataclass(frozen=True)
-class DistillationSetup:
-    """A decoder distillation that is ready to run."""
-
-    checkpoint: Checkpoint
-    """The initial student."""
-    examples: list[TrainingExample]
-    trainer: Trainer[TrainBatch | OnPolicyBatch]
-
-
 def build_distillation(
     settings: DistillationSettings, process_group: ProcessGroup, warn: Callable[[str], None]
-) -> DistillationSetup:
-    """Everything that `train` needs. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
+) -> tuple[Trainer[TrainBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
+    """Trainer, initial student, examples. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
     device = process_group.device
     # 1. Labels and student, and whether they go together.
     store, decisions = open_training_labels(settings.labels)
@@ -90,8 +80,7 @@ def build_distillation(
     }
     logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
     task = DecoderDistillation(loader, train_step, logit_filter)
-    trainer = Trainer(student, task, sampler, settings, identity, validation, process_group)
-    return DistillationSetup(checkpoint, examples, trainer)
+    return Trainer(student, task, sampler, settings, identity, validation, process_group), checkpoint, examples
 
 
 def open_training_labels(labels: Path) -> tuple[LabelStore, Mapping[DecisionKey, FilterDecision] | None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
 from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
-from whisperstill.distill.feature_losses import FeatureLosses, FeatureLossSums
+from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.on_policy import generate_on_policy
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LossConfig
@@ -87,7 +87,18 @@ class TrainStep:
             (config.attention_loss_weight, feature_sums.attention),
         ):
             loss = loss + weight / (totals.kl or 1.0) * feature_sum
-        return loss, _loss_sums(token_sums, feature_sums, loss_targets)
+        ce_mask, token_weights = loss_targets.ce_mask, loss_targets.token_weights
+        return loss, LossSums(
+            cross_entropy=float(token_sums[0]),
+            kl=float(token_sums[1]),
+            hidden=float(feature_sums.hidden.detach()),
+            layers=float(feature_sums.layers.detach()),
+            attention=float(feature_sums.attention.detach()),
+            correct_tokens=int(token_sums[2]),
+            loss_tokens=int(ce_mask.sum()),
+            loss_token_weight=float(token_weights[ce_mask].sum()),
+            kl_token_weight=float(token_weights[kl_mask].sum()),
+        )
 
     def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
         """The student's last hidden states under teacher forcing, in float32."""
@@ -96,20 +107,6 @@ class TrainStep:
                 batch.decoder_ids, batch.lengths, batch.encoder_states.to(self.student.dtype), layer_outputs
             )
         return hidden.float()
-
-
-def _loss_sums(token_sums: Tensor, feature_sums: FeatureLossSums, targets: LossTargets) -> LossSums:
-    return LossSums(
-        cross_entropy=float(token_sums[0]),
-        kl=float(token_sums[1]),
-        hidden=float(feature_sums.hidden.detach()),
-        layers=float(feature_sums.layers.detach()),
-        attention=float(feature_sums.attention.detach()),
-        correct_tokens=int(token_sums[2]),
-        loss_tokens=int(targets.ce_mask.sum()),
-        loss_token_weight=float(targets.token_weights[targets.ce_mask].sum()),
-        kl_token_weight=float(targets.token_weights[targets.kl_mask].sum()),
-    )
 
 
 class DecoderDistillation:

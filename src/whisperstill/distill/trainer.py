@@ -152,12 +152,7 @@ class Trainer(Generic[BatchT]):
         """One optimizer step, counted in `train_state`; returns its metrics."""
         settings = self._settings
         # 1. Learning rate, and the seed of dropout.
-        factor = learning_rate_factor(
-            train_state.step,
-            warmup_steps=settings.warmup_steps,
-            total_steps=self.total_steps,
-            lr_scheduler_type=settings.lr_scheduler_type,
-        )
+        factor = learning_rate_factor(train_state.step, self.total_steps, settings)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         torch.manual_seed(

@@ -29,26 +29,8 @@ class ShardSpec:
         return sum(window.duration for window in self.windows)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """All shards of a store, in order, and what was left out of the corpora."""
-
-    shards: tuple[ShardSpec, ...]
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def num_windows(self) -> int:
-        """Windows of all shards."""
-        return sum(len(shard.windows) for shard in self.shards)
-
-    @property
-    def hours(self) -> float:
-        """Hours of audio in all shards."""
-        return sum(window.duration for shard in self.shards for window in shard.windows) / 3600
-
-
-def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> ShardPlan:
-    """Plan of all shards; the same settings and corpora always give the same plan.
+def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> tuple[list[ShardSpec], list[Skipped]]:
+    """All shards in order, and what is left out; the same settings and corpora always give the same plan.
 
     A corpus added at the end leaves the shards before it unchanged. Raises `CorpusError` when no utterance is left,
     `SettingsError` when two corpora have the same name.
@@ -85,7 +67,7 @@ def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> ShardPlan:
                 shards.append(ShardSpec(f"{len(shards):05d}", shard_windows, _hash_windows(shard_windows, settings)))
     if not shards:
         raise CorpusError(f"expected utterances to label, none is left: {skipped[0].source}: {skipped[0].reason}, ...")
-    return ShardPlan(tuple(shards), tuple(skipped))
+    return shards, skipped
 
 
 def _hash_windows(windows: Iterable[Window], settings: LabelSettings) -> str:

@@ -30,26 +30,6 @@ MAX_GUESS_LOGPROB = -2.0
 """Log-probability below which a token counts as a guess (`low_logprob_token_ratio`)."""
 MAX_WER_PERCENT = 100.0
 """Larger word error rates are clipped to this, per cent."""
-FEATURE_NAMES = (
-    "mean_logprob",
-    "min_logprob",
-    "entropy",
-    "no_speech_prob",
-    "compression_ratio",
-    "ngram_repeats",
-    "tokens_per_second",
-    "seconds",
-    "words",
-    "characters_per_second",
-    "unique_word_ratio",
-    "uppercase_ratio",
-    "least_probable_tokens_logprob",
-    "low_logprob_token_ratio",
-    "next_token_logprob",
-    "second_opinion_wer",
-    "second_opinion_word_ratio",
-)
-"""Columns of the feature matrix, in order."""
 
 SecondOpinions = Mapping[tuple[str, str], str]
 """Transcript of another model by (corpus, utterance id)."""
@@ -96,8 +76,8 @@ def build_features(
                         f"the second opinion has no label for {'/'.join(key)}: label the same corpora with it"
                     )
                 second_opinion = second_opinions[key]
-            features.append(_utterance_features(quality, label.language, logprobs, second_opinion))
-    return np.array(features, dtype=np.float64).reshape(-1, len(FEATURE_NAMES))
+            features.append([*_utterance_features(quality, label.language, logprobs, second_opinion).values()])
+    return np.array(features, dtype=np.float64)
 
 
 def predict_wer(
@@ -164,37 +144,38 @@ def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.flo
 
 def _utterance_features(
     quality: LabelQuality, language: str, window_logprobs: npt.NDArray[np.float64] | None, second_opinion: str | None
-) -> list[float]:
+) -> dict[str, float]:
     text, seconds = quality.text, quality.utterance.audio.duration
     words = split_into_units(text, language)
     letters = [letter for letter in text if letter.isalpha()]
-    logprobs = np.zeros(0) if window_logprobs is None else window_logprobs
-    token_logprobs = logprobs[quality.token_start : quality.token_end]
-    next_logprob = float(logprobs[quality.token_end]) if quality.token_end < len(logprobs) else np.nan
+    all_logprobs = np.zeros(0) if window_logprobs is None else window_logprobs
+    logprobs = all_logprobs[quality.token_start : quality.token_end]
+    next_logprob = float(all_logprobs[quality.token_end]) if quality.token_end < len(all_logprobs) else np.nan
+    least_probable = np.sort(logprobs)[:NUM_LEAST_PROBABLE_TOKENS]
     second_opinion_wer = second_opinion_words = np.nan
     if second_opinion is not None:
         edits = count_edits(normalize_to_units(second_opinion, language), normalize_to_units(text, language))
         second_opinion_wer = min(200.0, wer_percent(edits))
         second_opinion_words = (1 + len(words)) / (1 + len(split_into_units(second_opinion, language)))
-    return [
-        quality.mean_logprob,
-        quality.min_logprob,
-        quality.entropy,
-        quality.no_speech_prob,
-        quality.compression_ratio,
-        float(quality.ngram_repeats),
-        quality.tokens_per_second,
-        seconds,
-        float(len(words)),
-        len(text) / seconds,
-        len({word.lower() for word in words}) / len(words) if words else np.nan,
-        sum(letter.isupper() for letter in letters) / len(letters) if letters else np.nan,
-        float(np.sort(token_logprobs)[:NUM_LEAST_PROBABLE_TOKENS].mean()) if len(token_logprobs) else np.nan,
-        float((token_logprobs < MAX_GUESS_LOGPROB).mean()) if len(token_logprobs) else np.nan,
-        next_logprob,
-        second_opinion_wer,
-        second_opinion_words,
-    ]
+    return {
+        "mean_logprob": quality.mean_logprob,
+        "min_logprob": quality.min_logprob,
+        "entropy": quality.entropy,
+        "no_speech_prob": quality.no_speech_prob,
+        "compression_ratio": quality.compression_ratio,
+        "ngram_repeats": float(quality.ngram_repeats),
+        "tokens_per_second": quality.tokens_per_second,
+        "seconds": seconds,
+        "words": float(len(words)),
+        "characters_per_second": len(text) / seconds,
+        "unique_word_ratio": len({word.lower() for word in words}) / len(words) if words else np.nan,
+        "uppercase_ratio": sum(letter.isupper() for letter in letters) / len(letters) if letters else np.nan,
+        "least_probable_tokens_logprob": float(least_probable.mean()) if len(logprobs) else np.nan,
+        "low_logprob_token_ratio": float((logprobs < MAX_GUESS_LOGPROB).mean()) if len(logprobs) else np.nan,
+        "next_token_logprob": next_logprob,
+        "second_opinion_wer": second_opinion_wer,
+        "second_opinion_word_ratio": second_opinion_words,
+    }
 
 
 def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed: int = 0) -> WerPrediction:

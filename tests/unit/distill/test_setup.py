@@ -165,6 +165,6 @@ def test_identity_ignores_settings_that_do_not_decide_the_weights(
 
 
 def test_setup_builds_a_trainer(settings: DistillationSettings) -> None:
-    distillation = setup.build_distillation(replace(settings, max_steps=1), ProcessGroup(), warn=pytest.fail)
-    assert distillation.trainer.total_steps == 1 and distillation.trainer.validation is None
-    assert len(distillation.examples) > 4
+    trainer, _, examples = setup.build_distillation(replace(settings, max_steps=1), ProcessGroup(), warn=pytest.fail)
+    assert trainer.total_steps == 1 and trainer.validation is None
+    assert len(examples) > 4
