@@ -114,14 +114,16 @@ def tokenize_example(
     )
 
     # 1. Transcript, with or without timestamps, and the end token if the teacher generated it.
-    tokens, teacher_steps, loss_mask, weights = [], [], [], []
-    for step, token in enumerate(label.tokens):
-        if with_timestamps or not vocabulary.is_timestamp(token):
-            tokens.append(token)
-            teacher_steps.append(step)
-            in_loss, weight = _loss_mask_and_weight(example, step)
-            loss_mask.append(in_loss)
-            weights.append(weight)
+    in_loss, step_weights = [False] * len(label.tokens), [1.0] * len(label.tokens)  # outside every utterance: no loss
+    for quality, is_kept, weight in zip(label.quality, example.utterance_mask, example.utterance_weights, strict=True):
+        for step in range(quality.token_start, quality.token_end):
+            in_loss[step], step_weights[step] = is_kept, weight
+    teacher_steps = [
+        step for step, token in enumerate(label.tokens) if with_timestamps or not vocabulary.is_timestamp(token)
+    ]
+    tokens = [label.tokens[step] for step in teacher_steps]
+    loss_mask = [in_loss[step] for step in teacher_steps]
+    weights = [step_weights[step] for step in teacher_steps]
     if label.ended:
         tokens.append(vocabulary.end_of_text)
         teacher_steps.append(len(label.tokens))
@@ -166,15 +168,6 @@ def masked_positions(example: TrainingExample, example_options: ExampleOptions, 
     starts = generator.integers(0, audio_positions, num_spans).tolist()
     spans = (range(start, min(audio_positions, start + MASK_SPAN_POSITIONS)) for start in starts)
     return sorted(set().union(*spans))
-
-
-def _loss_mask_and_weight(example: TrainingExample, step: int) -> tuple[bool, float]:
-    """Whether a token is in the loss, and its weight; tokens outside every utterance are not."""
-    utterances = zip(example.label.quality, example.utterance_mask, example.utterance_weights, strict=True)
-    for quality, in_loss, weight in utterances:
-        if quality.token_start <= step < quality.token_end:
-            return in_loss, weight
-    return False, 1.0
 
 
 def epoch_batches(
