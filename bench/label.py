@@ -34,8 +34,9 @@ from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_window_waveform, pack, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
+from whisperstill.label.settings import LabelSettings
 from whisperstill.label.store_schema import label_to_row, topk_to_row
-from whisperstill.label.teacher import Teacher
+from whisperstill.label.teacher import label_batch
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.records import Window
 from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE
@@ -70,18 +71,19 @@ def logit_statistics(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return log_sum_exp, (logits / 2).logsumexp(-1), entropy, *logits.topk(TOP_K)
 
 
-def label_with_ours(teacher: Teacher, windows: Sequence[Window], waveforms: torch.Tensor, batch_size: int) -> Tokens:
+def label_with_ours(
+    teacher: WhisperModel, windows: Sequence[Window], waveforms: torch.Tensor, batch_size: int
+) -> Tokens:
     """Label all windows, and build the rows of the store."""
-    end_of_text = teacher.model.vocabulary.end_of_text
+    end_of_text = teacher.vocabulary.end_of_text
+    settings = LabelSettings("", (), Path(), top_k=TOP_K, max_new_tokens=MAX_NEW_TOKENS)
     tokens = []
     for start in range(0, len(windows), batch_size):
         batch = windows[start : start + batch_size]
-        outputs = teacher.label_batch(
-            waveforms[start : start + batch_size], ["en"] * len(batch), top_k=TOP_K, max_new_tokens=MAX_NEW_TOKENS
-        )
+        outputs = label_batch(teacher, settings, waveforms[start : start + batch_size], ["en"] * len(batch))
         for window, output in zip(batch, outputs, strict=True):
             label = build_pseudo_label(
-                window, output, teacher.model.tokenizer, teacher.model.vocabulary, timestamps=False, shard="0"
+                window, output, teacher.tokenizer, teacher.vocabulary, timestamps=False, shard="0"
             )
             label_to_row(label)
             label_tokens = label.tokens + ((end_of_text,) if label.ended else ())
@@ -137,15 +139,14 @@ def main() -> None:
     audio_seconds = sum(window.duration for window in windows)
     waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
     checkpoint = load_checkpoint(options.teacher)
-    model, encoder = WhisperModel(checkpoint), Stopwatch()
-    teacher = Teacher(model)
-    model.encode = encoder.wrap(model.encode)  # type: ignore[method-assign]
+    teacher, encoder = WhisperModel(checkpoint), Stopwatch()
+    teacher.encode = encoder.wrap(teacher.encode)  # type: ignore[method-assign]
 
     systems: dict[str, Callable[[], Tokens]] = {
         "ours": lambda: label_with_ours(teacher, windows, waveforms, options.batch_size)
     }
     if not options.only_ours:
-        label = load_transformers(checkpoint, waveforms, teacher.model.vocabulary.end_of_text)
+        label = load_transformers(checkpoint, waveforms, teacher.vocabulary.end_of_text)
         for name, (batched, with_statistics) in PEERS.items():
             size = options.batch_size if batched else 1
             systems[name] = lambda size=size, with_statistics=with_statistics: label(size, with_statistics)  # type: ignore[misc]
@@ -164,7 +165,7 @@ def main() -> None:
         "teacher": options.teacher,
         "windows": len(windows),
         "hours": audio_seconds / 3600,
-        "dtype": str(teacher.model.network.dtype),
+        "dtype": str(teacher.network.dtype),
         "matrix_gflops": round(matrix_gflops(), 1),
         "times_real_time": {
             name: round(audio_seconds / statistics.median(values), 2) for name, values in seconds.items()

@@ -31,7 +31,7 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
 from whisperstill.evaluate.score import Scoring, score
-from whisperstill.label.filter_decisions import DecisionRow, write_decisions
+from whisperstill.label.filter_decisions import DECISIONS_SCHEMA, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions
 
@@ -93,8 +93,8 @@ def train_student(
             keep = next(keep_flags)
             utterance = quality.utterance
             rule = "" if keep else name
-            row = DecisionRow(label.window.id, utterance.id, utterance.corpus, keep, rule, 0.0, None, 0, 0.0, 1.0)
-            rows.append(row)
+            row = (label.window.id, utterance.id, utterance.corpus, keep, rule, 0.0, None, 0, 0.0, 1.0)
+            rows.append(dict(zip(DECISIONS_SCHEMA.names, row, strict=True)))
     folder = options.work / name.replace(" ", "-")
     write_decisions(folder / "filtered", store.directory, rows, {"settings": {}})
     ws.init(InitSettings(teacher=options.teacher, output=options.work / "init"), NullConsole())

@@ -526,6 +526,22 @@ def test_result_gets_its_own_alignment_heads(training: TrainSettings, monkeypatc
     assert max(lengths) < 480_000  # without padding, whose silence would count as a pause
 
 
+def test_student_is_built_once_if_the_last_step_is_the_best(
+    training: TrainSettings, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Checkpoint] = []
+
+    def fake(student: Checkpoint, *_: object, **__: object) -> Checkpoint:
+        built.append(student)
+        return student
+
+    monkeypatch.setattr(save_student, "with_alignment_heads", fake)
+    train.run(replace(training, max_steps=1, validation=(str(small_corpus),)), NullConsole())
+    assert len(built) == 1
+    last, best = (output / "model.safetensors" for output in (training.output / "last", training.output))
+    assert last.read_bytes() == best.read_bytes()
+
+
 def test_alignment_heads_are_unchanged_if_the_audio_is_gone(
     training: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,11 +27,8 @@ class WindowBatch:
     audio_seconds: float
     windows_encoded: int
     """Windows for which an encoder ran."""
-
-    @property
-    def decoder_tokens(self) -> int:
-        """Decoder input tokens."""
-        return 0
+    decoder_tokens: int
+    """Decoder input tokens; of an on-policy batch the start tokens, since the transcript is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +38,6 @@ class TrainBatch(WindowBatch):
     tokens: TokenBatch
     stored: StoredTargets | None
     """Stored teacher targets; None for an on-policy batch."""
-
-    @property
-    def decoder_tokens(self) -> int:
-        """Decoder input tokens."""
-        return sum(self.tokens.lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +50,6 @@ class OnPolicyBatch(WindowBatch):
     """Start-of-transcript sequence of each window."""
     label_lengths: tuple[int, ...]
     """Tokens of each pseudo-label."""
-
-    @property
-    def decoder_tokens(self) -> int:
-        """Start tokens; the transcript is not known yet."""
-        return sum(map(len, self.start_tokens))
 
 
 class DataLoader:
@@ -77,11 +64,7 @@ class DataLoader:
     ) -> None:
         self._vocabulary, self._options = vocabulary, example_options
         self._state_source, self._target_reader = state_source, target_reader
-
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether an encoder may run for a batch."""
-        return self._state_source.runs_encoder
+        self.runs_encoder = state_source.runs_encoder
 
     def read(self, spec: MicroBatchSpec) -> TrainBatch | OnPolicyBatch:
         """The batch that the sampler planned."""
@@ -106,15 +89,17 @@ class DataLoader:
             token_weights=_concatenate([tokenized.weights for tokenized in tokenized_examples]),
         )
         stored = self._target_reader.read(examples, tokenized_examples, window_states)
-        return TrainBatch(*_describe(examples, window_states), tokens, stored)
+        return TrainBatch(*_describe(examples, window_states), sum(tokens.lengths), tokens, stored)
 
     def load_on_policy(self, examples: Sequence[TrainingExample], epoch: int) -> OnPolicyBatch:
         """A batch for the student to transcribe. Raises as `load`."""
         window_states = self._state_source.load(examples, epoch)
+        start_tokens = tuple(self._vocabulary.sot_sequence(example.label.language) for example in examples)
         return OnPolicyBatch(
             *_describe(examples, window_states),
+            decoder_tokens=sum(map(len, start_tokens)),
             encoder_states=self._masked_states(window_states, examples, epoch),
-            start_tokens=tuple(self._vocabulary.sot_sequence(example.label.language) for example in examples),
+            start_tokens=start_tokens,
             label_lengths=tuple(len(example.label.tokens) for example in examples),
         )
 
@@ -132,7 +117,7 @@ class DataLoader:
 def _describe(
     examples: Sequence[TrainingExample], window_states: Sequence[WindowStates]
 ) -> tuple[tuple[str, ...], float, int]:
-    """The fields of `WindowBatch`."""
+    """The first fields of `WindowBatch`."""
     windows = [example.label.window for example in examples]
     num_encoded = sum(states.encoded for states in window_states)
     return tuple(window.id for window in windows), sum(window.duration for window in windows), num_encoded

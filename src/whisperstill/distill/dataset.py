@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from whisperstill.distill.settings import ExampleOptions
 from whisperstill.errors import SettingsError
+from whisperstill.label.filter_decisions import DecisionKey
 from whisperstill.records import FilterDecision, PseudoLabel
 from whisperstill.records.seeding import rng
 from whisperstill.text.vocabulary import Vocabulary
@@ -17,8 +18,6 @@ from whisperstill.units import MAX_PROMPT_TOKENS, MAX_TARGET_POSITIONS, TIMESTAM
 MASK_SPAN_POSITIONS = 10
 """Length of a masked span: 0.2 s, about a syllable."""
 _UNFILTERED = FilterDecision(True, "", 0.0)
-DecisionKey = tuple[str, str, str]
-"""Window id, corpus, utterance id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,8 @@ def build_examples(
 
 def _tokens_after_last_dropped(label: PseudoLabel, utterance_mask: Sequence[bool]) -> tuple[int, ...]:
     """The tokens after the last utterance that the filter dropped."""
-    dropped_ends = [
-        quality.token_end for quality, is_kept in zip(label.quality, utterance_mask, strict=True) if not is_kept
-    ]
-    return label.tokens[max(dropped_ends, default=0) :]
+    pairs = zip(label.quality, utterance_mask, strict=True)
+    return label.tokens[max((quality.token_end for quality, is_kept in pairs if not is_kept), default=0) :]
 
 
 def _continues_session(previous_label: PseudoLabel, label: PseudoLabel) -> bool:
@@ -118,14 +115,16 @@ def tokenize_example(
     )
 
     # 1. Transcript, with or without timestamps, and the end token if the teacher generated it.
-    tokens, teacher_steps, loss_mask, weights = [], [], [], []
-    for step, token in enumerate(label.tokens):
-        if with_timestamps or not vocabulary.is_timestamp(token):
-            tokens.append(token)
-            teacher_steps.append(step)
-            in_loss, weight = _loss_mask_and_weight(example, step)
-            loss_mask.append(in_loss)
-            weights.append(weight)
+    in_loss, step_weights = [False] * len(label.tokens), [1.0] * len(label.tokens)  # outside every utterance: no loss
+    for quality, is_kept, weight in zip(label.quality, example.utterance_mask, example.utterance_weights, strict=True):
+        for step in range(quality.token_start, quality.token_end):
+            in_loss[step], step_weights[step] = is_kept, weight
+    teacher_steps = [
+        step for step, token in enumerate(label.tokens) if with_timestamps or not vocabulary.is_timestamp(token)
+    ]
+    tokens = [label.tokens[step] for step in teacher_steps]
+    loss_mask = [in_loss[step] for step in teacher_steps]
+    weights = [step_weights[step] for step in teacher_steps]
     if label.ended:
         tokens.append(vocabulary.end_of_text)
         teacher_steps.append(len(label.tokens))
@@ -166,28 +165,10 @@ def masked_positions(example: TrainingExample, example_options: ExampleOptions, 
     num_spans = round(example_options.encoder_mask_prob * audio_positions / MASK_SPAN_POSITIONS)
     if not num_spans:
         return []
-    span_starts = (
-        rng(example_options.seed, epoch, example.label.window.id, "masks")
-        .integers(0, audio_positions, num_spans)
-        .tolist()
-    )
-    return sorted(
-        {
-            position
-            for span_start in span_starts
-            for position in range(span_start, min(audio_positions, span_start + MASK_SPAN_POSITIONS))
-        }
-    )
-
-
-def _loss_mask_and_weight(example: TrainingExample, step: int) -> tuple[bool, float]:
-    """Whether a token is in the loss, and its weight; tokens outside every utterance are not."""
-    for quality, in_loss, weight in zip(
-        example.label.quality, example.utterance_mask, example.utterance_weights, strict=True
-    ):
-        if quality.token_start <= step < quality.token_end:
-            return in_loss, weight
-    return False, 1.0
+    generator = rng(example_options.seed, epoch, example.label.window.id, "masks")
+    starts = generator.integers(0, audio_positions, num_spans).tolist()
+    spans = (range(start, min(audio_positions, start + MASK_SPAN_POSITIONS)) for start in starts)
+    return sorted(set().union(*spans))
 
 
 def epoch_batches(

@@ -125,7 +125,12 @@ class _ChunkedLoss(torch.autograd.Function):
                 row_weights = targets.kl_mask[rows], targets.token_weights[rows]
                 # d(T^2 D)/d(logits) = T^2 / T * dD/du
                 grad_weight = scales.kl * scales.temperature * row_weights[0] * row_weights[1]
-                divergences = _add_divergence(chunk, targets.teacher, teacher_rows[rows], scales, grad_weight)
+                if isinstance(targets.teacher, TopKTargets):
+                    divergences = _add_topk_divergence(chunk, targets.teacher, teacher_rows[rows], scales, grad_weight)
+                else:
+                    divergences = _add_hidden_divergence(
+                        chunk, targets.teacher, teacher_rows[rows], scales, grad_weight
+                    )
                 weighted_sum = (divergences * row_weights[0] * row_weights[1]).sum(dtype=torch.float64)
                 sums[1] += weighted_sum * scales.temperature**2
             # 4. Gradients of hidden states and embedding.
@@ -163,11 +168,8 @@ def _add_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Weighted sum of the cross-entropy; its gradient overwrites `chunk.grad_logits`."""
     grad_logits = chunk.grad_logits
-    target_ids, ce_mask, token_weights = (
-        targets.target_ids[rows, None],
-        targets.ce_mask[rows],
-        targets.token_weights[rows],
-    )
+    target_ids = targets.target_ids[rows, None]
+    ce_mask, token_weights = targets.ce_mask[rows], targets.token_weights[rows]
     torch.pow(chunk.exp_logits, scales.temperature, out=grad_logits)
     softmax = _Softmax(grad_logits.sum(-1), max_logits)
     target_logits = chunk.logits.gather(1, target_ids)[:, 0]
@@ -177,22 +179,7 @@ def _add_cross_entropy(
     return ((softmax.lse - target_logits) * ce_mask * token_weights).sum(dtype=torch.float64)
 
 
-def _add_divergence(
-    chunk: _Chunk,
-    teacher: TopKTargets | HiddenTargets,
-    teacher_rows: Int[Tensor, "rows"],
-    scales: _LossScales,
-    grad_weight: Float[Tensor, "rows"],
-) -> Float[Tensor, "rows"]:
-    """Divergence of each row; its gradient times `grad_weight` is added to `chunk.grad_logits`."""
-    if isinstance(teacher, TopKTargets):
-        return _add_divergence_from_topk(chunk, teacher, teacher_rows, scales, grad_weight)
-    if scales.divergence == "forward-kl":
-        return _add_forward_kl_from_hidden(chunk, teacher, teacher_rows, scales.temperature, grad_weight)
-    return _add_divergence_from_hidden(chunk, teacher, teacher_rows, scales, grad_weight)
-
-
-def _add_forward_kl_from_hidden(
+def _add_hidden_forward_kl(
     chunk: _Chunk,
     teacher: HiddenTargets,
     teacher_rows: Int[Tensor, "rows"],
@@ -214,7 +201,7 @@ def _add_forward_kl_from_hidden(
     return mean_difference + chunk.tempered_softmax.lse - teacher_softmax.lse
 
 
-def _add_divergence_from_hidden(
+def _add_hidden_divergence(
     chunk: _Chunk,
     teacher: HiddenTargets,
     teacher_rows: Int[Tensor, "rows"],
@@ -222,6 +209,8 @@ def _add_divergence_from_hidden(
     grad_weight: Float[Tensor, "rows"],
 ) -> Float[Tensor, "rows"]:
     """Any divergence over the whole vocabulary, in more memory than the KL."""
+    if scales.divergence == "forward-kl":
+        return _add_hidden_forward_kl(chunk, teacher, teacher_rows, scales.temperature, grad_weight)
     log_q = chunk.logits / scales.temperature - chunk.tempered_softmax.lse[:, None]
     teacher_logits = teacher.hidden[teacher_rows].to(teacher.embedding.dtype) @ teacher.embedding.t()
     log_p = (teacher_logits.float() / scales.temperature).log_softmax(-1)
@@ -231,7 +220,7 @@ def _add_divergence_from_hidden(
     return divergences
 
 
-def _add_divergence_from_topk(
+def _add_topk_divergence(
     chunk: _Chunk,
     teacher: TopKTargets,
     teacher_rows: Int[Tensor, "rows"],

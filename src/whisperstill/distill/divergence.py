@@ -27,10 +27,10 @@ from whisperstill.plugins import registered
 SKEW_TEACHER_WEIGHT = 0.1
 """Weight a of the teacher in the mixture of `skewed-kl`."""
 
-CategoryTensor = Float[Tensor, "rows cells"]
+Cells = Float[Tensor, "rows cells"]
 
 
-def divergence(name: str, log_p: CategoryTensor, log_q: CategoryTensor) -> tuple[Float[Tensor, "rows"], CategoryTensor]:
+def divergence(name: str, log_p: Cells, log_q: Cells) -> tuple[Float[Tensor, "rows"], Cells]:
     """D of each row, and q times its derivative with respect to q, from log-probabilities (nats).
 
     `name` is one of the table above, or a loss that another package registered (`plugins`).
@@ -39,43 +39,33 @@ def divergence(name: str, log_p: CategoryTensor, log_q: CategoryTensor) -> tuple
     return function(log_p, log_q, log_p.exp(), log_q.exp())
 
 
-def _forward_kl(
-    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
-) -> tuple[Tensor, Tensor]:
+def _forward_kl(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
     return (p * (log_p - log_q)).sum(-1), -p
 
 
-def _reverse_kl(
-    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
-) -> tuple[Tensor, Tensor]:
+def _reverse_kl(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
     terms = q * (log_q - log_p)
     return terms.sum(-1), terms + q
 
 
-def _jsd(log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor) -> tuple[Tensor, Tensor]:
+def _jsd(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
     log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0))
     student_terms = q * (log_q - log_m) / 2
     return (p * (log_p - log_m) / 2 + student_terms).sum(-1), student_terms
 
 
-def _total_variation(
-    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
-) -> tuple[Tensor, Tensor]:
+def _total_variation(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
     difference = q - p
     return difference.abs().sum(-1) / 2, q * difference.sign() / 2
 
 
-def _skewed_kl(
-    log_p: CategoryTensor, log_q: CategoryTensor, p: CategoryTensor, q: CategoryTensor
-) -> tuple[Tensor, Tensor]:
+def _skewed_kl(log_p: Cells, log_q: Cells, p: Cells, q: Cells) -> tuple[Tensor, Tensor]:
     mixture = SKEW_TEACHER_WEIGHT * p + (1 - SKEW_TEACHER_WEIGHT) * q
-    terms = p * (log_p - mixture.clamp_min(torch.finfo(mixture.dtype).tiny).log())
-    return terms.sum(-1), -(1 - SKEW_TEACHER_WEIGHT) * q * p / mixture.clamp_min(torch.finfo(mixture.dtype).tiny)
+    mixture = mixture.clamp_min(torch.finfo(mixture.dtype).tiny)
+    return (p * (log_p - mixture.log())).sum(-1), -(1 - SKEW_TEACHER_WEIGHT) * q * p / mixture
 
 
-DivergenceFunction: TypeAlias = Callable[
-    [CategoryTensor, CategoryTensor, CategoryTensor, CategoryTensor], tuple[Tensor, Tensor]
-]
+DivergenceFunction: TypeAlias = Callable[[Cells, Cells, Cells, Cells], tuple[Tensor, Tensor]]
 """(log p, log q, p, q) -> (D of each row, q times its derivative with respect to q)."""
 
 _DIVERGENCES: dict[str, DivergenceFunction] = {

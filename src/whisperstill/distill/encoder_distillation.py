@@ -6,7 +6,6 @@ attends to them, too. The decisions of the filter do not matter: an encoder lear
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,6 @@ from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.process_group import ProcessGroup
-from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.store import LabelStore
 from whisperstill.model.trimmed_encoder import TAIL_POSITIONS
 from whisperstill.model.whisper import Whisper
@@ -59,13 +57,14 @@ class EncoderDistillation:
             window_ids=tuple(window.id for window in windows),
             audio_seconds=sum(window.duration for window in windows),
             windows_encoded=len(windows),
+            decoder_tokens=0,
             mel=log_mel(waveforms, self._student.dims.mels),
             teacher_states=states,
             position_weights=position_weights,
         )
 
     def accumulate_gradients(self, micro_batches: Sequence[EncoderBatch]) -> tuple[LossSums, float]:
-        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
+        """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
         A position has the same weight whatever its micro-batch or process.
         """
@@ -74,7 +73,7 @@ class EncoderDistillation:
         )
         sums, loss_value = LossSums(), 0.0
         device = self._student.device
-        autocast = torch.autocast(device.type, torch.bfloat16) if self._dtype == torch.bfloat16 else nullcontext()
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16)
         for micro_batch in micro_batches:
             for row in range(len(micro_batch.mel)):  # one window keeps any machine busy
                 with autocast:
@@ -85,6 +84,4 @@ class EncoderDistillation:
                 (squared_error / total_weight).backward()
                 loss_value += float(squared_error.detach()) / total_weight
                 sums = sums + LossSums(hidden=float(squared_error.detach()), kl_token_weight=float(weights.sum()))
-        self._process_group.all_reduce_gradients(trainable_parameters(self._student).values())
-        global_sums = LossSums.from_values(self._process_group.all_reduce_sum(*sums))
-        return global_sums, self._process_group.all_reduce_sum(loss_value)[0]
+        return sums, loss_value

@@ -30,10 +30,8 @@ class WindowStates:
 class EncoderStateSource(Protocol):
     """Where the encoder states of a batch come from."""
 
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether `load` may run an encoder."""
-        ...
+    runs_encoder: bool
+    """Whether `load` may run an encoder."""
 
     def load(self, examples: Sequence[TrainingExample], epoch: int) -> list[WindowStates]:
         """The states of each example in this epoch."""

@@ -54,4 +54,4 @@ def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: Log
         kl_mask=loss_mask,
         token_weights=torch.ones(len(loss_mask)),
     )
-    return TrainBatch(batch.window_ids, batch.audio_seconds, batch.windows_encoded, tokens, None)
+    return TrainBatch(batch.window_ids, batch.audio_seconds, batch.windows_encoded, sum(tokens.lengths), tokens, None)

@@ -5,19 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from whisperstill.distill.process_group import ProcessGroup
-from whisperstill.distill.settings import LoopSettings, LrSchedulerType
+from whisperstill.distill.settings import LoopSettings
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.model.whisper import Whisper
 
 
 def build_optimizer(student: Whisper, settings: LoopSettings, process_group: ProcessGroup) -> torch.optim.AdamW:
     """AdamW over the weights that this process updates, possibly none."""
-    weights = [
-        weight for index, weight in enumerate(trainable_parameters(student).values()) if process_group.owns(index)
-    ]
+    trainable = enumerate(trainable_parameters(student).values())
+    weights = [weight for index, weight in trainable if process_group.owns(index)]
     return torch.optim.AdamW(
         [{"params": weights}],
         lr=settings.learning_rate,
@@ -28,16 +26,14 @@ def build_optimizer(student: Whisper, settings: LoopSettings, process_group: Pro
     )
 
 
-def learning_rate_factor(
-    step: int, *, warmup_steps: int, total_steps: int, lr_scheduler_type: LrSchedulerType
-) -> float:
+def learning_rate_factor(step: int, total_steps: int, settings: LoopSettings) -> float:
     """Fraction of the peak learning rate at a step (from 0): linear warm-up, then decay to 0 at `total_steps`."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    remaining = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
-    if lr_scheduler_type == "constant":
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    remaining = max(0.0, (total_steps - step) / max(1, total_steps - settings.warmup_steps))
+    if settings.lr_scheduler_type == "constant":
         return 1.0
-    return remaining if lr_scheduler_type == "linear" else 0.5 - 0.5 * math.cos(math.pi * remaining)
+    return remaining if settings.lr_scheduler_type == "linear" else 0.5 - 0.5 * math.cos(math.pi * remaining)
 
 
 class EMA:
@@ -51,9 +47,7 @@ class EMA:
     def __init__(self, network: Whisper, max_decay: float) -> None:
         self._max_decay = max_decay
         self._network_weights = trainable_parameters(network)
-        self.weights: dict[str, Tensor] = {
-            name: weight.detach().clone() for name, weight in self._network_weights.items()
-        }
+        self.weights = {name: weight.detach().clone() for name, weight in self._network_weights.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:

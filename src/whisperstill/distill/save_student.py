@@ -45,7 +45,7 @@ def save_student(
     if initial.dims.multilingual and len(languages) == 1 and generation_config.language is None:
         generation_config = replace(generation_config, language=languages.pop())
 
-    def save(directory: Path, step: int) -> None:
+    def build(state: dict[str, Tensor], step: int) -> Checkpoint:
         metadata = {
             **initial.metadata,
             "trained_with_timestamps": settings.timestamp_probability > 0,
@@ -53,35 +53,39 @@ def save_student(
             "trained_steps": step,
             "frequent_tokens": _most_frequent_tokens(examples),
         }
-        state = _copy_state(trainer.student)
         student = replace(initial, state=state, metadata=metadata, generation_config=generation_config)
-        write_huggingface(_with_student_alignment_heads(student, examples, str(trainer.student.device)), directory)
+        return _with_student_alignment_heads(student, examples, str(trainer.student.device))
 
-    _save_last_and_best(trainer, settings.output, save)
+    _save_last_and_best(trainer, settings.output, build)
 
 
 def save_encoder(trainer: Trainer[EncoderBatch], initial: Checkpoint, output: Path) -> None:
     """Write a student whose encoder was trained, as `save_student`; the decoder and the metadata are unchanged."""
 
-    def save(directory: Path, step: int) -> None:
-        metadata = {**initial.metadata, "encoder_trained_steps": step}
-        write_huggingface(replace(initial, state=_copy_state(trainer.student), metadata=metadata), directory)
+    def build(state: dict[str, Tensor], step: int) -> Checkpoint:
+        return replace(initial, state=state, metadata={**initial.metadata, "encoder_trained_steps": step})
 
-    _save_last_and_best(trainer, output, save)
+    _save_last_and_best(trainer, output, build)
+
+
+def _save_last_and_best(
+    trainer: Trainer[BatchT], output: Path, build: Callable[[dict[str, Tensor], int], Checkpoint]
+) -> None:
+    """Write the students that `build` makes of the last and the best weights; once if they are the same."""
+    train_state = trainer.restore()
+    assert train_state is not None
+    with trainer.eval_weights():
+        student = build(_copy_state(trainer.student), train_state.step)
+        if trainer.validation is not None:
+            write_huggingface(student, output / "last")
+            if train_state.best_step != train_state.step:
+                trainer.checkpoints.load_best(trainer.student, train_state.best_step)
+                student = build(_copy_state(trainer.student), train_state.best_step)
+        write_huggingface(student, output)
 
 
 def _copy_state(student: Whisper) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
-
-
-def _save_last_and_best(trainer: Trainer[BatchT], output: Path, save: Callable[[Path, int], None]) -> None:
-    train_state = trainer.restore()
-    assert train_state is not None
-    with trainer.eval_weights():
-        save(output if trainer.validation is None else output / "last", train_state.step)
-    if trainer.validation is not None:
-        trainer.checkpoints.load_best(trainer.student, train_state.best_step)
-        save(output, train_state.best_step)
 
 
 def _most_frequent_tokens(examples: Sequence[TrainingExample]) -> list[int]:

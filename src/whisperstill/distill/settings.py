@@ -12,6 +12,14 @@ from whisperstill.records.augment_settings import NO_AUGMENTATION, AugmentSettin
 DIVERGENCES = ("forward-kl", "reverse-kl", "jsd", "tv", "skewed-kl")
 LrSchedulerType = Literal["linear", "cosine", "constant"]
 TargetKind = Literal["topk", "hidden", "online"]
+RANGES: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "above 0": lambda value: value > 0,
+    "0 to 1": lambda value: 0 <= value <= 1,
+    "0 to below 1": lambda value: 0 <= value < 1,
+}
+"""Valid values of a setting, by their description in messages."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,10 @@ class LoopSettings:
         """One message per invalid setting."""
         counts = ("num_train_epochs", "batch_size", "save_steps", "logging_steps", "validation_limit")
         return [
-            *_out_of_range(self, (*counts, "packing_variants", "max_steps"), "at least 1", lambda value: value >= 1),
-            *_out_of_range(
-                self, ("weight_decay", "warmup_steps", "eval_steps"), "at least 0", lambda value: value >= 0
-            ),
-            *_out_of_range(self, ("learning_rate", "max_grad_norm"), "above 0", lambda value: value > 0),
-            *_out_of_range(self, ("ema_decay",), "0 to below 1", lambda value: 0 <= value < 1),
+            *_out_of_range(self, "at least 1", (*counts, "packing_variants", "max_steps")),
+            *_out_of_range(self, "at least 0", ("weight_decay", "warmup_steps", "eval_steps")),
+            *_out_of_range(self, "above 0", ("learning_rate", "max_grad_norm")),
+            *_out_of_range(self, "0 to below 1", ("ema_decay",)),
         ]
 
 
@@ -166,11 +172,11 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
         noise = ("dropout", "decoder_input_noise", "encoder_mask_prob")
         problems = [
             *super().problems(),
-            *_out_of_range(self, ("micro_batch_size",), "at least 1", lambda value: value >= 1),
-            *_out_of_range(self, loss_weights, "at least 0", lambda value: value >= 0),
-            *_out_of_range(self, ("temperature",), "above 0", lambda value: value > 0),
-            *_out_of_range(self, fractions, "0 to 1", lambda value: 0 <= value <= 1),
-            *_out_of_range(self, noise, "0 to below 1", lambda value: 0 <= value < 1),
+            *_out_of_range(self, "at least 1", ("micro_batch_size",)),
+            *_out_of_range(self, "at least 0", loss_weights),
+            *_out_of_range(self, "above 0", ("temperature",)),
+            *_out_of_range(self, "0 to 1", fractions),
+            *_out_of_range(self, "0 to below 1", noise),
             *_augment_problems(self.augment),
         ]
         divergences = (*DIVERGENCES, *registered_names("losses"))
@@ -194,11 +200,9 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
 
 def _augment_problems(augment: AugmentSettings) -> list[str]:
     problems = [
-        *_out_of_range(augment, ("prob", "noise_prob"), "0 to 1", lambda value: 0 <= value <= 1, "augment."),
-        *_out_of_range(
-            augment, ("epochs_per_version", "spec_augment_masks"), "at least 0", lambda value: value >= 0, "augment."
-        ),
-        *_out_of_range(augment, ("speed_perturbation",), "0 to below 1", lambda value: 0 <= value < 1, "augment."),
+        *_out_of_range(augment, "0 to 1", ("prob", "noise_prob"), "augment."),
+        *_out_of_range(augment, "at least 0", ("epochs_per_version", "spec_augment_masks"), "augment."),
+        *_out_of_range(augment, "0 to below 1", ("speed_perturbation",), "augment."),
     ]
     if augment.min_snr_db > augment.max_snr_db:
         problems.append(f"augment.min_snr_db ({augment.min_snr_db}) must be at most max_snr_db ({augment.max_snr_db})")
@@ -206,16 +210,12 @@ def _augment_problems(augment: AugmentSettings) -> list[str]:
 
 
 def _out_of_range(
-    settings: LoopSettings | AugmentSettings,
-    names: Sequence[str],
-    expected: str,
-    is_valid: Callable[[float], bool],
-    prefix: str = "",
+    settings: LoopSettings | AugmentSettings, expected: str, names: Sequence[str], prefix: str = ""
 ) -> list[str]:
     """A message for each of these settings that has an invalid value; None is valid."""
     values = {name: getattr(settings, name) for name in names}
     return [
         f"{prefix}{name} must be {expected}, got {value}"
         for name, value in values.items()
-        if value is not None and not is_valid(value)
+        if value is not None and not RANGES[expected](value)
     ]

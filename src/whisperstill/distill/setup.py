@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
 from whisperstill.distill.batch_sampler import BatchSampler
 from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
-from whisperstill.distill.dataset import DecisionKey, TrainingExample, build_examples
+from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
 from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.memory_budget import default_micro_batch_size
@@ -24,7 +24,7 @@ from whisperstill.distill.train_step import DecoderDistillation, TrainStep
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.validation import FrozenEncoder, Validation
 from whisperstill.errors import CorpusError, SettingsError, StoreError
-from whisperstill.label.filter_decisions import decisions_sha256, read_decisions
+from whisperstill.label.filter_decisions import DecisionKey, decisions_sha256, read_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.device import choose_dtype
@@ -43,95 +43,61 @@ AUGMENTATION_CACHE = "augmentation_cache"
 """Directory of the augmented windows, in the output."""
 
 
-@dataclass(frozen=True)
-class TrainingLabels:
-    """A label store, and the decisions of the filter if there are any."""
-
-    directory: Path
-    store: LabelStore
-    decisions: Mapping[DecisionKey, FilterDecision] | None
-
-    @property
-    def teacher(self) -> dict[str, str]:
-        """`source`, `sha256` and `encoder_sha256` of the teacher that labelled."""
-        teacher = self.store.manifest["teacher"]
-        assert isinstance(teacher, dict)
-        return {key: str(teacher[key]) for key in ("source", "sha256", "encoder_sha256")}
-
-    @property
-    def has_encoder_states(self) -> bool:
-        """Whether the store holds encoder states and last hidden states."""
-        return self.store.settings["encoder_states"] != "none"
-
-
-@dataclass(frozen=True)
-class DistillationSetup:
-    """A decoder distillation that is ready to run."""
-
-    checkpoint: Checkpoint
-    """The initial student."""
-    examples: list[TrainingExample]
-    trainer: Trainer[TrainBatch | OnPolicyBatch]
-
-
 def build_distillation(
     settings: DistillationSettings, process_group: ProcessGroup, warn: Callable[[str], None]
-) -> DistillationSetup:
-    """Everything that `train` needs. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
+) -> tuple[Trainer[TrainBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
+    """Trainer, initial student, examples. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
     device = process_group.device
     # 1. Labels and student, and whether they go together.
-    labels = open_training_labels(settings.labels)
+    store, decisions = open_training_labels(settings.labels)
     checkpoint = load_checkpoint(str(settings.student))
-    own_encoder = has_own_encoder(settings, checkpoint, labels)
-    check_label_contents(settings, labels)
-    check_timestamps(settings, labels, warn)
+    own_encoder = has_own_encoder(settings, checkpoint, store)
+    check_label_contents(settings, store)
+    check_timestamps(settings, store, warn)
     vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
-    examples = select_examples(labels.store, labels.decisions, vocabulary.end_of_text, settings.packing_variants)
+    examples = select_examples(store, decisions, vocabulary.end_of_text, settings.packing_variants)
     if not examples:
         raise StoreError(f"no window of {settings.labels} is left: every utterance was dropped; filter less strictly")
     # 2. Networks and losses.
     student = build_student(settings, checkpoint, device)
-    teacher = build_teacher(settings, checkpoint, student, labels)
+    teacher = build_teacher(settings, checkpoint, student, store)
     feature_losses = build_feature_losses(settings, checkpoint, teacher.network)
     dtype = choose_dtype(settings.dtype, device)
     train_step = TrainStep(student, teacher, settings, feature_losses, dtype, process_group)
     # 3. Batches.
-    cache = build_augmentation_cache(settings, labels, teacher.network, process_group)
-    states = build_state_source(settings, labels, student, own_encoder, cache)
-    targets = StoredTargetReader(
-        labels.store, settings.teacher_targets, settings.temperature, settings.hidden_loss_weight > 0
-    )
+    cache = build_augmentation_cache(settings, store, teacher.network, process_group)
+    states = build_state_source(settings, store, student, own_encoder, cache)
+    targets = StoredTargetReader(store, settings.teacher_targets, settings.temperature, settings.hidden_loss_weight > 0)
     loader = DataLoader(vocabulary, settings, states, targets)
     micro_batch_size = settings.micro_batch_size or default_micro_batch_size(checkpoint.dims, device)
     sampler = BatchSampler(examples, settings, micro_batch_size, process_group, settings.on_policy_fraction, cache)
     # 4. Validation and trainer.
     validation = build_validation(settings, student, checkpoint, examples, process_group, dtype)
     identity = {
-        **run_identity(settings, checkpoint, labels.store, validation),
+        **run_identity(settings, checkpoint, store, validation),
         "decisions_sha256": decisions_sha256(settings.labels),
         "windows": len(examples),
     }
     logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
     task = DecoderDistillation(loader, train_step, logit_filter)
-    trainer = Trainer(student, task, sampler, settings, identity, validation, process_group)
-    return DistillationSetup(checkpoint, examples, trainer)
+    return Trainer(student, task, sampler, settings, identity, validation, process_group), checkpoint, examples
 
 
-def open_training_labels(labels: Path) -> TrainingLabels:
-    """Labels from a label store or from the output of `filter`. Raises `StoreError` if labelling is not finished."""
+def open_training_labels(labels: Path) -> tuple[LabelStore, Mapping[DecisionKey, FilterDecision] | None]:
+    """A label store, with its decisions if `labels` is an output of `filter`. Raises `StoreError` if not finished."""
     directory, decisions = read_decisions(labels) if (labels / "filter.json").exists() else (labels, None)
     store = open_labels(directory)
     if not store.is_complete:
         raise StoreError(f"the labels in {directory} are not finished: run `whisperstill label` again")
-    return TrainingLabels(directory, store, decisions)
+    return store, decisions
 
 
-def has_own_encoder(settings: DistillationSettings, checkpoint: Checkpoint, labels: TrainingLabels) -> bool:
+def has_own_encoder(settings: DistillationSettings, checkpoint: Checkpoint, store: LabelStore) -> bool:
     """Whether the student's encoder is not the teacher's, but was distilled from it by `compress`.
 
     Raises `SettingsError` if the encoder belongs to another teacher, or `settings` need a shared encoder.
     """
-    teacher = labels.teacher
+    teacher = store.teacher
     if teacher["encoder_sha256"] == checkpoint.encoder_sha256:
         return False
     if teacher["encoder_sha256"] != checkpoint.metadata.get("teacher_encoder_sha256"):
@@ -147,33 +113,32 @@ def has_own_encoder(settings: DistillationSettings, checkpoint: Checkpoint, labe
     return True
 
 
-def check_label_contents(settings: DistillationSettings, labels: TrainingLabels) -> None:
+def check_label_contents(settings: DistillationSettings, store: LabelStore) -> None:
     """Raise `SettingsError` if the store lacks states or top-k that `settings` need."""
-    if settings.encoder_states == "store" and not labels.has_encoder_states:
+    if settings.encoder_states == "store" and not store.has_encoder_states:
         raise SettingsError(
-            f"{labels.directory} holds no encoder states: label with --encoder-states bfloat16, "
+            f"{store.directory} holds no encoder states: label with --encoder-states bfloat16, "
             "or train with --encoder-states online"
         )
     needs_hidden = settings.teacher_targets == "hidden" or (
         settings.teacher_targets == "topk" and settings.hidden_loss_weight > 0
     )
-    if needs_hidden and not labels.has_encoder_states:
+    if needs_hidden and not store.has_encoder_states:
         raise SettingsError(
-            f"{labels.directory} holds no hidden states: label with --encoder-states bfloat16 (or float32, int8)"
+            f"{store.directory} holds no hidden states: label with --encoder-states bfloat16 (or float32, int8)"
         )
-    if settings.teacher_targets == "topk" and settings.kl_weight and not labels.store.settings["top_k"]:
+    if settings.teacher_targets == "topk" and settings.kl_weight and not store.settings["top_k"]:
         raise SettingsError(
-            f"{labels.directory} holds no top-k: label with --top-k 32, or train with --teacher-targets hidden or "
-            "online"
+            f"{store.directory} holds no top-k: label with --top-k 32, or train with --teacher-targets hidden or online"
         )
 
 
-def check_timestamps(settings: DistillationSettings, labels: TrainingLabels, warn: Callable[[str], None]) -> None:
+def check_timestamps(settings: DistillationSettings, store: LabelStore, warn: Callable[[str], None]) -> None:
     """Warn if some windows are trained without the timestamps they were labelled with; no teacher targets fit them.
 
     Raises `SettingsError` if that holds for all windows.
     """
-    if not labels.store.settings["timestamps"] or settings.teacher_targets == "online":
+    if not store.settings["timestamps"] or settings.teacher_targets == "online":
         return
     if settings.timestamp_probability < 1:
         affected = f"{1 - settings.timestamp_probability:.0%} of the windows are trained without the labels' timestamps"
@@ -209,7 +174,7 @@ def build_student(settings: DistillationSettings, checkpoint: Checkpoint, device
 
 
 def build_teacher(
-    settings: DistillationSettings, checkpoint: Checkpoint, student: Whisper, labels: TrainingLabels
+    settings: DistillationSettings, checkpoint: Checkpoint, student: Whisper, store: LabelStore
 ) -> TeacherTargetSource:
     """The teacher's embedding, and its network if it runs during training.
 
@@ -219,15 +184,15 @@ def build_teacher(
     is_online = settings.teacher_targets == "online"
     student_embedding = student.decoder.embedding.weight.detach()
     known_teacher = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
-    embedding_changed = known_teacher != (labels.teacher["sha256"], checkpoint.embedding_sha256)
+    embedding_changed = known_teacher != (store.teacher["sha256"], checkpoint.embedding_sha256)
     needs_embedding = embedding_changed and settings.teacher_targets == "hidden" and settings.kl_weight > 0
     if not settings.needs_online_teacher and not needs_embedding:
         embedding = student_embedding if settings.freeze_embed_tokens else student_embedding.clone()
         return TeacherTargetSource(embedding, None, is_online)
-    name = settings.teacher or labels.teacher["source"].removesuffix(" (installed package)")
+    name = settings.teacher or store.teacher["source"].removesuffix(" (installed package)")
     teacher = load_checkpoint(name)
-    if teacher.sha256 != labels.teacher["sha256"]:
-        raise SettingsError(f"teacher {name} did not make the labels: expected {labels.teacher['source']}")
+    if teacher.sha256 != store.teacher["sha256"]:
+        raise SettingsError(f"teacher {name} did not make the labels: expected {store.teacher['source']}")
     if not settings.needs_online_teacher:
         embedding = teacher.state["decoder.embedding.weight"].to(student.device, torch.float32)
         return TeacherTargetSource(embedding, None, is_online)
@@ -250,13 +215,13 @@ def build_feature_losses(
 
 
 def build_augmentation_cache(
-    settings: DistillationSettings, labels: TrainingLabels, teacher: Whisper | None, process_group: ProcessGroup
+    settings: DistillationSettings, store: LabelStore, teacher: Whisper | None, process_group: ProcessGroup
 ) -> AugmentationCache | None:
     """The cache of augmented windows; None without augmentation."""
     if not settings.augment.epochs_per_version:
         return None
     assert teacher is not None
-    content = f"{settings.augment} {settings.seed} {labels.teacher['sha256']} {labels.store.sha256}"
+    content = f"{settings.augment} {settings.seed} {store.teacher['sha256']} {store.sha256}"
     directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
     return AugmentationCache(directory, teacher, vocabulary, settings.augment, settings.seed, process_group.world_size)
@@ -264,14 +229,14 @@ def build_augmentation_cache(
 
 def build_state_source(
     settings: DistillationSettings,
-    labels: TrainingLabels,
+    store: LabelStore,
     student: Whisper,
     own_encoder: bool,
     cache: AugmentationCache | None,
 ) -> EncoderStateSource:
     """Encoder states from the store where it has them, else from the student's encoder; augmented if asked for."""
-    from_store = labels.has_encoder_states and settings.encoder_states != "online" and not own_encoder
-    source: EncoderStateSource = StoredStates(labels.store) if from_store else OnlineStates(student)
+    from_store = store.has_encoder_states and settings.encoder_states != "online" and not own_encoder
+    source: EncoderStateSource = StoredStates(store) if from_store else OnlineStates(student)
     return source if cache is None else AugmentedStates(cache, source)
 
 

@@ -64,14 +64,10 @@ class StoredTargetReader:
         topk = self._read_topk([(example, steps) for example, _, steps in rows]) if rows else None
         if not rows or not self._reads_hidden:
             return StoredTargets(topk, None)
-        hidden = [
-            (
-                self._store.read_hidden_states(example.label)
-                if states.augmented_hidden is None
-                else states.augmented_hidden
-            )[steps]
-            for example, states, steps in rows
-        ]
+        hidden = []
+        for example, states, steps in rows:
+            augmented = states.augmented_hidden
+            hidden.append((self._store.read_hidden_states(example.label) if augmented is None else augmented)[steps])
         return StoredTargets(topk, torch.cat(to_same_dtype(hidden)))
 
     def _read_topk(self, rows: Sequence[tuple[TrainingExample, Tensor]]) -> TopKTargets | None:

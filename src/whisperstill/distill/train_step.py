@@ -4,22 +4,19 @@ Losses are sums scaled by counts over all processes, so that the step is the sam
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
 from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
-from whisperstill.distill.feature_losses import FeatureLosses, FeatureLossSums
+from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.on_policy import generate_on_policy
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LossConfig
 from whisperstill.distill.teacher_targets import TeacherTargetSource
-from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
 from whisperstill.records.batch import TokenBatch
@@ -39,7 +36,7 @@ class TrainStep:
     process_group: ProcessGroup
 
     def accumulate_gradients(self, micro_batches: Sequence[TrainBatch]) -> tuple[LossSums, float]:
-        """Add the gradients of a step to the student's; returns the sums and the loss over all processes.
+        """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
         Every token has the same weight whatever its micro-batch or process: k micro-batches give the gradient of one
         batch.
@@ -60,10 +57,7 @@ class TrainStep:
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_value += float(loss.detach())
             sums = sums + micro_batch_sums
-        # 3. Sums over the processes.
-        self.process_group.all_reduce_gradients(trainable_parameters(self.student).values())
-        global_sums = LossSums.from_values(self.process_group.all_reduce_sum(*sums))
-        return global_sums, self.process_group.all_reduce_sum(loss_value)[0]
+        return sums, loss_value
 
     def _loss(self, micro_batch: TrainBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
         """The loss of a micro-batch as its share of the step, and its sums. On-policy batches have no cross-entropy."""
@@ -93,32 +87,26 @@ class TrainStep:
             (config.attention_loss_weight, feature_sums.attention),
         ):
             loss = loss + weight / (totals.kl or 1.0) * feature_sum
-        return loss, _loss_sums(token_sums, feature_sums, loss_targets)
+        ce_mask, token_weights = loss_targets.ce_mask, loss_targets.token_weights
+        return loss, LossSums(
+            cross_entropy=float(token_sums[0]),
+            kl=float(token_sums[1]),
+            hidden=float(feature_sums.hidden.detach()),
+            layers=float(feature_sums.layers.detach()),
+            attention=float(feature_sums.attention.detach()),
+            correct_tokens=int(token_sums[2]),
+            loss_tokens=int(ce_mask.sum()),
+            loss_token_weight=float(token_weights[ce_mask].sum()),
+            kl_token_weight=float(token_weights[kl_mask].sum()),
+        )
 
     def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
         """The student's last hidden states under teacher forcing, in float32."""
-        autocast = (
-            torch.autocast(self.student.device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
-        )
-        with autocast:
+        with torch.autocast(self.student.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             hidden = self.student.decoder.forward_packed(
                 batch.decoder_ids, batch.lengths, batch.encoder_states.to(self.student.dtype), layer_outputs
             )
         return hidden.float()
-
-
-def _loss_sums(token_sums: Tensor, feature_sums: FeatureLossSums, targets: LossTargets) -> LossSums:
-    return LossSums(
-        cross_entropy=float(token_sums[0]),
-        kl=float(token_sums[1]),
-        hidden=float(feature_sums.hidden.detach()),
-        layers=float(feature_sums.layers.detach()),
-        attention=float(feature_sums.attention.detach()),
-        correct_tokens=int(token_sums[2]),
-        loss_tokens=int(targets.ce_mask.sum()),
-        loss_token_weight=float(targets.token_weights[targets.ce_mask].sum()),
-        kl_token_weight=float(targets.token_weights[targets.kl_mask].sum()),
-    )
 
 
 class DecoderDistillation:
@@ -126,16 +114,8 @@ class DecoderDistillation:
 
     def __init__(self, loader: DataLoader, train_step: TrainStep, logit_filter: LogitFilter) -> None:
         """`logit_filter`: token rules of on-policy transcription."""
-        self._loader, self._train_step, self._logit_filter = loader, train_step, logit_filter
-
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether reading a batch may run an encoder."""
-        return self._loader.runs_encoder
-
-    def read(self, spec: MicroBatchSpec) -> TrainBatch | OnPolicyBatch:
-        """The planned batch, on the CPU."""
-        return self._loader.read(spec)
+        self._train_step, self._logit_filter = train_step, logit_filter
+        self.read, self.runs_encoder = loader.read, loader.runs_encoder
 
     def accumulate_gradients(self, micro_batches: Sequence[TrainBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
         """Transcribe the on-policy batches with the current student, then add the gradients of all batches."""

@@ -40,17 +40,15 @@ BatchT = TypeVar("BatchT", bound=WindowBatch)
 class TrainingTask(Protocol[BatchT]):
     """What is trained on what: how batches are read and which gradients they give."""
 
-    @property
-    def runs_encoder(self) -> bool:
-        """Whether `read` may run an encoder."""
-        ...
+    runs_encoder: bool
+    """Whether `read` may run an encoder."""
 
     def read(self, spec: MicroBatchSpec) -> BatchT:
         """The planned batch, on the CPU. Called in a reader thread."""
         ...
 
     def accumulate_gradients(self, micro_batches: Sequence[BatchT]) -> tuple[LossSums, float]:
-        """Add the gradients of a step to the student's; returns the sums and the loss over all processes."""
+        """Add the gradients of a step to the student's; returns the sums and the loss of this process."""
         ...
 
 
@@ -154,12 +152,7 @@ class Trainer(Generic[BatchT]):
         """One optimizer step, counted in `train_state`; returns its metrics."""
         settings = self._settings
         # 1. Learning rate, and the seed of dropout.
-        factor = learning_rate_factor(
-            train_state.step,
-            warmup_steps=settings.warmup_steps,
-            total_steps=self.total_steps,
-            lr_scheduler_type=settings.lr_scheduler_type,
-        )
+        factor = learning_rate_factor(train_state.step, self.total_steps, settings)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         torch.manual_seed(
@@ -167,7 +160,10 @@ class Trainer(Generic[BatchT]):
         )
         # 2. Gradients.
         self.student.zero_grad(set_to_none=True)
-        sums, loss = self._task.accumulate_gradients(micro_batches)
+        local_sums, local_loss = self._task.accumulate_gradients(micro_batches)
+        self._process_group.all_reduce_gradients(self._weights)
+        loss, *sum_values = self._process_group.all_reduce_sum(local_loss, *local_sums)
+        sums = LossSums.from_values(sum_values)
         gradient_norm = float(torch.nn.utils.clip_grad_norm_(self._weights, settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             windows = " ".join(window for micro_batch in micro_batches for window in micro_batch.window_ids)

@@ -10,7 +10,7 @@ is kept until then. With several processes each writes the moments of the weight
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,30 +117,20 @@ class Checkpoints:
         """
         # 1. The newest checkpoint whose files have the hashes of the manifest.
         entries = self._entries()
-        for entry in reversed(entries):
-            sha256_by_path = {self.directory / name: sha256 for name, sha256 in entry["files"].items()}
-            if all(path.exists() and file_sha256(path) == sha256 for path, sha256 in sha256_by_path.items()):
-                return self._load(
-                    list(sha256_by_path), network, optimizer, ema_weights, json.loads(json.dumps(identity))
+        newest_first = ({self.directory / name: sha for name, sha in e["files"].items()} for e in reversed(entries))
+        intact = (f for f in newest_first if all(path.exists() and file_sha256(path) == sha for path, sha in f.items()))
+        if (paths := next(intact, None)) is None:
+            if entries:
+                raise StoreError(
+                    f"every checkpoint in {self.directory} is damaged: delete that directory and train again"
                 )
-        if entries:
-            raise StoreError(f"every checkpoint in {self.directory} is damaged: delete that directory and train again")
-        return None
-
-    def _load(
-        self,
-        paths: Sequence[Path],
-        network: Whisper,
-        optimizer: torch.optim.Optimizer,
-        ema_weights: dict[str, Tensor],
-        identity: Mapping[str, JsonValue],
-    ) -> TrainState:
+            return None
         # 2. Every file: check the identity, then copy weights, averages and the moments that this process updates.
         owned_weights = {weight for group in optimizer.param_groups for weight in group["params"]}
         weights = trainable_parameters(network)
         train_state = TrainState()
         for path in paths:
-            with safe_open(str(path), framework="pt") as file:
+            with safe_open(str(path), framework="pt") as file, torch.no_grad():
                 metadata = file.metadata()
                 if "train_state" not in metadata:
                     raise StoreError(
@@ -148,13 +138,12 @@ class Checkpoints:
                         "docs/glossary.md lists what was renamed"
                     )
                 train_state = TrainState(**json.loads(metadata["train_state"]))
-                self._check_identity(train_state.identity, identity)
+                self._check_identity(train_state.identity, json.loads(json.dumps(identity)))
                 for key in file.keys():  # noqa: SIM118
                     tensor_kind, _, name = key.partition("/")
                     weight = weights[name]
                     if tensor_kind in ("weight", "ema"):
-                        with torch.no_grad():
-                            (weight if tensor_kind == "weight" else ema_weights[name]).copy_(file.get_tensor(key))
+                        (weight if tensor_kind == "weight" else ema_weights[name]).copy_(file.get_tensor(key))
                     elif weight in owned_weights:
                         # Fused AdamW keeps `step` on the device, too.
                         optimizer.state[weight][tensor_kind] = file.get_tensor(key).to(weight.device)
@@ -177,11 +166,8 @@ class Checkpoints:
         return self.directory / f"best-{step:08d}.safetensors"
 
     def _check_identity(self, saved: Mapping[str, JsonValue], current: Mapping[str, JsonValue]) -> None:
-        differences = [
-            f"{key} was {saved.get(key)}, is {current.get(key)}"
-            for key in current
-            if saved.get(key) != current.get(key)
-        ]
+        changed = [key for key in current if saved.get(key) != current[key]]
+        differences = [f"{key} was {saved.get(key)}, is {current[key]}" for key in changed]
         if differences:
             raise StoreError(
                 f"{self.directory} belongs to another run ({'; '.join(differences)}): use another --output or delete "

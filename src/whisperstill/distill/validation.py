@@ -6,7 +6,7 @@ process, such as those of a sweep, can share them (`shared_encoder_cache`).
 
 import hashlib
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass
 
@@ -109,8 +109,6 @@ class Validation:
     @torch.inference_mode()
     def _build_items(self, utterances: Sequence[Utterance]) -> list[ValidationItem]:
         items, device, frozen = [], self._network.device, self._frozen_encoder
-        is_bfloat16 = frozen is not None and frozen.dtype == torch.bfloat16
-        autocast = torch.autocast(device.type, torch.bfloat16) if is_bfloat16 else nullcontext()
         for utterance in utterances:
             try:
                 waveform = load_audio(utterance.audio.path, utterance.audio.start, utterance.audio.duration)
@@ -120,7 +118,7 @@ class Validation:
             if frozen is None:
                 features = mel[0]
             else:
-                with autocast:
+                with torch.autocast(device.type, torch.bfloat16, enabled=frozen.dtype == torch.bfloat16):
                     features = self._network.encoder(mel)[0].to(frozen.dtype)
             items.append(ValidationItem(utterance, features.clone()))
         return items
@@ -138,10 +136,9 @@ class Validation:
         for start in range(0, len(self.items), BATCH_SIZE):
             items = self.items[start : start + BATCH_SIZE]
             languages = [item.utterance.language or self.language or "en" for item in items]
-            states = [
-                network.encoder(item.features[None])[0] if self._frozen_encoder is None else item.features
-                for item in items
-            ]
+            states = [item.features for item in items]
+            if self._frozen_encoder is None:
+                states = [network.encoder(mel[None])[0] for mel in states]
             requests = [
                 DecodeRequest(state.to(network.dtype), vocabulary.sot_sequence(language))
                 for state, language in zip(states, languages, strict=True)

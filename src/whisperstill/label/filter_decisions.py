@@ -9,7 +9,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256
 from whisperstill.errors import NotFoundError, StoreError
-from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.filter_rules import reference_wer
 from whisperstill.label.filtering import count_words
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
@@ -47,39 +46,25 @@ DecisionKey: TypeAlias = tuple[str, str, str]
 """Window id, corpus, utterance id."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRow:
-    """A row of `filter_decisions.parquet`; fields as in `FilterDecision`."""
-
-    window_id: str
-    utterance_id: str
-    corpus: str
-    keep: bool
-    rule: str
-    value: float
-    wer: float | None
-    """Word error rate against the reference, per cent; None without reference."""
-    words: int
-    duration: float
-    """Seconds."""
-    weight: float
+DecisionRow: TypeAlias = dict[str, str | bool | float | None]
+"""A row of `filter_decisions.parquet`: `wer` in per cent, None without reference; `duration` in seconds."""
 
 
 def build_decision_rows(filtered: FilteredLabel) -> list[DecisionRow]:
     """The rows of a window, one per utterance."""
     return [
-        DecisionRow(
-            window_id=filtered.label.window.id,
-            utterance_id=quality.utterance.id,
-            corpus=quality.utterance.corpus,
-            keep=decision.keep,
-            rule=decision.rule,
-            value=decision.value,
-            wer=None if quality.edits is None else wer_percent(quality.edits),
-            words=count_words(quality, filtered.label.language),
-            duration=quality.utterance.audio.duration,
-            weight=decision.weight,
-        )
+        {
+            "window_id": filtered.label.window.id,
+            "utterance_id": quality.utterance.id,
+            "corpus": quality.utterance.corpus,
+            "keep": decision.keep,
+            "rule": decision.rule,
+            "value": decision.value,
+            "wer": reference_wer(quality),
+            "words": count_words(quality, filtered.label.language),
+            "duration": quality.utterance.audio.duration,
+            "weight": decision.weight,
+        }
         for quality, decision in zip(filtered.label.quality, filtered.decisions, strict=True)
     ]
 
@@ -92,7 +77,7 @@ def write_decisions(
     Both files are written atomically. Raises `NotFoundError` when there is no label store.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([asdict(row) for row in decision_rows], DECISIONS_SCHEMA)
+    table = pa.Table.from_pylist(list(decision_rows), DECISIONS_SCHEMA)
     with atomic_write_path(directory / DECISIONS_FILE) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     content = {
@@ -124,10 +109,11 @@ def read_decisions(directory: Path) -> tuple[Path, dict[DecisionKey, FilterDecis
     table = pq.read_table(path)
     if table.schema != DECISIONS_SCHEMA:
         raise StoreError(f"{path} has other columns than expected: run `whisperstill filter` again")
-    rows = (DecisionRow(**row) for row in table.to_pylist())
     return labels, {
-        (row.window_id, row.corpus, row.utterance_id): FilterDecision(row.keep, row.rule, row.value, row.weight)
-        for row in rows
+        (row["window_id"], row["corpus"], row["utterance_id"]): FilterDecision(
+            row["keep"], row["rule"], row["value"], row["weight"]
+        )
+        for row in table.to_pylist()
     }
 
 

@@ -104,7 +104,7 @@ def wer(quality: LabelQuality, settings: RuleSettings) -> float | None:
 
     It is infinite when the label has words and the normalized reference has none.
     """
-    return None if quality.edits is None else _value_if_above(wer_percent(quality.edits), settings.max_wer)
+    return None if (value := reference_wer(quality)) is None else _value_if_above(value, settings.max_wer)
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
@@ -140,6 +140,11 @@ def decide(quality: LabelQuality, settings: RuleSettings) -> FilterDecision:
 def apply_filter(label: PseudoLabel, settings: RuleSettings) -> FilteredLabel:
     """The label of a window with a decision per utterance."""
     return FilteredLabel(label, tuple(decide(quality, settings) for quality in label.quality))
+
+
+def reference_wer(quality: LabelQuality) -> float | None:
+    """Word error rate against the reference, per cent; None without reference."""
+    return None if quality.edits is None else wer_percent(quality.edits)
 
 
 def wer_percent(edits: EditCounts) -> float:

@@ -8,7 +8,7 @@ from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.decode.output.transcript import compression_ratio
 from whisperstill.label.teacher import TeacherOutput
 from whisperstill.label.utterance_alignment import split_hypothesis, split_without_reference
-from whisperstill.records import EditCounts, LabelQuality, PseudoLabel, Utterance, Window
+from whisperstill.records import LabelQuality, PseudoLabel, Utterance, Window
 from whisperstill.text.edit_distance import count_edits
 from whisperstill.text.normalizers import error_rate_unit, normalize_to_units
 from whisperstill.text.repetition import count_text_repeats
@@ -93,6 +93,9 @@ def _measure_quality(
     num_text_tokens = sum(not vocabulary.is_timestamp(token) for token in teacher_output.result.tokens[start:stop])
     logprob = stats.logprob[start:stop].numpy()
     entropy = stats.entropy[start:stop].numpy()
+    edits, language = None, teacher_output.language
+    if utterance.text is not None:
+        edits = count_edits(normalize_to_units(utterance.text, language), normalize_to_units(text, language))
     return LabelQuality(
         utterance=utterance,
         token_start=start,
@@ -103,13 +106,7 @@ def _measure_quality(
         entropy=float(np.mean(entropy)) if num_tokens else 0.0,
         no_speech_prob=teacher_output.result.no_speech_prob,
         compression_ratio=compression_ratio(text),
-        ngram_repeats=count_text_repeats(text, teacher_output.language),
+        ngram_repeats=count_text_repeats(text, language),
         tokens_per_second=num_text_tokens / utterance.audio.duration,
-        edits=_count_reference_edits(utterance, text, teacher_output.language),
+        edits=edits,
     )
-
-
-def _count_reference_edits(utterance: Utterance, text: str, language: str) -> EditCounts | None:
-    if utterance.text is None:
-        return None
-    return count_edits(normalize_to_units(utterance.text, language), normalize_to_units(text, language))

@@ -29,26 +29,8 @@ class ShardSpec:
         return sum(window.duration for window in self.windows)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """All shards of a store, in order, and what was left out of the corpora."""
-
-    shards: tuple[ShardSpec, ...]
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def num_windows(self) -> int:
-        """Windows of all shards."""
-        return sum(len(shard.windows) for shard in self.shards)
-
-    @property
-    def hours(self) -> float:
-        """Hours of audio in all shards."""
-        return sum(window.duration for shard in self.shards for window in shard.windows) / 3600
-
-
-def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> ShardPlan:
-    """Plan of all shards; the same settings and corpora always give the same plan.
+def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> tuple[list[ShardSpec], list[Skipped]]:
+    """All shards in order, and what is left out; the same settings and corpora always give the same plan.
 
     A corpus added at the end leaves the shards before it unchanged. Raises `CorpusError` when no utterance is left,
     `SettingsError` when two corpora have the same name.
@@ -82,22 +64,19 @@ def plan_shards(settings: LabelSettings, vocabulary: Vocabulary) -> ShardPlan:
             packed_before.update(window.utterances for window in windows)
             for start in range(0, len(windows), settings.shard_windows):
                 shard_windows = windows[start : start + settings.shard_windows]
-                label_inputs = (_label_inputs(window, settings) for window in shard_windows)
-                shards.append(ShardSpec(f"{len(shards):05d}", shard_windows, hash_windows(label_inputs)))
+                shards.append(ShardSpec(f"{len(shards):05d}", shard_windows, _hash_windows(shard_windows, settings)))
     if not shards:
         raise CorpusError(f"expected utterances to label, none is left: {skipped[0].source}: {skipped[0].reason}, ...")
-    return ShardPlan(tuple(shards), tuple(skipped))
+    return shards, skipped
 
 
-def hash_windows(label_inputs: Iterable[str]) -> str:
-    """SHA-256 of a shard's planned windows."""
-    return hashlib.sha256("\n".join(label_inputs).encode()).hexdigest()
-
-
-def _label_inputs(window: Window, settings: LabelSettings) -> str:
-    """Everything a window's labels depend on: its audio, and its transcripts if they are the label text."""
-    texts = [utterance.text for utterance in window.utterances] if settings.label_source == "reference" else []
-    return "\n".join([window.id, *map(str, texts)])
+def _hash_windows(windows: Iterable[Window], settings: LabelSettings) -> str:
+    """SHA-256 of everything the labels depend on: the audio, and the transcripts if they are the label text."""
+    lines = []
+    for window in windows:
+        texts = [utterance.text for utterance in window.utterances] if settings.label_source == "reference" else []
+        lines += [window.id, *map(str, texts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _split_usable(

@@ -21,7 +21,7 @@ from whisperstill.label.shard_plan import ShardSpec
 from whisperstill.label.store import Shard
 from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, LabelRow, TopKRow, label_to_row, topk_to_row
 from whisperstill.label.store_writer import write_shard_files
-from whisperstill.label.teacher import Teacher, TeacherOutput
+from whisperstill.label.teacher import label_batch
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.records import Skipped, Window
 
@@ -51,10 +51,7 @@ class ShardWriter:
 
     def __init__(self, settings: LabelSettings, device: str, dtype: torch.dtype) -> None:
         self.settings = settings
-        model = WhisperModel(load_checkpoint(settings.teacher), device=device, dtype=dtype)
-        self.teacher = Teacher(
-            model, timestamps=settings.timestamps, use_references=settings.label_source == "reference"
-        )
+        self.teacher = WhisperModel(load_checkpoint(settings.teacher), device=device, dtype=dtype)
 
     def write_shard(self, shard: ShardSpec, on_progress: Callable[[float], None] = lambda seconds: None) -> Shard:
         """Label a shard and write its files; the caller records the returned shard in the manifest.
@@ -88,36 +85,32 @@ class ShardWriter:
     def _label_batch(
         self, shard: str, windows: Sequence[IndexedWindow], waveforms: Sequence[Waveform], content: _ShardContent
     ) -> None:
-        outputs = self.teacher.label_batch(
+        outputs = label_batch(
+            self.teacher,
+            self.settings,
             torch.stack([torch.from_numpy(waveform) for waveform in waveforms]),
             [window.language for _, window in windows],
-            top_k=max(1, self.settings.top_k),
-            max_new_tokens=self.settings.max_new_tokens,
-            references=[_reference_text(window) for _, window in windows] if self.teacher.use_references else (),
+            [_reference_text(window) for _, window in windows],
         )
+        tokenizer, vocabulary = self.teacher.tokenizer, self.teacher.vocabulary
+        states_dtype = self.settings.encoder_states
         for (position, window), output in zip(windows, outputs, strict=True):
-            self._add_window(shard, position, window, output, content)
+            label = build_pseudo_label(
+                window, output, tokenizer, vocabulary, timestamps=self.settings.timestamps, shard=shard
+            )
+            if self.settings.label_source == "reference":  # edits of the reference against itself mean nothing
+                label = replace(label, quality=tuple(replace(quality, edits=None) for quality in label.quality))
+            content.label_rows[position] = label_to_row(label)
+            stats = output.result.token_stats
+            if self.settings.top_k:
+                targets = label.tokens + ((vocabulary.end_of_text,) if label.ended else ())
+                content.topk_rows[position] = topk_to_row(window.id, targets, stats)
+            if states_dtype != "none":
+                for suffix, tensor in serialize_states(output.encoder_states, states_dtype).items():
+                    content.tensors[window.id + suffix] = tensor
+                hidden_dtype = torch.float32 if states_dtype == "float32" else torch.bfloat16
+                content.tensors[f"{window.id}/hidden"] = stats.hidden.to(hidden_dtype).contiguous()
         content.seconds += sum(window.duration for _, window in windows)
-
-    def _add_window(
-        self, shard: str, position: int, window: Window, output: TeacherOutput, content: _ShardContent
-    ) -> None:
-        tokenizer, vocabulary = self.teacher.model.tokenizer, self.teacher.model.vocabulary
-        label = build_pseudo_label(
-            window, output, tokenizer, vocabulary, timestamps=self.settings.timestamps, shard=shard
-        )
-        if self.teacher.use_references:  # the label text is the reference: edits between the two mean nothing
-            label = replace(label, quality=tuple(replace(quality, edits=None) for quality in label.quality))
-        content.label_rows[position] = label_to_row(label)
-        stats = output.result.token_stats
-        if self.settings.top_k:
-            targets = label.tokens + ((vocabulary.end_of_text,) if label.ended else ())
-            content.topk_rows[position] = topk_to_row(window.id, targets, stats)
-        if self.settings.encoder_states != "none":
-            for suffix, tensor in serialize_states(output.encoder_states, self.settings.encoder_states).items():
-                content.tensors[window.id + suffix] = tensor
-            hidden_dtype = torch.float32 if self.settings.encoder_states == "float32" else torch.bfloat16
-            content.tensors[f"{window.id}/hidden"] = stats.hidden.to(hidden_dtype).contiguous()
 
 
 def serialize_states(encoder_states: Tensor, states_dtype: str) -> dict[str, Tensor]:

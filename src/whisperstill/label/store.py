@@ -66,6 +66,18 @@ class LabelStore:
         return settings
 
     @property
+    def teacher(self) -> dict[str, str]:
+        """`source`, `sha256` and `encoder_sha256` of the teacher that labelled."""
+        teacher = self.manifest["teacher"]
+        assert isinstance(teacher, dict)
+        return {key: str(teacher[key]) for key in ("source", "sha256", "encoder_sha256")}
+
+    @property
+    def has_encoder_states(self) -> bool:
+        """Whether the store holds encoder states and last hidden states."""
+        return self.settings["encoder_states"] != "none"
+
+    @property
     def is_complete(self) -> bool:
         """Whether all planned shards are labelled."""
         return len(self.shards) == self.manifest["planned_shards"]

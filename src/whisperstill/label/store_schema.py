@@ -25,10 +25,7 @@ UTTERANCE_TYPE = pa.struct(
         ("id", pa.string()),
         ("corpus", pa.string()),
         ("audio", pa.struct([("path", pa.string()), ("start", pa.float64()), ("duration", pa.float64())])),
-        ("text", pa.string()),
-        ("language", pa.string()),
-        ("speaker", pa.string()),
-        ("session", pa.string()),
+        *((name, pa.string()) for name in ("text", "language", "speaker", "session")),
     ]
 )
 QUALITY_TYPE = pa.struct(
@@ -37,11 +34,7 @@ QUALITY_TYPE = pa.struct(
         ("token_start", pa.int32()),
         ("token_end", pa.int32()),
         ("text", pa.string()),
-        ("mean_logprob", pa.float32()),
-        ("min_logprob", pa.float32()),
-        ("entropy", pa.float32()),
-        ("no_speech_prob", pa.float32()),
-        ("compression_ratio", pa.float32()),
+        *((n, pa.float32()) for n in ("mean_logprob", "min_logprob", "entropy", "no_speech_prob", "compression_ratio")),
         ("ngram_repeats", pa.int32()),
         ("tokens_per_second", pa.float32()),
         ("edits", EDITS_TYPE),
@@ -66,11 +59,7 @@ TOPK_SCHEMA = pa.schema(
         ("tokens", pa.list_(pa.int32())),
         ("k", pa.int32()),
         ("top_ids", pa.list_(pa.int32())),
-        ("top_logits", pa.list_(pa.float32())),
-        ("lse1", pa.list_(pa.float32())),
-        ("lse2", pa.list_(pa.float32())),
-        ("tail1", pa.list_(pa.float32())),
-        ("tail2", pa.list_(pa.float32())),
+        *((name, pa.list_(pa.float32())) for name in ("top_logits", "lse1", "lse2", "tail1", "tail2")),
     ]
 )
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperstill.errors import MissingExtraError, SettingsError, StoreError
-from whisperstill.label.filter_rules import wer_percent
+from whisperstill.label.filter_rules import reference_wer, wer_percent
 from whisperstill.label.store import LabelStore
 from whisperstill.records.pseudo_label import LabelQuality, PseudoLabel
 from whisperstill.text.edit_distance import count_edits
@@ -30,26 +30,6 @@ MAX_GUESS_LOGPROB = -2.0
 """Log-probability below which a token counts as a guess (`low_logprob_token_ratio`)."""
 MAX_WER_PERCENT = 100.0
 """Larger word error rates are clipped to this, per cent."""
-FEATURE_NAMES = (
-    "mean_logprob",
-    "min_logprob",
-    "entropy",
-    "no_speech_prob",
-    "compression_ratio",
-    "ngram_repeats",
-    "tokens_per_second",
-    "seconds",
-    "words",
-    "characters_per_second",
-    "unique_word_ratio",
-    "uppercase_ratio",
-    "least_probable_tokens_logprob",
-    "low_logprob_token_ratio",
-    "next_token_logprob",
-    "second_opinion_wer",
-    "second_opinion_word_ratio",
-)
-"""Columns of the feature matrix, in order."""
 
 SecondOpinions = Mapping[tuple[str, str], str]
 """Transcript of another model by (corpus, utterance id)."""
@@ -96,8 +76,8 @@ def build_features(
                         f"the second opinion has no label for {'/'.join(key)}: label the same corpora with it"
                     )
                 second_opinion = second_opinions[key]
-            features.append(_utterance_features(quality, label.language, logprobs, second_opinion))
-    return np.array(features, dtype=np.float64).reshape(-1, len(FEATURE_NAMES))
+            features.append([*_utterance_features(quality, label.language, logprobs, second_opinion).values()])
+    return np.array(features, dtype=np.float64)
 
 
 def predict_wer(
@@ -152,11 +132,6 @@ def predict_wer(
     return WerPrediction(predicted, len(known_indices), correlation)
 
 
-def reference_wer(quality: LabelQuality) -> float | None:
-    """Word error rate against the reference, per cent; None without reference."""
-    return None if quality.edits is None else wer_percent(quality.edits)
-
-
 def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.float64]:
     """Log-probability of each target token of a window; for a token outside the top-k, that of the k-th."""
     topk = store.read_topk(label)
@@ -169,42 +144,38 @@ def _token_logprobs(store: LabelStore, label: PseudoLabel) -> npt.NDArray[np.flo
 
 def _utterance_features(
     quality: LabelQuality, language: str, window_logprobs: npt.NDArray[np.float64] | None, second_opinion: str | None
-) -> list[float]:
+) -> dict[str, float]:
     text, seconds = quality.text, quality.utterance.audio.duration
     words = split_into_units(text, language)
     letters = [letter for letter in text if letter.isalpha()]
-    token_logprobs = (
-        np.zeros(0) if window_logprobs is None else window_logprobs[quality.token_start : quality.token_end]
-    )
-    next_logprob = (
-        np.nan
-        if window_logprobs is None or quality.token_end >= len(window_logprobs)
-        else float(window_logprobs[quality.token_end])
-    )
+    all_logprobs = np.zeros(0) if window_logprobs is None else window_logprobs
+    logprobs = all_logprobs[quality.token_start : quality.token_end]
+    next_logprob = float(all_logprobs[quality.token_end]) if quality.token_end < len(all_logprobs) else np.nan
+    least_probable = np.sort(logprobs)[:NUM_LEAST_PROBABLE_TOKENS]
     second_opinion_wer = second_opinion_words = np.nan
     if second_opinion is not None:
         edits = count_edits(normalize_to_units(second_opinion, language), normalize_to_units(text, language))
         second_opinion_wer = min(200.0, wer_percent(edits))
         second_opinion_words = (1 + len(words)) / (1 + len(split_into_units(second_opinion, language)))
-    return [
-        quality.mean_logprob,
-        quality.min_logprob,
-        quality.entropy,
-        quality.no_speech_prob,
-        quality.compression_ratio,
-        float(quality.ngram_repeats),
-        quality.tokens_per_second,
-        seconds,
-        float(len(words)),
-        len(text) / seconds,
-        len({word.lower() for word in words}) / len(words) if words else np.nan,
-        sum(letter.isupper() for letter in letters) / len(letters) if letters else np.nan,
-        float(np.sort(token_logprobs)[:NUM_LEAST_PROBABLE_TOKENS].mean()) if len(token_logprobs) else np.nan,
-        float((token_logprobs < MAX_GUESS_LOGPROB).mean()) if len(token_logprobs) else np.nan,
-        next_logprob,
-        second_opinion_wer,
-        second_opinion_words,
-    ]
+    return {
+        "mean_logprob": quality.mean_logprob,
+        "min_logprob": quality.min_logprob,
+        "entropy": quality.entropy,
+        "no_speech_prob": quality.no_speech_prob,
+        "compression_ratio": quality.compression_ratio,
+        "ngram_repeats": float(quality.ngram_repeats),
+        "tokens_per_second": quality.tokens_per_second,
+        "seconds": seconds,
+        "words": float(len(words)),
+        "characters_per_second": len(text) / seconds,
+        "unique_word_ratio": len({word.lower() for word in words}) / len(words) if words else np.nan,
+        "uppercase_ratio": sum(letter.isupper() for letter in letters) / len(letters) if letters else np.nan,
+        "least_probable_tokens_logprob": float(least_probable.mean()) if len(logprobs) else np.nan,
+        "low_logprob_token_ratio": float((logprobs < MAX_GUESS_LOGPROB).mean()) if len(logprobs) else np.nan,
+        "next_token_logprob": next_logprob,
+        "second_opinion_wer": second_opinion_wer,
+        "second_opinion_word_ratio": second_opinion_words,
+    }
 
 
 def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed: int = 0) -> WerPrediction:
@@ -212,10 +183,9 @@ def predict_store_wer(store: LabelStore, second_opinion: LabelStore | None, seed
     labels = list(store.read_labels())
     qualities = [quality for label in labels for quality in label.quality]
     features = build_features(store, labels, None if second_opinion is None else read_second_opinions(second_opinion))
-    groups = [
-        quality.utterance.speaker or f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities
-    ]
+    ids = [f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities]
+    groups = [quality.utterance.speaker or name for quality, name in zip(qualities, ids, strict=True)]
     if len({group for group, quality in zip(groups, qualities, strict=True) if quality.edits is not None}) < NUM_FOLDS:
         # Too few speakers: group by utterance, which may be in several packing variants.
-        groups = [f"{quality.utterance.corpus}/{quality.utterance.id}" for quality in qualities]
+        groups = ids
     return predict_wer(features, [reference_wer(quality) for quality in qualities], groups, seed)

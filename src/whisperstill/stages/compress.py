@@ -14,7 +14,7 @@ from whisperstill.distill.training_run import TrainingReport, run_training, writ
 from whisperstill.errors import SettingsError, StoreError
 
 if TYPE_CHECKING:
-    from whisperstill.distill.setup import TrainingLabels
+    from whisperstill.label.store import LabelStore
     from whisperstill.model.checkpoints import Checkpoint
     from whisperstill.model.whisper import Whisper
 
@@ -68,20 +68,20 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     if not process_group.is_main:
         console = NullConsole()
     # 1. Labels, layers and the initial student.
-    labels = open_training_labels(settings.labels)
+    store, _ = open_training_labels(settings.labels)
     checkpoint = load_checkpoint(str(settings.student))
-    _check_encoder(settings, checkpoint, labels)
+    _check_encoder(settings, checkpoint, store)
     layers = _select_layers(settings, checkpoint.dims.encoder_layers)
     initial_checkpoint = with_encoder_layers(checkpoint, layers)
     student = _build_student(initial_checkpoint, process_group.device)
     # 2. Trainer. The decisions of the filter do not matter: an encoder learns from all audio.
     end_of_text = Vocabulary.from_size(initial_checkpoint.dims.vocab_size).end_of_text
-    examples = select_examples(labels.store, None, end_of_text, settings.packing_variants)
+    examples = select_examples(store, None, end_of_text, settings.packing_variants)
     dtype = choose_dtype(settings.dtype, process_group.device)
     validation = build_validation(settings, student, initial_checkpoint, examples, process_group, None)
-    task = EncoderDistillation(student, labels.store, dtype, process_group)
+    task = EncoderDistillation(student, store, dtype, process_group)
     sampler = BatchSampler(examples, settings, settings.batch_size, process_group)
-    identity = run_identity(settings, checkpoint, labels.store, validation)
+    identity = run_identity(settings, checkpoint, store, validation)
     trainer = Trainer(student, task, sampler, settings, identity, validation, process_group)
     layer_list = ", ".join(map(str, layers))
     console.info(f"{len(examples)} windows, {trainer.total_steps} steps, encoder layers {layer_list}")
@@ -105,13 +105,13 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     return report
 
 
-def _check_encoder(settings: CompressSettings, checkpoint: "Checkpoint", labels: "TrainingLabels") -> None:
-    if labels.teacher["encoder_sha256"] != checkpoint.encoder_sha256:
+def _check_encoder(settings: CompressSettings, checkpoint: "Checkpoint", store: "LabelStore") -> None:
+    if store.teacher["encoder_sha256"] != checkpoint.encoder_sha256:
         raise SettingsError(
-            f"{settings.student} has another encoder than {labels.teacher['source']}, which made the labels"
+            f"{settings.student} has another encoder than {store.teacher['source']}, which made the labels"
         )
-    if not labels.has_encoder_states:
-        raise StoreError(f"{labels.directory} holds no encoder states: label with --encoder-states bfloat16")
+    if not store.has_encoder_states:
+        raise StoreError(f"{store.directory} holds no encoder states: label with --encoder-states bfloat16")
 
 
 def _select_layers(settings: CompressSettings, depth: int) -> tuple[int, ...]:

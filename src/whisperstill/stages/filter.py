@@ -10,16 +10,9 @@ from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError, SettingsError
+from whisperstill.label import threshold_sweep
 from whisperstill.label.filter_rules import RuleSettings
 from whisperstill.label.filtering import DecisionCounts, filter_labels, restrict_to_subset, select_subset
-from whisperstill.label.threshold_sweep import (
-    TABLE_COLUMNS,
-    WER_LIMITS_PERCENT,
-    ThresholdSweep,
-    plot_threshold_sweep,
-    table_rows,
-    to_markdown,
-)
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilteredLabel
 from whisperstill.records.serialization import to_jsonable
@@ -64,7 +57,7 @@ class FilterSettings(RuleSettings):
     """Seeds per pilot; the mean error counts."""
     sweep: bool = False
     """Table and plot of what would remain for a range of WER thresholds."""
-    sweep_wer: tuple[float, ...] = WER_LIMITS_PERCENT
+    sweep_wer: tuple[float, ...] = threshold_sweep.WER_LIMITS_PERCENT
     """WER thresholds of `sweep`, per cent; the default is the paper's."""
 
     @property
@@ -123,7 +116,7 @@ def run(settings: FilterSettings, console: Console) -> FilterReport:
         return filter_labels(store, rules, predicted_wers, max_predicted_wer, settings.weight_by_predicted_wer)
 
     subset = None if settings.subset_hours is None else select_subset(filter_store(), settings.subset_hours)
-    sweep = ThresholdSweep(rules, settings.sweep_wer)
+    sweep = threshold_sweep.ThresholdSweep(rules, settings.sweep_wer)
     counts = DecisionCounts()
     decision_rows = []
     for filtered in filter_store():
@@ -283,17 +276,17 @@ def _predict_wer(settings: FilterSettings, store: "LabelStore") -> "WerPredictio
     return predict_store_wer(store, open_labels(settings.second_opinion) if settings.second_opinion else None)
 
 
-def _write_sweep(directory: Path, sweep: ThresholdSweep, console: Console, title_suffix: str) -> None:
+def _write_sweep(directory: Path, sweep: threshold_sweep.ThresholdSweep, console: Console, title_suffix: str) -> None:
     points = sweep.points()
-    console.table(f"what would remain{title_suffix}", TABLE_COLUMNS, table_rows(points))
+    console.table(f"what would remain{title_suffix}", threshold_sweep.TABLE_COLUMNS, threshold_sweep.table_rows(points))
     content = {
         "whisperstill": __version__,
         "settings": to_jsonable(sweep.rules),
         "points": [to_jsonable(point) for point in points],
     }
     atomic_write(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
-    atomic_write(directory / "sweep.md", to_markdown(points))
+    atomic_write(directory / "sweep.md", threshold_sweep.to_markdown(points))
     try:
-        plot_threshold_sweep(points, directory / "sweep.png")
+        threshold_sweep.plot_threshold_sweep(points, directory / "sweep.png")
     except MissingExtraError as error:
         console.warn(str(error))

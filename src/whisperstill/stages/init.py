@@ -136,21 +136,17 @@ def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console
     from whisperstill.text.vocabulary import Vocabulary
 
     store = open_labels(settings.labels)
-    label_teacher = store.manifest["teacher"]
-    assert isinstance(label_teacher, dict)
-    if label_teacher["sha256"] != teacher.sha256:
+    if store.teacher["sha256"] != teacher.sha256:
         raise SettingsError(
-            f"the labels in {settings.labels} are of {label_teacher['source']}, not of {settings.teacher}"
+            f"the labels in {settings.labels} are of {store.teacher['source']}, not of {settings.teacher}"
         )
     network = Whisper.from_state(teacher.dims, teacher.state)
     vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
-    states = StoredStates(store) if store.settings["encoder_states"] != "none" else OnlineStates(network)
-    data_loader = DataLoader(
-        vocabulary, ExampleOptions(), states, StoredTargetReader(store, "online", 1.0, needs_hidden=False)
-    )
-    importances = layer_importance(
-        network, data_loader, build_examples(store.read_labels(), None, vocabulary.end_of_text)
-    )
+    states = StoredStates(store) if store.has_encoder_states else OnlineStates(network)
+    targets = StoredTargetReader(store, "online", 1.0, needs_hidden=False)
+    data_loader = DataLoader(vocabulary, ExampleOptions(), states, targets)
+    examples = build_examples(store.read_labels(), None, vocabulary.end_of_text)
+    importances = layer_importance(network, data_loader, examples)
     rows = [(str(layer), f"{value:.3f}") for layer, value in enumerate(importances)]
     console.table("influence of each decoder layer", ("layer", "influence"), rows)
     return select_important_layers(importances, settings.decoder_layers)

@@ -15,7 +15,7 @@ from whisperstill.records import Skipped
 if TYPE_CHECKING:
     import torch
 
-    from whisperstill.label.shard_plan import ShardPlan, ShardSpec
+    from whisperstill.label.shard_plan import ShardSpec
     from whisperstill.label.store import LabelStore, Shard
 
 __all__ = ["LabelReport", "LabelSettings", "run"]
@@ -56,16 +56,17 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     # 1. Plan the shards.
     check_label_settings(settings)
     checkpoint = load_checkpoint(settings.teacher)
-    plan = plan_shards(settings, Vocabulary.from_size(checkpoint.dims.vocab_size))
-    console.info(f"{plan.num_windows} windows, {plan.hours:.2f} h of audio, {len(plan.skipped)} skipped")
+    specs, skipped = plan_shards(settings, Vocabulary.from_size(checkpoint.dims.vocab_size))
+    hours = sum(spec.duration for spec in specs) / 3600
+    console.info(f"{sum(len(spec.windows) for spec in specs)} windows, {hours:.2f} h of audio, {len(skipped)} skipped")
 
     # 2. Open the store, and find the shards that are missing.
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     header = build_header(settings, checkpoint, dtype)
-    store_writer = LabelStoreWriter(settings.output, header, {spec.name: spec.windows_hash for spec in plan.shards})
-    _write_skipped(settings.output, plan.skipped)
-    pending = [spec for spec in plan.shards if _needs_labelling(spec, store_writer.shards.get(spec.name))]
+    store_writer = LabelStoreWriter(settings.output, header, {spec.name: spec.windows_hash for spec in specs})
+    _write_skipped(settings.output, skipped)
+    pending = [spec for spec in specs if _needs_labelling(spec, store_writer.shards.get(spec.name))]
 
     # 3. Label them.
     start_time = time.monotonic()
@@ -77,7 +78,7 @@ def run(settings: LabelSettings, console: Console) -> LabelReport:
     elapsed_seconds = time.monotonic() - start_time
 
     # 4. Report.
-    report = _build_report(open_labels(settings.output), plan, labelled, elapsed_seconds)
+    report = _build_report(open_labels(settings.output), skipped, labelled, elapsed_seconds)
     atomic_write(settings.output / "report.json", json.dumps(asdict(report), indent=1))
     wer_note = "" if report.wer is None else f", WER against the references {report.wer:.1f} %"
     console.info(
@@ -125,7 +126,7 @@ def _label_shards(
 
 
 def _build_report(
-    store: "LabelStore", plan: "ShardPlan", labelled: "Sequence[Shard]", elapsed_seconds: float
+    store: "LabelStore", skipped: Sequence[Skipped], labelled: "Sequence[Shard]", elapsed_seconds: float
 ) -> LabelReport:
     from whisperstill.records.edit_counts import NO_EDITS
 
@@ -144,7 +145,7 @@ def _build_report(
         seconds=elapsed_seconds,
         speed=labelled_seconds / elapsed_seconds if labelled else 0.0,
         wer=100 * edits.error_rate if edits.reference_length else None,
-        problems=(*plan.skipped, *(Skipped(**entry) for shard in store.shards for entry in shard.skipped)),
+        problems=(*skipped, *(Skipped(**entry) for shard in store.shards for entry in shard.skipped)),
     )
 
 

@@ -41,8 +41,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     process_group = ProcessGroup.from_environment(choose_device(settings.device))
     if not process_group.is_main:
         console = NullConsole()
-    setup = build_distillation(settings, process_group, console.warn)
-    trainer, examples = setup.trainer, setup.examples
+    trainer, checkpoint, examples = build_distillation(settings, process_group, console.warn)
     hours = sum(example.label.window.duration for example in examples) / 3600
     num_trained = sum(weight.numel() for weight in trainable_parameters(trainer.student).values())
     console.info(
@@ -52,7 +51,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
     result = run_training(trainer, "training", console)
     if result.finished and process_group.is_main:
         shutil.rmtree(settings.output / AUGMENTATION_CACHE, ignore_errors=True)
-        save_student(trainer, setup.checkpoint, settings, examples)
+        save_student(trainer, checkpoint, settings, examples)
         try:
             plot_training_curve(settings.output / "metrics.jsonl", settings.output / "training.png")
         except MissingExtraError as error:

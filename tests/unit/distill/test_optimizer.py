@@ -16,10 +16,8 @@ from whisperstill.model.whisper import Whisper
 
 @pytest.mark.parametrize("lr_scheduler_type", ["linear", "cosine", "constant"])
 def test_learning_rate_warms_up_then_decays(lr_scheduler_type) -> None:
-    factors = [
-        learning_rate_factor(step, warmup_steps=10, total_steps=100, lr_scheduler_type=lr_scheduler_type)
-        for step in range(100)
-    ]
+    settings = LoopSettings(Path(), Path(), Path(), warmup_steps=10, lr_scheduler_type=lr_scheduler_type)
+    factors = [learning_rate_factor(step, 100, settings) for step in range(100)]
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert factors[10] == pytest.approx(1.0)
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
@@ -27,7 +25,8 @@ def test_learning_rate_warms_up_then_decays(lr_scheduler_type) -> None:
 
 
 def test_linear_schedule_is_halfway_at_the_middle_of_the_decay() -> None:
-    assert learning_rate_factor(55, warmup_steps=10, total_steps=100, lr_scheduler_type="linear") == pytest.approx(0.5)
+    settings = LoopSettings(Path(), Path(), Path(), warmup_steps=10, lr_scheduler_type="linear")
+    assert learning_rate_factor(55, 100, settings) == pytest.approx(0.5)
 
 
 def test_processes_share_the_optimizer_state(small_dims: Dims) -> None:

@@ -13,6 +13,7 @@ from whisperstill.distill.encoder_states import OnlineStates, StoredStates
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.errors import SettingsError, StoreError
+from whisperstill.label.store import LabelStore
 from whisperstill.model.checkpoints import Checkpoint
 from whisperstill.model.student_init import with_encoder_layers
 
@@ -23,18 +24,18 @@ def settings(small_world: Path, tmp_path: Path) -> DistillationSettings:
 
 
 @pytest.fixture
-def labels(small_world: Path) -> setup.TrainingLabels:
-    return setup.open_training_labels(small_world / "labels")
+def labels(small_world: Path) -> LabelStore:
+    return setup.open_training_labels(small_world / "labels")[0]
 
 
-def with_label_settings(labels: setup.TrainingLabels, **changes: object) -> setup.TrainingLabels:
+def with_label_settings(labels: LabelStore, **changes: object) -> LabelStore:
     """The same labels, described by other label settings."""
-    store = copy.copy(labels.store)
+    store = copy.copy(labels)
     store.manifest = {**store.manifest, "settings": {**store.settings, **changes}}  # type: ignore[dict-item]
-    return replace(labels, store=store)
+    return store
 
 
-def test_unfinished_labels_are_refused(labels: setup.TrainingLabels, tmp_path: Path) -> None:
+def test_unfinished_labels_are_refused(labels: LabelStore, tmp_path: Path) -> None:
     for path in labels.directory.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -45,7 +46,7 @@ def test_unfinished_labels_are_refused(labels: setup.TrainingLabels, tmp_path: P
 
 
 def test_student_with_a_compressed_encoder_has_its_own(
-    settings: DistillationSettings, labels: setup.TrainingLabels, student: Checkpoint
+    settings: DistillationSettings, labels: LabelStore, student: Checkpoint
 ) -> None:
     assert not setup.has_own_encoder(settings, student, labels)
     compressed = with_encoder_layers(student, (0,))
@@ -56,7 +57,7 @@ def test_student_with_a_compressed_encoder_has_its_own(
 
 
 def test_student_of_another_teacher_is_refused(
-    settings: DistillationSettings, labels: setup.TrainingLabels, student: Checkpoint
+    settings: DistillationSettings, labels: LabelStore, student: Checkpoint
 ) -> None:
     state = {name: 2 * tensor for name, tensor in student.state.items()}
     with pytest.raises(SettingsError, match="does not share its encoder"):
@@ -74,7 +75,7 @@ def test_student_of_another_teacher_is_refused(
 )
 def test_labels_without_what_the_losses_need_are_refused(
     settings: DistillationSettings,
-    labels: setup.TrainingLabels,
+    labels: LabelStore,
     label_settings: dict[str, object],
     changes: dict[str, object],
     message: str,
@@ -85,7 +86,7 @@ def test_labels_without_what_the_losses_need_are_refused(
 
 
 def test_windows_trained_without_the_timestamps_of_the_labels_warn(
-    settings: DistillationSettings, labels: setup.TrainingLabels
+    settings: DistillationSettings, labels: LabelStore
 ) -> None:
     timed, warnings = with_label_settings(labels, timestamps=True), list[str]()
     setup.check_timestamps(replace(settings, timestamp_probability=1.0), timed, warnings.append)
@@ -98,9 +99,9 @@ def test_windows_trained_without_the_timestamps_of_the_labels_warn(
         setup.check_timestamps(settings, timed, warnings.append)
 
 
-def test_packing_variants_select_examples(labels: setup.TrainingLabels) -> None:
-    everything = setup.select_examples(labels.store, None, 50257, None)
-    first = setup.select_examples(labels.store, None, 50257, 1)
+def test_packing_variants_select_examples(labels: LabelStore) -> None:
+    everything = setup.select_examples(labels, None, 50257, None)
+    first = setup.select_examples(labels, None, 50257, 1)
     assert {example.label.window.packing_variant for example in everything} == {0, 1}
     assert {example.label.window.packing_variant for example in first} == {0}
 
@@ -114,7 +115,7 @@ def test_frozen_parameters_require_no_gradient(settings: DistillationSettings, s
 
 
 def test_teacher_is_loaded_only_if_it_runs_or_the_embedding_was_trained(
-    settings: DistillationSettings, labels: setup.TrainingLabels, student: Checkpoint, teacher: Checkpoint
+    settings: DistillationSettings, labels: LabelStore, student: Checkpoint, teacher: Checkpoint
 ) -> None:
     network = setup.build_student(settings, student, "cpu")
     stored = setup.build_teacher(settings, student, network, labels)
@@ -132,11 +133,11 @@ def test_teacher_is_loaded_only_if_it_runs_or_the_embedding_was_trained(
 
 
 def test_encoder_states_come_from_the_store_if_it_has_them(
-    settings: DistillationSettings, labels: setup.TrainingLabels, student: Checkpoint
+    settings: DistillationSettings, labels: LabelStore, student: Checkpoint
 ) -> None:
     network = setup.build_student(settings, student, "cpu")
 
-    def source(labels: setup.TrainingLabels, own_encoder: bool = False, **changes: object) -> object:
+    def source(labels: LabelStore, own_encoder: bool = False, **changes: object) -> object:
         return setup.build_state_source(replace(settings, **changes), labels, network, own_encoder, None)  # type: ignore[arg-type]
 
     assert isinstance(source(labels), StoredStates)
@@ -154,16 +155,16 @@ def test_layer_losses_need_recorded_layers(settings: DistillationSettings, stude
 
 
 def test_identity_ignores_settings_that_do_not_decide_the_weights(
-    settings: DistillationSettings, labels: setup.TrainingLabels, student: Checkpoint
+    settings: DistillationSettings, labels: LabelStore, student: Checkpoint
 ) -> None:
-    identity = setup.run_identity(settings, student, labels.store, None)
+    identity = setup.run_identity(settings, student, labels, None)
     for changes in ({"output": Path("x")}, {"logging_steps": 3}, {"micro_batch_size": 1}, {"device": "cpu"}):
-        assert setup.run_identity(replace(settings, **changes), student, labels.store, None) == identity  # type: ignore[arg-type]
+        assert setup.run_identity(replace(settings, **changes), student, labels, None) == identity  # type: ignore[arg-type]
     for changes in ({"seed": 1}, {"kl_weight": 0.5}, {"dropout": 0.1}):
-        assert setup.run_identity(replace(settings, **changes), student, labels.store, None) != identity  # type: ignore[arg-type]
+        assert setup.run_identity(replace(settings, **changes), student, labels, None) != identity  # type: ignore[arg-type]
 
 
 def test_setup_builds_a_trainer(settings: DistillationSettings) -> None:
-    distillation = setup.build_distillation(replace(settings, max_steps=1), ProcessGroup(), warn=pytest.fail)
-    assert distillation.trainer.total_steps == 1 and distillation.trainer.validation is None
-    assert len(distillation.examples) > 4
+    trainer, _, examples = setup.build_distillation(replace(settings, max_steps=1), ProcessGroup(), warn=pytest.fail)
+    assert trainer.total_steps == 1 and trainer.validation is None
+    assert len(examples) > 4

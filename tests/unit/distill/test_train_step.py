@@ -1,7 +1,7 @@
 """Gradients of a step: the same for any cut into micro-batches, and every loss in its place."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 import torch
@@ -96,7 +96,7 @@ def test_losses_without_weight_are_not_computed(runner: StepRunner, name: str) -
 
 def test_on_policy_batch_has_no_cross_entropy(runner: StepRunner) -> None:
     (batch,) = runner.batches(2)
-    on_policy = TrainBatch(batch.window_ids, batch.audio_seconds, batch.windows_encoded, batch.tokens, None)
+    on_policy = replace(batch, stored=None)
     labeled, _, _ = runner.run([batch], LossConfig())
     sums, loss, _ = runner.run([on_policy], LossConfig())
     assert (sums.loss_tokens, sums.cross_entropy, sums.correct_tokens) == (0, 0, 0)

@@ -31,7 +31,7 @@ class QuadraticTask:
 
     def read(self, spec: MicroBatchSpec) -> WindowBatch:
         window_ids = tuple(example.label.window.id for example in spec.examples)
-        return WindowBatch(window_ids, 10.0 * len(window_ids), len(window_ids))
+        return WindowBatch(window_ids, 10.0 * len(window_ids), len(window_ids), 0)
 
     def accumulate_gradients(self, micro_batches: Sequence[WindowBatch]) -> tuple[LossSums, float]:
         self.calls += 1

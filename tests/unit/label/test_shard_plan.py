@@ -7,7 +7,7 @@ import pytest
 
 from whisperstill.errors import CorpusError
 from whisperstill.label.settings import LabelSettings
-from whisperstill.label.shard_plan import ShardPlan, plan_shards
+from whisperstill.label.shard_plan import ShardSpec, plan_shards
 from whisperstill.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.from_size(51864)
@@ -19,20 +19,19 @@ def settings(small_corpus: Path, tmp_path: Path) -> LabelSettings:
 
 
 def test_every_utterance_is_planned_once_per_variant(settings: LabelSettings) -> None:
-    plan = plan_shards(settings, VOCABULARY)
-    assert [shard.name for shard in plan.shards] == [f"{index:05d}" for index in range(len(plan.shards))]
-    assert all(len(shard.windows) <= settings.shard_windows for shard in plan.shards)
-    windows = [window for shard in plan.shards for window in shard.windows]
-    assert plan.num_windows == len(windows) and plan.hours == sum(window.duration for window in windows) / 3600
+    shards, skipped = plan_shards(settings, VOCABULARY)
+    assert [shard.name for shard in shards] == [f"{index:05d}" for index in range(len(shards))]
+    assert all(len(shard.windows) <= settings.shard_windows for shard in shards)
+    windows = [window for shard in shards for window in shard.windows]
     first = [utterance.id for window in windows if window.packing_variant == 0 for utterance in window.utterances]
     assert sorted(first) == [f"u{index:02d}" for index in range(14)]
     assert len({window.utterances for window in windows}) == len(windows), "a repeated window adds nothing"
-    assert plan_shards(settings, VOCABULARY) == plan
+    assert plan_shards(settings, VOCABULARY) == (shards, skipped)
 
 
 def test_more_variants_keep_the_shards_before_them(settings: LabelSettings) -> None:
-    def hashes(plan: ShardPlan) -> list[str]:
-        return [shard.windows_hash for shard in plan.shards]
+    def hashes(plan: tuple[list[ShardSpec], object]) -> list[str]:
+        return [shard.windows_hash for shard in plan[0]]
 
     shorter = hashes(plan_shards(replace(settings, packing_variants=1), VOCABULARY))
     assert hashes(plan_shards(settings, VOCABULARY))[: len(shorter)] == shorter
@@ -48,8 +47,8 @@ def test_the_hash_includes_transcripts_only_if_they_are_the_labels(settings: Lab
         hashes = []
         for text in ("alpha", "omega"):
             manifest.write_text(manifest.read_text().replace("alpha", text).replace("omega", text))
-            plan = plan_shards(replace(named, label_source=source), VOCABULARY)
-            hashes.append([shard.windows_hash for shard in plan.shards])
+            shards, _ = plan_shards(replace(named, label_source=source), VOCABULARY)
+            hashes.append([shard.windows_hash for shard in shards])
         assert (hashes[0] == hashes[1]) is equal
 
 

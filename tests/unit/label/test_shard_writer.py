@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whisperstill.errors import AudioError
 from whisperstill.label.settings import LabelSettings
-from whisperstill.label.shard_plan import ShardPlan, plan_shards
+from whisperstill.label.shard_plan import plan_shards
 from whisperstill.label.shard_writer import ShardWriter, serialize_states
 
 
@@ -21,17 +21,17 @@ def settings(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> LabelSe
 
 def test_the_encoder_runs_once_per_window(settings: LabelSettings) -> None:
     writer = ShardWriter(settings, "cpu", torch.float32)
-    plan: ShardPlan = plan_shards(settings, writer.teacher.model.vocabulary)
-    encode, encoded, progress = writer.teacher.model.encode, [], []
+    (spec, *others), _ = plan_shards(settings, writer.teacher.vocabulary)
+    encode, encoded, progress = writer.teacher.encode, [], []
 
     def counted(waveforms: Tensor) -> Tensor:
         encoded.append(len(waveforms))
         return encode(waveforms)
 
-    writer.teacher.model.encode = counted  # type: ignore[method-assign]
-    shard = writer.write_shard(plan.shards[0], progress.append)
-    assert sum(encoded) == shard.num_windows == plan.num_windows
-    assert sum(progress) == pytest.approx(shard.hours * 3600) == plan.shards[0].duration
+    writer.teacher.encode = counted  # type: ignore[method-assign]
+    shard = writer.write_shard(spec, progress.append)
+    assert sum(encoded) == shard.num_windows == len(spec.windows) and not others
+    assert sum(progress) == pytest.approx(shard.hours * 3600) == spec.duration
     assert sorted(shard.files) == ["labels-00000.parquet", "topk-00000.parquet"]
 
 
@@ -49,7 +49,7 @@ def test_a_window_that_loses_an_utterance_keeps_the_others(
 
     monkeypatch.setattr(loading, "load_audio", fail_on_one)
     writer = ShardWriter(settings, "cpu", torch.float32)
-    (spec,) = plan_shards(settings, writer.teacher.model.vocabulary).shards
+    (spec,), _ = plan_shards(settings, writer.teacher.vocabulary)
     shard = writer.write_shard(spec)
     assert [entry["source"].endswith("/u05") for entry in shard.skipped] == [True]
     assert shard.num_windows == len(spec.windows) and shard.hours * 3600 == pytest.approx(spec.duration - 8)

@@ -9,7 +9,7 @@ import pytest
 from whisperstill.errors import SettingsError
 from whisperstill.label import wer_prediction as prediction
 from whisperstill.label.store import LabelStore
-from whisperstill.label.wer_prediction import FEATURE_NAMES, FeatureMatrix, predict_wer
+from whisperstill.label.wer_prediction import FeatureMatrix, predict_wer
 from whisperstill.records import AudioSpan, LabelQuality, PseudoLabel, Utterance
 
 from unit.label.builders import make_label, make_quality
@@ -17,13 +17,16 @@ from unit.label.builders import make_label, make_quality
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra prediction)")
 
 
+NUM_FEATURES = 17
+
+
 def synthetic(count: int, seed: int = 0) -> tuple[FeatureMatrix, list[float]]:
     """Features of which two follow the word error rate with noise, and the word error rates."""
     random = np.random.default_rng(seed)
     wer = np.where(random.random(count) < 0.3, random.uniform(40, 120, count), random.uniform(0, 20, count))
-    rows = random.normal(size=(count, len(FEATURE_NAMES)))
+    rows = random.normal(size=(count, NUM_FEATURES))
     rows[:, 0] = -wer / 50 + random.normal(scale=0.2, size=count)
-    rows[:, FEATURE_NAMES.index("second_opinion_wer")] = wer + random.normal(scale=20, size=count)
+    rows[:, -2] = wer + random.normal(scale=20, size=count)
     return rows, wer.tolist()
 
 
@@ -57,7 +60,7 @@ def test_a_speaker_is_in_one_fold() -> None:
     """The only feature is the speaker, and the WER is constant per speaker."""
     speakers = np.repeat(np.arange(10), 30)
     level = np.random.default_rng(2).permutation(10) * 10.0
-    rows = np.full((300, len(FEATURE_NAMES)), np.nan)
+    rows = np.full((300, NUM_FEATURES), np.nan)
     rows[:, 0] = speakers
     wer = level[speakers].tolist()
     apart = predict_wer(rows, wer, [str(speaker) for speaker in speakers])
@@ -77,9 +80,7 @@ def test_features_reflect_errors() -> None:
         utterance = Utterance("u", "c", AudioSpan("x.wav", 0.0, 2.0), None, "en", None, None)
         seen = LabelQuality(utterance, 0, 3, text, -0.1, -0.3, 0.2, 0.0, 1.0, 1, 2.0, None)
         logprobs = np.array([-0.1, -3.0, -0.2, -4.0])
-        return dict(
-            zip(FEATURE_NAMES, prediction._utterance_features(seen, "en", logprobs, second_opinion), strict=True)
-        )
+        return prediction._utterance_features(seen, "en", logprobs, second_opinion)
 
     same, other = features_of("One two three.", "one two three"), features_of("ONE one one", "four five six seven")
     assert same["second_opinion_wer"] == 0 and other["second_opinion_wer"] == 100
@@ -92,7 +93,7 @@ def test_features_reflect_errors() -> None:
 def test_groups_are_speakers_or_else_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
     """With few speakers, folds keep the packing variants of an utterance together; with many, the speaker."""
     asked: list[list[str]] = []
-    monkeypatch.setattr(prediction, "build_features", lambda store, labels, others: np.zeros((0, len(FEATURE_NAMES))))
+    monkeypatch.setattr(prediction, "build_features", lambda store, labels, others: np.zeros((0, NUM_FEATURES)))
 
     def predicted(rows: FeatureMatrix, wer: object, groups: Sequence[str], seed: int) -> prediction.WerPrediction:
         asked.append(list(groups))
