@@ -43,10 +43,11 @@ def build_headline_section(view: ResultsView) -> Section | None:
                 strategy,
             )
         )
+    far_text = ", out of distribution" if view.has_distributions else ""
     all_near = all(dataset.in_distribution for dataset in long_form_datasets)
     columns = make_columns(
         *("Model", "Parameters, M", "Relative speed", "WER %, short form, in distribution"),
-        *("WER %, short form, out of distribution", f"WER %, long form{'' if all_near else ', out of distribution'}"),
+        *(f"WER %, short form{far_text}", f"WER %, long form{'' if all_near else far_text}"),
     )
     notes = [MEAN_NOTE] if max(len(near), len(far), len(long_form_datasets)) > 1 else []
     if any(view.relative_speed(model.name) for model in view.models):
@@ -64,7 +65,7 @@ def build_headline_section(view: ResultsView) -> Section | None:
 
 
 def _build_cost_chart(view: ResultsView) -> list[Chart]:
-    has_far = any(not dataset.in_distribution for dataset in view.short_form_datasets)
+    has_far = view.has_distributions and any(not dataset.in_distribution for dataset in view.short_form_datasets)
     points_by_model = {}
     for model in view.models:
         mean = mean_wer(view.short_form_results(model.name, in_distribution=False if has_far else None))

@@ -208,7 +208,9 @@ def _build_dataset_table(view: ResultsView) -> Table:
     for dataset in view.datasets:
         distribution, form = "in" if dataset.in_distribution else "out of", "long" if dataset.long_form else "short"
         if dataset.non_speech:
-            distribution, form = "", "no speech"
+            form = "no speech"
+        if dataset.non_speech or not view.has_distributions:
+            distribution = ""
         unit = dataset.unit and f"{dataset.unit}s"
         texts = (distribution, form, dataset.language, dataset.normalizer, unit, dataset.sha256[:12])
         sizes = (format_count(dataset.utterances), format_number(dataset.hours, 2), format_count(dataset.words))

@@ -36,7 +36,8 @@ def build_summary(view: ResultsView) -> Summary | None:
 
 def _summary_sentence(view: ResultsView, model: ModelInfo) -> str:
     name, teacher = view.display_name(model.name), view.teacher_of(model)
-    comparison, datasets_text = compare_short_form(view, model, in_distribution=False), " out of distribution"
+    comparison = compare_short_form(view, model, in_distribution=False)
+    datasets_text = " out of distribution" if view.has_distributions else ""
     if comparison is None:
         comparison, datasets_text = compare_short_form(view, model, None), ""
     errors_text = ""

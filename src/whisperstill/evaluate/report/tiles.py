@@ -42,7 +42,7 @@ def build_tiles(view: ResultsView, model: ModelInfo) -> list[Tile]:
         _size_tile(view, model),
         _speed_tile(view, model),
         _wer_tile(view, model, "WER, in distribution" if far else "WER, short form", near),
-        _wer_tile(view, model, "WER, out of distribution", far),
+        _wer_tile(view, model, "WER, out of distribution" if view.has_distributions else "WER, short form", far),
         _long_form_tile(view, model),
         _hallucination_tile(view, model),
         _draft_tile(view, model),

@@ -173,6 +173,11 @@ class ResultsView:
         return min(candidates, key=lambda c: (-len(c[1]), sum(result.wer for result in c[1])), default=None)
 
     @cached_property
+    def has_distributions(self) -> bool:
+        """Whether a dataset is marked as in distribution; otherwise the others are not known to be out of it."""
+        return any(dataset.in_distribution for dataset in self.datasets)
+
+    @cached_property
     def out_of_distribution_long_form_datasets(self) -> list[DatasetInfo]:
         """Out-of-distribution long-form datasets; all long-form datasets if there are none."""
         datasets = self.long_form_datasets

@@ -7,7 +7,7 @@ from pathlib import Path
 from whisperstill.errors import NotFoundError
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.evaluate.suite.spec import Include
-from whisperstill.pipeline.stage_record import read_stage_record
+from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.records.eval_results import Ablation, CurvePoint, TrainingCurve
 from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import from_dict, read_json

@@ -45,6 +45,13 @@ def test_headline_has_size_speed_and_means() -> None:
     assert base[5:] == ["3.5 (2.9–4.1)", "chunked"]
 
 
+def test_datasets_are_out_of_distribution_only_beside_one_in_distribution() -> None:
+    results = builders.full()
+    unmarked = replace(results, datasets=tuple(replace(each, in_distribution=False) for each in results.datasets))
+    assert "out of distribution" in render_markdown(results)
+    assert "out of distribution" not in render_markdown(unmarked).replace("robust", "")
+
+
 def test_datasets_are_grouped_by_distribution_with_their_mean() -> None:
     table = present(build_short_form_section(VIEW)).tables[0]
     assert [row[0] for row in rows(table)] == [
