@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import CTRANSLATE2, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -33,41 +33,6 @@ _DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, t
 _SUPPORTED_VERSIONS = range(4, 7)
 _LAYER_NAME = re.compile(r"(encoder|decoder)/layer_(\d+)/")
 _PART_NAME = re.compile(r"model\.bin\.part(\d+)")
-_IGNORED = re.compile(r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*")
-
-
-def _parameter_suffix(module: str, kind: str) -> str:
-    if module.endswith("norm"):
-        return "/gamma" if kind == "weight" else "/beta"
-    return f"/{kind}"
-
-
-NAME_MAPPING = NameMapping(
-    top_level={
-        "encoder.conv1": "encoder/conv1",
-        "encoder.conv2": "encoder/conv2",
-        "encoder.positions": "encoder/position_encodings/encodings",
-        "encoder.norm": "encoder/layer_norm",
-        "decoder.embedding": "decoder/embeddings",
-        "decoder.positions": "decoder/position_encodings/encodings",
-        "decoder.norm": "decoder/layer_norm",
-    },
-    per_layer={
-        "attention_norm": ("self_attention/layer_norm",),
-        "attention.qkv": ("self_attention/linear_0",),
-        "attention.out": ("self_attention/linear_1",),
-        "cross_norm": ("attention/layer_norm",),
-        "cross.query": ("attention/linear_0",),
-        "cross.kv": ("attention/linear_1",),
-        "cross.out": ("attention/linear_2",),
-        "mlp_norm": ("ffn/layer_norm",),
-        "mlp.up": ("ffn/linear_0",),
-        "mlp.down": ("ffn/linear_1",),
-    },
-    layer_prefix=lambda stack, index: f"{stack}/layer_{index}/",
-    parameter_suffix=_parameter_suffix,
-    separate_qkv=False,
-)
 
 
 class _MultiFileReader:
@@ -217,9 +182,7 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
         )
     check_vocab_size(tokenizer_json, dims, model_file.display_name)
     generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
-    state = assemble_state_dict(
-        model_file, NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: _IGNORED.fullmatch(name) is not None
-    )
+    state = assemble_state_dict(model_file, CTRANSLATE2, dims, dtype)
     return Checkpoint(dims, state, generation_config, tokenizer_json, source)
 
 
