@@ -40,6 +40,7 @@ class _MultiFileReader:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
+        self.display_name = " + ".join(path.name for path in paths)
         self.sizes = [path.stat().st_size for path in paths]
         self.offset = 0
 
@@ -75,11 +76,6 @@ class _MultiFileReader:
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{self.display_name} is damaged; download it again") from error
 
-    @property
-    def display_name(self) -> str:
-        """`model.bin`, or its parts."""
-        return " + ".join(path.name for path in self.paths)
-
     def _check_bounds(self, end: int) -> None:
         if end > sum(self.sizes):
             raise CheckpointError(
@@ -103,6 +99,7 @@ class ModelFile:
         """Reads the table of variables. Raises `CheckpointError` if it is damaged or not a Whisper model."""
         # 1. Header.
         self._reader = reader = _MultiFileReader(paths)
+        self.display_name = reader.display_name
         version = reader.read_uint("I")
         if version not in _SUPPORTED_VERSIONS:
             raise CheckpointError(
@@ -139,11 +136,6 @@ class ModelFile:
         variable = _Variable(shape, _DTYPES[dtype_index], reader.offset, num_bytes)
         reader.skip(num_bytes)
         return name, variable
-
-    @property
-    def display_name(self) -> str:
-        """`model.bin`, or its parts."""
-        return self._reader.display_name
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor, aliases included, scalars not."""
