@@ -34,7 +34,7 @@ TorchContent: TypeAlias = Any
 def is_unfinished(directory: Path) -> bool:
     """Whether a checkpoint was only partly written into `directory`."""
     try:
-        return bool((_read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
+        return bool((read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
     except CheckpointError:
         return False
 
@@ -84,17 +84,17 @@ def read_huggingface(
 
     Raises `CheckpointError` if files are missing, damaged, not Whisper, of other shapes, or of an older format.
     """
-    manifest = _read_json(directory / MANIFEST_FILE) or {}
+    manifest = read_json(directory / MANIFEST_FILE) or {}
     check_format(manifest, directory / MANIFEST_FILE)
     if manifest.get("unfinished"):
         raise CheckpointError("the checkpoint was only partly written; run the command that wrote it again")
-    config = _read_json(directory / "config.json")
+    config = read_json(directory / "config.json")
     if config is None:
         raise CheckpointError("expected a config.json beside the weights")
     dims = _parse_dims(config)
     tokenizer_json = _read_tokenizer(directory)
     check_vocab_size(tokenizer_json, dims, "tokenizer.json")
-    settings = _read_json(directory / "generation_config.json") or config
+    settings = read_json(directory / "generation_config.json") or config
     generation_config = _parse_generation_config(settings, tokenizer_json, dims)
     state = assemble_state_dict(weights or _open_weights(directory), HUGGINGFACE, dims, dtype)
     return Checkpoint(dims, state, generation_config, tokenizer_json, source, manifest.get("metadata", {}))
@@ -121,7 +121,7 @@ def _open_weights(directory: Path) -> StateDictSource:
             continue
         if path.suffix != ".json":
             return StateDictSource(load(path), name)
-        weight_map = (_read_json(path) or {}).get("weight_map")
+        weight_map = (read_json(path) or {}).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{name} has no weight_map; download it again")
         shards = sorted(set(weight_map.values()))
@@ -182,7 +182,7 @@ def _parse_generation_config(values: JsonObject, tokenizer_json: bytes, dims: Di
         raise CheckpointError("generation_config.json is damaged; download it again") from error
 
 
-def _read_json(path: Path) -> JsonObject | None:
+def read_json(path: Path) -> JsonObject | None:
     """The JSON object in a file; None if there is no such file."""
     if not path.is_file():
         return None

@@ -1,7 +1,8 @@
 """Checkpoints of openai/whisper: one `.pt` with `dims` and `model_state_dict`, without tokenizer and settings."""
 
-import json
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from whisperstill.errors import CheckpointError
 from whisperstill.model.checkpoints.assemble import OPENAI, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file
+from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file, read_json
 from whisperstill.model.checkpoints.packages import WEIGHTS_PACKAGES
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config, read_special_tokens
 from whisperstill.model.dims import Dims
@@ -35,12 +36,10 @@ def _find_tokenizer(path: Path, dims: Dims) -> bytes:
         check_vocab_size(content, dims, path.name)
         return content
     for candidate in _installed_tokenizers():
-        try:
+        with suppress(OSError, CheckpointError):
             content = candidate.read_bytes()
             if read_special_tokens(content).vocab_size == dims.vocab_size:
                 return content
-        except (OSError, CheckpointError):
-            continue
     raise CheckpointError(
         f"{path.name} contains no tokenizer, and no installed model has one of {dims.vocab_size} tokens;"
         " put the tokenizer.json of the same Whisper model beside it"
@@ -52,20 +51,13 @@ def _installed_tokenizers() -> list[Path]:
     from huggingface_hub import constants
 
     paths = list[Path]()
-    for model_packages in WEIGHTS_PACKAGES.values():
-        for package in model_packages:
-            try:
-                installed = distribution(package.distribution)
-            except PackageNotFoundError:
-                continue
+    for package in chain.from_iterable(WEIGHTS_PACKAGES.values()):
+        with suppress(PackageNotFoundError):
             if "tokenizer.json" in package.files:
+                installed = distribution(package.distribution)
                 paths.append(Path(str(installed.locate_file(f"{package.folder}/tokenizer.json"))))
-    hub_cache = Path(constants.HF_HUB_CACHE)
-    for config_path in sorted(hub_cache.glob("models--*/snapshots/*/config.json")) if hub_cache.is_dir() else ():
-        try:
-            is_whisper = json.loads(config_path.read_text("utf-8")).get("model_type") == "whisper"
-        except (OSError, ValueError, AttributeError):
-            continue
-        if is_whisper:
-            paths.append(config_path.with_name("tokenizer.json"))
+    for config_path in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
+        with suppress(OSError, CheckpointError):
+            if (read_json(config_path) or {}).get("model_type") == "whisper":
+                paths.append(config_path.with_name("tokenizer.json"))
     return paths
