@@ -46,24 +46,28 @@ class _MultiFileReader:
 
     def read(self, num_bytes: int) -> bytearray:
         """The next `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
-        end = self.offset + num_bytes
-        self._check_bounds(end)
+        start = self.skip(num_bytes)
         data, file_start = bytearray(num_bytes), 0
         for path, size in zip(self.paths, self.sizes, strict=True):
-            first, last = max(self.offset - file_start, 0), min(end - file_start, size)
+            first, last = max(start - file_start, 0), min(self.offset - file_start, size)
             if first < last:
                 with path.open("rb") as file:
                     file.seek(first)
-                    view = memoryview(data)[file_start + first - self.offset : file_start + last - self.offset]
+                    view = memoryview(data)[file_start + first - start : file_start + last - start]
                     if file.readinto(view) != last - first:
                         raise CheckpointError(f"{path.name} was truncated while it was read")
             file_start += size
-        self.offset = end
         return data
 
-    def skip(self, num_bytes: int) -> None:
-        self._check_bounds(self.offset + num_bytes)
-        self.offset += num_bytes
+    def skip(self, num_bytes: int) -> int:
+        """Skips `num_bytes` bytes and returns their offset; `CheckpointError` if the file ends earlier."""
+        start, self.offset = self.offset, self.offset + num_bytes
+        if self.offset > sum(self.sizes):
+            raise CheckpointError(
+                f"{self.display_name} is truncated or damaged: expected at least {self.offset} bytes,"
+                f" got {sum(self.sizes)}; download it again"
+            )
+        return start
 
     def read_uint(self, format_char: str) -> int:
         """An unsigned integer; `B`, `H` or `I` as in `struct`."""
@@ -75,13 +79,6 @@ class _MultiFileReader:
             return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{self.display_name} is damaged; download it again") from error
-
-    def _check_bounds(self, end: int) -> None:
-        if end > sum(self.sizes):
-            raise CheckpointError(
-                f"{self.display_name} is truncated or damaged: expected at least {end} bytes, got {sum(self.sizes)};"
-                " download it again"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +130,7 @@ class ModelFile:
             raise CheckpointError(f"{reader.display_name}: {name} has the unknown dtype {dtype_index}")
         if prod(shape) * _DTYPES[dtype_index].itemsize != num_bytes:
             raise CheckpointError(f"{reader.display_name} is damaged: {name} ({list(shape)}) has {num_bytes} bytes")
-        variable = _Variable(shape, _DTYPES[dtype_index], reader.offset, num_bytes)
-        reader.skip(num_bytes)
-        return name, variable
+        return name, _Variable(shape, _DTYPES[dtype_index], reader.skip(num_bytes), num_bytes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor, aliases included, scalars not."""
