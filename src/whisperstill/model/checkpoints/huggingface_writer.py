@@ -88,7 +88,7 @@ def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     tokenizer_json = add_timestamp_tokens(checkpoint.tokenizer_json)
     tokenizer = json.loads(tokenizer_json)
     added_tokens = tokenizer["added_tokens"]
-    contents = {
+    contents: dict[str, bytes | JsonObject] = {
         "config.json": build_config(checkpoint, tokens),
         "generation_config.json": build_generation_config(checkpoint, tokens),
         "preprocessor_config.json": build_preprocessor_config(checkpoint.dims.mels),
@@ -218,7 +218,7 @@ def _merges_txt(merges: list[str] | list[list[str]]) -> bytes:
     return ("#version: 0.2\n" + "\n".join(lines) + "\n").encode()
 
 
-def to_bytes(content: object) -> bytes:
+def to_bytes(content: bytes | JsonObject) -> bytes:
     """Content of a file: bytes as they are, else indented JSON."""
     if isinstance(content, bytes):
         return content
