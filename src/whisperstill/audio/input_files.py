@@ -50,8 +50,7 @@ def collect_audio(sources: tuple[str, ...]) -> tuple[list[Path], list[Skipped]]:
         except OSError as error:  # a name that is too long, an unreadable folder
             problems.append(Skipped(source, f"cannot look for {_printable_path(path)}: {error.strerror}"))
     for resolved, path in list(audio_files.items()):
-        if _printable_path(path) != str(path):
-            printable = _printable_path(path)
+        if (printable := _printable_path(path)) != str(path):
             problems.append(Skipped(printable, f"expected a UTF-8 file name, got {printable}; rename it"))
             del audio_files[resolved]
     return list(audio_files.values()), problems

@@ -56,7 +56,7 @@ def stream_file(file: Readable, pcm: PcmFormat | None = None, name: str = "the s
     be decoded; a stream that breaks off yields what arrived, if its decoder allows that.
     """
     source = _ForwardOnlyFile(file)
-    blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read_chunk, b""), pcm, name)
+    blocks = piped_blocks(source, name) if pcm is None else _decode_pcm(iter(source.read, b""), pcm, name)
     has_samples = False
     try:
         for block in _check_amplitude(resample_blocks(blocks), name):
@@ -101,9 +101,6 @@ class _ForwardOnlyFile:
         data: bytes = self.read_available(size if size > 0 else READ_CHUNK_BYTES) or b""
         self.bytes_read += len(data)
         return data
-
-    def read_chunk(self) -> bytes:
-        return self.read(READ_CHUNK_BYTES)
 
 
 def _decode_pcm(chunks: Iterable[bytes | np.ndarray], pcm: PcmFormat, name: str) -> Iterator[tuple[int, Waveform]]:

@@ -48,11 +48,6 @@ def _find_table(source: Path) -> Path | None:
 
 
 def _read_durations(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    durations = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-        name, _, milliseconds = line.partition("\t")
-        if milliseconds.strip().isdigit() and int(milliseconds) > 0:
-            durations[name] = int(milliseconds) / 1000
-    return durations
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if path.is_file() else []
+    rows = (line.partition("\t") for line in lines)
+    return {name: int(ms) / 1000 for name, _, ms in rows if ms.strip().isdigit() and int(ms) > 0}

@@ -7,6 +7,7 @@ audio, for its duration, and for a unique id. Invalid entries are skipped and li
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from whisperstill.audio import probe_duration
@@ -74,33 +75,29 @@ class _AudioProber:
     """Checks every audio file once, however many segments it has."""
 
     def __init__(self) -> None:
-        self._errors: dict[Path, str | None] = {}
-        self._durations: dict[Path, float] = {}
+        self._probe = cache(_probe_duration)
+        # a pending file would be downloaded: its manifest is trusted
+        self._is_trusted = cache(lambda path: is_pending(path) or has_audio_signature(path))
 
     def measure_duration(self, entry: Entry) -> float:
         if not (math.isfinite(entry.start) and entry.start >= 0):
             raise CorpusError(f"expected a start of at least 0 s, got {entry.start:g}")
         if entry.duration is not None and not (math.isfinite(entry.duration) and entry.duration > 0):
             raise CorpusError(f"expected a duration greater than 0 s, got {entry.duration:g}")
-        self._check_readable(entry.path)
+        if entry.duration is not None and self._is_trusted(entry.path):
+            return entry.duration
+        seconds = self._probe(entry.path)
+        if isinstance(seconds, AudioError):
+            raise AudioError(str(seconds))
         if entry.duration is not None:
             return entry.duration
-        if entry.path not in self._durations:
-            self._durations[entry.path] = probe_duration(entry.path)
-        remaining = self._durations[entry.path] - entry.start
-        if remaining <= 0:
-            raise CorpusError(f"starts at {entry.start:g} s, but its file is {self._durations[entry.path]:g} s long")
-        return remaining
+        if entry.start >= seconds:
+            raise CorpusError(f"starts at {entry.start:g} s, but its file is {seconds:g} s long")
+        return seconds - entry.start
 
-    def _check_readable(self, path: Path) -> None:
-        if path not in self._errors:
-            self._errors[path] = None
-            try:
-                if is_pending(path):  # checking would download it: the manifest is trusted
-                    return
-                if not has_audio_signature(path):
-                    self._durations[path] = probe_duration(path)
-            except AudioError as error:
-                self._errors[path] = str(error)
-        if message := self._errors[path]:
-            raise AudioError(message)
+
+def _probe_duration(path: Path) -> float | AudioError:
+    try:
+        return probe_duration(path)
+    except AudioError as error:
+        return error

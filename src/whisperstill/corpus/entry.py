@@ -1,9 +1,10 @@
 """One utterance as a corpus layout states it, and the column names that manifests and tables use for its fields."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisperstill.audio import AUDIO_SUFFIXES
 from whisperstill.records.json_value import JsonValue
 from whisperstill.remote_files import cache_path, is_remote, url_of
 
@@ -55,9 +56,29 @@ def optional_str(value: JsonValue) -> str | None:
     return str(value).strip() or None
 
 
+def entry_of_row(
+    source: str,
+    path: Path,
+    default_id: str,
+    values: Mapping[str, JsonValue],
+    text: str | None,
+    start: float,
+    duration: float | None,
+) -> Entry:
+    """Entry of a row; `values` by field hold its id, language, speaker and session."""
+    language, speaker, session = (optional_str(values.get(field)) for field in ("language", "speaker", "session"))
+    entry_id = optional_str(values.get("id")) or default_id
+    return Entry(source, entry_id, path, text, language, speaker, session, start, duration)
+
+
 def default_id(audio: str, start: float) -> str:
     """Id for an utterance without one: the audio file's name, and its start if that is not 0."""
     return Path(audio).with_suffix("").as_posix() + (f"@{start:g}" if start else "")
+
+
+def audio_by_stem(folder: Path) -> dict[str, Path]:
+    """Audio files directly in a folder, by name without suffix."""
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
 
 
 def resolve_audio_path(folder: Path, audio: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperstill.atomic_io import atomic_write, cache_directory
-from whisperstill.corpus.entry import Entry, match_columns, optional_str
+from whisperstill.corpus.entry import Entry, entry_of_row, match_columns
 from whisperstill.errors import CorpusError, MissingExtraError
 from whisperstill.records import Skipped
 
@@ -23,11 +23,6 @@ BATCH_ROWS = 64  # rows whose audio bytes are in memory together
 def is_hub_dataset(source: str | Path) -> bool:
     """Whether a source is `hf:name/config/split`."""
     return str(source).startswith(HUB_PREFIX)
-
-
-def hub_corpus_name(source: str) -> str:
-    """Corpus name: `org-name-config-split` for `hf:org/name/config/split`."""
-    return source.removeprefix(HUB_PREFIX).replace("/", "-")
 
 
 def read_hub_entries(source: str) -> Iterator[Entry | Skipped]:
@@ -112,25 +107,17 @@ def _entries_from_rows(split: str, rows: Iterable[dict[str, Any]], folder: Path)
         values = {field: row[column] for field, column in match_columns(row).items()}
         text, start, duration = (values.get(name) for name in ("text", "start", "duration"))
         try:
-            path = _resolve_audio_file(values.get("audio"), cache_dir, folder)
-            if not isinstance(text, str | None) or not all(
-                isinstance(value, int | float | None) for value in (start, duration)
-            ):
+            path = _resolve_audio_file(values.pop("audio", None), cache_dir, folder)
+            numbers_valid = all(isinstance(value, int | float | None) for value in (start, duration))
+            if not isinstance(text, str | None) or not numbers_valid:
                 raise CorpusError(f"expected text, start and duration, got {text!r}, {start!r} and {duration!r}")
         except CorpusError as error:
             yield Skipped(location, str(error))
             continue
-        yield Entry(
-            source=location,
-            id=optional_str(values.get("id")) or f"{split}-{row_index:08d}",
-            path=path,
-            text=text,
-            language=optional_str(values.get("language")),
-            speaker=optional_str(values.get("speaker")),
-            session=optional_str(values.get("session")),
-            start=0.0 if start is None or path.parent == cache_dir else float(start),  # embedded audio is already cut
-            duration=None if duration is None else float(duration),
-        )
+        # embedded audio is already cut
+        start_s = 0.0 if start is None or path.parent == cache_dir else float(start)
+        duration_s = None if duration is None else float(duration)
+        yield entry_of_row(location, path, f"{split}-{row_index:08d}", values, text, start_s, duration_s)
 
 
 def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
@@ -138,14 +125,10 @@ def _resolve_audio_file(audio: Any, cache_dir: Path, folder: Path) -> Path:
     if isinstance(name, bytes):
         audio_bytes, name = name, None
     if audio_bytes:
-        return _write_to_cache(audio_bytes, cache_dir, Path(name or "").suffix)
+        path = cache_dir / f"{sha256(audio_bytes).hexdigest()[:32]}{Path(name or '').suffix.lower()}"
+        if not path.is_file() or path.stat().st_size != len(audio_bytes):
+            atomic_write(path, audio_bytes)
+        return path
     if isinstance(name, str) and name:
         return folder / name
     raise CorpusError("expected audio as bytes or a path, got none")
-
-
-def _write_to_cache(audio_bytes: bytes, cache_dir: Path, suffix: str) -> Path:
-    path = cache_dir / f"{sha256(audio_bytes).hexdigest()[:32]}{suffix.lower()}"
-    if not path.is_file() or path.stat().st_size != len(audio_bytes):
-        atomic_write(path, audio_bytes)
-    return path

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
+from whisperstill.corpus.entry import Entry, default_id, entry_of_row, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
@@ -73,25 +73,16 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
     if not isinstance(audio, str) or not audio or "\0" in audio:
         raise CorpusError("expected a file name under the key audio" + (f", got {audio!r}" if audio else ""))
     start = _parse_seconds(values.get("start"), "start") or 0.0
-    recording = Entry(
-        source=location,
-        id=optional_str(values.get("id")) or default_id(audio, start),
-        path=resolve_audio_path(folder, audio),
-        text=_parse_text(values.get("text")),
-        language=optional_str(values.get("language")),
-        speaker=optional_str(values.get("speaker")),
-        session=optional_str(values.get("session")),
-        start=start,
-        duration=_parse_seconds(values.get("duration"), "duration"),
-    )
+    text, duration = _parse_text(values.get("text")), _parse_seconds(values.get("duration"), "duration")
+    path = resolve_audio_path(folder, audio)
+    recording = entry_of_row(location, path, default_id(audio, start), values, text, start, duration)
     segments = row.get("segments")
     if segments is None:
         yield recording
     elif not isinstance(segments, list):
         raise CorpusError(f"expected a list of segments, got {type(segments).__name__}")
     elif full_recordings:
-        text = _join_segment_texts(recording, segments) if recording.text is None else recording.text
-        yield replace(recording, text=text)
+        yield replace(recording, text=_join_segment_texts(recording, segments) if text is None else text)
     else:
         for index, segment in enumerate(segments):
             try:
@@ -118,10 +109,10 @@ def _parse_segment(recording: Entry, index: int, segment: Any) -> Entry:
         raise CorpusError(f"expected 0 <= start < end, got {start} and {end}")
     if recording.duration is not None and end > recording.duration + MAX_SEGMENT_OVERRUN_S:
         raise CorpusError(f"ends at {end:g} s, but its recording is {recording.duration:g} s long")
-    return Entry(
+    return replace(
+        recording,
         source=f"{recording.source} segment {index}",
         id=optional_str(segment.get("id")) or f"{recording.id}#{index:04d}",
-        path=recording.path,
         text=_parse_text(segment.get("text")),
         language=optional_str(segment.get("language")) or recording.language,
         speaker=optional_str(segment.get("speaker")) or recording.speaker,

@@ -6,8 +6,7 @@ Source: Panayotov et al. 2015; OpenSLR 12 and 31. Audio that is not listed has n
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.audio import AUDIO_SUFFIXES
-from whisperstill.corpus.entry import Entry
+from whisperstill.corpus.entry import Entry, audio_by_stem
 from whisperstill.records import Skipped
 
 
@@ -20,7 +19,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     """One entry per transcript line, then per audio file without one, chapter by chapter."""
     for transcript_path in sorted(source.rglob("*.trans.txt")):
         folder = transcript_path.parent
-        audio_by_id = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+        audio_by_id = audio_by_stem(folder)
         speaker, _, chapter = transcript_path.name.removesuffix(".trans.txt").partition("-")
         for line_number, line in enumerate(transcript_path.read_bytes().splitlines(), start=1):
             location = f"{transcript_path.relative_to(source).as_posix()}:{line_number}"

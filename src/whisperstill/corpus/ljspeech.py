@@ -7,8 +7,7 @@ the session (`LJ001` for `LJ001-0002`). The text is the second column, as writte
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.audio import AUDIO_SUFFIXES
-from whisperstill.corpus.entry import Entry
+from whisperstill.corpus.entry import Entry, audio_by_stem
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
@@ -23,7 +22,7 @@ def read_entries(source: Path) -> Iterator[Entry | Skipped]:
     if not can_read(source):
         raise CorpusError(f"expected metadata.csv and wavs/ in {source}, found none")
     wavs = source / "wavs"
-    audio_by_id = {path.stem: path for path in sorted(wavs.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    audio_by_id = audio_by_stem(wavs)
     for line_number, line in enumerate((source / "metadata.csv").read_bytes().splitlines(), start=1):
         location = f"metadata.csv:{line_number}"
         if not line.strip():

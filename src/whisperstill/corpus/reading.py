@@ -99,7 +99,7 @@ def corpus_name(source: str | Path) -> str:
     `org-name-config-split`.
     """
     if huggingface.is_hub_dataset(source):
-        return huggingface.hub_corpus_name(str(source))
+        return str(source).removeprefix(huggingface.HUB_PREFIX).replace("/", "-")
     path = Path(source).resolve()
     if path.is_dir() or not (path.is_file() or path.suffix in MANIFEST_SUFFIXES):
         return path.name

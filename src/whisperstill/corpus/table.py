@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.corpus.entry import Entry, default_id, match_columns, optional_str, resolve_audio_path
+from whisperstill.corpus.entry import Entry, default_id, entry_of_row, match_columns, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
 
@@ -74,17 +74,8 @@ def _parse_row(location: str, folder: Path, cells: list[str], indices: dict[str,
         start = float(values["start"]) if values.get("start") else 0.0
     except ValueError as error:
         return Skipped(location, f"expected start and duration in seconds: {error}")
-    return Entry(
-        source=location,
-        id=optional_str(values.get("id")) or default_id(audio, start),
-        path=resolve_audio_path(folder, audio),
-        text=values.get("text") or None,
-        language=optional_str(values.get("language")),
-        speaker=optional_str(values.get("speaker")),
-        session=optional_str(values.get("session")),
-        start=start,
-        duration=duration,
-    )
+    path, text = resolve_audio_path(folder, audio), values.get("text") or None
+    return entry_of_row(location, path, default_id(audio, start), values, text, start, duration)
 
 
 def _detect_delimiter(table_path: Path) -> str:

@@ -1,7 +1,7 @@
 """Writes CTranslate2 directories, which faster-whisper reads: weights, vocabulary, config, tokenizer, features.
 
 CTranslate2's own model specification lays out, quantises and stores the weights, under the names in
-`model.checkpoints.ctranslate2`; transformers is not needed.
+`model.checkpoints.assemble`; transformers is not needed.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 from whisperstill.atomic_io import atomic_write_path
 from whisperstill.errors import CheckpointError, MissingExtraError, SettingsError
+from whisperstill.model.checkpoints.assemble import CTRANSLATE2, split_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.ctranslate2 import NAME_MAPPING
 from whisperstill.model.checkpoints.huggingface_writer import build_preprocessor_config
 from whisperstill.model.checkpoints.tokens import add_timestamp_tokens, check_vocab_size, read_special_tokens
 
@@ -65,10 +65,8 @@ def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
 
     dims, generation_config = checkpoint.dims, checkpoint.generation_config
     spec = WhisperSpec(dims.encoder_layers, dims.encoder_heads, dims.decoder_layers, dims.decoder_heads)
-    for name, tensor in checkpoint.state.items():
-        [stored_name] = NAME_MAPPING.stored_names(name)
-        scope, _, attribute = str(stored_name).rpartition("/")
-        weights = tensor.detach().cpu()
+    for name, weights in split_state_dict(checkpoint.state, CTRANSLATE2).items():
+        scope, _, attribute = name.rpartition("/")
         setattr(index_spec(spec, scope), attribute, weights.clone() if copy_weights else weights)
     spec.decoder.projection.weight = spec.decoder.embeddings.weight  # the tied embedding is stored once
     spec.register_vocabulary(_vocabulary_tokens(checkpoint))

@@ -19,7 +19,6 @@ Source: `whisper_model_load` in ggml-org/whisper.cpp 1.8, src/whisper.cpp.
 """
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,8 +29,8 @@ from torch import Tensor
 from whisperstill.atomic_io import atomic_write_path
 from whisperstill.audio.mel import mel_filters
 from whisperstill.errors import CheckpointError, SettingsError
+from whisperstill.model.checkpoints.assemble import OPENAI, split_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.openai import NAME_MAPPING
 from whisperstill.model.checkpoints.tokens import check_vocab_size
 from whisperstill.model.dims import Dims
 from whisperstill.text.tokenizer import Tokenizer
@@ -61,8 +60,9 @@ def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> 
         for token in range(tokenizer.vocabulary.end_of_text):  # empty if the tokenizer does not define it
             content = tokenizer.token_bytes(token)
             file.write(struct.pack("<I", len(content)) + content)
-        for name, tensor in _stored_tensors(checkpoint):
-            _write_tensor(file, name, tensor, DTYPES[dtype])
+        for name, tensor in split_state_dict(checkpoint.state, OPENAI).items():
+            is_column = ".conv" in name and name.endswith(".bias")
+            _write_tensor(file, name, tensor[:, None] if is_column else tensor, DTYPES[dtype])
     return path
 
 
@@ -70,16 +70,6 @@ def _header_sizes(dims: Dims) -> tuple[int, ...]:
     encoder = (dims.max_source_positions, dims.width, dims.encoder_heads, dims.encoder_layers)
     decoder = (dims.max_target_positions, dims.width, dims.decoder_heads, dims.decoder_layers)
     return (dims.vocab_size, *encoder, *decoder, dims.mels)
-
-
-def _stored_tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    """Name in openai/whisper and tensor: separate projections, no key bias."""
-    for name, tensor in checkpoint.state.items():
-        stored_names = NAME_MAPPING.stored_names(name)
-        for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
-            if stored_name is not None:
-                is_column = ".conv" in stored_name and stored_name.endswith(".bias")
-                yield stored_name, part[:, None] if is_column else part
 
 
 def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, matrix_dtype_id: int) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from whisperstill.errors import CheckpointError
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, openai, resolve_checkpoint
-from whisperstill.model.checkpoints.openai import _DIMS_KEYS, NAME_MAPPING
+from whisperstill.model.checkpoints.assemble import _DIMS_KEYS, OPENAI
 from whisperstill.model.checkpoints.tokens import default_generation_config
 
 
@@ -15,11 +15,11 @@ def save(checkpoint: Checkpoint, path: Path) -> Path:
     """The checkpoint as openai/whisper stores it: half precision, projections apart, no bias for the key."""
     state = {}
     for name, tensor in checkpoint.state.items():
-        pieces = NAME_MAPPING.stored_names(name)
+        pieces = OPENAI.stored_names(name)
         for piece, part in zip(pieces, tensor.half().chunk(len(pieces)), strict=True):
             if piece is not None:
                 state[piece] = part.clone()
-    sizes = {key: getattr(checkpoint.dims, field) for field, key in _DIMS_KEYS.items()}
+    sizes = {key: getattr(checkpoint.dims, field) for field, (_, key) in _DIMS_KEYS.items()}
     torch.save({"dims": {**sizes, "n_text_state": checkpoint.dims.width}, "model_state_dict": state}, path)
     return path
 

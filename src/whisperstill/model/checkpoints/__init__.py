@@ -4,20 +4,12 @@ from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.delta import write_delta
 from whisperstill.model.checkpoints.huggingface import is_unfinished
 from whisperstill.model.checkpoints.huggingface_writer import contains_checkpoint, write_huggingface
-from whisperstill.model.checkpoints.loading import (
-    CheckpointLocation,
-    load_checkpoint,
-    read_checkpoint,
-    resolve_checkpoint,
-)
-from whisperstill.model.checkpoints.shapes import ParameterCounts, count_parameters, expected_shapes
-from whisperstill.model.checkpoints.tokens import SpecialTokens, read_special_tokens
+from whisperstill.model.checkpoints.loading import load_checkpoint, read_checkpoint, resolve_checkpoint
+from whisperstill.model.checkpoints.shapes import count_parameters, expected_shapes
+from whisperstill.model.checkpoints.tokens import read_special_tokens
 
 __all__ = [
     "Checkpoint",
-    "CheckpointLocation",
-    "ParameterCounts",
-    "SpecialTokens",
     "contains_checkpoint",
     "count_parameters",
     "expected_shapes",

@@ -1,11 +1,10 @@
 """Builds our state dict from the tensors of any format: translates names, checks shapes, fuses query, key and value.
 
-A format provides a `NameMapping` (the stored tensors of each of our tensors) and a `TensorSource` (shapes first, then
-one tensor at a time). All shapes are checked before the first weight is read.
+All shapes are checked before the first weight is read.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,49 @@ from whisperstill.model.checkpoints.shapes import expected_shapes
 from whisperstill.model.dims import Dims
 from whisperstill.records.json_value import JsonObject
 
+_STORED_NAMES = {
+    "encoder.conv1": ("encoder.conv1", "encoder.conv1", "encoder/conv1"),
+    "encoder.conv2": ("encoder.conv2", "encoder.conv2", "encoder/conv2"),
+    "encoder.positions": (
+        "encoder.embed_positions.weight",
+        "encoder.positional_embedding",
+        "encoder/position_encodings/encodings",
+    ),
+    "encoder.norm": ("encoder.layer_norm", "encoder.ln_post", "encoder/layer_norm"),
+    "decoder.embedding": ("decoder.embed_tokens", "decoder.token_embedding", "decoder/embeddings"),
+    "decoder.positions": (
+        "decoder.embed_positions.weight",
+        "decoder.positional_embedding",
+        "decoder/position_encodings/encodings",
+    ),
+    "decoder.norm": ("decoder.layer_norm", "decoder.ln", "decoder/layer_norm"),
+    "attention_norm": ("self_attn_layer_norm", "attn_ln", "self_attention/layer_norm"),
+    "attention.qkv": ("self_attn.{}_proj", "attn.{}", "self_attention/linear_0"),
+    "attention.out": ("self_attn.out_proj", "attn.out", "self_attention/linear_1"),
+    "cross_norm": ("encoder_attn_layer_norm", "cross_attn_ln", "attention/layer_norm"),
+    "cross.query": ("encoder_attn.q_proj", "cross_attn.query", "attention/linear_0"),
+    "cross.kv": ("encoder_attn.{}_proj", "cross_attn.{}", "attention/linear_1"),
+    "cross.out": ("encoder_attn.out_proj", "cross_attn.out", "attention/linear_2"),
+    "mlp_norm": ("final_layer_norm", "mlp_ln", "ffn/layer_norm"),
+    "mlp.up": ("fc1", "mlp.0", "ffn/linear_0"),
+    "mlp.down": ("fc2", "mlp.2", "ffn/linear_1"),
+}
+"""Our module or positional embedding -> its name in transformers, openai/whisper, CTranslate2.
+
+Those of a layer follow the layer's prefix. `{}` stands for the separate query, key and value.
+"""
+_DIMS_KEYS = {
+    "mels": ("num_mel_bins", "n_mels"),
+    "vocab_size": ("vocab_size", "n_vocab"),
+    "width": ("d_model", "n_audio_state"),
+    "encoder_heads": ("encoder_attention_heads", "n_audio_head"),
+    "encoder_layers": ("encoder_layers", "n_audio_layer"),
+    "decoder_heads": ("decoder_attention_heads", "n_text_head"),
+    "decoder_layers": ("decoder_layers", "n_text_layer"),
+    "max_source_positions": ("max_source_positions", "n_audio_ctx"),
+    "max_target_positions": ("max_target_positions", "n_text_ctx"),
+}
+"""Our size -> its key in transformers, openai/whisper."""
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
@@ -37,54 +79,97 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True)
 class NameMapping:
-    """Our names -> stored names. Several stored tensors are stacked along the rows."""
+    """Our names -> stored names of one format. Several stored tensors are stacked along the rows."""
 
-    top_level: Mapping[str, str]
-    """Our names outside the layers -> stored names, without `.weight`/`.bias` for modules."""
-    per_layer: Mapping[str, tuple[str, ...]]
-    """Our names within a layer -> stored names; separate query, key, value in this order."""
-    layer_prefix: Callable[[str, int], str]
-    """(`encoder` or `decoder`, index) -> prefix of the names of a layer."""
-    parameter_suffix: Callable[[str, str], str]
-    """(our module, `weight` or `bias`) -> suffix of the name, separator included."""
-    separate_qkv: bool = True
-    """Whether query, key and value are stored separately; the key then has no bias."""
+    column: int
+    """Column of the tables above."""
+    layer_prefix: str
+    projections: tuple[str, ...]
+    """Query, key, value in the names of separate projections; the key then has no bias."""
+    suffixes: Mapping[str, str]
+    """`weight` or `bias` -> suffix of the name, separator included."""
+    norm_suffixes: Mapping[str, str]
+    ignored: re.Pattern[str]
+    """Stored tensors that are not read."""
 
     def stored_names(self, name: str) -> tuple[str | None, ...]:
         """Stored tensors of our tensor `name`; None stands for the key's bias, which is zero and not stored."""
-        if name in self.top_level:
-            return (self.top_level[name],)
+        if name in _STORED_NAMES:
+            return (_STORED_NAMES[name][self.column],)
         module, _, kind = name.rpartition(".")
         match = _LAYER.fullmatch(module)
-        if match is None:
-            return (self.top_level[module] + self.parameter_suffix(module, kind),)
-        stack, index, submodule = match[1], int(match[2]), match[3]
-        prefix, suffix = self.layer_prefix(stack, index), self.parameter_suffix(module, kind)
-        biasless_part = -1
-        if self.separate_qkv and kind == "bias":
-            biasless_part = {"attention.qkv": 1, "cross.kv": 0}.get(submodule, -1)
-        return tuple(
-            None if part_index == biasless_part else prefix + part + suffix
-            for part_index, part in enumerate(self.per_layer[submodule])
-        )
+        prefix, submodule = (self.layer_prefix.format(match[1], match[2]), match[3]) if match else ("", module)
+        stored_name = prefix + _STORED_NAMES[submodule][self.column]
+        stored_name += (self.norm_suffixes if module.endswith("norm") else self.suffixes)[kind]
+        if "{}" not in stored_name:
+            return (stored_name,)
+        _, key, _ = self.projections
+        parts = self.projections[1:] if submodule == "cross.kv" else self.projections
+        return tuple(None if (part, kind) == (key, "bias") else stored_name.format(part) for part in parts)
+
+    def parse_dims(self, values: JsonObject, display_name: str) -> Dims:
+        """Sizes of a config. Raises `CheckpointError` that lists those missing or not integers."""
+        keys = {field: names[self.column] for field, names in _DIMS_KEYS.items()}
+        invalid = [key for key in keys.values() if type(values.get(key)) is not int]
+        if invalid:
+            problem = f"expected whole numbers for {', '.join(invalid)}; not a Whisper model"
+            raise CheckpointError(f"{display_name}: {problem}")
+        return Dims(**{field: values[key] for field, key in keys.items()})
+
+
+_DOTTED = {"weight": ".weight", "bias": ".bias"}
+HUGGINGFACE = NameMapping(0, "{}.layers.{}.", ("q", "k", "v"), _DOTTED, _DOTTED, re.compile(r"proj_out\.weight"))
+OPENAI = NameMapping(1, "{}.blocks.{}.", ("query", "key", "value"), _DOTTED, _DOTTED, re.compile(".*mask.*"))
+CTRANSLATE2 = NameMapping(
+    column=2,
+    layer_prefix="{}/layer_{}/",
+    projections=(),
+    suffixes={"weight": "/weight", "bias": "/bias"},
+    norm_suffixes={"weight": "/gamma", "bias": "/beta"},
+    ignored=re.compile(r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*"),
+)
+
+
+def split_state_dict(state: Mapping[str, Tensor], names: NameMapping) -> dict[str, Tensor]:
+    """Our state dict under the names of another format, on the CPU: separate projections, no key bias."""
+    stored = {}
+    for name, tensor in state.items():
+        stored_names = names.stored_names(name)
+        for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
+            if stored_name is not None:
+                stored[stored_name] = part
+    return stored
 
 
 def assemble_state_dict(
-    source: TensorSource,
-    name_mapping: NameMapping,
-    dims: Dims,
-    *,
-    dtype: torch.dtype | None,
-    ignore: Callable[[str], bool],
+    source: TensorSource, names: NameMapping, dims: Dims, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
     """Our state dict from `source`, as `dtype` (None: as stored).
 
     Raises `CheckpointError` before reading a weight if a tensor is missing, has another shape, or is not expected and
-    not in `ignore`.
+    ignored by `names`.
     """
+    # 1. Check names and shapes.
     stored_shapes, wanted_shapes = source.shapes(), expected_shapes(dims)
-    stored_names = {name: name_mapping.stored_names(name) for name in wanted_shapes}
-    _check_shapes(source.display_name, stored_shapes, wanted_shapes, stored_names, ignore)
+    stored_names = {name: names.stored_names(name) for name in wanted_shapes}
+    problems, unexpected = list[str](), dict.fromkeys(stored_shapes)
+    for name, parts in stored_names.items():
+        rows, *other_sizes = wanted_shapes[name]
+        shape = (rows // len(parts), *other_sizes)
+        for part in filter(None, parts):
+            unexpected.pop(part, None)
+            if part not in stored_shapes:
+                problems.append(f"{part} is missing (expected shape {list(shape)})")
+            elif stored_shapes[part] != shape:
+                problems.append(f"{part} has shape {list(stored_shapes[part])}, expected {list(shape)}")
+    problems += [f"{name} is not expected" for name in unexpected if not names.ignored.fullmatch(name)]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"{source.display_name} does not match the sizes in its config: {'; '.join(problems[:3])}{more};"
+            " download it again or correct its config.json"
+        )
+    # 2. Load and fuse.
     state = {}
     for name, parts in stored_names.items():
         tensors = [None if part is None else source.load(part) for part in parts]
@@ -92,37 +177,3 @@ def assemble_state_dict(
         fused = torch.cat([torch.zeros_like(stored_tensor) if tensor is None else tensor for tensor in tensors])
         state[name] = fused.to(dtype or fused.dtype)
     return state
-
-
-def _check_shapes(
-    display_name: str,
-    stored_shapes: Mapping[str, tuple[int, ...]],
-    wanted_shapes: Mapping[str, tuple[int, ...]],
-    stored_names: Mapping[str, tuple[str | None, ...]],
-    ignore: Callable[[str], bool],
-) -> None:
-    problems, used = list[str](), set[str]()
-    for name, parts in stored_names.items():
-        rows, *other_sizes = wanted_shapes[name]
-        shape = (rows // len(parts), *other_sizes)
-        for part in filter(None, parts):
-            used.add(part)
-            if part not in stored_shapes:
-                problems.append(f"{part} is missing (expected shape {list(shape)})")
-            elif stored_shapes[part] != shape:
-                problems.append(f"{part} has shape {list(stored_shapes[part])}, expected {list(shape)}")
-    problems += [f"{name} is not expected" for name in stored_shapes if name not in used and not ignore(name)]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(
-            f"{display_name} does not match the sizes in its config: {'; '.join(problems[:3])}{more};"
-            " download it again or correct its config.json"
-        )
-
-
-def parse_dims(values: JsonObject, keys: Mapping[str, str], display_name: str) -> Dims:
-    """Sizes by the stored key of each field. Raises `CheckpointError` that lists those missing or not integers."""
-    invalid = [key for key in keys.values() if type(values.get(key)) is not int]
-    if invalid:
-        raise CheckpointError(f"{display_name}: expected whole numbers for {', '.join(invalid)}; not a Whisper model")
-    return Dims(**{field: values[key] for field, key in keys.items()})

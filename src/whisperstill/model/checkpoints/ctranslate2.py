@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import CTRANSLATE2, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -33,41 +33,6 @@ _DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, t
 _SUPPORTED_VERSIONS = range(4, 7)
 _LAYER_NAME = re.compile(r"(encoder|decoder)/layer_(\d+)/")
 _PART_NAME = re.compile(r"model\.bin\.part(\d+)")
-_IGNORED = re.compile(r".*_scale|decoder/projection/(weight|bias)|(encoder|decoder)/(pre|scale|num|alib|align).*")
-
-
-def _parameter_suffix(module: str, kind: str) -> str:
-    if module.endswith("norm"):
-        return "/gamma" if kind == "weight" else "/beta"
-    return f"/{kind}"
-
-
-NAME_MAPPING = NameMapping(
-    top_level={
-        "encoder.conv1": "encoder/conv1",
-        "encoder.conv2": "encoder/conv2",
-        "encoder.positions": "encoder/position_encodings/encodings",
-        "encoder.norm": "encoder/layer_norm",
-        "decoder.embedding": "decoder/embeddings",
-        "decoder.positions": "decoder/position_encodings/encodings",
-        "decoder.norm": "decoder/layer_norm",
-    },
-    per_layer={
-        "attention_norm": ("self_attention/layer_norm",),
-        "attention.qkv": ("self_attention/linear_0",),
-        "attention.out": ("self_attention/linear_1",),
-        "cross_norm": ("attention/layer_norm",),
-        "cross.query": ("attention/linear_0",),
-        "cross.kv": ("attention/linear_1",),
-        "cross.out": ("attention/linear_2",),
-        "mlp_norm": ("ffn/layer_norm",),
-        "mlp.up": ("ffn/linear_0",),
-        "mlp.down": ("ffn/linear_1",),
-    },
-    layer_prefix=lambda stack, index: f"{stack}/layer_{index}/",
-    parameter_suffix=_parameter_suffix,
-    separate_qkv=False,
-)
 
 
 class _MultiFileReader:
@@ -75,29 +40,34 @@ class _MultiFileReader:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
+        self.display_name = " + ".join(path.name for path in paths)
         self.sizes = [path.stat().st_size for path in paths]
         self.offset = 0
 
     def read(self, num_bytes: int) -> bytearray:
         """The next `num_bytes` bytes; `CheckpointError` if the file ends earlier."""
-        end = self.offset + num_bytes
-        self._check_bounds(end)
+        start = self.skip(num_bytes)
         data, file_start = bytearray(num_bytes), 0
         for path, size in zip(self.paths, self.sizes, strict=True):
-            first, last = max(self.offset - file_start, 0), min(end - file_start, size)
+            first, last = max(start - file_start, 0), min(self.offset - file_start, size)
             if first < last:
                 with path.open("rb") as file:
                     file.seek(first)
-                    view = memoryview(data)[file_start + first - self.offset : file_start + last - self.offset]
+                    view = memoryview(data)[file_start + first - start : file_start + last - start]
                     if file.readinto(view) != last - first:
                         raise CheckpointError(f"{path.name} was truncated while it was read")
             file_start += size
-        self.offset = end
         return data
 
-    def skip(self, num_bytes: int) -> None:
-        self._check_bounds(self.offset + num_bytes)
-        self.offset += num_bytes
+    def skip(self, num_bytes: int) -> int:
+        """Skips `num_bytes` bytes and returns their offset; `CheckpointError` if the file ends earlier."""
+        start, self.offset = self.offset, self.offset + num_bytes
+        if self.offset > sum(self.sizes):
+            raise CheckpointError(
+                f"{self.display_name} is truncated or damaged: expected at least {self.offset} bytes,"
+                f" got {sum(self.sizes)}; download it again"
+            )
+        return start
 
     def read_uint(self, format_char: str) -> int:
         """An unsigned integer; `B`, `H` or `I` as in `struct`."""
@@ -109,18 +79,6 @@ class _MultiFileReader:
             return self.read(self.read_uint("H")).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{self.display_name} is damaged; download it again") from error
-
-    @property
-    def display_name(self) -> str:
-        """`model.bin`, or its parts."""
-        return " + ".join(path.name for path in self.paths)
-
-    def _check_bounds(self, end: int) -> None:
-        if end > sum(self.sizes):
-            raise CheckpointError(
-                f"{self.display_name} is truncated or damaged: expected at least {end} bytes, got {sum(self.sizes)};"
-                " download it again"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +96,7 @@ class ModelFile:
         """Reads the table of variables. Raises `CheckpointError` if it is damaged or not a Whisper model."""
         # 1. Header.
         self._reader = reader = _MultiFileReader(paths)
+        self.display_name = reader.display_name
         version = reader.read_uint("I")
         if version not in _SUPPORTED_VERSIONS:
             raise CheckpointError(
@@ -171,14 +130,7 @@ class ModelFile:
             raise CheckpointError(f"{reader.display_name}: {name} has the unknown dtype {dtype_index}")
         if prod(shape) * _DTYPES[dtype_index].itemsize != num_bytes:
             raise CheckpointError(f"{reader.display_name} is damaged: {name} ({list(shape)}) has {num_bytes} bytes")
-        variable = _Variable(shape, _DTYPES[dtype_index], reader.offset, num_bytes)
-        reader.skip(num_bytes)
-        return name, variable
-
-    @property
-    def display_name(self) -> str:
-        """`model.bin`, or its parts."""
-        return self._reader.display_name
+        return name, _Variable(shape, _DTYPES[dtype_index], reader.skip(num_bytes), num_bytes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor, aliases included, scalars not."""
@@ -217,9 +169,7 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
         )
     check_vocab_size(tokenizer_json, dims, model_file.display_name)
     generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
-    state = assemble_state_dict(
-        model_file, NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: _IGNORED.fullmatch(name) is not None
-    )
+    state = assemble_state_dict(model_file, CTRANSLATE2, dims, dtype)
     return Checkpoint(dims, state, generation_config, tokenizer_json, source)
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from whisperstill.atomic_io import atomic_write, file_sha256, remove_partial_files
 from whisperstill.errors import CheckpointError, NotFoundError, SettingsError
@@ -23,6 +22,7 @@ from whisperstill.model.checkpoints.huggingface import (
     MANIFEST_FILE,
     StateDictSource,
     check_format,
+    load_safetensors,
     read_huggingface,
 )
 from whisperstill.model.checkpoints.huggingface_writer import (
@@ -83,10 +83,7 @@ def read_delta(
         ) from error
     if teacher.sha256 != delta["teacher_sha256"]:
         raise CheckpointError(f"{source} has another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path")
-    try:
-        own_state = load_file(directory / WEIGHTS_FILE)
-    except Exception as error:  # safetensors raises several types
-        raise CheckpointError(f"{WEIGHTS_FILE} is truncated or damaged ({error}); download it again") from error
+    own_state = load_safetensors(directory / WEIGHTS_FILE)
     shared_state = to_huggingface({key: teacher.state[key] for key in delta["shared"]})
     weights = StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
     checkpoint = read_huggingface(directory, source, torch.float32, weights)

@@ -5,16 +5,17 @@
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, parse_dims
+from whisperstill.model.checkpoints.assemble import HUGGINGFACE, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -29,63 +30,11 @@ FORMAT_VERSION = 2
 TorchContent: TypeAlias = Any
 """What `torch.load` returns."""
 
-NAME_MAPPING = NameMapping(
-    top_level={
-        "encoder.conv1": "encoder.conv1",
-        "encoder.conv2": "encoder.conv2",
-        "encoder.positions": "encoder.embed_positions.weight",
-        "encoder.norm": "encoder.layer_norm",
-        "decoder.embedding": "decoder.embed_tokens",
-        "decoder.positions": "decoder.embed_positions.weight",
-        "decoder.norm": "decoder.layer_norm",
-    },
-    per_layer={
-        "attention_norm": ("self_attn_layer_norm",),
-        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "attention.out": ("self_attn.out_proj",),
-        "cross_norm": ("encoder_attn_layer_norm",),
-        "cross.query": ("encoder_attn.q_proj",),
-        "cross.kv": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-        "cross.out": ("encoder_attn.out_proj",),
-        "mlp_norm": ("final_layer_norm",),
-        "mlp.up": ("fc1",),
-        "mlp.down": ("fc2",),
-    },
-    layer_prefix=lambda stack, index: f"{stack}.layers.{index}.",
-    parameter_suffix=lambda module, kind: f".{kind}",
-)
-
-
-class _SafetensorsSource:
-    """Tensors of one or several safetensors files."""
-
-    _handles: dict[str, Any]
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._handles, self._shapes = {}, dict[str, tuple[int, ...]]()
-        for path in paths:
-            try:
-                file: Any = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path.name} is truncated or damaged ({error}); download it again") from error
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                self._handles[name.removeprefix("model.")] = (file, name)
-                self._shapes[name.removeprefix("model.")] = tuple(file.get_slice(name).get_shape())
-        self.display_name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self._shapes
-
-    def load(self, name: str) -> Tensor:
-        handle, stored_name = self._handles[name]
-        tensor: Tensor = handle.get_tensor(stored_name)
-        return tensor
-
 
 def is_unfinished(directory: Path) -> bool:
     """Whether a checkpoint was only partly written into `directory`."""
     try:
-        return bool((_read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
+        return bool((read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
     except CheckpointError:
         return False
 
@@ -120,6 +69,14 @@ def load_torch_file(path: Path) -> TorchContent:
         raise CheckpointError(f"{path.name} is truncated, damaged or not only weights; download it again") from error
 
 
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Memory-mapped tensors of a safetensors file. Raises `CheckpointError` if it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} is truncated or damaged ({error}); download it again") from error
+
+
 def read_huggingface(
     directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDictSource | None = None
 ) -> Checkpoint:
@@ -127,25 +84,19 @@ def read_huggingface(
 
     Raises `CheckpointError` if files are missing, damaged, not Whisper, of other shapes, or of an older format.
     """
-    manifest = _read_json(directory / MANIFEST_FILE) or {}
+    manifest = read_json(directory / MANIFEST_FILE) or {}
     check_format(manifest, directory / MANIFEST_FILE)
     if manifest.get("unfinished"):
         raise CheckpointError("the checkpoint was only partly written; run the command that wrote it again")
-    config = _read_json(directory / "config.json")
+    config = read_json(directory / "config.json")
     if config is None:
         raise CheckpointError("expected a config.json beside the weights")
     dims = _parse_dims(config)
     tokenizer_json = _read_tokenizer(directory)
     check_vocab_size(tokenizer_json, dims, "tokenizer.json")
-    settings = _read_json(directory / "generation_config.json") or config
+    settings = read_json(directory / "generation_config.json") or config
     generation_config = _parse_generation_config(settings, tokenizer_json, dims)
-    state = assemble_state_dict(
-        weights or _open_weights(directory),
-        NAME_MAPPING,
-        dims,
-        dtype=dtype,
-        ignore=lambda name: name == "proj_out.weight",
-    )
+    state = assemble_state_dict(weights or _open_weights(directory), HUGGINGFACE, dims, dtype)
     return Checkpoint(dims, state, generation_config, tokenizer_json, source, manifest.get("metadata", {}))
 
 
@@ -158,48 +109,35 @@ def check_format(manifest: JsonObject, path: Path) -> None:
         )
 
 
-def _open_weights(directory: Path) -> _SafetensorsSource | StateDictSource:
-    if (single_file := directory / "model.safetensors").is_file():
-        return _SafetensorsSource([single_file])
-    for index_name, read_shard in (
-        ("model.safetensors.index.json", None),
+def _open_weights(directory: Path) -> StateDictSource:
+    for name, load in (
+        ("model.safetensors", load_safetensors),
+        ("model.safetensors.index.json", load_safetensors),
         ("pytorch_model.bin.index.json", load_torch_file),
+        ("pytorch_model.bin", load_torch_file),
     ):
-        weight_index = _read_json(directory / index_name)
-        if weight_index is None:
+        path = directory / name
+        if not path.is_file():
             continue
-        if not isinstance(weight_index.get("weight_map"), dict):
-            raise CheckpointError(f"{index_name} has no weight_map; download it again")
-        shards = sorted(set(weight_index["weight_map"].values()))
-        missing = [name for name in shards if not (directory / name).is_file()]
+        if path.suffix != ".json":
+            return StateDictSource(load(path), name)
+        weight_map = (read_json(path) or {}).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{name} has no weight_map; download it again")
+        shards = sorted(set(weight_map.values()))
+        missing = [shard for shard in shards if not (directory / shard).is_file()]
         if missing:
-            raise CheckpointError(f"{index_name} lists {len(shards)} files; download the missing {', '.join(missing)}")
-        if read_shard is None:
-            return _SafetensorsSource([directory / name for name in shards])
+            raise CheckpointError(f"{name} lists {len(shards)} files; download the missing {', '.join(missing)}")
         return StateDictSource(
-            {tensor_name: tensor for name in shards for tensor_name, tensor in read_shard(directory / name).items()},
-            index_name,
+            {key: tensor for shard in shards for key, tensor in load(directory / shard).items()}, name
         )
-    if (pickle_file := directory / "pytorch_model.bin").is_file():
-        return StateDictSource(load_torch_file(pickle_file), pickle_file.name)
     raise CheckpointError("expected model.safetensors, model.safetensors.index.json or pytorch_model.bin")
 
 
 def _parse_dims(config: JsonObject) -> Dims:
     if (model_type := config.get("model_type")) != "whisper":
         raise CheckpointError(f"config.json is not of a Whisper model: expected model_type whisper, got {model_type}")
-    config_keys = {
-        "mels": "num_mel_bins",
-        "vocab_size": "vocab_size",
-        "width": "d_model",
-        "encoder_heads": "encoder_attention_heads",
-        "encoder_layers": "encoder_layers",
-        "decoder_heads": "decoder_attention_heads",
-        "decoder_layers": "decoder_layers",
-        "max_source_positions": "max_source_positions",
-        "max_target_positions": "max_target_positions",
-    }
-    dims = parse_dims(config, config_keys, "config.json")
+    dims = HUGGINGFACE.parse_dims(config, "config.json")
     expected_values = {
         "encoder_ffn_dim": 4 * dims.width,
         "decoder_ffn_dim": 4 * dims.width,
@@ -244,7 +182,7 @@ def _parse_generation_config(values: JsonObject, tokenizer_json: bytes, dims: Di
         raise CheckpointError("generation_config.json is damaged; download it again") from error
 
 
-def _read_json(path: Path) -> JsonObject | None:
+def read_json(path: Path) -> JsonObject | None:
     """The JSON object in a file; None if there is no such file."""
     if not path.is_file():
         return None

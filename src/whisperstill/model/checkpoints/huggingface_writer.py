@@ -17,8 +17,9 @@ from torch import Tensor
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256, remove_partial_files
+from whisperstill.model.checkpoints.assemble import HUGGINGFACE, split_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import FORMAT_VERSION, MANIFEST_FILE, NAME_MAPPING
+from whisperstill.model.checkpoints.huggingface import FORMAT_VERSION, MANIFEST_FILE
 from whisperstill.model.checkpoints.tokens import SpecialTokens, add_timestamp_tokens, read_special_tokens
 from whisperstill.records.json_value import JsonObject
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES, WINDOW_SECONDS
@@ -103,13 +104,8 @@ def config_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dict under transformers' names: separate projections, no key bias, no tied output layer."""
-    renamed = {}
-    for name, tensor in state.items():
-        stored_names = NAME_MAPPING.stored_names(name)
-        for stored_name, part in zip(stored_names, tensor.detach().cpu().chunk(len(stored_names)), strict=True):
-            if stored_name is not None:
-                renamed[f"model.{stored_name}"] = part.contiguous()
-    return renamed
+    renamed = split_state_dict(state, HUGGINGFACE)
+    return {f"model.{name}": tensor.contiguous() for name, tensor in renamed.items()}
 
 
 def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:

@@ -46,14 +46,8 @@ _CONFIG_FILES = [
     "merges.txt",
     "added_tokens.json",
 ]
-_DOWNLOAD_PATTERNS = [
-    *_CONFIG_FILES,
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*.safetensors",
-    "model.bin",
-]
-_DOWNLOAD_PATTERNS += ["delta.safetensors", "whisperstill.json"]
+_WEIGHT_PATTERNS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "model.bin"]
+_DOWNLOAD_PATTERNS = [*_CONFIG_FILES, *_WEIGHT_PATTERNS, "delta.safetensors", "whisperstill.json"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,19 @@
 """Checkpoints of openai/whisper: one `.pt` with `dims` and `model_state_dict`, without tokenizer and settings."""
 
-import json
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import NameMapping, assemble_state_dict, parse_dims
+from whisperstill.model.checkpoints.assemble import OPENAI, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file
+from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file, read_json
 from whisperstill.model.checkpoints.packages import WEIGHTS_PACKAGES
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config, read_special_tokens
 from whisperstill.model.dims import Dims
-
-NAME_MAPPING = NameMapping(
-    top_level={
-        "encoder.conv1": "encoder.conv1",
-        "encoder.conv2": "encoder.conv2",
-        "encoder.positions": "encoder.positional_embedding",
-        "encoder.norm": "encoder.ln_post",
-        "decoder.embedding": "decoder.token_embedding",
-        "decoder.positions": "decoder.positional_embedding",
-        "decoder.norm": "decoder.ln",
-    },
-    per_layer={
-        "attention_norm": ("attn_ln",),
-        "attention.qkv": ("attn.query", "attn.key", "attn.value"),
-        "attention.out": ("attn.out",),
-        "cross_norm": ("cross_attn_ln",),
-        "cross.query": ("cross_attn.query",),
-        "cross.kv": ("cross_attn.key", "cross_attn.value"),
-        "cross.out": ("cross_attn.out",),
-        "mlp_norm": ("mlp_ln",),
-        "mlp.up": ("mlp.0",),
-        "mlp.down": ("mlp.2",),
-    },
-    layer_prefix=lambda stack, index: f"{stack}.blocks.{index}.",
-    parameter_suffix=lambda module, kind: f".{kind}",
-)
-_DIMS_KEYS = {
-    "mels": "n_mels",
-    "vocab_size": "n_vocab",
-    "width": "n_audio_state",
-    "encoder_heads": "n_audio_head",
-    "encoder_layers": "n_audio_layer",
-    "decoder_heads": "n_text_head",
-    "decoder_layers": "n_text_layer",
-    "max_source_positions": "n_audio_ctx",
-    "max_target_positions": "n_text_ctx",
-}
 
 
 def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -61,12 +24,9 @@ def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float
     content = load_torch_file(path)
     if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
         raise CheckpointError(f"{path.name} is not a checkpoint of openai/whisper: expected dims and model_state_dict")
-    dims = parse_dims(content["dims"], _DIMS_KEYS, path.name)
+    dims = OPENAI.parse_dims(content["dims"], path.name)
     tokenizer_json = _find_tokenizer(path, dims)
-    stored_state: dict[str, Tensor] = content["model_state_dict"]
-    state = assemble_state_dict(
-        StateDictSource(stored_state, path.name), NAME_MAPPING, dims, dtype=dtype, ignore=lambda name: "mask" in name
-    )
+    state = assemble_state_dict(StateDictSource(content["model_state_dict"], path.name), OPENAI, dims, dtype)
     return Checkpoint(dims, state, default_generation_config(tokenizer_json, dims), tokenizer_json, source)
 
 
@@ -76,12 +36,10 @@ def _find_tokenizer(path: Path, dims: Dims) -> bytes:
         check_vocab_size(content, dims, path.name)
         return content
     for candidate in _installed_tokenizers():
-        try:
+        with suppress(OSError, CheckpointError):
             content = candidate.read_bytes()
             if read_special_tokens(content).vocab_size == dims.vocab_size:
                 return content
-        except (OSError, CheckpointError):
-            continue
     raise CheckpointError(
         f"{path.name} contains no tokenizer, and no installed model has one of {dims.vocab_size} tokens;"
         " put the tokenizer.json of the same Whisper model beside it"
@@ -93,20 +51,13 @@ def _installed_tokenizers() -> list[Path]:
     from huggingface_hub import constants
 
     paths = list[Path]()
-    for model_packages in WEIGHTS_PACKAGES.values():
-        for package in model_packages:
-            try:
-                installed = distribution(package.distribution)
-            except PackageNotFoundError:
-                continue
+    for package in chain.from_iterable(WEIGHTS_PACKAGES.values()):
+        with suppress(PackageNotFoundError):
             if "tokenizer.json" in package.files:
+                installed = distribution(package.distribution)
                 paths.append(Path(str(installed.locate_file(f"{package.folder}/tokenizer.json"))))
-    hub_cache = Path(constants.HF_HUB_CACHE)
-    for config_path in sorted(hub_cache.glob("models--*/snapshots/*/config.json")) if hub_cache.is_dir() else ():
-        try:
-            is_whisper = json.loads(config_path.read_text("utf-8")).get("model_type") == "whisper"
-        except (OSError, ValueError, AttributeError):
-            continue
-        if is_whisper:
-            paths.append(config_path.with_name("tokenizer.json"))
+    for config_path in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
+        with suppress(OSError, CheckpointError):
+            if (read_json(config_path) or {}).get("model_type") == "whisper":
+                paths.append(config_path.with_name("tokenizer.json"))
     return paths
