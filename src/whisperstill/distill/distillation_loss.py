@@ -257,10 +257,10 @@ def distillation_loss(
     loss_config: LossConfig,
     totals: TokenTotals,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
-    """Loss of these rows as their share of a step, and the sums `[cross-entropy, T^2 KL, correct tokens]`.
+    """The part of a step's loss that comes from these rows, and the sums `[cross-entropy, T^2 KL, correct tokens]`.
 
-    `totals` are those of the whole step, so the shares of all micro-batches add up to the loss of the step. Without any
-    token in a loss the loss is 0, not NaN. Paper, eq. 6.
+    The weighted sums are divided by `totals`, the token counts of the whole step, so the parts of all micro-batches add
+    up to the loss of the step. A loss without tokens is 0, not NaN. Paper, eq. 6.
     """
     scales = _LossScales(
         loss_config.ce_weight / (totals.ce or 1.0),

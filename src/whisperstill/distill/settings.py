@@ -37,7 +37,7 @@ class LoopSettings:
     validation_limit: int = 200
     """Maximum number of validation utterances; a larger set is sampled at regular intervals."""
     packing_variants: int | None = None
-    """Number of packing variants of the labels to train on (default: all)."""
+    """Packing variants of the labels to train on: ways their utterances were grouped into windows (default: all)."""
     num_train_epochs: int = 10
     """Passes over all windows."""
     max_steps: int | None = None
@@ -126,7 +126,8 @@ class ExampleOptions:
     timestamp_probability: float = 0.0
     """Fraction of examples with timestamps (the paper: 0.5); needs labels with timestamps."""
     condition_on_prev_probability: float = 0.0
-    """Fraction of examples prompted with the previous window; the KL loss covers them with `teacher_targets online`."""
+    """Fraction of examples prompted with the text of the previous window. They are in the KL loss only with
+    `teacher_targets online`."""
     decoder_input_noise: float = 0.0
     """Fraction of decoder input tokens replaced by random ones; the targets are unchanged."""
     encoder_mask_prob: float = 0.0
@@ -138,16 +139,16 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
     """Settings of decoder distillation."""
 
     teacher_targets: TargetKind = "topk"
-    """Source of the teacher's distribution: stored top-k (lower bound of the KL), stored hidden states, or its decoder
-    run online."""
+    """Source of the teacher's distribution: stored top-k logits (their KL is a lower bound), stored hidden states, or
+    the teacher's decoder run online."""
     encoder_states: Literal["auto", "store", "online"] = "auto"
     """Source of the encoder states: the label store, or the encoder run online (auto: the store if it has them)."""
     teacher: str | None = None
-    """Teacher for online targets, `augment` and `on_policy_fraction`, and for stored hidden states when the student's
-    embedding was trained before (default: the teacher of the labels)."""
+    """Teacher to load, for online targets, `augment`, `on_policy_fraction`, and for hidden states if the student's
+    token embedding is no longer the teacher's (default: the teacher of the labels)."""
     micro_batch_size: int | None = None
-    """Windows per forward and backward pass (default: as many as fit a quarter of the memory). Changes results only by
-    rounding and by the branches that `dropout` drops."""
+    """Windows per forward and backward pass (default: as many as fit a quarter of the device's memory). Changes results
+    only by rounding and by the random choices of `dropout`."""
     freeze_embed_tokens: bool = False
     """Freeze the token embedding (not in the paper; helps with little data)."""
     freeze_embed_positions: bool = False
