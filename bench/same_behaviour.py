@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from harness import write_result
 from safetensors import safe_open
 
 NAMES = {
@@ -62,14 +64,18 @@ class Checkout:
         }
         self._help: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
-        """Wall time of each verb that computes, and its process's start."""
+        """Wall time of each verb, with the start of its processes."""
 
     def run(self, *arguments: object) -> str:
         """Standard output of one call. Exits with its output if it fails."""
         command = [sys.executable, "-m", "whisperstill", *map(str, arguments)]
+        start_time = time.perf_counter()
         process = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}\n{process.stdout}\n{process.stderr}")
+        if "--help" not in arguments:
+            verb = str(arguments[0])
+            self.seconds[verb] = self.seconds.get(verb, 0.0) + time.perf_counter() - start_time
         return process.stdout
 
     def name(self, verb: str, meaning: str) -> str:
@@ -238,7 +244,7 @@ def compare_speed(root: Path, other: Path, speech: Path, rounds: int) -> dict[st
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Record a checkout, or compare two recordings."""
+    """Record a checkout, compare two recordings, or run two checkouts in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
@@ -252,10 +258,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         changed = differences(before, after)
         print("\n".join(changed) or "equal")
         raise SystemExit(bool(changed))
-    with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory) / "clips"  # the directory is the name of the corpus, which seeds the batches
-        work.mkdir()
-        hashes = record(options.root.resolve(), options.speech.resolve(), work)
+    if options.against:
+        result = compare_speed(options.root, options.against, options.speech, options.rounds)
+        if options.output:
+            write_result(options.output, "same results and speed as another commit", result)
+        print(json.dumps(result, indent=1))
+        raise SystemExit(bool(result["different"]))
+    hashes, _ = measure(options.root, options.speech)
     text = json.dumps(hashes, indent=1)
     (options.output.write_text(text, encoding="utf-8") if options.output else print(text))
 
