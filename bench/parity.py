@@ -129,7 +129,7 @@ def difference(
         "tokens": differing,
         "margin": float(logits[differing[0]] - logits[differing[1]]),
         "ours": model.tokenizer.decode(tokens[position:]),
-        "theirs": model.tokenizer.decode(peer_tokens[position:]),
+        "peer": model.tokenizer.decode(peer_tokens[position:]),
         "lengths": [len(tokens), len(peer_tokens)],
         "same_when_alone": first_difference(tokens, alone) is None,
     }
@@ -299,7 +299,7 @@ def render(result: dict[str, Any]) -> str:
                     alone = "same" if clip["same_when_alone"] else "differs"
                     differences.append(
                         f"* {model}, {dataset}, {clip['id']}, {library}: at token {clip['position']} ours "
-                        f"{clip['ours']!r}, {library} {clip['theirs']!r}; margin {clip['margin']:.2g}; "
+                        f"{clip['ours']!r}, {library} {clip['peer']!r}; margin {clip['margin']:.2g}; "
                         f"{alone} at batch size 1"
                     )
     keys = ("largest_logit", "states_to_sdpa", "logits_to_sdpa", "logits_to_eager", "sdpa_to_eager")

@@ -35,8 +35,8 @@ class Ours:
             return self._long(waveforms, codes)
         windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
         states = self._recogniser.encode(windows)
-        heard = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
-        return [one.text for one in heard]
+        transcripts = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
+        return [one.text for one in transcripts]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
         recordings = [

@@ -1,13 +1,13 @@
 """Our network equals transformers' on the same weights, number for number.
 
 The oracle is `WhisperForConditionalGeneration`, loaded from the directory that `write_huggingface` wrote, so that the
-writer and the network are proven together. Both hear the same log-mel features; those have tests of their own.
+writer and the network are proven together. Both get the same log-mel features, which have tests of their own.
 Logits are compared where both are forced along the same tokens, greedy tokens where each follows its own. A check that
 cannot fail proves nothing: each is also shown a network with one wrong weight.
 
 The trap: where a network says two timestamps side by side though it was told not to, transformers' `generate` cuts
 there, hears the rest of the window once more and joins both outputs. Students do so before they are trained (that of
-base here); `force_unique_generate_call` makes it one pass a window, as ours.
+base here); `force_unique_generate_call` makes it one pass per window, as whisperstill does.
 
 `bench/parity.py` asks the same of some hundred clips.
 """
@@ -51,14 +51,14 @@ class Pair:
     def __init__(self, directory: Path, waveforms: Tensor, max_new_tokens: int) -> None:
         """`directory` holds what `write_huggingface` wrote; both read it."""
         self.checkpoint = load_checkpoint(directory)
-        self.ours = WhisperModel(self.checkpoint, dtype=torch.float32)
+        self.own = WhisperModel(self.checkpoint, dtype=torch.float32)
         self.directory = directory
         self.features = log_mel(waveforms, self.checkpoint.dims.mels)
         self.waveforms = waveforms
         self.max_new_tokens = max_new_tokens
 
     @cached_property
-    def theirs(self) -> Any:
+    def peer(self) -> Any:
         """transformers' network."""
         kind = transformers.WhisperForConditionalGeneration
         return kind.from_pretrained(self.directory, attn_implementation="sdpa").eval()
@@ -66,26 +66,26 @@ class Pair:
     @cached_property
     def states(self) -> Tensor:
         """Our encoder's."""
-        return self.ours.encode(self.waveforms)
+        return self.own.encode(self.waveforms)
 
     @cached_property
     def their_tokens(self) -> list[list[int]]:
         """Greedy, start and end tokens included; language and task are what the directory says."""
-        rows = self.theirs.generate(
+        rows = self.peer.generate(
             self.features,
             max_new_tokens=self.max_new_tokens,
             num_beams=1,
             do_sample=False,
             force_unique_generate_call=True,
         ).tolist()
-        end = self.ours.vocabulary.end_of_text
+        end = self.own.vocabulary.end_of_text
         return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     @cached_property
     def their_states(self) -> Tensor:
         """Their encoder's, of the first window."""
         with torch.inference_mode():
-            states: Tensor = self.theirs.model.encoder(self.features[:1]).last_hidden_state
+            states: Tensor = self.peer.model.encoder(self.features[:1]).last_hidden_state
         return states
 
     @cached_property
@@ -93,7 +93,7 @@ class Pair:
         """At every token of the first window's transcript, start and end included, as they wrote it."""
         with torch.inference_mode():
             tokens = torch.tensor(self.their_tokens[:1])
-            logits: Tensor = self.theirs(input_features=self.features[:1], decoder_input_ids=tokens).logits[0]
+            logits: Tensor = self.peer(input_features=self.features[:1], decoder_input_ids=tokens).logits[0]
         return logits
 
     def changed(self, weight: str, by: float) -> WhisperModel:
@@ -105,21 +105,21 @@ class Pair:
 Check = Callable[[Pair, WhisperModel], None]
 
 
-def relative_difference(ours: Tensor, theirs: Tensor) -> float:
+def relative_difference(own: Tensor, peer: Tensor) -> float:
     """The largest difference of two tensors over the largest magnitude in the second one."""
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return float((own - peer).abs().max() / peer.abs().max())
 
 
 @torch.inference_mode()
-def check_states(pair: Pair, ours: WhisperModel) -> None:
+def check_states(pair: Pair, own: WhisperModel) -> None:
     """The encoder's states of the first window."""
-    assert relative_difference(ours.encode(pair.waveforms[:1]), pair.their_states) <= RELATIVE_TOLERANCE
+    assert relative_difference(own.encode(pair.waveforms[:1]), pair.their_states) <= RELATIVE_TOLERANCE
 
 
 @torch.inference_mode()
-def check_logits(pair: Pair, ours: WhisperModel) -> None:
+def check_logits(pair: Pair, own: WhisperModel) -> None:
     """The logits where both are forced along the first window's transcript, start and end included."""
-    tokens, decoder = torch.tensor(pair.their_tokens[:1]), ours.network.decoder
+    tokens, decoder = torch.tensor(pair.their_tokens[:1]), own.network.decoder
     assert tokens.shape[1] > 20
     hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(pair.states[:1]))
     logits = decoder.logits(hidden[0])
@@ -127,18 +127,18 @@ def check_logits(pair: Pair, ours: WhisperModel) -> None:
     assert relative_difference(logits, pair.their_logits) <= RELATIVE_TOLERANCE
 
 
-def check_tokens(pair: Pair, ours: WhisperModel) -> None:
+def check_tokens(pair: Pair, own: WhisperModel) -> None:
     """Every window's greedy tokens, start and end included."""
-    start, end = ours.vocabulary.sot_sequence("en"), ours.vocabulary.end_of_text
-    heard = ours.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
-    tokens = [[*start, *one.result.tokens, *[end] * one.result.ended] for one in heard]
+    start, end = own.vocabulary.sot_sequence("en"), own.vocabulary.end_of_text
+    transcripts = own.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
+    tokens = [[*start, *one.result.tokens, *[end] * one.result.ended] for one in transcripts]
     assert tokens == pair.their_tokens
 
 
 def random_checkpoint() -> Checkpoint:
     """large-v3's mels and vocabulary, narrow and shallow; its logits reach 20.
 
-    The layers are so strong that the logits follow what is heard and what was said; weak ones would hide a mistake.
+    The weights are so large that the logits depend on audio and previous tokens; small ones would hide a mistake.
     """
     dims = Dims(
         mels=128, vocab_size=51866, width=64, encoder_heads=2, encoder_layers=2, decoder_heads=4, decoder_layers=3
@@ -193,7 +193,7 @@ def in_english(checkpoint: Checkpoint) -> Checkpoint:
 
 @pytest.mark.parametrize("check", [check_states, check_logits, check_tokens])
 def test_ours_is_theirs(pair: Pair, check: Check) -> None:
-    check(pair, pair.ours)
+    check(pair, pair.own)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,6 @@ def test_transformers_opens_a_student(
     name, language = str(request.getfixturevalue(REAL[teacher])), None if teacher.endswith(".en") else "en"
     init.run(init.InitSettings(teacher=name, output=tmp_path, decoder_layers=2, language=language), NullConsole())
     student = Pair(tmp_path, clips[[1, 0]], 40)  # the longer transcript first
-    assert student.theirs.config.decoder_layers == student.ours.dims.decoder_layers == 2
-    check_logits(student, student.ours)
-    check_tokens(student, student.ours)
+    assert student.peer.config.decoder_layers == student.own.dims.decoder_layers == 2
+    check_logits(student, student.own)
+    check_tokens(student, student.own)

@@ -85,9 +85,9 @@ def finish(arguments: list[str], processes: int) -> None:
 
 def distance(one: Path, other: Path) -> float:
     """The largest difference of two runs' last weights."""
-    mine, theirs = (load_file(path / "model.safetensors") for path in (one, other))
-    assert mine.keys() == theirs.keys()
-    return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+    left, right = (load_file(path / "model.safetensors") for path in (one, other))
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
@@ -101,14 +101,14 @@ def test_two_processes_give_the_weights_of_one(
     one, two, more = outputs
     assert distance(one / "last", two / "last") < 1e-5
     assert distance(one / "last", more / "last") > 1e-4  # negative control: one epoch more
-    mine, theirs = (read_metrics(path / "metrics.jsonl") for path in (one, two))
-    assert [line.keys() for line in mine] == [line.keys() for line in theirs]
-    for line, other in zip(mine, theirs, strict=True):
+    left, right = (read_metrics(path / "metrics.jsonl") for path in (one, two))
+    assert [line.keys() for line in left] == [line.keys() for line in right]
+    for line, other in zip(left, right, strict=True):
         # The absolute part is for the KL: near zero it is a difference of log-probabilities of magnitude 10, each of
         # which float32 rounds by up to 1e-6.
         assert other == pytest.approx(line, rel=1e-4, abs=1e-6), f"step {line['step']}"
     report = json.loads((two / "report.json").read_text())
-    assert report["finished"] and report["steps"] == len([line for line in mine if "loss" in line])
+    assert report["finished"] and report["steps"] == len([line for line in left if "loss" in line])
     names = {path.name for path in (two / "checkpoints").glob("step-*")}
     assert any(name.endswith(".2-of-2.safetensors") for name in names)
 

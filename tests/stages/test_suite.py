@@ -386,7 +386,7 @@ def test_an_external_engine_gets_utterances_over_30_s_as_long_form(
     long = replace(
         short, id="long", audio=replace(short.audio, path=str(tmp_path / "long.wav"), start=0.0, duration=31.0)
     )
-    system = systems.ExternalSystem("theirs", "m", "", "faster-whisper", "cpu", "auto", tmp_path)
+    system = systems.ExternalSystem("peer", "m", "", "faster-whisper", "cpu", "auto", tmp_path)
     hypotheses = system.transcribe_dataset(
         [short, long], systems.DecodeMode(), EncoderCache(shared=False), None, lambda seconds: None
     )

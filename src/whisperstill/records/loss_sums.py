@@ -28,7 +28,7 @@ class LossSums:
     """Sum of the weights of the tokens in the KL loss."""
 
     def __add__(self, other: "LossSums") -> "LossSums":
-        return LossSums.from_values([mine + theirs for mine, theirs in zip(self, other, strict=True)])
+        return LossSums.from_values([value + other_value for value, other_value in zip(self, other, strict=True)])
 
     def __iter__(self) -> Iterator[float]:
         return iter(astuple(self))

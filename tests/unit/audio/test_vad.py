@@ -93,10 +93,10 @@ def test_words_of_long_recordings_are_covered(speech: Path, method: str) -> None
     spans = list(detect_speech_spans([audio], method=method))
     levels = 10 * np.log10(np.square(audio).reshape(-1, 320).mean(axis=1) + 1e-10)
     loud = levels > np.percentile(levels, 95) - 25
-    heard = np.zeros(len(loud), bool)
+    is_speech = np.zeros(len(loud), bool)
     for start, duration in spans:
-        heard[round(start * 50) : round((start + duration) * 50)] = True
-    assert (loud & ~heard).sum() <= 0.005 * loud.sum()
+        is_speech[round(start * 50) : round((start + duration) * 50)] = True
+    assert (loud & ~is_speech).sum() <= 0.005 * loud.sum()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -23,7 +23,7 @@ def tokenizer(tokenizer_json: bytes) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tokenizer_json: bytes) -> Checkpoint:
-    """One encoder and two decoder layers of width 32, with layers so strong that what is said follows what is heard."""
+    """One encoder and two decoder layers of width 32, with weights so large that tokens depend on the audio."""
     checkpoint = make_checkpoint(DIMS, tokenizer_json)
     for name, tensor in checkpoint.state.items():
         if "layers" in name:

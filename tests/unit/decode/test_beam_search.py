@@ -114,8 +114,8 @@ def test_beam_of_one_is_greedy(references: list[ReferenceSearch]) -> None:
         assert (result.tokens, result.ended) == (greedy[0].tokens, greedy[0].ended)
         assert result.no_speech_prob == pytest.approx(greedy[0].no_speech_prob)
         for name in ("filtered_logprob", "logprob"):
-            mine, theirs = getattr(result.token_stats, name), getattr(greedy[0].token_stats, name)
-            assert mine.tolist() == pytest.approx(theirs.tolist(), abs=1e-3)
+            beam_value, greedy_value = getattr(result.token_stats, name), getattr(greedy[0].token_stats, name)
+            assert beam_value.tolist() == pytest.approx(greedy_value.tolist(), abs=1e-3)
         lengths.add(len(result.tokens))
     assert len(lengths) > 1
 

@@ -70,7 +70,7 @@ def distort(
     truth: Sequence[Word], begin: float, end: float, seconds: float, chance: random.Random, blur: float = 0.12
 ) -> list[Word]:
     """The words of a chunk: shifted in time, in another case, and at its edges cut, lost, wrong or invented."""
-    heard: list[Word] = []
+    chunk_words: list[Word] = []
     for word in truth:
         if word.end <= begin or word.start >= end:
             continue
@@ -84,21 +84,21 @@ def distort(
             text = " " + "".join(chance.choices("xyz", k=4)) if text.startswith(" ") else chance.choice("xyz")
         start, stop = (time + chance.uniform(-blur, blur) for time in (word.start, word.end))
         start = max(begin, min(start, end - 0.02))
-        if heard:
-            start = max(start, heard[-1].start)
+        if chunk_words:
+            start = max(start, chunk_words[-1].start)
         probability = chance.uniform(0.2, 0.7) if ragged else chance.uniform(0.6, 1.0)
-        heard.append(Word(start, min(end, max(stop, start + 0.02)), text, probability))
-    if end < seconds and chance.random() < 0.3 and (not heard or heard[-1].end < end - 0.05):
-        start = max(end - 0.3, heard[-1].end if heard else 0.0)
-        heard.append(Word(start, end, " zzyzx", chance.uniform(0.1, 0.6)))
-    return heard
+        chunk_words.append(Word(start, min(end, max(stop, start + 0.02)), text, probability))
+    if end < seconds and chance.random() < 0.3 and (not chunk_words or chunk_words[-1].end < end - 0.05):
+        start = max(end - 0.3, chunk_words[-1].end if chunk_words else 0.0)
+        chunk_words.append(Word(start, end, " zzyzx", chance.uniform(0.1, 0.6)))
+    return chunk_words
 
 
 def merge(
     chunks: Sequence[tuple[list[Word], float, float]], language: str = "en"
 ) -> tuple[list[Word], list[MergePoint]]:
     merger = ChunkMerger(language)
-    words = [word for heard, begin, end in chunks for word in merger.add_chunk(heard, begin, end)]
+    words = [word for chunk_words, begin, end in chunks for word in merger.add_chunk(chunk_words, begin, end)]
     return words + merger.finish(), merger.merge_points
 
 
@@ -193,7 +193,7 @@ def test_the_alignment_has_the_largest_score(seed: int) -> None:
     ]
     pairs = chunk_merge._match_words(chunk_overlap.ChunkOverlap(*sides, 10.0, 15.0))
     runs = sum(i + 1 == k and j + 1 == m for (i, j, _), (k, m, _) in pairwise(pairs))
-    credit = [[chunk_merge._match_score(mine, theirs) for theirs in sides[1]] for mine in sides[0]]
+    credit = [[chunk_merge._match_score(left_word, right_word) for right_word in sides[1]] for left_word in sides[0]]
     assert sum(pair[2] for pair in pairs) + chunk_merge.CONSECUTIVE_PAIR_BONUS * runs == pytest.approx(
         best_sum(credit, 0, 0, False)
     )

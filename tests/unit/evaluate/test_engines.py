@@ -177,9 +177,9 @@ def test_engine_reports_version_device_dtype_and_model(
 @pytest.mark.parametrize("name", FLOAT32_ENGINES)
 def test_random_weights_give_our_text(name: str, english_dir: Path, make: Make) -> None:
     windows = [noise(30, seed) for seed in range(2)]
-    ours, theirs = make("whisperstill", english_dir), make(name, english_dir)
-    expected = ours.transcribe(windows, ["en", None])
-    assert theirs.transcribe(windows, ["en", None]) == expected
+    own, peer = make("whisperstill", english_dir), make(name, english_dir)
+    expected = own.transcribe(windows, ["en", None])
+    assert peer.transcribe(windows, ["en", None]) == expected
     assert expected[0] != expected[1]
 
 
@@ -196,10 +196,10 @@ def test_control_a_changed_weight_changes_the_text(
 def test_each_window_is_decoded_in_its_language(multilingual_dir: Path, make: Make) -> None:
     """transformers decodes windows grouped by language; the order must be kept."""
     windows, languages = [noise(30, seed) for seed in range(3)], ["de", None, "German"]
-    ours, theirs = make("whisperstill", multilingual_dir), make("transformers", multilingual_dir)
-    expected = ours.transcribe(windows, languages)
-    assert theirs.transcribe(windows, languages) == expected
-    assert ours.transcribe(windows, ["es", "es", "es"])[0] != expected[0]
+    own, peer = make("whisperstill", multilingual_dir), make("transformers", multilingual_dir)
+    expected = own.transcribe(windows, languages)
+    assert peer.transcribe(windows, languages) == expected
+    assert own.transcribe(windows, ["es", "es", "es"])[0] != expected[0]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -277,9 +277,9 @@ def test_interrupted_conversion_leaves_nothing(english: Checkpoint, tmp_path: Pa
     def write(checkpoint: Checkpoint, path: Path) -> Path:
         """Meanwhile another process finishes the same conversion."""
         place.mkdir()
-        (place / "whole").write_text("theirs")
+        (place / "whole").write_text("peer")
         path.mkdir()
-        (path / "whole").write_text("ours")
+        (path / "whole").write_text("own")
         return path
 
     with pytest.raises(KeyboardInterrupt):
@@ -288,7 +288,7 @@ def test_interrupted_conversion_leaves_nothing(english: Checkpoint, tmp_path: Pa
     [folder] = (tmp_path / english.sha256).iterdir()
     place = folder / "directory"
     assert convert_checkpoint(english, tmp_path, EngineFormat("directory", write)) == place
-    assert [(path.name, path.read_text()) for path in place.iterdir()] == [("whole", "theirs")]
+    assert [(path.name, path.read_text()) for path in place.iterdir()] == [("whole", "peer")]
     assert list(folder.iterdir()) == [place]
 
 

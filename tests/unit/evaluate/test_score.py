@@ -19,11 +19,11 @@ def pairs(speech: Path) -> tuple[list[str], list[str]]:
     lines = (speech / "ljspeech-ood" / "manifest.jsonl").read_text().splitlines()
     references = [json.loads(line)["text"] for line in lines]
     random_ = random.Random(0)
-    heard = []
+    hypotheses = []
     for text in references:
         words = [word for word in text.split() if random_.random() > 0.1]
-        heard.append(" ".join(word + " so" * (random_.random() < 0.05) for word in words))
-    return references, heard
+        hypotheses.append(" ".join(word + " so" * (random_.random() < 0.05) for word in words))
+    return references, hypotheses
 
 
 def test_corpus_rates_equal_jiwer(pairs: tuple[list[str], list[str]]) -> None:
@@ -43,9 +43,9 @@ def test_the_rate_is_not_a_mean_of_rates() -> None:
 
 
 def test_empty_references_count_as_in_jiwer() -> None:
-    references, heard = ["a b", "[noise]", "c"], ["a b", "thank you", "c"]
-    result = score(references, heard, Scoring("english"))
-    oracle = jiwer.process_words(["a b", "", "c"], heard)
+    references, hypotheses = ["a b", "[noise]", "c"], ["a b", "thank you", "c"]
+    result = score(references, hypotheses, Scoring("english"))
+    oracle = jiwer.process_words(["a b", "", "c"], hypotheses)
     assert result.wer == pytest.approx(100 * oracle.wer) == pytest.approx(200 / 3)
     assert result.edits.reference_length == 3
 
@@ -82,9 +82,9 @@ def test_invalid_input_raises() -> None:
 def test_a_long_recording_is_resampled_in_blocks() -> None:
     """A single recording has an interval of positive width."""
     words = [f"word{index}" for index in range(1000)]
-    heard = [word if index % 7 or index > 400 else "other" for index, word in enumerate(words)]
-    long = score([" ".join(words)], [" ".join(heard)], Scoring("none"))
+    hypotheses = [word if index % 7 or index > 400 else "other" for index, word in enumerate(words)]
+    long = score([" ".join(words)], [" ".join(hypotheses)], Scoring("none"))
     assert long.wer_low < long.wer < long.wer_high
     assert long.edits.errors == 58
-    short = score([" ".join(words[:199])], [" ".join(heard[:199])], Scoring("none"))
+    short = score([" ".join(words[:199])], [" ".join(hypotheses[:199])], Scoring("none"))
     assert short.wer_low == short.wer == short.wer_high  # too short for blocks

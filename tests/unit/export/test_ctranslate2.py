@@ -23,8 +23,8 @@ def converted(checkpoint: Checkpoint, directory: Path, dtype: str) -> Path:
     from ctranslate2.converters import TransformersConverter
 
     write_huggingface(checkpoint, directory / "hf")
-    TransformersConverter(str(directory / "hf")).convert(str(directory / "theirs"), quantization=dtype)
-    return directory / "theirs"
+    TransformersConverter(str(directory / "hf")).convert(str(directory / "peer"), quantization=dtype)
+    return directory / "peer"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -36,10 +36,10 @@ def test_the_checkpoint_is_not_modified(multilingual: Checkpoint, tmp_path: Path
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_weights_equal_those_of_the_converter(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
-    ours, theirs = write_ctranslate2(multilingual, tmp_path / "ours", dtype), converted(multilingual, tmp_path, dtype)
-    assert (ours / "model.bin").read_bytes() == (theirs / "model.bin").read_bytes()
-    assert json.loads((ours / "vocabulary.json").read_text()) == json.loads((theirs / "vocabulary.json").read_text())
-    settings, expected = (json.loads((folder / "config.json").read_text()) for folder in (ours, theirs))
+    own, peer = write_ctranslate2(multilingual, tmp_path / "own", dtype), converted(multilingual, tmp_path, dtype)
+    assert (own / "model.bin").read_bytes() == (peer / "model.bin").read_bytes()
+    assert json.loads((own / "vocabulary.json").read_text()) == json.loads((peer / "vocabulary.json").read_text())
+    settings, expected = (json.loads((folder / "config.json").read_text()) for folder in (own, peer))
     assert settings == expected
     assert settings["suppress_ids"] == [1, 2, 7]
     assert settings["alignment_heads"] == [[0, 1], [2, 0], [2, 1]]
@@ -103,11 +103,11 @@ def test_faster_whisper_gives_our_tokens(tiny_en_dir: Path, clips: list[np.ndarr
     )
     windows = [pad_or_trim(clip) for clip in clips]
     own_model = WhisperModel(teacher, dtype=torch.float32)
-    ours = own_model.decode(own_model.encode(torch.from_numpy(np.stack(windows))), ["en"] * len(clips))
-    theirs = []
+    own = own_model.decode(own_model.encode(torch.from_numpy(np.stack(windows))), ["en"] * len(clips))
+    peer = []
     for window in windows:
         segments, _ = model.transcribe(
             window, language="en", beam_size=1, temperature=0.0, without_timestamps=True, vad_filter=False
         )
-        theirs.append(tuple(token for segment in segments for token in segment.tokens))
-    assert theirs == [transcript.result.tokens for transcript in ours]
+        peer.append(tuple(token for segment in segments for token in segment.tokens))
+    assert peer == [transcript.result.tokens for transcript in own]

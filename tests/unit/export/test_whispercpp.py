@@ -145,7 +145,7 @@ TIE = 0.25
 
 
 class GreedyComparison:
-    """Greedy tokens of whisper.cpp and ours, without timestamps."""
+    """Greedy tokens of whisper.cpp and own_tokens, without timestamps."""
 
     def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
         library = pytest.importorskip("pywhispercpp.model")
@@ -153,7 +153,7 @@ class GreedyComparison:
         self.model = library.Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1, print_progress=False)
         self.whisper_model = WhisperModel(checkpoint, dtype=torch.float32)
 
-    def theirs(self, clip: np.ndarray) -> list[int]:
+    def peer_tokens(self, clip: np.ndarray) -> list[int]:
         """Text tokens."""
         self.model.transcribe(clip, **GREEDY)
         context, ids = self.model._ctx, []
@@ -168,16 +168,21 @@ class GreedyComparison:
         whisper_model, decoder = self.whisper_model, self.whisper_model.network.decoder
         states = whisper_model.encode(torch.from_numpy(pad_or_trim(clip))[None])
         end = whisper_model.vocabulary.end_of_text
-        ours, theirs = [*whisper_model.decode(states, ["en"])[0].result.tokens, end], [*self.theirs(clip), end]
-        assert len(ours) > 5
-        if ours == theirs:
+        own_tokens, peer_tokens = (
+            [*whisper_model.decode(states, ["en"])[0].result.tokens, end],
+            [*self.peer_tokens(clip), end],
+        )
+        assert len(own_tokens) > 5
+        if own_tokens == peer_tokens:
             return 0.0
-        at = next(index for index, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
-        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *ours[:at]]])
+        at = next(
+            index for index, (one, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if one != other
+        )
+        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:at]]])
         logits = decoder.logits(
             decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))[0, -1:]
         )[0]
-        return float(logits[ours[at]] - logits[theirs[at]])
+        return float(logits[own_tokens[at]] - logits[peer_tokens[at]])
 
 
 @pytest.mark.slow

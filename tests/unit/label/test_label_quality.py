@@ -13,18 +13,18 @@ from whisperstill.text.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(
-    ("language", "texts", "heard", "edits"),
+    ("language", "texts", "transcript", "edits"),
     [
         ("zh", ("昨天晚上", "我们去公园"), "昨天晚上我们去花园", [(4, 0), (4, 1)]),
         ("en", ("yesterday night", "we go out"), " Yesterday night we go in", [(2, 0), (2, 1)]),
     ],
 )
 def test_utterances_are_split_in_the_units_of_their_language(
-    language: str, texts: tuple[str, ...], heard: str, edits: list[tuple[int, int]]
+    language: str, texts: tuple[str, ...], transcript: str, edits: list[tuple[int, int]]
 ) -> None:
     """One character of nine is wrong; counted by words, everything would be wrong and the split arbitrary."""
     tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
-    tokens = tuple(tokenizer.encode(heard))
+    tokens = tuple(tokenizer.encode(transcript))
     ones, empty = torch.zeros(len(tokens)), torch.zeros(len(tokens), 0)
     observed = TokenStats(ones, ones, ones, ones, empty.long(), empty, torch.zeros(len(tokens), 1), ones)
     spans = [AudioSpan("a.wav", 3.0 * at, 3.0) for at in range(2)]
@@ -38,4 +38,4 @@ def test_utterances_are_split_in_the_units_of_their_language(
     )
     counted = [one.edits for one in found.quality if one.edits is not None]
     assert [(one.hits, one.errors) for one in counted] == edits
-    assert "".join(one.text for one in found.quality).replace(" ", "") == heard.replace(" ", "")
+    assert "".join(one.text for one in found.quality).replace(" ", "") == transcript.replace(" ", "")

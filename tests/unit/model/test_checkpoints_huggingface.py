@@ -87,9 +87,9 @@ def test_transformers_loads_every_weight(which: str, request: pytest.FixtureRequ
     write_huggingface(checkpoint, tmp_path)
     model, loading = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(loading.values()), loading
-    theirs = model.state_dict()
+    peer = model.state_dict()
     for name, tensor in to_huggingface(checkpoint.state).items():
-        assert torch.equal(theirs[name], tensor), name
+        assert torch.equal(peer[name], tensor), name
     tokens = read_special_tokens(checkpoint.tokenizer_json)
     assert model.generation_config.suppress_tokens == list(checkpoint.generation_config.suppress_tokens)
     assert model.generation_config.alignment_heads == [
@@ -129,11 +129,11 @@ def test_transformers_processor_finds_the_timestamps(checkpoint: Checkpoint, tmp
 def transformers_copy(checkpoint: Checkpoint, directory: Path, **options: object) -> Path:
     """The checkpoint as transformers itself saves it."""
     transformers = pytest.importorskip("transformers")
-    write_huggingface(checkpoint, directory / "ours")
-    model = transformers.WhisperForConditionalGeneration.from_pretrained(directory / "ours")
-    model.save_pretrained(directory / "theirs", **options)
-    (directory / "theirs" / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
-    return directory / "theirs"
+    write_huggingface(checkpoint, directory / "own")
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(directory / "own")
+    model.save_pretrained(directory / "peer", **options)
+    (directory / "peer" / "tokenizer.json").write_bytes(checkpoint.tokenizer_json)
+    return directory / "peer"
 
 
 def test_reads_checkpoints_of_transformers(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_builds_the_tokenizer_from_vocabulary_and_merges(tiny_en_dir: Path, tmp_
     teacher = load_checkpoint(tiny_en_dir)
     write_huggingface(teacher, tmp_path)
     built = build_tokenizer_json(tmp_path)
-    ours, original = Tokenizer.from_str(built.decode()), Tokenizer.from_str(teacher.tokenizer_json.decode())
+    own, original = Tokenizer.from_str(built.decode()), Tokenizer.from_str(teacher.tokenizer_json.decode())
     for text in (" Hello, world! It's 12.5 %.", "Grüße", " 日本語 ♪♪", "\n  spaces  "):
         ids = original.encode(text, add_special_tokens=False).ids
-        assert ours.encode(text, add_special_tokens=False).ids == ids
-        assert ours.decode(ids) == original.decode(ids) == text
+        assert own.encode(text, add_special_tokens=False).ids == ids
+        assert own.decode(ids) == original.decode(ids) == text
     assert read_special_tokens(built) == read_special_tokens(teacher.tokenizer_json)
     (tmp_path / "tokenizer.json").unlink()
     assert load_checkpoint(tmp_path).generation_config == teacher.generation_config

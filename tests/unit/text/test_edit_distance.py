@@ -25,13 +25,13 @@ def test_words(reference: str, hypothesis: str, expected: EditCounts) -> None:
 
 def test_real_references_with_deleted_words(references: list[str]) -> None:
     for text in references[::50]:
-        heard = " ".join(word for i, word in enumerate(text.split()) if i % 4)
-        words = jiwer.process_words(text, heard)
-        assert count_edits(text, heard) == EditCounts(
+        hypothesis = " ".join(word for i, word in enumerate(text.split()) if i % 4)
+        words = jiwer.process_words(text, hypothesis)
+        assert count_edits(text, hypothesis) == EditCounts(
             words.hits, words.substitutions, words.deletions, words.insertions
         )
-        letters = jiwer.process_characters(" ".join(text.split()), heard)
-        mine = count_character_edits(text, heard)
+        letters = jiwer.process_characters(" ".join(text.split()), hypothesis)
+        mine = count_character_edits(text, hypothesis)
         assert (mine.errors, mine.reference_length) == (
             letters.substitutions + letters.deletions + letters.insertions,
             letters.hits + letters.substitutions + letters.deletions,

@@ -38,7 +38,7 @@ class DatasetSpec:
     non_speech: bool = False
     """Audio without speech: transcripts are ignored, every word is a hallucination."""
     language: str | None = None
-    """Language of utterances that do not state theirs (ISO 639-1)."""
+    """Language of utterances without one in the manifest (ISO 639-1)."""
     ids: tuple[str, ...] = ()
     """Shell patterns of utterance ids to use (`street_*`); default: all."""
     chunk_seconds: float | None = None
@@ -185,7 +185,7 @@ class EvaluateSettings:
     suite: Path | None = None
     """TOML file that names models, datasets and measurements (see suites/); replaces `manifest`."""
     language: str | None = None
-    """Language of utterances that do not state theirs (ISO 639-1); default: detected by the model."""
+    """Language of utterances without one in the manifest (ISO 639-1); default: detected by the model."""
     batch_size: int = 16
     """Windows decoded together."""
     layout: str = "auto"

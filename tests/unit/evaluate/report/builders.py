@@ -179,19 +179,22 @@ def _cells(models: list[str]) -> list[DatasetResult]:
         for condition, factor in (("telephone", 1.6), ("mp3@16", 1.2), ("reverb@0.9", 2.7)):
             cells.append(cell(4.3 * QUALITY[name] * factor, measurement="noise", model=name, condition=condition))
         for where, words in (("silence", 0), ("music", 14)):
-            for way, heard in (("short", round(words * QUALITY[name])), ("silence", 0)):
+            for way, num_words in (("short", round(words * QUALITY[name])), ("silence", 0)):
                 silent = hallucination(
-                    0.0, words_on_non_speech=heard, non_speech_clips_with_words=min(heard, 9), non_speech_clips=20
+                    0.0,
+                    words_on_non_speech=num_words,
+                    non_speech_clips_with_words=min(num_words, 9),
+                    non_speech_clips=20,
                 )
                 much = {"measurement": "non_speech", "decoding": way, "words": 0, "utterances": 20, "hours": 0.17}
                 cells.append(cell(0.0, model=name, dataset=where, hallucination=silent, **much))
     return cells
 
 
-def _steps(reference: str, heard: str) -> tuple[AlignmentOp, ...]:
+def _steps(reference: str, hypothesis: str) -> tuple[AlignmentOp, ...]:
     """An alignment as text: `a|b` substituted, `a|` deleted, `|b` inserted."""
     steps = []
-    for word in f"{reference} {heard}".split():
+    for word in f"{reference} {hypothesis}".split():
         said, bar, got = word.partition("|")
         steps.append(AlignmentOp("=" if not bar else "d" if not got else "i" if not said else "s", said, got or said))
     return tuple(replace(step, hypothesis="") if step.kind == "d" else step for step in steps)

@@ -26,18 +26,20 @@ class Browser:
     """A headless Chromium, controlled by the DevTools protocol over two pipes."""
 
     def __init__(self, profile: Path) -> None:
-        ours, self._to = os.pipe()
-        self._from, theirs = os.pipe()
+        from_test, self._to = os.pipe()
+        self._from, to_test = os.pipe()
         quiet = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run"
-        command = f'exec "$0" {quiet} --remote-debugging-pipe --user-data-dir="$1" about:blank 3<&{ours} 4>&{theirs}'
+        command = (
+            f'exec "$0" {quiet} --remote-debugging-pipe --user-data-dir="$1" about:blank 3<&{from_test} 4>&{to_test}'
+        )
         self._process = subprocess.Popen(
             ["bash", "-c", command, str(BROWSER), str(profile)],
-            pass_fds=(ours, theirs),
+            pass_fds=(from_test, to_test),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(ours)
-        os.close(theirs)
+        os.close(from_test)
+        os.close(to_test)
         self._read = b""
         self._number = 0
         self.events: list[dict[str, Any]] = []
