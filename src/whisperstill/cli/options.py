@@ -41,7 +41,7 @@ def parse_arguments(verb: Verb, arguments: Sequence[str]) -> tuple[DataclassInst
                 annotate_fields(settings_type, verb),
                 args=strip_bool_values(settings_type, arguments) if verb.bool_values else list(arguments),
                 prog=f"whisperstill {verb.name}",
-                description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\n{settings_type.__doc__}",
+                description=f"{verb.summary[:1].upper()}{verb.summary[1:]}.\n\nwhisperstill {verb.name} {verb.usage}",
                 use_underscores=verb.bool_values,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )

@@ -34,7 +34,7 @@ VERBS = {
         ),
         Verb(
             "filter",
-            "decide which pseudo-labels are used for training, with reasons",
+            "drop pseudo-labels by word error rate and other rules, utterance by utterance",
             "--labels DIR --max-wer 10 --output DIR",
             aliases=(("max_wer", "wer-threshold"),),
         ),
