@@ -25,7 +25,7 @@ EXIT_INCOMPLETE = 1
 def entry_point() -> None:
     """Entry point of the installed command: reads `sys.argv` and exits.
 
-    Verbs that compute may restart the process once; see `cli.allocator`.
+    Commands that run a model restart the process once, with other allocator settings (see `cli.allocator`).
     """
     arguments = sys.argv[1:]
     for stream_name in ("stdout", "stderr"):

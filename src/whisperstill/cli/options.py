@@ -23,6 +23,9 @@ from whisperstill.errors import SettingsError
 from whisperstill.records.serialization import DataclassInstance
 from whisperstill.stages import load_verb
 
+DEFAULT_HINTS = {None: "", (): "", False: "", True: "(on by default; this flag turns it off)"}
+"""Text after an option's help, by its default; other defaults are shown. The help of an option whose default is None
+describes that default."""
 STRICT_HELP = "Exit with 1 if an input was skipped; by default skipped inputs are listed and the exit code is 0."
 
 
@@ -81,23 +84,29 @@ def strip_bool_values(settings_class: type, arguments: Sequence[str]) -> list[st
 
 
 def annotate_fields(settings_type: type, verb: Verb) -> type:
-    """The settings dataclass with tyro's annotations for its positional field and its aliases, and with `strict`."""
-    annotations: dict[str, Any] = {name: tyro.conf.arg(aliases=[f"--{alias}"]) for name, alias in verb.aliases}
-    if verb.positional:
-        annotations[verb.positional] = tyro.conf.Positional
-    hints = get_type_hints(settings_type, include_extras=True)
-    namespace: dict[str, Any] = {
-        "__doc__": settings_type.__doc__,
-        "__module__": settings_type.__module__,
-        "__annotations__": {name: Annotated[hints[name], annotation] for name, annotation in annotations.items()},
+    """The settings dataclass with tyro's annotations, and with `strict`."""
+    hints, settings_fields = get_type_hints(settings_type, include_extras=True), dataclasses.fields(settings_type)
+    annotations: dict[str, Any] = {
+        field.name: Annotated[hints[field.name], *_tyro_options(field, verb)] for field in settings_fields
     }
-    for field in dataclasses.fields(settings_type):
-        if field.name in annotations and field.default is not dataclasses.MISSING:
-            namespace[field.name] = field.default
+    namespace: dict[str, Any] = {
+        field.name: dataclasses.field(default=field.default, kw_only=field.kw_only) for field in settings_fields
+    }
     if "strict" not in hints:
-        namespace["__annotations__"]["strict"] = Annotated[bool, tyro.conf.arg(help=STRICT_HELP)]
+        annotations["strict"] = Annotated[bool, tyro.conf.arg(help=STRICT_HELP, help_behavior_hint="")]
         namespace["strict"] = False
+    namespace |= {"__module__": settings_type.__module__, "__annotations__": annotations}
     return dataclasses.dataclass(frozen=True)(type(settings_type.__name__, (settings_type,), namespace))
+
+
+def _tyro_options(field: dataclasses.Field[Any], verb: Verb) -> Iterator[Any]:
+    """Alias, default shown in the help, and whether the option is positional."""
+    yield tyro.conf.arg(
+        aliases=[f"--{alias}" for name, alias in verb.aliases if name == field.name] or None,
+        help_behavior_hint=DEFAULT_HINTS.get(field.default) if isinstance(field.default, bool | tuple | None) else None,
+    )
+    if field.name == verb.positional:
+        yield tyro.conf.Positional
 
 
 @contextlib.contextmanager

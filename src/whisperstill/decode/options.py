@@ -38,7 +38,7 @@ class _SharedOptions:
     prefix: str | None = None
     """Forced beginning of the first window's transcript."""
     hotwords: str | None = None
-    """Words that begin the prompt of every window."""
+    """Words to favour, such as names and terms: the beginning of the prompt of every window."""
     condition_on_previous_text: bool | None = None
     """Prompting with the preceding text (`sequential`). Default: on, except for students trained without prompts."""
     prompt_reset_on_temperature: float = 0.5
@@ -56,18 +56,19 @@ class _SharedOptions:
     max_initial_timestamp: float = 1.0
     """Latest start of a window's first segment, in seconds."""
     compression_ratio_threshold: float | None = 2.4
-    """Compression ratio of the text above which a result fails as repetitive."""
+    """Compression ratio of the text above which a result fails as repetitive, and the next temperature is tried."""
     logprob_threshold: float | None = -1.0
-    """Mean log-probability below which a result fails."""
+    """Mean log-probability below which a result fails, and the next temperature is tried."""
     no_speech_threshold: float | None = 0.6
-    """No-speech probability above which a window that fails the log-probability threshold is silent."""
+    """No-speech probability above which a window that fails the log-probability threshold counts as silence."""
     hallucination_filter: bool = True
-    """Hallucination filter (on by default; this flag turns it off): skips windows without speech, removes text far
-    from speech and repetition loops; the json lists what was removed."""
+    """Hallucination filter: skips windows without speech, removes text far from speech and repetition loops; the json
+    lists what was removed."""
     seed: int = 0
     """Seed of sampling."""
     deterministic: bool = False
-    """Bit-identical results with and without an assistant, in every dtype; slower."""
+    """Bit-identical results with and without an assistant, in every dtype; slower. Without it they differ by rounding,
+    which in bfloat16 can change a word."""
     batch_size: int = 8
     """Windows decoded together, across files; in float32 the text does not depend on it."""
 
@@ -125,9 +126,9 @@ class DecodingSettings(_SharedOptions):
     task: Literal["transcribe", "translate"] = "transcribe"
     """Task: transcribe in the spoken language, or translate to English (multilingual models)."""
     long_form: Literal["auto", "chunked", "sequential", "vad", "silence"] = "auto"
-    """Strategy for recordings over 30 s. `silence` (`auto`): cut at the quietest places; `vad`: leave out audio without
-    speech; `chunked`: overlapping chunks, merged by their words; `sequential`: openai/whisper's algorithm, each window
-    begins where the previous one ended and is prompted with its text."""
+    """Strategy for recordings over 30 s. `silence` (used by `auto`): cut at the quietest places; `vad`: cut in pauses,
+    and leave out audio without speech; `chunked`: overlapping chunks, merged by their words; `sequential`:
+    openai/whisper's algorithm, each window begins where the previous one ended and is prompted with its text."""
     initial_prompt: str | None = None
     """Prompt text, such as names, spelling or style, before the first window, and before every window that is not
     prompted with the preceding text."""
@@ -136,8 +137,8 @@ class DecodingSettings(_SharedOptions):
     temperature_increment_on_fallback: float | None = 0.2
     """Increment of the temperature, up to 1, when a result fails a threshold; None: no fallback."""
     suppress_tokens: str = "-1"
-    """Ids of suppressed tokens, separated by commas; -1 stands for those of the model's generation config. Several need
-    an equals sign: --suppress_tokens=-1,50364."""
+    """Ids of suppressed tokens, separated by commas; -1 stands for those of the model's generation config. A list
+    that begins with -1 needs an equals sign: --suppress_tokens=-1,50364."""
 
     def options(self) -> DecodingOptions:
         """The options of the decoder. Raises `SettingsError` that lists all problems."""

@@ -65,7 +65,7 @@ class WhisperModel:
         assistant: Checkpoint | None = None,
         trim_padding: bool = False,
     ) -> None:
-        """`dtype` None: bfloat16 where the hardware multiplies it fast, else float32.
+        """`dtype` None: bfloat16 on hardware with fast bfloat16, else float32.
 
         `int8`: 8-bit matrix products in encoder and decoder (CPU only). `assistant`: a smaller checkpoint with the same
         vocabulary, used as the draft model of speculative decoding; the transcripts stay the same. If both checkpoints

@@ -174,6 +174,6 @@ def masked_positions(example: TrainingExample, example_options: ExampleOptions, 
 def epoch_batches(
     examples: Sequence[TrainingExample], batch_size: int, seed: int, epoch: int
 ) -> list[list[TrainingExample]]:
-    """Batches of an epoch in random order. Sequences are packed, so lengths need not match within a batch."""
+    """Batches of an epoch in random order, of any lengths: the sequences of a batch are concatenated, not padded."""
     order = [examples[index] for index in rng(seed, epoch, "order").permutation(len(examples))]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

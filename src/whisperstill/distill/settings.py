@@ -33,13 +33,15 @@ class LoopSettings:
     output: Path
     """Directory of the trained student (Hugging Face format), its checkpoints and metrics; an existing run resumes."""
     validation: tuple[str, ...] = ()
-    """Validation corpora; the weights with the lowest WER on them become the result."""
+    """Validation corpora: JSONL manifests or folders with references. The weights with the lowest WER on them become
+    the result; without validation, the last weights."""
     validation_limit: int = 200
     """Maximum number of validation utterances; a larger set is sampled at regular intervals."""
     packing_variants: int | None = None
-    """Packing variants of the labels to train on: ways their utterances were grouped into windows (default: all)."""
+    """Number of packing variants to train on, out of those of `label --packing-variants`. An epoch holds the windows of
+    all of them. Default: all."""
     num_train_epochs: int = 10
-    """Passes over all windows."""
+    """Passes over all windows; `max_steps` may end training earlier."""
     max_steps: int | None = None
     """Maximum number of optimizer steps."""
     batch_size: int = 8
@@ -71,9 +73,10 @@ class LoopSettings:
     device: str = "auto"
     """Device: `cpu`, `cuda` or `auto`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of computation (weights stay float32); `auto`: bfloat16 where the hardware multiplies it fast."""
+    """Data type of the computation (weights stay float32); `auto`: bfloat16 on hardware with fast bfloat16, else
+    float32."""
     seed: int = 0
-    """Seed of the order of the windows."""
+    """Seed of the window order."""
 
     def check(self) -> None:
         """Raise one `SettingsError` that lists all problems."""
@@ -102,14 +105,17 @@ class LossConfig:
     temperature: float = 2.0
     """Temperature of the KL loss."""
     divergence: str = "forward-kl"
-    """Divergence used as the KL loss: forward-kl, reverse-kl, jsd, tv (suits draft models), skewed-kl, or a registered
-    loss."""
+    """Divergence in place of the KL: forward-kl, reverse-kl, jsd (Jensen-Shannon), tv (total variation, suits draft
+    models), skewed-kl, or a loss that a plugin registers."""
     hidden_loss_weight: float = 0.0
-    """Weight of the mean squared error between last hidden states (not in the paper; helps with little data)."""
+    """Weight of the mean squared error between the last decoder states of student and teacher (not in the paper; helps
+    with little data)."""
     layer_loss_weight: float = 0.0
-    """Weight of the mean squared error between matched layer outputs; needs `teacher_targets online`."""
+    """Weight of the mean squared error between the outputs of a student layer and of the teacher layer before its next
+    copied one; needs `teacher_targets online`."""
     attention_loss_weight: float = 0.0
-    """Weight of the KL divergence between cross-attention maps; needs `teacher_targets online`."""
+    """Weight of the KL divergence between the cross-attention of a student layer and of the teacher layer that it was
+    copied from; needs `teacher_targets online`."""
 
     @property
     def needs_layer_outputs(self) -> bool:
@@ -122,7 +128,8 @@ class ExampleOptions:
     """Random choices made when an example is tokenized, drawn per (seed, epoch, window)."""
 
     seed: int = 0
-    """Seed of window order, example options, augmentation and dropout."""
+    """Seed of window order, of the choices per window (timestamps, prompt, noise, masks), of augmentation and
+    dropout."""
     timestamp_probability: float = 0.0
     """Fraction of examples with timestamps (the paper: 0.5); needs labels with timestamps."""
     condition_on_prev_probability: float = 0.0
@@ -139,13 +146,13 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
     """Settings of decoder distillation."""
 
     teacher_targets: TargetKind = "topk"
-    """Source of the teacher's distribution: stored top-k logits (their KL is a lower bound), stored hidden states, or
-    the teacher's decoder run online."""
+    """Source of the teacher's distribution: stored top-k logits (a lower bound of the KL), stored last decoder states
+    (the exact KL), or the teacher's decoder run online."""
     encoder_states: Literal["auto", "store", "online"] = "auto"
     """Source of the encoder states: the label store, or the encoder run online (auto: the store if it has them)."""
     teacher: str | None = None
-    """Teacher to load, for online targets, `augment`, `on_policy_fraction`, and for hidden states if the student's
-    token embedding is no longer the teacher's (default: the teacher of the labels)."""
+    """Teacher checkpoint; by default that of the labels. Loaded only for `teacher_targets online`, `augment`,
+    `on_policy_fraction`, and for `teacher_targets hidden` if the student's token embedding has been trained."""
     micro_batch_size: int | None = None
     """Windows per forward and backward pass (default: as many as fit a quarter of the device's memory). Changes results
     only by rounding and by the random choices of `dropout`."""
@@ -156,8 +163,8 @@ class DistillationSettings(ExampleOptions, LossConfig, LoopSettings):
     dropout: float = 0.0
     """Dropout of the residual branches of the decoder."""
     on_policy_fraction: float = 0.0
-    """Fraction of steps, at the end, in which the student transcribes half of the windows and is trained on the
-    teacher's distribution along its own tokens."""
+    """Fraction of steps, at the end, in which the student decodes half of the windows greedily, and is trained on the
+    teacher's distribution along its own tokens instead of the labels."""
     augment: AugmentSettings = NO_AUGMENTATION
     """Audio augmentation, with teacher targets computed for the augmented audio."""
 

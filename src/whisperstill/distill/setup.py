@@ -251,7 +251,8 @@ def build_validation(
     """Validation of a student initialized from `checkpoint`; None without validation corpora.
 
     `frozen_dtype`: dtype of the states of a frozen encoder; None if training changes the encoder. Utterances without a
-    language are taken to be in the student's language, or in that of all `examples`. Raises `CorpusError`.
+    language get the student's default language, else the one language of all training examples. Raises `CorpusError`
+    if there are several.
     """
     if not settings.validation:
         return None

@@ -57,7 +57,7 @@ _shared_cache: ContextVar[dict[Hashable, list[ValidationItem]] | None] = Context
 
 @contextmanager
 def shared_encoder_cache() -> Iterator[None]:
-    """Within this context, trainings with the same encoder and validation set compute its states once."""
+    """Within this context, trainings with the same encoder and validation set share its encoder states."""
     token = _shared_cache.set({})
     try:
         yield

@@ -166,7 +166,7 @@ def duration_bin(utterance: Utterance) -> str:
 
 
 def natural_sort_key(name: str) -> tuple[int, float, str]:
-    """Sort key: duration ranges by number, then names alphabetically."""
+    """Sort key: duration ranges (`5-10 s`) by their lower bound, then other names alphabetically."""
     match = re.match(r"(over )?(\d+(\.\d+)?)", name)
     return (0, float(match[2]) + bool(match[1]), name) if match else (1, 0.0, name)
 

@@ -30,10 +30,9 @@ class RuleSettings:
     """Maximum consecutive repeats of one n-gram of 1 to 8 words (2 to 24 characters in unspaced languages); references
     of read speech have at most 3."""
     drop_empty: bool = True
-    """Drop empty labels (on by default; this flag keeps them)."""
+    """Drop empty labels."""
     drop_all_caps: bool = True
-    """Drop labels of three or more words all in upper case, a sign of subtitles (on by default; this flag keeps
-    them)."""
+    """Drop labels of three or more words all in upper case, a sign of subtitles."""
     min_logprob: float | None = -1.0
     """Minimum mean log-probability of the label's tokens (`logprob_threshold` of openai/whisper)."""
     max_compression_ratio: float | None = 2.4

@@ -31,7 +31,8 @@ class LabelSettings:
     top_k: int = 32
     """Largest logits stored per token, for the KL loss; 0 stores none."""
     encoder_states: Literal["none", "float32", "bfloat16", "int8"] = "none"
-    """Data type of stored encoder states and last hidden states; with them, training runs no encoder."""
+    """Data type in which the teacher's encoder states and last decoder states are stored; with them, training runs no
+    encoder."""
     packing_variants: int = 1
     """Number of ways to pack the same utterances into windows: 1 is recording order, each further one reshuffles."""
     max_packed_seconds: float = 30.0
@@ -48,7 +49,7 @@ class LabelSettings:
     device: str = "auto"
     """Device: `cpu`, `cuda`, or `auto`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Data type of the computation; `auto` uses bfloat16 where the hardware multiplies it fast."""
+    """Data type of the computation; `auto`: bfloat16 on hardware with fast bfloat16, else float32."""
     seed: int = 0
     """Seed of the reshuffled packing variants."""
     workers: int = 0
@@ -56,7 +57,7 @@ class LabelSettings:
     ray_address: str = "local"
     """Address of the Ray cluster: `local` starts one on this machine, `auto` joins the cluster of this machine."""
     strict: bool = False
-    """Exit with status 1 if anything was skipped."""
+    """Exit with status 1 if an utterance was skipped; by default it is listed, and the status is 0."""
 
 
 def check_label_settings(settings: LabelSettings) -> None:

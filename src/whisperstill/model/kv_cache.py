@@ -28,7 +28,7 @@ class NoCache:
         return self._cross_kv[layer]
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """Store the keys and values of a block; return all that it attends to."""
+        """Keys and values that a block attends to: here its own alone."""
         return key, value
 
     def prepare_block(self, position: Int[Tensor, "batch"], block_length: int) -> tuple[None, bool]:

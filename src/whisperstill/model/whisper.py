@@ -57,7 +57,7 @@ class Whisper(nn.Module):
 
 
 def best_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it fast, else float32.
+    """bfloat16 on hardware with fast bfloat16, else float32.
 
     CPUs without AVX512-BF16 or AMX emulate bfloat16 products, 5-10 times slower than float32.
     """

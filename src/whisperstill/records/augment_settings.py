@@ -12,7 +12,7 @@ class AugmentSettings:
     """
 
     epochs_per_version: int = 0
-    """Epochs that use the same augmented version; 0: no augmentation."""
+    """Turns augmentation on: epochs that use the same augmented version of a window; 0: no augmentation."""
     prob: float = 1.0
     """Fraction of windows that are augmented."""
     speed_perturbation: float = 0.1

@@ -28,7 +28,7 @@ class CompareSettings:
     tolerance: float = 0.0
     """Increase of a rate that does not count as worse: percentage points of WER, hallucinated words per 100 clips."""
     max_slower: float | None = None
-    """Increase of latency and memory in per cent that does not count as worse; default: speed is not judged."""
+    """Increase of latency and memory in per cent that does not count as worse; default: speed is not compared."""
     resamples: int = 10_000
     """Resamples of the paired bootstrap; increased where many comparisons need smaller p-values."""
     seed: int = 0

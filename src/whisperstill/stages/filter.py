@@ -58,7 +58,7 @@ class FilterSettings(RuleSettings):
     sweep: bool = False
     """Table and plot of what would remain for a range of WER thresholds."""
     sweep_wer: tuple[float, ...] = threshold_sweep.WER_LIMITS_PERCENT
-    """WER thresholds of `sweep`, per cent; the default is the paper's."""
+    """WER thresholds of `sweep`, per cent (the paper's)."""
 
     @property
     def rules(self) -> RuleSettings:

@@ -29,7 +29,7 @@ class TranscribeSettings(DecodingSettings):
     """Checkpoint: a directory, an installed weights package (`tiny.en`), or a hub id."""
     assistant: str | None = None
     """Draft model for speculative decoding: a smaller checkpoint with the same vocabulary, best a student of the model.
-    The transcripts stay those of the model."""
+    The transcripts are the model's own, up to rounding (see `deterministic`)."""
     output_dir: Path = Path()
     """Folder for the transcripts."""
     output_format: Literal[OutputFormat, "all"] = "all"
@@ -39,7 +39,7 @@ class TranscribeSettings(DecodingSettings):
     max_line_width: int | None = None
     """Characters per line of srt and vtt."""
     max_line_count: int | None = None
-    """Lines per cue of srt and vtt, across segments; needs --max_line_width and --word_timestamps."""
+    """Lines per cue of srt and vtt; a cue may span segments. Needs --max_line_width and --word_timestamps."""
     max_words_per_line: int | None = None
     """Words per cue of srt and vtt; needs --word_timestamps, excludes --max_line_width."""
     highlight_words: bool = False
@@ -54,7 +54,7 @@ class TranscribeSettings(DecodingSettings):
     device: str = "auto"
     """Device: `cpu`, `cuda`, or `auto`."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """Data type of the computation; `auto`: bfloat16 if the hardware is fast at it, else float32; `int8`: CPU only."""
+    """Data type of the computation; `auto`: bfloat16 on hardware with fast bfloat16, else float32; `int8`: CPU only."""
     trim_padding: bool = False
     """Encode windows without their silent padding: faster for short files, with nearly the same encoder states."""
     threads: int = 0
@@ -64,7 +64,7 @@ class TranscribeSettings(DecodingSettings):
     skip_existing: bool = False
     """Skip files whose transcripts all exist and are no older than the file."""
     strict: bool = False
-    """Exit status 1 if any file could not be transcribed."""
+    """Exit with status 1 if a file could not be transcribed; by default it is listed, and the status is 0."""
 
 
 @dataclass(frozen=True)

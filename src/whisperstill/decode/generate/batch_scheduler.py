@@ -74,8 +74,8 @@ class BatchScheduler:
     """Decodes up to `batch_size` windows at once, each in a slot (a row of the KV cache), under one logit filter.
 
     `add_requests` fills free slots, `step` decodes one block in every slot. `top_k` is that of `TokenStatsBuffer`.
-    `make_draft(batch_size, max_tokens)` creates the draft model; without one a block is one token, or, with longer
-    blocks as `deterministic` needs them, token 0 is proposed.
+    `make_draft(batch_size, max_tokens)` creates the draft model; without one a block is one token. If
+    `deterministic`, blocks have the same length without a draft model; token 0 is then proposed in its place.
     """
 
     network: Whisper

@@ -25,12 +25,13 @@ __all__ = ["ExternalEngine", "load_engine"]
 def load_engine(
     name: str, source: str | Path, cache: Path, *, device: str = "auto", dtype: str = "auto"
 ) -> ExternalEngine:
-    """A model in another engine.
+    """Loads a model in `transformers`, `faster-whisper` or `whisper.cpp` (`name`).
 
-    `source` is a model name (`tiny.en`), a directory, or a ggml file for whisper.cpp. `device` is `auto`, `cpu` or
-    `cuda`. `dtype` is the compute type; `auto` is the engine's default (transformers and faster-whisper: float32 on a
-    CPU; whisper.cpp: float16). Raises `SettingsError` for an unknown engine, device or dtype,
-    `MissingExtraError` without the library, `NotFoundError` and `CheckpointError` as `load_checkpoint` does.
+    `cache` is the folder of converted models. `source` is a model name (`tiny.en`), a directory, or a ggml file for
+    whisper.cpp. `device` is `auto`, `cpu` or `cuda`. `dtype` is the compute type; `auto` is the engine's default
+    (transformers and faster-whisper: float32 on a CPU; whisper.cpp: float16). Raises `SettingsError` for an unknown
+    engine, device or dtype, `MissingExtraError` without the library, `NotFoundError` or `CheckpointError` if the model
+    is missing or cannot be read.
     """
     from whisperstill.evaluate.engines.whispercpp import WhisperCpp, is_ggml
 

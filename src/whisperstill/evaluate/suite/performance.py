@@ -19,7 +19,10 @@ from whisperstill.records.serialization import from_dict
 
 
 def measure_system_speed(runner: SuiteRunner, table: SpeedTable) -> Iterator[SpeedResult]:
-    """All whisperstill models, interleaved, at each batch size; cached for the same models, device and threads."""
+    """Yields encoder and decoder times of every whisperstill model at each batch size.
+
+    Models take turns. Results are cached by models, device and number of threads.
+    """
     systems = runner.select_own_systems(table.models)
     for batch_size in table.batch_sizes:
         key = runner.result_cache.compute_key(

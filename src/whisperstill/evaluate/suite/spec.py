@@ -193,7 +193,7 @@ class EvaluateSettings:
     device: str = "auto"
     """Device: `cpu`, `cuda`, or `auto`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; `auto` selects bfloat16 where the hardware multiplies it fast."""
+    """Data type of the computation; `auto`: bfloat16 on hardware with fast bfloat16, else float32."""
     trim_padding: bool = False
     """Encode only the part of a window that holds audio: faster for short clips, nearly the same text."""
     normalizer: Literal["auto", "english", "basic", "none"] = "auto"
@@ -205,9 +205,9 @@ class EvaluateSettings:
     limit: int | None = None
     """Number of utterances of each dataset: the first ones, with a suite evenly spaced ones."""
     measure_speed: bool = True
-    """Encoder and decoder times at batch 1, models interleaved; a suite decides by its [speed] table."""
+    """Encoder and decoder times at batch size 1, models interleaved. A suite has a [speed] table instead."""
     strict: bool = False
-    """Exit with status 1 if anything was skipped."""
+    """Exit with status 1 if an utterance was skipped; by default it is listed, and the status is 0."""
 
 
 def suite_of_manifests(settings: EvaluateSettings) -> Suite:
