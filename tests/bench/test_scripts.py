@@ -51,6 +51,17 @@ def test_result_holds_commit_command_and_machine(tmp_path: Path) -> None:
     assert all(result[key] for key in ("commit", "command", "machine", "threads", "versions"))
 
 
+def test_committed_results_hold_commit_command_and_machine() -> None:
+    paths = sorted((ROOT / "bench/results").glob("*.json"))
+    missing = [
+        f"{path.name}: {key}"
+        for path in paths
+        for key in ("commit", "command", "machine")
+        if not json.loads(path.read_text(encoding="utf-8")).get(key)
+    ]
+    assert paths and not missing
+
+
 @pytest.mark.parametrize("name", ["decode", "hallucination", "longform"])
 def test_committed_results_can_be_rendered(name: str) -> None:
     command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--render", str(ROOT / f"bench/results/{name}.json")]
