@@ -70,7 +70,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"whisperstill {__version__}\n")
         return 0
     if verb_name not in VERBS:
-        received = repr(verb_name) if arguments else "no verb"
+        received = repr(verb_name) if arguments else "no command"
         raise SettingsError(f"expected one of {', '.join(VERBS)}, got {received}; see whisperstill --help")
     return run_verb(VERBS[verb_name], arguments[1:])
 

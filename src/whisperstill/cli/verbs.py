@@ -1,4 +1,4 @@
-"""The verbs of the command line: summaries, positional arguments, aliases.
+"""The verbs (commands) of the command line: summaries, positional arguments, aliases.
 
 To add a command, write `stages/<verb>.py` and add an entry to `VERBS` (there is no `add_parser`: tyro builds the parser
 from the settings dataclass). Only the module of the chosen verb is imported, so that every `--help` is fast.
@@ -122,13 +122,13 @@ def help_text() -> str:
         f"  {verb.name:<11}{verb.summary}\n  {'':<11}  whisperstill {verb.name} {verb.usage}" for verb in VERBS.values()
     )
     return f"""\
-usage: whisperstill VERB [OPTIONS]
+usage: whisperstill COMMAND [OPTIONS]
 
 Distil Whisper: a Whisper teacher and your speech in, a small fast student and a report out.
 
 {verbs}
 
-`whisperstill VERB --help` lists the options of a verb; `whisperstill --version` prints the version.
+`whisperstill COMMAND --help` lists the options of a command; `whisperstill --version` prints the version.
 A model is a directory or a name such as tiny.en or base.
 Exit codes: 0 done; 1 with --strict if inputs were skipped, and for `compare` if something got worse or
 failed; 2 an error you can fix, explained in one line on standard error; 130 interrupted."""

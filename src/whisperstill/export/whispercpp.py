@@ -2,19 +2,19 @@
 
 Little-endian:
 
-    uint32 magic, int32 sizes[11]             (see `_header_sizes`; the last is the dtype of matrices, f32 or f16)
+    uint32 magic, int32 sizes[11]             (see `_header_sizes`; the last: dtype of matrices)
     int32 mels, int32 bins, float32 bands[mels][bins]
     int32 tokens, each: uint32 bytes, data    text tokens only; whisper.cpp derives the special ones
     tensors to the end of the file, each: int32 rank, int32 name bytes, int32 type, int32 sizes[rank] (the last
     dimension first), name, data
 
-Names are those of openai/whisper. Vectors and positional embeddings are always f32; the bias of a convolution is a
+Names are those of openai/whisper. Vectors and positional embeddings are always float32; the bias of a convolution is a
 column. There is no key bias. Other behaviour is whisper.cpp's own: it suppresses annotations only with `suppress_nst`,
-keeps its KV cache in f16, and treats a model with two decoder layers (except with large-v3's vocabulary) as a student
-without timestamps.
-The trap: whisper.cpp 1.8.5 (ggml 0.13) loads f32 files and then aborts at the first convolution, which it implements
-for f16 kernels only (ggml-org/whisper.cpp issue 2557); later versions of ggml do not abort. Write f16 unless your
-version supports f32.
+keeps its KV cache in float16, and treats a model with two decoder layers (except with large-v3's vocabulary) as a
+student without timestamps.
+The trap: whisper.cpp 1.8.5 (ggml 0.13) loads float32 files and then aborts at the first convolution, which it
+implements for float16 kernels only (ggml-org/whisper.cpp issue 2557); later versions of ggml do not abort. Write
+float16 unless your version supports float32.
 Source: `whisper_model_load` in ggml-org/whisper.cpp 1.8, src/whisper.cpp.
 """
 
@@ -36,15 +36,15 @@ from whisperstill.model.dims import Dims
 from whisperstill.text.tokenizer import Tokenizer
 
 MAGIC = 0x67676D6C
-DTYPES = {"f32": 0, "f16": 1}
+DTYPES = {"float32": 0, "float16": 1}
 """Dtype of matrices -> its number in the file."""
 _NUMPY_DTYPES = ("<f4", "<f2")
 
 
-def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "f16") -> Path:
+def write_whispercpp(checkpoint: Checkpoint, path: Path, dtype: str = "float16") -> Path:
     """Writes a model file for whisper.cpp atomically; returns `path`.
 
-    `f32` stores float32 weights exactly; `f16` rounds matrices, as in the files that whisper.cpp publishes. Raises
+    `float32` stores weights exactly; `float16` rounds matrices, as in the files that whisper.cpp publishes. Raises
     `SettingsError` for another dtype, `CheckpointError` for a tokenizer of another vocabulary and for weights that
     overflow the dtype.
     """
@@ -80,7 +80,7 @@ def _write_tensor(file: BinaryIO, name: str, tensor: Tensor, matrix_dtype_id: in
         converted = values.astype(_NUMPY_DTYPES[dtype_id])
     if not np.isfinite(converted).all():
         raise CheckpointError(
-            f"{name} holds values up to {np.abs(values).max():g}, more than f16 can store: write this model as f32"
+            f"{name} holds values up to {np.abs(values).max():g}, more than float16 can store: write it as float32"
             if np.isfinite(values).all()
             else f"{name} holds values that are not finite: the weights are damaged"
         )

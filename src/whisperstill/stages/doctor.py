@@ -3,10 +3,12 @@
 import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,22 +35,7 @@ from whisperstill.versions import installed_version
 if TYPE_CHECKING:
     from whisperstill.distill.settings import DistillationSettings
 
-REQUIRED_LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors", "av", "soundfile", "soxr", "jiwer", "pyarrow")
-OPTIONAL_LIBRARIES = {
-    "matplotlib": "plots",
-    "jinja2": "report",
-    "silero-vad": "vad",
-    "scikit-learn": "prediction",
-    "datasets": "datasets",
-    "pyroomacoustics": "rooms",
-    "tensorboard": "tensorboard",
-    "ray": "ray",
-    "ctranslate2": "ctranslate2",
-    "transformers": "transformers",
-    "faster-whisper": "faster-whisper",
-    "pywhispercpp": "whispercpp",
-}
-"""Library -> the extra that installs it."""
+EXTRAS_NOT_LISTED = ("demo", "dev", "docs")
 MODELS_LISTED = ("tiny.en", "tiny", "base", "base.en", "small", "small.en", "large-v3-turbo")
 SECONDS_WITHOUT_NETWORK = {"filter": 5.0, "init": 5.0, "transcribe": 10.0}
 """Rough seconds of stages that run no network, or run it over a few files."""
@@ -114,7 +101,7 @@ def describe_machine() -> list[tuple[str, str]]:
         ("cores", str(cores)),
         ("memory", describe_memory()),
         ("disk free here", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"),
-        ("allocator settings", os.environ.get("GLIBC_TUNABLES", "set by verbs that compute, with glibc 2.35 or newer")),
+        ("allocator settings", os.environ.get("GLIBC_TUNABLES", "set by commands that run a model, with glibc 2.35 or newer")),
     ]
 
 
@@ -149,12 +136,24 @@ def describe_accelerators() -> list[tuple[str, str]]:
 
 def describe_libraries() -> list[tuple[str, str]]:
     """Versions of required and optional libraries."""
-    required = [f"{name} {installed_version(name) or 'MISSING'}" for name in REQUIRED_LIBRARIES]
+    extras = declared_libraries()
+    required = [f"{name} {installed_version(name) or 'MISSING'}" for name, extra in extras.items() if not extra]
     optional = [
         f"{name} {installed_version(name) or f'- (pip install whisperstill[{extra}])'}"
-        for name, extra in OPTIONAL_LIBRARIES.items()
+        for name, extra in extras.items()
+        if extra
     ]
     return [("libraries", ", ".join(required)), ("optional", ", ".join(optional))]
+
+
+def declared_libraries() -> dict[str, str]:
+    """Library -> the first extra that installs it, empty for a required one; from the package's metadata."""
+    extras: dict[str, str] = {}
+    for requirement in requires("whisperstill") or ():
+        match = re.match(r"([\w.-]+)[^;]*(?:; extra == .([\w-]+))?", requirement)
+        if match and match[2] not in EXTRAS_NOT_LISTED:
+            extras.setdefault(match[1], match[2] or "")
+    return extras
 
 
 def list_available_models() -> tuple[str, str]:

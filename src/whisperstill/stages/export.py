@@ -7,7 +7,7 @@ from typing import Literal
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError
 
-DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "f16"}
+DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "float16"}
 """Default dtype of each format."""
 
 
@@ -24,7 +24,7 @@ class ExportSettings:
     shared with the teacher."""
     dtype: str | None = None
     """Dtype of the weights. huggingface: float32, float16, bfloat16; ctranslate2: float32, float16, int8_float32, ...;
-    whisper.cpp: f16, f32 (default: the first of each); delta: float32."""
+    whisper.cpp: float16, float32 (default: the first of each); delta: float32."""
     teacher: str | None = None
     """Teacher of the delta: the name or path that readers load it by."""
 

@@ -16,7 +16,6 @@ from whisperstill.text.languages import UNSPACED_LANGUAGES, language_code
 Normalizer: TypeAlias = Callable[[str], str]
 
 NORMALIZERS = ("english", "basic", "none")
-ERROR_RATE_UNITS = ("word", "character")
 _EXTRA_ENGLISH_RULES = ("kinda", "sorta", "dunno", "cause")
 
 

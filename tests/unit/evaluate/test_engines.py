@@ -324,7 +324,7 @@ def test_ggml_files_are_checked_before_loading(english: Checkpoint, tmp_path: Pa
     with pytest.raises(SettingsError, match=r"expected device cpu for whisper\.cpp, got cuda"):
         load_engine("whisper.cpp", good, tmp_path, device="cuda")
     with pytest.raises(SettingsError, match=r"got float32 in .*single\.bin"):
-        load_engine("whisper.cpp", write_whispercpp(english, tmp_path / "single.bin", "f32"), tmp_path)
+        load_engine("whisper.cpp", write_whispercpp(english, tmp_path / "single.bin", "float32"), tmp_path)
     content = good.read_bytes()
     bad = tmp_path / "bad.bin"
     for damaged, message in (

@@ -72,8 +72,8 @@ def as_openai(parsed: Parsed, tokenizer_json: bytes, directory: Path) -> Checkpo
     return read_openai(directory / "model.pt", "parsed")
 
 
-def test_f32_stores_exact_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin", "f32"))
+def test_float32_stores_exact_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin", "float32"))
     assert parsed.sizes["ftype"] == 0
     assert not any(parsed.kinds.values())
     again = as_openai(parsed, checkpoint.tokenizer_json, tmp_path / "pt")
@@ -81,8 +81,8 @@ def test_f32_stores_exact_weights(checkpoint: Checkpoint, tmp_path: Path) -> Non
     assert again.sha256 == checkpoint.sha256
 
 
-def test_f16_rounds_matrices_only(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    exact = Parsed(write_whispercpp(checkpoint, tmp_path / "f32.bin", "f32"))
+def test_float16_rounds_matrices_only(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    exact = Parsed(write_whispercpp(checkpoint, tmp_path / "f32.bin", "float32"))
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "f16.bin"))
     assert parsed.sizes == exact.sizes | {"ftype": 1}
     assert parsed.tensors.keys() == exact.tensors.keys()
@@ -104,7 +104,7 @@ def test_mel_filters_and_vocabulary(checkpoint: Checkpoint, tmp_path: Path) -> N
 
 def test_a_real_vocabulary_is_stored_as_bytes(base_installed: str, tmp_path: Path) -> None:
     teacher = load_checkpoint(base_installed)
-    parsed = Parsed(write_whispercpp(teacher, tmp_path / "ggml.bin", "f16"))
+    parsed = Parsed(write_whispercpp(teacher, tmp_path / "ggml.bin", "float16"))
     tokenizer = Tokenizer.from_bytes(teacher.tokenizer_json, teacher.dims.vocab_size)
     text = " Grüße aus 東京, naïve “quotes” 🎵"
     assert b"".join(parsed.tokens[token] for token in tokenizer.encode(text)).decode() == text
@@ -115,9 +115,9 @@ def test_a_real_vocabulary_is_stored_as_bytes(base_installed: str, tmp_path: Pat
 def test_invalid_settings_are_errors(multilingual: Checkpoint, tmp_path: Path) -> None:
     path = write_whispercpp(multilingual, tmp_path / "ggml.bin")
     before = path.read_bytes()
-    with pytest.raises(SettingsError, match=r"expected dtype f32, f16 for whisper.cpp, got 'bf16'"):
-        write_whispercpp(multilingual, path, "bf16")
-    for value, message in ((1e7, "more than f16 can store: write this model as f32"), (float("nan"), "not finite")):
+    with pytest.raises(SettingsError, match=r"expected dtype float32, float16 for whisper.cpp, got 'bfloat16'"):
+        write_whispercpp(multilingual, path, "bfloat16")
+    for value, message in ((1e7, "more than float16 can store: write it as float32"), (float("nan"), "not finite")):
         state = {**multilingual.state}
         state["decoder.layers.2.mlp.up.weight"] = state["decoder.layers.2.mlp.up.weight"] * value
         with pytest.raises(CheckpointError, match=rf"decoder\.blocks\.2\.mlp\.0\.weight holds values .*{message}"):
@@ -141,7 +141,7 @@ def test_whispercpp_reads_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
 
 
 TIE = 0.25
-"""Largest difference of two logits at which whisper.cpp, rounding to f16, may choose the other token."""
+"""Largest difference of two logits at which whisper.cpp, rounding to float16, may choose the other token."""
 
 
 class GreedyComparison:

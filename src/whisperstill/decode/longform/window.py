@@ -64,7 +64,7 @@ class AudioWindow:
     language: DetectedLanguage | None
     """None: the language detected in the recording's first window with speech (`multilingual`: in this window)."""
     prompt: tuple[int, ...] = ()
-    """Tokens of the preceding text (see `WhisperModel.build_prompt`)."""
+    """Tokens of the preceding text (see `decode.prompts.build_prompt`)."""
     prefix: tuple[int, ...] = ()
     """Tokens the transcript is forced to begin with."""
     recording_id: int = 0
