@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
-from whisperstill.corpus.loading import Waveform, load_waveforms, read_ahead
+from whisperstill.corpus.loading import AudioTransform, Waveform, load_waveforms, read_ahead
 from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
@@ -19,8 +19,6 @@ from whisperstill.errors import AudioError, SettingsError
 from whisperstill.records import Skipped, Utterance
 from whisperstill.units import WINDOW_SECONDS
 
-AudioTransform: TypeAlias = Callable[[Utterance, Waveform], Waveform]
-"""Corruption of an utterance's waveform (16 kHz)."""
 Advance: TypeAlias = Callable[[float], None]
 """Receives the seconds of audio done."""
 BatchEncoder: TypeAlias = Callable[[Sequence[Utterance], Tensor], tuple[Tensor, float]]
@@ -82,7 +80,7 @@ def decode_utterances(
     # 2. Decode them in batches.
     short.sort(key=lambda utterance: -utterance.audio.duration)  # similar lengths together
     batches = [short[start : start + batch_size] for start in range(0, len(short), batch_size)]
-    loaded_batches = read_ahead(batches, lambda batch: load_transformed(batch, audio_transform))
+    loaded_batches = read_ahead(batches, lambda batch: load_waveforms(batch, audio_transform))
     texts: dict[str, str] = {}
     skipped: list[Skipped] = []
     saved_seconds = 0.0
@@ -105,22 +103,6 @@ def decode_utterances(
         else:
             texts[utterance.id] = result.text
     return Hypotheses(texts, time.perf_counter() - start_time + saved_seconds, tuple(skipped))
-
-
-def load_transformed(
-    utterances: Sequence[Utterance], audio_transform: AudioTransform | None
-) -> tuple[list[Utterance], list[Waveform], list[Skipped]]:
-    """Readable utterances, their waveforms after `audio_transform`, and the others with the reason."""
-    readable, waveforms, skipped = load_waveforms(utterances)
-    if audio_transform is None:
-        return readable, waveforms, skipped
-    transformed: list[tuple[Utterance, Waveform]] = []
-    for utterance, waveform in zip(readable, waveforms, strict=True):
-        try:
-            transformed.append((utterance, audio_transform(utterance, waveform)))
-        except AudioError as error:  # a transform may read other files
-            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
-    return [utterance for utterance, _ in transformed], [waveform for _, waveform in transformed], skipped
 
 
 def stack_windows(waveforms: Sequence[Waveform]) -> Float32[Tensor, "batch samples"]:

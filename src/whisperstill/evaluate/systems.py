@@ -15,16 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whisperstill.corpus.loading import AudioTransform, load_waveforms
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.inference import (
-    Advance,
-    AudioTransform,
-    DecodeMode,
-    Hypotheses,
-    decode_utterances,
-    load_transformed,
-)
+from whisperstill.evaluate.inference import Advance, DecodeMode, Hypotheses, decode_utterances
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.records import Skipped, Utterance
 from whisperstill.records.eval_results import ModelInfo
@@ -196,7 +190,7 @@ class ExternalSystem:
         for start in range(0, len(by_length), mode.batch_size):
             start_time = time.perf_counter()  # reading audio counts, as it does in whisperstill
             batch = by_length[start : start + mode.batch_size]
-            readable, waveforms, unreadable = load_transformed(batch, audio_transform)
+            readable, waveforms, unreadable = load_waveforms(batch, audio_transform)
             skipped += unreadable
             for long_form in (False, True):
                 group = [

@@ -1,4 +1,4 @@
-"""Measurements of error rates: each a function from a suite runner and its table to result records.
+"""Measurements of error rates. A measurement is a function from a suite runner and a table to result records.
 
 To add a measurement: a table in `spec`, a function that yields records, a line in `run_suite.MEASUREMENTS`, a section
 in `evaluate.report`.
@@ -12,10 +12,10 @@ import numpy as np
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.conditions import CONDITION_KINDS, NUM_BABBLE_SPEAKERS, Condition, parse_conditions
-from whisperstill.corpus.loading import Waveform
+from whisperstill.corpus.loading import AudioTransform, Waveform
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
-from whisperstill.evaluate.inference import AudioTransform, DecodeMode
+from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
 from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
 from whisperstill.evaluate.suite.runner import SuiteRunner
@@ -27,71 +27,22 @@ from whisperstill.records.json_value import JsonObject
 from whisperstill.records.seeding import rng
 from whisperstill.units import WINDOW_SECONDS
 
-
-def measure_short_form(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
-    """Every model on every dataset of utterances up to 30 s."""
-    datasets = runner.select_datasets(table.datasets, "short_form")
-    yield from _measure(runner, "short_form", table, datasets, [DecodeMode(batch_size=runner.settings.batch_size)])
-
-
-def measure_non_speech(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
-    """Every model on audio without speech: bare greedy decoding, and transcription with the hallucination filter."""
-    modes = [DecodeMode(decoding, batch_size=runner.settings.batch_size) for decoding in ("short", "silence")]
-    yield from _measure(runner, "non_speech", table, runner.select_datasets(table.datasets, "non_speech"), modes)
+DATASET_KINDS = {
+    "short_form": "short_form",
+    "non_speech": "non_speech",
+    "long_form": "long_form",
+    "chunk_length": "long_form",
+    "noise": "short_form",
+}
+"""Measurement of error rates -> kind of its datasets (`EvalDataset.kind`)."""
 
 
-def measure_long_form(runner: SuiteRunner, table: LongForm) -> Iterator[DatasetResult]:
-    """Every model on every dataset of recordings with every long-form strategy."""
-    modes = [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
-    yield from _measure(runner, "long_form", table, runner.select_datasets(table.datasets, "long_form"), modes)
-
-
-def measure_chunk_lengths(runner: SuiteRunner, table: ChunkLength) -> Iterator[DatasetResult]:
-    """The `chunked` strategy with several chunk lengths."""
-    modes = [DecodeMode("chunked", length, runner.settings.batch_size) for length in table.lengths]
-    yield from _measure(runner, "chunk_length", table, runner.select_datasets(table.datasets, "long_form"), modes)
-
-
-def measure_noise(runner: SuiteRunner, table: Noise) -> Iterator[DatasetResult]:
-    """Every model on every dataset under every condition; utterances over 30 s are left out."""
-    modes = [DecodeMode(batch_size=runner.settings.batch_size)]
-    yield from _measure(runner, "noise", table, _corrupted_datasets(runner, table), modes)
-
-
-def _corrupted_datasets(runner: SuiteRunner, table: Noise) -> Iterator[EvalDataset]:
-    conditions = parse_conditions(table.conditions)
-    labels = condition_labels(conditions)
-    for dataset in runner.select_datasets(table.datasets, "short_form"):
-        utterances = tuple(sample_evenly(dataset.short_utterances, table.limit))
-        subset = replace(dataset, utterances=utterances, sha256=f"{dataset.sha256} {len(utterances)}")
-        for condition in conditions:
-            transform = make_audio_transform(condition, subset, table.seed)
-            noise_sha256 = condition.noise_recordings_sha256()
-            identity: JsonObject = {"condition": condition.name, "seed": table.seed, "noise": noise_sha256}
-            yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
-
-
-def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterator[ErrorExample]:
-    """Worst utterances of the first student (else the last model), from outputs of [short_form] and [non_speech]."""
-    available = list(runner.systems)
-    model_name = next((name for name in runner.suite.students if name in available), available[-1])
-    if not runner.short_outputs:
-        raise SettingsError("expected outputs of [short_form] or [non_speech] to take examples from, got none")
-    for dataset_name, outputs in runner.short_outputs.items():
-        if model_name in outputs:
-            yield from select_error_examples(
-                dataset_name, outputs, model_name, table.num_examples, runner.suite.teacher
-            )
-
-
-def _measure(
-    runner: SuiteRunner,
-    measurement: str,
-    table: ErrorRates,
-    datasets: Iterable[EvalDataset],
-    modes: Sequence[DecodeMode],
-) -> Iterator[DatasetResult]:
-    """Results of the table's models on each dataset in each mode."""
+def measure_error_rates(measurement: str, runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
+    """Every model on every dataset of the measurement, in each of its decode modes."""
+    datasets: Iterable[EvalDataset] = runner.select_datasets(table.datasets, DATASET_KINDS[measurement])
+    if isinstance(table, Noise):
+        datasets = _corrupted_datasets(datasets, table)
+    modes = _decode_modes(measurement, table, runner.settings.batch_size)
     systems = [runner.systems[name] for name in runner.select_models(table.models)]
     encoders = [system.checkpoint.encoder_sha256 for system in systems if isinstance(system, WhisperstillSystem)]
     for dataset, mode in ((dataset, mode) for dataset in datasets for mode in modes):
@@ -113,6 +64,43 @@ def _measure(
             yield replace(result, condition=dataset.condition.label, chunk_length=mode.chunk_length)
             if system.info.name == runner.suite.teacher:
                 teacher_output = output
+
+
+def _decode_modes(measurement: str, table: ErrorRates, batch_size: int) -> list[DecodeMode]:
+    if isinstance(table, LongForm):
+        return [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
+    if isinstance(table, ChunkLength):
+        return [DecodeMode("chunked", length, batch_size) for length in table.lengths]
+    # audio without speech: bare greedy decoding, and transcription with the hallucination filter
+    decodings = ("short", "silence") if measurement == "non_speech" else ("short",)
+    return [DecodeMode(decoding, batch_size=batch_size) for decoding in decodings]
+
+
+def _corrupted_datasets(datasets: Iterable[EvalDataset], table: Noise) -> Iterator[EvalDataset]:
+    """Every dataset under every condition; utterances over 30 s are left out."""
+    conditions = parse_conditions(table.conditions)
+    labels = condition_labels(conditions)
+    for dataset in datasets:
+        utterances = tuple(sample_evenly(dataset.short_utterances, table.limit))
+        subset = replace(dataset, utterances=utterances, sha256=f"{dataset.sha256} {len(utterances)}")
+        for condition in conditions:
+            transform = make_audio_transform(condition, subset, table.seed)
+            noise_sha256 = condition.noise_recordings_sha256()
+            identity: JsonObject = {"condition": condition.name, "seed": table.seed, "noise": noise_sha256}
+            yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
+
+
+def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterator[ErrorExample]:
+    """Worst utterances of the first student (else the last model), from outputs of [short_form] and [non_speech]."""
+    available = list(runner.systems)
+    model_name = next((name for name in runner.suite.students if name in available), available[-1])
+    if not runner.short_outputs:
+        raise SettingsError("expected outputs of [short_form] or [non_speech] to take examples from, got none")
+    for dataset_name, outputs in runner.short_outputs.items():
+        if model_name in outputs:
+            yield from select_error_examples(
+                dataset_name, outputs, model_name, table.num_examples, runner.suite.teacher
+            )
 
 
 def condition_labels(conditions: Sequence[Condition]) -> dict[Condition, str]:
