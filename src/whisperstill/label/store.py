@@ -147,21 +147,32 @@ class LabelStore:
 def open_labels(directory: Path) -> LabelStore:
     """Open a label store. Raises `NotFoundError` when there is none, `StoreError` for another format."""
     path = directory / MANIFEST
-    if not path.exists():
-        raise NotFoundError(f"no labels in {directory} (no {MANIFEST}): run `whisperstill label` first")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(f"{path} is not valid JSON ({error}): delete it and label again") from error
-    if manifest.get("format") == 1:
-        raise StoreError(
-            f"{path} was written before 0.1.0 (format 1, expected {FORMAT_VERSION}): label again; "
-            "docs/glossary.md lists what was renamed"
-        )
-    if manifest.get("kind") != "labels" or manifest.get("format") != FORMAT_VERSION:
-        raise StoreError(f"{path} is not a label store of format {FORMAT_VERSION}")
+    manifest = read_manifest(path, "labels", FORMAT_VERSION, "label")
     try:
         shards = [Shard(**entry) for entry in manifest["shards"]]
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path} does not list its shards as expected ({error}): label again") from error
     return LabelStore(directory, manifest, shards)
+
+
+def read_manifest(path: Path, kind: str, version: int, command: str) -> dict[str, Any]:
+    """The JSON object of a file that `whisperstill COMMAND` wrote, of this kind and format version.
+
+    Raises `NotFoundError` when there is none, `StoreError` when it is damaged or of another kind or format.
+    """
+    if not path.exists():
+        raise NotFoundError(f"no {path.name} in {path.parent}: run `whisperstill {command}` first")
+    again = f"delete it and run `whisperstill {command}` again"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found_kind, found_version = content.get("kind"), content.get("format")
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): {again}") from error
+    if found_version == 1:
+        raise StoreError(
+            f"{path} was written before 0.1.0 (format 1, expected {version}): {again}; docs/glossary.md lists what was "
+            "renamed"
+        )
+    if (found_kind, found_version) != (kind, version):
+        raise StoreError(f"{path} was not written by `whisperstill {command}` in format {version}: {again}")
+    return content

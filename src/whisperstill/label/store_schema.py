@@ -8,7 +8,7 @@ last token is <|endoftext|> if the teacher ended the transcript.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import TokenStats
-from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
+from whisperstill.records import LabelQuality, PseudoLabel, Window
+from whisperstill.records.serialization import strict_converter
 
 EDITS_TYPE = pa.struct([(name, pa.int32()) for name in ("hits", "substitutions", "deletions", "insertions")])
 UTTERANCE_TYPE = pa.struct(
@@ -67,57 +68,26 @@ TOPK_SCHEMA = pa.schema(
 TopKRow: TypeAlias = dict[str, str | int | list[int] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
-class LabelRow(TypedDict):
-    """A row of `labels-*.parquet`."""
+LabelRow: TypeAlias = dict[str, Any]
 
-    window: str
-    packing_variant: int
-    duration: float
-    language: str
-    tokens: list[int]
-    text: str
-    ended: bool
-    timestamps: bool
-    quality: list[dict[str, Any]]
+_SAME_COLUMNS = ("language", "tokens", "text", "ended", "timestamps")
+"""Columns that are fields of `PseudoLabel`."""
+_QUALITY_CONVERTER = strict_converter()
 
 
 def label_to_row(label: PseudoLabel) -> LabelRow:
     """A row of `labels-*.parquet`."""
-    return {
-        "window": label.window.id,
-        "packing_variant": label.window.packing_variant,
-        "duration": label.window.duration,
-        "language": label.language,
-        "tokens": list(label.tokens),
-        "text": label.text,
-        "ended": label.ended,
-        "timestamps": label.timestamps,
-        "quality": [asdict(quality) for quality in label.quality],
-    }
+    window, columns = label.window, {name: getattr(label, name) for name in _SAME_COLUMNS}
+    columns |= {"window": window.id, "packing_variant": window.packing_variant, "duration": window.duration}
+    return columns | {"quality": [asdict(quality) for quality in label.quality]}
 
 
 def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
-    """The inverse of `label_to_row`. Raises `KeyError` or `TypeError` for missing or unknown columns."""
-    quality = tuple(
-        LabelQuality(
-            **{
-                **entry,
-                "utterance": Utterance(**{**entry["utterance"], "audio": AudioSpan(**entry["utterance"]["audio"])}),
-                "edits": None if entry["edits"] is None else EditCounts(**entry["edits"]),
-            }
-        )
-        for entry in row["quality"]
-    )
-    return PseudoLabel(
-        window=Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"]),
-        language=row["language"],
-        tokens=tuple(row["tokens"]),
-        text=row["text"],
-        ended=row["ended"],
-        timestamps=row["timestamps"],
-        quality=quality,
-        shard=shard,
-    )
+    """The inverse of `label_to_row`."""
+    quality = _QUALITY_CONVERTER.structure(row["quality"], tuple[LabelQuality, ...])
+    window = Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"])
+    columns = {name: row[name] for name in _SAME_COLUMNS} | {"tokens": tuple(row["tokens"])}
+    return PseudoLabel(window=window, quality=quality, shard=shard, **columns)
 
 
 def topk_to_row(window_id: str, tokens: Sequence[int], stats: TokenStats) -> TopKRow:
