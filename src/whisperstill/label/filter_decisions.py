@@ -98,7 +98,7 @@ def read_decisions(directory: Path) -> tuple[Path, dict[DecisionKey, FilterDecis
     or of another format, or when the labels have changed since.
     """
     summary = read_manifest(directory / SUMMARY_FILE, "filter", FORMAT_VERSION, "filter")
-    labels = Path(os.path.normpath(directory / summary["labels"]))
+    labels = Path(os.path.normpath(directory / str(summary["labels"])))
     path = directory / DECISIONS_FILE
     if _sha256(path) != summary["decisions_sha256"]:
         raise StoreError(f"{path} is damaged or half written: run `whisperstill filter` again")

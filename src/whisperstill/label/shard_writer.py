@@ -18,10 +18,10 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.settings import LabelSettings
 from whisperstill.label.shard_plan import ShardSpec
-from whisperstill.label.store import Shard
-from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, LabelRow, TopKRow, label_to_row, topk_to_row
+from whisperstill.label.store import LABELS_SCHEMA, LabelRow, Shard, label_to_row
 from whisperstill.label.store_writer import write_shard_files
 from whisperstill.label.teacher import label_batch
+from whisperstill.label.topk_store import TOPK_SCHEMA, TopKRow, topk_to_row
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.records import Skipped, Window
 

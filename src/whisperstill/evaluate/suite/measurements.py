@@ -1,30 +1,46 @@
-"""Measurements of error rates. A measurement is a function from a suite runner and a table to result records.
+"""Measurements: functions from a suite runner and a table of the suite to result records.
 
-To add a measurement: a table in `spec`, a function that yields records, a line in `run_suite.MEASUREMENTS`, a section
-in `evaluate.report`.
+To add one: a table in `spec`, a function that yields records, a line in `MEASUREMENTS`, a section in `evaluate.report`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.conditions import CONDITION_KINDS, NUM_BABBLE_SPEAKERS, Condition, parse_conditions
 from whisperstill.corpus.loading import AudioTransform, Waveform
-from whisperstill.errors import SettingsError
+from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
+from whisperstill.evaluate.speculative import compare_speculative, trace_draft
+from whisperstill.evaluate.speed import measure_peak_memory_mib, measure_speed
+from whisperstill.evaluate.suite import spec
 from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.evaluate.suite.spec import ChunkLength, ErrorExamples, ErrorRates, LongForm, Noise
 from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
+from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.records import Utterance
-from whisperstill.records.eval_results import DatasetResult, ErrorExample
+from whisperstill.records.eval_results import (
+    Ablation,
+    CurvePoint,
+    DatasetResult,
+    DraftTrace,
+    ErrorExample,
+    SpeculativeResult,
+    SpeedResult,
+    TrainingCurve,
+)
 from whisperstill.records.json_value import JsonObject
 from whisperstill.records.seeding import rng
+from whisperstill.records.serialization import DataclassInstance, from_dict, read_json
 from whisperstill.units import WINDOW_SECONDS
 
 DATASET_KINDS = {
@@ -37,10 +53,10 @@ DATASET_KINDS = {
 """Measurement of error rates -> kind of its datasets (`EvalDataset.kind`)."""
 
 
-def measure_error_rates(measurement: str, runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
+def measure_error_rates(measurement: str, runner: SuiteRunner, table: spec.ErrorRates) -> Iterator[DatasetResult]:
     """Every model on every dataset of the measurement, in each of its decode modes."""
     datasets: Iterable[EvalDataset] = runner.select_datasets(table.datasets, DATASET_KINDS[measurement])
-    if isinstance(table, Noise):
+    if isinstance(table, spec.Noise):
         datasets = _corrupted_datasets(datasets, table)
     modes = _decode_modes(measurement, table, runner.settings.batch_size)
     systems = [runner.systems[name] for name in runner.select_models(table.models)]
@@ -66,17 +82,17 @@ def measure_error_rates(measurement: str, runner: SuiteRunner, table: ErrorRates
                 teacher_output = output
 
 
-def _decode_modes(measurement: str, table: ErrorRates, batch_size: int) -> list[DecodeMode]:
-    if isinstance(table, LongForm):
+def _decode_modes(measurement: str, table: spec.ErrorRates, batch_size: int) -> list[DecodeMode]:
+    if isinstance(table, spec.LongForm):
         return [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
-    if isinstance(table, ChunkLength):
+    if isinstance(table, spec.ChunkLength):
         return [DecodeMode("chunked", length, batch_size) for length in table.lengths]
     # audio without speech: bare greedy decoding, and transcription with the hallucination filter
     decodings = ("short", "silence") if measurement == "non_speech" else ("short",)
     return [DecodeMode(decoding, batch_size=batch_size) for decoding in decodings]
 
 
-def _corrupted_datasets(datasets: Iterable[EvalDataset], table: Noise) -> Iterator[EvalDataset]:
+def _corrupted_datasets(datasets: Iterable[EvalDataset], table: spec.Noise) -> Iterator[EvalDataset]:
     """Every dataset under every condition; utterances over 30 s are left out."""
     conditions = parse_conditions(table.conditions)
     labels = condition_labels(conditions)
@@ -90,7 +106,7 @@ def _corrupted_datasets(datasets: Iterable[EvalDataset], table: Noise) -> Iterat
             yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
 
 
-def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterator[ErrorExample]:
+def collect_error_examples(runner: SuiteRunner, table: spec.ErrorExamples) -> Iterator[ErrorExample]:
     """Worst utterances of the first student (else the last model), from outputs of [short_form] and [non_speech]."""
     available = list(runner.systems)
     model_name = next((name for name in runner.suite.students if name in available), available[-1])
@@ -134,3 +150,125 @@ def make_audio_transform(condition: Condition, dataset: EvalDataset, seed: int) 
         return condition.apply(waveform, generator, others)
 
     return transform_audio
+
+
+def measure_system_speed(runner: SuiteRunner, table: spec.SpeedTable) -> Iterator[SpeedResult]:
+    """All whisperstill models, interleaved, at each batch size; cached for the same models, device and threads."""
+    systems = runner.select_own_systems(table.models)
+    for batch_size in table.batch_sizes:
+        key = runner.result_cache.compute_key(
+            speed=[system.identity for system in systems.values()],
+            batch_size=batch_size,
+            rounds=table.rounds,
+            memory=table.memory,
+            device=runner.device,
+            threads=torch.get_num_threads(),
+        )
+        entry = runner.result_cache.get(key)
+        if entry is None:
+            runner.console.info(f"timing {', '.join(systems)} at batch {batch_size}")
+            networks = {name: system.model.network for name, system in systems.items()}
+            speeds = measure_speed(networks, rounds=table.rounds, batch_size=batch_size)
+            if table.memory:
+                infos = {name: system.info for name, system in systems.items()}
+                peaks = [measure_peak_memory_mib(infos[speed.model], batch_size) for speed in speeds]
+                speeds = [replace(speed, peak_memory_mib=peak) for speed, peak in zip(speeds, peaks, strict=True)]
+            entry = {"rows": [asdict(speed) for speed in speeds]}
+            runner.result_cache.put(key, entry)
+        for name, row in zip(systems, entry["rows"], strict=True):
+            yield replace(from_dict(SpeedResult, row), model=name)
+
+
+def measure_speculative(runner: SuiteRunner, table: spec.Speculative) -> Iterator[SpeculativeResult | DraftTrace]:
+    """The teacher with each student as draft model at each batch size, and token traces of a few utterances."""
+    systems = runner.select_own_systems()
+    teacher = systems.get(runner.suite.teacher or "")
+    if teacher is None:
+        raise SettingsError("speculative decoding needs a teacher in the engine whisperstill")
+    # 1. Select utterances.
+    datasets = runner.select_datasets(table.datasets, "short_form")
+    samples = {dataset.name: sample_evenly(dataset.short_utterances, table.limit) for dataset in datasets}
+    named_utterances = [(name, utterance) for name, utterances in samples.items() for utterance in utterances]
+    if not named_utterances:
+        raise SettingsError("speculative decoding needs a dataset with utterances up to 30 s")
+    sample_key: JsonObject = {"corpora": [dataset.sha256 for dataset in datasets], "limit": table.limit}
+    # 2. Compare and trace with each draft model, which is loaded on first use.
+    for draft in [systems[name] for name in runner.suite.students if name in systems]:
+        load_assisted = cache(partial(teacher.build_model, draft.checkpoint))
+        for batch_size in table.batch_sizes:
+            key = runner.result_cache.compute_key(
+                teacher=teacher.identity,
+                draft=draft.identity,
+                batch_size=batch_size,
+                threads=torch.get_num_threads(),
+                **sample_key,
+            )
+            entry = runner.result_cache.get(key)
+            if entry is None:
+                utterances = [utterance for _, utterance in named_utterances]
+                seconds = sum(utterance.audio.duration for utterance in utterances)
+                with runner.console.progress(f"{draft.info.name} drafts at batch {batch_size}", seconds, "s") as bar:
+                    entry = compare_speculative(teacher.model, load_assisted(), utterances, batch_size, bar.advance)
+                runner.result_cache.put(key, entry)
+            runner.failures.skip(entry["skipped"])
+            names = {"model": teacher.info.name, "draft": draft.info.name, "batch_size": batch_size}
+            yield from_dict(SpeculativeResult, entry | names)
+        if table.num_traces:
+            for dataset_name, utterance in sample_evenly(named_utterances, table.num_traces):
+                yield trace_draft(load_assisted(), utterance, dataset_name)
+
+
+def include_results(runner: SuiteRunner, table: spec.Include) -> Iterator[Ablation | TrainingCurve]:
+    """Ablation tables, and for each student its training curve and filter counts."""
+    for path in table.ablations:
+        with runner.failures.record(f"ablations {path}"):
+            content = read_json(Path(path))
+            if "ablations" not in content:
+                raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
+            for ablation in content["ablations"]:
+                yield from_dict(Ablation, ablation)
+    shared_counts: dict[str, int] = {}
+    if folder := table.filter_summary:
+        with runner.failures.record(f"filter {folder}"):
+            shared_counts = read_filter_counts(Path(folder))
+            if not shared_counts:
+                raise NotFoundError(f"expected the output of `whisperstill filter`, found none at {folder}")
+    for name in runner.suite.students:
+        student = Path(runner.suite.models[name].model)
+        points = read_training_curve(student / "metrics.jsonl")
+        record = read_stage_record(student)
+        labels = record.settings.get("labels") if record is not None else None
+        counts = (read_filter_counts(Path(labels)) if labels else {}) or shared_counts
+        if points or counts:
+            yield TrainingCurve(name, points, counts)
+
+
+def read_filter_counts(folder: Path) -> dict[str, int]:
+    """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
+    content = read_json(folder / "filter.json")
+    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
+
+
+def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
+    """Loss and validation WER by step from `metrics.jsonl`; empty without such a file."""
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError):
+        return ()
+    by_step: dict[int, JsonObject] = {}
+    for line in lines:
+        by_step.setdefault(line["step"], {}).update(line)
+    return tuple(
+        CurvePoint(step, values.get("loss"), values.get("validation_wer")) for step, values in sorted(by_step.items())
+    )
+
+
+MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
+    **{name: partial(measure_error_rates, name) for name in DATASET_KINDS},
+    "speed": measure_system_speed,
+    "speculative": measure_speculative,
+    "error_examples": collect_error_examples,
+    "include": include_results,
+}
+"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
+earlier ones."""

@@ -4,21 +4,19 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.metrics import SystemOutput
-from whisperstill.evaluate.suite import included, performance
 from whisperstill.evaluate.suite.datasets import EvalDataset
-from whisperstill.evaluate.suite.measurements import DATASET_KINDS, collect_error_examples, measure_error_rates
+from whisperstill.evaluate.suite.measurements import MEASUREMENTS
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.records import eval_results as records
 from whisperstill.records.json_value import JsonObject
@@ -26,16 +24,6 @@ from whisperstill.records.serialization import DataclassInstance
 from whisperstill.versions import package_versions
 
 Record = TypeVar("Record")
-
-MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
-    **{name: partial(measure_error_rates, name) for name in DATASET_KINDS},
-    "speed": performance.measure_system_speed,
-    "speculative": performance.measure_speculative,
-    "error_examples": collect_error_examples,
-    "include": included.include_results,
-}
-"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
-earlier ones."""
 
 
 def run_suite(runner: SuiteRunner) -> records.EvalResults:
