@@ -64,8 +64,8 @@ def pack(
 
 def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
     """Whether an utterance fits into a window of `max_seconds`."""
-    limits = _exact_length(max_seconds)
-    return all(size <= limit for size, limit in zip(_utterance_length(utterance), limits, strict=True))
+    lengths, limits = _exact_length(utterance.audio.duration), _exact_length(max_seconds)
+    return lengths[0] <= limits[0] and lengths[1] <= limits[1]
 
 
 def window_id(packing_variant: int, utterances: Iterable[Utterance]) -> str:
@@ -80,7 +80,7 @@ def _fill_windows(
     bins: list[list[Utterance]] = []
     used = limits
     for member in members:
-        sizes = _utterance_length(member)
+        sizes = _exact_length(member.audio.duration)
         total = (used[0] + sizes[0], used[1] + sizes[1])
         if bins and total[0] <= limits[0] and total[1] <= limits[1]:
             bins[-1].append(member)
@@ -94,13 +94,9 @@ def _fill_windows(
     return [Window(window_id(packing_variant, packed), tuple(packed), packing_variant) for packed in bins]
 
 
-def _utterance_length(utterance: Utterance) -> tuple[int, int]:
+def _exact_length(seconds: float) -> tuple[int, int]:
     """Microseconds and samples, as integers whose sums are exact. Samples, because a window holds a fixed number of
     them and each utterance is rounded by itself; microseconds, so that rounding down does not admit 30.0001 s."""
-    return _exact_length(utterance.audio.duration)
-
-
-def _exact_length(seconds: float) -> tuple[int, int]:
     return round(seconds * MICROSECONDS_PER_SECOND), round(seconds * SAMPLE_RATE)
 
 

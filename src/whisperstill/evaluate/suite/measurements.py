@@ -18,14 +18,13 @@ from whisperstill.audio.conditions import CONDITION_KINDS, NUM_BABBLE_SPEAKERS, 
 from whisperstill.corpus.loading import AudioTransform, Waveform
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
-from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
 from whisperstill.evaluate.speculative import compare_speculative, trace_draft
 from whisperstill.evaluate.speed import measure_peak_memory_mib, measure_speed
 from whisperstill.evaluate.suite import spec
 from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
+from whisperstill.evaluate.systems import DecodeMode, EncoderCache, WhisperstillSystem
 from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.records import Utterance
 from whisperstill.records.eval_results import (
