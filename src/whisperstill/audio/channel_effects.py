@@ -14,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 import soxr
-from jaxtyping import Float64
 
 from whisperstill.audio.audio_files import resample_blocks
 from whisperstill.audio.containers import piped_blocks
@@ -106,15 +105,9 @@ def clip(waveform: Waveform, below_peak_db: float) -> Waveform:
 
 
 def _band_pass(waveform: Waveform) -> Waveform:
-    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[BAND_FILTER_HALF_TAPS:][: len(waveform)]
-    return filtered.astype(np.float32)
-
-
-def _band_pass_taps() -> Float64[np.ndarray, "taps"]:
-    """Windowed sinc: the low-pass of the upper edge minus that of the lower."""
-    sample_indices = np.arange(-BAND_FILTER_HALF_TAPS, BAND_FILTER_HALF_TAPS + 1)
+    """Filtered by a windowed sinc: the low-pass of the upper edge minus that of the lower."""
+    indices = np.arange(-BAND_FILTER_HALF_TAPS, BAND_FILTER_HALF_TAPS + 1)
     low, high = (2 * edge / TELEPHONE_RATE_HZ for edge in TELEPHONE_BAND_HZ)
-    taps: np.ndarray = (high * np.sinc(high * sample_indices) - low * np.sinc(low * sample_indices)) * np.kaiser(
-        len(sample_indices), KAISER_BETA
-    )
-    return taps
+    taps = (high * np.sinc(high * indices) - low * np.sinc(low * indices)) * np.kaiser(len(indices), KAISER_BETA)
+    filtered: np.ndarray = np.convolve(waveform, taps)[BAND_FILTER_HALF_TAPS:][: len(waveform)]
+    return filtered.astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from whisperstill.audio import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import Skipped, Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SAMPLES
