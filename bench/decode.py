@@ -56,7 +56,7 @@ def measure(job: DecodeJob, turns: list[tuple[BenchSystem, int]], num_rounds: in
 
 def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) -> list[dict[str, Any]]:
     """One row per system and batch size, in the order of `SYSTEMS`."""
-    from whisperstill.evaluate.score import Scoring, score
+    from whisperstill.evaluate.metrics import Scoring, score
 
     baseline = rounds[baseline_key]
     references, audio_seconds = [clip.text for clip in clips], sum(clip.duration for clip in clips)

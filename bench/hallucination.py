@@ -34,7 +34,7 @@ from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.text.normalizers import get_normalizer

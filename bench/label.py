@@ -35,8 +35,9 @@ from whisperstill.corpus import load_window_waveform, pack, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.settings import LabelSettings
-from whisperstill.label.store_schema import label_to_row, topk_to_row
+from whisperstill.label.store import label_to_row
 from whisperstill.label.teacher import label_batch
+from whisperstill.label.topk_store import topk_to_row
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint, write_huggingface
 from whisperstill.records import Window
 from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE

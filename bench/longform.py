@@ -26,7 +26,7 @@ from harness import Clip, argument_parser, read_clips, set_threads, write_result
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.decode.transcriber import load
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE
 

@@ -44,7 +44,7 @@ from whisperstill.decode.longform.chunk_merge import ChunkMerger, find_merge_poi
 from whisperstill.decode.output.transcript import Word
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.decode.word_timestamps.align import align_words
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.text.markdown import markdown_table
 from whisperstill.units import SAMPLE_RATE

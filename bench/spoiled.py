@@ -30,7 +30,7 @@ from whisperstill import InitSettings, LabelSettings, NullConsole, TrainSettings
 from whisperstill.atomic_io import atomic_write
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.distill.validation import shared_encoder_cache
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.label.filter_decisions import DECISIONS_SCHEMA, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions

@@ -180,7 +180,7 @@ def _batched_faster_whisper(model: Any, system: BenchSystem, job: DecodeJob) -> 
     """faster-whisper's batched pipeline, on our windows or (`own_windows`) on those of its VAD."""
     from faster_whisper import BatchedInferencePipeline  # type: ignore[import-untyped]
 
-    from whisperstill.audio import cut_file
+    from whisperstill.audio.sound_activity import cut_file
     from whisperstill.units import WINDOW_SECONDS
 
     pipeline = BatchedInferencePipeline(model)
@@ -207,8 +207,8 @@ def _batched_faster_whisper(model: Any, system: BenchSystem, job: DecodeJob) -> 
 
 def _our_windows(path: str) -> list[Waveform]:
     """The windows of a recording as our default strategy cuts them."""
-    from whisperstill.audio import cut_file
     from whisperstill.audio.audio_files import load_audio
+    from whisperstill.audio.sound_activity import cut_file
     from whisperstill.units import WINDOW_SECONDS
 
     return [load_audio(path, start, seconds) for start, seconds in cut_file(path, WINDOW_SECONDS)]

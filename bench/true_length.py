@@ -22,7 +22,7 @@ from whisperstill.audio.mel import pad_or_trim
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus import load_utterance_waveform, read_corpus
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.model.checkpoints import load_checkpoint
 
 DATASETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood", "asterisk-en-prompts")

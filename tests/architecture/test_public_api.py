@@ -78,11 +78,11 @@ def test_a_verb_can_be_called_after_its_namesake_package_was_imported(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`whisperstill.label` is the function, and the package of `whisperstill.label.store`."""
-    import whisperstill.evaluate.score
+    import whisperstill.evaluate.metrics
     import whisperstill.export.whispercpp
-    import whisperstill.label.store_schema as store_schema
+    import whisperstill.label.store as label_store
 
-    assert store_schema.__name__ == "whisperstill.label.store_schema"
+    assert label_store.__name__ == "whisperstill.label.store"
     calls = []
 
     def run(settings: object, console: object) -> str:

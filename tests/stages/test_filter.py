@@ -12,8 +12,7 @@ from whisperstill.console import NullConsole
 from whisperstill.errors import NotFoundError, SettingsError, StoreError
 from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.filter_rules import apply_filter
-from whisperstill.label.store import Shard, open_labels
-from whisperstill.label.store_schema import LABELS_SCHEMA, label_to_row
+from whisperstill.label.store import LABELS_SCHEMA, Shard, label_to_row, open_labels
 from whisperstill.label.store_writer import LabelStoreWriter, write_shard_files
 from whisperstill.records import EditCounts, PseudoLabel
 from whisperstill.stages.filter import FilterSettings, run

@@ -597,7 +597,7 @@ def test_audio_that_was_missing_is_labelled_later(
     hidden = corpus / "03.wav"
     hidden.rename(tmp_path / "03.wav")
     with pytest.MonkeyPatch.context() as patch:  # trust the manifest
-        patch.setattr("whisperstill.corpus.corpus.has_audio_signature", lambda path: True)
+        patch.setattr("whisperstill.corpus.reading.has_audio_signature", lambda path: True)
         report = label.run(away, NullConsole())
         assert "u03" in report.problems[0].source
         assert label.run(away, NullConsole()).encoder_windows == 0  # negative control: still missing

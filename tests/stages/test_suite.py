@@ -18,7 +18,7 @@ from whisperstill.decode import whisper_model
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate import systems
-from whisperstill.evaluate.score import Scoring
+from whisperstill.evaluate.metrics import Scoring
 from whisperstill.evaluate.speculative import compare_speculative, trace_draft
 from whisperstill.evaluate.speed import weights_mib
 from whisperstill.evaluate.suite.datasets import EvalDataset, sample_evenly, split_into_clips

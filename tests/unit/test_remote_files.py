@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from whisperstill import remote_files as remote
-from whisperstill.audio import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.input_files import collect_audio
 from whisperstill.corpus import read_corpus
 from whisperstill.errors import AudioError, CorpusError, NotFoundError

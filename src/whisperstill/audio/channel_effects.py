@@ -8,17 +8,20 @@ for the codec and up again after it.
 """
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import av
 import numpy as np
 import soxr
-from jaxtyping import Float64
 
 from whisperstill.audio.audio_files import resample_blocks
 from whisperstill.audio.containers import piped_blocks
 from whisperstill.audio.levels import Waveform
 from whisperstill.units import SAMPLE_RATE
+
+Transform = Callable[[Waveform, float, np.random.Generator], Waveform]
+"""Changes a waveform by a level of its kind (dB, kbit/s, %)."""
 
 TELEPHONE_RATE_HZ = 8000
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
@@ -40,29 +43,34 @@ PADDING_SAMPLES = SAMPLE_RATE // 10
 FULL_SCALE_S16 = 32767.0
 
 
-def telephone(waveform: Waveform) -> Waveform:
-    """Fixed-line telephone: 300 to 3400 Hz, 8 kHz, mu-law (ITU-T G.711)."""
-    return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw", band_pass=True)
+def codec(container: str, name: str, sample_rate: int = SAMPLE_RATE, band_pass: bool = False) -> Transform:
+    """Transform that encodes at a bit rate in kbit/s (0: the codec has only one) and decodes: same length, words in
+    place. `band_pass` limits the band to `TELEPHONE_BAND_HZ` first; Opus runs in its speech mode."""
 
+    def transform(waveform: Waveform, bitrate_kbps: float, _: np.random.Generator) -> Waveform:
+        padded = np.pad(waveform, (0, PADDING_SAMPLES))
+        if sample_rate != SAMPLE_RATE:
+            padded = soxr.resample(padded, SAMPLE_RATE, sample_rate)
+        if band_pass:
+            padded = _band_pass(padded)
+        scale = max(1.0, float(np.abs(padded).max()))
+        samples = np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16)
+        encoded_file = io.BytesIO()
+        with av.open(encoded_file, "w", format=container) as output_container:
+            options = {"application": "voip"} if name == "libopus" else {}
+            stream: Any = output_container.add_stream(name, rate=sample_rate, layout="mono", options=options)
+            if bitrate_kbps:
+                stream.bit_rate = round(bitrate_kbps * 1000)
+            frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = sample_rate, 0
+            output_container.mux(stream.encode(frame))
+            output_container.mux(stream.encode(None))
+        encoded_file.seek(0)
+        decoded = [*resample_blocks(piped_blocks(encoded_file, name)), np.zeros(len(waveform), np.float32)]
+        result: np.ndarray = np.concatenate(decoded)[: len(waveform)] * np.float32(scale)
+        return result
 
-def mu_law(waveform: Waveform) -> Waveform:
-    """8 kHz mu-law, 8 bits per sample (ITU-T G.711): quantization noise 35 to 40 dB below the signal at any level."""
-    return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_mulaw")
-
-
-def a_law(waveform: Waveform) -> Waveform:
-    """8 kHz A-law, 8 bits per sample (ITU-T G.711)."""
-    return _apply_codec(waveform, TELEPHONE_RATE_HZ, "wav", "pcm_alaw")
-
-
-def opus(waveform: Waveform, bitrate_kbps: float) -> Waveform:
-    """Opus (RFC 6716) in its speech mode, at 6 to 256 kbit/s on average."""
-    return _apply_codec(waveform, SAMPLE_RATE, "ogg", "libopus", bitrate_kbps, {"application": "voip"})
-
-
-def mp3(waveform: Waveform, bitrate_kbps: float) -> Waveform:
-    """MP3 by LAME at a constant bit rate, one of `MP3_BITRATES_KBPS`."""
-    return _apply_codec(waveform, SAMPLE_RATE, "mp3", "libmp3lame", bitrate_kbps)
+    return transform
 
 
 def lose_packets(waveform: Waveform, percent: float, rng: np.random.Generator) -> Waveform:
@@ -96,48 +104,10 @@ def clip(waveform: Waveform, below_peak_db: float) -> Waveform:
     return clipped
 
 
-def _apply_codec(
-    waveform: Waveform,
-    sample_rate: int,
-    container: str,
-    codec: str,
-    bitrate_kbps: float | None = None,
-    options: dict[str, str] | None = None,
-    band_pass: bool = False,
-) -> Waveform:
-    """Encoded at `sample_rate` Hz and decoded: same length, words in place."""
-    padded = np.pad(waveform, (0, PADDING_SAMPLES))
-    if sample_rate != SAMPLE_RATE:
-        padded = soxr.resample(padded, SAMPLE_RATE, sample_rate)
-    if band_pass:
-        padded = _band_pass(padded)
-    scale = max(1.0, float(np.abs(padded).max()))
-    samples = np.round(padded * (FULL_SCALE_S16 / scale)).astype(np.int16)
-    encoded_file = io.BytesIO()
-    with av.open(encoded_file, "w", format=container) as output_container:
-        stream: Any = output_container.add_stream(codec, rate=sample_rate, layout="mono", options=options or {})
-        if bitrate_kbps is not None:
-            stream.bit_rate = round(bitrate_kbps * 1000)
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = sample_rate, 0
-        output_container.mux(stream.encode(frame))
-        output_container.mux(stream.encode(None))
-    encoded_file.seek(0)
-    decoded = np.concatenate([*resample_blocks(piped_blocks(encoded_file, codec)), np.zeros(len(waveform), np.float32)])
-    result: np.ndarray = decoded[: len(waveform)] * np.float32(scale)
-    return result
-
-
 def _band_pass(waveform: Waveform) -> Waveform:
-    filtered: np.ndarray = np.convolve(waveform, _band_pass_taps())[BAND_FILTER_HALF_TAPS:][: len(waveform)]
-    return filtered.astype(np.float32)
-
-
-def _band_pass_taps() -> Float64[np.ndarray, "taps"]:
-    """Windowed sinc: the low-pass of the upper edge minus that of the lower."""
-    sample_indices = np.arange(-BAND_FILTER_HALF_TAPS, BAND_FILTER_HALF_TAPS + 1)
+    """Filtered by a windowed sinc: the low-pass of the upper edge minus that of the lower."""
+    indices = np.arange(-BAND_FILTER_HALF_TAPS, BAND_FILTER_HALF_TAPS + 1)
     low, high = (2 * edge / TELEPHONE_RATE_HZ for edge in TELEPHONE_BAND_HZ)
-    taps: np.ndarray = (high * np.sinc(high * sample_indices) - low * np.sinc(low * sample_indices)) * np.kaiser(
-        len(sample_indices), KAISER_BETA
-    )
-    return taps
+    taps = (high * np.sinc(high * indices) - low * np.sinc(low * indices)) * np.kaiser(len(indices), KAISER_BETA)
+    filtered: np.ndarray = np.convolve(waveform, taps)[BAND_FILTER_HALF_TAPS:][: len(waveform)]
+    return filtered.astype(np.float32)

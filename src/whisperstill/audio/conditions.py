@@ -10,7 +10,7 @@ with the same key for every level give the same noise, louder or quieter, and a 
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -29,7 +29,6 @@ MAX_LEVEL_DB = 100.0
 """Largest ratio or gain accepted; more is a typing mistake."""
 
 _NUMBER_PATTERN = r"[+-]?\d{1,9}(?:\.\d{1,9})?"
-_Transform = Callable[[Waveform, float, np.random.Generator], Waveform]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class _Kind:
     description: str
-    transform: _Transform | None = None  # None: noise is mixed in
+    transform: channel.Transform | None = None  # None: noise is mixed in
     unit: str | None = None
     min_level: float = -MAX_LEVEL_DB
     max_level: float = MAX_LEVEL_DB
@@ -98,15 +97,17 @@ _KINDS = {
         rooms.MAX_RT60_SECONDS,
         example_level="0.6",
     ),
-    "telephone": _Kind("telephone band, mu-law", lambda x, _, rng: channel.telephone(x)),
-    "mulaw": _Kind("mu-law at 8 kHz", lambda x, _, rng: channel.mu_law(x)),
-    "alaw": _Kind("A-law at 8 kHz", lambda x, _, rng: channel.a_law(x)),
-    "opus": _Kind(
-        "Opus at {level:g} kbit/s", lambda x, rate, _: channel.opus(x, rate), "kbit/s", *channel.OPUS_BITRATE_RANGE_KBPS
+    "telephone": _Kind(  # fixed line: ITU-T G.711 in a band like that of G.712
+        "telephone band, mu-law", channel.codec("wav", "pcm_mulaw", channel.TELEPHONE_RATE_HZ, band_pass=True)
     ),
-    "mp3": _Kind(
+    "mulaw": _Kind("mu-law at 8 kHz", channel.codec("wav", "pcm_mulaw", channel.TELEPHONE_RATE_HZ)),
+    "alaw": _Kind("A-law at 8 kHz", channel.codec("wav", "pcm_alaw", channel.TELEPHONE_RATE_HZ)),
+    "opus": _Kind(
+        "Opus at {level:g} kbit/s", channel.codec("ogg", "libopus"), "kbit/s", *channel.OPUS_BITRATE_RANGE_KBPS
+    ),
+    "mp3": _Kind(  # LAME at a constant bit rate
         "MP3 at {level:g} kbit/s",
-        lambda x, rate, _: channel.mp3(x, rate),
+        channel.codec("mp3", "libmp3lame"),
         "kbit/s",
         allowed_levels=channel.MP3_BITRATES_KBPS,
         example_level="16",

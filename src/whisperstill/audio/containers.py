@@ -6,6 +6,7 @@ filled with zeros, which keeps both clocks equal.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,11 +39,8 @@ def container_blocks(path: Path, begin: float, end: float | None) -> Iterator[tu
 
     Channels are averaged. Raises `AudioError` if the file cannot be decoded.
     """
-    try:
-        with _open(path) as container:
-            yield from _decode(container, path, begin, end)
-    except av.FFmpegError as error:
-        raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
+    with _open(path) as container:
+        yield from _decode(container, path, begin, end)
 
 
 def piped_blocks(file: Readable, name: str) -> Iterator[tuple[int, Waveform]]:
@@ -62,21 +60,24 @@ def piped_blocks(file: Readable, name: str) -> Iterator[tuple[int, Waveform]]:
 
 def container_seconds(path: Path) -> float | None:
     """Duration stated by the container; None if it is missing or an estimate."""
+    with _open(path) as container:
+        stream = _audio_stream(container, path)
+        if not container.format.name.startswith(EXACT_DURATION_FORMATS):
+            return None
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        return container.duration / av.time_base if container.duration else None
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    format_, rate = RAW_FORMATS.get(path.suffix.lower(), (None, None))
+    options = {"sample_rate": str(rate)} if rate else {}
     try:
-        with _open(path) as container:
-            stream = _audio_stream(container, path)
-            if not container.format.name.startswith(EXACT_DURATION_FORMATS):
-                return None
-            if stream.duration:
-                return float(stream.duration * stream.time_base)
-            return container.duration / av.time_base if container.duration else None
+        with av.open(str(path.absolute()), format=format_, options=options) as container:
+            yield container
     except av.FFmpegError as error:
         raise AudioError(f"cannot decode {path}: {error.strerror or error}") from error
-
-
-def _open(path: Path) -> Any:
-    format_, rate = RAW_FORMATS.get(path.suffix.lower(), (None, None))
-    return av.open(str(path.absolute()), format=format_, options={"sample_rate": str(rate)} if rate else {})
 
 
 def _audio_stream(container: Any, path: Path | str) -> Any:

@@ -9,7 +9,7 @@ zeros differ from those of training.
 """
 
 from functools import cache
-from typing import overload
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
+
+Samples = TypeVar("Samples", np.ndarray, Tensor)
 
 MAX_MEL_HZ = SAMPLE_RATE / 2
 LINEAR_HZ_PER_MEL = 200 / 3  # Slaney's scale: linear below 1 kHz
@@ -45,11 +47,7 @@ def log_mel(waveforms: Float[Tensor, "batch samples"], mels: int) -> Float[Tenso
     return torch.maximum(log_power, max_log_power - 8.0).add_(4.0).div_(4.0)
 
 
-@overload
-def pad_or_trim(waveform: np.ndarray, samples: int = ...) -> np.ndarray: ...
-@overload
-def pad_or_trim(waveform: Tensor, samples: int = ...) -> Tensor: ...
-def pad_or_trim(waveform: np.ndarray | Tensor, samples: int = WINDOW_SAMPLES) -> np.ndarray | Tensor:
+def pad_or_trim(waveform: Samples, samples: int = WINDOW_SAMPLES) -> Samples:
     """The waveform (`[..., samples]`, array or tensor) cut or zero-padded at its end to `samples`."""
     missing = samples - waveform.shape[-1]
     if missing <= 0:

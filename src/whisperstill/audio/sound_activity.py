@@ -34,14 +34,24 @@ MIN_ACTIVE_DBFS = -60.0
 MAX_GAP_SECONDS, MIN_BURST_SECONDS = 0.3, 0.1
 
 
-def cut_at_silences(waveform: Waveform, max_seconds: float = WINDOW_SECONDS) -> list[tuple[float, float]]:
-    """Pieces `(start, duration)` in seconds, none longer than `max_seconds`, that cover a 16 kHz waveform.
+def cut_at_silences(blocks: Iterable[Block], max_seconds: float = WINDOW_SECONDS) -> list[tuple[float, float]]:
+    """Pieces `(start, duration)` in seconds, none longer than `max_seconds`, that cover 16 kHz audio.
 
     Each cut is in the middle of the longest stretch, within the second half of a full piece, that is as quiet as the
-    quietest place there. An empty waveform has no pieces.
+    quietest place there. Empty audio has no pieces.
     """
-    powers, samples = _frame_powers([waveform])
-    return _split_pieces(powers, samples, max_seconds)
+    powers, samples = _frame_powers(blocks)
+    max_frames = _max_piece_frames(max_seconds)
+    pieces: list[tuple[float, float]] = []
+    position = 0  # sample
+    while samples - position > max_frames * HOP_SAMPLES:
+        begin = position // HOP_SAMPLES
+        end = _next_cut(powers, begin, max_frames) * HOP_SAMPLES
+        pieces.append((position / SAMPLE_RATE, (end - position) / SAMPLE_RATE))
+        position = end
+    if samples > position:
+        pieces.append((position / SAMPLE_RATE, (samples - position) / SAMPLE_RATE))
+    return pieces
 
 
 def cut_reader(reader: AudioReader, max_seconds: float = WINDOW_SECONDS) -> Iterator[tuple[float, Waveform]]:
@@ -65,10 +75,10 @@ def cut_file(
 
     Raises `AudioError` if it cannot be decoded or holds no audio there.
     """
-    powers, samples = _frame_powers(stream_audio(path, start, duration))
-    if not samples:
+    pieces = cut_at_silences(stream_audio(path, start, duration), max_seconds)
+    if not pieces:
         raise AudioError(f"expected audio in {path}, got none")
-    return [(start + offset, seconds) for offset, seconds in _split_pieces(powers, samples, max_seconds)]
+    return [(start + offset, seconds) for offset, seconds in pieces]
 
 
 def speech_spans(waveform: Waveform) -> list[tuple[float, float]]:
@@ -107,20 +117,6 @@ def _frame_powers(blocks: Iterable[Block]) -> tuple[Float64[np.ndarray, "frames"
     if len(remainder):
         powers.append(np.array([mean_power(remainder)]))
     return np.concatenate(powers) if powers else np.zeros(0), samples
-
-
-def _split_pieces(powers: Float64[np.ndarray, "frames"], samples: int, max_seconds: float) -> list[tuple[float, float]]:
-    max_frames = _max_piece_frames(max_seconds)
-    pieces: list[tuple[float, float]] = []
-    position = 0  # sample
-    while samples - position > max_frames * HOP_SAMPLES:
-        begin = position // HOP_SAMPLES
-        end = _next_cut(powers, begin, max_frames) * HOP_SAMPLES
-        pieces.append((position / SAMPLE_RATE, (end - position) / SAMPLE_RATE))
-        position = end
-    if samples > position:
-        pieces.append((position / SAMPLE_RATE, (samples - position) / SAMPLE_RATE))
-    return pieces
 
 
 def _max_piece_frames(max_seconds: float) -> int:

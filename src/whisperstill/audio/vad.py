@@ -109,61 +109,20 @@ def detect_speech_spans(
 
 
 class VadStream:
-    """Speech spans of audio that comes block by block."""
+    """Speech spans of audio that comes block by block; inside, positions are samples from the start of the stream."""
 
     def __init__(self, options: VadOptions | None = None, method: str = "auto") -> None:
         """Raises `SettingsError` and `MissingExtraError`."""
         self.options = options or VadOptions()
         self.options.check()
         self.detector = create_detector(method)
-        self.tracker = _SpanTracker(self.options, self.detector)
-        self.remainder = np.zeros(0, np.float32)
+        self.pad_samples = round(self.options.speech_pad * SAMPLE_RATE)
+        self.max_speech_samples = self.options.max_speech_duration * SAMPLE_RATE - 2 * self.pad_samples
         self.num_samples = 0
-
-    @property
-    def finalized_until(self) -> float:
-        return self.tracker.finalized_until / SAMPLE_RATE
-
-    def feed(self, block: Waveform) -> list[tuple[float, float]]:
-        """The spans that are final after this block."""
-        self.num_samples += len(block)
-        block = np.concatenate([self.remainder, block]) if len(self.remainder) else block
-        complete_samples = len(block) // CHUNK_SAMPLES * CHUNK_SAMPLES
-        self.remainder = block[complete_samples:]
-        spans = []
-        for start in range(0, complete_samples, MAX_DETECT_SAMPLES):
-            spans += self._detect(block[start : min(start + MAX_DETECT_SAMPLES, complete_samples)])
-        return spans
-
-    def finish(self) -> list[tuple[float, float]]:
-        """The remaining spans."""
-        spans = []
-        if len(self.remainder):
-            spans += self._detect(np.pad(self.remainder, (0, CHUNK_SAMPLES - len(self.remainder))))
-            self.remainder = self.remainder[:0]
-        spans += self._to_seconds(self.tracker.track(self.detector.finish()))
-        return spans + self._to_seconds(self.tracker.close(self.num_samples))
-
-    def _detect(self, block: Waveform) -> list[tuple[float, float]]:
-        self.tracker.add_powers(block)
-        return self._to_seconds(self.tracker.track(self.detector.feed(block)))
-
-    @staticmethod
-    def _to_seconds(spans: list[tuple[int, int]]) -> list[tuple[float, float]]:
-        return [(begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE) for begin, end in spans]
-
-
-class _SpanTracker:
-    """Turns frame probabilities into spans. All positions are samples from the start of the stream."""
-
-    def __init__(self, options: VadOptions, detector: SpeechDetector) -> None:
-        self.detector, self.hop_samples = detector, detector.hop_samples
-        self.threshold = options.threshold
-        self.neg_threshold = max(options.threshold - THRESHOLD_HYSTERESIS, MIN_NEG_THRESHOLD)
-        self.pad_samples = round(options.speech_pad * SAMPLE_RATE)
-        self.min_speech_samples = options.min_speech_duration * SAMPLE_RATE
-        self.max_speech_samples = options.max_speech_duration * SAMPLE_RATE - 2 * self.pad_samples
-        self.min_silence_samples = options.min_silence_duration * SAMPLE_RATE
+        self.remainder = np.zeros(0, np.float32)
+        """Samples of an incomplete chunk."""
+        self.powers, self.first_frame = np.zeros(0), 0
+        """Powers of 10 ms frames, from frame `first_frame` on."""
         self.position = 0
         """End of the frames tracked so far."""
         self.speech_start: int | None = None
@@ -171,92 +130,107 @@ class _SpanTracker:
         """Start of the pause that may end the open span."""
         self.pending_span: tuple[int, int, int] | None = None
         """The last span as (padded begin, begin, end); its end padding depends on the next span."""
+        self.final_spans: list[tuple[int, int]] = []
+        """Spans not returned yet."""
         self.emitted_until = 0
-        """End of the last span emitted."""
-        self.powers, self.first_frame = np.zeros(0), 0
-        """Powers of 10 ms frames, from frame `first_frame` on."""
+        """End of the last final span."""
 
     @property
-    def finalized_until(self) -> int:
+    def finalized_until(self) -> float:
+        """Seconds before which no further span begins."""
         begin = self._next_begin
         pending_begin = self.pending_span[0] if self.pending_span else begin
-        return max(self.emitted_until, min(pending_begin, begin - self.pad_samples))
+        return max(self.emitted_until, min(pending_begin, begin - self.pad_samples)) / SAMPLE_RATE
+
+    def feed(self, block: Waveform) -> list[tuple[float, float]]:
+        """The spans that are final after this block."""
+        self.num_samples += len(block)
+        block = np.concatenate([self.remainder, block]) if len(self.remainder) else block
+        complete_samples = len(block) // CHUNK_SAMPLES * CHUNK_SAMPLES
+        self.remainder = block[complete_samples:]
+        for start in range(0, complete_samples, MAX_DETECT_SAMPLES):
+            self._detect(block[start : min(start + MAX_DETECT_SAMPLES, complete_samples)])
+        return self._take_final_spans()
+
+    def finish(self) -> list[tuple[float, float]]:
+        """The remaining spans."""
+        if len(self.remainder):
+            self._detect(np.pad(self.remainder, (0, CHUNK_SAMPLES - len(self.remainder))))
+            self.remainder = self.remainder[:0]
+        self._track(self.detector.finish())
+        if self.speech_start is not None:
+            end = min(self.position if self.silence_start is None else self.silence_start, self.num_samples)
+            self._end_span(self.speech_start, end)
+            self.speech_start = self.silence_start = None
+        if self.pending_span:
+            padded_begin, _, end = self.pending_span
+            self._emit(padded_begin, min(self.num_samples, end + self.pad_samples))
+        return self._take_final_spans()
+
+    def _take_final_spans(self) -> list[tuple[float, float]]:
+        spans, self.final_spans = self.final_spans, []
+        return [(begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE) for begin, end in spans]
 
     @property
     def _next_begin(self) -> int:
         """Start of the open span, or the position where the next one may begin."""
         return self.position if self.speech_start is None else self.speech_start
 
-    def add_powers(self, block: Waveform) -> None:
-        """Append the powers of a block, and drop those before the open span."""
+    def _detect(self, block: Waveform) -> None:
+        """Track a block of complete chunks; powers before the open span are dropped."""
         num_dropped = max(0, self._next_begin // HOP_SAMPLES - self.first_frame)
         self.first_frame += min(num_dropped, len(self.powers))
         self.powers = np.concatenate([self.powers[num_dropped:], frame_powers(block)])
+        self._track(self.detector.feed(block))
 
-    def track(self, frames: Float32[np.ndarray, "frames"]) -> list[tuple[int, int]]:
-        """The spans that are final after these frames."""
-        spans: list[tuple[int, int]] = []
+    def _track(self, frames: Float32[np.ndarray, "frames"]) -> None:
+        """Turn frame probabilities into spans."""
+        threshold, min_silence_samples = self.options.threshold, self.options.min_silence_duration * SAMPLE_RATE
+        neg_threshold = max(threshold - THRESHOLD_HYSTERESIS, MIN_NEG_THRESHOLD)
         for probability in frames.tolist():
-            begin, self.position = self.position, self.position + self.hop_samples
+            begin, self.position = self.position, self.position + self.detector.hop_samples
             # 1. Speech starts at `threshold`; a pause starts below `neg_threshold`, and frames between change nothing.
-            if probability >= self.threshold:
+            if probability >= threshold:
                 self.speech_start = begin if self.speech_start is None else self.speech_start
                 self.silence_start = None
             elif self.speech_start is not None:
-                if self.silence_start is None and probability < self.neg_threshold:
+                if self.silence_start is None and probability < neg_threshold:
                     self.silence_start = begin
                 # 2. A pause of `min_silence_duration` ends the span at the start of the pause.
-                if self.silence_start is not None and self.position - self.silence_start >= self.min_silence_samples:
-                    self._end_span(self.speech_start, self.silence_start, spans)
+                if self.silence_start is not None and self.position - self.silence_start >= min_silence_samples:
+                    self._end_span(self.speech_start, self.silence_start)
                     self.speech_start = self.silence_start = None
             # 3. A span of the maximum length is cut at its quietest place.
             if self.speech_start is not None and self.position - self.speech_start >= self.max_speech_samples:
-                self._split_at_quietest(spans)
-        self._emit_if_final(spans)
-        return spans
+                self._split_at_quietest(self.speech_start)
+        # 4. The pending span is final once the next one is too far away to limit its padding.
+        if self.pending_span and self._next_begin - self.pending_span[2] >= 2 * self.pad_samples:
+            self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples)
 
-    def close(self, samples: int) -> list[tuple[int, int]]:
-        """The remaining spans of a recording of `samples` samples."""
-        spans: list[tuple[int, int]] = []
-        if self.speech_start is not None:
-            end = min(self.position if self.silence_start is None else self.silence_start, samples)
-            self._end_span(self.speech_start, end, spans)
-            self.speech_start = self.silence_start = None
-        if self.pending_span:
-            padded_begin, _, end = self.pending_span
-            self._emit(padded_begin, min(samples, end + self.pad_samples), spans)
-        return spans
-
-    def _split_at_quietest(self, spans: list[tuple[int, int]]) -> None:
-        assert self.speech_start is not None
-        low = (self.speech_start + int(self.max_speech_samples) // 2) // HOP_SAMPLES - self.first_frame
-        high = (self.speech_start + int(self.max_speech_samples)) // HOP_SAMPLES - self.first_frame
+    def _split_at_quietest(self, begin: int) -> None:
+        low = (begin + int(self.max_speech_samples) // 2) // HOP_SAMPLES - self.first_frame
+        high = (begin + int(self.max_speech_samples)) // HOP_SAMPLES - self.first_frame
         cut_sample = (self.first_frame + quietest_frame(self.powers, low, min(high, len(self.powers)))) * HOP_SAMPLES
-        cut_sample = min(cut_sample, self.position)
-        self._end_span(self.speech_start, cut_sample, spans)
-        self.speech_start = cut_sample
-        self.silence_start = None if self.silence_start is None else max(self.silence_start, cut_sample)
+        self.speech_start = min(cut_sample, self.position)
+        self._end_span(begin, self.speech_start)
+        self.silence_start = None if self.silence_start is None else max(self.silence_start, self.speech_start)
 
-    def _end_span(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:
+    def _end_span(self, begin: int, end: int) -> None:
         """Close a span: its end padding waits for the next span, that of the previous one is known now."""
         is_continuation = self.pending_span is not None and self.pending_span[2] == begin
-        if end <= begin or (end - begin < self.min_speech_samples and not is_continuation):
+        if end <= begin or (end - begin < self.options.min_speech_duration * SAMPLE_RATE and not is_continuation):
             return
-        if not self.detector.is_speech(begin // self.hop_samples, -(-end // self.hop_samples)):
+        hop_samples = self.detector.hop_samples
+        if not self.detector.is_speech(begin // hop_samples, -(-end // hop_samples)):
             return
         padded_begin = max(self.emitted_until, begin - self.pad_samples)
         if self.pending_span:
             previous_begin, _, previous_end = self.pending_span
             half_gap = (begin - previous_end) // 2
-            self._emit(previous_begin, previous_end + min(self.pad_samples, half_gap), spans)
+            self._emit(previous_begin, previous_end + min(self.pad_samples, half_gap))
             padded_begin = begin - min(self.pad_samples, half_gap)
         self.pending_span = (padded_begin, begin, end)
 
-    def _emit_if_final(self, spans: list[tuple[int, int]]) -> None:
-        """Emit the pending span once the next one is too far away to limit its padding."""
-        if self.pending_span and self._next_begin - self.pending_span[2] >= 2 * self.pad_samples:
-            self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples, spans)
-
-    def _emit(self, begin: int, end: int, spans: list[tuple[int, int]]) -> None:
-        spans.append((begin, end))
+    def _emit(self, begin: int, end: int) -> None:
+        self.final_spans.append((begin, end))
         self.pending_span, self.emitted_until = None, end

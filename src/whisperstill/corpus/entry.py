@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.audio import AUDIO_SUFFIXES
+from whisperstill.audio.audio_files import AUDIO_SUFFIXES
 from whisperstill.records.json_value import JsonValue
 from whisperstill.remote_files import cache_path, is_remote, url_of
 
@@ -23,7 +23,7 @@ COLUMN_ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One utterance as a layout states it, unchecked (`corpus.corpus.build_corpus` checks)."""
+    """One utterance as a layout states it, unchecked (`corpus.reading.build_corpus` checks)."""
 
     source: str
     """Where it is stated: `manifest.jsonl:17`, or the audio file's name."""

@@ -6,7 +6,7 @@ Speakers are unknown, so files are not packed together. Hidden files are ignored
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperstill.audio import AUDIO_SUFFIXES
+from whisperstill.audio.audio_files import AUDIO_SUFFIXES
 from whisperstill.corpus.entry import Entry
 from whisperstill.records import Skipped
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from whisperstill.audio import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.errors import AudioError, CorpusError
 from whisperstill.records import Skipped, Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SAMPLES
 
 Waveform = npt.NDArray[np.float32]
 """Samples of one utterance: mono, 16 kHz, full scale 1."""
+AudioTransform: TypeAlias = Callable[[Utterance, Waveform], Waveform]
+"""Corruption of an utterance's waveform."""
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
@@ -35,7 +37,9 @@ def load_window_waveform(window: Window) -> Float32[np.ndarray, "480000"]:
     return join_waveforms(window, [load_utterance_waveform(utterance) for utterance in window.utterances])
 
 
-def load_waveforms(utterances: Iterable[Utterance]) -> tuple[list[Utterance], list[Waveform], list[Skipped]]:
+def load_waveforms(
+    utterances: Iterable[Utterance], transform: AudioTransform | None = None
+) -> tuple[list[Utterance], list[Waveform], list[Skipped]]:
     """Waveforms of all utterances whose audio can be decoded: `(readable, waveforms, skipped)`.
 
     `waveforms[i]` belongs to `readable[i]` and is as long as the decoder returns it, which may differ from the stated
@@ -46,9 +50,10 @@ def load_waveforms(utterances: Iterable[Utterance]) -> tuple[list[Utterance], li
     skipped: list[Skipped] = []
     for utterance in utterances:
         try:
-            waveforms.append(_load(utterance))
+            waveform = _load(utterance)
+            waveforms.append(waveform if transform is None else transform(utterance, waveform))
             readable.append(utterance)
-        except AudioError as error:
+        except AudioError as error:  # a transform may read other files
             skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
     return readable, waveforms, skipped
 

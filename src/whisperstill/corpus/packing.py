@@ -1,4 +1,4 @@
-"""Packs utterances of one speaker, in recording order, into windows of at most 30 s.
+"""Packs utterances of one speaker, in recording order, into windows of at most 30 s; longer recordings are split first.
 
 A window never mixes speakers, languages, corpora, or utterances with and without a reference. An utterance without a
 speaker is packed with its session; without either it is a window of its own.
@@ -7,14 +7,20 @@ Packing variant 0 has the order of the corpus. Variant k > 0 reshuffles the utte
 group), so that they get other neighbours and other positions. The shuffle sorts by SHA-256, so it is the same on any
 machine and with any library version. With `min_seconds` the target length of each window of such a variant is random
 too, so that a student is also trained on short clips.
+
+Long recordings are split at quiet points. A piece has no reference, because it is unknown which words of the reference
+belong to it. If the stated duration is wrong and the recording fits into a window, it stays one utterance and keeps its
+reference.
 """
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from hashlib import sha256
 
-from whisperstill.errors import CorpusError, SettingsError
-from whisperstill.records import Utterance, Window
+from whisperstill.audio.sound_activity import cut_file
+from whisperstill.errors import AudioError, CorpusError, SettingsError
+from whisperstill.records import AudioSpan, Skipped, Utterance, Window
 from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
 
 WINDOW_ID_LENGTH = 16
@@ -62,10 +68,49 @@ def pack(
     return windows
 
 
+def split_long(
+    utterances: Iterable[Utterance], max_seconds: float = WINDOW_SECONDS
+) -> tuple[tuple[Utterance, ...], tuple[Skipped, ...]]:
+    """The utterances, with each one longer than `max_seconds` replaced by pieces `<id>#0003`, and notes.
+
+    Pieces cover the whole recording, have no text, and share a session: the recording's, or else its id. Notes name
+    recordings whose reference was dropped, and recordings that cannot be decoded and are left out.
+    """
+    split_utterances: list[Utterance] = []
+    notes: list[Skipped] = []
+    for utterance in utterances:
+        if fits(utterance, max_seconds):
+            split_utterances.append(utterance)
+            continue
+        audio = utterance.audio
+        try:
+            spans = cut_file(audio.path, max_seconds, audio.start, audio.duration)
+        except AudioError as error:
+            notes.append(Skipped(utterance.id, str(error)))
+            continue
+        if len(spans) == 1:
+            split_utterances.append(replace(utterance, audio=AudioSpan(audio.path, *spans[0])))
+            continue
+        if utterance.text is not None:
+            reason = f"reference dropped: the recording has {audio.duration:.1f} s, a window at most {max_seconds:g} s"
+            notes.append(Skipped(utterance.id, reason))
+        split_utterances += [
+            replace(
+                utterance,
+                id=f"{utterance.id}#{index:04d}",
+                audio=AudioSpan(audio.path, *span),
+                text=None,
+                session=utterance.session or utterance.id,
+            )
+            for index, span in enumerate(spans)
+        ]
+    return tuple(split_utterances), tuple(notes)
+
+
 def fits(utterance: Utterance, max_seconds: float = WINDOW_SECONDS) -> bool:
     """Whether an utterance fits into a window of `max_seconds`."""
-    limits = _exact_length(max_seconds)
-    return all(size <= limit for size, limit in zip(_utterance_length(utterance), limits, strict=True))
+    lengths, limits = _exact_length(utterance.audio.duration), _exact_length(max_seconds)
+    return lengths[0] <= limits[0] and lengths[1] <= limits[1]
 
 
 def window_id(packing_variant: int, utterances: Iterable[Utterance]) -> str:
@@ -80,7 +125,7 @@ def _fill_windows(
     bins: list[list[Utterance]] = []
     used = limits
     for member in members:
-        sizes = _utterance_length(member)
+        sizes = _exact_length(member.audio.duration)
         total = (used[0] + sizes[0], used[1] + sizes[1])
         if bins and total[0] <= limits[0] and total[1] <= limits[1]:
             bins[-1].append(member)
@@ -94,13 +139,9 @@ def _fill_windows(
     return [Window(window_id(packing_variant, packed), tuple(packed), packing_variant) for packed in bins]
 
 
-def _utterance_length(utterance: Utterance) -> tuple[int, int]:
+def _exact_length(seconds: float) -> tuple[int, int]:
     """Microseconds and samples, as integers whose sums are exact. Samples, because a window holds a fixed number of
     them and each utterance is rounded by itself; microseconds, so that rounding down does not admit 30.0001 s."""
-    return _exact_length(utterance.audio.duration)
-
-
-def _exact_length(seconds: float) -> tuple[int, int]:
     return round(seconds * MICROSECONDS_PER_SECOND), round(seconds * SAMPLE_RATE)
 
 

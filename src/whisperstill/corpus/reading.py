@@ -1,19 +1,35 @@
-"""Reads a corpus: detects its layout, downloads remote manifests, and names it."""
+"""Reads a corpus: detects its layout, downloads remote manifests, names it, and checks its entries.
 
-from collections.abc import Callable, Iterator, Mapping
+A layout only returns what its files state (`Entry`). Here every entry is checked for an audio file that exists and is
+audio, for its duration, and for a unique id. Invalid entries are skipped and listed.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from whisperstill.audio.audio_files import has_audio_signature, probe_duration
 from whisperstill.corpus import asterisk, commonvoice, folder, huggingface, jsonl, librispeech, ljspeech, table
-from whisperstill.corpus.corpus import Corpus, build_corpus
 from whisperstill.corpus.entry import Entry
-from whisperstill.errors import CorpusError, NotFoundError, SettingsError
+from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError
 from whisperstill.plugins import registered
-from whisperstill.records import Skipped
-from whisperstill.remote_files import cache_path, download, is_remote, is_remote_directory, list_files
+from whisperstill.records import AudioSpan, Skipped, Utterance
+from whisperstill.remote_files import cache_path, download, is_pending, is_remote, is_remote_directory, list_files
 
 MANIFEST_SUFFIXES = (*jsonl.SUFFIXES, *table.SUFFIXES)
+MAX_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Utterances in corpus order, and the skipped entries."""
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    skipped: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +122,73 @@ def corpus_name(source: str | Path) -> str:
     if path.stem in ("manifest", "metadata"):
         return path.parent.name
     return f"{path.parent.name}-{path.stem}"
+
+
+def build_corpus(name: str, entries: Iterable[Entry | Skipped], language: str | None = None) -> Corpus:
+    """The corpus of all valid entries; `language` applies to entries without one.
+
+    Raises `CorpusError` when no utterance is left.
+    """
+    utterances: list[Utterance] = []
+    skipped: list[Skipped] = []
+    ids: set[str] = set()
+    # Every audio file is checked once, however many segments it has. A pending one would be downloaded: its manifest is
+    # trusted.
+    probe, is_trusted = cache(_probe_duration), cache(lambda path: is_pending(path) or has_audio_signature(path))
+    for entry in entries:
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+            continue
+        try:
+            if entry.id in ids:
+                raise CorpusError(f"duplicate id {entry.id}; the first is used")
+            utterance = Utterance(
+                id=entry.id,
+                corpus=name,
+                audio=AudioSpan(str(entry.path), entry.start, _measure_duration(entry, probe, is_trusted)),
+                text=entry.text,
+                language=primary_language_subtag(entry.language or language),
+                speaker=entry.speaker,
+                session=entry.session,
+            )
+        except (AudioError, CorpusError) as error:
+            skipped.append(Skipped(entry.source, str(error)))
+            continue
+        ids.add(entry.id)
+        utterances.append(utterance)
+    if not utterances:
+        examples = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:MAX_REASONS_SHOWN])
+        summary = f"{len(skipped)} skipped ({examples})" if skipped else "nothing"
+        raise CorpusError(f"expected at least one usable utterance in {name}, found {summary}")
+    return Corpus(name, tuple(utterances), tuple(skipped))
+
+
+def primary_language_subtag(language: str | None) -> str | None:
+    """`en` for `EN`, `en-US` and `en_GB`; None for an empty string."""
+    return (language or "").strip().lower().replace("_", "-").split("-")[0] or None
+
+
+def _measure_duration(
+    entry: Entry, probe: Callable[[Path], float | AudioError], is_trusted: Callable[[Path], bool]
+) -> float:
+    if not (math.isfinite(entry.start) and entry.start >= 0):
+        raise CorpusError(f"expected a start of at least 0 s, got {entry.start:g}")
+    if entry.duration is not None and not (math.isfinite(entry.duration) and entry.duration > 0):
+        raise CorpusError(f"expected a duration greater than 0 s, got {entry.duration:g}")
+    if entry.duration is not None and is_trusted(entry.path):
+        return entry.duration
+    seconds = probe(entry.path)
+    if isinstance(seconds, AudioError):
+        raise AudioError(str(seconds))
+    if entry.duration is not None:
+        return entry.duration
+    if entry.start >= seconds:
+        raise CorpusError(f"starts at {entry.start:g} s, but its file is {seconds:g} s long")
+    return seconds - entry.start
+
+
+def _probe_duration(path: Path) -> float | AudioError:
+    try:
+        return probe_duration(path)
+    except AudioError as error:
+        return error

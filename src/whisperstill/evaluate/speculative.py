@@ -15,8 +15,8 @@ from whisperstill.decode.generate.sampling import Sampler
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.inference import stack_windows
 from whisperstill.evaluate.speed import synchronized_time
+from whisperstill.evaluate.systems import stack_windows
 from whisperstill.records import Utterance
 from whisperstill.records.eval_results import DraftToken, DraftTrace
 from whisperstill.records.json_value import JsonObject

@@ -1,32 +1,45 @@
-"""Speed of networks: encoder time per window, decoder time per token, latency of a batch.
+"""Speed and memory of networks: encoder time per window, decoder time per token, latency of a batch, peak memory.
 
 Medians after a warm-up, with the device synchronized. Networks are interleaved (A B A B ...), so that other load on
 the machine affects all of them alike. The decoder runs on a fixed token sequence: speed does not depend on the audio.
+
+A process keeps memory that it has freed, so a second network measured in it would look like the first. On a CPU peak
+memory is therefore measured in a process of its own (`python -m whisperstill.evaluate.speed`) as its peak resident
+size; on a GPU the caching allocator reports its peak.
 """
 
+import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from statistics import median
 
 import torch
 
+from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.model.checkpoints import load_checkpoint
 from whisperstill.model.int8 import Int8Linear
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.eval_results import SpeedResult
+from whisperstill.records.eval_results import ModelInfo, SpeedResult
 from whisperstill.units import WINDOW_FRAMES, WINDOW_SECONDS
 
 WARMUP_ROUNDS = 2
 PROMPT_TOKENS = 4
 DECODE_STEPS = 24
 """Tokens per round: about a sentence and a half."""
+MEMORY_DECODE_STEPS = 8
+"""Tokens while peak memory is measured."""
 MIB = 2**20
 
 
 def measure_speed(networks: Mapping[str, Whisper], *, rounds: int, batch_size: int = 1) -> list[SpeedResult]:
     """Speed of each network by model name: `rounds` batches, interleaved.
 
-    Peak memory is not measured (see `evaluate.peak_memory`).
+    Peak memory is not measured (see `measure_peak_memory_mib`).
     """
     timings: dict[str, list[tuple[float, list[float], float]]] = {name: [] for name in networks}
     for _ in range(WARMUP_ROUNDS + rounds):
@@ -96,3 +109,49 @@ def synchronized_time(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def measure_peak_memory_mib(model: ModelInfo, batch_size: int) -> float:
+    """Peak memory in MiB while `batch_size` windows are encoded and decoded.
+
+    On a CPU that of the process, code and libraries included; on a GPU that of tensors. 0 if it cannot be measured.
+    """
+    if torch.device(model.device).type == "cuda":
+        allocated_before = torch.cuda.memory_allocated(model.device)
+        network = _load_network(model.source, model.device, model.dtype)
+        torch.cuda.reset_peak_memory_stats(model.device)
+        time_batch(network, MEMORY_DECODE_STEPS, batch_size)
+        return (torch.cuda.max_memory_allocated(model.device) - allocated_before) / MIB
+    command = [sys.executable, "-m", "whisperstill.evaluate.speed", model.source, str(batch_size), model.dtype]
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return 0.0 if completed.returncode else float(completed.stdout)
+
+
+def _load_network(source: str, device: str, dtype: str) -> Whisper:
+    checkpoint = load_checkpoint(source)
+    if dtype == "int8":
+        return WhisperModel(checkpoint, device=device, int8=True).network
+    return Whisper.from_state(checkpoint.dims, checkpoint.state, getattr(torch, dtype), device)
+
+
+def _peak_rss_mib() -> float:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return float(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def _main(source: str, batch_size: str, dtype: str) -> None:
+    network = _load_network(source, "cpu", dtype)
+    with contextlib.suppress(OSError):  # loading needs more memory than running: exclude it where the kernel can
+        Path("/proc/self/clear_refs").write_text("5")
+    time_batch(network, MEMORY_DECODE_STEPS, int(batch_size))
+    sys.stdout.write(str(_peak_rss_mib()))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,38 +1,71 @@
 """Systems that a suite evaluates: a checkpoint in whisperstill, or in an external engine.
 
-`identity` is everything that the texts of a system depend on: part of the cache key. Whisperstill systems share encoder
-states through an `EncoderCache`, and each is charged for the encoding.
+A system turns the utterances of a dataset into greedy hypotheses: one window each, or a long-form transcription.
+`identity` is everything that its texts depend on: part of the cache key. Whisperstill systems share encoder states
+through an `EncoderCache`, and each is charged for the encoding.
 """
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
+from whisperstill.audio.mel import pad_or_trim
+from whisperstill.corpus.loading import AudioTransform, Waveform, load_waveforms, read_ahead
+from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
+from whisperstill.errors import AudioError, SettingsError
 from whisperstill.evaluate.engines import load_engine
-from whisperstill.evaluate.inference import (
-    Advance,
-    AudioTransform,
-    DecodeMode,
-    Hypotheses,
-    decode_utterances,
-    load_transformed,
-)
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.records import Skipped, Utterance
 from whisperstill.records.eval_results import ModelInfo
 from whisperstill.records.json_value import JsonValue
 from whisperstill.units import WINDOW_SECONDS
 
+Advance: TypeAlias = Callable[[float], None]
+"""Receives the seconds of audio done."""
 MAX_CACHE_BYTES = 4 * 2**30
 """Size limit of the cache; states beyond it are computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeMode:
+    """How a dataset is decoded."""
+
+    decoding: str = "short"
+    """`short`: one window per utterance up to 30 s; else a long-form strategy."""
+    chunk_length: float = 0.0
+    """Chunk length, seconds; 0: the strategy's default."""
+    batch_size: int = 16
+
+    @property
+    def options(self) -> DecodingOptions | None:
+        """Options of the long-form strategy."""
+        if self.decoding == "short":
+            return None
+        return DecodingOptions(
+            long_form=self.decoding, chunk_length=self.chunk_length or None, batch_size=self.batch_size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypotheses:
+    """Texts by utterance id, and the time they took."""
+
+    texts: dict[str, str]
+    seconds: float
+    """Wall-clock time, with the encoding that a cache saved."""
+    skipped: tuple[Skipped, ...]
+    """Utterances whose audio cannot be read to its end."""
 
 
 class EncoderCache:
@@ -196,7 +229,7 @@ class ExternalSystem:
         for start in range(0, len(by_length), mode.batch_size):
             start_time = time.perf_counter()  # reading audio counts, as it does in whisperstill
             batch = by_length[start : start + mode.batch_size]
-            readable, waveforms, unreadable = load_transformed(batch, audio_transform)
+            readable, waveforms, unreadable = load_waveforms(batch, audio_transform)
             skipped += unreadable
             for long_form in (False, True):
                 group = [
@@ -214,3 +247,58 @@ class ExternalSystem:
 
 
 System: TypeAlias = WhisperstillSystem | ExternalSystem
+
+
+def decode_utterances(
+    model: WhisperModel,
+    utterances: Sequence[Utterance],
+    mode: DecodeMode,
+    encode: Callable[[Sequence[Utterance], Tensor], tuple[Tensor, float]],
+    audio_transform: AudioTransform | None,
+    advance: Advance,
+) -> Hypotheses:
+    """Greedy hypotheses: utterances up to 30 s as one window without timestamps, longer ones as recordings without
+    timestamps. With a long-form strategy, all are transcribed as recordings.
+
+    `encode` maps utterances and their padded waveforms to encoder states and the seconds that a cache saved.
+    `audio_transform` changes each waveform before encoding. Raises `SettingsError` for a language that the model does
+    not have, and for an `audio_transform` with utterances over 30 s.
+    """
+    start_time = time.perf_counter()
+    options, batch_size = mode.options, mode.batch_size
+    # 1. Select the utterances that are one window each.
+    short = [utterance for utterance in utterances if options is None and utterance.audio.duration <= WINDOW_SECONDS]
+    long = [utterance for utterance in utterances if options is not None or utterance.audio.duration > WINDOW_SECONDS]
+    if audio_transform is not None and long:
+        raise SettingsError("expected utterances up to 30 s under a noise condition, got longer ones: leave them out")
+    # 2. Decode them in batches.
+    short.sort(key=lambda utterance: -utterance.audio.duration)  # similar lengths together
+    batches = [short[start : start + batch_size] for start in range(0, len(short), batch_size)]
+    loaded_batches = read_ahead(batches, lambda batch: load_waveforms(batch, audio_transform))
+    texts: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    saved_seconds = 0.0
+    for batch, (readable, waveforms, unreadable) in zip(batches, loaded_batches, strict=True):
+        skipped += unreadable
+        if readable:
+            encoder_states, batch_saved_seconds = encode(readable, stack_windows(waveforms))
+            saved_seconds += batch_saved_seconds
+            languages = model.resolve_languages(encoder_states, [utterance.language for utterance in readable])
+            transcripts = model.decode(encoder_states, languages)
+            texts |= {u.id: transcript.text for u, transcript in zip(readable, transcripts, strict=True)}
+        advance(sum(utterance.audio.duration for utterance in batch))
+    # 3. Transcribe the others as recordings.
+    options = options or DecodingOptions(without_timestamps=True, batch_size=batch_size)
+    recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in long)
+    for utterance, (_, result) in zip(long, transcribe_recordings(model, recordings, options, advance), strict=True):
+        if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
+            error = result if isinstance(result, AudioError) else result.read_error
+            skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
+        else:
+            texts[utterance.id] = result.text
+    return Hypotheses(texts, time.perf_counter() - start_time + saved_seconds, tuple(skipped))
+
+
+def stack_windows(waveforms: Sequence[Waveform]) -> Float32[Tensor, "batch samples"]:
+    """Waveforms padded or trimmed to 30 s, as one batch."""
+    return torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waveforms]))

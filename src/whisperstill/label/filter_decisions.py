@@ -19,13 +19,13 @@ from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256
 from whisperstill.errors import NotFoundError, StoreError
 from whisperstill.label.filter_rules import reference_wer
 from whisperstill.label.filtering import count_words
+from whisperstill.label.store import MANIFEST, read_manifest
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel
 
 FORMAT_VERSION = 2
 DECISIONS_FILE = "filter_decisions.parquet"
 SUMMARY_FILE = "filter.json"
-LABELS_MANIFEST = "manifest.json"
 
 DECISIONS_SCHEMA = pa.schema(
     [
@@ -84,7 +84,7 @@ def write_decisions(
         "kind": "filter",
         "format": FORMAT_VERSION,
         "labels": os.path.relpath(labels.resolve(), directory.resolve()),
-        "labels_sha256": _sha256(labels / LABELS_MANIFEST),
+        "labels_sha256": _sha256(labels / MANIFEST),
         "decisions_sha256": _sha256(directory / DECISIONS_FILE),
         **summary,
     }
@@ -97,12 +97,12 @@ def read_decisions(directory: Path) -> tuple[Path, dict[DecisionKey, FilterDecis
     Raises `NotFoundError` when the decisions or their labels are missing, `StoreError` when the decisions are damaged
     or of another format, or when the labels have changed since.
     """
-    summary = _read_summary(directory / SUMMARY_FILE)
+    summary = read_manifest(directory / SUMMARY_FILE, "filter", FORMAT_VERSION, "filter")
     labels = Path(os.path.normpath(directory / str(summary["labels"])))
     path = directory / DECISIONS_FILE
     if _sha256(path) != summary["decisions_sha256"]:
         raise StoreError(f"{path} is damaged or half written: run `whisperstill filter` again")
-    if _sha256(labels / LABELS_MANIFEST) != summary["labels_sha256"]:
+    if _sha256(labels / MANIFEST) != summary["labels_sha256"]:
         raise StoreError(
             f"the labels in {labels} have changed since they were filtered: run `whisperstill filter` again"
         )
@@ -120,24 +120,6 @@ def read_decisions(directory: Path) -> tuple[Path, dict[DecisionKey, FilterDecis
 def decisions_sha256(directory: Path) -> str:
     """SHA-256 of a folder's decisions; empty when there are none."""
     return _sha256(directory / DECISIONS_FILE) if (directory / DECISIONS_FILE).exists() else ""
-
-
-def _read_summary(path: Path) -> dict[str, JsonValue]:
-    if not path.exists():
-        raise NotFoundError(f"no filter decisions in {path.parent} (no {path.name}): run `whisperstill filter` first")
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        version = summary.get("format")
-    except (ValueError, AttributeError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): run `whisperstill filter` again") from error
-    if version == 1:
-        raise StoreError(
-            f"{path} was written before 0.1.0 (format 1, expected {FORMAT_VERSION}): run `whisperstill filter` again; "
-            "docs/glossary.md lists what was renamed"
-        )
-    if summary.get("kind") != "filter" or version != FORMAT_VERSION:
-        raise StoreError(f"{path} is not a filter summary of format {FORMAT_VERSION}: run `whisperstill filter` again")
-    return dict(summary)
 
 
 def _sha256(path: Path) -> str:

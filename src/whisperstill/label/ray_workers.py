@@ -4,6 +4,7 @@ The unit of work is a shard: a worker writes its files atomically, and the drive
 worker dies, its unfinished shard is labelled again by another. All workers must write to a shared disk.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,50 +50,45 @@ def label_with_ray(
             num_cpus=threads_per_worker, num_gpus=1 if device.startswith("cuda") else 0
         )
         worker_settings = replace(settings, output=settings.output.absolute())
-        pool = _WorkerPool(ray, lambda: worker_class.remote(worker_settings, device, dtype), shards)
-        yield from pool.run(settings.workers)
+        yield from _run_workers(
+            ray, lambda: worker_class.remote(worker_settings, device, dtype), settings.workers, shards
+        )
     finally:
         if started_ray:
             ray.shutdown()
 
 
-class _WorkerPool:
-    """Assigns shards to workers."""
-
-    def __init__(self, ray: Any, start_worker: Callable[[], Any], shards: Sequence[ShardSpec]) -> None:
-        self.ray, self.start_worker = ray, start_worker
-        self.pending = list(shards)[::-1]
-        self.attempts: dict[str, int] = {}
-        self.running: dict[Any, tuple[Any, ShardSpec]] = {}
-
-    def run(self, num_workers: int) -> Iterator[Shard]:
-        """Label all shards. A worker that the cluster has no room for yet keeps its shard until it starts."""
-        for _ in range(min(num_workers, len(self.pending))):
-            self._assign(self.start_worker())
-        while self.running:
-            [ready], _ = self.ray.wait(list(self.running), num_returns=1)
-            worker, shard = self.running.pop(ready)
-            try:
-                finished: Shard = self.ray.get(ready)
-            except self.ray.exceptions.RayActorError as error:
-                self._on_worker_died(shard, error)
-                self._assign(self.start_worker())
-            except self.ray.exceptions.RayTaskError as error:
-                raise error.cause or error from error
-            else:
-                yield finished
-                self._assign(worker)
-
-    def _assign(self, worker: Any) -> None:
-        if self.pending:
-            shard = self.pending.pop()
-            self.running[worker.write_shard.remote(shard)] = (worker, shard)
-
-    def _on_worker_died(self, shard: ShardSpec, error: Exception) -> None:
-        self.attempts[shard.name] = self.attempts.get(shard.name, 0) + 1
-        if self.attempts[shard.name] == MAX_SHARD_ATTEMPTS:
-            raise StoreError(
-                f"{MAX_SHARD_ATTEMPTS} workers died while labelling shard {shard.name} ({error}): they may need more "
-                "memory, try --batch-size 4"
-            ) from error
-        self.pending.append(shard)
+def _run_workers(
+    ray: Any, start_worker: Callable[[], Any], num_workers: int, shards: Sequence[ShardSpec]
+) -> Iterator[Shard]:
+    """Label all shards. A worker that the cluster has no room for yet keeps its shard until it starts."""
+    pending = list(shards)[::-1]
+    deaths: Counter[str] = Counter()
+    idle_workers = [start_worker() for _ in range(min(num_workers, len(pending)))]
+    running: dict[Any, tuple[Any, ShardSpec]] = {}
+    while idle_workers or running:
+        # 1. Every worker gets a shard.
+        for worker in idle_workers[: len(pending)]:
+            shard = pending.pop()
+            running[worker.write_shard.remote(shard)] = (worker, shard)
+        if not running:
+            return
+        # 2. Wait for one; the shard of a worker that died goes to a new worker.
+        [ready], _ = ray.wait(list(running), num_returns=1)
+        worker, shard = running.pop(ready)
+        try:
+            finished: Shard = ray.get(ready)
+        except ray.exceptions.RayActorError as error:
+            deaths[shard.name] += 1
+            if deaths[shard.name] == MAX_SHARD_ATTEMPTS:
+                raise StoreError(
+                    f"{MAX_SHARD_ATTEMPTS} workers died while labelling shard {shard.name} ({error}): they may need "
+                    "more memory, try --batch-size 4"
+                ) from error
+            pending.append(shard)
+            worker = start_worker()
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause or error from error
+        else:
+            yield finished
+        idle_workers = [worker]

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from whisperstill.corpus import read_corpus
-from whisperstill.corpus.long_recordings import split_long
-from whisperstill.corpus.packing import pack
+from whisperstill.corpus.packing import pack, split_long
 from whisperstill.errors import CorpusError, SettingsError
 from whisperstill.label.settings import LabelSettings
 from whisperstill.records import Skipped, Utterance, Window

@@ -5,7 +5,7 @@ labels it, on the shards labelled before it, or on how often the run was interru
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -18,32 +18,15 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.label.label_quality import build_pseudo_label
 from whisperstill.label.settings import LabelSettings
 from whisperstill.label.shard_plan import ShardSpec
-from whisperstill.label.store import Shard
-from whisperstill.label.store_schema import LABELS_SCHEMA, TOPK_SCHEMA, LabelRow, TopKRow, label_to_row, topk_to_row
+from whisperstill.label.store import LABELS_SCHEMA, LabelRow, Shard, label_to_row
 from whisperstill.label.store_writer import write_shard_files
-from whisperstill.label.teacher import label_batch
+from whisperstill.label.teacher import TeacherOutput, label_batch
+from whisperstill.label.topk_store import TOPK_SCHEMA, TopKRow, topk_to_row
 from whisperstill.model.checkpoints import load_checkpoint
-from whisperstill.records import Skipped, Window
+from whisperstill.records import PseudoLabel, Skipped, Window
 
 IndexedWindow: TypeAlias = tuple[int, Window]
 """A window and its position in the shard."""
-
-
-@dataclass(slots=True)
-class _ShardContent:
-    """Rows by the window's position in the shard, and tensors by key."""
-
-    label_rows: dict[int, LabelRow] = field(default_factory=dict)
-    topk_rows: dict[int, TopKRow] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def tables(self, with_topk: bool) -> dict[str, pa.Table]:
-        """Arrow tables in the order of the plan, by the prefix of their file name."""
-        tables = {"labels": pa.Table.from_pylist([row for _, row in sorted(self.label_rows.items())], LABELS_SCHEMA)}
-        if with_topk:
-            tables["topk"] = pa.Table.from_pylist([row for _, row in sorted(self.topk_rows.items())], TOPK_SCHEMA)
-        return tables
 
 
 class ShardWriter:
@@ -58,59 +41,63 @@ class ShardWriter:
 
         Utterances that cannot be decoded are left out and listed. `on_progress` gets the seconds of audio labelled.
         """
-        content = _ShardContent()
+        label_rows: dict[int, LabelRow] = {}
+        topk_rows: dict[int, TopKRow] = {}
+        tensors: dict[str, Tensor] = {}
         skipped: list[Skipped] = []
+        seconds = 0.0
         # 1. Group windows of similar length: a batch takes as long as its longest member.
         ordered = sorted(enumerate(shard.windows), key=lambda indexed: -indexed[1].duration)
-        batch_size = self.settings.batch_size
+        batch_size, top_k = self.settings.batch_size, self.settings.top_k
         batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
         # 2. Label each batch while the next one is decoded.
         for batch, (windows, waveforms, unreadable) in zip(batches, read_ahead(batches, _load_batch), strict=True):
             skipped += unreadable
-            if windows:
-                self._label_batch(shard.name, windows, waveforms, content)
+            outputs = self._run_teacher([window for _, window in windows], waveforms) if windows else []
+            for (position, window), output in zip(windows, outputs, strict=True):
+                label = self._build_label(window, output, shard.name)
+                label_rows[position] = label_to_row(label)
+                if top_k:
+                    targets = label.tokens + ((self.teacher.vocabulary.end_of_text,) if label.ended else ())
+                    topk_rows[position] = topk_to_row(window.id, targets, output.result.token_stats)
+                if self.settings.encoder_states != "none":
+                    tensors |= state_tensors(window.id, output, self.settings.encoder_states)
+            seconds += sum(window.duration for _, window in windows)
             on_progress(sum(window.duration for _, window in batch))
-        # 3. Write the files.
-        tables = content.tables(with_topk=self.settings.top_k > 0)
-        files = write_shard_files(self.settings.output, shard.name, tables, content.tensors)
+        # 3. Write the files, with rows in the order of the plan.
+        tables = {"labels": pa.Table.from_pylist([row for _, row in sorted(label_rows.items())], LABELS_SCHEMA)}
+        if top_k:
+            tables["topk"] = pa.Table.from_pylist([row for _, row in sorted(topk_rows.items())], TOPK_SCHEMA)
         return Shard(
             name=shard.name,
-            num_windows=len(content.label_rows),
-            hours=content.seconds / 3600,
-            files=files,
+            num_windows=len(label_rows),
+            hours=seconds / 3600,
+            files=write_shard_files(self.settings.output, shard.name, tables, tensors),
             skipped=[asdict(entry) for entry in skipped],
             windows_hash=shard.windows_hash,
         )
 
-    def _label_batch(
-        self, shard: str, windows: Sequence[IndexedWindow], waveforms: Sequence[Waveform], content: _ShardContent
-    ) -> None:
-        outputs = label_batch(
-            self.teacher,
-            self.settings,
-            torch.stack([torch.from_numpy(waveform) for waveform in waveforms]),
-            [window.language for _, window in windows],
-            [_reference_text(window) for _, window in windows],
-        )
+    def _run_teacher(self, windows: Sequence[Window], waveforms: Sequence[Waveform]) -> list[TeacherOutput]:
+        samples = torch.stack([torch.from_numpy(waveform) for waveform in waveforms])
+        languages = [window.language for window in windows]
+        references = [" ".join((u.text or "").strip() for u in window.utterances) for window in windows]
+        return label_batch(self.teacher, self.settings, samples, languages, references)
+
+    def _build_label(self, window: Window, output: TeacherOutput, shard: str) -> PseudoLabel:
         tokenizer, vocabulary = self.teacher.tokenizer, self.teacher.vocabulary
-        states_dtype = self.settings.encoder_states
-        for (position, window), output in zip(windows, outputs, strict=True):
-            label = build_pseudo_label(
-                window, output, tokenizer, vocabulary, timestamps=self.settings.timestamps, shard=shard
-            )
-            if self.settings.label_source == "reference":  # edits of the reference against itself mean nothing
-                label = replace(label, quality=tuple(replace(quality, edits=None) for quality in label.quality))
-            content.label_rows[position] = label_to_row(label)
-            stats = output.result.token_stats
-            if self.settings.top_k:
-                targets = label.tokens + ((vocabulary.end_of_text,) if label.ended else ())
-                content.topk_rows[position] = topk_to_row(window.id, targets, stats)
-            if states_dtype != "none":
-                for suffix, tensor in serialize_states(output.encoder_states, states_dtype).items():
-                    content.tensors[window.id + suffix] = tensor
-                hidden_dtype = torch.float32 if states_dtype == "float32" else torch.bfloat16
-                content.tensors[f"{window.id}/hidden"] = stats.hidden.to(hidden_dtype).contiguous()
-        content.seconds += sum(window.duration for _, window in windows)
+        timestamps = self.settings.timestamps
+        label = build_pseudo_label(window, output, tokenizer, vocabulary, timestamps=timestamps, shard=shard)
+        if self.settings.label_source == "reference":  # edits of the reference against itself mean nothing
+            label = replace(label, quality=tuple(replace(quality, edits=None) for quality in label.quality))
+        return label
+
+
+def state_tensors(window_id: str, output: TeacherOutput, states_dtype: str) -> dict[str, Tensor]:
+    """Encoder states and last hidden states of a window as stored, by key."""
+    tensors = {window_id + suffix: t for suffix, t in serialize_states(output.encoder_states, states_dtype).items()}
+    hidden_dtype = torch.float32 if states_dtype == "float32" else torch.bfloat16
+    hidden = output.result.token_stats.hidden.to(hidden_dtype).contiguous()
+    return tensors | {f"{window_id}/hidden": hidden}
 
 
 def serialize_states(encoder_states: Tensor, states_dtype: str) -> dict[str, Tensor]:
@@ -141,7 +128,3 @@ def _load_batch(batch: Sequence[IndexedWindow]) -> tuple[list[IndexedWindow], li
         windows.append((position, window))
         window_waveforms.append(join_waveforms(window, waveforms))
     return windows, window_waveforms, skipped
-
-
-def _reference_text(window: Window) -> str:
-    return " ".join((utterance.text or "").strip() for utterance in window.utterances)

@@ -1,8 +1,8 @@
 """The label store, for reading: shards on disk and the manifest that lists them.
 
     manifest.json              settings, teacher, finished shards with a SHA-256 per file
-    labels-00000.parquet       windows, utterances, quality statistics, tokens      (see `label.store_schema`)
-    topk-00000.parquet         top-k logits and log-sum-exps
+    labels-00000.parquet       one row per window: tokens and text, per utterance a `LabelQuality`
+    topk-00000.parquet         top-k logits and log-sum-exps                   (see `label.topk_store`)
     states-00000.safetensors   encoder states `<window>`, last hidden states `<window>/hidden`
     skipped.jsonl              what was left out, and why
     report.json                totals of the last run
@@ -13,10 +13,11 @@ Shards that the manifest does not list are unfinished and ignored (see `label.st
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
@@ -24,13 +25,54 @@ from torch import Tensor
 
 from whisperstill.atomic_io import file_sha256
 from whisperstill.errors import NotFoundError, StoreError
-from whisperstill.label.store_schema import LABELS_SCHEMA, label_from_row
 from whisperstill.label.topk_store import TopK, TopKReader
-from whisperstill.records import PseudoLabel
+from whisperstill.records import LabelQuality, PseudoLabel, Window
 from whisperstill.records.json_value import JsonValue
+from whisperstill.records.serialization import strict_converter
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+
+EDITS_TYPE = pa.struct([(name, pa.int32()) for name in ("hits", "substitutions", "deletions", "insertions")])
+UTTERANCE_TYPE = pa.struct(
+    [
+        ("id", pa.string()),
+        ("corpus", pa.string()),
+        ("audio", pa.struct([("path", pa.string()), ("start", pa.float64()), ("duration", pa.float64())])),
+        *((name, pa.string()) for name in ("text", "language", "speaker", "session")),
+    ]
+)
+QUALITY_TYPE = pa.struct(
+    [
+        ("utterance", UTTERANCE_TYPE),
+        ("token_start", pa.int32()),
+        ("token_end", pa.int32()),
+        ("text", pa.string()),
+        *((n, pa.float32()) for n in ("mean_logprob", "min_logprob", "entropy", "no_speech_prob", "compression_ratio")),
+        ("ngram_repeats", pa.int32()),
+        ("tokens_per_second", pa.float32()),
+        ("edits", EDITS_TYPE),
+    ]
+)
+LABELS_SCHEMA = pa.schema(
+    [
+        ("window", pa.string()),
+        ("packing_variant", pa.int32()),
+        ("duration", pa.float64()),
+        ("language", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("ended", pa.bool_()),
+        ("timestamps", pa.bool_()),
+        ("quality", pa.list_(QUALITY_TYPE)),
+    ]
+)
+
+LabelRow: TypeAlias = dict[str, Any]
+
+_SAME_COLUMNS = ("language", "tokens", "text", "ended", "timestamps")
+"""Columns that are fields of `PseudoLabel`."""
+_QUALITY_CONVERTER = strict_converter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +189,48 @@ class LabelStore:
 def open_labels(directory: Path) -> LabelStore:
     """Open a label store. Raises `NotFoundError` when there is none, `StoreError` for another format."""
     path = directory / MANIFEST
-    if not path.exists():
-        raise NotFoundError(f"no labels in {directory} (no {MANIFEST}): run `whisperstill label` first")
+    manifest = read_manifest(path, "labels", FORMAT_VERSION, "label")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(f"{path} is not valid JSON ({error}): delete it and label again") from error
-    if manifest.get("format") == 1:
-        raise StoreError(
-            f"{path} was written before 0.1.0 (format 1, expected {FORMAT_VERSION}): label again; "
-            "docs/glossary.md lists what was renamed"
-        )
-    if manifest.get("kind") != "labels" or manifest.get("format") != FORMAT_VERSION:
-        raise StoreError(f"{path} is not a label store of format {FORMAT_VERSION}")
-    try:
-        shards = [Shard(**entry) for entry in manifest["shards"]]
+        entries: Any = manifest["shards"]
+        shards = [Shard(**entry) for entry in entries]
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path} does not list its shards as expected ({error}): label again") from error
     return LabelStore(directory, manifest, shards)
+
+
+def read_manifest(path: Path, kind: str, version: int, command: str) -> dict[str, JsonValue]:
+    """The JSON object of a file that `whisperstill COMMAND` wrote, of this kind and format version.
+
+    Raises `NotFoundError` when there is none, `StoreError` when it is damaged or of another kind or format.
+    """
+    if not path.exists():
+        raise NotFoundError(f"no {path.name} in {path.parent}: run `whisperstill {command}` first")
+    again = f"delete it and run `whisperstill {command}` again"
+    try:
+        content: dict[str, JsonValue] = json.loads(path.read_text(encoding="utf-8"))
+        found_kind, found_version = content.get("kind"), content.get("format")
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): {again}") from error
+    if found_version == 1:
+        raise StoreError(
+            f"{path} was written before 0.1.0 (format 1, expected {version}): {again}; docs/glossary.md lists what was "
+            "renamed"
+        )
+    if (found_kind, found_version) != (kind, version):
+        raise StoreError(f"{path} was not written by `whisperstill {command}` in format {version}: {again}")
+    return content
+
+
+def label_to_row(label: PseudoLabel) -> LabelRow:
+    """A row of `labels-*.parquet`."""
+    window, columns = label.window, {name: getattr(label, name) for name in _SAME_COLUMNS}
+    columns |= {"window": window.id, "packing_variant": window.packing_variant, "duration": window.duration}
+    return columns | {"quality": [asdict(quality) for quality in label.quality]}
+
+
+def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
+    """The inverse of `label_to_row`."""
+    quality = _QUALITY_CONVERTER.structure(row["quality"], tuple[LabelQuality, ...])
+    window = Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"])
+    columns = {name: row[name] for name in _SAME_COLUMNS} | {"tokens": tuple(row["tokens"])}
+    return PseudoLabel(window=window, quality=quality, shard=shard, **columns)

@@ -1,23 +1,44 @@
-"""Random access to the teacher's top-k logits.
+"""The teacher's top-k logits on disk, with random access.
 
-`topk-*.parquet` has row groups of a few windows, so reading one window reads only its group. Row groups are cached in
-memory up to a budget, least recently used evicted first.
+`topk-*.parquet` has a row per window: for each token the k largest logits, the exact log-sum-exp at T = 1 and T = 2 and
+the probability mass outside the k. Lists are flat: token i of a window owns entries `i * k ... (i + 1) * k - 1`; the
+last token is <|endoftext|> if the teacher ended the transcript.
+
+Row groups hold a few windows, so reading one window reads only its group. Groups are cached in memory up to a budget,
+least recently used evicted first.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.errors import StoreError
 
 ROW_GROUP_WINDOWS = 4
 """Windows per row group."""
 CACHE_BUDGET_BYTES = 1 << 30
 """Maximum size of the cache of row groups, in bytes."""
+
+TOPK_SCHEMA = pa.schema(
+    [
+        ("window", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("k", pa.int32()),
+        ("top_ids", pa.list_(pa.int32())),
+        *((name, pa.list_(pa.float32())) for name in ("top_logits", "lse1", "lse2", "tail1", "tail2")),
+    ]
+)
+
+TopKRow: TypeAlias = dict[str, str | int | list[int] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +126,24 @@ class TopKReader:
                 return _TopKFile(path, parquet_file.metadata, row_positions)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} cannot be read ({error}): label again") from error
+
+
+def topk_to_row(window_id: str, tokens: Sequence[int], stats: TokenStats) -> TopKRow:
+    """A row of `topk-*.parquet`. `tokens` are the target tokens, <|endoftext|> included."""
+
+    def tail_mass(lse: Tensor, temperature: float) -> npt.NDArray[np.float32]:
+        topk_mass = (stats.top_logits.double() / temperature - lse.double()[:, None]).exp().sum(-1)
+        mass: npt.NDArray[np.float32] = (1 - topk_mass).clamp_min(0).float().numpy()
+        return mass
+
+    return {
+        "window": window_id,
+        "tokens": list(tokens),
+        "k": int(stats.top_ids.shape[1]),
+        "top_ids": stats.top_ids.to(torch.int32).flatten().numpy(),
+        "top_logits": stats.top_logits.flatten().numpy(),
+        "lse1": stats.lse1.numpy(),
+        "lse2": stats.lse2.numpy(),
+        "tail1": tail_mass(stats.lse1, 1.0),
+        "tail2": tail_mass(stats.lse2, 2.0),
+    }

@@ -84,7 +84,7 @@ def test_a_stream_is_cut_as_the_array_is(seed: int, max_seconds: float) -> None:
     places = np.sort(generator.integers(0, len(wave), 9))
     reader = AudioReader(iter([block for block in np.split(wave, places) if len(block)]))
     found = list(cut_reader(reader, max_seconds))
-    expected = cut_at_silences(wave, max_seconds)
+    expected = cut_at_silences([wave], max_seconds)
     assert [start for start, _ in found] == pytest.approx([start for start, _ in expected], abs=1e-9)
     assert [len(piece) / SAMPLE_RATE for _, piece in found] == pytest.approx([one for _, one in expected], abs=1e-9)
     assert np.array_equal(np.concatenate([piece for _, piece in found]), wave)
@@ -93,6 +93,6 @@ def test_a_stream_is_cut_as_the_array_is(seed: int, max_seconds: float) -> None:
 def test_a_cut_needs_lookahead() -> None:
     """Negative control: without lookahead the last piece could be a scrap."""
     wave = np.random.default_rng(0).normal(0, 0.2, round(30.4 * SAMPLE_RATE)).astype(np.float32)
-    pieces = cut_at_silences(wave)
+    pieces = cut_at_silences([wave])
     assert min(seconds for _, seconds in pieces) >= 3
-    assert cut_at_silences(wave[: 30 * SAMPLE_RATE]) == [(0.0, 30.0)]
+    assert cut_at_silences([wave[: 30 * SAMPLE_RATE]]) == [(0.0, 30.0)]

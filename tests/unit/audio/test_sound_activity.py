@@ -31,7 +31,7 @@ def check(pieces: list[tuple[float, float]], samples: int, max_seconds: float) -
 
 def test_cuts_fall_into_the_middle_of_pauses() -> None:
     pauses = [(11.0, 0.6), (22.0, 0.6), (29.5, 0.08), (44.0, 0.7), (70.0, 0.5)]
-    pieces = cut_at_silences(speech_like(80.0, pauses))
+    pieces = cut_at_silences([speech_like(80.0, pauses)])
     check(pieces, 80 * SAMPLE_RATE, 30.0)
     cuts = [start for start, _ in pieces[1:]]
     assert cuts == pytest.approx([22.3, 44.35, 70.25], abs=0.06)
@@ -45,30 +45,30 @@ def test_cuts_fall_into_the_middle_of_pauses() -> None:
 @settings(max_examples=25, deadline=None)
 def test_pieces_cover_everything(samples: int, max_seconds: float, seed: int) -> None:
     waveform = speech_like(samples / SAMPLE_RATE, [], seed)[:samples]
-    pieces = cut_at_silences(waveform, max_seconds)
+    pieces = cut_at_silences([waveform], max_seconds)
     check(pieces, samples, max_seconds)
-    assert cut_at_silences(waveform, max_seconds) == pieces
+    assert cut_at_silences([waveform], max_seconds) == pieces
     assert all(duration >= 0.0999 * max_seconds for _, duration in pieces[1:])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_sound_without_any_contrast(value: float) -> None:
     waveform = np.full(100 * SAMPLE_RATE + 77, value, np.float32)
-    check(cut_at_silences(waveform), len(waveform), 30.0)
+    check(cut_at_silences([waveform]), len(waveform), 30.0)
 
 
 def test_a_waveform_that_fits_is_one_piece() -> None:
-    assert cut_at_silences(np.zeros(30 * SAMPLE_RATE, np.float32)) == [(0.0, 30.0)]
-    assert len(cut_at_silences(np.zeros(30 * SAMPLE_RATE + 1, np.float32))) == 2
-    assert cut_at_silences(np.zeros(0, np.float32)) == []
+    assert cut_at_silences([np.zeros(30 * SAMPLE_RATE, np.float32)]) == [(0.0, 30.0)]
+    assert len(cut_at_silences([np.zeros(30 * SAMPLE_RATE + 1, np.float32)])) == 2
+    assert cut_at_silences([np.zeros(0, np.float32)]) == []
 
 
 def test_a_file_is_cut_as_the_array_is(tmp_path: Path) -> None:
     waveform = speech_like(95.3217, [(20, 0.4), (41.5, 0.3), (77, 1)])
     soundfile.write(tmp_path / "a.wav", waveform, SAMPLE_RATE, subtype="FLOAT")
-    assert cut_file(tmp_path / "a.wav") == cut_at_silences(waveform)
+    assert cut_file(tmp_path / "a.wav") == cut_at_silences([waveform])
     part = cut_file(tmp_path / "a.wav", 10.0, start=15.0, duration=40.0)
-    expected = cut_at_silences(waveform[15 * SAMPLE_RATE : 55 * SAMPLE_RATE], 10.0)
+    expected = cut_at_silences([waveform[15 * SAMPLE_RATE : 55 * SAMPLE_RATE]], 10.0)
     assert part == [(start + 15.0, duration) for start, duration in expected]
 
 
@@ -80,7 +80,7 @@ def test_a_file_with_nothing_in_it(tmp_path: Path) -> None:
 
 def test_pieces_of_no_length() -> None:
     with pytest.raises(ValueError, match="at least"):
-        cut_at_silences(np.zeros(1000, np.float32), 0.1)
+        cut_at_silences([np.zeros(1000, np.float32)], 0.1)
 
 
 def test_speech_spans_leave_out_pauses_and_clicks() -> None:

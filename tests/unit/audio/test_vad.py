@@ -233,7 +233,7 @@ def test_memory_is_that_of_the_open_stretch() -> None:
     block = steady("noise in steps", 0.3, 10) * np.repeat(np.tile([1.0, 0.2], 50), 1600).astype(np.float32)
     for _ in range(60):
         stream.feed(block)
-        assert len(stream.tracker.powers) < 6000 and len(stream.detector.levels) < 11_000  # type: ignore[attr-defined]
+        assert len(stream.powers) < 6000 and len(stream.detector.levels) < 11_000  # type: ignore[attr-defined]
 
 
 def test_all_problems_with_the_options_are_listed() -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from rich.console import Console as RichConsole
 
 from whisperstill.cli.console import PipeSafeConsole, TerminalConsole, looks_numeric
@@ -62,21 +63,22 @@ def test_speed_of_steps_and_figures() -> None:
     assert log.lines == ["training: 2/10 steps · 0.50/s · 16 s left · loss 1.5"]
 
 
-def test_skipped_units_do_not_count_in_the_speed() -> None:
+@pytest.mark.parametrize(
+    ("title", "total", "unit", "skipped", "seconds", "line"),
+    [
+        ("training", 10, "steps", 6, 4.0, "training: 8/10 steps · 0.50/s · 4 s left"),
+        ("transcribing", 0, "seconds", 0, 1.0, "transcribing: 2.00 seconds · 2.0x real time · took 1 s"),
+    ],
+)
+def test_skipped_units_do_not_count_in_the_speed_and_the_total_may_be_unknown(
+    title: str, total: int, unit: str, skipped: int, seconds: float, line: str
+) -> None:
     log = Log()
-    with log.progress("training", 10, "steps") as bar:
-        bar.skip(6)
-        log.clock.now = 4.0
+    with log.progress(title, total, unit) as bar:
+        bar.skip(skipped)
+        log.clock.now = seconds
         bar.advance(2)
-    assert log.lines == ["training: 8/10 steps · 0.50/s · 4 s left"]
-
-
-def test_unknown_total() -> None:
-    log = Log()
-    with log.progress("transcribing", 0, "seconds") as bar:
-        log.clock.now = 2.0
-        bar.advance(4.0)
-    assert log.lines == ["transcribing: 4.00 seconds · 2.0x real time · took 2 s"]
+    assert log.lines == [line]
 
 
 def test_a_log_gets_a_line_every_15_seconds() -> None:

@@ -49,7 +49,7 @@ def test_a_stated_duration_is_trusted(tmp_path: Path, good: dict[str, Any], monk
     def refuse(path: Path) -> float:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("whisperstill.corpus.corpus.probe_duration", refuse)
+    monkeypatch.setattr("whisperstill.corpus.reading.probe_duration", refuse)
     (utterance,) = read_corpus(write(tmp_path / "set", {**good, "duration_s": 1.5})).utterances
     assert utterance.audio.duration == 1.5
     with pytest.raises(AssertionError, match="measured"):

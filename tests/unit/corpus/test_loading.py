@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whisperstill.audio import load_audio
+from whisperstill.audio.audio_files import load_audio
 from whisperstill.corpus import load_utterance_waveform, load_window_waveform, pack
 from whisperstill.corpus.loading import join_waveforms, load_waveforms, read_ahead
 from whisperstill.errors import AudioError, CorpusError

@@ -126,7 +126,7 @@ def test_a_stream_is_transcribed_as_a_file(transcriber: Transcriber, tmp_path: P
         assert tuple(transcriber.stream(source)[0]) == expected.segments
     results = list(transcriber.transcribe_many([tmp_path / "a.wav", as_blocks]))
     assert results == [(tmp_path / "a.wav", expected), (Path("-"), expected)]
-    assert len(expected.segments) == 2 * len(cut_at_silences(wave.astype(np.float32) / 32768))
+    assert len(expected.segments) == 2 * len(cut_at_silences([wave.astype(np.float32) / 32768]))
 
 
 def test_the_language_is_known_with_the_first_segment(transcriber: Transcriber) -> None:

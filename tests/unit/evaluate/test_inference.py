@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from small_models import make_tokenizer
 
-from whisperstill.evaluate.inference import DecodeMode, decode_utterances
+from whisperstill.evaluate.systems import DecodeMode, decode_utterances
 from whisperstill.records import AudioSpan, Utterance
 from whisperstill.text.tokenizer import Tokenizer
 

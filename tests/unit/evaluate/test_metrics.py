@@ -9,13 +9,13 @@ import pytest
 from whisperstill.errors import CorpusError
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.metrics import (
+    Scoring,
     SystemOutput,
     compute_metrics,
     duration_bin,
     in_corpus_order,
     natural_sort_key,
 )
-from whisperstill.evaluate.score import Scoring
 from whisperstill.records import AudioSpan, Utterance
 from whisperstill.records.eval_results import DatasetResult
 from whisperstill.text.normalizers import get_normalizer

@@ -8,7 +8,7 @@ import jiwer
 import pytest
 
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate.score import Scoring, score
+from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.records import EditCounts
 from whisperstill.text.normalizers import get_normalizer
 

@@ -59,7 +59,7 @@ def test_labels_are_found_after_a_move(folders: tuple[Path, Path], tmp_path: Pat
 
 def test_damaged_or_mismatched_files_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     labels, output = folders
-    with pytest.raises(NotFoundError, match="no filter decisions"):
+    with pytest.raises(NotFoundError, match=r"no filter\.json in .*: run `whisperstill filter` first"):
         read_decisions(tmp_path)
     (labels / "manifest.json").write_text("{ }")
     with pytest.raises(StoreError, match="have changed"):
@@ -78,5 +78,5 @@ def test_damaged_or_mismatched_files_are_refused(folders: tuple[Path, Path], tmp
     with pytest.raises(StoreError, match=r"before 0\.1\.0 \(format 1, expected 2\)"):
         read_decisions(output)
     (output / "filter.json").write_text("{}")
-    with pytest.raises(StoreError, match="not a filter summary"):
+    with pytest.raises(StoreError, match="not written by `whisperstill filter` in format 2"):
         read_decisions(output)

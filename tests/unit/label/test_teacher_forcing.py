@@ -6,8 +6,8 @@ from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.decode.whisper_model import WhisperModel
-from whisperstill.label import teacher_forcing
-from whisperstill.label.teacher_forcing import teacher_force
+from whisperstill.label import teacher as teacher_module
+from whisperstill.label.teacher import teacher_force
 from whisperstill.model.dims import Dims
 
 TEXTS = ("alpha bravo", "charlie", "", "delta echo foxtrot golf hotel india juliet " * 3)
@@ -27,7 +27,7 @@ def states(small_dims: Dims) -> Tensor:
 def test_a_packed_batch_equals_single_windows(
     teacher: WhisperModel, states: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher_forcing, "LOGITS_CHUNK_TOKENS", 5)
+    monkeypatch.setattr(teacher_module, "LOGITS_CHUNK_TOKENS", 5)
     found = teacher_force(teacher, states, ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
     decoder, start = teacher.network.decoder, teacher.vocabulary.sot_sequence("en")
     assert [one.ended for one in found] == [True, True, True, False]

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from whisperstill.errors import StoreError
-from whisperstill.label.store_schema import TOPK_SCHEMA
 from whisperstill.label.store_writer import write_shard_files
-from whisperstill.label.topk_store import ROW_GROUP_WINDOWS, TopKReader
+from whisperstill.label.topk_store import ROW_GROUP_WINDOWS, TOPK_SCHEMA, TopKReader
 
 K = 3
 

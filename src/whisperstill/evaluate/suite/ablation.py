@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from whisperstill.errors import SettingsError
-from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.intervals import mean_over_datasets
 from whisperstill.evaluate.metrics import SystemOutput
 from whisperstill.evaluate.speed import measure_speed
 from whisperstill.evaluate.suite.datasets import EvalDataset
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
+from whisperstill.evaluate.systems import DecodeMode, EncoderCache, WhisperstillSystem
 from whisperstill.records.edit_counts import NO_EDITS
 from whisperstill.records.eval_results import AblationRow
 

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from whisperstill.atomic_io import file_sha256
 from whisperstill.corpus import read_corpus
+from whisperstill.corpus.loading import AudioTransform
 from whisperstill.errors import CorpusError
-from whisperstill.evaluate.inference import AudioTransform
-from whisperstill.evaluate.score import Scoring
+from whisperstill.evaluate.metrics import Scoring
 from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings
 from whisperstill.records import Utterance
 from whisperstill.records.json_value import JsonValue

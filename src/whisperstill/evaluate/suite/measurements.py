@@ -1,97 +1,63 @@
-"""Measurements of error rates: each a function from a suite runner and its table to result records.
+"""Measurements: functions from a suite runner and a table of the suite to result records.
 
-To add a measurement: a table in `spec`, a function that yields records, a line in `run_suite.MEASUREMENTS`, a section
-in `evaluate.report`.
+To add one: a table in `spec`, a function that yields records, a line in `MEASUREMENTS`, a section in `evaluate.report`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.conditions import CONDITION_KINDS, NUM_BABBLE_SPEAKERS, Condition, parse_conditions
-from whisperstill.corpus.loading import Waveform
-from whisperstill.errors import SettingsError
+from whisperstill.corpus.loading import AudioTransform, Waveform
+from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
-from whisperstill.evaluate.inference import AudioTransform, DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
+from whisperstill.evaluate.speculative import compare_speculative, trace_draft
+from whisperstill.evaluate.speed import measure_peak_memory_mib, measure_speed
+from whisperstill.evaluate.suite import spec
 from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
 from whisperstill.evaluate.suite.runner import SuiteRunner
-from whisperstill.evaluate.suite.spec import ChunkLength, ErrorExamples, ErrorRates, LongForm, Noise
-from whisperstill.evaluate.systems import EncoderCache, WhisperstillSystem
+from whisperstill.evaluate.systems import DecodeMode, EncoderCache, WhisperstillSystem
+from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.records import Utterance
-from whisperstill.records.eval_results import DatasetResult, ErrorExample
+from whisperstill.records.eval_results import (
+    Ablation,
+    CurvePoint,
+    DatasetResult,
+    DraftTrace,
+    ErrorExample,
+    SpeculativeResult,
+    SpeedResult,
+    TrainingCurve,
+)
 from whisperstill.records.json_value import JsonObject
 from whisperstill.records.seeding import rng
+from whisperstill.records.serialization import DataclassInstance, from_dict, read_json
 from whisperstill.units import WINDOW_SECONDS
 
-
-def measure_short_form(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
-    """Every model on every dataset of utterances up to 30 s."""
-    datasets = runner.select_datasets(table.datasets, "short_form")
-    yield from _measure(runner, "short_form", table, datasets, [DecodeMode(batch_size=runner.settings.batch_size)])
-
-
-def measure_non_speech(runner: SuiteRunner, table: ErrorRates) -> Iterator[DatasetResult]:
-    """Every model on audio without speech: bare greedy decoding, and transcription with the hallucination filter."""
-    modes = [DecodeMode(decoding, batch_size=runner.settings.batch_size) for decoding in ("short", "silence")]
-    yield from _measure(runner, "non_speech", table, runner.select_datasets(table.datasets, "non_speech"), modes)
+DATASET_KINDS = {
+    "short_form": "short_form",
+    "non_speech": "non_speech",
+    "long_form": "long_form",
+    "chunk_length": "long_form",
+    "noise": "short_form",
+}
+"""Measurement of error rates -> kind of its datasets (`EvalDataset.kind`)."""
 
 
-def measure_long_form(runner: SuiteRunner, table: LongForm) -> Iterator[DatasetResult]:
-    """Every model on every dataset of recordings with every long-form strategy."""
-    modes = [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
-    yield from _measure(runner, "long_form", table, runner.select_datasets(table.datasets, "long_form"), modes)
-
-
-def measure_chunk_lengths(runner: SuiteRunner, table: ChunkLength) -> Iterator[DatasetResult]:
-    """The `chunked` strategy with several chunk lengths."""
-    modes = [DecodeMode("chunked", length, runner.settings.batch_size) for length in table.lengths]
-    yield from _measure(runner, "chunk_length", table, runner.select_datasets(table.datasets, "long_form"), modes)
-
-
-def measure_noise(runner: SuiteRunner, table: Noise) -> Iterator[DatasetResult]:
-    """Every model on every dataset under every condition; utterances over 30 s are left out."""
-    modes = [DecodeMode(batch_size=runner.settings.batch_size)]
-    yield from _measure(runner, "noise", table, _corrupted_datasets(runner, table), modes)
-
-
-def _corrupted_datasets(runner: SuiteRunner, table: Noise) -> Iterator[EvalDataset]:
-    conditions = parse_conditions(table.conditions)
-    labels = condition_labels(conditions)
-    for dataset in runner.select_datasets(table.datasets, "short_form"):
-        utterances = tuple(sample_evenly(dataset.short_utterances, table.limit))
-        subset = replace(dataset, utterances=utterances, sha256=f"{dataset.sha256} {len(utterances)}")
-        for condition in conditions:
-            transform = make_audio_transform(condition, subset, table.seed)
-            noise_sha256 = condition.noise_recordings_sha256()
-            identity: JsonObject = {"condition": condition.name, "seed": table.seed, "noise": noise_sha256}
-            yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
-
-
-def collect_error_examples(runner: SuiteRunner, table: ErrorExamples) -> Iterator[ErrorExample]:
-    """Worst utterances of the first student (else the last model), from outputs of [short_form] and [non_speech]."""
-    available = list(runner.systems)
-    model_name = next((name for name in runner.suite.students if name in available), available[-1])
-    if not runner.short_outputs:
-        raise SettingsError("expected outputs of [short_form] or [non_speech] to take examples from, got none")
-    for dataset_name, outputs in runner.short_outputs.items():
-        if model_name in outputs:
-            yield from select_error_examples(
-                dataset_name, outputs, model_name, table.num_examples, runner.suite.teacher
-            )
-
-
-def _measure(
-    runner: SuiteRunner,
-    measurement: str,
-    table: ErrorRates,
-    datasets: Iterable[EvalDataset],
-    modes: Sequence[DecodeMode],
-) -> Iterator[DatasetResult]:
-    """Results of the table's models on each dataset in each mode."""
+def measure_error_rates(measurement: str, runner: SuiteRunner, table: spec.ErrorRates) -> Iterator[DatasetResult]:
+    """Every model on every dataset of the measurement, in each of its decode modes."""
+    datasets: Iterable[EvalDataset] = runner.select_datasets(table.datasets, DATASET_KINDS[measurement])
+    if isinstance(table, spec.Noise):
+        datasets = _corrupted_datasets(datasets, table)
+    modes = _decode_modes(measurement, table, runner.settings.batch_size)
     systems = [runner.systems[name] for name in runner.select_models(table.models)]
     encoders = [system.checkpoint.encoder_sha256 for system in systems if isinstance(system, WhisperstillSystem)]
     for dataset, mode in ((dataset, mode) for dataset in datasets for mode in modes):
@@ -113,6 +79,43 @@ def _measure(
             yield replace(result, condition=dataset.condition.label, chunk_length=mode.chunk_length)
             if system.info.name == runner.suite.teacher:
                 teacher_output = output
+
+
+def _decode_modes(measurement: str, table: spec.ErrorRates, batch_size: int) -> list[DecodeMode]:
+    if isinstance(table, spec.LongForm):
+        return [DecodeMode(strategy, batch_size=table.batch_size) for strategy in table.strategies]
+    if isinstance(table, spec.ChunkLength):
+        return [DecodeMode("chunked", length, batch_size) for length in table.lengths]
+    # audio without speech: bare greedy decoding, and transcription with the hallucination filter
+    decodings = ("short", "silence") if measurement == "non_speech" else ("short",)
+    return [DecodeMode(decoding, batch_size=batch_size) for decoding in decodings]
+
+
+def _corrupted_datasets(datasets: Iterable[EvalDataset], table: spec.Noise) -> Iterator[EvalDataset]:
+    """Every dataset under every condition; utterances over 30 s are left out."""
+    conditions = parse_conditions(table.conditions)
+    labels = condition_labels(conditions)
+    for dataset in datasets:
+        utterances = tuple(sample_evenly(dataset.short_utterances, table.limit))
+        subset = replace(dataset, utterances=utterances, sha256=f"{dataset.sha256} {len(utterances)}")
+        for condition in conditions:
+            transform = make_audio_transform(condition, subset, table.seed)
+            noise_sha256 = condition.noise_recordings_sha256()
+            identity: JsonObject = {"condition": condition.name, "seed": table.seed, "noise": noise_sha256}
+            yield replace(subset, condition=AudioCondition(labels[condition], transform, identity))
+
+
+def collect_error_examples(runner: SuiteRunner, table: spec.ErrorExamples) -> Iterator[ErrorExample]:
+    """Worst utterances of the first student (else the last model), from outputs of [short_form] and [non_speech]."""
+    available = list(runner.systems)
+    model_name = next((name for name in runner.suite.students if name in available), available[-1])
+    if not runner.short_outputs:
+        raise SettingsError("expected outputs of [short_form] or [non_speech] to take examples from, got none")
+    for dataset_name, outputs in runner.short_outputs.items():
+        if model_name in outputs:
+            yield from select_error_examples(
+                dataset_name, outputs, model_name, table.num_examples, runner.suite.teacher
+            )
 
 
 def condition_labels(conditions: Sequence[Condition]) -> dict[Condition, str]:
@@ -146,3 +149,128 @@ def make_audio_transform(condition: Condition, dataset: EvalDataset, seed: int) 
         return condition.apply(waveform, generator, others)
 
     return transform_audio
+
+
+def measure_system_speed(runner: SuiteRunner, table: spec.SpeedTable) -> Iterator[SpeedResult]:
+    """Yields encoder and decoder times of every whisperstill model at each batch size.
+
+    Models take turns. Results are cached by models, device and number of threads.
+    """
+    systems = runner.select_own_systems(table.models)
+    for batch_size in table.batch_sizes:
+        key = runner.result_cache.compute_key(
+            speed=[system.identity for system in systems.values()],
+            batch_size=batch_size,
+            rounds=table.rounds,
+            memory=table.memory,
+            device=runner.device,
+            threads=torch.get_num_threads(),
+        )
+        entry = runner.result_cache.get(key)
+        if entry is None:
+            runner.console.info(f"timing {', '.join(systems)} at batch {batch_size}")
+            networks = {name: system.model.network for name, system in systems.items()}
+            speeds = measure_speed(networks, rounds=table.rounds, batch_size=batch_size)
+            if table.memory:
+                infos = {name: system.info for name, system in systems.items()}
+                peaks = [measure_peak_memory_mib(infos[speed.model], batch_size) for speed in speeds]
+                speeds = [replace(speed, peak_memory_mib=peak) for speed, peak in zip(speeds, peaks, strict=True)]
+            entry = {"rows": [asdict(speed) for speed in speeds]}
+            runner.result_cache.put(key, entry)
+        for name, row in zip(systems, entry["rows"], strict=True):
+            yield replace(from_dict(SpeedResult, row), model=name)
+
+
+def measure_speculative(runner: SuiteRunner, table: spec.Speculative) -> Iterator[SpeculativeResult | DraftTrace]:
+    """The teacher with each student as draft model at each batch size, and token traces of a few utterances."""
+    systems = runner.select_own_systems()
+    teacher = systems.get(runner.suite.teacher or "")
+    if teacher is None:
+        raise SettingsError("speculative decoding needs a teacher in the engine whisperstill")
+    # 1. Select utterances.
+    datasets = runner.select_datasets(table.datasets, "short_form")
+    samples = {dataset.name: sample_evenly(dataset.short_utterances, table.limit) for dataset in datasets}
+    named_utterances = [(name, utterance) for name, utterances in samples.items() for utterance in utterances]
+    if not named_utterances:
+        raise SettingsError("speculative decoding needs a dataset with utterances up to 30 s")
+    sample_key: JsonObject = {"corpora": [dataset.sha256 for dataset in datasets], "limit": table.limit}
+    # 2. Compare and trace with each draft model, which is loaded on first use.
+    for draft in [systems[name] for name in runner.suite.students if name in systems]:
+        load_assisted = cache(partial(teacher.build_model, draft.checkpoint))
+        for batch_size in table.batch_sizes:
+            key = runner.result_cache.compute_key(
+                teacher=teacher.identity,
+                draft=draft.identity,
+                batch_size=batch_size,
+                threads=torch.get_num_threads(),
+                **sample_key,
+            )
+            entry = runner.result_cache.get(key)
+            if entry is None:
+                utterances = [utterance for _, utterance in named_utterances]
+                seconds = sum(utterance.audio.duration for utterance in utterances)
+                with runner.console.progress(f"{draft.info.name} drafts at batch {batch_size}", seconds, "s") as bar:
+                    entry = compare_speculative(teacher.model, load_assisted(), utterances, batch_size, bar.advance)
+                runner.result_cache.put(key, entry)
+            runner.failures.skip(entry["skipped"])
+            names = {"model": teacher.info.name, "draft": draft.info.name, "batch_size": batch_size}
+            yield from_dict(SpeculativeResult, entry | names)
+        if table.num_traces:
+            for dataset_name, utterance in sample_evenly(named_utterances, table.num_traces):
+                yield trace_draft(load_assisted(), utterance, dataset_name)
+
+
+def include_results(runner: SuiteRunner, table: spec.Include) -> Iterator[Ablation | TrainingCurve]:
+    """Ablation tables, and for each student its training curve and filter counts."""
+    for path in table.ablations:
+        with runner.failures.record(f"ablations {path}"):
+            content = read_json(Path(path))
+            if "ablations" not in content:
+                raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
+            for ablation in content["ablations"]:
+                yield from_dict(Ablation, ablation)
+    shared_counts: dict[str, int] = {}
+    if folder := table.filter_summary:
+        with runner.failures.record(f"filter {folder}"):
+            shared_counts = read_filter_counts(Path(folder))
+            if not shared_counts:
+                raise NotFoundError(f"expected the output of `whisperstill filter`, found none at {folder}")
+    for name in runner.suite.students:
+        student = Path(runner.suite.models[name].model)
+        points = read_training_curve(student / "metrics.jsonl")
+        record = read_stage_record(student)
+        labels = record.settings.get("labels") if record is not None else None
+        counts = (read_filter_counts(Path(labels)) if labels else {}) or shared_counts
+        if points or counts:
+            yield TrainingCurve(name, points, counts)
+
+
+def read_filter_counts(folder: Path) -> dict[str, int]:
+    """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
+    content = read_json(folder / "filter.json")
+    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
+
+
+def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
+    """Loss and validation WER by step from `metrics.jsonl`; empty without such a file."""
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError):
+        return ()
+    by_step: dict[int, JsonObject] = {}
+    for line in lines:
+        by_step.setdefault(line["step"], {}).update(line)
+    return tuple(
+        CurvePoint(step, values.get("loss"), values.get("validation_wer")) for step, values in sorted(by_step.items())
+    )
+
+
+MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
+    **{name: partial(measure_error_rates, name) for name in DATASET_KINDS},
+    "speed": measure_system_speed,
+    "speculative": measure_speculative,
+    "error_examples": collect_error_examples,
+    "include": include_results,
+}
+"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
+earlier ones."""

@@ -4,19 +4,19 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.metrics import SystemOutput
-from whisperstill.evaluate.suite import included, measurements, performance
 from whisperstill.evaluate.suite.datasets import EvalDataset
+from whisperstill.evaluate.suite.measurements import MEASUREMENTS
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.records import eval_results as records
 from whisperstill.records.json_value import JsonObject
@@ -24,20 +24,6 @@ from whisperstill.records.serialization import DataclassInstance
 from whisperstill.versions import package_versions
 
 Record = TypeVar("Record")
-
-MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
-    "short_form": measurements.measure_short_form,
-    "non_speech": measurements.measure_non_speech,
-    "long_form": measurements.measure_long_form,
-    "chunk_length": measurements.measure_chunk_lengths,
-    "noise": measurements.measure_noise,
-    "speed": performance.measure_system_speed,
-    "speculative": performance.measure_speculative,
-    "error_examples": measurements.collect_error_examples,
-    "include": included.include_results,
-}
-"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
-earlier ones."""
 
 
 def run_suite(runner: SuiteRunner) -> records.EvalResults:

@@ -20,11 +20,10 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.audio.vad import create_detector
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, WhisperstillError
-from whisperstill.evaluate.inference import DecodeMode
 from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
 from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
 from whisperstill.evaluate.suite.spec import EvaluateSettings, Suite
-from whisperstill.evaluate.systems import EncoderCache, ExternalSystem, System, WhisperstillSystem
+from whisperstill.evaluate.systems import DecodeMode, EncoderCache, ExternalSystem, System, WhisperstillSystem
 from whisperstill.model.device import choose_device, choose_dtype
 from whisperstill.records.eval_results import Failure
 from whisperstill.records.json_value import JsonObject, JsonValue

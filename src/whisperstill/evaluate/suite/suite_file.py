@@ -43,7 +43,7 @@ from whisperstill.evaluate.suite.spec import (
 )
 from whisperstill.pipeline.toml_settings import (
     TableError,
-    TomlTable,
+    TomlValue,
     build_settings,
     looks_like_path,
     read_toml,
@@ -70,18 +70,30 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
     tables = {**content, "models": _assign_roles(models)} if models else content
-    model_specs = _build_named_tables(ModelSpec, tables, "models", "model", path, problems)
-    for name in ("teacher", "student"):
-        if name in model_specs and not model_specs[name].role:
-            model_specs[name] = replace(model_specs[name], role=name)
-    dataset_specs = _build_named_tables(DatasetSpec, tables, "datasets", "manifest", path, problems)
+
+    def build(table_type: type[Table], table: TomlValue, name: str, shorthand_key: str = "") -> Table | None:
+        """Settings of a table, None with a problem; a string is short for a table with `shorthand_key` alone."""
+        table = {shorthand_key: table} if isinstance(table, str) else table
+        try:
+            if isinstance(table, Mapping):
+                return build_settings(table_type, table, name, path.parent)
+            problems.append(f"{name}: expected a table or a string, got {table!r}")
+        except TableError as error:
+            problems.extend(error.problems)
+        return None
+
+    model_specs, dataset_specs = dict[str, ModelSpec](), dict[str, DatasetSpec]()
+    for name, table in tables.get("models", {}).items():
+        if model := build(ModelSpec, table, f"models.{name}", "model"):
+            is_role = name in ("teacher", "student") and not model.role
+            model_specs[name] = replace(model, role=name) if is_role else model
+    for name, table in tables.get("datasets", {}).items():
+        if dataset := build(DatasetSpec, table, f"datasets.{name}", "manifest"):
+            dataset_specs[name] = dataset
     measurements: dict[str, Measurement] = {}
     for key, table_type in MEASUREMENT_TABLES.items():
-        if key in tables:
-            try:
-                measurements[key] = build_settings(table_type, tables[key], key, path.parent)
-            except TableError as error:
-                problems += error.problems
+        if key in tables and (measurement := build(table_type, tables[key], key)):
+            measurements[key] = measurement
     if isinstance(noise := measurements.get("noise"), Noise):
         conditions = tuple(_resolve_condition(condition, path.parent) for condition in noise.conditions)
         measurements["noise"] = replace(noise, conditions=conditions)
@@ -107,20 +119,3 @@ def _resolve_condition(condition: str, folder: Path) -> str:
     if separator and kind not in CONDITION_KINDS and looks_like_path(kind, folder):
         return f"{resolve_path(kind, folder)}@{level}"
     return condition
-
-
-def _build_named_tables(
-    table_type: type[Table], tables: TomlTable, section: str, shorthand_key: str, path: Path, problems: list[str]
-) -> dict[str, Table]:
-    """Tables by name; a string is short for a table with `shorthand_key` alone."""
-    built = {}
-    for name, table in tables.get(section, {}).items():
-        content = {shorthand_key: table} if isinstance(table, str) else table
-        if not isinstance(content, Mapping):
-            problems.append(f"{section}.{name}: expected a table or a string, got {table!r}")
-            continue
-        try:
-            built[name] = build_settings(table_type, content, f"{section}.{name}", path.parent)
-        except TableError as error:
-            problems += error.problems
-    return built

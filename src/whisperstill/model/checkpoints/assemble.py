@@ -16,21 +16,18 @@ from whisperstill.model.checkpoints.shapes import expected_shapes
 from whisperstill.model.dims import Dims
 from whisperstill.records.json_value import JsonObject
 
+
+def _position_names(stack: str) -> tuple[str, str, str]:
+    return f"{stack}.embed_positions.weight", f"{stack}.positional_embedding", f"{stack}/position_encodings/encodings"
+
+
 _STORED_NAMES = {
     "encoder.conv1": ("encoder.conv1", "encoder.conv1", "encoder/conv1"),
     "encoder.conv2": ("encoder.conv2", "encoder.conv2", "encoder/conv2"),
-    "encoder.positions": (
-        "encoder.embed_positions.weight",
-        "encoder.positional_embedding",
-        "encoder/position_encodings/encodings",
-    ),
+    "encoder.positions": _position_names("encoder"),
     "encoder.norm": ("encoder.layer_norm", "encoder.ln_post", "encoder/layer_norm"),
     "decoder.embedding": ("decoder.embed_tokens", "decoder.token_embedding", "decoder/embeddings"),
-    "decoder.positions": (
-        "decoder.embed_positions.weight",
-        "decoder.positional_embedding",
-        "decoder/position_encodings/encodings",
-    ),
+    "decoder.positions": _position_names("decoder"),
     "decoder.norm": ("decoder.layer_norm", "decoder.ln", "decoder/layer_norm"),
     "attention_norm": ("self_attn_layer_norm", "attn_ln", "self_attention/layer_norm"),
     "attention.qkv": ("self_attn.{}_proj", "attn.{}", "self_attention/linear_0"),
