@@ -77,7 +77,8 @@ def test_other_formats(small_student: Path, tmp_path: Path) -> None:
     full = run(ExportSettings(str(small_student), tmp_path / "whole", "huggingface"), NullConsole())
     assert half.bytes == pytest.approx(full.bytes / 2, rel=0.01)
     assert load_checkpoint(tmp_path / "half", None).state["encoder.norm.weight"].dtype == torch.float16
-    assert run(ExportSettings(str(small_student), tmp_path / "ggml.bin", "whisper.cpp"), NullConsole()).dtype == "float16"
+    report = run(ExportSettings(str(small_student), tmp_path / "ggml.bin", "whisper.cpp"), NullConsole())
+    assert report.dtype == "float16"
     assert (tmp_path / "ggml.bin").is_file()
     pytest.importorskip("ctranslate2")
     run(ExportSettings(str(small_student), tmp_path / "ct2", "ctranslate2", "int8_float32"), NullConsole())

@@ -101,7 +101,7 @@ def describe_machine() -> list[tuple[str, str]]:
         ("cores", str(cores)),
         ("memory", describe_memory()),
         ("disk free here", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"),
-        ("allocator settings", os.environ.get("GLIBC_TUNABLES", "set by commands that run a model, with glibc 2.35 or newer")),
+        ("allocator settings", os.environ.get("GLIBC_TUNABLES", "set by commands that run a model (glibc 2.35)")),
     ]
 
 
