@@ -9,7 +9,7 @@ from whisperstill.corpus import asterisk, commonvoice, folder, huggingface, json
 from whisperstill.corpus.corpus import Corpus, build_corpus
 from whisperstill.corpus.entry import Entry
 from whisperstill.errors import CorpusError, NotFoundError, SettingsError
-from whisperstill.plugins import registered
+from whisperstill.plugins import PluginGroup
 from whisperstill.records import Skipped
 from whisperstill.remote_files import cache_path, download, is_remote, is_remote_directory, list_files
 
@@ -41,7 +41,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 
 def all_layouts() -> dict[str, Layout]:
     """`LAYOUTS` and those registered by other packages (`plugins`), which are detected first."""
-    return {**registered("corpus_readers"), **LAYOUTS}
+    return {**PluginGroup[Layout]("corpus_readers").load(), **LAYOUTS}
 
 
 def read_corpus(

@@ -4,9 +4,10 @@ What variants share (a filter, an initial student, a whole training) has one fol
 depends on, and is made once.
 """
 
-import copy
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.console import NullConsole
@@ -14,62 +15,81 @@ from whisperstill.errors import SettingsError
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
 from whisperstill.pipeline.runner import is_finished, read_stage_record, run_stage
-from whisperstill.pipeline.toml_settings import TomlTable
+from whisperstill.pipeline.toml_settings import TomlTable, TomlValue
 from whisperstill.records.json_value import JsonObject
+from whisperstill.records.serialization import from_dict
 
 VARIABLE_STAGES = ("filter", "init", "train")
 """Stages whose settings may vary; none of them runs the teacher over the whole corpus."""
 
 
+@dataclass(frozen=True)
+class VariantReport:
+    """What is compared of the report of a training."""
+
+    hours: float
+    windows: int
+    steps: int
+    best_wer: float | None
+
+
 def override_recipe(
-    content: TomlTable,
-    overrides: JsonObject,
+    recipe: Recipe,
+    overrides: Mapping[str, TomlValue],
     seed: int,
     max_steps: int | None,
-    recipe: Recipe,
     output: Path,
     name: str = "train",
 ) -> TomlTable:
-    """The recipe's tables with `overrides` such as `{"train.learning_rate": 1e-4}`, up to `[train]`.
+    """The recipe's content with `overrides` such as `{"train.learning_rate": 1e-4}`, up to `[train]`.
 
     Outputs go to folders under `output`; the student's folder begins with `name`.
     """
     # 1. Only what training needs. `filter --tune` is dropped: a pilot must not start pilots of its own.
-    tables = copy.deepcopy(content)
-    for verb in ("evaluate", "transcribe"):
-        tables.pop(verb, None)
-    for key in [key for key in tables.get("filter", {}) if key.startswith("tune")]:
-        del tables["filter"][key]
+    tables = {
+        verb: {
+            key: value
+            for key, value in table.items()
+            if not (verb == "filter" and key.startswith("tune")) and not (verb in VARIABLE_STAGES and key == "output")
+        }
+        for verb, table in recipe.tables.items()
+        if verb not in ("evaluate", "transcribe")
+    }
     # 2. The changed settings.
     for key, value in overrides.items():
-        *parents, leaf = key.split(".")
-        table = tables
-        for parent in parents:
-            table = table.setdefault(parent, {})
-        table[leaf] = value
+        verb, *keys = key.split(".")
+        tables[verb] = _with_value(tables[verb], keys, value)
     tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
     # 3. Output folders named after what the output depends on, so that variants share them.
-    varied_stages = [stage.verb for stage in recipe.stages if stage.verb in VARIABLE_STAGES]
-    for verb in varied_stages:
-        tables[verb].pop("output", None)
-    hashed_tables = copy.deepcopy(tables)
+    varied_stages = [verb for verb in tables if verb in VARIABLE_STAGES]
+    outputs: dict[str, TomlValue] = {}
     folder = output.absolute()  # relative paths in tables are relative to the recipe
     for verb in varied_stages:
         dependencies = varied_stages[: varied_stages.index(verb) + 1] if verb == "train" else [verb]
-        settings = json.dumps([hashed_tables[dependency] for dependency in dependencies], sort_keys=True, default=str)
+        settings = json.dumps([tables[dependency] for dependency in dependencies], sort_keys=True, default=str)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        tables[verb]["output"] = folder / f"{name if verb == 'train' else verb}-{digest}"
-    return tables
+        outputs[verb] = folder / f"{name if verb == 'train' else verb}-{digest}"
+    with_outputs = {
+        verb: table | ({"output": outputs[verb]} if verb in outputs else {}) for verb, table in tables.items()
+    }
+    return {"name": recipe.name, "output": str(recipe.output), **with_outputs}
 
 
-def train_variant(tables: TomlTable, path: Path, load_verb: VerbLoader) -> tuple[Path, JsonObject]:
+def _with_value(table: TomlTable, keys: Sequence[str], value: TomlValue) -> dict[str, TomlValue]:
+    """`table` with a value at the end of nested keys."""
+    key, *rest = keys
+    nested = table.get(key)
+    return {**table, key: _with_value(nested if isinstance(nested, Mapping) else {}, rest, value) if rest else value}
+
+
+def train_variant(content: TomlTable, path: Path, load_verb: VerbLoader) -> tuple[Path, VariantReport]:
     """Trains a variant of the recipe at `path`, running every missing stage; returns the student and its train report.
 
     Raises `SettingsError` if the training was stopped early, and what a stage raises.
     """
     output_keys: dict[Path, str] = {}
     report: JsonObject = {}
-    recipe = parse_recipe(tables, path, load_verb)
+    recipe = parse_recipe(content, path, load_verb)
     for stage in recipe.stages:
         key = compute_cache_key(stage, recipe.folder, output_keys)
         output_keys[stage.output] = key
@@ -83,7 +103,7 @@ def train_variant(tables: TomlTable, path: Path, load_verb: VerbLoader) -> tuple
             report = result.report or {}
             if not result.finished:
                 raise SettingsError("stopped before the end; run the same command again to resume")
-    return recipe.stages[-1].output, report
+    return recipe.stages[-1].output, from_dict(VariantReport, report)
 
 
 def find_problems(recipe: Recipe, seeds: tuple[int, ...]) -> list[str]:

@@ -1,8 +1,8 @@
 """Types of JSON values."""
 
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
-"""What `json.loads` returns."""
-JsonObject: TypeAlias = dict[str, Any]
-"""A JSON object whose values the caller checks."""
+JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
+"""What `json.loads` returns and `json.dumps` takes."""
+JsonObject: TypeAlias = dict[str, JsonValue]

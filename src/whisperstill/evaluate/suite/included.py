@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.errors import NotFoundError
@@ -10,7 +11,18 @@ from whisperstill.evaluate.suite.spec import Include
 from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.records.eval_results import Ablation, CurvePoint, TrainingCurve
 from whisperstill.records.json_value import JsonObject
-from whisperstill.records.serialization import from_dict, read_json
+from whisperstill.records.serialization import from_dict, read_json, read_record
+
+
+@dataclass(frozen=True)
+class _AblationsFile:
+    ablations: tuple[Ablation, ...]
+
+
+@dataclass(frozen=True)
+class _FilterCounts:
+    kept: int
+    dropped: dict[str, int]
 
 
 def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | TrainingCurve]:
@@ -20,8 +32,7 @@ def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | 
             content = read_json(Path(path))
             if "ablations" not in content:
                 raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
-            for ablation in content["ablations"]:
-                yield from_dict(Ablation, ablation)
+            yield from from_dict(_AblationsFile, content).ablations
     shared_counts: dict[str, int] = {}
     if folder := table.filter_summary:
         with runner.failures.record(f"filter {folder}"):
@@ -33,15 +44,15 @@ def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | 
         points = read_training_curve(student / "metrics.jsonl")
         record = read_stage_record(student)
         labels = record.settings.get("labels") if record is not None else None
-        counts = (read_filter_counts(Path(labels)) if labels else {}) or shared_counts
+        counts = (read_filter_counts(Path(labels)) if isinstance(labels, str) else {}) or shared_counts
         if points or counts:
             yield TrainingCurve(name, points, counts)
 
 
 def read_filter_counts(folder: Path) -> dict[str, int]:
     """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
-    content = read_json(folder / "filter.json")
-    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
+    counts = read_record(folder / "filter.json", _FilterCounts)
+    return {} if counts is None else {"kept": counts.kept, **counts.dropped}
 
 
 def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -53,6 +64,4 @@ def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
     by_step: dict[int, JsonObject] = {}
     for line in lines:
         by_step.setdefault(line["step"], {}).update(line)
-    return tuple(
-        CurvePoint(step, values.get("loss"), values.get("validation_wer")) for step, values in sorted(by_step.items())
-    )
+    return tuple(from_dict(CurvePoint, values) for _, values in sorted(by_step.items()))

@@ -1,6 +1,6 @@
 """Measurements of error rates: each a function from a suite runner and its table to result records.
 
-To add a measurement: a table in `spec`, a function that yields records, a line in `run_suite.MEASUREMENTS`, a section
+To add a measurement: a table in `spec`, a function that yields records, a case in `run_suite`, a section
 in `evaluate.report`.
 """
 

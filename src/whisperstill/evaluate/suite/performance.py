@@ -1,21 +1,26 @@
 """Measurements of speed: latency and memory of models, and speculative decoding."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
 
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.peak_memory import measure_peak_memory_mib
-from whisperstill.evaluate.speculative import compare_speculative, trace_draft
+from whisperstill.evaluate.speculative import SpeculativeComparison, compare_speculative, trace_draft
 from whisperstill.evaluate.speed import measure_speed
 from whisperstill.evaluate.suite.datasets import sample_evenly
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.evaluate.suite.spec import Speculative, SpeedTable
 from whisperstill.records.eval_results import DraftTrace, SpeculativeResult, SpeedResult
-from whisperstill.records.json_value import JsonObject
-from whisperstill.records.serialization import from_dict
+
+
+@dataclass(frozen=True)
+class _SpeedEntry:
+    """Entry of the result cache."""
+
+    rows: tuple[SpeedResult, ...]
 
 
 def measure_system_speed(runner: SuiteRunner, table: SpeedTable) -> Iterator[SpeedResult]:
@@ -30,7 +35,7 @@ def measure_system_speed(runner: SuiteRunner, table: SpeedTable) -> Iterator[Spe
             device=runner.device,
             threads=torch.get_num_threads(),
         )
-        entry = runner.result_cache.get(key)
+        entry = runner.result_cache.get(key, _SpeedEntry)
         if entry is None:
             runner.console.info(f"timing {', '.join(systems)} at batch {batch_size}")
             networks = {name: system.model.network for name, system in systems.items()}
@@ -39,10 +44,10 @@ def measure_system_speed(runner: SuiteRunner, table: SpeedTable) -> Iterator[Spe
                 infos = {name: system.info for name, system in systems.items()}
                 peaks = [measure_peak_memory_mib(infos[speed.model], batch_size) for speed in speeds]
                 speeds = [replace(speed, peak_memory_mib=peak) for speed, peak in zip(speeds, peaks, strict=True)]
-            entry = {"rows": [asdict(speed) for speed in speeds]}
+            entry = _SpeedEntry(tuple(speeds))
             runner.result_cache.put(key, entry)
-        for name, row in zip(systems, entry["rows"], strict=True):
-            yield replace(from_dict(SpeedResult, row), model=name)
+        for name, speed in zip(systems, entry.rows, strict=True):
+            yield replace(speed, model=name)
 
 
 def measure_speculative(runner: SuiteRunner, table: Speculative) -> Iterator[SpeculativeResult | DraftTrace]:
@@ -57,7 +62,6 @@ def measure_speculative(runner: SuiteRunner, table: Speculative) -> Iterator[Spe
     named_utterances = [(name, utterance) for name, utterances in samples.items() for utterance in utterances]
     if not named_utterances:
         raise SettingsError("speculative decoding needs a dataset with utterances up to 30 s")
-    sample_key: JsonObject = {"corpora": [dataset.sha256 for dataset in datasets], "limit": table.limit}
     # 2. Compare and trace with each draft model, which is loaded on first use.
     for draft in [systems[name] for name in runner.suite.students if name in systems]:
         load_assisted = cache(partial(teacher.build_model, draft.checkpoint))
@@ -67,18 +71,18 @@ def measure_speculative(runner: SuiteRunner, table: Speculative) -> Iterator[Spe
                 draft=draft.identity,
                 batch_size=batch_size,
                 threads=torch.get_num_threads(),
-                **sample_key,
+                corpora=[dataset.sha256 for dataset in datasets],
+                limit=table.limit,
             )
-            entry = runner.result_cache.get(key)
+            entry = runner.result_cache.get(key, SpeculativeComparison)
             if entry is None:
                 utterances = [utterance for _, utterance in named_utterances]
                 seconds = sum(utterance.audio.duration for utterance in utterances)
                 with runner.console.progress(f"{draft.info.name} drafts at batch {batch_size}", seconds, "s") as bar:
                     entry = compare_speculative(teacher.model, load_assisted(), utterances, batch_size, bar.advance)
                 runner.result_cache.put(key, entry)
-            runner.failures.skip(entry["skipped"])
-            names = {"model": teacher.info.name, "draft": draft.info.name, "batch_size": batch_size}
-            yield from_dict(SpeculativeResult, entry | names)
+            runner.failures.skip(entry.skipped)
+            yield replace(entry.result, model=teacher.info.name, draft=draft.info.name)
         if table.num_traces:
             for dataset_name, utterance in sample_evenly(named_utterances, table.num_traces):
                 yield trace_draft(load_assisted(), utterance, dataset_name)

@@ -4,18 +4,18 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.metrics import SystemOutput
-from whisperstill.evaluate.suite import included, measurements, performance
+from whisperstill.evaluate.suite import included, measurements, performance, spec
 from whisperstill.evaluate.suite.datasets import EvalDataset
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.records import eval_results as records
@@ -25,30 +25,16 @@ from whisperstill.versions import package_versions
 
 Record = TypeVar("Record")
 
-MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
-    "short_form": measurements.measure_short_form,
-    "non_speech": measurements.measure_non_speech,
-    "long_form": measurements.measure_long_form,
-    "chunk_length": measurements.measure_chunk_lengths,
-    "noise": measurements.measure_noise,
-    "speed": performance.measure_system_speed,
-    "speculative": performance.measure_speculative,
-    "error_examples": measurements.collect_error_examples,
-    "include": included.include_results,
-}
-"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
-earlier ones."""
-
 
 def run_suite(runner: SuiteRunner) -> records.EvalResults:
     """All results of a suite. Raises `SettingsError` if nothing could be measured."""
     started_at = datetime.now(UTC)
     # 1. Run measurement by measurement; one that fails leaves what it has yielded so far.
     measured: list[DataclassInstance] = []
-    for name, measure in MEASUREMENTS.items():
+    for name in spec.MEASUREMENT_TABLES:
         if name in runner.suite.measurements:
             with runner.failures.record(name.replace("_", " ")):
-                for record in measure(runner, runner.suite.measurements[name]):
+                for record in _measure(runner, name, runner.suite.measurements[name]):
                     measured.append(record)
     if not measured:
         raise SettingsError(f"nothing could be measured: {runner.failures.first()}")
@@ -75,6 +61,27 @@ def run_suite(runner: SuiteRunner) -> records.EvalResults:
         training_curves=_select(measured, records.TrainingCurve),
         failures=runner.failures.all(),
     )
+
+
+def _measure(runner: SuiteRunner, name: str, table: spec.Measurement) -> Iterator[DataclassInstance]:
+    """Records of one measurement; `error_examples` takes outputs of earlier ones."""
+    match table:
+        case spec.LongForm():
+            return measurements.measure_long_form(runner, table)
+        case spec.ChunkLength():
+            return measurements.measure_chunk_lengths(runner, table)
+        case spec.Noise():
+            return measurements.measure_noise(runner, table)
+        case spec.SpeedTable():
+            return performance.measure_system_speed(runner, table)
+        case spec.Speculative():
+            return performance.measure_speculative(runner, table)
+        case spec.ErrorExamples():
+            return measurements.collect_error_examples(runner, table)
+        case spec.Include():
+            return included.include_results(runner, table)
+    is_speech = name == "short_form"
+    return (measurements.measure_short_form if is_speech else measurements.measure_non_speech)(runner, table)
 
 
 def _select(measured: Iterable[DataclassInstance], record_type: type[Record]) -> tuple[Record, ...]:

@@ -69,7 +69,8 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
             problems.append(f"{key}: expected a table [{key}]")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    tables = {**content, "models": _assign_roles(models)} if models else content
+    content |= {"models": _assign_roles(models)} if models else {}
+    tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
     model_specs = _build_named_tables(ModelSpec, tables, "models", "model", path, problems)
     for name in ("teacher", "student"):
         if name in model_specs and not model_specs[name].role:
@@ -88,9 +89,9 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     problems += find_suite_problems(model_specs, dataset_specs, measurements)
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    name = content.get("name", path.stem)
-    output = Path(content.get("output", f"runs/{name}"))
-    return Suite(name, output, model_specs, dataset_specs, measurements, tables)
+    name = str(content.get("name", path.stem))
+    output = Path(str(content.get("output", f"runs/{name}")))
+    return Suite(name, output, model_specs, dataset_specs, measurements, content)
 
 
 def _assign_roles(models: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -110,7 +111,12 @@ def _resolve_condition(condition: str, folder: Path) -> str:
 
 
 def _build_named_tables(
-    table_type: type[Table], tables: TomlTable, section: str, shorthand_key: str, path: Path, problems: list[str]
+    table_type: type[Table],
+    tables: Mapping[str, TomlTable],
+    section: str,
+    shorthand_key: str,
+    path: Path,
+    problems: list[str],
 ) -> dict[str, Table]:
     """Tables by name; a string is short for a table with `shorthand_key` alone."""
     built = {}
