@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whisperstill.decode.generate.token_stats import TokenStats
 from whisperstill.records import AudioSpan, EditCounts, LabelQuality, PseudoLabel, Utterance, Window
+from whisperstill.records.json_value import JsonValue
 
 EDITS_TYPE = pa.struct([(name, pa.int32()) for name in ("hits", "substitutions", "deletions", "insertions")])
 UTTERANCE_TYPE = pa.struct(
@@ -78,7 +79,7 @@ class LabelRow(TypedDict):
     text: str
     ended: bool
     timestamps: bool
-    quality: list[dict[str, Any]]
+    quality: list[dict[str, JsonValue]]
 
 
 def label_to_row(label: PseudoLabel) -> LabelRow:
@@ -98,16 +99,7 @@ def label_to_row(label: PseudoLabel) -> LabelRow:
 
 def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
     """The inverse of `label_to_row`. Raises `KeyError` or `TypeError` for missing or unknown columns."""
-    quality = tuple(
-        LabelQuality(
-            **{
-                **entry,
-                "utterance": Utterance(**{**entry["utterance"], "audio": AudioSpan(**entry["utterance"]["audio"])}),
-                "edits": None if entry["edits"] is None else EditCounts(**entry["edits"]),
-            }
-        )
-        for entry in row["quality"]
-    )
+    quality = tuple(map(_quality_from_row, row["quality"]))
     return PseudoLabel(
         window=Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"]),
         language=row["language"],
@@ -118,6 +110,12 @@ def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
         quality=quality,
         shard=shard,
     )
+
+
+def _quality_from_row(row: dict[str, Any]) -> LabelQuality:
+    audio, edits = AudioSpan(**row["utterance"]["audio"]), row["edits"]
+    utterance = Utterance(**{**row["utterance"], "audio": audio})
+    return LabelQuality(**{**row, "utterance": utterance, "edits": None if edits is None else EditCounts(**edits)})
 
 
 def topk_to_row(window_id: str, tokens: Sequence[int], stats: TokenStats) -> TopKRow:
