@@ -184,7 +184,9 @@ class SuiteRunner:
                         dataset.condition.transform,
                         lambda seconds: bar.advance(seconds / 3600),
                     )
-                entry = TimedHypotheses(**vars(hypotheses), threads=torch.get_num_threads())
+                entry = TimedHypotheses(
+                    hypotheses.texts, hypotheses.seconds, hypotheses.skipped, torch.get_num_threads()
+                )
                 self.result_cache.put(key, entry)
                 self.num_decoded += 1
             else:
