@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.console import NullConsole
-from whisperstill.errors import SettingsError
+from whisperstill.console import Console, NullConsole
+from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
 from whisperstill.pipeline.runner import is_finished, read_stage_record, run_stage
@@ -33,46 +33,61 @@ class VariantReport:
     best_wer: float | None
 
 
-def override_recipe(
-    recipe: Recipe,
-    overrides: Mapping[str, TomlValue],
-    seed: int,
-    max_steps: int | None,
-    output: Path,
-    name: str = "train",
-) -> TomlTable:
-    """The recipe's content with `overrides` such as `{"train.learning_rate": 1e-4}`, up to `[train]`.
+class VariantTrainer:
+    """Trains variants of a recipe. A training that fails is listed, and the others go on."""
 
-    Outputs go to folders under `output`; the student's folder begins with `name`.
-    """
-    # 1. Only what training needs. `filter --tune` is dropped: a pilot must not start pilots of its own.
-    tables = {
-        verb: {
-            key: value
-            for key, value in table.items()
-            if not (verb == "filter" and key.startswith("tune")) and not (verb in VARIABLE_STAGES and key == "output")
+    def __init__(
+        self, recipe: Recipe, path: Path, max_steps: int | None, output: Path, load_verb: VerbLoader, console: Console
+    ) -> None:
+        """`path` is the recipe's file; outputs go to folders under `output`."""
+        self._recipe, self._path, self._max_steps, self._output = recipe, path, max_steps, output
+        self._load_verb, self._console = load_verb, console
+        self.reports: dict[Path, VariantReport] = {}
+        """Reports by the student's folder."""
+        self.failed: list[str] = []
+        """Trainings that failed, and why."""
+
+    def train(self, overrides: Mapping[str, TomlValue], seed: int, name: str, description: str) -> Path | None:
+        """Trains with `overrides` such as `{"train.learning_rate": 1e-4}`, running every missing stage.
+
+        Returns the student's folder, which begins with `name`; None if the loss diverged or the filter kept nothing.
+        Raises `SettingsError` if the training was stopped early, and what a stage raises.
+        """
+        variant = parse_recipe(self._override(overrides, seed, name), self._path, self._load_verb)
+        try:
+            self.reports[variant.stages[-1].output] = _run_missing_stages(variant)
+        except (StoreError, TrainingError) as error:
+            self.failed.append(f"{description}, seed {seed}: {error}")
+            self._console.warn(self.failed[-1])
+            return None
+        return variant.stages[-1].output
+
+    def _override(self, overrides: Mapping[str, TomlValue], seed: int, name: str) -> TomlTable:
+        """The recipe's content up to `[train]`, with `overrides`."""
+        # 1. Only what training needs. `filter --tune` is dropped: a pilot must not start pilots of its own.
+        tables = {
+            verb: {
+                key: value
+                for key, value in table.items()
+                if not (verb == "filter" and key.startswith("tune"))
+                and not (verb in VARIABLE_STAGES and key == "output")
+            }
+            for verb, table in self._recipe.tables.items()
+            if verb not in ("evaluate", "transcribe")
         }
-        for verb, table in recipe.tables.items()
-        if verb not in ("evaluate", "transcribe")
-    }
-    # 2. The changed settings.
-    for key, value in overrides.items():
-        verb, *keys = key.split(".")
-        tables[verb] = _with_value(tables[verb], keys, value)
-    tables["train"] |= {"seed": seed} | ({"max_steps": max_steps} if max_steps else {})
-    # 3. Output folders named after what the output depends on, so that variants share them.
-    varied_stages = [verb for verb in tables if verb in VARIABLE_STAGES]
-    outputs: dict[str, TomlValue] = {}
-    folder = output.absolute()  # relative paths in tables are relative to the recipe
-    for verb in varied_stages:
-        dependencies = varied_stages[: varied_stages.index(verb) + 1] if verb == "train" else [verb]
-        settings = json.dumps([tables[dependency] for dependency in dependencies], sort_keys=True, default=str)
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        outputs[verb] = folder / f"{name if verb == 'train' else verb}-{digest}"
-    with_outputs = {
-        verb: table | ({"output": outputs[verb]} if verb in outputs else {}) for verb, table in tables.items()
-    }
-    return {"name": recipe.name, "output": str(recipe.output), **with_outputs}
+        # 2. The changed settings.
+        for key, value in overrides.items():
+            verb, *keys = key.split(".")
+            tables[verb] = _with_value(tables[verb], keys, value)
+        tables["train"] |= {"seed": seed} | ({"max_steps": self._max_steps} if self._max_steps else {})
+        # 3. Output folders named after what the output depends on, so that variants share them.
+        varied = [verb for verb in tables if verb in VARIABLE_STAGES]
+        dependencies = {verb: [tables[verb]] for verb in varied} | {"train": [tables[verb] for verb in varied]}
+        hashed = {verb: json.dumps(values, sort_keys=True, default=str) for verb, values in dependencies.items()}
+        for verb, content in hashed.items():
+            folder = f"{name if verb == 'train' else verb}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+            tables[verb]["output"] = self._output.absolute() / folder  # relative paths are relative to the recipe
+        return {"name": self._recipe.name, "output": str(self._recipe.output), **tables}
 
 
 def _with_value(table: TomlTable, keys: Sequence[str], value: TomlValue) -> dict[str, TomlValue]:
@@ -82,14 +97,10 @@ def _with_value(table: TomlTable, keys: Sequence[str], value: TomlValue) -> dict
     return {**table, key: _with_value(nested if isinstance(nested, Mapping) else {}, rest, value) if rest else value}
 
 
-def train_variant(content: TomlTable, path: Path, load_verb: VerbLoader) -> tuple[Path, VariantReport]:
-    """Trains a variant of the recipe at `path`, running every missing stage; returns the student and its train report.
-
-    Raises `SettingsError` if the training was stopped early, and what a stage raises.
-    """
+def _run_missing_stages(recipe: Recipe) -> VariantReport:
+    """Runs the missing stages but `[label]`, up to `[train]`; returns the report of the training."""
     output_keys: dict[Path, str] = {}
     report: JsonObject = {}
-    recipe = parse_recipe(content, path, load_verb)
     for stage in recipe.stages:
         key = compute_cache_key(stage, recipe.folder, output_keys)
         output_keys[stage.output] = key
@@ -103,7 +114,7 @@ def train_variant(content: TomlTable, path: Path, load_verb: VerbLoader) -> tupl
             report = result.report or {}
             if not result.finished:
                 raise SettingsError("stopped before the end; run the same command again to resume")
-    return recipe.stages[-1].output, from_dict(VariantReport, report)
+    return from_dict(VariantReport, report)
 
 
 def find_problems(recipe: Recipe, seeds: tuple[int, ...]) -> list[str]:

@@ -15,15 +15,9 @@ from pathlib import Path
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
-from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, VerbLoader, read_recipe
-from whisperstill.pipeline.recipe_overrides import (
-    VARIABLE_STAGES,
-    VariantReport,
-    find_problems,
-    override_recipe,
-    train_variant,
-)
+from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, VariantReport, VariantTrainer, find_problems
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
 from whisperstill.text.markdown import markdown_table
@@ -88,19 +82,15 @@ def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) 
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
     rows: list[SweepRow] = []
-    failed: list[str] = []
+    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
     trainings = len(combinations) * len(settings.seeds)
     with console.progress("sweep", trainings, "trainings") as bar:
         for values in combinations:
             reports: dict[int, VariantReport] = {}
             for seed in settings.seeds:
                 name = f"{_slug(values)}-seed-{seed}"
-                tables = override_recipe(recipe, values, seed, settings.max_steps, output, name)
-                try:
-                    _, reports[seed] = train_variant(tables, settings.recipe, load_verb)
-                except (StoreError, TrainingError) as error:
-                    failed.append(f"{_format_values(values)}, seed {seed}: {error}")
-                    console.warn(failed[-1])
+                if student := trainer.train(values, seed, name, _format_values(values)):
+                    reports[seed] = trainer.reports[student]
                 bar.advance(1, wer=f"{reports[seed].best_wer:.2f}" if seed in reports else "-")
             if not reports:
                 continue
@@ -109,10 +99,10 @@ def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) 
             rows.append(SweepRow(values, wer, first_report.steps, first_report.windows))
             _write_results(output, rows)
     if not rows:
-        raise TrainingError(f"all {trainings} trainings failed, the last: {failed[-1]}")
+        raise TrainingError(f"all {trainings} trainings failed, the last: {trainer.failed[-1]}")
     rows.sort(key=lambda row: row.mean)
     console.table("validation WER, %", ["", *COLUMNS], _table_rows(rows))
-    return SweepReport(str(output), tuple(rows), tuple(failed))
+    return SweepReport(str(output), tuple(rows), tuple(trainer.failed))
 
 
 def _table_rows(rows: list[SweepRow]) -> list[list[str]]:

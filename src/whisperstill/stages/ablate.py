@@ -7,16 +7,16 @@ resumed.
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
-from whisperstill.errors import SettingsError, StoreError, TrainingError
+from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, read_recipe
-from whisperstill.pipeline.recipe_overrides import VariantReport, find_problems, override_recipe, train_variant
+from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer, find_problems
 from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
@@ -99,28 +99,6 @@ class Experiment:
     """Each value, and the recipe settings that give it; none for the recipe's own value."""
 
 
-class AblationTables:
-    """Finished tables, written to ablations.json after every row."""
-
-    def __init__(self, folder: Path, datasets_in_mean: Callable[[Sequence[str]], list[str]]) -> None:
-        self._folder, self._datasets_in_mean = folder, datasets_in_mean
-        self._by_name: dict[str, Ablation] = {}
-        self.failed: list[str] = []
-        """Trainings that failed, and why."""
-
-    @property
-    def ablations(self) -> tuple[Ablation, ...]:
-        """All tables that have a row."""
-        return tuple(self._by_name.values())
-
-    def save(self, name: str, setting: str, rows: Sequence[AblationRow]) -> None:
-        """Adds or replaces a table."""
-        mean_over = tuple(self._datasets_in_mean(list(rows[0].wer)))
-        self._by_name[name] = Ablation(name, setting, tuple(rows), mean_over)
-        content = {"ablations": [asdict(ablation) for ablation in self.ablations], "failed": self.failed}
-        atomic_write(self._folder / "ablations.json", json.dumps(content, indent=1) + "\n")
-
-
 def run(settings: AblateSettings, console: Console) -> AblateReport:
     """Trains and evaluates what is missing; writes ablations.json after every row, ablations.md at the end.
 
@@ -136,19 +114,13 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     output = settings.output or recipe.output / "ablations"
     evaluator = _open_evaluator(recipe, settings, output, console)
     experiments = _build_experiments(recipe.tables, settings)
-    tables = AblationTables(output, evaluator.datasets_in_mean)
-    reports: dict[Path, VariantReport] = {}
+    tables: dict[str, Ablation] = {}
+    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
 
-    def train_student(overrides: JsonObject, seed: int, description: str) -> Path | None:
-        """Folder of the student; None if the training failed."""
-        variant = override_recipe(recipe, overrides, seed, settings.max_steps, output, "student")
-        try:
-            student_path, reports[student_path] = train_variant(variant, settings.recipe, load_verb)
-        except (StoreError, TrainingError) as error:
-            tables.failed.append(f"{description}, seed {seed}: {error}")
-            console.warn(tables.failed[-1])
-            return None
-        return student_path
+    def save(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
+        tables[name] = Ablation(name, setting, tuple(rows), tuple(evaluator.datasets_in_mean(list(rows[0].wer))))
+        content = {"ablations": [asdict(ablation) for ablation in tables.values()], "failed": trainer.failed}
+        atomic_write(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 
     # 2. Train and evaluate, one experiment after another.
     total = sum(len(experiment.variants) for experiment in experiments) * len(settings.seeds)
@@ -159,27 +131,27 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
                 description = f"{experiment.name} {value}"
                 students = {}
                 for seed in settings.seeds:
-                    if path := train_student(overrides, seed, description):
+                    if path := trainer.train(overrides, seed, "student", description):
                         students[seed] = path
                     bar.advance(1, now=description)
                 if students:
                     first_students.append(next(iter(students.values())))
-                    stats = _training_stats(students, reports)
+                    stats = _training_stats(students, trainer.reports)
                     rows.append(evaluator.short_form_row(value, students, stats))
-                    tables.save(experiment.name, experiment.setting, rows)
+                    save(experiment.name, experiment.setting, rows)
             if experiment.name == "decoder_layers" and rows:
                 rows = evaluator.add_relative_speed(rows, first_students)
-                tables.save(experiment.name, experiment.setting, rows)
+                save(experiment.name, experiment.setting, rows)
     # 3. Chunk lengths need one student only.
     seed = settings.seeds[0]
-    if settings.chunk_length and (student := train_student({}, seed, "chunk_length")):
+    if settings.chunk_length and (student := trainer.train({}, seed, "student", "chunk_length")):
         rows = [evaluator.chunk_length_row(length, student, seed) for length in settings.chunk_length]
-        tables.save("chunk_length", "chunk_length of decoding", rows)
-    if tables.failed and not tables.ablations:
-        raise TrainingError(f"nothing could be trained, the last: {tables.failed[-1]}")
-    markdown = render_markdown(EvalResults("ablations", {}, ablations=tables.ablations))
-    atomic_write(output / "ablations.md", markdown)
-    return AblateReport(str(output), tables.ablations, len(reports), tuple(tables.failed))
+        save("chunk_length", "chunk_length of decoding", rows)
+    if trainer.failed and not tables:
+        raise TrainingError(f"nothing could be trained, the last: {trainer.failed[-1]}")
+    ablations = tuple(tables.values())
+    atomic_write(output / "ablations.md", render_markdown(EvalResults("ablations", {}, ablations=ablations)))
+    return AblateReport(str(output), ablations, len(trainer.reports), tuple(trainer.failed))
 
 
 @dataclass(frozen=True)
