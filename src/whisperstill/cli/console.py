@@ -78,15 +78,14 @@ class TerminalConsole:
 
 
 class StatsColumn(ProgressColumn):
-    """`0.52/4.03 hours · 43.0x real time · 5 min left · loss 1.234`."""
+    """The column of `format_stats`."""
 
     def render(self, task: Task) -> Text:
-        """The column's text."""
         return Text(format_stats(task))
 
 
 def format_stats(task: Task) -> str:
-    """Units done, mean speed, time left, and the figures of the last `advance`.
+    """Units done, mean speed, time left, figures: `0.52/4.03 hours · 43.0x real time · 5 min left · loss 1.234`.
 
     Units skipped (done in an earlier run) do not count in the speed.
     """

@@ -185,16 +185,10 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     return AblationEvaluator(runner, settings.in_distribution)
 
 
-@dataclass(frozen=True)
-class _FilterHours:
-    """What is read of `filter.json`."""
-
-    hours: float
-    hours_kept: float
-
-
 def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, VariantReport]) -> dict[str, float]:
     """Means over the seeds' training reports, and the share of audio that the filter dropped."""
+    from whisperstill.evaluate.suite.included import FilterSummary
+
     training_reports = [reports[path] for path in students.values()]
     stats = {
         "hours": statistics.mean(report.hours for report in training_reports),
@@ -203,7 +197,7 @@ def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, Variant
     }
     record = read_stage_record(next(iter(students.values())))
     labels = record.settings.get("labels") if record is not None else None
-    summary = read_record(Path(labels) / "filter.json", _FilterHours) if isinstance(labels, str) else None
+    summary = read_record(Path(labels) / "filter.json", FilterSummary) if isinstance(labels, str) else None
     if summary is not None and summary.hours:
         stats["percent_dropped"] = 100 * (1 - summary.hours_kept / summary.hours)
         stats["hours_kept"] = summary.hours_kept

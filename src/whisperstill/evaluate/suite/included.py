@@ -20,9 +20,14 @@ class _AblationsFile:
 
 
 @dataclass(frozen=True)
-class _FilterCounts:
+class FilterSummary:
+    """What is read of `filter.json`."""
+
     kept: int
     dropped: dict[str, int]
+    """Utterances by the rule that dropped them."""
+    hours: float = 0.0
+    hours_kept: float = 0.0
 
 
 def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | TrainingCurve]:
@@ -51,7 +56,7 @@ def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | 
 
 def read_filter_counts(folder: Path) -> dict[str, int]:
     """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
-    counts = read_record(folder / "filter.json", _FilterCounts)
+    counts = read_record(folder / "filter.json", FilterSummary)
     return {} if counts is None else {"kept": counts.kept, **counts.dropped}
 
 
