@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -56,6 +56,7 @@ class Hypotheses:
     """Wall-clock time, with the encoding that a cache saved."""
     skipped: tuple[Skipped, ...]
     """Utterances whose audio cannot be read to its end."""
+    threads: int = field(default_factory=torch.get_num_threads)
 
 
 def decode_utterances(

@@ -10,11 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
-
-import torch
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
@@ -34,13 +32,6 @@ from whisperstill.records.serialization import DataclassInstance, read_record
 log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
-
-
-@dataclass(frozen=True)
-class TimedHypotheses(Hypotheses):
-    """Transcriptions, and the number of threads they ran with."""
-
-    threads: int
 
 
 class ResultCache:
@@ -173,20 +164,17 @@ class SuiteRunner:
                 vad=type(create_detector()).__name__ if mode.options else "",
                 audio_transform=dict(dataset.condition.identity),
             )
-            entry = self.result_cache.get(key, TimedHypotheses)
+            entry = self.result_cache.get(key, Hypotheses)
             # 2. Transcribe if it is not there.
             if entry is None:
                 with self.console.progress(title, dataset.seconds / 3600, "h") as bar:
-                    hypotheses = system.transcribe_dataset(
+                    entry = system.transcribe_dataset(
                         dataset.utterances,
                         mode,
                         encoder_cache,
                         dataset.condition.transform,
                         lambda seconds: bar.advance(seconds / 3600),
                     )
-                entry = TimedHypotheses(
-                    hypotheses.texts, hypotheses.seconds, hypotheses.skipped, torch.get_num_threads()
-                )
                 self.result_cache.put(key, entry)
                 self.num_decoded += 1
             else:

@@ -111,17 +111,12 @@ def _resolve_condition(condition: str, folder: Path) -> str:
 
 
 def _build_named_tables(
-    table_type: type[Table],
-    tables: Mapping[str, TomlTable],
-    section: str,
-    shorthand_key: str,
-    path: Path,
-    problems: list[str],
+    table_type: type[Table], tables: Mapping[str, TomlTable], section: str, key: str, path: Path, problems: list[str]
 ) -> dict[str, Table]:
-    """Tables by name; a string is short for a table with `shorthand_key` alone."""
+    """Tables by name; a string is short for a table with `key` alone."""
     built = {}
     for name, table in tables.get(section, {}).items():
-        content = {shorthand_key: table} if isinstance(table, str) else table
+        content = {key: table} if isinstance(table, str) else table
         if not isinstance(content, Mapping):
             problems.append(f"{section}.{name}: expected a table or a string, got {table!r}")
             continue

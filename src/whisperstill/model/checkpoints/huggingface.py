@@ -110,9 +110,8 @@ def read_huggingface(
     generation_config = _parse_generation_config(settings, tokenizer_json, dims)
     state = assemble_state_dict(weights or _open_weights(directory), HUGGINGFACE, dims, dtype)
     metadata = manifest.get("metadata")
-    return Checkpoint(
-        dims, state, generation_config, tokenizer_json, source, metadata if isinstance(metadata, dict) else {}
-    )
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return Checkpoint(dims, state, generation_config, tokenizer_json, source, metadata)
 
 
 def check_format(manifest: Mapping[str, JsonValue], path: Path) -> None:
