@@ -66,15 +66,10 @@ class VariantTrainer:
         """The recipe's content up to `[train]`, with `overrides`."""
         # 1. Only what training needs. `filter --tune` is dropped: a pilot must not start pilots of its own.
         tables = {
-            verb: {
-                key: value
-                for key, value in table.items()
-                if not (verb == "filter" and key.startswith("tune"))
-                and not (verb in VARIABLE_STAGES and key == "output")
-            }
-            for verb, table in self._recipe.tables.items()
-            if verb not in ("evaluate", "transcribe")
+            verb: dict(table) for verb, table in self._recipe.tables.items() if verb in ("label", *VARIABLE_STAGES)
         }
+        for key in [key for key in tables.get("filter", {}) if key.startswith("tune")]:
+            del tables["filter"][key]
         # 2. The changed settings.
         for key, value in overrides.items():
             verb, *keys = key.split(".")
@@ -82,6 +77,8 @@ class VariantTrainer:
         tables["train"] |= {"seed": seed} | ({"max_steps": self._max_steps} if self._max_steps else {})
         # 3. Output folders named after what the output depends on, so that variants share them.
         varied = [verb for verb in tables if verb in VARIABLE_STAGES]
+        for verb in varied:
+            tables[verb].pop("output", None)
         dependencies = {verb: [tables[verb]] for verb in varied} | {"train": [tables[verb] for verb in varied]}
         hashed = {verb: json.dumps(values, sort_keys=True, default=str) for verb, values in dependencies.items()}
         for verb, content in hashed.items():

@@ -6,7 +6,7 @@
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,17 +27,6 @@ MANIFEST_FILE = "whisperstill.json"
 """Origin and hash of the weights; the last file written."""
 FORMAT_VERSION = 2
 """Format of the manifest."""
-
-
-@dataclass(frozen=True)
-class _StoredGenerationConfig:
-    """What is read of `generation_config.json`."""
-
-    suppress_tokens: tuple[int, ...] | None = None
-    begin_suppress_tokens: tuple[int, ...] | None = None
-    alignment_heads: tuple[tuple[int, int], ...] | None = None
-    language: str | None = None
-    task: str | None = None
 
 
 def is_unfinished(directory: Path) -> bool:
@@ -176,21 +165,17 @@ def _read_tokenizer(directory: Path) -> bytes:
 
 
 def _parse_generation_config(values: JsonObject, tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
+    stored = {key: value for key, value in values.items() if value is not None and value != ""}
+    if not {"suppress_tokens", "begin_suppress_tokens"} <= stored.keys():
+        default = default_generation_config(tokenizer_json, dims)
+        stored["suppress_tokens"] = default.suppress_tokens
+        stored["begin_suppress_tokens"] = default.begin_suppress_tokens
+    stored["alignment_heads"] = stored.get("alignment_heads") or default_alignment_heads(dims)
     try:
-        stored = from_dict(_StoredGenerationConfig, values)
+        generation_config = from_dict(GenerationConfig, stored)
     except ValueError as error:
         raise CheckpointError("generation_config.json is damaged; download it again") from error
-    suppress_tokens, begin_suppress_tokens = stored.suppress_tokens, stored.begin_suppress_tokens
-    if suppress_tokens is None or begin_suppress_tokens is None:
-        default = default_generation_config(tokenizer_json, dims)
-        suppress_tokens, begin_suppress_tokens = default.suppress_tokens, default.begin_suppress_tokens
-    return GenerationConfig(
-        suppress_tokens=suppress_tokens,
-        begin_suppress_tokens=begin_suppress_tokens,
-        alignment_heads=stored.alignment_heads or default_alignment_heads(dims),
-        language=stored.language.strip("<|>") if stored.language else None,
-        task=stored.task or "transcribe",
-    )
+    return replace(generation_config, language=(generation_config.language or "").strip("<|>") or None)
 
 
 def read_json(path: Path) -> JsonObject | None:
