@@ -124,26 +124,23 @@ class TaskProgress:
     def advance(self, amount: float, **fields: str) -> None:
         """Adds `amount` finished units."""
         self._rich_progress.update(self._task_id, advance=amount, figures={**self._task.fields["figures"], **fields})
-        self._log_if_due()
+        self._write_log(LOG_INTERVAL_S)
 
     def skip(self, amount: float) -> None:
         """Adds `amount` units finished in an earlier run."""
         self._rich_progress.update(self._task_id, advance=amount, skipped=self._task.fields["skipped"] + amount)
-        self._log_if_due()
+        self._write_log(LOG_INTERVAL_S)
 
     def finish(self) -> None:
         """Logs the last line, unless it was logged already."""
-        if self._log is not None and self._task.completed != self._logged_units:
-            self._write_log()
+        if self._task.completed != self._logged_units:
+            self._write_log(0.0)
 
-    def _log_if_due(self) -> None:
-        if self._log is not None and self._rich_progress.get_time() - self._logged_at_s >= LOG_INTERVAL_S:
-            self._write_log()
-
-    def _write_log(self) -> None:
-        if self._log is not None:
+    def _write_log(self, interval_s: float) -> None:
+        """Logs a line if the last one is at least `interval_s` old."""
+        if self._log is not None and self._rich_progress.get_time() - self._logged_at_s >= interval_s:
             self._log(f"{self._task.description}: {format_stats(self._task)}")
-        self._logged_at_s, self._logged_units = self._rich_progress.get_time(), self._task.completed
+            self._logged_at_s, self._logged_units = self._rich_progress.get_time(), self._task.completed
 
 
 def looks_numeric(cell: str) -> bool:

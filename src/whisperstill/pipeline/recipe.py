@@ -112,9 +112,9 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
             problems.append(f"{key}: expected a string, got {content[key]!r}")
     tables: dict[str, TomlTable] = {}
     for verb in STAGE_ORDER:
-        if isinstance(table := content.get(verb, {}), Mapping):
-            tables |= {verb: table} if verb in content else {}
-        else:
+        if isinstance(table := content.get(verb), Mapping):
+            tables[verb] = table
+        elif verb in content:
             problems.append(f"{verb}: expected a table [{verb}], got {table!r}")
     if not any(verb in content for verb in STAGE_ORDER):
         problems.append(f"has no stage; expected at least one of the tables {', '.join(STAGE_ORDER)}")
