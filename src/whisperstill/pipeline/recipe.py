@@ -90,9 +90,10 @@ class Recipe:
 
     def find_settings(self, verb: str, settings_type: type[SettingsT]) -> SettingsT | None:
         """A stage's settings, or a record of some of their fields; None if the recipe has no such stage."""
-        for settings in (stage.settings for stage in self.stages if stage.verb == verb):
-            return settings if isinstance(settings, settings_type) else from_dict(settings_type, to_jsonable(settings))
-        return None
+        settings = next((stage.settings for stage in self.stages if stage.verb == verb), None)
+        if settings is None or isinstance(settings, settings_type):
+            return settings
+        return from_dict(settings_type, to_jsonable(settings))
 
 
 def read_recipe(path: Path, load_verb: VerbLoader) -> Recipe:

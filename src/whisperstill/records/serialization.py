@@ -38,7 +38,7 @@ class ValueMismatch(ValueError):
     """A value of another type than its field; the message says what was expected."""
 
 
-def from_dict(record_type: type[Record], data: Mapping[str, JsonValue]) -> Record:
+def from_dict(record_type: type[Record], data: JsonValue) -> Record:
     """The record that `dataclasses.asdict` turned into `data`.
 
     Unknown keys are ignored, so that files of later versions can be read. Raises `ValueError` that lists every missing

@@ -15,11 +15,6 @@ from whisperstill.records.serialization import from_dict, read_json, read_record
 
 
 @dataclass(frozen=True)
-class _AblationsFile:
-    ablations: tuple[Ablation, ...]
-
-
-@dataclass(frozen=True)
 class FilterSummary:
     """What is read of `filter.json`."""
 
@@ -34,10 +29,11 @@ def include_results(runner: SuiteRunner, table: Include) -> Iterator[Ablation | 
     """Ablation tables, and for each student its training curve and filter counts."""
     for path in table.ablations:
         with runner.failures.record(f"ablations {path}"):
-            content = read_json(Path(path))
-            if "ablations" not in content:
+            ablations = read_json(Path(path)).get("ablations")
+            if not isinstance(ablations, list):
                 raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
-            yield from from_dict(_AblationsFile, content).ablations
+            for ablation in ablations:
+                yield from_dict(Ablation, ablation)
     shared_counts: dict[str, int] = {}
     if folder := table.filter_summary:
         with runner.failures.record(f"filter {folder}"):
