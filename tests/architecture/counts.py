@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
@@ -95,9 +96,8 @@ def wide_functions(modules: dict[str, ast.Module]) -> list[tuple[str, int]]:
     counts = []
     for name, node in functions(modules):
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        counts.append(
-            (name, len([parameter for parameter in parameters if parameter.arg not in ("self", "cls", "ctx")]))
-        )
+        names = [parameter.arg for parameter in parameters if parameter.arg not in ("self", "cls", "ctx")]
+        counts.append((name, len(names)))
     return [(name, count) for name, count in counts if count > MAX_PARAMETERS]
 
 
@@ -132,20 +132,17 @@ def untyped_signatures(modules: dict[str, ast.Module]) -> list[str]:
 
 def aliases(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     """Name and value of every alias of a module: `X: TypeAlias = ...`, `X = ...`, `type X = ...`."""
+    type_expressions = ast.Name | ast.Attribute | ast.Subscript | ast.BinOp
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(
-            node.value, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp
-        ):
+        if isinstance(node, ast.Assign) and isinstance(node.value, type_expressions):
             yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
-        elif (
-            is_type_alias(node) and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
-        ):
+        elif is_type_alias(node):
             yield node.target.id, node.value
         elif type(node).__name__ == "TypeAlias":  # `type X = ...`, from Python 3.12
             yield node.name.id, node.value
 
 
-def is_type_alias(node: ast.stmt) -> bool:
+def is_type_alias(node: ast.stmt) -> TypeGuard[ast.AnnAssign]:
     """Whether a statement is `X: TypeAlias = ...`."""
     return isinstance(node, ast.AnnAssign) and "TypeAlias" in names_in(node.annotation)
 

@@ -80,8 +80,9 @@ def _measure(runner: SuiteRunner, name: str, table: spec.Measurement) -> Iterato
             return measurements.collect_error_examples(runner, table)
         case spec.Include():
             return included.include_results(runner, table)
-    is_speech = name == "short_form"
-    return (measurements.measure_short_form if is_speech else measurements.measure_non_speech)(runner, table)
+    if name == "non_speech":
+        return measurements.measure_non_speech(runner, table)
+    return measurements.measure_short_form(runner, table)
 
 
 def _select(measured: Iterable[DataclassInstance], record_type: type[Record]) -> tuple[Record, ...]:
