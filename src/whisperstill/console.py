@@ -44,19 +44,25 @@ def format_duration(seconds: float) -> str:
 class NullProgress:
     """Progress bar that shows nothing."""
 
-    def advance(self, amount: float, **fields: str) -> None: ...
+    def advance(self, amount: float, **fields: str) -> None:
+        """Does nothing."""
 
-    def skip(self, amount: float) -> None: ...
+    def skip(self, amount: float) -> None:
+        """Does nothing."""
 
 
 class NullConsole:
     """Console that shows nothing: the default of the Python interface."""
 
-    def info(self, message: str) -> None: ...
+    def info(self, message: str) -> None:
+        """Does nothing."""
 
-    def warn(self, message: str) -> None: ...
+    def warn(self, message: str) -> None:
+        """Does nothing."""
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Does nothing."""
 
     def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
+        """Returns a progress bar that shows nothing."""
         return nullcontext(NullProgress())

@@ -81,6 +81,7 @@ class StatsColumn(ProgressColumn):
     """The column of `format_stats`."""
 
     def render(self, task: Task) -> Text:
+        """The column's text."""
         return Text(format_stats(task))
 
 
