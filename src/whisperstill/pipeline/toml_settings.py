@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cattrs import BaseValidationError, Converter
 from cattrs.dispatch import StructureHook
@@ -28,7 +28,10 @@ from whisperstill.records.serialization import (
 
 Settings = TypeVar("Settings")
 
-TomlValue: TypeAlias = bool | int | float | str | Path | Sequence["TomlValue"] | Mapping[str, "TomlValue"] | None
+if TYPE_CHECKING:
+    TomlValue: TypeAlias = bool | int | float | str | Path | Sequence["TomlValue"] | Mapping[str, "TomlValue"] | None
+else:  # checkers at runtime resolve no recursive alias
+    TomlValue = bool | int | float | str | Path | Sequence | Mapping | None
 """A value of a TOML file, or one that replaces it."""
 TomlTable: TypeAlias = Mapping[str, TomlValue]
 

@@ -6,7 +6,7 @@ All shapes are checked before the first weight is read.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -59,7 +59,10 @@ _DIMS_KEYS = {
     "max_target_positions": ("max_target_positions", "n_text_ctx"),
 }
 """Our size -> its key in transformers, openai/whisper."""
-TorchValue: TypeAlias = Tensor | int | Mapping[str, "TorchValue"]
+if TYPE_CHECKING:
+    TorchValue: TypeAlias = Tensor | int | Mapping[str, "TorchValue"]
+else:  # checkers at runtime resolve no recursive alias
+    TorchValue = Tensor | int | Mapping
 """What checkpoints of `torch.save` hold."""
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
