@@ -15,26 +15,32 @@ A package registers a function under a name in its `pyproject.toml`:
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from whisperstill.errors import SettingsError
 
-PluginGroup: TypeAlias = Literal["corpus_readers", "filter_rules", "losses", "trackers"]
-Extension: TypeAlias = Any
-"""What an entry point names; its group determines the type."""
+Plugin = TypeVar("Plugin")
+GroupName: TypeAlias = Literal["corpus_readers", "filter_rules", "losses", "trackers"]
 
 
-def registered_names(group: PluginGroup) -> list[str]:
+class PluginGroup(Generic[Plugin]):
+    """The extensions of one group, each a `Plugin`: `PluginGroup[Rule]("filter_rules")`."""
+
+    def __init__(self, name: GroupName) -> None:
+        self._name = name
+
+    def load(self) -> dict[str, Plugin]:
+        """Extensions by name, sorted. Raises `SettingsError` if a package that registers one cannot be imported."""
+        return _load_group(self._name)
+
+
+def registered_names(group: GroupName) -> list[str]:
     """Sorted names of the extensions of a group; imports none of them."""
     return sorted(entry_points(group=f"whisperstill.{group}").names)
 
 
 @cache
-def registered(group: PluginGroup) -> dict[str, Extension]:
-    """Extensions of a group by name, sorted.
-
-    Raises `SettingsError` if a package that registers one cannot be imported.
-    """
+def _load_group(group: GroupName) -> dict[str, Any]:
     extensions = {}
     for entry_point in sorted(entry_points(group=f"whisperstill.{group}"), key=lambda entry_point: entry_point.name):
         try:

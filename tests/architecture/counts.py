@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
@@ -92,56 +93,74 @@ def long_functions(modules: dict[str, ast.Module]) -> list[tuple[str, int]]:
 
 def wide_functions(modules: dict[str, ast.Module]) -> list[tuple[str, int]]:
     """Functions with more than `MAX_PARAMETERS` parameters (`self`, `cls` and autograd's `ctx` left out)."""
-    found = []
+    counts = []
     for name, node in functions(modules):
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        count = len([each for each in parameters if each.arg not in ("self", "cls", "ctx")])
-        if count > MAX_PARAMETERS:
-            found.append((name, count))
-    return found
+        names = [parameter.arg for parameter in parameters if parameter.arg not in ("self", "cls", "ctx")]
+        counts.append((name, len(names)))
+    return [(name, count) for name, count in counts if count > MAX_PARAMETERS]
 
 
 def repeated_class_names(modules: dict[str, ast.Module]) -> list[tuple[str, list[str]]]:
     """Class names that several modules define."""
-    homes: dict[str, list[str]] = defaultdict(list)
+    modules_by_class: dict[str, list[str]] = defaultdict(list)
     for module, tree in modules.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                homes[node.name].append(module)
-    return sorted((name, places) for name, places in homes.items() if len(places) > 1)
+                modules_by_class[node.name].append(module)
+    return sorted((name, defining) for name, defining in modules_by_class.items() if len(defining) > 1)
 
 
 def untyped_signatures(modules: dict[str, ast.Module]) -> list[str]:
-    """Public functions and methods with `Any` or `object` in their annotations.
+    """Public functions, methods, fields of classes and module constants annotated with `Any`, `object` or an alias.
 
-    Left out: names with an underscore, functions inside functions, and methods whose signature Python prescribes
-    (`__eq__`, `__exit__` ...)."""
-    found = []
-    for module, tree in modules.items():
-        for name, node in public_functions(module, tree):
-            parameters = [
-                *node.args.posonlyargs,
-                *node.args.args,
-                *node.args.kwonlyargs,
-                node.args.vararg,
-                node.args.kwarg,
-            ]
-            annotations = [each.annotation for each in parameters if each is not None] + [node.returns]
-            words = {word for each in annotations if each is not None for word in names_in(each)}
-            if words & {"Any", "object"}:
-                found.append(name)
-    return found
+    An alias counts if its value names `Any` or `object`, directly or through other aliases, in any module. Left out:
+    names with an underscore, functions inside functions, and methods whose signature Python prescribes (`__eq__`,
+    `__exit__` ...).
+    """
+    untyped_names = {"Any", "object"}
+    values_by_alias = [(alias, set(names_in(value))) for tree in modules.values() for alias, value in aliases(tree)]
+    while more := {alias for alias, names in values_by_alias if names & untyped_names} - untyped_names:
+        untyped_names |= more
+    return [
+        name
+        for module, tree in modules.items()
+        for name, annotations in public_annotations(module, tree)
+        if untyped_names & {word for annotation in annotations for word in names_in(annotation)}
+    ]
 
 
-def public_functions(prefix: str, node: ast.Module | ast.ClassDef) -> Iterator[tuple[str, FunctionNode]]:
-    """Functions of a module and methods of its classes whose names have no underscore in front."""
+def aliases(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Name and value of every alias of a module: `X: TypeAlias = ...`, `X = ...`, `type X = ...`."""
+    type_expressions = ast.Name | ast.Attribute | ast.Subscript | ast.BinOp
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, type_expressions):
+            yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
+        elif is_type_alias(node):
+            yield node.target.id, node.value
+        elif type(node).__name__ == "TypeAlias":  # `type X = ...`, from Python 3.12
+            yield node.name.id, node.value
+
+
+def is_type_alias(node: ast.stmt) -> TypeGuard[ast.AnnAssign]:
+    """Whether a statement is `X: TypeAlias = ...`."""
+    return isinstance(node, ast.AnnAssign) and "TypeAlias" in names_in(node.annotation)
+
+
+def public_annotations(prefix: str, node: ast.Module | ast.ClassDef) -> Iterator[tuple[str, list[ast.expr]]]:
+    """Annotations of functions, fields and constants of a module or class whose names have no underscore in front."""
     for child in node.body:
-        if isinstance(child, FunctionNode | ast.ClassDef) and not child.name.startswith("_"):
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and not is_type_alias(child):
+            if not child.target.id.startswith("_"):
+                yield f"{prefix}.{child.target.id}", [child.annotation]
+        elif isinstance(child, FunctionNode | ast.ClassDef) and not child.name.startswith("_"):
             name = f"{prefix}.{child.name}"
             if isinstance(child, ast.ClassDef):
-                yield from public_functions(name, child)
+                yield from public_annotations(name, child)
             else:
-                yield name, child
+                parameters = [parameter for parameter in ast.walk(child.args) if isinstance(parameter, ast.arg)]
+                annotations = [*(parameter.annotation for parameter in parameters), child.returns]
+                yield name, [annotation for annotation in annotations if annotation is not None]
 
 
 def names_in(annotation: ast.expr) -> Iterator[str]:
@@ -153,7 +172,7 @@ def names_in(annotation: ast.expr) -> Iterator[str]:
             yield node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             yield node.value
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "[" in node.value:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and set("[|") & set(node.value):
             yield from names_in(ast.parse(node.value, mode="eval").body)
 
 
@@ -170,11 +189,11 @@ def main(root: Path) -> None:
         "import cycles": [" <-> ".join(cycle) for cycle in import_cycles(modules)],
         f"functions over {MAX_FUNCTION_LINES} lines": [f"{name} ({n})" for name, n in long_functions(modules)],
         f"functions of more than {MAX_PARAMETERS} parameters": [f"{name} ({n})" for name, n in wide_functions(modules)],
-        "class names used twice": [f"{name}: {', '.join(homes)}" for name, homes in repeated_class_names(modules)],
+        "class names used twice": [f"{name}: {', '.join(names)}" for name, names in repeated_class_names(modules)],
         "Any or object in public signatures": untyped_signatures(modules),
     }
-    for title, found in rows.items():
-        print(f"{title}: {len(found)}", *(f"\n    {line}" for line in found), sep="")
+    for title, lines in rows.items():
+        print(f"{title}: {len(lines)}", *(f"\n    {line}" for line in lines), sep="")
     print(f"modules: {len(modules)}\nlines: {count_lines(package)}")
 
 

@@ -407,8 +407,8 @@ def test_speculative_comparison_skips_unreadable_files(
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     broken = replace(unreadable, audio=replace(unreadable.audio, path=str(tmp_path / "broken.wav")))
     comparison = compare_speculative(teacher.model, teacher.build_model(student.checkpoint), [readable, broken], 2)
-    assert (comparison["utterances"], comparison["identical"]) == (1, 1)
-    assert list(comparison["skipped"]) == [f"{broken.corpus}/{broken.id}"]
+    assert (comparison.result.utterances, comparison.result.identical) == (1, 1)
+    assert list(comparison.skipped) == [f"{broken.corpus}/{broken.id}"]
 
 
 def test_a_trace_equals_decoding_with_a_fixed_block_size(

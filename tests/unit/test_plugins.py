@@ -11,6 +11,7 @@ from whisperstill import plugins
 from whisperstill.corpus import read_corpus
 from whisperstill.distill.divergence import divergence
 from whisperstill.distill.settings import DIVERGENCES
+from whisperstill.distill.trainer import TrackerFactory
 from whisperstill.errors import SettingsError
 from whisperstill.label.filter_rules import RULES, active_rules
 
@@ -74,14 +75,14 @@ def install(folder: Path, entry_points: str) -> None:
 def extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     install(tmp_path, ENTRY_POINTS)
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.registered.cache_clear()
+    plugins._load_group.cache_clear()
     yield tmp_path
-    plugins.registered.cache_clear()
+    plugins._load_group.cache_clear()
     sys.modules.pop("my_extension", None)
 
 
 def test_without_extensions_nothing_is_registered() -> None:
-    assert plugins.registered("filter_rules") == {}
+    assert plugins.PluginGroup("filter_rules").load() == {}
     assert active_rules() == RULES
 
 
@@ -107,7 +108,7 @@ def test_a_registered_loss_is_a_divergence(extension: Path) -> None:
 
 
 def test_a_registered_tracker_receives_metrics(extension: Path, tmp_path: Path) -> None:
-    tracker = plugins.registered("trackers")["file"](tmp_path, 0)
+    tracker = plugins.PluginGroup[TrackerFactory]("trackers").load()["file"](tmp_path, 0)
     tracker.log(3, {"loss": 1.0})
     assert (tmp_path / "tracked.txt").read_text() == "3"
 

@@ -7,7 +7,6 @@ Streams are never seeked, and a block is yielded as soon as it arrives, however 
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from whisperstill.units import SAMPLE_RATE
 
 STDIN_NAME = "standard input"
 READ_CHUNK_BYTES = 1 << 16
-ENCODINGS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+ENCODINGS: dict[str, np.dtype[np.int16] | np.dtype[np.float32]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 FULL_SCALE_S16 = 32768.0
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1000, 768_000
 MAX_AMPLITUDE = 1000.0

@@ -78,7 +78,7 @@ class TerminalConsole:
 
 
 class StatsColumn(ProgressColumn):
-    """`0.52/4.03 hours · 43.0x real time · 5 min left · loss 1.234`."""
+    """The column of `format_stats`."""
 
     def render(self, task: Task) -> Text:
         """The column's text."""
@@ -86,7 +86,7 @@ class StatsColumn(ProgressColumn):
 
 
 def format_stats(task: Task) -> str:
-    """Units done, mean speed, time left, and the figures of the last `advance`.
+    """Units done, mean speed, time left, figures: `0.52/4.03 hours · 43.0x real time · 5 min left · loss 1.234`.
 
     Units skipped (done in an earlier run) do not count in the speed.
     """
@@ -125,26 +125,23 @@ class TaskProgress:
     def advance(self, amount: float, **fields: str) -> None:
         """Adds `amount` finished units."""
         self._rich_progress.update(self._task_id, advance=amount, figures={**self._task.fields["figures"], **fields})
-        self._log_if_due()
+        self._write_log(LOG_INTERVAL_S)
 
     def skip(self, amount: float) -> None:
         """Adds `amount` units finished in an earlier run."""
         self._rich_progress.update(self._task_id, advance=amount, skipped=self._task.fields["skipped"] + amount)
-        self._log_if_due()
+        self._write_log(LOG_INTERVAL_S)
 
     def finish(self) -> None:
         """Logs the last line, unless it was logged already."""
-        if self._log is not None and self._task.completed != self._logged_units:
-            self._write_log()
+        if self._task.completed != self._logged_units:
+            self._write_log(0.0)
 
-    def _log_if_due(self) -> None:
-        if self._log is not None and self._rich_progress.get_time() - self._logged_at_s >= LOG_INTERVAL_S:
-            self._write_log()
-
-    def _write_log(self) -> None:
-        if self._log is not None:
+    def _write_log(self, interval_s: float) -> None:
+        """Logs a line if the last one is at least `interval_s` old."""
+        if self._log is not None and self._rich_progress.get_time() - self._logged_at_s >= interval_s:
             self._log(f"{self._task.description}: {format_stats(self._task)}")
-        self._logged_at_s, self._logged_units = self._rich_progress.get_time(), self._task.completed
+            self._logged_at_s, self._logged_units = self._rich_progress.get_time(), self._task.completed
 
 
 def looks_numeric(cell: str) -> bool:

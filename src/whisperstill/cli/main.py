@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from whisperstill._version import __version__
-from whisperstill.cli.verbs import VERBS, Verb, help_text
+from whisperstill.cli.verbs import VERBS, help_text
 from whisperstill.errors import SettingsError, WhisperstillError
 
 EXIT_INTERRUPTED = 130
@@ -72,19 +72,14 @@ def dispatch(arguments: Sequence[str]) -> int:
     if verb_name not in VERBS:
         received = repr(verb_name) if arguments else "no command"
         raise SettingsError(f"expected one of {', '.join(VERBS)}, got {received}; see whisperstill --help")
-    return run_verb(VERBS[verb_name], arguments[1:])
-
-
-def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
-    """Parses the verb's options and runs its stage."""
     from whisperstill.cli.options import parse_arguments
     from whisperstill.pipeline.runner import list_skipped
     from whisperstill.stages import load_verb
 
-    settings, strict = parse_arguments(verb, arguments)
+    settings, strict = parse_arguments(VERBS[verb_name], arguments[1:])
     from whisperstill.cli.console import TerminalConsole
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    report = load_verb(verb.name).run(settings, TerminalConsole())
+    report = load_verb(verb_name).run(settings, TerminalConsole())
     exit_code: int = getattr(report, "exit_code", 0)
     return EXIT_INCOMPLETE if strict and list_skipped(report) else exit_code

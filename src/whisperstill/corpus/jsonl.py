@@ -13,11 +13,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from whisperstill.corpus.entry import Entry, default_id, entry_of_row, match_columns, optional_str, resolve_audio_path
 from whisperstill.errors import CorpusError
 from whisperstill.records import Skipped
+from whisperstill.records.json_value import JsonValue
 
 SUFFIXES = (".jsonl", ".json", ".ndjson")
 MAX_SEGMENT_OVERRUN_S = 0.1  # a segment may end this much after its recording (rounding)
@@ -91,7 +91,7 @@ def _parse_line(location: str, folder: Path, line: bytes, full_recordings: bool)
                 yield Skipped(f"{location} segment {index}", str(error))
 
 
-def _join_segment_texts(recording: Entry, segments: list[Any]) -> str | None:
+def _join_segment_texts(recording: Entry, segments: list[JsonValue]) -> str | None:
     """Texts of all segments in order of time; None when a segment is invalid or has no text."""
     try:
         entries = [_parse_segment(recording, index, segment) for index, segment in enumerate(segments)]
@@ -101,7 +101,7 @@ def _join_segment_texts(recording: Entry, segments: list[Any]) -> str | None:
     return None if None in texts else " ".join(text for text in texts if text)
 
 
-def _parse_segment(recording: Entry, index: int, segment: Any) -> Entry:
+def _parse_segment(recording: Entry, index: int, segment: JsonValue) -> Entry:
     if not isinstance(segment, dict):
         raise CorpusError(f"expected a JSON object, got {type(segment).__name__}")
     start, end = _parse_seconds(segment.get("start"), "start"), _parse_seconds(segment.get("end"), "end")
@@ -122,13 +122,13 @@ def _parse_segment(recording: Entry, index: int, segment: Any) -> Entry:
     )
 
 
-def _parse_text(value: Any) -> str | None:
+def _parse_text(value: JsonValue) -> str | None:
     if value is not None and not isinstance(value, str):
         raise CorpusError(f"expected text or null, got {type(value).__name__}")
     return value
 
 
-def _parse_seconds(value: Any, name: str) -> float | None:
+def _parse_seconds(value: JsonValue, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

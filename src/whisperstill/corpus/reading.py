@@ -15,7 +15,7 @@ from whisperstill.audio.audio_files import has_audio_signature, probe_duration
 from whisperstill.corpus import asterisk, commonvoice, folder, huggingface, jsonl, librispeech, ljspeech, table
 from whisperstill.corpus.entry import Entry
 from whisperstill.errors import AudioError, CorpusError, NotFoundError, SettingsError
-from whisperstill.plugins import registered
+from whisperstill.plugins import PluginGroup
 from whisperstill.records import AudioSpan, Skipped, Utterance
 from whisperstill.remote_files import cache_path, download, is_pending, is_remote, is_remote_directory, list_files
 
@@ -57,7 +57,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 
 def all_layouts() -> dict[str, Layout]:
     """`LAYOUTS` and those registered by other packages (`plugins`), which are detected first."""
-    return {**registered("corpus_readers"), **LAYOUTS}
+    return {**PluginGroup[Layout]("corpus_readers").load(), **LAYOUTS}
 
 
 def read_corpus(

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisperstill.distill.settings import DIVERGENCES
-from whisperstill.plugins import registered
+from whisperstill.plugins import PluginGroup
 
 SKEW_TEACHER_WEIGHT = 0.1
 """Weight a of the teacher in the mixture of `skewed-kl`."""
@@ -35,7 +35,7 @@ def divergence(name: str, log_p: Cells, log_q: Cells) -> tuple[Float[Tensor, "ro
 
     `name` is one of the table above, or a loss that another package registered (`plugins`).
     """
-    function: DivergenceFunction = _DIVERGENCES.get(name) or registered("losses")[name]
+    function = _DIVERGENCES.get(name) or PluginGroup[DivergenceFunction]("losses").load()[name]
     return function(log_p, log_q, log_p.exp(), log_q.exp())
 
 

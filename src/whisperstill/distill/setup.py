@@ -205,7 +205,8 @@ def build_feature_losses(
     settings: DistillationSettings, checkpoint: Checkpoint, teacher: Whisper | None
 ) -> FeatureLosses:
     """Feature losses for the student's layers. Raises `SettingsError` if they need layers that are not recorded."""
-    layers = tuple(checkpoint.metadata.get("layers", ()))
+    stored_layers = checkpoint.metadata.get("layers")
+    layers = tuple(stored_layers) if isinstance(stored_layers, list) else ()
     if settings.needs_layer_outputs and len(layers) != checkpoint.dims.decoder_layers:
         raise SettingsError(
             f"{settings.student} does not record which of the teacher's layers it has: create it with "

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,13 +24,14 @@ from whisperstill.distill.training_checkpoint import Checkpoints, TrainState, tr
 from whisperstill.distill.validation import Validation
 from whisperstill.errors import TrainingError
 from whisperstill.model.whisper import Whisper
-from whisperstill.plugins import registered
+from whisperstill.plugins import PluginGroup
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.loss_sums import LossSums
 from whisperstill.records.seeding import rng
 from whisperstill.units import WINDOW_SECONDS
 
-TRACKERS: tuple[Callable[[Path, int], Tracker], ...] = (JsonLinesTracker, TensorBoardTracker)
+TrackerFactory: TypeAlias = Callable[[Path, int], Tracker]
+TRACKERS: tuple[TrackerFactory, ...] = (JsonLinesTracker, TensorBoardTracker)
 """Called with the output directory and the step the run resumes from; other packages register more (`plugins`)."""
 
 BatchT = TypeVar("BatchT", bound=WindowBatch)
@@ -105,7 +106,7 @@ class Trainer(Generic[BatchT]):
         resumed_from, settings = train_state.step, self._settings
         on_resume(resumed_from)
         if self._process_group.is_main:
-            trackers = (*TRACKERS, *registered("trackers").values())
+            trackers = (*TRACKERS, *PluginGroup[TrackerFactory]("trackers").load().values())
             self._trackers = [tracker(settings.output, resumed_from) for tracker in trackers]
         self.student.train()
         heap_trimmer = HeapTrimmer(0.25 / self._process_group.world_size)

@@ -39,6 +39,15 @@ class TrainingReport:
     """Wall time of this run."""
 
 
+def build_report(output: Path, windows: int, result: "TrainResult") -> TrainingReport:
+    """The part of the report that both verbs share."""
+    state = result.train_state
+    finished, resumed_from, seconds = result.finished, result.resumed_from, result.seconds
+    return TrainingReport(
+        str(output), finished, state.step, resumed_from, windows, state.best_wer, state.best_step, seconds
+    )
+
+
 def run_training(trainer: "Trainer[BatchT]", title: str, console: Console) -> "TrainResult":
     """Run the remaining steps. SIGTERM stops after the current step, with a checkpoint."""
     stop_event = threading.Event()

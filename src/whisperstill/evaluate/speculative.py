@@ -5,6 +5,7 @@ timed once and counts for both.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -18,12 +19,19 @@ from whisperstill.errors import AudioError
 from whisperstill.evaluate.speed import synchronized_time
 from whisperstill.evaluate.systems import stack_windows
 from whisperstill.records import Utterance
-from whisperstill.records.eval_results import DraftToken, DraftTrace
-from whisperstill.records.json_value import JsonObject
+from whisperstill.records.eval_results import DraftToken, DraftTrace, SpeculativeResult
 from whisperstill.units import WINDOW_SECONDS
 
 TRACE_BLOCK_TOKENS = 8
 """Block size of traces: one known token and seven draft tokens per forward pass of the teacher."""
+
+
+@dataclass(frozen=True)
+class SpeculativeComparison:
+    """Speeds, and the reason for each utterance that cannot be read."""
+
+    result: SpeculativeResult
+    skipped: dict[str, str]
 
 
 def compare_speculative(
@@ -32,10 +40,9 @@ def compare_speculative(
     utterances: Sequence[Utterance],
     batch_size: int,
     advance: Callable[[float], None] = lambda seconds: None,
-) -> JsonObject:
+) -> SpeculativeComparison:
     """Decodes utterances up to 30 s both ways, `batch_size` at a time, after a warm-up on the first batch.
 
-    Returns fields of `SpeculativeResult`, and under `skipped` the reason for each utterance that cannot be read.
     `advance` receives the seconds of audio done.
     """
     readable, waveforms, skipped = load_waveforms(u for u in utterances if u.audio.duration <= WINDOW_SECONDS)
@@ -72,16 +79,19 @@ def compare_speculative(
         if round_index:
             advance(sum(utterance.audio.duration for utterance in batch))
     stats = assisted_model.speculative_stats
-    return {
-        "baseline_seconds": encoder_seconds + decode_seconds[baseline_model],
-        "speculative_seconds": encoder_seconds + decode_seconds[assisted_model],
-        "encoder_seconds": encoder_seconds,
-        "utterances": len(readable),
-        "identical": identical,
-        "acceptance_rate": 100 * stats.acceptance_rate,
-        "tokens_per_step": stats.tokens_per_verification,
-        "skipped": {problem.source: problem.reason for problem in skipped},
-    }
+    result = SpeculativeResult(
+        model=baseline_model.source,
+        draft=assisted_model.assistant.source if assisted_model.assistant else "",
+        batch_size=batch_size,
+        baseline_seconds=encoder_seconds + decode_seconds[baseline_model],
+        speculative_seconds=encoder_seconds + decode_seconds[assisted_model],
+        encoder_seconds=encoder_seconds,
+        utterances=len(readable),
+        identical=identical,
+        acceptance_rate=100 * stats.acceptance_rate,
+        tokens_per_step=stats.tokens_per_verification,
+    )
+    return SpeculativeComparison(result, {problem.source: problem.reason for problem in skipped})
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ through an `EncoderCache`, and each is charged for the encoding.
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
@@ -66,6 +66,7 @@ class Hypotheses:
     """Wall-clock time, with the encoding that a cache saved."""
     skipped: tuple[Skipped, ...]
     """Utterances whose audio cannot be read to its end."""
+    threads: int = field(default_factory=torch.get_num_threads)
 
 
 class EncoderCache:

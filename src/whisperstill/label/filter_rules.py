@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from whisperstill.errors import SettingsError
-from whisperstill.plugins import registered
+from whisperstill.plugins import PluginGroup
 from whisperstill.records.edit_counts import EditCounts
 from whisperstill.records.pseudo_label import FilterDecision, FilteredLabel, LabelQuality, PseudoLabel
 
@@ -121,7 +121,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 def active_rules() -> tuple[tuple[str, Rule], ...]:
     """`RULES`, with those registered by other packages (`plugins`) before the last, the word error rate."""
-    return (*RULES[:-1], *registered("filter_rules").items(), RULES[-1])
+    return (*RULES[:-1], *PluginGroup[Rule]("filter_rules").load().items(), RULES[-1])
 
 
 KEEP = FilterDecision(keep=True, rule="", value=0.0)

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,11 +68,21 @@ LABELS_SCHEMA = pa.schema(
     ]
 )
 
-LabelRow: TypeAlias = dict[str, Any]
-
-_SAME_COLUMNS = ("language", "tokens", "text", "ended", "timestamps")
-"""Columns that are fields of `PseudoLabel`."""
 _QUALITY_CONVERTER = strict_converter()
+
+
+class LabelRow(TypedDict):
+    """A row of `labels-*.parquet`."""
+
+    window: str
+    packing_variant: int
+    duration: float
+    language: str
+    tokens: list[int]
+    text: str
+    ended: bool
+    timestamps: bool
+    quality: list[dict[str, JsonValue]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +233,29 @@ def read_manifest(path: Path, kind: str, version: int, command: str) -> dict[str
 
 def label_to_row(label: PseudoLabel) -> LabelRow:
     """A row of `labels-*.parquet`."""
-    window, columns = label.window, {name: getattr(label, name) for name in _SAME_COLUMNS}
-    columns |= {"window": window.id, "packing_variant": window.packing_variant, "duration": window.duration}
-    return columns | {"quality": [asdict(quality) for quality in label.quality]}
+    return {
+        "window": label.window.id,
+        "packing_variant": label.window.packing_variant,
+        "duration": label.window.duration,
+        "language": label.language,
+        "tokens": list(label.tokens),
+        "text": label.text,
+        "ended": label.ended,
+        "timestamps": label.timestamps,
+        "quality": [asdict(quality) for quality in label.quality],
+    }
 
 
 def label_from_row(row: LabelRow, shard: str) -> PseudoLabel:
     """The inverse of `label_to_row`."""
     quality = _QUALITY_CONVERTER.structure(row["quality"], tuple[LabelQuality, ...])
-    window = Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"])
-    columns = {name: row[name] for name in _SAME_COLUMNS} | {"tokens": tuple(row["tokens"])}
-    return PseudoLabel(window=window, quality=quality, shard=shard, **columns)
+    return PseudoLabel(
+        window=Window(row["window"], tuple(entry.utterance for entry in quality), row["packing_variant"]),
+        language=row["language"],
+        tokens=tuple(row["tokens"]),
+        text=row["text"],
+        ended=row["ended"],
+        timestamps=row["timestamps"],
+        quality=quality,
+        shard=shard,
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from whisperstill.pipeline.recipe import RecipeStage
 from whisperstill.pipeline.toml_settings import read_toml
+from whisperstill.records.json_value import JsonValue
 from whisperstill.records.serialization import DataclassInstance, relative_path, to_jsonable
 
 MAX_HASHED_FILE_BYTES = 64 * 2**20
@@ -41,7 +42,7 @@ def compute_cache_key(stage: RecipeStage, folder: Path, output_keys: Mapping[Pat
     }
     # 2. Contents of files and folders that the settings name. `tune` names a recipe, often this one: see 3.
     tune_recipe = getattr(settings, "tune", None)
-    key_parts = {
+    key_parts: dict[str, JsonValue] = {
         "verb": stage.verb,
         "settings": changed,
         "inputs": {

@@ -23,19 +23,20 @@ otherwise: `<output>/labels`, `/filtered`, `/student-init`, `/student`, `/result
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, get_origin, get_type_hints
+from typing import Generic, TypeAlias, TypeVar, get_origin, get_type_hints
 
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError
 from whisperstill.pipeline.toml_settings import (
     TableError,
     TomlTable,
+    TomlValue,
     build_settings,
     expand_env,
     read_toml,
     resolve_path,
 )
-from whisperstill.records.serialization import DataclassInstance, ValueMismatch
+from whisperstill.records.serialization import DataclassInstance, ValueMismatch, from_dict, to_jsonable
 
 STAGE_FOLDERS = {
     "label": "labels",
@@ -49,17 +50,18 @@ STAGE_FOLDERS = {
 STAGE_ORDER = tuple(STAGE_FOLDERS)
 
 
+SettingsT = TypeVar("SettingsT")
+
+
 @dataclass(frozen=True, slots=True)
-class StageVerb:
+class StageVerb(Generic[SettingsT]):
     """A verb: its settings dataclass and its function."""
 
-    settings_type: type[Any]
-    run: Callable[[Any, Console], DataclassInstance]
+    settings_type: type[SettingsT]
+    run: Callable[[SettingsT, Console], DataclassInstance]
 
 
-StageSettings: TypeAlias = Any
-"""The settings dataclass of any stage."""
-VerbLoader: TypeAlias = Callable[[str], StageVerb]
+VerbLoader: TypeAlias = Callable[[str], StageVerb[DataclassInstance]]
 """Returns the verb of a name; `stages.load_verb` is handed in, since this package knows no stage."""
 
 
@@ -68,9 +70,9 @@ class RecipeStage:
     """A stage of a recipe with its settings."""
 
     verb: str
-    settings: StageSettings
+    settings: DataclassInstance
     output: Path
-    run: Callable[[Any, Console], DataclassInstance]
+    run: Callable[[DataclassInstance, Console], DataclassInstance]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,16 @@ class Recipe:
     """Root of all outputs."""
     folder: Path
     """Folder of the recipe file."""
+    tables: Mapping[str, TomlTable]
+    """Tables of the stages as they are written, by verb."""
     stages: tuple[RecipeStage, ...]
 
-    @property
-    def settings(self) -> dict[str, StageSettings]:
-        """Settings by verb."""
-        return {stage.verb: stage.settings for stage in self.stages}
+    def find_settings(self, verb: str, settings_type: type[SettingsT]) -> SettingsT | None:
+        """A stage's settings, or a record of some of their fields; None if the recipe has no such stage."""
+        settings = next((stage.settings for stage in self.stages if stage.verb == verb), None)
+        if settings is None or isinstance(settings, settings_type):
+            return settings
+        return from_dict(settings_type, to_jsonable(settings))
 
 
 def read_recipe(path: Path, load_verb: VerbLoader) -> Recipe:
@@ -105,9 +111,12 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
     for key in ("name", "output"):
         if not isinstance(content.get(key, ""), str):
             problems.append(f"{key}: expected a string, got {content[key]!r}")
+    tables: dict[str, TomlTable] = {}
     for verb in STAGE_ORDER:
-        if verb in content and not isinstance(content[verb], dict):
-            problems.append(f"{verb}: expected a table [{verb}], got {content[verb]!r}")
+        if isinstance(table := content.get(verb), Mapping):
+            tables[verb] = table
+        elif verb in content:
+            problems.append(f"{verb}: expected a table [{verb}], got {table!r}")
     if not any(verb in content for verb in STAGE_ORDER):
         problems.append(f"has no stage; expected at least one of the tables {', '.join(STAGE_ORDER)}")
     if problems:
@@ -116,47 +125,48 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
     name = str(content.get("name", path.stem))
     output = Path(str(content.get("output", f"runs/{name}")))
     stages = []
-    for verb in STAGE_ORDER:
-        if verb in content:
-            try:
-                stages.append(_build_stage(verb, load_verb(verb), content, output, path.parent))
-            except TableError as error:
-                problems += error.problems
-            except ValueMismatch as mismatch:
-                problems.append(f"[{verb}] output: {mismatch}")
+    for verb in tables:
+        try:
+            stages.append(_build_stage(verb, load_verb(verb), tables, output, path.parent))
+        except TableError as error:
+            problems += error.problems
+        except ValueMismatch as mismatch:
+            problems.append(f"[{verb}] output: {mismatch}")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    return Recipe(name=name, output=output, folder=path.parent, stages=tuple(stages))
+    return Recipe(name, output, path.parent, tables, tuple(stages))
 
 
-def _build_stage(verb: str, stage_verb: StageVerb, content: TomlTable, output: Path, folder: Path) -> RecipeStage:
+def _build_stage(
+    verb: str, stage_verb: StageVerb[DataclassInstance], tables: Mapping[str, TomlTable], output: Path, folder: Path
+) -> RecipeStage:
     """One stage; keys that its table lacks come from the stages before it."""
     hints = get_type_hints(stage_verb.settings_type)
     defaults = {
         key: value[-1] if isinstance(value, list) and get_origin(hints[key]) is not tuple else value
-        for key, value in _default_inputs(verb, content, output, folder).items()
+        for key, value in _default_inputs(verb, tables, output, folder).items()
         if key in hints
     }
-    settings = build_settings(stage_verb.settings_type, defaults | content[verb], verb, folder)
+    settings = build_settings(stage_verb.settings_type, {**defaults, **tables[verb]}, verb, folder)
     stage_output = getattr(settings, "output", None) or getattr(settings, "output_dir", None)
     stage_output = Path(stage_output) if stage_output else output / STAGE_FOLDERS[verb]
     return RecipeStage(verb, settings, stage_output, stage_verb.run)
 
 
-def _default_inputs(verb: str, content: Mapping[str, Any], output: Path, folder: Path) -> dict[str, Any]:
+def _default_inputs(verb: str, tables: Mapping[str, TomlTable], output: Path, folder: Path) -> dict[str, TomlValue]:
     """Inputs and output of a stage, as the stages before it determine them."""
 
     def output_of(upstream_verb: str) -> Path | None:
-        if upstream_verb not in content:
+        if upstream_verb not in tables:
             return None
-        if configured := content[upstream_verb].get("output"):
+        if configured := tables[upstream_verb].get("output"):
             return resolve_path(expand_env(str(configured)), folder)
         return output / STAGE_FOLDERS[upstream_verb]
 
     labels = output_of("label")
-    teacher = content.get("label", {}).get("teacher") or content.get("init", {}).get("teacher")
+    teacher = tables.get("label", {}).get("teacher") or tables.get("init", {}).get("teacher")
     student = output_of("train") or output_of("init")
-    inputs: dict[str, dict[str, Any]] = {
+    inputs: dict[str, dict[str, TomlValue]] = {
         "label": {},
         "filter": {"labels": labels},
         "init": {"teacher": teacher},

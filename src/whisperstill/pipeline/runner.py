@@ -15,7 +15,7 @@ from whisperstill.console import Console
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, RecipeStage
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import DataclassInstance, from_dict, read_json, to_jsonable, write_json
+from whisperstill.records.serialization import DataclassInstance, from_dict, read_record, to_jsonable, write_json
 from whisperstill.versions import package_versions
 
 INCREMENTAL_STAGES = ("evaluate",)
@@ -114,21 +114,28 @@ def is_finished(stage: RecipeStage, record: StageRecord | None, key: str) -> boo
     return record is not None and record.key == key and record.state == "finished" and stage.output.exists()
 
 
+@dataclass(frozen=True)
+class _Corpora:
+    """Settings of `[label]` that may grow."""
+
+    manifest: tuple[str, ...] = ()
+    packing_variants: int = 1
+
+
 def _only_added_corpora(
     stage: RecipeStage, record: StageRecord, recipe: Recipe, output_keys: Mapping[Path, str]
 ) -> bool:
     """Whether the labels differ from the recipe only in missing corpora, or missing packing variants of one corpus."""
     if stage.verb != "label":
         return False
-    current = stage.settings
-    num_labelled = len(record.settings.get("manifest", ()))
-    variants_labelled = record.settings.get("packing_variants", 1)
-    if not 0 < num_labelled <= len(current.manifest) or variants_labelled > current.packing_variants:
+    wanted, labelled = (from_dict(_Corpora, json) for json in (to_jsonable(stage.settings), record.settings))
+    num_labelled, variants = len(labelled.manifest), labelled.packing_variants
+    if not 0 < num_labelled <= len(wanted.manifest) or variants > wanted.packing_variants:
         return False
-    if variants_labelled != current.packing_variants and len(current.manifest) > 1:
+    if variants != wanted.packing_variants and len(wanted.manifest) > 1:
         return False
-    labelled = replace(current, manifest=current.manifest[:num_labelled], packing_variants=variants_labelled)
-    return compute_cache_key(replace(stage, settings=labelled), recipe.folder, output_keys) == record.key
+    settings = replace(stage.settings, manifest=wanted.manifest[:num_labelled], packing_variants=variants)
+    return compute_cache_key(replace(stage, settings=settings), recipe.folder, output_keys) == record.key
 
 
 def _record_path(output: Path) -> Path:
@@ -137,10 +144,7 @@ def _record_path(output: Path) -> Path:
 
 def read_stage_record(output: Path) -> StageRecord | None:
     """The record of an output; None if there is none, or it cannot be read."""
-    try:
-        return from_dict(StageRecord, read_json(_record_path(output)))
-    except ValueError:
-        return None
+    return read_record(_record_path(output), StageRecord)
 
 
 def run_stage(

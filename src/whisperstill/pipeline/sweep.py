@@ -15,10 +15,9 @@ from pathlib import Path
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
-from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
-from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, find_problems, override_recipe, train_variant
-from whisperstill.pipeline.toml_settings import read_toml
+from whisperstill.errors import SettingsError, TrainingError
+from whisperstill.pipeline.recipe import Recipe, VerbLoader, read_recipe
+from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, VariantReport, VariantTrainer, find_problems
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
 from whisperstill.text.markdown import markdown_table
@@ -76,39 +75,34 @@ def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) 
 
     Raises `SettingsError` for settings that cannot vary and for missing labels, and what a stage raises.
     """
-    content = read_toml(settings.recipe)
-    recipe = parse_recipe(content, settings.recipe, load_verb)
+    recipe = read_recipe(settings.recipe, load_verb)
     grid = dict(_parse_grid_entry(entry) for entry in settings.grid)
     output = settings.output or recipe.output / "sweep"
     _check(recipe, grid, settings)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
     rows: list[SweepRow] = []
-    failed: list[str] = []
+    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
     trainings = len(combinations) * len(settings.seeds)
     with console.progress("sweep", trainings, "trainings") as bar:
         for values in combinations:
-            reports: dict[int, JsonObject] = {}
+            reports: dict[int, VariantReport] = {}
             for seed in settings.seeds:
                 name = f"{_slug(values)}-seed-{seed}"
-                tables = override_recipe(content, values, seed, settings.max_steps, recipe, output, name)
-                try:
-                    _, reports[seed] = train_variant(tables, settings.recipe, load_verb)
-                except (StoreError, TrainingError) as error:
-                    failed.append(f"{_format_values(values)}, seed {seed}: {error}")
-                    console.warn(failed[-1])
-                bar.advance(1, wer=f"{reports[seed]['best_wer']:.2f}" if seed in reports else "-")
+                if student := trainer.train(values, seed, name, _format_values(values)):
+                    reports[seed] = trainer.reports[student]
+                bar.advance(1, wer=f"{reports[seed].best_wer:.2f}" if seed in reports else "-")
             if not reports:
                 continue
             first_report = next(iter(reports.values()))
-            wer = {seed: round(report["best_wer"], 2) for seed, report in reports.items()}
-            rows.append(SweepRow(values, wer, first_report["steps"], first_report["windows"]))
+            wer = {seed: round(report.best_wer, 2) for seed, report in reports.items() if report.best_wer is not None}
+            rows.append(SweepRow(values, wer, first_report.steps, first_report.windows))
             _write_results(output, rows)
     if not rows:
-        raise TrainingError(f"all {trainings} trainings failed, the last: {failed[-1]}")
+        raise TrainingError(f"all {trainings} trainings failed, the last: {trainer.failed[-1]}")
     rows.sort(key=lambda row: row.mean)
     console.table("validation WER, %", ["", *COLUMNS], _table_rows(rows))
-    return SweepReport(str(output), tuple(rows), tuple(failed))
+    return SweepReport(str(output), tuple(rows), tuple(trainer.failed))
 
 
 def _table_rows(rows: list[SweepRow]) -> list[list[str]]:
@@ -142,8 +136,7 @@ def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:
 
 
 def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepSettings) -> None:
-    stages = recipe.settings
-    problems = []
+    stages, problems = recipe.tables, []
     for name in grid:
         verb, _, key = name.partition(".")
         if verb not in VARIABLE_STAGES or not key:
@@ -154,9 +147,14 @@ def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepS
             problems.append(f"{name} cannot vary: the recipe has no [{verb}]")
         elif name in ("train.seed", "train.output"):
             problems.append(f"{name} cannot vary: use --seeds for seeds; every training has its own output")
-    if "train" not in stages or not stages["train"].validation:
+    if "train" not in stages or not stages["train"].get("validation"):
         problems.append("the recipe needs a [train] with validation: combinations are compared by validation WER")
-    if "init.decoder_layers" in grid and "init" in stages and stages["init"].layers and "init.layers" not in grid:
+    if (
+        "init.decoder_layers" in grid
+        and "init" in stages
+        and stages["init"].get("layers")
+        and "init.layers" not in grid
+    ):
         problems.append("init.decoder_layers has no effect beside the recipe's init.layers: vary init.layers")
     if problems := problems + find_problems(recipe, settings.seeds):
         raise SettingsError("; ".join(problems))

@@ -8,16 +8,17 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cattrs import BaseValidationError, Converter
+from cattrs.dispatch import StructureHook
 
 from whisperstill.errors import NotFoundError, SettingsError
+from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import (
-    StructureHook,
     ValueMismatch,
     dataclass_hook,
     list_problems,
@@ -27,9 +28,12 @@ from whisperstill.records.serialization import (
 
 Settings = TypeVar("Settings")
 
-TomlValue: TypeAlias = Any
-TomlTable: TypeAlias = dict[str, TomlValue]
-"""What `tomllib.loads` returns."""
+if TYPE_CHECKING:
+    TomlValue: TypeAlias = bool | int | float | str | Path | Sequence["TomlValue"] | Mapping[str, "TomlValue"] | None
+else:  # checkers at runtime resolve no recursive alias
+    TomlValue = bool | int | float | str | Path | Sequence | Mapping | None
+"""A value of a TOML file, or one that replaces it."""
+TomlTable: TypeAlias = Mapping[str, TomlValue]
 
 _ENV_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 PATH_FIELDS = (
@@ -47,7 +51,7 @@ class TableError(SettingsError):
         self.problems = problems
 
 
-def read_toml(path: Path) -> TomlTable:
+def read_toml(path: Path) -> JsonObject:
     """The tables of a TOML file. Raises `NotFoundError` if there is no such file, `SettingsError` if it is not TOML."""
     if not path.is_file():
         raise NotFoundError(f"expected a recipe or a suite, got {path}, which is no file; see recipes/ and suites/")
@@ -57,9 +61,7 @@ def read_toml(path: Path) -> TomlTable:
         raise SettingsError(f"{path} is no TOML file: {error}") from error
 
 
-def build_settings(
-    settings_type: type[Settings], table: Mapping[str, TomlValue], table_name: str, base_dir: Path
-) -> Settings:
+def build_settings(settings_type: type[Settings], table: TomlTable, table_name: str, base_dir: Path) -> Settings:
     """Settings with the values of `table`; paths are relative to `base_dir`.
 
     `table_name` names the table in messages (`train`). Raises `TableError`, which lists all problems.

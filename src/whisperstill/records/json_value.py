@@ -1,8 +1,11 @@
 """Types of JSON values."""
 
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
-"""What `json.loads` returns."""
-JsonObject: TypeAlias = dict[str, Any]
-"""A JSON object whose values the caller checks."""
+if TYPE_CHECKING:
+    JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
+else:  # checkers at runtime resolve no recursive alias
+    JsonValue = bool | int | float | str | Sequence | Mapping | None
+"""What `json.loads` returns and `json.dumps` takes."""
+JsonObject: TypeAlias = dict[str, JsonValue]

@@ -4,21 +4,19 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 from cattrs import BaseValidationError, ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.dispatch import StructureHook
 from cattrs.gen import make_dict_structure_fn, override
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.records.json_value import JsonObject, JsonValue
 
 Record = TypeVar("Record")
-
-StructureHook: TypeAlias = Callable[[Any, Any], Any]
-"""A cattrs hook: (parsed value, type) -> value of that type."""
 
 _TYPE_NAMES = {
     bool: "true or false",
@@ -40,7 +38,7 @@ class ValueMismatch(ValueError):
     """A value of another type than its field; the message says what was expected."""
 
 
-def from_dict(record_type: type[Record], data: Mapping[str, JsonValue]) -> Record:
+def from_dict(record_type: type[Record], data: JsonValue) -> Record:
     """The record that `dataclasses.asdict` turned into `data`.
 
     Unknown keys are ignored, so that files of later versions can be read. Raises `ValueError` that lists every missing
@@ -69,6 +67,14 @@ def read_json(path: Path) -> JsonObject:
     return content if isinstance(content, dict) else {}
 
 
+def read_record(path: Path, record_type: type[Record]) -> Record | None:
+    """The record in a JSON file; None if the file does not exist, is damaged, or lacks fields of the record."""
+    try:
+        return from_dict(record_type, read_json(path))
+    except ValueError:
+        return None
+
+
 def write_json(path: Path, content: Mapping[str, JsonValue]) -> None:
     """Writes JSON atomically."""
     atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -79,6 +85,7 @@ def strict_converter(*, forbid_extra_keys: bool = False) -> Converter:
     converter = Converter(forbid_extra_keys=forbid_extra_keys)
     for scalar, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         converter.register_structure_hook(scalar, scalar_hook(scalar, accepted))
+    converter.register_structure_hook_func(lambda hint: hint == JsonValue, lambda value, _: value)
     converter.register_structure_hook_func(_is_literal, _structure_choice)
     converter.register_structure_hook_func(_is_tuple, lambda value, hint: _structure_tuple(value, hint, converter))
     converter.register_structure_hook_factory(

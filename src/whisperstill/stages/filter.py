@@ -221,7 +221,7 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
     sweep_settings = SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output)
     with shared_encoder_cache():
         sweep_report = run_sweep(sweep_settings, load_verb, console)
-    pilots = {float(row.values["filter.max_wer"]): round(row.mean, 2) for row in sweep_report.rows}
+    pilots = {float(str(row.values["filter.max_wer"])): round(row.mean, 2) for row in sweep_report.rows}
     best = _best_limit(pilots)
     console.info(f"max_wer {best:g} has the lowest validation error ({pilots[best]:.2f} %)")
     return pilots

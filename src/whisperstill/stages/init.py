@@ -167,14 +167,12 @@ def _check_language(language: str | None, multilingual: bool, tokenizer_json: by
 
 
 def _print_parameters(report: InitReport, depth: int, console: Console) -> None:
-    def format_millions(count: int) -> str:
-        return f"{count / 1e6:.1f}"
-
-    rows = [
-        ("encoder", format_millions(report.teacher_encoder), format_millions(report.student_encoder)),
-        ("decoder", format_millions(report.teacher_decoder), format_millions(report.student_decoder)),
-        ("embedding", format_millions(report.embedding), format_millions(report.embedding)),
-        ("total", format_millions(report.teacher_parameters), format_millions(report.student_parameters)),
-        ("decoder layers", str(depth), ", ".join(map(str, report.layers))),
-    ]
+    counts = {
+        "encoder": (report.teacher_encoder, report.student_encoder),
+        "decoder": (report.teacher_decoder, report.student_decoder),
+        "embedding": (report.embedding, report.embedding),
+        "total": (report.teacher_parameters, report.student_parameters),
+    }
+    rows = [(name, f"{teacher / 1e6:.1f}", f"{student / 1e6:.1f}") for name, (teacher, student) in counts.items()]
+    rows.append(("decoder layers", str(depth), ", ".join(map(str, report.layers))))
     console.table("parameters, millions", ("", f"teacher {report.teacher}", "student"), rows)

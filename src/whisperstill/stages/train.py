@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from whisperstill.console import Console, NullConsole
 from whisperstill.distill.settings import DistillationSettings
-from whisperstill.distill.training_run import TrainingReport, run_training, write_report
+from whisperstill.distill.training_run import TrainingReport, build_report, run_training, write_report
 from whisperstill.errors import MissingExtraError
 
 
@@ -57,14 +57,7 @@ def run(settings: TrainSettings, console: Console) -> TrainReport:
         except MissingExtraError as error:
             console.warn(str(error))
     report = TrainReport(
-        output=str(settings.output),
-        finished=result.finished,
-        steps=result.train_state.step,
-        resumed_from=result.resumed_from,
-        windows=len(examples),
-        best_wer=result.train_state.best_wer,
-        best_step=result.train_state.best_step,
-        seconds=result.seconds,
+        **vars(build_report(settings.output, len(examples), result)),
         hours=hours,
         encoder_windows=result.train_state.windows_encoded,
         parameters_trained=num_trained,

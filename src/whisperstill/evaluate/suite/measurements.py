@@ -1,14 +1,14 @@
 """Measurements: functions from a suite runner and a table of the suite to result records.
 
-To add one: a table in `spec`, a function that yields records, a line in `MEASUREMENTS`, a section in `evaluate.report`.
+To add a measurement: a table in `spec`, a function that yields records, a case in `run_suite`, a section
+in `evaluate.report`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from whisperstill.corpus.loading import AudioTransform, Waveform
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.evaluate.error_examples import select_error_examples
 from whisperstill.evaluate.metrics import SystemOutput, compute_metrics
-from whisperstill.evaluate.speculative import compare_speculative, trace_draft
+from whisperstill.evaluate.speculative import SpeculativeComparison, compare_speculative, trace_draft
 from whisperstill.evaluate.speed import measure_peak_memory_mib, measure_speed
 from whisperstill.evaluate.suite import spec
 from whisperstill.evaluate.suite.datasets import AudioCondition, EvalDataset, sample_evenly
@@ -39,7 +39,7 @@ from whisperstill.records.eval_results import (
 )
 from whisperstill.records.json_value import JsonObject
 from whisperstill.records.seeding import rng
-from whisperstill.records.serialization import DataclassInstance, from_dict, read_json
+from whisperstill.records.serialization import from_dict, read_json, read_record
 from whisperstill.units import WINDOW_SECONDS
 
 DATASET_KINDS = {
@@ -50,6 +50,24 @@ DATASET_KINDS = {
     "noise": "short_form",
 }
 """Measurement of error rates -> kind of its datasets (`EvalDataset.kind`)."""
+
+
+@dataclass(frozen=True)
+class SpeedEntry:
+    """Entry of the result cache."""
+
+    rows: tuple[SpeedResult, ...]
+
+
+@dataclass(frozen=True)
+class FilterSummary:
+    """What is read of `filter.json`."""
+
+    kept: int
+    dropped: dict[str, int]
+    """Utterances by the rule that dropped them."""
+    hours: float = 0.0
+    hours_kept: float = 0.0
 
 
 def measure_error_rates(measurement: str, runner: SuiteRunner, table: spec.ErrorRates) -> Iterator[DatasetResult]:
@@ -166,7 +184,7 @@ def measure_system_speed(runner: SuiteRunner, table: spec.SpeedTable) -> Iterato
             device=runner.device,
             threads=torch.get_num_threads(),
         )
-        entry = runner.result_cache.get(key)
+        entry = runner.result_cache.get(key, SpeedEntry)
         if entry is None:
             runner.console.info(f"timing {', '.join(systems)} at batch {batch_size}")
             networks = {name: system.model.network for name, system in systems.items()}
@@ -175,10 +193,10 @@ def measure_system_speed(runner: SuiteRunner, table: spec.SpeedTable) -> Iterato
                 infos = {name: system.info for name, system in systems.items()}
                 peaks = [measure_peak_memory_mib(infos[speed.model], batch_size) for speed in speeds]
                 speeds = [replace(speed, peak_memory_mib=peak) for speed, peak in zip(speeds, peaks, strict=True)]
-            entry = {"rows": [asdict(speed) for speed in speeds]}
+            entry = SpeedEntry(tuple(speeds))
             runner.result_cache.put(key, entry)
-        for name, row in zip(systems, entry["rows"], strict=True):
-            yield replace(from_dict(SpeedResult, row), model=name)
+        for name, speed in zip(systems, entry.rows, strict=True):
+            yield replace(speed, model=name)
 
 
 def measure_speculative(runner: SuiteRunner, table: spec.Speculative) -> Iterator[SpeculativeResult | DraftTrace]:
@@ -193,7 +211,6 @@ def measure_speculative(runner: SuiteRunner, table: spec.Speculative) -> Iterato
     named_utterances = [(name, utterance) for name, utterances in samples.items() for utterance in utterances]
     if not named_utterances:
         raise SettingsError("speculative decoding needs a dataset with utterances up to 30 s")
-    sample_key: JsonObject = {"corpora": [dataset.sha256 for dataset in datasets], "limit": table.limit}
     # 2. Compare and trace with each draft model, which is loaded on first use.
     for draft in [systems[name] for name in runner.suite.students if name in systems]:
         load_assisted = cache(partial(teacher.build_model, draft.checkpoint))
@@ -203,18 +220,18 @@ def measure_speculative(runner: SuiteRunner, table: spec.Speculative) -> Iterato
                 draft=draft.identity,
                 batch_size=batch_size,
                 threads=torch.get_num_threads(),
-                **sample_key,
+                corpora=[dataset.sha256 for dataset in datasets],
+                limit=table.limit,
             )
-            entry = runner.result_cache.get(key)
+            entry = runner.result_cache.get(key, SpeculativeComparison)
             if entry is None:
                 utterances = [utterance for _, utterance in named_utterances]
                 seconds = sum(utterance.audio.duration for utterance in utterances)
                 with runner.console.progress(f"{draft.info.name} drafts at batch {batch_size}", seconds, "s") as bar:
                     entry = compare_speculative(teacher.model, load_assisted(), utterances, batch_size, bar.advance)
                 runner.result_cache.put(key, entry)
-            runner.failures.skip(entry["skipped"])
-            names = {"model": teacher.info.name, "draft": draft.info.name, "batch_size": batch_size}
-            yield from_dict(SpeculativeResult, entry | names)
+            runner.failures.skip(entry.skipped)
+            yield replace(entry.result, model=teacher.info.name, draft=draft.info.name)
         if table.num_traces:
             for dataset_name, utterance in sample_evenly(named_utterances, table.num_traces):
                 yield trace_draft(load_assisted(), utterance, dataset_name)
@@ -224,10 +241,10 @@ def include_results(runner: SuiteRunner, table: spec.Include) -> Iterator[Ablati
     """Ablation tables, and for each student its training curve and filter counts."""
     for path in table.ablations:
         with runner.failures.record(f"ablations {path}"):
-            content = read_json(Path(path))
-            if "ablations" not in content:
+            ablations = read_json(Path(path)).get("ablations")
+            if not isinstance(ablations, list):
                 raise NotFoundError(f"expected ablations.json of `whisperstill ablate`, found none at {path}")
-            for ablation in content["ablations"]:
+            for ablation in ablations:
                 yield from_dict(Ablation, ablation)
     shared_counts: dict[str, int] = {}
     if folder := table.filter_summary:
@@ -240,15 +257,15 @@ def include_results(runner: SuiteRunner, table: spec.Include) -> Iterator[Ablati
         points = read_training_curve(student / "metrics.jsonl")
         record = read_stage_record(student)
         labels = record.settings.get("labels") if record is not None else None
-        counts = (read_filter_counts(Path(labels)) if labels else {}) or shared_counts
+        counts = (read_filter_counts(Path(labels)) if isinstance(labels, str) else {}) or shared_counts
         if points or counts:
             yield TrainingCurve(name, points, counts)
 
 
 def read_filter_counts(folder: Path) -> dict[str, int]:
     """Utterances that a filter kept, and dropped by each rule; empty if the folder is not a filter's output."""
-    content = read_json(folder / "filter.json")
-    return {"kept": content["kept"], **content["dropped"]} if "kept" in content else {}
+    counts = read_record(folder / "filter.json", FilterSummary)
+    return {} if counts is None else {"kept": counts.kept, **counts.dropped}
 
 
 def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -260,17 +277,4 @@ def read_training_curve(path: Path) -> tuple[CurvePoint, ...]:
     by_step: dict[int, JsonObject] = {}
     for line in lines:
         by_step.setdefault(line["step"], {}).update(line)
-    return tuple(
-        CurvePoint(step, values.get("loss"), values.get("validation_wer")) for step, values in sorted(by_step.items())
-    )
-
-
-MEASUREMENTS: Mapping[str, Callable[[SuiteRunner, Any], Iterator[DataclassInstance]]] = {
-    **{name: partial(measure_error_rates, name) for name in DATASET_KINDS},
-    "speed": measure_system_speed,
-    "speculative": measure_speculative,
-    "error_examples": collect_error_examples,
-    "include": include_results,
-}
-"""Measurements by the name of their table in `spec`, in the order in which they run; `error_examples` takes outputs of
-earlier ones."""
+    return tuple(from_dict(CurvePoint, values) for _, values in sorted(by_step.items()))

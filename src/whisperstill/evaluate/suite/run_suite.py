@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ import torch
 from whisperstill.atomic_io import atomic_write
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.metrics import SystemOutput
+from whisperstill.evaluate.suite import measurements, spec
 from whisperstill.evaluate.suite.datasets import EvalDataset
-from whisperstill.evaluate.suite.measurements import MEASUREMENTS
 from whisperstill.evaluate.suite.runner import SuiteRunner
 from whisperstill.records import eval_results as records
 from whisperstill.records.json_value import JsonObject
@@ -31,10 +31,10 @@ def run_suite(runner: SuiteRunner) -> records.EvalResults:
     started_at = datetime.now(UTC)
     # 1. Run measurement by measurement; one that fails leaves what it has yielded so far.
     measured: list[DataclassInstance] = []
-    for name, measure in MEASUREMENTS.items():
+    for name in spec.MEASUREMENT_TABLES:
         if name in runner.suite.measurements:
             with runner.failures.record(name.replace("_", " ")):
-                for record in measure(runner, runner.suite.measurements[name]):
+                for record in _measure(runner, name, runner.suite.measurements[name]):
                     measured.append(record)
     if not measured:
         raise SettingsError(f"nothing could be measured: {runner.failures.first()}")
@@ -61,6 +61,20 @@ def run_suite(runner: SuiteRunner) -> records.EvalResults:
         training_curves=_select(measured, records.TrainingCurve),
         failures=runner.failures.all(),
     )
+
+
+def _measure(runner: SuiteRunner, name: str, table: spec.Measurement) -> Iterator[DataclassInstance]:
+    """Records of one measurement; `error_examples` takes outputs of earlier ones."""
+    match table:
+        case spec.SpeedTable():
+            return measurements.measure_system_speed(runner, table)
+        case spec.Speculative():
+            return measurements.measure_speculative(runner, table)
+        case spec.ErrorExamples():
+            return measurements.collect_error_examples(runner, table)
+        case spec.Include():
+            return measurements.include_results(runner, table)
+    return measurements.measure_error_rates(name, runner, table)
 
 
 def _select(measured: Iterable[DataclassInstance], record_type: type[Record]) -> tuple[Record, ...]:

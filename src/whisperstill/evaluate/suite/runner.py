@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-
-import torch
+from typing import TypeVar
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
@@ -23,13 +22,22 @@ from whisperstill.errors import SettingsError, WhisperstillError
 from whisperstill.evaluate.metrics import SystemOutput, in_corpus_order
 from whisperstill.evaluate.suite.datasets import EvalDataset, load_dataset
 from whisperstill.evaluate.suite.spec import EvaluateSettings, Suite
-from whisperstill.evaluate.systems import DecodeMode, EncoderCache, ExternalSystem, System, WhisperstillSystem
+from whisperstill.evaluate.systems import (
+    DecodeMode,
+    EncoderCache,
+    ExternalSystem,
+    Hypotheses,
+    System,
+    WhisperstillSystem,
+)
 from whisperstill.model.device import choose_device, choose_dtype
 from whisperstill.records.eval_results import Failure
-from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import read_json
+from whisperstill.records.json_value import JsonValue
+from whisperstill.records.serialization import DataclassInstance, read_record
 
 log = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
 
 
 class ResultCache:
@@ -43,13 +51,13 @@ class ResultCache:
         """Hash of everything that a result depends on, whisperstill's version included."""
         return hashlib.sha256(json.dumps({**inputs, "version": __version__}, sort_keys=True).encode()).hexdigest()
 
-    def get(self, key: str) -> JsonObject | None:
+    def get(self, key: str, entry_type: type[Entry]) -> Entry | None:
         """The entry under a key; None where there is none, or its file is damaged."""
-        return read_json(self._folder / f"{key}.json") or None
+        return read_record(self._folder / f"{key}.json", entry_type)
 
-    def put(self, key: str, entry: JsonObject) -> None:
+    def put(self, key: str, entry: DataclassInstance) -> None:
         """Stores an entry."""
-        atomic_write(self._folder / f"{key}.json", json.dumps(entry, ensure_ascii=False))
+        atomic_write(self._folder / f"{key}.json", json.dumps(asdict(entry), ensure_ascii=False))
 
 
 class FailureLog:
@@ -162,25 +170,24 @@ class SuiteRunner:
                 vad=type(create_detector()).__name__ if mode.options else "",
                 audio_transform=dict(dataset.condition.identity),
             )
-            entry = self.result_cache.get(key)
+            entry = self.result_cache.get(key, Hypotheses)
             # 2. Transcribe if it is not there.
             if entry is None:
                 with self.console.progress(title, dataset.seconds / 3600, "h") as bar:
-                    hypotheses = system.transcribe_dataset(
+                    entry = system.transcribe_dataset(
                         dataset.utterances,
                         mode,
                         encoder_cache,
                         dataset.condition.transform,
                         lambda seconds: bar.advance(seconds / 3600),
                     )
-                entry = {**asdict(hypotheses), "threads": torch.get_num_threads()}
                 self.result_cache.put(key, entry)
                 self.num_decoded += 1
             else:
-                self.cached_by_threads[entry["threads"]] += 1
+                self.cached_by_threads[entry.threads] += 1
             # 3. Order texts as the corpus is; scores are computed anew each time.
-            self.failures.skip({problem["source"]: problem["reason"] for problem in entry["skipped"]})
-            output = in_corpus_order(dataset.utterances, entry["texts"], entry["seconds"], dataset.scoring)
+            self.failures.skip({problem.source: problem.reason for problem in entry.skipped})
+            output = in_corpus_order(dataset.utterances, entry.texts, entry.seconds, dataset.scoring)
             if mode.decoding == "short" and not dataset.condition.label:
                 self.short_outputs.setdefault(dataset.name, {})[name] = output
         return output

@@ -69,7 +69,8 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
             problems.append(f"{key}: expected a table [{key}]")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    tables = {**content, "models": _assign_roles(models)} if models else content
+    content |= {"models": _assign_roles(models)} if models else {}
+    tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
 
     def build(table_type: type[Table], table: TomlValue, name: str, shorthand_key: str = "") -> Table | None:
         """Settings of a table, None with a problem; a string is short for a table with `shorthand_key` alone."""
@@ -85,8 +86,10 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     model_specs, dataset_specs = dict[str, ModelSpec](), dict[str, DatasetSpec]()
     for name, table in tables.get("models", {}).items():
         if model := build(ModelSpec, table, f"models.{name}", "model"):
-            is_role = name in ("teacher", "student") and not model.role
-            model_specs[name] = replace(model, role=name) if is_role else model
+            model_specs[name] = model
+    for role in ("teacher", "student"):
+        if role in model_specs and not model_specs[role].role:
+            model_specs[role] = replace(model_specs[role], role=role)
     for name, table in tables.get("datasets", {}).items():
         if dataset := build(DatasetSpec, table, f"datasets.{name}", "manifest"):
             dataset_specs[name] = dataset
@@ -100,9 +103,9 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     problems += find_suite_problems(model_specs, dataset_specs, measurements)
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    name = content.get("name", path.stem)
-    output = Path(content.get("output", f"runs/{name}"))
-    return Suite(name, output, model_specs, dataset_specs, measurements, tables)
+    name = str(content.get("name", path.stem))
+    output = Path(str(content.get("output", f"runs/{name}")))
+    return Suite(name, output, model_specs, dataset_specs, measurements, content)
 
 
 def _assign_roles(models: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ All shapes are checked before the first weight is read.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from whisperstill.errors import CheckpointError
 from whisperstill.model.checkpoints.shapes import expected_shapes
 from whisperstill.model.dims import Dims
-from whisperstill.records.json_value import JsonObject
+from whisperstill.records.json_value import JsonValue
 
 
 def _position_names(stack: str) -> tuple[str, str, str]:
@@ -56,6 +56,11 @@ _DIMS_KEYS = {
     "max_target_positions": ("max_target_positions", "n_text_ctx"),
 }
 """Our size -> its key in transformers, openai/whisper."""
+if TYPE_CHECKING:
+    TorchValue: TypeAlias = Tensor | int | Mapping[str, "TorchValue"]
+else:  # checkers at runtime resolve no recursive alias
+    TorchValue = Tensor | int | Mapping
+"""What checkpoints of `torch.save` hold."""
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
@@ -104,14 +109,14 @@ class NameMapping:
         parts = self.projections[1:] if submodule == "cross.kv" else self.projections
         return tuple(None if (part, kind) == (key, "bias") else stored_name.format(part) for part in parts)
 
-    def parse_dims(self, values: JsonObject, display_name: str) -> Dims:
+    def parse_dims(self, values: Mapping[str, TorchValue | JsonValue], display_name: str) -> Dims:
         """Sizes of a config. Raises `CheckpointError` that lists those missing or not integers."""
         keys = {field: names[self.column] for field, names in _DIMS_KEYS.items()}
-        invalid = [key for key in keys.values() if type(values.get(key)) is not int]
-        if invalid:
+        sizes = {field: size for field, key in keys.items() if type(size := values.get(key)) is int}
+        if invalid := [key for field, key in keys.items() if field not in sizes]:
             problem = f"expected whole numbers for {', '.join(invalid)}; not a Whisper model"
             raise CheckpointError(f"{display_name}: {problem}")
-        return Dims(**{field: values[key] for field, key in keys.items()})
+        return Dims(**sizes)
 
 
 _DOTTED = {"weight": ".weight", "bias": ".bias"}

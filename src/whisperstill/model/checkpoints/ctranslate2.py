@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
+from whisperstill.records.serialization import from_dict
 
 _DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 _SUPPORTED_VERSIONS = range(4, 7)
@@ -226,14 +226,14 @@ def _read_first_existing(directories: Sequence[Path], name: str) -> bytes | None
 
 def _parse_generation_config(config: bytes | None, tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     try:
-        values: dict[str, Any] = json.loads(config) if config else {}
+        values = json.loads(config) if config else {}
         if not {"suppress_ids", "suppress_ids_begin"} <= values.keys():
             return default_generation_config(tokenizer_json, dims)
-        heads = values.get("alignment_heads") or default_alignment_heads(dims)
-        return GenerationConfig(
-            suppress_tokens=tuple(int(token) for token in values["suppress_ids"] or ()),
-            begin_suppress_tokens=tuple(int(token) for token in values["suppress_ids_begin"] or ()),
-            alignment_heads=tuple((int(layer), int(head)) for layer, head in heads),
-        )
+        stored = {
+            "suppress_tokens": values["suppress_ids"] or (),
+            "begin_suppress_tokens": values["suppress_ids_begin"] or (),
+            "alignment_heads": values.get("alignment_heads") or default_alignment_heads(dims),
+        }
+        return from_dict(GenerationConfig, stored)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError("config.json beside model.bin is damaged; download it again") from error

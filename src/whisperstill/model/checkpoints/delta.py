@@ -9,7 +9,7 @@ takes 0.2 GB instead of 3. The weights file has its own name so that other libra
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,11 +32,28 @@ from whisperstill.model.checkpoints.huggingface_writer import (
     to_huggingface,
     write_weights,
 )
-from whisperstill.records.json_value import JsonObject
+from whisperstill.records.serialization import from_dict
 
 WEIGHTS_FILE = "delta.safetensors"
 TEACHER_VARIABLE = "WHISPERSTILL_TEACHER"
 """Environment variable with the teacher's path, if it is not at the path or name stored in the delta."""
+
+
+@dataclass(frozen=True)
+class _Delta:
+    teacher: str
+    teacher_sha256: str
+    shared: tuple[str, ...]
+    """Our names of the shared tensors."""
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of the manifest of a delta."""
+
+    sha256: str
+    """Hash of the complete weights."""
+    delta: _Delta
 
 
 def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, directory: Path) -> Path:
@@ -59,7 +76,7 @@ def write_delta(checkpoint: Checkpoint, teacher: Checkpoint, teacher_name: str, 
         **checkpoint_identity(checkpoint),
         "encoder_sha256": checkpoint.encoder_sha256,
         "weights_file_sha256": file_sha256(directory / WEIGHTS_FILE),
-        "delta": {"teacher": teacher_name, "teacher_sha256": teacher.sha256, "shared": shared_names},
+        "delta": asdict(_Delta(teacher_name, teacher.sha256, tuple(shared_names))),
     }
     atomic_write(directory / MANIFEST_FILE, to_bytes(manifest))
     return directory
@@ -74,20 +91,20 @@ def read_delta(
     have another hash than those written.
     """
     manifest = _read_manifest(directory)
-    delta, teacher_name = manifest["delta"], os.environ.get(TEACHER_VARIABLE) or manifest["delta"]["teacher"]
+    delta, teacher_name = manifest.delta, os.environ.get(TEACHER_VARIABLE) or manifest.delta.teacher
     try:
         teacher = load_teacher(teacher_name)
     except NotFoundError as error:
         raise NotFoundError(
             f"{source} is a delta, and its teacher {teacher_name} was not found; set {TEACHER_VARIABLE} to its path"
         ) from error
-    if teacher.sha256 != delta["teacher_sha256"]:
+    if teacher.sha256 != delta.teacher_sha256:
         raise CheckpointError(f"{source} has another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path")
     own_state = load_safetensors(directory / WEIGHTS_FILE)
-    shared_state = to_huggingface({key: teacher.state[key] for key in delta["shared"]})
+    shared_state = to_huggingface({key: teacher.state[key] for key in delta.shared})
     weights = StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
     checkpoint = read_huggingface(directory, source, torch.float32, weights)
-    if checkpoint.sha256 != manifest["sha256"]:
+    if checkpoint.sha256 != manifest.sha256:
         raise CheckpointError(
             f"{WEIGHTS_FILE} and {teacher.source} do not combine to the weights that were written; download it again"
         )
@@ -96,12 +113,11 @@ def read_delta(
     return replace(checkpoint, state={key: tensor.to(dtype) for key, tensor in checkpoint.state.items()})
 
 
-def _read_manifest(directory: Path) -> JsonObject:
+def _read_manifest(directory: Path) -> _Manifest:
     try:
-        manifest: JsonObject = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
-        delta = manifest["delta"]
-        delta["teacher"], delta["teacher_sha256"], delta["shared"], manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads((directory / MANIFEST_FILE).read_text("utf-8"))
+        manifest = from_dict(_Manifest, content)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{WEIGHTS_FILE} needs the {MANIFEST_FILE} written with it; copy both") from error
-    check_format(manifest, directory / MANIFEST_FILE)
+    check_format(content, directory / MANIFEST_FILE)
     return manifest

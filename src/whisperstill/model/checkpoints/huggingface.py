@@ -6,8 +6,8 @@
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -15,20 +15,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import HUGGINGFACE, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import HUGGINGFACE, TorchValue, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
 from whisperstill.model.generation_config import GenerationConfig, default_alignment_heads
-from whisperstill.records.json_value import JsonObject
+from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.serialization import from_dict
 
 MANIFEST_FILE = "whisperstill.json"
 """Origin and hash of the weights; the last file written."""
 FORMAT_VERSION = 2
 """Format of the manifest."""
-
-TorchContent: TypeAlias = Any
-"""What `torch.load` returns."""
 
 
 def is_unfinished(directory: Path) -> bool:
@@ -42,9 +40,11 @@ def is_unfinished(directory: Path) -> bool:
 class StateDictSource:
     """Tensors of a state dict in memory."""
 
-    def __init__(self, state: Mapping[str, Tensor], display_name: str) -> None:
+    def __init__(self, state: Mapping[str, TorchValue], display_name: str) -> None:
         self.display_name = display_name
-        self._state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+        self._state = {
+            name.removeprefix("model."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)
+        }
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name -> shape."""
@@ -55,16 +55,17 @@ class StateDictSource:
         return self._state[name]
 
 
-def load_torch_file(path: Path) -> TorchContent:
+def load_torch_file(path: Path) -> Mapping[str, TorchValue]:
     """Loads a file of `torch.save`, memory-mapped and without running code.
 
     Raises `CheckpointError` if it is damaged or contains more than tensors.
     """
     try:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # files older than the zip format cannot be memory-mapped
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return content if isinstance(content, Mapping) else {}
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path.name} is truncated, damaged or not only weights; download it again") from error
 
@@ -97,10 +98,12 @@ def read_huggingface(
     settings = read_json(directory / "generation_config.json") or config
     generation_config = _parse_generation_config(settings, tokenizer_json, dims)
     state = assemble_state_dict(weights or _open_weights(directory), HUGGINGFACE, dims, dtype)
-    return Checkpoint(dims, state, generation_config, tokenizer_json, source, manifest.get("metadata", {}))
+    metadata = manifest.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return Checkpoint(dims, state, generation_config, tokenizer_json, source, metadata)
 
 
-def check_format(manifest: JsonObject, path: Path) -> None:
+def check_format(manifest: Mapping[str, JsonValue], path: Path) -> None:
     """Raises `CheckpointError` if the manifest has an older format."""
     if manifest.get("format") in range(1, FORMAT_VERSION):
         raise CheckpointError(
@@ -162,24 +165,17 @@ def _read_tokenizer(directory: Path) -> bytes:
 
 
 def _parse_generation_config(values: JsonObject, tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
-    language, task = values.get("language"), values.get("task")
+    stored = {key: value for key, value in values.items() if value is not None and value != ""}
+    if not {"suppress_tokens", "begin_suppress_tokens"} <= stored.keys():
+        default = default_generation_config(tokenizer_json, dims)
+        stored["suppress_tokens"] = default.suppress_tokens
+        stored["begin_suppress_tokens"] = default.begin_suppress_tokens
+    stored["alignment_heads"] = stored.get("alignment_heads") or default_alignment_heads(dims)
     try:
-        if values.get("suppress_tokens") is None or values.get("begin_suppress_tokens") is None:
-            default = default_generation_config(tokenizer_json, dims)
-            suppress_tokens, begin_suppress_tokens = default.suppress_tokens, default.begin_suppress_tokens
-        else:
-            suppress_tokens = tuple(int(token) for token in values["suppress_tokens"])
-            begin_suppress_tokens = tuple(int(token) for token in values["begin_suppress_tokens"])
-        heads = values.get("alignment_heads") or default_alignment_heads(dims)
-        return GenerationConfig(
-            suppress_tokens=suppress_tokens,
-            begin_suppress_tokens=begin_suppress_tokens,
-            alignment_heads=tuple((int(layer), int(head)) for layer, head in heads),
-            language=str(language).strip("<|>") if language else None,
-            task=str(task) if task else "transcribe",
-        )
-    except (ValueError, TypeError) as error:
+        generation_config = from_dict(GenerationConfig, stored)
+    except ValueError as error:
         raise CheckpointError("generation_config.json is damaged; download it again") from error
+    return replace(generation_config, language=(generation_config.language or "").strip("<|>") or None)
 
 
 def read_json(path: Path) -> JsonObject | None:

@@ -1,5 +1,6 @@
 """Checkpoints of openai/whisper: one `.pt` with `dims` and `model_state_dict`, without tokenizer and settings."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain
@@ -22,11 +23,12 @@ def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float
     Raises `CheckpointError` if the file is damaged, not Whisper, of other shapes, or if no tokenizer is found.
     """
     content = load_torch_file(path)
-    if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
+    sizes, weights = content.get("dims"), content.get("model_state_dict")
+    if not isinstance(sizes, Mapping) or not isinstance(weights, Mapping):
         raise CheckpointError(f"{path.name} is not a checkpoint of openai/whisper: expected dims and model_state_dict")
-    dims = OPENAI.parse_dims(content["dims"], path.name)
+    dims = OPENAI.parse_dims(sizes, path.name)
     tokenizer_json = _find_tokenizer(path, dims)
-    state = assemble_state_dict(StateDictSource(content["model_state_dict"], path.name), OPENAI, dims, dtype)
+    state = assemble_state_dict(StateDictSource(weights, path.name), OPENAI, dims, dtype)
     return Checkpoint(dims, state, default_generation_config(tokenizer_json, dims), tokenizer_json, source)
 
 
