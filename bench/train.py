@@ -36,7 +36,6 @@ from whisperstill.corpus.loading import load_window_waveform
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import OnlineStates, StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import ExampleOptions, LossConfig, TargetKind
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
@@ -89,9 +88,7 @@ def our_step(
     states = StoredStates(task.store) if from_store else OnlineStates(encoder)
     targets = StoredTargetReader(task.store, kind, LOSS.temperature, needs_hidden=False)
     source = DataLoader(task.vocabulary, ExampleOptions(), states, targets)
-    train_step = TrainStep(
-        student, TeacherTargetSource(original, teacher), LOSS, FeatureLosses(LOSS), dtype, ProcessGroup()
-    )
+    train_step = TrainStep(student, TeacherTargetSource(original, teacher), LOSS, (), dtype, ProcessGroup())
     weights = list(trainable_parameters(student).values())
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
 

@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whisperstill.distill.batch import HiddenTargets, TopKTargets
 from whisperstill.distill.divergence import divergence
 from whisperstill.distill.settings import LossConfig
-from whisperstill.records.batch import HiddenTargets, TopKTargets
 
 CHUNK_TOKENS = 256
 """Tokens whose logits exist at the same time."""
@@ -88,7 +88,8 @@ class _Chunk:
         grad_weights = scale * weights
         self.grad_logits.mul_((grad_weights / sum_exp)[:, None])
         self.grad_logits.scatter_add_(1, target_ids[:, None], -grad_weights[:, None])
-        return ((sum_exp.log() + self._max_logits - target_logits) * weights).sum(dtype=torch.float64)
+        cross_entropy: Tensor = sum_exp.log() + self._max_logits - target_logits
+        return (cross_entropy * weights).sum(dtype=torch.float64)
 
     def add_divergence(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor
 from whisperstill.corpus import load_window_waveform
 from whisperstill.decode.generate.draft_model import NUM_DRAFT_TEXT_TOKENS
 from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
-from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.distill.encoder_distillation import EncoderBatch
 from whisperstill.distill.settings import DistillationSettings
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def save_student(
-    trainer: Trainer[TrainBatch | OnPolicyBatch],
+    trainer: Trainer[TokenBatch | OnPolicyBatch],
     initial: Checkpoint,
     settings: DistillationSettings,
     examples: Sequence[TrainingExample],

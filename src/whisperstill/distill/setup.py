@@ -11,11 +11,11 @@ import torch
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.batch_sampler import BatchSampler
-from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
+from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.memory_budget import default_micro_batch_size
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import DistillationSettings, LoopSettings
@@ -45,7 +45,7 @@ AUGMENTATION_CACHE = "augmentation_cache"
 
 def build_distillation(
     settings: DistillationSettings, process_group: ProcessGroup, warn: Callable[[str], None]
-) -> tuple[Trainer[TrainBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
+) -> tuple[Trainer[TokenBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
     """Trainer, initial student, examples. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
     device = process_group.device
     # 1. Labels and student, and whether they go together.
@@ -61,9 +61,9 @@ def build_distillation(
     # 2. Networks and losses.
     student = build_student(settings, checkpoint, device)
     teacher = build_teacher(settings, checkpoint, student, store)
-    feature_losses = build_feature_losses(settings, checkpoint, teacher.network)
+    teacher_layers = recorded_teacher_layers(settings, checkpoint)
     dtype = choose_dtype(settings.dtype, device)
-    train_step = TrainStep(student, teacher, settings, feature_losses, dtype, process_group)
+    train_step = TrainStep(student, teacher, settings, teacher_layers, dtype, process_group)
     # 3. Batches.
     cache = build_augmentation_cache(settings, store, teacher.network, process_group)
     states = build_state_source(settings, store, student, own_encoder, cache)
@@ -201,17 +201,15 @@ def build_teacher(
     return TeacherTargetSource(network.decoder.embedding.weight, network, is_online)
 
 
-def build_feature_losses(
-    settings: DistillationSettings, checkpoint: Checkpoint, teacher: Whisper | None
-) -> FeatureLosses:
-    """Feature losses for the student's layers. Raises `SettingsError` if they need layers that are not recorded."""
+def recorded_teacher_layers(settings: DistillationSettings, checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The teacher's layers that the student has; `SettingsError` if losses need them and they are not recorded."""
     layers = tuple(checkpoint.metadata.get("layers", ()))
     if settings.needs_layer_outputs and len(layers) != checkpoint.dims.decoder_layers:
         raise SettingsError(
             f"{settings.student} does not record which of the teacher's layers it has: create it with "
             "`whisperstill init`"
         )
-    return FeatureLosses(settings, layers, 0 if teacher is None else teacher.dims.decoder_layers)
+    return layers
 
 
 def build_augmentation_cache(

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
+from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
-from whisperstill.distill.feature_losses import FeatureLosses
+from whisperstill.distill.feature_losses import attention_loss, capture_layers, hidden_loss, layer_loss
 from whisperstill.distill.on_policy import generate_on_policy
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LossConfig
 from whisperstill.distill.teacher_targets import TeacherTargetSource
 from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.batch import TokenBatch
 from whisperstill.records.loss_sums import LossSums
 
 
@@ -30,74 +30,82 @@ class TrainStep:
     student: Whisper
     teacher: TeacherTargetSource
     loss_config: LossConfig
-    feature_losses: FeatureLosses
+    teacher_layers: tuple[int, ...]
+    """Layers of the teacher that the student was copied from, for feature losses."""
     dtype: torch.dtype
     """Dtype of computation; with bfloat16 the decoder runs under autocast. Weights and gradients are float32."""
     process_group: ProcessGroup
 
-    def accumulate_gradients(self, micro_batches: Sequence[TrainBatch]) -> tuple[LossSums, float]:
+    def accumulate_gradients(self, micro_batches: Sequence[TokenBatch]) -> tuple[LossSums, float]:
         """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
         Every token has the same weight whatever its micro-batch or process: k micro-batches give the gradient of one
         batch.
         """
         # 1. Token totals of the whole step, by which every loss is divided.
-        labeled = [batch.tokens for batch in micro_batches if batch.stored is not None]
+        labeled = [batch for batch in micro_batches if batch.stored is not None]
         totals = TokenTotals(
             *self.process_group.all_reduce_sum(
-                sum(float(tokens.token_weights[tokens.loss_mask].sum()) for tokens in labeled),
-                sum(float(batch.tokens.token_weights[batch.tokens.kl_mask].sum()) for batch in micro_batches),
+                sum(float(batch.token_weights[batch.loss_mask].sum()) for batch in labeled),
+                sum(float(batch.token_weights[batch.kl_mask].sum()) for batch in micro_batches),
             )
         )
         # 2. Loss and backward pass, one micro-batch after another.
         sums, loss_value = LossSums(), 0.0
         for micro_batch in micro_batches:
-            loss, micro_batch_sums = self._loss(micro_batch, totals)
+            loss, micro_batch_sums = self._loss(micro_batch.to(self.student.device), totals)
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_value += float(loss.detach())
             sums = sums + micro_batch_sums
         return sums, loss_value
 
-    def _loss(self, micro_batch: TrainBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
+    def _loss(self, batch: TokenBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
         """The loss of a micro-batch as its share of the step, and its sums. On-policy batches have no cross-entropy."""
-        batch, config = micro_batch.tokens.to(self.student.device), self.loss_config
-        targets = self.teacher.targets(micro_batch.tokens, micro_batch.stored, self.feature_losses.teacher_capture())
-        layer_outputs = self.feature_losses.student_capture()
-        hidden = self._student_hidden(batch, layer_outputs)
-        loss_mask = batch.loss_mask
-        kl_mask = batch.kl_mask[loss_mask]
+        config, loss_mask, kl_mask = self.loss_config, batch.loss_mask, batch.kl_mask
+        # 1. Teacher and student.
+        student_layers, teacher_layers = capture_layers(config, self.teacher_layers)
+        targets = self.teacher.targets(batch, teacher_layers)
+        hidden = self._student_hidden(batch, student_layers)
+        # 2. Cross-entropy and KL.
+        ce_mask = loss_mask if batch.stored is not None else torch.zeros_like(loss_mask)
         loss_targets = LossTargets(
             target_ids=batch.target_ids[loss_mask],
-            ce_mask=torch.full_like(kl_mask, micro_batch.stored is not None),
-            kl_mask=kl_mask,
-            teacher=targets.distribution,
+            ce_mask=ce_mask[loss_mask],
+            kl_mask=kl_mask[loss_mask],
+            teacher=self.teacher.distribution(targets),
             token_weights=batch.token_weights[loss_mask],
         )
-        masked_hidden = hidden[loss_mask]
         if config.ce_weight or config.kl_weight:
             embedding = self.student.decoder.embedding.weight.to(self.dtype)
-            loss, token_sums = distillation_loss(masked_hidden.to(self.dtype), embedding, loss_targets, config, totals)
+            loss, token_sums = distillation_loss(
+                hidden[loss_mask].to(self.dtype), embedding, loss_targets, config, totals
+            )
         else:
-            loss, token_sums = masked_hidden.sum() * 0.0, torch.zeros(3, dtype=torch.float64)
-        feature_sums = self.feature_losses.compute(hidden, layer_outputs, targets, batch)
-        for weight, feature_sum in (
-            (config.hidden_loss_weight, feature_sums.hidden),
-            (config.layer_loss_weight, feature_sums.layers),
-            (config.attention_loss_weight, feature_sums.attention),
-        ):
+            loss, token_sums = hidden[loss_mask].sum() * 0.0, torch.zeros(3, dtype=torch.float64)
+        # 3. Feature losses.
+        hidden_sum = layer_sum = attention_sum = torch.zeros((), device=hidden.device)
+        if config.hidden_loss_weight and targets.hidden is not None:
+            hidden_sum = hidden_loss(hidden[kl_mask], targets.hidden, batch.token_weights[kl_mask])
+        if student_layers is not None and teacher_layers is not None:
+            token_weights = batch.token_weights * kl_mask
+            if config.layer_loss_weight:
+                layer_sum = layer_loss(student_layers, teacher_layers, self.teacher_layers, token_weights)
+            if config.attention_loss_weight:
+                attention_sum = attention_loss(student_layers, teacher_layers, self.teacher_layers, token_weights)
+        weights = config.hidden_loss_weight, config.layer_loss_weight, config.attention_loss_weight
+        for weight, feature_sum in zip(weights, (hidden_sum, layer_sum, attention_sum), strict=True):
             loss = loss + weight / (totals.kl or 1.0) * feature_sum
-        ce_mask, token_weights = loss_targets.ce_mask, loss_targets.token_weights
         return loss, LossSums(
             cross_entropy=float(token_sums[0]),
             kl=float(token_sums[1]),
-            hidden=float(feature_sums.hidden.detach()),
-            layers=float(feature_sums.layers.detach()),
-            attention=float(feature_sums.attention.detach()),
+            hidden=float(hidden_sum.detach()),
+            layers=float(layer_sum.detach()),
+            attention=float(attention_sum.detach()),
             correct_tokens=int(token_sums[2]),
             loss_tokens=int(ce_mask.sum()),
-            loss_token_weight=float(token_weights[ce_mask].sum()),
-            kl_token_weight=float(token_weights[kl_mask].sum()),
+            loss_token_weight=float(batch.token_weights[ce_mask].sum()),
+            kl_token_weight=float(batch.token_weights[kl_mask].sum()),
         )
 
     def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
@@ -117,7 +125,7 @@ class DecoderDistillation:
         self._train_step, self._logit_filter = train_step, logit_filter
         self.read, self.runs_encoder = loader.read, loader.runs_encoder
 
-    def accumulate_gradients(self, micro_batches: Sequence[TrainBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
+    def accumulate_gradients(self, micro_batches: Sequence[TokenBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
         """Transcribe the on-policy batches with the current student, then add the gradients of all batches."""
         return self._train_step.accumulate_gradients(
             [

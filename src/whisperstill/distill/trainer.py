@@ -12,8 +12,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from whisperstill.distill.batch import WindowBatch
 from whisperstill.distill.batch_sampler import BatchSampler, MicroBatchSpec
-from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.memory_budget import HeapTrimmer
 from whisperstill.distill.metrics import JsonLinesTracker, Tracker
 from whisperstill.distill.optimizer import EMA, build_optimizer, learning_rate_factor
@@ -166,7 +166,7 @@ class Trainer(Generic[BatchT]):
         sums = LossSums.from_values(sum_values)
         gradient_norm = float(torch.nn.utils.clip_grad_norm_(self._weights, settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            windows = " ".join(window for micro_batch in micro_batches for window in micro_batch.window_ids)
+            windows = " ".join(example.label.window.id for batch in micro_batches for example in batch.examples)
             raise TrainingError(
                 f"loss {loss} with gradient norm {gradient_norm} at step {train_state.step + 1}, batch {windows}: "
                 "lower --learning-rate (and use another --output, since a run keeps its settings) or check that audio"
@@ -189,7 +189,7 @@ class Trainer(Generic[BatchT]):
     def _count_windows(self, train_state: TrainState, micro_batches: Sequence[BatchT]) -> dict[str, float]:
         """Windows, decoder input tokens and fraction of padding of a step; encoded windows go to `train_state`."""
         windows, tokens, seconds, encoded = self._process_group.all_reduce_sum(
-            sum(len(batch.window_ids) for batch in micro_batches),
+            sum(len(batch.examples) for batch in micro_batches),
             sum(batch.decoder_tokens for batch in micro_batches),
             sum(batch.audio_seconds for batch in micro_batches),
             sum(batch.windows_encoded for batch in micro_batches),

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from whisperstill.distill.batch import TokenBatch
 from whisperstill.distill.batch_sampler import MicroBatchSpec
-from whisperstill.distill.data_loader import DataLoader, TrainBatch
+from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.distill.encoder_distillation import EncoderDistillation
 from whisperstill.distill.encoder_states import StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import ExampleOptions, LossConfig, TargetKind
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
@@ -36,18 +36,17 @@ class StepRunner:
         self.student.decoder.requires_grad_(True)
         network = Whisper.from_state(teacher.dims, teacher.state).requires_grad_(False)
         self.teacher = TeacherTargetSource(network.decoder.embedding.weight, network)
-        self.layers, self.depth = tuple(student.metadata["layers"]), teacher.dims.decoder_layers
+        self.layers = tuple(student.metadata["layers"])
         self.loader, self.examples = loader, examples[:4]
 
-    def batches(self, *sizes: int) -> list[TrainBatch]:
+    def batches(self, *sizes: int) -> list[TokenBatch]:
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         return [
             self.loader.load(self.examples[start : start + size], 0) for start, size in zip(starts, sizes, strict=True)
         ]
 
-    def run(self, batches: Sequence[TrainBatch], config: LossConfig) -> tuple[LossSums, float, dict[str, Tensor]]:
-        losses = FeatureLosses(config, self.layers, self.depth)
-        step = TrainStep(self.student, self.teacher, config, losses, torch.float32, ProcessGroup())
+    def run(self, batches: Sequence[TokenBatch], config: LossConfig) -> tuple[LossSums, float, dict[str, Tensor]]:
+        step = TrainStep(self.student, self.teacher, config, self.layers, torch.float32, ProcessGroup())
         self.student.zero_grad(set_to_none=True)
         sums, loss = step.accumulate_gradients(batches)
         weights = trainable_parameters(self.student)
