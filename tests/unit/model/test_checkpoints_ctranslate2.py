@@ -19,7 +19,7 @@ from whisperstill.model.checkpoints import (
     write_huggingface,
 )
 from whisperstill.model.checkpoints.ctranslate2 import ModelFile
-from whisperstill.model.checkpoints.tokens import default_generation_config
+from whisperstill.model.checkpoints.tokens import default_generation_config, language_ids
 
 
 def convert(checkpoint: Checkpoint, directory: Path, quantization: str | None = None) -> Path:
@@ -168,5 +168,5 @@ def test_faster_whisper_reads_it(checkpoint: Checkpoint, base_installed: str, tm
     model = faster_whisper.WhisperModel(str(directory), device="cpu", compute_type="float32", cpu_threads=1)
     assert model.model.is_multilingual
     assert model.model.n_mels == 80
-    languages = read_special_tokens(tokenizer_json).languages
+    languages = language_ids(read_special_tokens(tokenizer_json))
     assert json.loads((directory / "config.json").read_text())["lang_ids"] == sorted(languages.values())

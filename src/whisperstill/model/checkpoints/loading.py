@@ -31,21 +31,18 @@ SHORT_NAMES: dict[str, str] = {
 }
 """Short name -> repository on the Hugging Face hub."""
 
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model.bin",
-    "pytorch_model.bin",
-    "delta.safetensors",
-)
-_CONFIG_FILES = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-]
+_WEIGHT_FILES: dict[str, CheckpointFormat] = {
+    "model.safetensors": "huggingface",
+    "model.safetensors.index.json": "huggingface",
+    "model.bin": "ctranslate2",
+    "model.bin.part*": "ctranslate2",
+    "pytorch_model.bin": "huggingface",
+    "pytorch_model.bin.index.*": "huggingface",
+    "delta.safetensors": "delta",
+}
+"""Weight file, or pattern of files -> format. Where a directory holds several, the first one decides."""
+_TOKENIZER_FILES = ["tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"]
+_CONFIG_FILES = ["config.json", "generation_config.json", *_TOKENIZER_FILES]
 _WEIGHT_PATTERNS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "model.bin"]
 _DOWNLOAD_PATTERNS = [*_CONFIG_FILES, *_WEIGHT_PATTERNS, "delta.safetensors", "whisperstill.json"]
 
@@ -147,16 +144,7 @@ def locate_checkpoint(path: Path, display_name: str) -> CheckpointLocation:
 
 
 def _detect_format(directory: Path) -> CheckpointFormat | None:
-    names = {entry.name for entry in directory.iterdir()}
-    if names & {"model.safetensors", "model.safetensors.index.json"}:
-        return "huggingface"
-    if "model.bin" in names or any(name.startswith("model.bin.part") for name in names):
-        return "ctranslate2"
-    if names & {"pytorch_model.bin", "pytorch_model.bin.index.json"}:
-        return "huggingface"
-    if "delta.safetensors" in names:
-        return "delta"
-    return None
+    return next((kind for name, kind in _WEIGHT_FILES.items() if any(directory.glob(name))), None)
 
 
 def _find_on_hub(repository: str, offline: bool | None) -> tuple[CheckpointLocation | None, list[str]]:
