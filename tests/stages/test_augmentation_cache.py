@@ -92,7 +92,7 @@ def test_states_and_targets_change_with_the_audio(
         "masks": {"spec_augment_masks": 5},
     }
     vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
-    cache = AugmentationCache(tmp_path, teacher, vocabulary, replace(UNCHANGED, **changes[change]), 0)
+    cache = AugmentationCache(tmp_path, teacher, StoredStates(store), replace(UNCHANGED, **changes[change]), 0)
     (example, *_) = build_examples(store.read_labels(), None, vocabulary.end_of_text)
     assert cache.get(example, 0) is None
     first, second = cache.get(example, 1), cache.get(example, 2)

@@ -10,7 +10,7 @@ import torch
 
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
+from whisperstill.distill.augmentation_cache import AugmentationCache
 from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.batch_sampler import BatchSampler
 from whisperstill.distill.data_loader import DataLoader
@@ -65,10 +65,10 @@ def build_distillation(
     dtype = choose_dtype(settings.dtype, device)
     train_step = TrainStep(student, teacher, settings, teacher_layers, dtype, process_group)
     # 3. Batches.
-    cache = build_augmentation_cache(settings, store, teacher.network, process_group)
-    states = build_state_source(settings, store, student, own_encoder, cache)
+    states = build_state_source(settings, store, student, own_encoder)
+    cache = build_augmentation_cache(settings, store, teacher.network, states, process_group)
     targets = StoredTargetReader(store, settings.teacher_targets, settings.temperature, settings.hidden_loss_weight > 0)
-    loader = DataLoader(vocabulary, settings, states, targets)
+    loader = DataLoader(vocabulary, settings, cache or states, targets)
     micro_batch_size = settings.micro_batch_size or default_micro_batch_size(checkpoint.dims, device)
     sampler = BatchSampler(examples, settings, micro_batch_size, process_group, settings.on_policy_fraction, cache)
     # 4. Validation and trainer.
@@ -181,24 +181,21 @@ def build_teacher(
     The embedding is the student's initial one unless that was trained before; then the teacher is loaded. Raises
     `SettingsError` if that teacher did not make the labels.
     """
-    is_online = settings.teacher_targets == "online"
-    student_embedding = student.decoder.embedding.weight.detach()
     known_teacher = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
     embedding_changed = known_teacher != (store.teacher["sha256"], checkpoint.embedding_sha256)
     needs_embedding = embedding_changed and settings.teacher_targets == "hidden" and settings.kl_weight > 0
     if not settings.needs_online_teacher and not needs_embedding:
-        embedding = student_embedding if settings.freeze_embed_tokens else student_embedding.clone()
-        return TeacherTargetSource(embedding, None, is_online)
+        embedding = student.decoder.embedding.weight.detach()
+        return TeacherTargetSource(embedding if settings.freeze_embed_tokens else embedding.clone())
     name = settings.teacher or store.teacher["source"].removesuffix(" (installed package)")
     teacher = load_checkpoint(name)
     if teacher.sha256 != store.teacher["sha256"]:
         raise SettingsError(f"teacher {name} did not make the labels: expected {store.teacher['source']}")
     if not settings.needs_online_teacher:
-        embedding = teacher.state["decoder.embedding.weight"].to(student.device, torch.float32)
-        return TeacherTargetSource(embedding, None, is_online)
-    device = str(student.device)
-    network = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
-    return TeacherTargetSource(network.decoder.embedding.weight, network, is_online)
+        return TeacherTargetSource(teacher.state["decoder.embedding.weight"].to(student.device, torch.float32))
+    dtype = choose_dtype(settings.dtype, str(student.device))
+    network = Whisper.from_state(teacher.dims, teacher.state, dtype, student.device)
+    return TeacherTargetSource(network.decoder.embedding.weight, network, settings.teacher_targets == "online")
 
 
 def recorded_teacher_layers(settings: DistillationSettings, checkpoint: Checkpoint) -> tuple[int, ...]:
@@ -212,30 +209,29 @@ def recorded_teacher_layers(settings: DistillationSettings, checkpoint: Checkpoi
     return layers
 
 
-def build_augmentation_cache(
-    settings: DistillationSettings, store: LabelStore, teacher: Whisper | None, process_group: ProcessGroup
-) -> AugmentationCache | None:
-    """The cache of augmented windows; None without augmentation."""
-    if not settings.augment.epochs_per_version:
-        return None
-    assert teacher is not None
-    content = f"{settings.augment} {settings.seed} {store.teacher['sha256']} {store.sha256}"
-    directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
-    vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
-    return AugmentationCache(directory, teacher, vocabulary, settings.augment, settings.seed, process_group.world_size)
-
-
 def build_state_source(
+    settings: DistillationSettings, store: LabelStore, student: Whisper, own_encoder: bool
+) -> EncoderStateSource:
+    """Encoder states from the store where it has them, else from the student's encoder."""
+    from_store = store.has_encoder_states and settings.encoder_states != "online" and not own_encoder
+    return StoredStates(store) if from_store else OnlineStates(student)
+
+
+def build_augmentation_cache(
     settings: DistillationSettings,
     store: LabelStore,
-    student: Whisper,
-    own_encoder: bool,
-    cache: AugmentationCache | None,
-) -> EncoderStateSource:
-    """Encoder states from the store where it has them, else from the student's encoder; augmented if asked for."""
-    from_store = store.has_encoder_states and settings.encoder_states != "online" and not own_encoder
-    source: EncoderStateSource = StoredStates(store) if from_store else OnlineStates(student)
-    return source if cache is None else AugmentedStates(cache, source)
+    teacher: Whisper | None,
+    original_states: EncoderStateSource,
+    process_group: ProcessGroup,
+) -> AugmentationCache | None:
+    """The cache of augmented windows; None without augmentation."""
+    augment, seed = settings.augment, settings.seed
+    if not augment.epochs_per_version:
+        return None
+    assert teacher is not None
+    content = f"{augment} {seed} {store.teacher['sha256']} {store.sha256}"
+    directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
+    return AugmentationCache(directory, teacher, original_states, augment, seed, process_group.world_size)
 
 
 def build_validation(

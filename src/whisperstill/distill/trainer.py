@@ -4,13 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from whisperstill.distill.batch import WindowBatch
 from whisperstill.distill.batch_sampler import BatchSampler, MicroBatchSpec
@@ -84,7 +83,7 @@ class Trainer(Generic[BatchT]):
         self._identity, self._process_group = dict(identity), process_group
         self._weights = list(trainable_parameters(student).values())
         self._optimizer = build_optimizer(student, settings, process_group)
-        self._ema = EMA(student, settings.ema_decay) if settings.ema_decay else None
+        self._ema = EMA(student, settings.ema_decay)
         self._trackers: list[Tracker] = []
 
     def run(
@@ -124,7 +123,7 @@ class Trainer(Generic[BatchT]):
             # 4. Checkpoint. All processes stop together.
             stopped = self._process_group.all_reduce_sum(stop())[0] > 0 and not is_last
             if train_state.step % settings.save_steps == 0 or is_last or stopped:
-                self.checkpoints.save(self.student, self._optimizer, self._ema_weights(), train_state)
+                self.checkpoints.save(self.student, self._optimizer, self._ema.weights, train_state)
             if stopped:
                 break
             heap_trimmer.trim()
@@ -135,14 +134,11 @@ class Trainer(Generic[BatchT]):
 
     def restore(self) -> TrainState | None:
         """Load the newest checkpoint; None if there is none."""
-        return self.checkpoints.restore(self.student, self._optimizer, self._ema_weights(), self._identity)
+        return self.checkpoints.restore(self.student, self._optimizer, self._ema.weights, self._identity)
 
     def eval_weights(self) -> AbstractContextManager[None]:
         """Within this context the student has the weights to validate and save: the average, if there is one."""
-        return self._ema.applied() if self._ema else nullcontext()
-
-    def _ema_weights(self) -> dict[str, Tensor]:
-        return self._ema.weights if self._ema else {}
+        return self._ema.applied()
 
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         for tracker in self._trackers:
@@ -175,8 +171,7 @@ class Trainer(Generic[BatchT]):
         self._optimizer.step()
         self._process_group.broadcast(self._weights)
         train_state.step += 1
-        if self._ema:
-            self._ema.update(train_state.step)
+        self._ema.update(train_state.step)
         return {
             "loss": loss,
             **sums.means(),

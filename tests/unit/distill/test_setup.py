@@ -138,7 +138,7 @@ def test_encoder_states_come_from_the_store_if_it_has_them(
     network = setup.build_student(settings, student, "cpu")
 
     def source(labels: LabelStore, own_encoder: bool = False, **changes: object) -> object:
-        return setup.build_state_source(replace(settings, **changes), labels, network, own_encoder, None)  # type: ignore[arg-type]
+        return setup.build_state_source(replace(settings, **changes), labels, network, own_encoder)  # type: ignore[arg-type]
 
     assert isinstance(source(labels), StoredStates)
     assert isinstance(source(labels, own_encoder=True), OnlineStates)
