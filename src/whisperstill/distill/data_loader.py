@@ -12,7 +12,7 @@ from torch import Tensor
 from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.batch_sampler import MicroBatchSpec
 from whisperstill.distill.dataset import TrainingExample, masked_positions, tokenize_example
-from whisperstill.distill.encoder_states import EncoderStateSource, WindowStates, stack_states
+from whisperstill.distill.encoder_states import EncoderStateSource, WindowStates, to_same_dtype
 from whisperstill.distill.settings import ExampleOptions
 from whisperstill.distill.teacher_targets import StoredTargetReader
 from whisperstill.text.vocabulary import Vocabulary
@@ -76,7 +76,7 @@ class DataLoader:
         self, window_states: Sequence[WindowStates], examples: Sequence[TrainingExample], epoch: int
     ) -> Tensor:
         """Encoder states of the batch; masked ones are the mean of their window."""
-        batch_states = stack_states(window_states)
+        batch_states = torch.stack(to_same_dtype([window.states for window in window_states]))
         if self._options.encoder_mask_prob:
             for states, example in zip(batch_states, examples, strict=True):
                 states[masked_positions(example, self._options, epoch)] = states.mean(0)

@@ -79,7 +79,7 @@ def _save_last_and_best(
         if trainer.validation is not None:
             write_huggingface(student, output / "last")
             if train_state.best_step != train_state.step:
-                trainer.checkpoints.load_best(trainer.student, train_state.best_step)
+                trainer.checkpoints.load_best(train_state.best_step)
                 student = build(_copy_state(trainer.student), train_state.best_step)
         write_huggingface(student, output)
 

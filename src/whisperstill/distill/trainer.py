@@ -78,12 +78,12 @@ class Trainer(Generic[BatchT]):
     ) -> None:
         """`identity`: what decides the weights; a run with another identity is not resumed."""
         self.student, self.validation, self.total_steps = student, validation, sampler.total_steps
-        self.checkpoints = Checkpoints(settings.output, process_group)
         self._task, self._sampler, self._settings = task, sampler, settings
         self._identity, self._process_group = dict(identity), process_group
         self._weights = list(trainable_parameters(student).values())
         self._optimizer = build_optimizer(student, settings, process_group)
         self._ema = EMA(student, settings.ema_decay)
+        self.checkpoints = Checkpoints(settings.output, student, self._optimizer, self._ema.weights, process_group)
         self._trackers: list[Tracker] = []
 
     def run(
@@ -123,7 +123,7 @@ class Trainer(Generic[BatchT]):
             # 4. Checkpoint. All processes stop together.
             stopped = self._process_group.all_reduce_sum(stop())[0] > 0 and not is_last
             if train_state.step % settings.save_steps == 0 or is_last or stopped:
-                self.checkpoints.save(self.student, self._optimizer, self._ema.weights, train_state)
+                self.checkpoints.save(train_state)
             if stopped:
                 break
             heap_trimmer.trim()
@@ -134,7 +134,7 @@ class Trainer(Generic[BatchT]):
 
     def restore(self) -> TrainState | None:
         """Load the newest checkpoint; None if there is none."""
-        return self.checkpoints.restore(self.student, self._optimizer, self._ema.weights, self._identity)
+        return self.checkpoints.restore(self._identity)
 
     def eval_weights(self) -> AbstractContextManager[None]:
         """Within this context the student has the weights to validate and save: the average, if there is one."""
@@ -203,7 +203,7 @@ class Trainer(Generic[BatchT]):
             is_best = train_state.best_wer is None or wer < train_state.best_wer
             if is_best:
                 train_state.best_wer, train_state.best_step = wer, train_state.step
-                self.checkpoints.save_best(self.student, train_state.step)
+                self.checkpoints.save_best(train_state.step)
         self._log(train_state.step, {"validation_wer": wer})
         return f"step {train_state.step}: validation WER {wer:.2f} %{' (best so far)' if is_best else ''}"
 

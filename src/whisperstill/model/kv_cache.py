@@ -155,9 +155,5 @@ class StaticKVCache:
             for buffer in layer_buffers:
                 buffer[: self.num_rows, :, : self._key_end] = buffer[order, :, : self._key_end]
 
-    def set_num_rows(self, num_rows: int) -> None:
-        """Use the first `num_rows` rows, whatever they contain."""
-        self.num_rows = num_rows
-
 
 KVCache: TypeAlias = PrefillCache | StaticKVCache
