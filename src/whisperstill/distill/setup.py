@@ -15,12 +15,12 @@ from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.batch_sampler import BatchSampler
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
+from whisperstill.distill.decoder_distillation import DecoderDistillation
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
 from whisperstill.distill.memory_budget import default_micro_batch_size
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import DistillationSettings, LoopSettings
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
-from whisperstill.distill.train_step import DecoderDistillation, TrainStep
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.validation import FrozenEncoder, Validation
 from whisperstill.errors import CorpusError, SettingsError, StoreError
@@ -61,9 +61,7 @@ def build_distillation(
     # 2. Networks and losses.
     student = build_student(settings, checkpoint, device)
     teacher = build_teacher(settings, checkpoint, student, store)
-    teacher_layers = recorded_teacher_layers(settings, checkpoint)
     dtype = choose_dtype(settings.dtype, device)
-    train_step = TrainStep(student, teacher, settings, teacher_layers, dtype, process_group)
     # 3. Batches.
     states = build_state_source(settings, store, student, own_encoder)
     cache = build_augmentation_cache(settings, store, teacher.network, states, process_group)
@@ -79,7 +77,7 @@ def build_distillation(
         "windows": len(examples),
     }
     logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
-    task = DecoderDistillation(loader, train_step, logit_filter)
+    task = DecoderDistillation(loader, student, teacher, settings, dtype, process_group, logit_filter)
     return Trainer(student, task, sampler, settings, identity, validation, process_group), checkpoint, examples
 
 
@@ -195,7 +193,8 @@ def build_teacher(
         return TeacherTargetSource(teacher.state["decoder.embedding.weight"].to(student.device, torch.float32))
     dtype = choose_dtype(settings.dtype, str(student.device))
     network = Whisper.from_state(teacher.dims, teacher.state, dtype, student.device)
-    return TeacherTargetSource(network.decoder.embedding.weight, network, settings.teacher_targets == "online")
+    layers = recorded_teacher_layers(settings, checkpoint)
+    return TeacherTargetSource(network.decoder.embedding.weight, network, settings.teacher_targets == "online", layers)
 
 
 def recorded_teacher_layers(settings: DistillationSettings, checkpoint: Checkpoint) -> tuple[int, ...]:

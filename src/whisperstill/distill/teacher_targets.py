@@ -71,10 +71,15 @@ def _teacher_steps(tokenized: TokenizedExample) -> Tensor:
 class TeacherTargetSource:
     """Completes stored targets with the teacher's embedding, or computes targets with the teacher's decoder."""
 
-    def __init__(self, embedding: Tensor, network: Whisper | None = None, online: bool = True) -> None:
-        """`online`: `network` runs on every batch, not only on on-policy batches."""
-        self.embedding = embedding
-        self.network = network
+    def __init__(
+        self,
+        embedding: Tensor,
+        network: Whisper | None = None,
+        online: bool = True,
+        layers: tuple[int, ...] = (),
+    ) -> None:
+        """`online`: `network` runs on every batch, not only on on-policy batches. `layers`: those the student has."""
+        self.embedding, self.network, self.layers = embedding, network, layers
         self._online = online
 
     @torch.no_grad()

@@ -1,10 +1,9 @@
-"""Gradients of one optimizer step of decoder distillation: gradient accumulation over micro-batches and processes.
+"""Decoder distillation: gradients of one optimizer step, accumulated over micro-batches and processes.
 
 Losses are sums scaled by counts over all processes, so that the step is the same however the windows are divided.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,37 +22,50 @@ from whisperstill.model.whisper import Whisper
 from whisperstill.records.loss_sums import LossSums
 
 
-@dataclass(frozen=True)
-class TrainStep:
-    """Losses of a student and their gradients."""
+class DecoderDistillation:
+    """Training task: the student's decoder learns from pseudo-labels and the teacher's distribution."""
 
-    student: Whisper
-    teacher: TeacherTargetSource
-    loss_config: LossConfig
-    teacher_layers: tuple[int, ...]
-    """Layers of the teacher that the student was copied from, for feature losses."""
-    dtype: torch.dtype
-    """Dtype of computation; with bfloat16 the decoder runs under autocast. Weights and gradients are float32."""
-    process_group: ProcessGroup
+    def __init__(
+        self,
+        loader: DataLoader,
+        student: Whisper,
+        teacher: TeacherTargetSource,
+        loss_config: LossConfig,
+        dtype: torch.dtype,
+        process_group: ProcessGroup,
+        logit_filter: LogitFilter,
+    ) -> None:
+        """`dtype`: of computation; with bfloat16 the decoder runs under autocast. Weights and gradients are float32.
 
-    def accumulate_gradients(self, micro_batches: Sequence[TokenBatch]) -> tuple[LossSums, float]:
+        `logit_filter`: token rules of on-policy transcription.
+        """
+        self.read, self.runs_encoder = loader.read, loader.runs_encoder
+        self._student, self._teacher, self._config = student, teacher, loss_config
+        self._dtype, self._process_group, self._logit_filter = dtype, process_group, logit_filter
+
+    def accumulate_gradients(self, micro_batches: Sequence[TokenBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
         """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
-        Every token has the same weight whatever its micro-batch or process: k micro-batches give the gradient of one
-        batch.
+        The current student transcribes the on-policy batches. Every token has the same weight whatever its micro-batch or
+        process: k micro-batches give the gradient of one batch.
         """
-        # 1. Token totals of the whole step, by which every loss is divided.
-        labeled = [batch for batch in micro_batches if batch.stored is not None]
+        # 1. Transcripts of the student.
+        token_batches = [
+            generate_on_policy(self._student, batch, self._logit_filter) if isinstance(batch, OnPolicyBatch) else batch
+            for batch in micro_batches
+        ]
+        # 2. Token totals of the whole step, by which every loss is divided.
+        labeled = [batch for batch in token_batches if batch.stored is not None]
         totals = TokenTotals(
-            *self.process_group.all_reduce_sum(
+            *self._process_group.all_reduce_sum(
                 sum(float(batch.token_weights[batch.loss_mask].sum()) for batch in labeled),
-                sum(float(batch.token_weights[batch.kl_mask].sum()) for batch in micro_batches),
+                sum(float(batch.token_weights[batch.kl_mask].sum()) for batch in token_batches),
             )
         )
-        # 2. Loss and backward pass, one micro-batch after another.
+        # 3. Loss and backward pass, one micro-batch after another.
         sums, loss_value = LossSums(), 0.0
-        for micro_batch in micro_batches:
-            loss, micro_batch_sums = self._loss(micro_batch.to(self.student.device), totals)
+        for batch in token_batches:
+            loss, micro_batch_sums = self._loss(batch.to(self._student.device), totals)
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_value += float(loss.detach())
@@ -62,10 +74,10 @@ class TrainStep:
 
     def _loss(self, batch: TokenBatch, totals: TokenTotals) -> tuple[Tensor, LossSums]:
         """The loss of a micro-batch as its share of the step, and its sums. On-policy batches have no cross-entropy."""
-        config, loss_mask, kl_mask = self.loss_config, batch.loss_mask, batch.kl_mask
+        config, loss_mask, kl_mask = self._config, batch.loss_mask, batch.kl_mask
         # 1. Teacher and student.
-        student_layers, teacher_layers = capture_layers(config, self.teacher_layers)
-        targets = self.teacher.targets(batch, teacher_layers)
+        student_layers, teacher_layers = capture_layers(config, self._teacher.layers)
+        targets = self._teacher.targets(batch, teacher_layers)
         hidden = self._student_hidden(batch, student_layers)
         # 2. Cross-entropy and KL.
         ce_mask = loss_mask if batch.stored is not None else torch.zeros_like(loss_mask)
@@ -73,13 +85,13 @@ class TrainStep:
             target_ids=batch.target_ids[loss_mask],
             ce_mask=ce_mask[loss_mask],
             kl_mask=kl_mask[loss_mask],
-            teacher=self.teacher.distribution(targets),
+            teacher=self._teacher.distribution(targets),
             token_weights=batch.token_weights[loss_mask],
         )
         if config.ce_weight or config.kl_weight:
-            embedding = self.student.decoder.embedding.weight.to(self.dtype)
+            embedding = self._student.decoder.embedding.weight.to(self._dtype)
             loss, token_sums = distillation_loss(
-                hidden[loss_mask].to(self.dtype), embedding, loss_targets, config, totals
+                hidden[loss_mask].to(self._dtype), embedding, loss_targets, config, totals
             )
         else:
             loss, token_sums = hidden[loss_mask].sum() * 0.0, torch.zeros(3, dtype=torch.float64)
@@ -90,9 +102,9 @@ class TrainStep:
         if student_layers is not None and teacher_layers is not None:
             token_weights = batch.token_weights * kl_mask
             if config.layer_loss_weight:
-                layer_sum = layer_loss(student_layers, teacher_layers, self.teacher_layers, token_weights)
+                layer_sum = layer_loss(student_layers, teacher_layers, self._teacher.layers, token_weights)
             if config.attention_loss_weight:
-                attention_sum = attention_loss(student_layers, teacher_layers, self.teacher_layers, token_weights)
+                attention_sum = attention_loss(student_layers, teacher_layers, self._teacher.layers, token_weights)
         weights = config.hidden_loss_weight, config.layer_loss_weight, config.attention_loss_weight
         for weight, feature_sum in zip(weights, (hidden_sum, layer_sum, attention_sum), strict=True):
             loss = loss + weight / (totals.kl or 1.0) * feature_sum
@@ -110,28 +122,8 @@ class TrainStep:
 
     def _student_hidden(self, batch: TokenBatch, layer_outputs: LayerOutputs | None) -> Tensor:
         """The student's last hidden states under teacher forcing, in float32."""
-        with torch.autocast(self.student.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            hidden = self.student.decoder.forward_packed(
-                batch.decoder_ids, batch.lengths, batch.encoder_states.to(self.student.dtype), layer_outputs
+        with torch.autocast(self._student.device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            hidden = self._student.decoder.forward_packed(
+                batch.decoder_ids, batch.lengths, batch.encoder_states.to(self._student.dtype), layer_outputs
             )
         return hidden.float()
-
-
-class DecoderDistillation:
-    """Training task: the student's decoder learns from pseudo-labels and the teacher's distribution."""
-
-    def __init__(self, loader: DataLoader, train_step: TrainStep, logit_filter: LogitFilter) -> None:
-        """`logit_filter`: token rules of on-policy transcription."""
-        self._train_step, self._logit_filter = train_step, logit_filter
-        self.read, self.runs_encoder = loader.read, loader.runs_encoder
-
-    def accumulate_gradients(self, micro_batches: Sequence[TokenBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
-        """Transcribe the on-policy batches with the current student, then add the gradients of all batches."""
-        return self._train_step.accumulate_gradients(
-            [
-                generate_on_policy(self._train_step.student, batch, self._logit_filter)
-                if isinstance(batch, OnPolicyBatch)
-                else batch
-                for batch in micro_batches
-            ]
-        )
