@@ -1,4 +1,4 @@
-"""Decoder distillation: gradients of one optimizer step, accumulated over micro-batches and processes.
+"""Decoder distillation: gradient accumulation over micro-batches and processes.
 
 Losses are sums scaled by counts over all processes, so that the step is the same however the windows are divided.
 """
