@@ -46,8 +46,8 @@ class DecoderDistillation:
     def accumulate_gradients(self, micro_batches: Sequence[TokenBatch | OnPolicyBatch]) -> tuple[LossSums, float]:
         """Add the gradients of a step to the student's; returns the sums and the loss of this process.
 
-        The current student transcribes the on-policy batches. Every token has the same weight whatever its micro-batch or
-        process: k micro-batches give the gradient of one batch.
+        The current student transcribes the on-policy batches. Every token has the same weight whatever its micro-batch
+        or process: k micro-batches give the gradient of one batch.
         """
         # 1. Transcripts of the student.
         token_batches = [

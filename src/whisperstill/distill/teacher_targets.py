@@ -78,7 +78,10 @@ class TeacherTargetSource:
         online: bool = True,
         layers: tuple[int, ...] = (),
     ) -> None:
-        """`online`: `network` runs on every batch, not only on on-policy batches. `layers`: those the student has."""
+        """`online`: `network` runs on every batch, not only on on-policy batches.
+
+        `layers`: layers of the network that the student was copied from, for feature losses.
+        """
         self.embedding, self.network, self.layers = embedding, network, layers
         self._online = online
 

@@ -65,20 +65,7 @@ def load_checkpoint(
 
     Raises `NotFoundError` if there is no such model, `CheckpointError` if it cannot be read.
     """
-    return _read_location(resolve_checkpoint(name, offline=offline), dtype)
-
-
-def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Reads a local directory or file, or several directories with the parts of one `model.bin`.
-
-    Raises `CheckpointError` if it cannot be read.
-    """
-    paths = (path,) if isinstance(path, Path) else path
-    location = locate_checkpoint(paths[0], paths[0].name)
-    return _read_location(CheckpointLocation(location.format, location.paths + paths[1:], location.display_name), dtype)
-
-
-def _read_location(location: CheckpointLocation, dtype: torch.dtype | None) -> Checkpoint:
+    location = resolve_checkpoint(name, offline=offline)
     match location.format:
         case "ctranslate2":
             return read_ctranslate2(location.paths, location.display_name, dtype)
