@@ -55,16 +55,9 @@ def merge_heads(x: Heads) -> Float[Tensor, "batch tokens width"]:
 
 
 def attention(
-    query: Heads,
-    key: Keys,
-    value: Keys,
-    mask: Bool[Tensor, "batch 1 tokens keys"] | None = None,
-    causal: bool = False,
-    lengths: Sequence[int] | None = None,
+    query: Heads, key: Keys, value: Keys, mask: Bool[Tensor, "batch 1 tokens keys"] | None = None, causal: bool = False
 ) -> Heads:
-    """Scaled dot-product attention, by the fastest kernel for these tensors; with `lengths`, of packed sequences."""
-    if lengths is not None:
-        return packed_attention(query, key, value, lengths, causal)
+    """Scaled dot-product attention, by the fastest kernel for these tensors."""
     unmasked = mask is None and not causal
     if unmasked and query.device.type == "cpu" and query.dtype == torch.bfloat16 and not query.requires_grad:
         return matmul_attention(query, key, value)
@@ -135,8 +128,12 @@ class SelfAttention(nn.Module):
         causal: bool = False,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Attention and output projection; with `lengths`, of packed sequences."""
-        output: Tensor = self.out(merge_heads(attention(query, key, value, mask, causal, lengths)))
+        """Attention and output projection; with `lengths`, causal attention of packed sequences."""
+        if lengths is None:
+            context = attention(query, key, value, mask, causal)
+        else:
+            context = packed_attention(query, key, value, lengths, causal=True)
+        output: Tensor = self.out(merge_heads(context))
         return output
 
 
@@ -160,7 +157,11 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "rows tokens width"]:
         """Attention and output projection; with `lengths`, of packed sequences."""
         query = split_heads(self.query(x), self.heads)
-        output: Tensor = self.out(merge_heads(attention(query, key, value, lengths=lengths)))
+        if lengths is None:
+            context = attention(query, key, value)
+        else:
+            context = packed_attention(query, key, value, lengths, causal=False)
+        output: Tensor = self.out(merge_heads(context))
         return output
 
     def mean_attention(
