@@ -21,8 +21,6 @@ _ANNOTATION_SYMBOLS = (
     *("♪♪", "♪♪♪"),
 )
 _MUSIC_SYMBOLS = "♩♪♫♬♭♮♯"  # several tokens each; their first token is suppressed
-
-
 _START_TOKENS = ("<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>")
 _NO_SPEECH_NAMES = ("<|nospeech|>", "<|nocaptions|>")
 """The name, and that of older tokenizers."""
