@@ -104,7 +104,7 @@ def first_difference(left: list[int], right: list[int]) -> int | None:
 def forced_logits(model: WhisperModel, states: Tensor, tokens: list[int]) -> Tensor:
     """Our logits after each of the tokens."""
     decoder, row = model.network.decoder, torch.tensor([tokens])
-    hidden = decoder(row, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))
+    hidden = decoder(row, torch.zeros(1, dtype=torch.long), decoder.prefill(states))
     return decoder.logits(hidden[0])
 
 

@@ -33,14 +33,14 @@ from harness import argument_parser, interleaved, peak_memory_gib, set_threads, 
 
 from whisperstill.cli.allocator import restart_with_allocator
 from whisperstill.corpus.loading import load_window_waveform
+from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
+from whisperstill.distill.decoder_distillation import DecoderDistillation
 from whisperstill.distill.encoder_states import OnlineStates, StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import ExampleOptions, LossConfig, TargetKind
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
-from whisperstill.distill.train_step import TrainStep
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.filter_decisions import read_decisions
 from whisperstill.label.store import LabelStore, open_labels
@@ -89,15 +89,16 @@ def our_step(
     states = StoredStates(task.store) if from_store else OnlineStates(encoder)
     targets = StoredTargetReader(task.store, kind, LOSS.temperature, needs_hidden=False)
     source = DataLoader(task.vocabulary, ExampleOptions(), states, targets)
-    train_step = TrainStep(
-        student, TeacherTargetSource(original, teacher), LOSS, FeatureLosses(LOSS), dtype, ProcessGroup()
+    logit_filter = LogitFilter(task.vocabulary, task.student.generation_config, False, "cpu")
+    distillation = DecoderDistillation(
+        source, student, TeacherTargetSource(original, teacher), LOSS, dtype, ProcessGroup(), logit_filter
     )
     weights = list(trainable_parameters(student).values())
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def step() -> float:
         student.zero_grad(set_to_none=True)
-        _, loss = train_step.accumulate_gradients([source.load(task.examples, 0)])
+        _, loss = distillation.accumulate_gradients([source.load(task.examples, 0)])
         torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
         optimizer.step()
         return loss

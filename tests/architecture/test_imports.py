@@ -25,7 +25,6 @@ OPTIONAL = {
     "jinja2",
 }
 WITH_TENSORS = {
-    "whisperstill.records.batch",
     "whisperstill.records.loss_sums",
 }
 """Modules of light packages that are imported when there is something to compute."""

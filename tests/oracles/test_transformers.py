@@ -121,7 +121,7 @@ def check_logits(pair: Pair, own: WhisperModel) -> None:
     """The logits where both are forced along the first window's transcript, start and end included."""
     tokens, decoder = torch.tensor(pair.their_tokens[:1]), own.network.decoder
     assert tokens.shape[1] > 20
-    hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(pair.states[:1]))
+    hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(pair.states[:1]))
     logits = decoder.logits(hidden[0])
     assert logits.shape == pair.their_logits.shape
     assert relative_difference(logits, pair.their_logits) <= RELATIVE_TOLERANCE

@@ -92,7 +92,7 @@ def test_states_and_targets_change_with_the_audio(
         "masks": {"spec_augment_masks": 5},
     }
     vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
-    cache = AugmentationCache(tmp_path, teacher, vocabulary, replace(UNCHANGED, **changes[change]), 0)
+    cache = AugmentationCache(tmp_path, teacher, StoredStates(store), replace(UNCHANGED, **changes[change]), 0)
     (example, *_) = build_examples(store.read_labels(), None, vocabulary.end_of_text)
     assert cache.get(example, 0) is None
     first, second = cache.get(example, 1), cache.get(example, 2)
@@ -200,8 +200,8 @@ def test_on_policy_tokens_do_not_depend_on_the_micro_batch(
     targets = StoredTargetReader(store, "hidden", 2.0, needs_hidden=False)
     loader = DataLoader(vocabulary, ExampleOptions(), StoredStates(store), targets)
     logit_filter = LogitFilter(vocabulary, student.generation_config, False, "cpu")
-    alone = generate_on_policy(network, loader.load_on_policy([short], 0), logit_filter).tokens
-    both = generate_on_policy(network, loader.load_on_policy([short, long], 0), logit_filter).tokens
+    alone = generate_on_policy(network, loader.load_on_policy([short], 0), logit_filter)
+    both = generate_on_policy(network, loader.load_on_policy([short, long], 0), logit_filter)
     assert len(short.label.tokens) < len(long.label.tokens)
     assert both.lengths[0] == alone.lengths[0]
     assert torch.equal(both.decoder_ids[: alone.lengths[0]], alone.decoder_ids)

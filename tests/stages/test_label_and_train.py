@@ -24,7 +24,6 @@ from whisperstill.errors import AudioError, CorpusError, NotFoundError, Settings
 from whisperstill.label.store import Shard, open_labels
 from whisperstill.label.store_writer import LabelStoreWriter
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
-from whisperstill.model.whisper import Whisper
 from whisperstill.records import EditCounts
 from whisperstill.stages import filter as filtering, init, label, train
 from whisperstill.stages.filter import FilterSettings
@@ -373,8 +372,8 @@ def test_best_weights_of_a_killed_run_are_validated_again(
 
     save_best = Checkpoints.save_best
 
-    def save_and_kill(self: Checkpoints, network: Whisper, step: int) -> None:
-        save_best(self, network, step)
+    def save_and_kill(self: Checkpoints, step: int) -> None:
+        save_best(self, step)
         if step == 3:
             raise Killed
 

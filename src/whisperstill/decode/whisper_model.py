@@ -151,7 +151,7 @@ class WhisperModel:
             return [("en", 1.0)] * batch
         sot_tokens = torch.full((batch, 1), vocabulary.start_of_transcript, device=network.device)
         position = torch.zeros(batch, dtype=torch.long, device=network.device)
-        hidden = network.decoder(sot_tokens, position, network.decoder.teacher_forced(encoder_states))[:, 0]
+        hidden = network.decoder(sot_tokens, position, network.decoder.prefill(encoder_states))[:, 0]
         codes, language_tokens = list(vocabulary.languages), torch.tensor([*vocabulary.languages.values()])
         logits = network.decoder.logits(hidden)[:, language_tokens.to(network.device)]
         probabilities, indices = logits.softmax(-1).max(-1)

@@ -34,19 +34,25 @@ from whisperstill.units import SAMPLE_RATE, WINDOW_SECONDS
 class AugmentationCache:
     """Computes augmented windows and stores those that are used again. For one reader thread per process."""
 
+    runs_encoder = True
+
     def __init__(
         self,
         directory: Path,
         teacher: Whisper,
-        vocabulary: Vocabulary,
+        original_states: EncoderStateSource,
         settings: AugmentSettings,
         seed: int,
         num_processes: int = 1,
     ) -> None:
-        """`num_processes` share the directory and the size limit. Each teacher, seed and `settings` needs its own
-        directory. Raises `SettingsError` for noise sources that do not exist."""
+        """`original_states`: of windows that are not augmented. `num_processes` share the directory and the size limit.
+
+        Each teacher, seed and `settings` needs its own directory. Raises `SettingsError` for noise sources that do not
+        exist.
+        """
         self.settings = settings
-        self._directory, self._teacher, self._vocabulary, self._seed = directory, teacher, vocabulary, seed
+        self._directory, self._teacher, self._original_states, self._seed = directory, teacher, original_states, seed
+        self._vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
         self._noise_sampler = NoiseSampler(settings.noise_sources) if settings.noise_prob else None
         self._max_windows = max(
             1, int(settings.cache_gib * 2**30 / (2 * teacher.dims.max_source_positions * teacher.dims.width))
@@ -55,6 +61,13 @@ class AugmentationCache:
         if settings.epochs_per_version > 1:
             directory.mkdir(parents=True, exist_ok=True)
         self._cached_paths = sorted(directory.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+
+    def load(self, examples: Sequence[TrainingExample], epoch: int) -> list[WindowStates]:
+        """The states of each example in this epoch."""
+        augmented = [self.get(example, epoch) for example in examples]
+        original_examples = [example for example, states in zip(examples, augmented, strict=True) if states is None]
+        originals = iter(self._original_states.load(original_examples, epoch))
+        return [next(originals) if states is None else states for states in augmented]
 
     def get(self, example: TrainingExample, epoch: int) -> WindowStates | None:
         """States of the augmented window of this epoch; None if this epoch uses the window as labelled."""
@@ -129,19 +142,3 @@ class AugmentationCache:
 
 def _to_cpu_bfloat16(x: Tensor) -> Tensor:
     return x.to(device="cpu", dtype=torch.bfloat16).clone()
-
-
-class AugmentedStates:
-    """Encoder states of augmented windows, and of the others from `original_states`."""
-
-    runs_encoder = True
-
-    def __init__(self, cache: AugmentationCache, original_states: EncoderStateSource) -> None:
-        self._cache, self._original_states = cache, original_states
-
-    def load(self, examples: Sequence[TrainingExample], epoch: int) -> list[WindowStates]:
-        """The states of each example in this epoch."""
-        augmented = [self._cache.get(example, epoch) for example in examples]
-        original_examples = [example for example, states in zip(examples, augmented, strict=True) if states is None]
-        originals = iter(self._original_states.load(original_examples, epoch))
-        return [next(originals) if states is None else states for states in augmented]

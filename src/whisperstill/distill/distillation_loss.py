@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whisperstill.distill.batch import HiddenTargets, TopKTargets
 from whisperstill.distill.divergence import divergence
 from whisperstill.distill.settings import LossConfig
-from whisperstill.records.batch import HiddenTargets, TopKTargets
 
 CHUNK_TOKENS = 256
 """Tokens whose logits exist at the same time."""
@@ -59,99 +59,94 @@ class TokenTotals:
     kl: float
 
 
-@dataclass(frozen=True, slots=True)
-class _LossScales:
-    """Factors of the loss sums."""
-
-    ce: float
-    kl: float
-    temperature: float
-    divergence: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Softmax:
-    """Row sums of exp(x - maximum), from which the log-sum-exp follows."""
-
-    sum_exp: Float[Tensor, "rows"]
-    max_logit: Float[Tensor, "rows"]
-
-    @property
-    def lse(self) -> Float[Tensor, "rows"]:
-        return self.sum_exp.log() + self.max_logit
-
-
-@dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Student logits of some rows and the buffers of their loss."""
+    """Student logits of some rows, and the gradient of the loss with respect to them; each loss adds its own."""
 
-    logits: Float[Tensor, "rows vocab"]
-    exp_logits: Float[Tensor, "rows vocab"]
-    """exp((logits - maximum) / T)."""
-    tempered_softmax: _Softmax
-    """Of the logits divided by T."""
-    grad_logits: Float[Tensor, "rows vocab"]
-    """Gradient of the loss with respect to the logits; each loss adds its own."""
+    def __init__(
+        self,
+        hidden: Float[Tensor, "rows width"],
+        embedding: Float[Tensor, "vocab width"],
+        temperature: float,
+        buffers: Float[Tensor, "3 rows vocab"],
+    ) -> None:
+        self._temperature = temperature
+        self._logits, exp_buffer, self.grad_logits = buffers
+        _compute_logits(hidden, embedding, self._logits)
+        self._max_logits, self.predicted = self._logits.max(-1)
+        # exp((logits - maximum) / T) for both losses, and the log-sum-exp of the logits divided by T.
+        self._exp_logits = torch.sub(self._logits, self._max_logits[:, None], out=exp_buffer).div_(temperature).exp_()
+        self._sum_exp = self._exp_logits.sum(-1)
+        self._lse = self._sum_exp.log() + self._max_logits / temperature
 
+    def add_cross_entropy(
+        self, target_ids: Int[Tensor, "rows"], weights: Float[Tensor, "rows"], scale: float
+    ) -> Float[Tensor, ""]:
+        """Weighted sum of the cross-entropy; its gradient, times `scale`, overwrites `grad_logits`."""
+        torch.pow(self._exp_logits, self._temperature, out=self.grad_logits)
+        sum_exp = self.grad_logits.sum(-1)
+        target_logits = self._logits.gather(1, target_ids[:, None])[:, 0]
+        grad_weights = scale * weights
+        self.grad_logits.mul_((grad_weights / sum_exp)[:, None])
+        self.grad_logits.scatter_add_(1, target_ids[:, None], -grad_weights[:, None])
+        cross_entropy: Tensor = sum_exp.log() + self._max_logits - target_logits
+        return (cross_entropy * weights).sum(dtype=torch.float64)
 
-class _ChunkedLoss(torch.autograd.Function):
-    """Sums of the losses and the gradient of their weighted sum, chunk by chunk."""
+    def add_divergence(
+        self,
+        name: str,
+        teacher: TopKTargets | HiddenTargets,
+        teacher_rows: Int[Tensor, "rows"],
+        grad_weights: Float[Tensor, "rows"],
+    ) -> Float[Tensor, "rows"]:
+        """Divergence of each row from its row of `teacher`. May overwrite logits and exponentials."""
+        if isinstance(teacher, TopKTargets):
+            return self._add_topk_divergence(name, teacher, teacher_rows, grad_weights)
+        teacher_hidden = teacher.hidden[teacher_rows].to(teacher.embedding.dtype)
+        if name == "forward-kl":
+            return self._add_forward_kl(teacher_hidden, teacher.embedding, grad_weights)
+        # Any divergence over the whole vocabulary, in more memory than the KL.
+        log_q = self._logits / self._temperature - self._lse[:, None]
+        log_p = ((teacher_hidden @ teacher.embedding.t()).float() / self._temperature).log_softmax(-1)
+        divergences, q_grad = divergence(name, log_p, log_q)
+        q_grad_sum = q_grad.sum(-1, keepdim=True)
+        self.grad_logits.addcmul_(q_grad.sub_(log_q.exp_().mul_(q_grad_sum)), grad_weights[:, None])
+        return divergences
 
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, embedding: Tensor, targets: LossTargets, scales: _LossScales
-    ) -> tuple[Tensor, Tensor]:
-        needs_hidden_grad, needs_embedding_grad = ctx.needs_input_grad[:2]
-        grad_hidden = torch.zeros_like(hidden) if needs_hidden_grad else None
-        grad_embedding = torch.zeros_like(embedding, dtype=torch.float32) if needs_embedding_grad else None
-        sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)
-        buffers = torch.empty(3, min(CHUNK_TOKENS, len(hidden)), len(embedding), device=hidden.device)
-        # Row i of the teacher's targets belongs to the i-th row of `kl_mask`; rows outside have weight 0.
-        teacher_rows = (targets.kl_mask.long().cumsum(0) - 1).clamp_min(0)
-        for start in range(0, len(hidden), CHUNK_TOKENS):
-            rows = slice(start, start + CHUNK_TOKENS)
-            # 1. Logits, and exp(logits / T) for both losses.
-            logits, exp_buffer, grad_logits = buffers[:, : len(hidden[rows])]
-            _compute_logits(hidden[rows], embedding, logits)
-            max_logits, predicted = logits.max(-1)
-            exp_logits = torch.sub(logits, max_logits[:, None], out=exp_buffer).div_(scales.temperature).exp_()
-            tempered_softmax = _Softmax(exp_logits.sum(-1), max_logits / scales.temperature)
-            chunk = _Chunk(logits, exp_logits, tempered_softmax, grad_logits)
-            # 2. Cross-entropy, which writes the gradient of the logits.
-            sums[0] += _add_cross_entropy(chunk, max_logits, targets, rows, scales)
-            sums[2] += ((predicted == targets.target_ids[rows]) & targets.ce_mask[rows]).sum()
-            # 3. Divergence from the teacher, which adds to it and overwrites logits and exponentials.
-            if targets.teacher is not None and scales.kl and targets.kl_mask[rows].any():
-                row_weights = targets.kl_mask[rows], targets.token_weights[rows]
-                # d(T^2 D)/d(logits) = T^2 / T * dD/du
-                grad_weight = scales.kl * scales.temperature * row_weights[0] * row_weights[1]
-                if isinstance(targets.teacher, TopKTargets):
-                    divergences = _add_topk_divergence(chunk, targets.teacher, teacher_rows[rows], scales, grad_weight)
-                else:
-                    divergences = _add_hidden_divergence(
-                        chunk, targets.teacher, teacher_rows[rows], scales, grad_weight
-                    )
-                weighted_sum = (divergences * row_weights[0] * row_weights[1]).sum(dtype=torch.float64)
-                sums[1] += weighted_sum * scales.temperature**2
-            # 4. Gradients of hidden states and embedding.
-            grad_logits_cast = grad_logits.to(hidden.dtype)
-            if grad_hidden is not None:
-                grad_hidden[rows] = grad_logits_cast @ embedding
-            if grad_embedding is not None:
-                grad_embedding += (grad_logits_cast.t() @ hidden[rows]).float()
-        ctx.save_for_backward(grad_hidden, grad_embedding)
-        ctx.mark_non_differentiable(sums)
-        return (scales.ce * sums[0] + scales.kl * sums[1]).float(), sums
+    def _add_forward_kl(
+        self,
+        teacher_hidden: Float[Tensor, "rows width"],
+        embedding: Float[Tensor, "vocab width"],
+        grad_weights: Float[Tensor, "rows"],
+    ) -> Float[Tensor, "rows"]:
+        """KL over the whole vocabulary, without another buffer."""
+        self.grad_logits.addcmul_(self._exp_logits, (grad_weights / self._sum_exp)[:, None])
+        teacher_logits = _compute_logits(teacher_hidden, embedding, self._exp_logits)
+        difference = torch.sub(teacher_logits, self._logits, out=self._logits)
+        max_logits = teacher_logits.amax(-1)
+        teacher_exp_logits = teacher_logits.sub_(max_logits[:, None]).div_(self._temperature).exp_()
+        sum_exp = teacher_exp_logits.sum(-1)
+        self.grad_logits.addcmul_(teacher_exp_logits, -(grad_weights / sum_exp)[:, None])
+        mean_difference = torch.linalg.vecdot(teacher_exp_logits, difference) / (self._temperature * sum_exp)
+        kl: Tensor = mean_difference + self._lse - (sum_exp.log() + max_logits / self._temperature)
+        return kl
 
-    @staticmethod
-    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> Any:
-        grad_hidden, grad_embedding = ctx.saved_tensors
-        return (
-            None if grad_hidden is None else grad_hidden * grad_total,
-            None if grad_embedding is None else grad_embedding * grad_total,
-            None,
-            None,
-        )
+    def _add_topk_divergence(
+        self, name: str, teacher: TopKTargets, teacher_rows: Int[Tensor, "rows"], grad_weights: Float[Tensor, "rows"]
+    ) -> Float[Tensor, "rows"]:
+        """Any divergence over the top-k and the tail bucket."""
+        # 1. Log-probabilities of k tokens and the tail, of teacher and student.
+        ids = teacher.ids[teacher_rows]
+        log_p = _append_tail(teacher.logits[teacher_rows] / self._temperature - teacher.lse[teacher_rows, None])
+        log_q = _append_tail(self._logits.gather(1, ids) / self._temperature - self._lse[:, None])
+        divergences, q_grad = divergence(name, log_p, log_q)
+        # 2. Gradient of a tail token: q (s_t / q_t - sum(s)). It is added to all tokens of the vocabulary at once.
+        q_grad_sum, q = q_grad.sum(-1), log_q.exp()
+        tail_grad = (q_grad[:, -1] / q[:, -1] - q_grad_sum).clamp(-MAX_TAIL_GRADIENT, MAX_TAIL_GRADIENT)
+        self.grad_logits.addcmul_(self._exp_logits, (grad_weights * tail_grad / self._sum_exp)[:, None])
+        # 3. Gradient of the top-k: s - q sum(s), minus what step 2 added there.
+        topk_grad = (q_grad - q * (q_grad_sum + tail_grad)[:, None])[:, :-1]
+        self.grad_logits.scatter_add_(1, ids, grad_weights[:, None] * topk_grad)
+        return divergences
 
 
 def _compute_logits(hidden: Tensor, embedding: Tensor, buffer: Tensor) -> Tensor:
@@ -163,91 +158,53 @@ def _compute_logits(hidden: Tensor, embedding: Tensor, buffer: Tensor) -> Tensor
     return buffer
 
 
-def _add_cross_entropy(
-    chunk: _Chunk, max_logits: Float[Tensor, "rows"], targets: LossTargets, rows: slice, scales: _LossScales
-) -> Float[Tensor, ""]:
-    """Weighted sum of the cross-entropy; its gradient overwrites `chunk.grad_logits`."""
-    grad_logits = chunk.grad_logits
-    target_ids = targets.target_ids[rows, None]
-    ce_mask, token_weights = targets.ce_mask[rows], targets.token_weights[rows]
-    torch.pow(chunk.exp_logits, scales.temperature, out=grad_logits)
-    softmax = _Softmax(grad_logits.sum(-1), max_logits)
-    target_logits = chunk.logits.gather(1, target_ids)[:, 0]
-    grad_weight = scales.ce * ce_mask * token_weights
-    grad_logits.mul_((grad_weight / softmax.sum_exp)[:, None])
-    grad_logits.scatter_add_(1, target_ids, -grad_weight[:, None])
-    return ((softmax.lse - target_logits) * ce_mask * token_weights).sum(dtype=torch.float64)
-
-
-def _add_hidden_forward_kl(
-    chunk: _Chunk,
-    teacher: HiddenTargets,
-    teacher_rows: Int[Tensor, "rows"],
-    temperature: float,
-    grad_weight: Float[Tensor, "rows"],
-) -> Float[Tensor, "rows"]:
-    """KL over the whole vocabulary. Overwrites `chunk.logits` and `chunk.exp_logits`."""
-    chunk.grad_logits.addcmul_(chunk.exp_logits, (grad_weight / chunk.tempered_softmax.sum_exp)[:, None])
-    teacher_hidden = teacher.hidden[teacher_rows].to(teacher.embedding.dtype)
-    teacher_logits = _compute_logits(teacher_hidden, teacher.embedding, chunk.exp_logits)
-    difference = torch.sub(teacher_logits, chunk.logits, out=chunk.logits)
-    max_logits = teacher_logits.amax(-1)
-    teacher_exp_logits = teacher_logits.sub_(max_logits[:, None]).div_(temperature).exp_()
-    teacher_softmax = _Softmax(teacher_exp_logits.sum(-1), max_logits / temperature)
-    chunk.grad_logits.addcmul_(teacher_exp_logits, -(grad_weight / teacher_softmax.sum_exp)[:, None])
-    mean_difference: Tensor = torch.linalg.vecdot(teacher_exp_logits, difference) / (
-        temperature * teacher_softmax.sum_exp
-    )
-    return mean_difference + chunk.tempered_softmax.lse - teacher_softmax.lse
-
-
-def _add_hidden_divergence(
-    chunk: _Chunk,
-    teacher: HiddenTargets,
-    teacher_rows: Int[Tensor, "rows"],
-    scales: _LossScales,
-    grad_weight: Float[Tensor, "rows"],
-) -> Float[Tensor, "rows"]:
-    """Any divergence over the whole vocabulary, in more memory than the KL."""
-    if scales.divergence == "forward-kl":
-        return _add_hidden_forward_kl(chunk, teacher, teacher_rows, scales.temperature, grad_weight)
-    log_q = chunk.logits / scales.temperature - chunk.tempered_softmax.lse[:, None]
-    teacher_logits = teacher.hidden[teacher_rows].to(teacher.embedding.dtype) @ teacher.embedding.t()
-    log_p = (teacher_logits.float() / scales.temperature).log_softmax(-1)
-    divergences, q_grad = divergence(scales.divergence, log_p, log_q)
-    q_grad_sum = q_grad.sum(-1, keepdim=True)
-    chunk.grad_logits.addcmul_(q_grad.sub_(log_q.exp_().mul_(q_grad_sum)), grad_weight[:, None])
-    return divergences
-
-
-def _add_topk_divergence(
-    chunk: _Chunk,
-    teacher: TopKTargets,
-    teacher_rows: Int[Tensor, "rows"],
-    scales: _LossScales,
-    grad_weight: Float[Tensor, "rows"],
-) -> Float[Tensor, "rows"]:
-    """Any divergence over the top-k and the tail bucket."""
-    # 1. Log-probabilities of k tokens and the tail, of teacher and student.
-    ids = teacher.ids[teacher_rows]
-    log_p = _append_tail(teacher.logits[teacher_rows] / scales.temperature - teacher.lse[teacher_rows, None])
-    log_q = _append_tail(chunk.logits.gather(1, ids) / scales.temperature - chunk.tempered_softmax.lse[:, None])
-    divergences, q_grad = divergence(scales.divergence, log_p, log_q)
-    # 2. Gradient of a tail token: q (s_t / q_t - sum(s)). It is added to all tokens of the vocabulary at once.
-    q_grad_sum, q = q_grad.sum(-1), log_q.exp()
-    tail_grad = (q_grad[:, -1] / q[:, -1] - q_grad_sum).clamp(-MAX_TAIL_GRADIENT, MAX_TAIL_GRADIENT)
-    tail_weight = (grad_weight * tail_grad / chunk.tempered_softmax.sum_exp)[:, None]
-    chunk.grad_logits.addcmul_(chunk.exp_logits, tail_weight)
-    # 3. Gradient of the top-k: s - q sum(s), minus what step 2 added there.
-    topk_grad = (q_grad - q * (q_grad_sum + tail_grad)[:, None])[:, :-1]
-    chunk.grad_logits.scatter_add_(1, ids, grad_weight[:, None] * topk_grad)
-    return divergences
-
-
 def _append_tail(log_probs: Float[Tensor, "rows k"]) -> Float[Tensor, "rows cells"]:
     """Log-probabilities of the k tokens and, last, of all other tokens together."""
     tail_prob = (1 - log_probs.exp().sum(-1, keepdim=True)).clamp_min(MIN_TAIL_PROB)
     return torch.cat((log_probs, tail_prob.log()), -1)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Sums of the losses and the gradient of their weighted sum, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, embedding: Tensor, targets: LossTargets, config: LossConfig, totals: TokenTotals
+    ) -> tuple[Tensor, Tensor]:
+        needs_hidden_grad, needs_embedding_grad = ctx.needs_input_grad[:2]
+        grad_hidden = torch.zeros_like(hidden) if needs_hidden_grad else None
+        grad_embedding = torch.zeros_like(embedding, dtype=torch.float32) if needs_embedding_grad else None
+        ce_scale, kl_scale = config.ce_weight / (totals.ce or 1.0), config.kl_weight / (totals.kl or 1.0)
+        ce_weights, kl_weights = targets.ce_mask * targets.token_weights, targets.kl_mask * targets.token_weights
+        sums = torch.zeros(3, dtype=torch.float64, device=hidden.device)
+        buffers = torch.empty(3, min(CHUNK_TOKENS, len(hidden)), len(embedding), device=hidden.device)
+        # Row i of the teacher's targets belongs to the i-th row of `kl_mask`; rows outside have weight 0.
+        teacher_rows = (targets.kl_mask.long().cumsum(0) - 1).clamp_min(0)
+        for start in range(0, len(hidden), CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            chunk = _Chunk(hidden[rows], embedding, config.temperature, buffers[:, : len(hidden[rows])])
+            # 1. Cross-entropy.
+            sums[0] += chunk.add_cross_entropy(targets.target_ids[rows], ce_weights[rows], ce_scale)
+            sums[2] += ((chunk.predicted == targets.target_ids[rows]) & targets.ce_mask[rows]).sum()
+            # 2. Divergence from the teacher. d(T^2 D)/d(logits) = T^2 / T * dD/du
+            if targets.teacher is not None and kl_scale and targets.kl_mask[rows].any():
+                grad_weights = kl_scale * config.temperature * kl_weights[rows]
+                divergences = chunk.add_divergence(config.divergence, targets.teacher, teacher_rows[rows], grad_weights)
+                sums[1] += (divergences * kl_weights[rows]).sum(dtype=torch.float64) * config.temperature**2
+            # 3. Gradients of hidden states and embedding.
+            grad_logits = chunk.grad_logits.to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[rows] = grad_logits @ embedding
+            if grad_embedding is not None:
+                grad_embedding += (grad_logits.t() @ hidden[rows]).float()
+        ctx.save_for_backward(grad_hidden, grad_embedding)
+        ctx.mark_non_differentiable(sums)
+        return (ce_scale * sums[0] + kl_scale * sums[1]).float(), sums
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> Any:
+        gradients = [None if gradient is None else gradient * grad_total for gradient in ctx.saved_tensors]
+        return (*gradients, None, None, None)
 
 
 def distillation_loss(
@@ -262,10 +219,4 @@ def distillation_loss(
     The weighted sums are divided by `totals`, the token counts of the whole step, so the parts of all micro-batches add
     up to the loss of the step. A loss without tokens is 0, not NaN. Paper, eq. 6.
     """
-    scales = _LossScales(
-        loss_config.ce_weight / (totals.ce or 1.0),
-        loss_config.kl_weight / (totals.kl or 1.0),
-        loss_config.temperature,
-        loss_config.divergence,
-    )
-    return _ChunkedLoss.apply(hidden, embedding, targets, scales)  # type: ignore[no-any-return, no-untyped-call]
+    return _ChunkedLoss.apply(hidden, embedding, targets, loss_config, totals)  # type: ignore[no-any-return, no-untyped-call]

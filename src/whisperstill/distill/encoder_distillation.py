@@ -14,8 +14,8 @@ from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
 from whisperstill.corpus.loading import load_window_waveform
+from whisperstill.distill.batch import WindowBatch
 from whisperstill.distill.batch_sampler import MicroBatchSpec
-from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.label.store import LabelStore
 from whisperstill.model.trimmed_encoder import TAIL_POSITIONS
@@ -54,8 +54,7 @@ class EncoderDistillation:
             position_weights[row, : round(window.duration / TIMESTAMP_STEP_SECONDS) + TAIL_POSITIONS] = 1.0
         waveforms = torch.stack([torch.from_numpy(load_window_waveform(window)) for window in windows])
         return EncoderBatch(
-            window_ids=tuple(window.id for window in windows),
-            audio_seconds=sum(window.duration for window in windows),
+            spec.examples,
             windows_encoded=len(windows),
             decoder_tokens=0,
             mel=log_mel(waveforms, self._student.dims.mels),

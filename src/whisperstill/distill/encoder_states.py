@@ -69,11 +69,6 @@ class OnlineStates:
         return [WindowStates(self._network.encoder(window[None])[0].cpu(), encoded=True) for window in mel]
 
 
-def stack_states(window_states: Sequence[WindowStates]) -> Tensor:
-    """States `[batch, positions, width]` in their dtype, or in float32 where dtypes differ."""
-    return torch.stack(to_same_dtype([window.states for window in window_states]))
-
-
 def to_same_dtype(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors in their dtype, or in float32 where dtypes differ."""
     dtype = tensors[0].dtype if all(tensor.dtype == tensors[0].dtype for tensor in tensors) else torch.float32

@@ -25,12 +25,12 @@ def layer_importance(teacher: Whisper, data_loader: DataLoader, examples: Sequen
     sampled_examples = examples[:: max(1, len(examples) // MAX_WINDOWS)][:MAX_WINDOWS]
     layer_sums, num_tokens = torch.zeros(teacher.dims.decoder_layers, dtype=torch.float64), 0
     for start in range(0, len(sampled_examples), BATCH_SIZE):
-        tokens = data_loader.load(sampled_examples[start : start + BATCH_SIZE], 0).tokens.to(teacher.device)
+        batch = data_loader.load(sampled_examples[start : start + BATCH_SIZE], 0).to(teacher.device)
         layer_outputs = LayerOutputs()
         teacher.decoder.forward_packed(
-            tokens.decoder_ids, tokens.lengths, tokens.encoder_states.to(teacher.dtype), layer_outputs
+            batch.decoder_ids, batch.lengths, batch.encoder_states.to(teacher.dtype), layer_outputs
         )
-        outputs = [output[tokens.loss_mask].float() for output in layer_outputs.hidden_states]
+        outputs = [output[batch.loss_mask].float() for output in layer_outputs.hidden_states]
         for layer in range(1, len(outputs)):
             layer_sums[layer] += (1 - F.cosine_similarity(outputs[layer - 1], outputs[layer], dim=-1)).sum().cpu()
         layer_sums[0] += len(outputs[0])

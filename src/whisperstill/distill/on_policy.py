@@ -11,22 +11,22 @@ import torch
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
 from whisperstill.decode.generate.generator import generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.batch import TokenBatch
 from whisperstill.units import MAX_NEW_TOKENS
 
 MAX_EXTRA_TOKENS = 16
 """Tokens the student may generate beyond the length of the label: enough to learn to stop, too few for long loops."""
 
 
-def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: LogitFilter) -> TrainBatch:
+def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: LogitFilter) -> TokenBatch:
     """The batch with the student's transcripts as decoder input and targets."""
     # 1. Greedy decoding, each window to a limit of its own.
     was_training = student.training
     student.eval()
     start_tokens = torch.tensor(batch.start_tokens)
-    token_limits = [min(MAX_NEW_TOKENS, length + MAX_EXTRA_TOKENS) for length in batch.label_lengths]
+    label_lengths = [len(example.label.tokens) for example in batch.examples]
+    token_limits = [min(MAX_NEW_TOKENS, length + MAX_EXTRA_TOKENS) for length in label_lengths]
     states = batch.encoder_states.to(student.device, student.dtype)
     with torch.no_grad():
         requests = [
@@ -45,7 +45,10 @@ def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: Log
     loss_mask = torch.tensor(
         [position >= prefix_length for sequence in sequences for position in range(len(sequence) - 1)]
     )
-    tokens = TokenBatch(
+    return TokenBatch(
+        batch.examples,
+        windows_encoded=batch.windows_encoded,
+        decoder_tokens=len(loss_mask),
         encoder_states=batch.encoder_states,
         lengths=tuple(len(sequence) - 1 for sequence in sequences),
         decoder_ids=torch.tensor([token for sequence in sequences for token in sequence[:-1]]),
@@ -53,5 +56,5 @@ def generate_on_policy(student: Whisper, batch: OnPolicyBatch, logit_filter: Log
         loss_mask=loss_mask,
         kl_mask=loss_mask,
         token_weights=torch.ones(len(loss_mask)),
+        stored=None,
     )
-    return TrainBatch(batch.window_ids, batch.audio_seconds, batch.windows_encoded, sum(tokens.lengths), tokens, None)

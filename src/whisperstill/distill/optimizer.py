@@ -45,8 +45,9 @@ class EMA:
     """
 
     def __init__(self, network: Whisper, max_decay: float) -> None:
+        """`max_decay` 0: no average; the network has its own weights in `applied`."""
         self._max_decay = max_decay
-        self._network_weights = trainable_parameters(network)
+        self._network_weights = trainable_parameters(network) if max_decay else {}
         self.weights = {name: weight.detach().clone() for name, weight in self._network_weights.items()}
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from whisperstill.corpus import load_window_waveform
 from whisperstill.decode.generate.draft_model import NUM_DRAFT_TEXT_TOKENS
 from whisperstill.decode.word_timestamps.alignment_heads import with_alignment_heads
-from whisperstill.distill.data_loader import OnPolicyBatch, TrainBatch
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.dataset import TrainingExample
 from whisperstill.distill.encoder_distillation import EncoderBatch
 from whisperstill.distill.settings import DistillationSettings
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def save_student(
-    trainer: Trainer[TrainBatch | OnPolicyBatch],
+    trainer: Trainer[TokenBatch | OnPolicyBatch],
     initial: Checkpoint,
     settings: DistillationSettings,
     examples: Sequence[TrainingExample],
@@ -79,7 +79,7 @@ def _save_last_and_best(
         if trainer.validation is not None:
             write_huggingface(student, output / "last")
             if train_state.best_step != train_state.step:
-                trainer.checkpoints.load_best(trainer.student, train_state.best_step)
+                trainer.checkpoints.load_best(train_state.best_step)
                 student = build(_copy_state(trainer.student), train_state.best_step)
         write_huggingface(student, output)
 

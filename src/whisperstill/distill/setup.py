@@ -10,17 +10,17 @@ import torch
 
 from whisperstill.corpus import read_corpus
 from whisperstill.decode.generate.logit_filter import LogitFilter
-from whisperstill.distill.augmentation_cache import AugmentationCache, AugmentedStates
+from whisperstill.distill.augmentation_cache import AugmentationCache
+from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.distill.batch_sampler import BatchSampler
-from whisperstill.distill.data_loader import DataLoader, OnPolicyBatch, TrainBatch
+from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
+from whisperstill.distill.decoder_distillation import DecoderDistillation
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.memory_budget import default_micro_batch_size
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import DistillationSettings, LoopSettings
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
-from whisperstill.distill.train_step import DecoderDistillation, TrainStep
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.validation import FrozenEncoder, Validation
 from whisperstill.errors import CorpusError, SettingsError, StoreError
@@ -45,7 +45,7 @@ AUGMENTATION_CACHE = "augmentation_cache"
 
 def build_distillation(
     settings: DistillationSettings, process_group: ProcessGroup, warn: Callable[[str], None]
-) -> tuple[Trainer[TrainBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
+) -> tuple[Trainer[TokenBatch | OnPolicyBatch], Checkpoint, list[TrainingExample]]:
     """Trainer, initial student, examples. Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`."""
     device = process_group.device
     # 1. Labels and student, and whether they go together.
@@ -61,14 +61,12 @@ def build_distillation(
     # 2. Networks and losses.
     student = build_student(settings, checkpoint, device)
     teacher = build_teacher(settings, checkpoint, student, store)
-    feature_losses = build_feature_losses(settings, checkpoint, teacher.network)
     dtype = choose_dtype(settings.dtype, device)
-    train_step = TrainStep(student, teacher, settings, feature_losses, dtype, process_group)
     # 3. Batches.
-    cache = build_augmentation_cache(settings, store, teacher.network, process_group)
-    states = build_state_source(settings, store, student, own_encoder, cache)
+    states = build_state_source(settings, store, student, own_encoder)
+    cache = build_augmentation_cache(settings, store, teacher.network, states, process_group)
     targets = StoredTargetReader(store, settings.teacher_targets, settings.temperature, settings.hidden_loss_weight > 0)
-    loader = DataLoader(vocabulary, settings, states, targets)
+    loader = DataLoader(vocabulary, settings, cache or states, targets)
     micro_batch_size = settings.micro_batch_size or default_micro_batch_size(checkpoint.dims, device)
     sampler = BatchSampler(examples, settings, micro_batch_size, process_group, settings.on_policy_fraction, cache)
     # 4. Validation and trainer.
@@ -79,7 +77,7 @@ def build_distillation(
         "windows": len(examples),
     }
     logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
-    task = DecoderDistillation(loader, train_step, logit_filter)
+    task = DecoderDistillation(loader, student, teacher, settings, dtype, process_group, logit_filter)
     return Trainer(student, task, sampler, settings, identity, validation, process_group), checkpoint, examples
 
 
@@ -181,30 +179,26 @@ def build_teacher(
     The embedding is the student's initial one unless that was trained before; then the teacher is loaded. Raises
     `SettingsError` if that teacher did not make the labels.
     """
-    is_online = settings.teacher_targets == "online"
-    student_embedding = student.decoder.embedding.weight.detach()
     known_teacher = checkpoint.metadata.get("teacher_sha256"), checkpoint.metadata.get("teacher_embedding_sha256")
     embedding_changed = known_teacher != (store.teacher["sha256"], checkpoint.embedding_sha256)
     needs_embedding = embedding_changed and settings.teacher_targets == "hidden" and settings.kl_weight > 0
     if not settings.needs_online_teacher and not needs_embedding:
-        embedding = student_embedding if settings.freeze_embed_tokens else student_embedding.clone()
-        return TeacherTargetSource(embedding, None, is_online)
+        embedding = student.decoder.embedding.weight.detach()
+        return TeacherTargetSource(embedding if settings.freeze_embed_tokens else embedding.clone())
     name = settings.teacher or store.teacher["source"].removesuffix(" (installed package)")
     teacher = load_checkpoint(name)
     if teacher.sha256 != store.teacher["sha256"]:
         raise SettingsError(f"teacher {name} did not make the labels: expected {store.teacher['source']}")
     if not settings.needs_online_teacher:
-        embedding = teacher.state["decoder.embedding.weight"].to(student.device, torch.float32)
-        return TeacherTargetSource(embedding, None, is_online)
-    device = str(student.device)
-    network = Whisper.from_state(teacher.dims, teacher.state, choose_dtype(settings.dtype, device), device)
-    return TeacherTargetSource(network.decoder.embedding.weight, network, is_online)
+        return TeacherTargetSource(teacher.state["decoder.embedding.weight"].to(student.device, torch.float32))
+    dtype = choose_dtype(settings.dtype, str(student.device))
+    network = Whisper.from_state(teacher.dims, teacher.state, dtype, student.device)
+    layers = recorded_teacher_layers(settings, checkpoint)
+    return TeacherTargetSource(network.decoder.embedding.weight, network, settings.teacher_targets == "online", layers)
 
 
-def build_feature_losses(
-    settings: DistillationSettings, checkpoint: Checkpoint, teacher: Whisper | None
-) -> FeatureLosses:
-    """Feature losses for the student's layers. Raises `SettingsError` if they need layers that are not recorded."""
+def recorded_teacher_layers(settings: DistillationSettings, checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The teacher's layers that the student has; `SettingsError` if losses need them and they are not recorded."""
     stored_layers = checkpoint.metadata.get("layers")
     layers = tuple(stored_layers) if isinstance(stored_layers, list) else ()
     if settings.needs_layer_outputs and len(layers) != checkpoint.dims.decoder_layers:
@@ -212,33 +206,32 @@ def build_feature_losses(
             f"{settings.student} does not record which of the teacher's layers it has: create it with "
             "`whisperstill init`"
         )
-    return FeatureLosses(settings, layers, 0 if teacher is None else teacher.dims.decoder_layers)
-
-
-def build_augmentation_cache(
-    settings: DistillationSettings, store: LabelStore, teacher: Whisper | None, process_group: ProcessGroup
-) -> AugmentationCache | None:
-    """The cache of augmented windows; None without augmentation."""
-    if not settings.augment.epochs_per_version:
-        return None
-    assert teacher is not None
-    content = f"{settings.augment} {settings.seed} {store.teacher['sha256']} {store.sha256}"
-    directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
-    vocabulary = Vocabulary.from_size(teacher.dims.vocab_size)
-    return AugmentationCache(directory, teacher, vocabulary, settings.augment, settings.seed, process_group.world_size)
+    return layers
 
 
 def build_state_source(
+    settings: DistillationSettings, store: LabelStore, student: Whisper, own_encoder: bool
+) -> EncoderStateSource:
+    """Encoder states from the store where it has them, else from the student's encoder."""
+    from_store = store.has_encoder_states and settings.encoder_states != "online" and not own_encoder
+    return StoredStates(store) if from_store else OnlineStates(student)
+
+
+def build_augmentation_cache(
     settings: DistillationSettings,
     store: LabelStore,
-    student: Whisper,
-    own_encoder: bool,
-    cache: AugmentationCache | None,
-) -> EncoderStateSource:
-    """Encoder states from the store where it has them, else from the student's encoder; augmented if asked for."""
-    from_store = store.has_encoder_states and settings.encoder_states != "online" and not own_encoder
-    source: EncoderStateSource = StoredStates(store) if from_store else OnlineStates(student)
-    return source if cache is None else AugmentedStates(cache, source)
+    teacher: Whisper | None,
+    original_states: EncoderStateSource,
+    process_group: ProcessGroup,
+) -> AugmentationCache | None:
+    """The cache of augmented windows; None without augmentation."""
+    augment, seed = settings.augment, settings.seed
+    if not augment.epochs_per_version:
+        return None
+    assert teacher is not None
+    content = f"{augment} {seed} {store.teacher['sha256']} {store.sha256}"
+    directory = settings.output / AUGMENTATION_CACHE / hashlib.sha256(content.encode()).hexdigest()[:16]
+    return AugmentationCache(directory, teacher, original_states, augment, seed, process_group.world_size)
 
 
 def build_validation(

@@ -6,38 +6,17 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from whisperstill.distill.batch import HiddenTargets, TeacherTargets, TokenBatch, TopKTargets
 from whisperstill.distill.dataset import TokenizedExample, TrainingExample
 from whisperstill.distill.encoder_states import WindowStates, to_same_dtype
 from whisperstill.distill.settings import TargetKind
 from whisperstill.label.store import LabelStore
 from whisperstill.model.decoder import LayerOutputs
 from whisperstill.model.whisper import Whisper
-from whisperstill.records.batch import HiddenTargets, TokenBatch, TopKTargets
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTargets:
-    """Stored targets at the tokens in the KL loss of a batch; None for what the loss does not need or has no token."""
-
-    topk: TopKTargets | None
-    hidden: Tensor | None
-    """Last hidden states `[taught, width]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherTargets:
-    """Teacher targets at the tokens in the KL loss of a batch, on the device of the student."""
-
-    distribution: TopKTargets | HiddenTargets | None
-    hidden: Tensor | None
-    """Last hidden states `[taught, width]`."""
-    layer_outputs: LayerOutputs | None = None
-    """Outputs of the inner layers at all tokens, if requested."""
 
 
 class StoredTargetReader:
@@ -54,25 +33,25 @@ class StoredTargetReader:
         examples: Sequence[TrainingExample],
         tokenized_examples: Sequence[TokenizedExample],
         window_states: Sequence[WindowStates],
-    ) -> StoredTargets:
+    ) -> TeacherTargets:
         """Targets of the examples whose decoder input is the one the teacher labelled with."""
         rows = [
             (example, states, _teacher_steps(tokenized))
             for example, tokenized, states in zip(examples, tokenized_examples, window_states, strict=True)
             if tokenized.matches_teacher_input
         ]
-        topk = self._read_topk([(example, steps) for example, _, steps in rows]) if rows else None
-        if not rows or not self._reads_hidden:
-            return StoredTargets(topk, None)
+        if not rows:
+            return TeacherTargets()
+        topk = self._read_topk([(example, steps) for example, _, steps in rows]) if self.kind == "topk" else None
+        if not self._reads_hidden:
+            return TeacherTargets(topk)
         hidden = []
         for example, states, steps in rows:
             augmented = states.augmented_hidden
             hidden.append((self._store.read_hidden_states(example.label) if augmented is None else augmented)[steps])
-        return StoredTargets(topk, torch.cat(to_same_dtype(hidden)))
+        return TeacherTargets(topk, torch.cat(to_same_dtype(hidden)))
 
-    def _read_topk(self, rows: Sequence[tuple[TrainingExample, Tensor]]) -> TopKTargets | None:
-        if self.kind != "topk":
-            return None
+    def _read_topk(self, rows: Sequence[tuple[TrainingExample, Tensor]]) -> TopKTargets:
         topk_rows = [(self._store.read_topk(example.label), steps) for example, steps in rows]
         return TopKTargets(
             ids=torch.cat([topk.ids[steps] for topk, steps in topk_rows]),
@@ -92,33 +71,41 @@ def _teacher_steps(tokenized: TokenizedExample) -> Tensor:
 class TeacherTargetSource:
     """Completes stored targets with the teacher's embedding, or computes targets with the teacher's decoder."""
 
-    def __init__(self, embedding: Tensor, network: Whisper | None, online: bool = True) -> None:
-        """`online`: `network` runs on every batch, not only on on-policy batches."""
-        self.embedding = embedding
-        self.network = network
+    def __init__(
+        self,
+        embedding: Tensor,
+        network: Whisper | None = None,
+        online: bool = True,
+        layers: tuple[int, ...] = (),
+    ) -> None:
+        """`online`: `network` runs on every batch, not only on on-policy batches.
+
+        `layers`: layers of the network that the student was copied from, for feature losses.
+        """
+        self.embedding, self.network, self.layers = embedding, network, layers
         self._online = online
 
     @torch.no_grad()
-    def targets(
-        self, batch: TokenBatch, stored: StoredTargets | None, layer_outputs: LayerOutputs | None = None
-    ) -> TeacherTargets:
+    def targets(self, batch: TokenBatch, layer_outputs: LayerOutputs | None = None) -> TeacherTargets:
         """Targets at the tokens in the KL loss; without stored targets (on-policy) the teacher runs.
 
-        A teacher that runs fills `layer_outputs`.
+        `batch` is on the device of the embedding. A teacher that runs fills `layer_outputs`.
         """
+        if self.network is not None and (self._online or batch.stored is None):
+            states = batch.encoder_states.to(self.network.dtype)
+            hidden = self.network.decoder.forward_packed(batch.decoder_ids, batch.lengths, states, layer_outputs)
+            return TeacherTargets(hidden=hidden[batch.kl_mask].float())
+        if batch.stored is None:
+            return TeacherTargets()
+        topk, stored_hidden = batch.stored.topk, batch.stored.hidden
         device = self.embedding.device
-        if self.network is not None and (self._online or stored is None):
-            states = batch.encoder_states.to(device=device, dtype=self.network.dtype)
-            hidden = self.network.decoder.forward_packed(
-                batch.decoder_ids.to(device), batch.lengths, states, layer_outputs
-            )
-            hidden = hidden[batch.kl_mask.to(device)].float()
-            return TeacherTargets(HiddenTargets(hidden, self.embedding), hidden, layer_outputs)
-        if stored is None:
-            return TeacherTargets(None, None)
-        stored_hidden = None if stored.hidden is None else stored.hidden.to(device).float()
-        if stored.topk is not None:
-            return TeacherTargets(stored.topk.to(device), stored_hidden)
         return TeacherTargets(
-            None if stored_hidden is None else HiddenTargets(stored_hidden, self.embedding), stored_hidden
+            None if topk is None else topk.to(device),
+            None if stored_hidden is None else stored_hidden.to(device).float(),
         )
+
+    def distribution(self, targets: TeacherTargets) -> TopKTargets | HiddenTargets | None:
+        """The distribution that the targets give; None: they have no token."""
+        if targets.topk is not None or targets.hidden is None:
+            return targets.topk
+        return HiddenTargets(targets.hidden, self.embedding)

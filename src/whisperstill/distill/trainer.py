@@ -4,16 +4,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
 
+from whisperstill.distill.batch import WindowBatch
 from whisperstill.distill.batch_sampler import BatchSampler, MicroBatchSpec
-from whisperstill.distill.data_loader import WindowBatch
 from whisperstill.distill.memory_budget import HeapTrimmer
 from whisperstill.distill.metrics import JsonLinesTracker, Tracker
 from whisperstill.distill.optimizer import EMA, build_optimizer, learning_rate_factor
@@ -80,12 +79,12 @@ class Trainer(Generic[BatchT]):
     ) -> None:
         """`identity`: what decides the weights; a run with another identity is not resumed."""
         self.student, self.validation, self.total_steps = student, validation, sampler.total_steps
-        self.checkpoints = Checkpoints(settings.output, process_group)
         self._task, self._sampler, self._settings = task, sampler, settings
         self._identity, self._process_group = dict(identity), process_group
         self._weights = list(trainable_parameters(student).values())
         self._optimizer = build_optimizer(student, settings, process_group)
-        self._ema = EMA(student, settings.ema_decay) if settings.ema_decay else None
+        self._ema = EMA(student, settings.ema_decay)
+        self.checkpoints = Checkpoints(settings.output, student, self._optimizer, self._ema.weights, process_group)
         self._trackers: list[Tracker] = []
 
     def run(
@@ -125,7 +124,7 @@ class Trainer(Generic[BatchT]):
             # 4. Checkpoint. All processes stop together.
             stopped = self._process_group.all_reduce_sum(stop())[0] > 0 and not is_last
             if train_state.step % settings.save_steps == 0 or is_last or stopped:
-                self.checkpoints.save(self.student, self._optimizer, self._ema_weights(), train_state)
+                self.checkpoints.save(train_state)
             if stopped:
                 break
             heap_trimmer.trim()
@@ -136,14 +135,11 @@ class Trainer(Generic[BatchT]):
 
     def restore(self) -> TrainState | None:
         """Load the newest checkpoint; None if there is none."""
-        return self.checkpoints.restore(self.student, self._optimizer, self._ema_weights(), self._identity)
+        return self.checkpoints.restore(self._identity)
 
     def eval_weights(self) -> AbstractContextManager[None]:
         """Within this context the student has the weights to validate and save: the average, if there is one."""
-        return self._ema.applied() if self._ema else nullcontext()
-
-    def _ema_weights(self) -> dict[str, Tensor]:
-        return self._ema.weights if self._ema else {}
+        return self._ema.applied()
 
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         for tracker in self._trackers:
@@ -167,7 +163,7 @@ class Trainer(Generic[BatchT]):
         sums = LossSums.from_values(sum_values)
         gradient_norm = float(torch.nn.utils.clip_grad_norm_(self._weights, settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            windows = " ".join(window for micro_batch in micro_batches for window in micro_batch.window_ids)
+            windows = " ".join(example.label.window.id for batch in micro_batches for example in batch.examples)
             raise TrainingError(
                 f"loss {loss} with gradient norm {gradient_norm} at step {train_state.step + 1}, batch {windows}: "
                 "lower --learning-rate (and use another --output, since a run keeps its settings) or check that audio"
@@ -176,8 +172,7 @@ class Trainer(Generic[BatchT]):
         self._optimizer.step()
         self._process_group.broadcast(self._weights)
         train_state.step += 1
-        if self._ema:
-            self._ema.update(train_state.step)
+        self._ema.update(train_state.step)
         return {
             "loss": loss,
             **sums.means(),
@@ -190,7 +185,7 @@ class Trainer(Generic[BatchT]):
     def _count_windows(self, train_state: TrainState, micro_batches: Sequence[BatchT]) -> dict[str, float]:
         """Windows, decoder input tokens and fraction of padding of a step; encoded windows go to `train_state`."""
         windows, tokens, seconds, encoded = self._process_group.all_reduce_sum(
-            sum(len(batch.window_ids) for batch in micro_batches),
+            sum(len(batch.examples) for batch in micro_batches),
             sum(batch.decoder_tokens for batch in micro_batches),
             sum(batch.audio_seconds for batch in micro_batches),
             sum(batch.windows_encoded for batch in micro_batches),
@@ -209,7 +204,7 @@ class Trainer(Generic[BatchT]):
             is_best = train_state.best_wer is None or wer < train_state.best_wer
             if is_best:
                 train_state.best_wer, train_state.best_step = wer, train_state.step
-                self.checkpoints.save_best(self.student, train_state.step)
+                self.checkpoints.save_best(train_state.step)
         self._log(train_state.step, {"validation_wer": wer})
         return f"step {train_state.step}: validation WER {wer:.2f} %{' (best so far)' if is_best else ''}"
 

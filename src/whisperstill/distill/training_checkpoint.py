@@ -50,9 +50,17 @@ def trainable_parameters(network: Whisper) -> dict[str, torch.nn.Parameter]:
 
 
 class Checkpoints:
-    """Checkpoints of one run."""
+    """Checkpoints of one run: of these weights, their optimizer state and their average."""
 
-    def __init__(self, output: Path, process_group: ProcessGroup) -> None:
+    def __init__(
+        self,
+        output: Path,
+        network: Whisper,
+        optimizer: torch.optim.Optimizer,
+        ema_weights: dict[str, Tensor],
+        process_group: ProcessGroup,
+    ) -> None:
+        self._weights, self._optimizer, self._ema_weights = trainable_parameters(network), optimizer, ema_weights
         self.directory = output / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manifest_path = self.directory / "manifest.json"
@@ -61,22 +69,16 @@ class Checkpoints:
             remove_partial_files(self.directory)
         process_group.barrier()
 
-    def save(
-        self,
-        network: Whisper,
-        optimizer: torch.optim.Optimizer,
-        ema_weights: dict[str, Tensor],
-        train_state: TrainState,
-    ) -> None:
+    def save(self, train_state: TrainState) -> None:
         """Write a checkpoint, then remove all but the last `MAX_CHECKPOINTS`."""
         # 1. Each process writes its file.
         tensors: dict[str, Tensor] = {}
-        for name, weight in trainable_parameters(network).items():
+        for name, weight in self._weights.items():
             if self._process_group.is_main:
                 tensors[f"weight/{name}"] = weight.detach().contiguous()
-                if name in ema_weights:
-                    tensors[f"ema/{name}"] = ema_weights[name].contiguous()
-            for key, value in optimizer.state.get(weight, {}).items():
+                if name in self._ema_weights:
+                    tensors[f"ema/{name}"] = self._ema_weights[name].contiguous()
+            for key, value in self._optimizer.state.get(weight, {}).items():
                 tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
         file_names = self._file_names(train_state.step)
         self._write(file_names[self._process_group.rank], tensors, {"train_state": json.dumps(asdict(train_state))})
@@ -97,21 +99,15 @@ class Checkpoints:
             if path not in referenced_paths:
                 path.unlink()
 
-    def save_best(self, network: Whisper, step: int) -> None:
+    def save_best(self, step: int) -> None:
         """Save these weights as the best so far; earlier ones are kept while a checkpoint refers to them."""
         if not self._process_group.is_main:
             return
-        tensors = {name: weight.detach().contiguous() for name, weight in trainable_parameters(network).items()}
+        tensors = {name: weight.detach().contiguous() for name, weight in self._weights.items()}
         self._write(self._best_path(step).name, tensors, {"step": str(step)})
 
-    def restore(
-        self,
-        network: Whisper,
-        optimizer: torch.optim.Optimizer,
-        ema_weights: dict[str, Tensor],
-        identity: Mapping[str, JsonValue],
-    ) -> TrainState | None:
-        """Load the newest intact checkpoint into network, optimizer and average; None if there is none.
+    def restore(self, identity: Mapping[str, JsonValue]) -> TrainState | None:
+        """Load the newest intact checkpoint; None if there is none.
 
         Raises `StoreError` if the checkpoints belong to another run, or none of them is intact.
         """
@@ -126,8 +122,7 @@ class Checkpoints:
                 )
             return None
         # 2. Every file: check the identity, then copy weights, averages and the moments that this process updates.
-        owned_weights = {weight for group in optimizer.param_groups for weight in group["params"]}
-        weights = trainable_parameters(network)
+        owned_weights = {weight for group in self._optimizer.param_groups for weight in group["params"]}
         train_state = TrainState()
         for path in paths:
             with safe_open(str(path), framework="pt") as file, torch.no_grad():
@@ -141,20 +136,20 @@ class Checkpoints:
                 self._check_identity(train_state.identity, json.loads(json.dumps(identity)))
                 for key in file.keys():  # noqa: SIM118
                     tensor_kind, _, name = key.partition("/")
-                    weight = weights[name]
+                    weight = self._weights[name]
                     if tensor_kind in ("weight", "ema"):
-                        (weight if tensor_kind == "weight" else ema_weights[name]).copy_(file.get_tensor(key))
+                        (weight if tensor_kind == "weight" else self._ema_weights[name]).copy_(file.get_tensor(key))
                     elif weight in owned_weights:
                         # Fused AdamW keeps `step` on the device, too.
-                        optimizer.state[weight][tensor_kind] = file.get_tensor(key).to(weight.device)
+                        self._optimizer.state[weight][tensor_kind] = file.get_tensor(key).to(weight.device)
         return train_state
 
-    def load_best(self, network: Whisper, step: int) -> None:
+    def load_best(self, step: int) -> None:
         """Load the best weights, saved at `step`. Raises `StoreError` if they cannot be read."""
         path = self._best_path(step)
         try:
             with safe_open(str(path), framework="pt") as file, torch.no_grad():
-                for name, weight in trainable_parameters(network).items():
+                for name, weight in self._weights.items():
                     weight.copy_(file.get_tensor(name))
         except (OSError, SafetensorError) as error:
             raise StoreError(

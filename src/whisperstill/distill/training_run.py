@@ -13,7 +13,7 @@ from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 
 if TYPE_CHECKING:
-    from whisperstill.distill.data_loader import WindowBatch
+    from whisperstill.distill.batch import WindowBatch
     from whisperstill.distill.process_group import ProcessGroup
     from whisperstill.distill.trainer import Trainer, TrainResult
 

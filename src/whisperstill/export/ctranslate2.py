@@ -15,7 +15,12 @@ from whisperstill.errors import CheckpointError, MissingExtraError, SettingsErro
 from whisperstill.model.checkpoints.assemble import CTRANSLATE2, split_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface_writer import build_preprocessor_config
-from whisperstill.model.checkpoints.tokens import add_timestamp_tokens, check_vocab_size, read_special_tokens
+from whisperstill.model.checkpoints.tokens import (
+    add_timestamp_tokens,
+    check_vocab_size,
+    language_ids,
+    read_special_tokens,
+)
 
 DTYPES = ("float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 """Dtypes of the stored weights; the dtype of computation is chosen when the model is loaded."""
@@ -72,7 +77,7 @@ def _build_spec(checkpoint: Checkpoint, copy_weights: bool) -> Any:
     spec.register_vocabulary(_vocabulary_tokens(checkpoint))
     spec.config.suppress_ids = list(generation_config.suppress_tokens)
     spec.config.suppress_ids_begin = list(generation_config.begin_suppress_tokens)
-    spec.config.lang_ids = sorted(read_special_tokens(checkpoint.tokenizer_json).languages.values())
+    spec.config.lang_ids = sorted(language_ids(read_special_tokens(checkpoint.tokenizer_json)).values())
     spec.config.alignment_heads = [list(pair) for pair in generation_config.alignment_heads]
     return spec
 

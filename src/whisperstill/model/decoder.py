@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from whisperstill.model.attention import CrossAttention, Keys, Mlp, SelfAttention
 from whisperstill.model.dims import Dims
 from whisperstill.model.int8 import Int8Linear
-from whisperstill.model.kv_cache import KVCache, NoCache, PrefillCache, StaticKVCache
+from whisperstill.model.kv_cache import KVCache, PrefillCache, StaticKVCache
 from whisperstill.model.linear import OutputLayer
 
 
@@ -66,12 +66,8 @@ class Decoder(nn.Module):
         """Cross-attention keys and values of every layer, each `[batch, heads, positions, head_dim]`."""
         return [layer.cross.project(encoder_states) for layer in self._layer_list]
 
-    def teacher_forced(self, encoder_states: Float[Tensor, "batch positions width"]) -> NoCache:
-        """Cache for teacher forcing."""
-        return NoCache(self.project_cross_kv(encoder_states))
-
     def prefill(self, encoder_states: Float[Tensor, "batch positions width"]) -> PrefillCache:
-        """Cache for the pass over the prompt."""
+        """Cache for the pass over prompts, and for teacher forcing."""
         return PrefillCache(self.project_cross_kv(encoder_states))
 
     def static_cache(self, max_batch: int, positions: int, capacity: int, fixed_shapes: bool = False) -> StaticKVCache:
@@ -115,7 +111,7 @@ class Decoder(nn.Module):
         """
         position_ids = torch.cat([torch.arange(length, device=tokens.device) for length in lengths])
         x = (self.embedding(tokens) + self.positions[position_ids])[None]
-        cache = NoCache(self.project_cross_kv(encoder_states))
+        cache = self.prefill(encoder_states)
         for index, layer in enumerate(self._layer_list):
             x = self._self_attention(index, layer, x, cache, None, True, lengths)
             if layer_outputs is not None and index in layer_outputs.attention_layers:
@@ -143,7 +139,7 @@ class Decoder(nn.Module):
         if last_layer >= len(self.layers):
             raise ValueError(f"expected layers 0 to {len(self.layers) - 1}, got {last_layer}")
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        cache = NoCache([])
+        cache = PrefillCache([])
         mask, causal = cache.prepare_block(tokens.new_zeros(len(tokens)), tokens.shape[1])
         for index, layer in enumerate(self._layer_list[: last_layer + 1]):
             x = self._self_attention(index, layer, x, cache, mask, causal)

@@ -41,7 +41,3 @@ class Dims:
     @property
     def multilingual(self) -> bool:
         return self.vocab_size >= 51865
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.decoder_heads

@@ -1,8 +1,8 @@
 """KV caches of the decoder: keys and values of past tokens (self-attention) and of the window (cross-attention).
 
-`NoCache` has no past tokens: teacher forcing and training. `PrefillCache` starts empty and stores the keys and values
-of a prompt. `StaticKVCache` has preallocated memory and a position of its own for every row: single steps and blocks of
-speculative decoding. Rejected tokens need no roll-back: the row does not advance, and the next block overwrites them.
+`PrefillCache` is for sequences from position 0: prompts, teacher forcing and training. `StaticKVCache` has preallocated
+memory and a position of its own for every row: single steps and blocks of speculative decoding. Rejected tokens need no
+roll-back: the row does not advance, and the next block overwrites them.
 """
 
 from collections.abc import Sequence
@@ -17,37 +17,26 @@ from whisperstill.model.attention import Keys
 Block = Float[Tensor, "batch heads block head_dim"]
 
 
-class NoCache:
-    """Whole sequences from position 0; stores nothing, and supports gradients. The other caches have its methods."""
+class PrefillCache:
+    """Sequences from position 0; supports gradients. `StaticKVCache` has its methods, and copies what it stores."""
 
     def __init__(self, cross_kv: Sequence[tuple[Keys, Keys]]) -> None:
         self._cross_kv = cross_kv
+        self.self_kv: list[tuple[Block, Block]] = []
+        """Self-attention keys and values of each layer."""
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
         """Cross-attention keys and values of a layer, `[batch, heads, positions, head_dim]`."""
         return self._cross_kv[layer]
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """Keys and values that a block attends to: here its own alone."""
+        """Store the keys and values of a block, which attends to them alone."""
+        self.self_kv.append((key, value))
         return key, value
 
     def prepare_block(self, position: Int[Tensor, "batch"], block_length: int) -> tuple[None, bool]:
         """Prepare for a block that starts at `position`; return its mask, and whether attention is plain causal."""
         return None, block_length > 1
-
-
-class PrefillCache(NoCache):
-    """Sequences from position 0, whose keys and values are stored for `StaticKVCache.insert_rows`."""
-
-    def __init__(self, cross_kv: Sequence[tuple[Keys, Keys]]) -> None:
-        super().__init__(cross_kv)
-        self.self_kv: list[tuple[Block, Block]] = []
-        """Self-attention keys and values of each layer."""
-
-    def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """See `NoCache`."""
-        self.self_kv.append((key, value))
-        return key, value
 
 
 class StaticKVCache:
@@ -84,14 +73,14 @@ class StaticKVCache:
         self._write_positions: Tensor | int = 0
 
     def cross_kv(self, layer: int) -> tuple[Keys, Keys]:
-        """See `NoCache`."""
+        """See `PrefillCache`."""
         key, value = self._cross_kv[layer]
         return key[: self.num_rows], value[: self.num_rows]
 
     def prepare_block(
         self, position: Int[Tensor, "batch"], block_length: int
     ) -> tuple[Bool[Tensor, "batch 1 block keys"] | None, bool]:
-        """See `NoCache`. Raises `ValueError` if the block exceeds the capacity."""
+        """See `PrefillCache`. Raises `ValueError` if the block exceeds the capacity."""
         min_position, max_position = (int(bound) for bound in torch.aminmax(position))
         if max_position + block_length > self.capacity:
             raise ValueError(f"expected a block within {self.capacity} tokens, got {block_length} from {max_position}")
@@ -111,7 +100,7 @@ class StaticKVCache:
         return (keys <= (position[:, None] + offsets)[:, :, None])[:, None], False
 
     def extend(self, layer: int, key: Block, value: Block) -> tuple[Keys, Keys]:
-        """See `NoCache`."""
+        """See `PrefillCache`."""
         keys, values = (buffer[: self.num_rows] for buffer in self._self_kv[layer])
         if isinstance(self._write_positions, int):
             stop = self._write_positions + key.shape[2]
@@ -166,9 +155,5 @@ class StaticKVCache:
             for buffer in layer_buffers:
                 buffer[: self.num_rows, :, : self._key_end] = buffer[order, :, : self._key_end]
 
-    def set_num_rows(self, num_rows: int) -> None:
-        """Use the first `num_rows` rows, whatever they contain."""
-        self.num_rows = num_rows
 
-
-KVCache: TypeAlias = NoCache | StaticKVCache
+KVCache: TypeAlias = PrefillCache | StaticKVCache

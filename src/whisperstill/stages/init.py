@@ -87,7 +87,7 @@ def run(settings: InitSettings, console: Console) -> InitReport:
         layers = _layers_by_importance(settings, teacher, console)
     else:
         layers = select_spaced_layers(depth, settings.decoder_layers)
-    _check_language(settings.language, teacher.dims.multilingual, teacher.tokenizer_json)
+    _check_language(settings.language, teacher.dims.vocab_size)
     student = init_student(teacher, layers, settings.language)
 
     created = not (output.is_dir() and contains_checkpoint(output, student))
@@ -152,17 +152,17 @@ def _layers_by_importance(settings: InitSettings, teacher: "Checkpoint", console
     return select_important_layers(importances, settings.decoder_layers)
 
 
-def _check_language(language: str | None, multilingual: bool, tokenizer_json: bytes) -> None:
+def _check_language(language: str | None, vocab_size: int) -> None:
     if language is None:
         return
-    from whisperstill.model.checkpoints import read_special_tokens
+    from whisperstill.text.vocabulary import Vocabulary
 
-    if not multilingual:
+    vocabulary = Vocabulary.from_size(vocab_size)
+    if not vocabulary.multilingual:
         raise SettingsError(f"an English model has no language setting, got {language}; leave it out")
-    known_languages = read_special_tokens(tokenizer_json).languages
-    if language not in known_languages:
+    if language not in vocabulary.languages:
         raise SettingsError(
-            f"language must be one of the teacher's ({', '.join(sorted(known_languages))}), got {language}"
+            f"language must be one of the teacher's ({', '.join(sorted(vocabulary.languages))}), got {language}"
         )
 
 

@@ -42,7 +42,7 @@ def decode_reference(
     logprobs: list[float] = []
     history = TokenHistory.empty(1, torch.device("cpu"))
     with torch.inference_mode():
-        cache = network.decoder.teacher_forced(state[None])
+        cache = network.decoder.prefill(state[None])
         for _ in range(steps):
             tokens = torch.tensor([[*start, *tokens_so_far]])
             hidden = network.decoder(tokens, torch.zeros(1, dtype=torch.long), cache)[:, -1]

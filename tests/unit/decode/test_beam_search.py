@@ -39,7 +39,7 @@ class ReferenceSearch:
         history = TokenHistory.empty(1, torch.device("cpu"))
         for token in tokens:
             history = history.append(torch.tensor([token]), VOCABULARY.timestamp_begin)
-        memory = self.network.decoder.teacher_forced(self.state[None])
+        memory = self.network.decoder.prefill(self.state[None])
         tokens = torch.tensor([[*START, *tokens]])
         hidden = self.network.decoder(tokens, torch.zeros(1, dtype=torch.long), memory)[:, -1]
         logprobs = self.logit_filter.apply(self.network.decoder.logits(hidden), history).log_softmax(-1)[0]
@@ -138,7 +138,7 @@ def test_forced_prefix_counts_as_decoded(random_checkpoint: Checkpoint) -> None:
         continued, fresh = model.make_generator(2, logit_filter=logit_filter).generate(requests)
         beam = BeamSearch(model.network, logit_filter, 1).decode(requests[0])
         with torch.inference_mode():
-            memory = model.network.decoder.teacher_forced(state[None])
+            memory = model.network.decoder.prefill(state[None])
             hidden = model.network.decoder(torch.tensor([start]), torch.zeros(1, dtype=torch.long), memory)[:, -1]
             slow = logit_filter.apply(model.network.decoder.logits(hidden), history).argmax(-1)
         assert continued.tokens[0] == slow.item() and beam.tokens == continued.tokens

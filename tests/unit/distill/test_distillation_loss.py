@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whisperstill.distill import distillation_loss as module
+from whisperstill.distill.batch import HiddenTargets, TopKTargets
 from whisperstill.distill.distillation_loss import LossTargets, TokenTotals, distillation_loss
 from whisperstill.distill.settings import LossConfig
-from whisperstill.records.batch import HiddenTargets, TopKTargets
 
 ROWS, WIDTH, VOCAB, K = 70, 16, 97, 8
 ALL_ROWS = torch.arange(ROWS)

@@ -7,7 +7,7 @@ import torch
 from small_models import make_checkpoint
 from torch import Tensor
 
-from whisperstill.distill.feature_losses import FeatureLosses
+from whisperstill.distill.feature_losses import attention_loss, capture_layers, layer_loss
 from whisperstill.distill.settings import LossConfig
 from whisperstill.model.decoder import Decoder, LayerOutputs
 from whisperstill.model.dims import Dims
@@ -43,40 +43,38 @@ def run_decoder(decoder: Decoder, layer_outputs: LayerOutputs | None) -> LayerOu
     return layer_outputs
 
 
-def compute_losses(losses: FeatureLosses, student: Whisper, teacher: Whisper) -> tuple[float, float]:
+def compute_losses(layers: tuple[int, ...], student: Whisper, teacher: Whisper) -> tuple[float, float]:
     """Layer loss and attention loss."""
-    student_outputs = run_decoder(student.decoder, losses.student_capture())
-    teacher_outputs = run_decoder(teacher.decoder, losses.teacher_capture())
-    layer_loss = losses.layer_loss(student_outputs, teacher_outputs, TOKEN_WEIGHTS)
-    attention_loss = losses.attention_loss(student_outputs, teacher_outputs, TOKEN_WEIGHTS)
-    return float(layer_loss.detach()), float(attention_loss.detach())
+    student_capture, teacher_capture = capture_layers(BOTH, layers)
+    outputs = run_decoder(student.decoder, student_capture), run_decoder(teacher.decoder, teacher_capture)
+    losses = layer_loss(*outputs, layers, TOKEN_WEIGHTS), attention_loss(*outputs, layers, TOKEN_WEIGHTS)
+    return float(losses[0].detach()), float(losses[1].detach())
 
 
 def test_losses_of_the_teacher_itself_are_zero(teacher: Whisper) -> None:
     same = make_student_network(teacher, (0, 1, 2, 3))
-    layer_loss, attention_loss = compute_losses(FeatureLosses(BOTH, (0, 1, 2, 3), 4), same, teacher)
-    assert layer_loss == pytest.approx(0, abs=1e-6) and attention_loss == pytest.approx(0, abs=1e-5)
+    of_layers, of_attention = compute_losses((0, 1, 2, 3), same, teacher)
+    assert of_layers == pytest.approx(0, abs=1e-6) and of_attention == pytest.approx(0, abs=1e-5)
     smaller = make_student_network(teacher, (0, 3))
-    layer_loss, attention_loss = compute_losses(FeatureLosses(BOTH, (0, 3), 4), smaller, teacher)
-    assert layer_loss > 0.1 and attention_loss > 1e-4
+    of_layers, of_attention = compute_losses((0, 3), smaller, teacher)
+    assert of_layers > 0.1 and of_attention > 1e-4
 
 
 def test_layer_is_matched_with_the_input_of_its_successor(teacher: Whisper) -> None:
     """Layers 0 and 3: the first is compared with the output of layer 2, the last with that of layer 3."""
-    losses = FeatureLosses(LAYERS, (0, 3), 4)
-    outer = run_decoder(teacher.decoder, losses.teacher_capture())
+    outer = run_decoder(teacher.decoder, capture_layers(LAYERS, (0, 3))[1])
 
-    def layer_loss(*layers: int) -> float:
+    def loss(*layers: int) -> float:
         inner = LayerOutputs(hidden_states=[outer.hidden_states[layer] for layer in layers])
-        return float(losses.layer_loss(inner, outer, TOKEN_WEIGHTS).detach())
+        return float(layer_loss(inner, outer, (0, 3), TOKEN_WEIGHTS).detach())
 
-    assert layer_loss(2, 3) == 0
-    assert layer_loss(0, 3) > 0.1
+    assert loss(2, 3) == 0
+    assert loss(0, 3) > 0.1
 
 
 def test_mean_attention_equals_slow_twin(teacher: Whisper) -> None:
     """The slow twin: attention scores one sequence after another, as for word timestamps."""
-    layer_outputs = run_decoder(teacher.decoder, FeatureLosses(ATTENTION, (1, 3), 4).teacher_capture())
+    layer_outputs = run_decoder(teacher.decoder, capture_layers(ATTENTION, (1, 3))[1])
     assert layer_outputs.mean_attention.keys() == {1, 3}
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 300, (sum(LENGTHS),), generator=generator)
@@ -92,21 +90,20 @@ def test_mean_attention_equals_slow_twin(teacher: Whisper) -> None:
 
 
 def test_losses_are_weighted_sums_over_tokens(teacher: Whisper) -> None:
-    losses, student = FeatureLosses(BOTH, (0, 3), 4), make_student_network(teacher, (0, 3))
-    inner = run_decoder(student.decoder, losses.student_capture())
-    outer = run_decoder(teacher.decoder, losses.teacher_capture())
+    student = make_student_network(teacher, (0, 3))
+    student_capture, teacher_capture = capture_layers(BOTH, (0, 3))
+    inner, outer = run_decoder(student.decoder, student_capture), run_decoder(teacher.decoder, teacher_capture)
 
     def one_token(index: int) -> Tensor:
         return (torch.arange(14) == index).float()
 
-    for loss in (losses.layer_loss, losses.attention_loss):
-        parts = [float(loss(inner, outer, one_token(index))) for index in range(14)]
+    for loss in (layer_loss, attention_loss):
+        parts = [float(loss(inner, outer, (0, 3), one_token(index))) for index in range(14)]
         expected = sum(part * weight for part, weight in zip(parts, TOKEN_WEIGHTS.tolist(), strict=True))
-        assert float(loss(inner, outer, TOKEN_WEIGHTS)) == pytest.approx(expected)
+        assert float(loss(inner, outer, (0, 3), TOKEN_WEIGHTS)) == pytest.approx(expected)
 
 
 def test_layer_outputs_are_captured_only_for_weighted_losses() -> None:
-    hidden_only = FeatureLosses(LossConfig(hidden_loss_weight=1.0))
-    assert hidden_only.teacher_capture() is None and hidden_only.student_capture() is None
-    layers_only = FeatureLosses(LAYERS, (0, 3), 4).teacher_capture()
-    assert layers_only is not None and not layers_only.attention_layers
+    assert capture_layers(LossConfig(hidden_loss_weight=1.0), (0, 3)) == (None, None)
+    for capture in capture_layers(LAYERS, (0, 3)):
+        assert capture is not None and not capture.attention_layers

@@ -138,7 +138,7 @@ def test_encoder_states_come_from_the_store_if_it_has_them(
     network = setup.build_student(settings, student, "cpu")
 
     def source(labels: LabelStore, own_encoder: bool = False, **changes: object) -> object:
-        return setup.build_state_source(replace(settings, **changes), labels, network, own_encoder, None)  # type: ignore[arg-type]
+        return setup.build_state_source(replace(settings, **changes), labels, network, own_encoder)  # type: ignore[arg-type]
 
     assert isinstance(source(labels), StoredStates)
     assert isinstance(source(labels, own_encoder=True), OnlineStates)
@@ -148,10 +148,10 @@ def test_encoder_states_come_from_the_store_if_it_has_them(
 
 def test_layer_losses_need_recorded_layers(settings: DistillationSettings, student: Checkpoint) -> None:
     online = replace(settings, teacher_targets="online", layer_loss_weight=1.0)
-    assert setup.build_feature_losses(online, student, None).teacher_layers == (0, 2)
+    assert setup.recorded_teacher_layers(online, student) == (0, 2)
     metadata = {name: value for name, value in student.metadata.items() if name != "layers"}
     with pytest.raises(SettingsError, match="does not record which of the teacher's layers"):
-        setup.build_feature_losses(online, replace(student, metadata=metadata), None)
+        setup.recorded_teacher_layers(online, replace(student, metadata=metadata))
 
 
 def test_identity_ignores_settings_that_do_not_decide_the_weights(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from whisperstill.distill import trainer as module
+from whisperstill.distill.batch import WindowBatch
 from whisperstill.distill.batch_sampler import BatchSampler, MicroBatchSpec
-from whisperstill.distill.data_loader import WindowBatch
-from whisperstill.distill.dataset import TrainingExample
+from whisperstill.distill.dataset import TrainingExample, epoch_batches
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import LoopSettings
@@ -30,8 +30,7 @@ class QuadraticTask:
         self._student, self._nan_at_call, self.calls = student, nan_at_call, 0
 
     def read(self, spec: MicroBatchSpec) -> WindowBatch:
-        window_ids = tuple(example.label.window.id for example in spec.examples)
-        return WindowBatch(window_ids, 10.0 * len(window_ids), len(window_ids), 0)
+        return WindowBatch(spec.examples, len(spec.examples), 0)
 
     def accumulate_gradients(self, micro_batches: Sequence[WindowBatch]) -> tuple[LossSums, float]:
         self.calls += 1
@@ -71,7 +70,9 @@ def test_loss_falls_and_every_step_is_logged(
     lines = read_metrics(settings.output / "metrics.jsonl")
     assert result.finished and [line["step"] for line in lines] == list(range(1, trainer.total_steps + 1))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert lines[0]["windows"] == 4 and lines[0]["padding_fraction"] == pytest.approx(2 / 3)
+    first_batch = epoch_batches(examples, 4, settings.seed, 0)[0]
+    seconds = sum(example.label.window.duration for example in first_batch)
+    assert lines[0]["windows"] == 4 and lines[0]["padding_fraction"] == pytest.approx(1 - seconds / 120)
     assert result.train_state.windows_encoded == 2 * len(examples)
 
 

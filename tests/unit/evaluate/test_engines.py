@@ -68,12 +68,12 @@ def random_checkpoint(vocab: int, texts: int) -> Checkpoint:
     positions[NUM_TEXT_TOKENS:, 0] = END_LOGIT_OFFSET
     embedding *= 10
     embedding[:, 0] = 0
-    embedding[special.no_timestamps + 1 :] = 0  # their logits are 0, those of text reach 20
-    embedding[special.end_of_text] = 0
-    embedding[special.end_of_text, 0] = 10 * END_LOGIT_OFFSET
+    embedding[special["<|notimestamps|>"] + 1 :] = 0  # their logits are 0, those of text reach 20
+    embedding[special["<|endoftext|>"]] = 0
+    embedding[special["<|endoftext|>"], 0] = 10 * END_LOGIT_OFFSET
     suppressed = (
         *checkpoint.generation_config.suppress_tokens,
-        *range(special.end_of_text + 1, special.no_timestamps + 1),
+        *range(special["<|endoftext|>"] + 1, special["<|notimestamps|>"] + 1),
     )
     return replace(checkpoint, generation_config=replace(checkpoint.generation_config, suppress_tokens=suppressed))
 

@@ -179,9 +179,7 @@ class GreedyComparison:
             index for index, (one, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if one != other
         )
         tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:at]]])
-        logits = decoder.logits(
-            decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(states))[0, -1:]
-        )[0]
+        logits = decoder.logits(decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(states))[0, -1:])[0]
         return float(logits[own_tokens[at]] - logits[peer_tokens[at]])
 
 

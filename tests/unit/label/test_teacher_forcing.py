@@ -37,9 +37,7 @@ def test_a_packed_batch_equals_single_windows(
             == text.strip()[: len(teacher.tokenizer.decode(one.tokens)) - 1]
         )
         tokens = torch.tensor([[*start, *one.tokens]])
-        hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.teacher_forced(state[None]))[
-            0, len(start) - 1 :
-        ]
+        hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(state[None]))[0, len(start) - 1 :]
         targets = torch.tensor([*one.tokens, *([teacher.vocabulary.end_of_text] if one.ended else [])])
         logits = decoder.logits(hidden)[: len(targets)]
         seen = one.token_stats

@@ -13,13 +13,12 @@ from whisperstill.errors import CheckpointError
 from whisperstill.model.checkpoints import (
     Checkpoint,
     load_checkpoint,
-    read_checkpoint,
     read_special_tokens,
     resolve_checkpoint,
     write_huggingface,
 )
-from whisperstill.model.checkpoints.ctranslate2 import ModelFile
-from whisperstill.model.checkpoints.tokens import default_generation_config
+from whisperstill.model.checkpoints.ctranslate2 import ModelFile, read_ctranslate2
+from whisperstill.model.checkpoints.tokens import default_generation_config, language_ids
 
 
 def convert(checkpoint: Checkpoint, directory: Path, quantization: str | None = None) -> Path:
@@ -82,7 +81,7 @@ def test_parts_in_several_directories_are_one_file(checkpoint: Checkpoint, tmp_p
     expected = load_checkpoint(directory).sha256
     far = tmp_path / "far"
     split(directory, [directory, directory, far])
-    assert read_checkpoint((directory, far)).sha256 == expected
+    assert read_ctranslate2([directory, far], "parts").sha256 == expected
     shutil.copy(far / "model.bin.part3", directory)
     assert load_checkpoint(directory).sha256 == expected
     (directory / "model.bin.part2").unlink()
@@ -168,5 +167,5 @@ def test_faster_whisper_reads_it(checkpoint: Checkpoint, base_installed: str, tm
     model = faster_whisper.WhisperModel(str(directory), device="cpu", compute_type="float32", cpu_threads=1)
     assert model.model.is_multilingual
     assert model.model.n_mels == 80
-    languages = read_special_tokens(tokenizer_json).languages
+    languages = language_ids(read_special_tokens(tokenizer_json))
     assert json.loads((directory / "config.json").read_text())["lang_ids"] == sorted(languages.values())

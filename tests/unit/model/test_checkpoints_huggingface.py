@@ -17,7 +17,9 @@ from whisperstill.model.checkpoints import (
     write_huggingface,
 )
 from whisperstill.model.checkpoints.huggingface_writer import to_huggingface
+from whisperstill.model.checkpoints.tokens import vocabulary_size
 from whisperstill.model.generation_config import default_alignment_heads
+from whisperstill.text.vocabulary import Vocabulary
 
 
 def equal(left: Checkpoint, right: Checkpoint) -> bool:
@@ -41,7 +43,7 @@ def test_round_trip_is_exact(checkpoint: Checkpoint, tmp_path: Path) -> None:
     )
     assert read.sha256 == written.sha256
     assert read.encoder_sha256 == written.encoder_sha256
-    assert read_special_tokens(read.tokenizer_json).vocab_size == 51865
+    assert vocabulary_size(read.tokenizer_json) == 51865
     assert contains_checkpoint(tmp_path, written)
 
 
@@ -90,7 +92,7 @@ def test_transformers_loads_every_weight(which: str, request: pytest.FixtureRequ
     peer = model.state_dict()
     for name, tensor in to_huggingface(checkpoint.state).items():
         assert torch.equal(peer[name], tensor), name
-    tokens = read_special_tokens(checkpoint.tokenizer_json)
+    tokens = Vocabulary.from_size(checkpoint.dims.vocab_size)
     assert model.generation_config.suppress_tokens == list(checkpoint.generation_config.suppress_tokens)
     assert model.generation_config.alignment_heads == [
         list(pair) for pair in checkpoint.generation_config.alignment_heads
@@ -107,7 +109,7 @@ def test_transformers_uses_the_stored_language(checkpoint: Checkpoint, tmp_path:
     german = replace(checkpoint, generation_config=replace(checkpoint.generation_config, language="de"))
     write_huggingface(german, tmp_path)
     model = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path)
-    features, tokens = torch.zeros(1, 80, 3000), read_special_tokens(checkpoint.tokenizer_json)
+    features, tokens = torch.zeros(1, 80, 3000), Vocabulary.from_size(51865)
     start = model._retrieve_init_tokens(features, 1, model.generation_config, model.config, 3000, {})[0].tolist()
     assert start == [tokens.start_of_transcript, tokens.languages["de"], tokens.transcribe, tokens.no_timestamps]
 
@@ -116,7 +118,7 @@ def test_transformers_processor_finds_the_timestamps(checkpoint: Checkpoint, tmp
     transformers = pytest.importorskip("transformers")
     write_huggingface(checkpoint, tmp_path)
     tokenizer = transformers.WhisperProcessor.from_pretrained(tmp_path).tokenizer
-    tokens = read_special_tokens(checkpoint.tokenizer_json)
+    tokens = Vocabulary.from_size(checkpoint.dims.vocab_size)
     assert tokenizer.all_special_ids[-1] == tokens.no_timestamps
     assert tokenizer.timestamp_ids() == list(range(tokens.no_timestamps + 1, 51865))
     text = tokenizer("abc", add_special_tokens=False).input_ids
@@ -187,7 +189,7 @@ def test_missing_generation_config_is_derived(checkpoint: Checkpoint, tmp_path: 
     (tmp_path / "generation_config.json").unlink()
     generation = load_checkpoint(tmp_path).generation_config
     assert generation.alignment_heads == default_alignment_heads(checkpoint.dims)
-    assert read_special_tokens(checkpoint.tokenizer_json).start_of_transcript in generation.suppress_tokens
+    assert read_special_tokens(checkpoint.tokenizer_json)["<|startoftranscript|>"] in generation.suppress_tokens
 
 
 def edit_config(**values: object) -> Callable[[Path], None]:

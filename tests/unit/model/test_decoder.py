@@ -30,7 +30,7 @@ def reference_scores(network: Whisper, states: Tensor) -> dict[tuple[int, int], 
     """Scores of every head, from the inputs of cross-attention in an ordinary forward pass."""
     inputs: list[Tensor] = []
     handles = [layer.cross_norm.register_forward_hook(lambda *all: inputs.append(all[2])) for layer in layers(network)]
-    network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.teacher_forced(states))
+    network.decoder(TOKENS, torch.zeros(2, dtype=torch.long), network.decoder.prefill(states))
     for handle in handles:
         handle.remove()
     scores = {}

@@ -33,7 +33,7 @@ def padded(network: Whisper, tokens: Tensor, states: Tensor) -> Tensor:
     """Slow reference: every sequence padded to the longest."""
     rows = torch.nn.utils.rnn.pad_sequence(tokens.split(LENGTHS), batch_first=True, padding_value=7)
     position = torch.zeros(len(LENGTHS), dtype=torch.long)
-    hidden = network.decoder(rows, position, network.decoder.teacher_forced(states))
+    hidden = network.decoder(rows, position, network.decoder.prefill(states))
     return torch.cat([row[:length] for row, length in zip(hidden, LENGTHS, strict=True)])
 
 

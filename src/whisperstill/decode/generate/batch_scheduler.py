@@ -141,7 +141,7 @@ class BatchScheduler:
             self._compact()
         num_rows = len(self._slot_states)
         assert self._kv_cache is not None and num_rows
-        self._kv_cache.set_num_rows(num_rows)
+        self._kv_cache.num_rows = num_rows
         # 2. Draft: propose `block_size - 1` tokens per row.
         start_time = time.perf_counter()
         block_size = self.length_controller.choose_block_size(num_rows)

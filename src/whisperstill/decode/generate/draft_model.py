@@ -77,7 +77,7 @@ class DraftModel:
         """Propose the next `num_tokens` tokens of every row."""
         num_rows, history, device = len(state.length), state.history, state.length.device
         # 1. Process the tokens that are not in the cache yet, at least the last one.
-        self._kv_cache.set_num_rows(num_rows)
+        self._kv_cache.num_rows = num_rows
         cached_length = torch.minimum(self._cached_length[:num_rows], state.length - 1)
         num_missed = int((state.length - cached_length).max())
         block_start = (state.length - num_missed).clamp(min=0)

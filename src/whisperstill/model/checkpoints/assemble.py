@@ -4,9 +4,9 @@ All shapes are checked before the first weight is read.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -64,19 +64,21 @@ else:  # checkers at runtime resolve no recursive alias
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 
 
-@runtime_checkable
-class TensorSource(Protocol):
+@dataclass(frozen=True)
+class TensorSource:
     """Tensors of a checkpoint file or directory, by their stored names."""
 
-    @property
-    def display_name(self) -> str:
-        """Name for error messages."""
+    display_name: str
+    """Name for error messages."""
+    shapes: Mapping[str, tuple[int, ...]]
+    load: Callable[[str], Tensor]
+    """Reads one tensor."""
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Stored name -> shape of every tensor."""
 
-    def load(self, name: str) -> Tensor:
-        """One tensor."""
+def state_dict_source(state: Mapping[str, TorchValue], display_name: str) -> TensorSource:
+    """Tensors of a state dict in memory, in their stored dtypes; other values are left out."""
+    tensors = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
+    return TensorSource(display_name, {name: tuple(x.shape) for name, x in tensors.items()}, tensors.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def assemble_state_dict(
     ignored by `names`.
     """
     # 1. Check names and shapes.
-    stored_shapes, wanted_shapes = source.shapes(), expected_shapes(dims)
+    stored_shapes, wanted_shapes = source.shapes, expected_shapes(dims)
     stored_names = {name: names.stored_names(name) for name in wanted_shapes}
     problems, unexpected = list[str](), dict.fromkeys(stored_shapes)
     for name, parts in stored_names.items():

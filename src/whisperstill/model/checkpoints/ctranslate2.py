@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import CTRANSLATE2, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import CTRANSLATE2, TensorSource, assemble_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -169,7 +169,8 @@ def read_ctranslate2(directories: Sequence[Path], source: str, dtype: torch.dtyp
         )
     check_vocab_size(tokenizer_json, dims, model_file.display_name)
     generation_config = _parse_generation_config(_read_first_existing(directories, "config.json"), tokenizer_json, dims)
-    state = assemble_state_dict(model_file, CTRANSLATE2, dims, dtype)
+    source_tensors = TensorSource(model_file.display_name, model_file.shapes(), model_file.load)
+    state = assemble_state_dict(source_tensors, CTRANSLATE2, dims, dtype)
     return Checkpoint(dims, state, generation_config, tokenizer_json, source)
 
 

@@ -16,11 +16,11 @@ import torch
 
 from whisperstill.atomic_io import atomic_write, file_sha256, remove_partial_files
 from whisperstill.errors import CheckpointError, NotFoundError, SettingsError
+from whisperstill.model.checkpoints.assemble import state_dict_source
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import (
     FORMAT_VERSION,
     MANIFEST_FILE,
-    StateDictSource,
     check_format,
     load_safetensors,
     read_huggingface,
@@ -102,7 +102,7 @@ def read_delta(
         raise CheckpointError(f"{source} has another teacher than {teacher.source}; set {TEACHER_VARIABLE} to its path")
     own_state = load_safetensors(directory / WEIGHTS_FILE)
     shared_state = to_huggingface({key: teacher.state[key] for key in delta.shared})
-    weights = StateDictSource({**shared_state, **own_state}, WEIGHTS_FILE)
+    weights = state_dict_source({**shared_state, **own_state}, WEIGHTS_FILE)
     checkpoint = read_huggingface(directory, source, torch.float32, weights)
     if checkpoint.sha256 != manifest.sha256:
         raise CheckpointError(

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import HUGGINGFACE, TorchValue, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import (
+    HUGGINGFACE,
+    TensorSource,
+    TorchValue,
+    assemble_state_dict,
+    state_dict_source,
+)
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.tokens import build_tokenizer_json, check_vocab_size, default_generation_config
 from whisperstill.model.dims import Dims
@@ -35,24 +41,6 @@ def is_unfinished(directory: Path) -> bool:
         return bool((read_json(directory / MANIFEST_FILE) or {}).get("unfinished"))
     except CheckpointError:
         return False
-
-
-class StateDictSource:
-    """Tensors of a state dict in memory."""
-
-    def __init__(self, state: Mapping[str, TorchValue], display_name: str) -> None:
-        self.display_name = display_name
-        self._state = {
-            name.removeprefix("model."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)
-        }
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Name -> shape."""
-        return {name: tuple(tensor.shape) for name, tensor in self._state.items()}
-
-    def load(self, name: str) -> Tensor:
-        """One tensor in its stored dtype."""
-        return self._state[name]
 
 
 def load_torch_file(path: Path) -> Mapping[str, TorchValue]:
@@ -79,7 +67,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_huggingface(
-    directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: StateDictSource | None = None
+    directory: Path, source: str, dtype: torch.dtype | None = torch.float32, weights: TensorSource | None = None
 ) -> Checkpoint:
     """Reads a Hugging Face directory, with `weights` in place of its own if given.
 
@@ -112,7 +100,7 @@ def check_format(manifest: Mapping[str, JsonValue], path: Path) -> None:
         )
 
 
-def _open_weights(directory: Path) -> StateDictSource:
+def _open_weights(directory: Path) -> TensorSource:
     for name, load in (
         ("model.safetensors", load_safetensors),
         ("model.safetensors.index.json", load_safetensors),
@@ -123,7 +111,7 @@ def _open_weights(directory: Path) -> StateDictSource:
         if not path.is_file():
             continue
         if path.suffix != ".json":
-            return StateDictSource(load(path), name)
+            return state_dict_source(load(path), name)
         weight_map = (read_json(path) or {}).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{name} has no weight_map; download it again")
@@ -131,7 +119,7 @@ def _open_weights(directory: Path) -> StateDictSource:
         missing = [shard for shard in shards if not (directory / shard).is_file()]
         if missing:
             raise CheckpointError(f"{name} lists {len(shards)} files; download the missing {', '.join(missing)}")
-        return StateDictSource(
+        return state_dict_source(
             {key: tensor for shard in shards for key, tensor in load(directory / shard).items()}, name
         )
     raise CheckpointError("expected model.safetensors, model.safetensors.index.json or pytorch_model.bin")

@@ -20,7 +20,7 @@ from whisperstill.atomic_io import atomic_write, atomic_write_path, file_sha256,
 from whisperstill.model.checkpoints.assemble import HUGGINGFACE, split_state_dict
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
 from whisperstill.model.checkpoints.huggingface import FORMAT_VERSION, MANIFEST_FILE
-from whisperstill.model.checkpoints.tokens import SpecialTokens, add_timestamp_tokens, read_special_tokens
+from whisperstill.model.checkpoints.tokens import add_timestamp_tokens, language_ids, read_special_tokens
 from whisperstill.records.json_value import JsonObject
 from whisperstill.units import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES, WINDOW_SECONDS
 
@@ -108,7 +108,7 @@ def to_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"model.{name}": tensor.contiguous() for name, tensor in renamed.items()}
 
 
-def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:
+def build_config(checkpoint: Checkpoint, tokens: Mapping[str, int]) -> JsonObject:
     """`config.json`."""
     dims = checkpoint.dims
     dtype = str(next(iter(checkpoint.state.values())).dtype).removeprefix("torch.")
@@ -133,41 +133,34 @@ def build_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:
         "tie_word_embeddings": True,
         "use_cache": True,
         "init_std": 0.02,
-        "dropout": 0.0,
-        "attention_dropout": 0.0,
-        "activation_dropout": 0.0,
-        "encoder_layerdrop": 0.0,
-        "decoder_layerdrop": 0.0,
+        **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0),
+        **dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), 0.0),
         "median_filter_width": 7,
-        "bos_token_id": tokens.end_of_text,
-        "eos_token_id": tokens.end_of_text,
-        "pad_token_id": tokens.end_of_text,
-        "decoder_start_token_id": tokens.start_of_transcript,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokens["<|endoftext|>"]),
+        "decoder_start_token_id": tokens["<|startoftranscript|>"],
         "torch_dtype": dtype,
     }
 
 
-def build_generation_config(checkpoint: Checkpoint, tokens: SpecialTokens) -> JsonObject:
+def build_generation_config(checkpoint: Checkpoint, tokens: Mapping[str, int]) -> JsonObject:
     """`generation_config.json`; multilingual models have language and task."""
     generation_config = checkpoint.generation_config
     values: JsonObject = {
         "alignment_heads": [list(pair) for pair in generation_config.alignment_heads],
         "begin_suppress_tokens": list(generation_config.begin_suppress_tokens),
-        "bos_token_id": tokens.end_of_text,
-        "eos_token_id": tokens.end_of_text,
-        "pad_token_id": tokens.end_of_text,
-        "decoder_start_token_id": tokens.start_of_transcript,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokens["<|endoftext|>"]),
+        "decoder_start_token_id": tokens["<|startoftranscript|>"],
         "is_multilingual": checkpoint.dims.multilingual,
         "max_initial_timestamp_index": 50,
         "max_length": checkpoint.dims.max_target_positions,
-        "no_timestamps_token_id": tokens.no_timestamps,
-        "prev_sot_token_id": tokens.start_of_previous,
+        "no_timestamps_token_id": tokens["<|notimestamps|>"],
+        "prev_sot_token_id": tokens["<|startofprev|>"],
         "return_timestamps": False,
         "suppress_tokens": list(generation_config.suppress_tokens),
     }
     if checkpoint.dims.multilingual:
-        values["lang_to_id"] = {f"<|{code}|>": token_id for code, token_id in tokens.languages.items()}
-        values["task_to_id"] = tokens.tasks
+        values["lang_to_id"] = {f"<|{code}|>": token_id for code, token_id in language_ids(tokens).items()}
+        values["task_to_id"] = {task: tokens[f"<|{task}|>"] for task in ("transcribe", "translate")}
         values["task"] = generation_config.task
         if generation_config.language:
             values["language"] = f"<|{generation_config.language}|>"
@@ -192,13 +185,13 @@ def build_preprocessor_config(mels: int) -> JsonObject:
     }
 
 
-def _special_tokens_map(tokens: SpecialTokens) -> JsonObject:
+def _special_tokens_map(tokens: Mapping[str, int]) -> JsonObject:
     main_tokens = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>")
-    additional_tokens = [name for name, token_id in tokens.id_by_token.items() if token_id != tokens.end_of_text]
+    additional_tokens = [token for token, token_id in tokens.items() if token_id != tokens["<|endoftext|>"]]
     return {**main_tokens, "additional_special_tokens": additional_tokens}  # ends with <|notimestamps|>
 
 
-def _tokenizer_config(tokens: SpecialTokens, added_tokens: list[JsonObject], max_length: int) -> JsonObject:
+def _tokenizer_config(tokens: Mapping[str, int], added_tokens: list[JsonObject], max_length: int) -> JsonObject:
     return {
         **_special_tokens_map(tokens),
         "added_tokens_decoder": {

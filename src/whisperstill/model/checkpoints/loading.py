@@ -31,21 +31,18 @@ SHORT_NAMES: dict[str, str] = {
 }
 """Short name -> repository on the Hugging Face hub."""
 
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model.bin",
-    "pytorch_model.bin",
-    "delta.safetensors",
-)
-_CONFIG_FILES = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-]
+_WEIGHT_FILES: dict[str, CheckpointFormat] = {
+    "model.safetensors": "huggingface",
+    "model.safetensors.index.json": "huggingface",
+    "model.bin": "ctranslate2",
+    "model.bin.part*": "ctranslate2",
+    "pytorch_model.bin": "huggingface",
+    "pytorch_model.bin.index.*": "huggingface",
+    "delta.safetensors": "delta",
+}
+"""Weight file, or pattern of files -> format. Where a directory holds several, the first one decides."""
+_TOKENIZER_FILES = ["tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"]
+_CONFIG_FILES = ["config.json", "generation_config.json", *_TOKENIZER_FILES]
 _WEIGHT_PATTERNS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors", "model.bin"]
 _DOWNLOAD_PATTERNS = [*_CONFIG_FILES, *_WEIGHT_PATTERNS, "delta.safetensors", "whisperstill.json"]
 
@@ -68,20 +65,7 @@ def load_checkpoint(
 
     Raises `NotFoundError` if there is no such model, `CheckpointError` if it cannot be read.
     """
-    return _read_location(resolve_checkpoint(name, offline=offline), dtype)
-
-
-def read_checkpoint(path: Path | tuple[Path, ...], dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """Reads a local directory or file, or several directories with the parts of one `model.bin`.
-
-    Raises `CheckpointError` if it cannot be read.
-    """
-    paths = (path,) if isinstance(path, Path) else path
-    location = locate_checkpoint(paths[0], paths[0].name)
-    return _read_location(CheckpointLocation(location.format, location.paths + paths[1:], location.display_name), dtype)
-
-
-def _read_location(location: CheckpointLocation, dtype: torch.dtype | None) -> Checkpoint:
+    location = resolve_checkpoint(name, offline=offline)
     match location.format:
         case "ctranslate2":
             return read_ctranslate2(location.paths, location.display_name, dtype)
@@ -147,16 +131,7 @@ def locate_checkpoint(path: Path, display_name: str) -> CheckpointLocation:
 
 
 def _detect_format(directory: Path) -> CheckpointFormat | None:
-    names = {entry.name for entry in directory.iterdir()}
-    if names & {"model.safetensors", "model.safetensors.index.json"}:
-        return "huggingface"
-    if "model.bin" in names or any(name.startswith("model.bin.part") for name in names):
-        return "ctranslate2"
-    if names & {"pytorch_model.bin", "pytorch_model.bin.index.json"}:
-        return "huggingface"
-    if "delta.safetensors" in names:
-        return "delta"
-    return None
+    return next((kind for name, kind in _WEIGHT_FILES.items() if any(directory.glob(name))), None)
 
 
 def _find_on_hub(repository: str, offline: bool | None) -> tuple[CheckpointLocation | None, list[str]]:

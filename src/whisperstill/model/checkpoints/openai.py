@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from whisperstill.errors import CheckpointError
-from whisperstill.model.checkpoints.assemble import OPENAI, assemble_state_dict
+from whisperstill.model.checkpoints.assemble import OPENAI, assemble_state_dict, state_dict_source
 from whisperstill.model.checkpoints.checkpoint import Checkpoint
-from whisperstill.model.checkpoints.huggingface import StateDictSource, load_torch_file, read_json
+from whisperstill.model.checkpoints.huggingface import load_torch_file, read_json
 from whisperstill.model.checkpoints.packages import WEIGHTS_PACKAGES
-from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config, read_special_tokens
+from whisperstill.model.checkpoints.tokens import check_vocab_size, default_generation_config, vocabulary_size
 from whisperstill.model.dims import Dims
 
 
@@ -28,7 +28,7 @@ def read_openai(path: Path, source: str, dtype: torch.dtype | None = torch.float
         raise CheckpointError(f"{path.name} is not a checkpoint of openai/whisper: expected dims and model_state_dict")
     dims = OPENAI.parse_dims(sizes, path.name)
     tokenizer_json = _find_tokenizer(path, dims)
-    state = assemble_state_dict(StateDictSource(weights, path.name), OPENAI, dims, dtype)
+    state = assemble_state_dict(state_dict_source(weights, path.name), OPENAI, dims, dtype)
     return Checkpoint(dims, state, default_generation_config(tokenizer_json, dims), tokenizer_json, source)
 
 
@@ -40,7 +40,7 @@ def _find_tokenizer(path: Path, dims: Dims) -> bytes:
     for candidate in _installed_tokenizers():
         with suppress(OSError, CheckpointError):
             content = candidate.read_bytes()
-            if read_special_tokens(content).vocab_size == dims.vocab_size:
+            if vocabulary_size(content) == dims.vocab_size:
                 return content
     raise CheckpointError(
         f"{path.name} contains no tokenizer, and no installed model has one of {dims.vocab_size} tokens;"

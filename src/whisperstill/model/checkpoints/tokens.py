@@ -1,9 +1,10 @@
 """Special tokens of `tokenizer.json`, and the generation config derived from it if a format has none."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -20,72 +21,45 @@ _ANNOTATION_SYMBOLS = (
     *("♪♪", "♪♪♪"),
 )
 _MUSIC_SYMBOLS = "♩♪♫♬♭♮♯"  # several tokens each; their first token is suppressed
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Ids of Whisper's special tokens."""
-
-    end_of_text: int
-    start_of_transcript: int
-    translate: int
-    transcribe: int
-    start_of_lm: int
-    start_of_previous: int
-    no_speech: int
-    no_timestamps: int
-    languages: dict[str, int]
-    """Language code -> id; English vocabularies have them too, unused."""
-    id_by_token: dict[str, int]
-    """Text of every special token -> id, in the order of the ids."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Vocabulary size: timestamps follow `<|notimestamps|>` and come last."""
-        return self.no_timestamps + 1 + TIMESTAMP_TOKENS
-
-    @property
-    def tasks(self) -> dict[str, int]:
-        return {"transcribe": self.transcribe, "translate": self.translate}
+_START_TOKENS = ("<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>")
+_NO_SPEECH_NAMES = ("<|nospeech|>", "<|nocaptions|>")
+"""The name, and that of older tokenizers."""
 
 
 @lru_cache(maxsize=4)
-def read_special_tokens(tokenizer_json: bytes) -> SpecialTokens:
-    """Reads the special tokens; `CheckpointError` if this is not a tokenizer of Whisper."""
+def read_special_tokens(tokenizer_json: bytes) -> Mapping[str, int]:
+    """Text of every special token -> id, in the order of the ids, up to `<|notimestamps|>`, as in the file.
+
+    Raises `CheckpointError` if this is not a tokenizer of Whisper.
+    """
     try:
         content = json.loads(tokenizer_json)
         ids = {token: int(token_id) for token, token_id in content["model"]["vocab"].items() if token.startswith("<|")}
         ids |= {token["content"]: int(token["id"]) for token in content["added_tokens"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError("tokenizer.json is damaged or not a tokenizer of Whisper; download it again") from error
-    try:
-        start_of_transcript, translate = ids["<|startoftranscript|>"], ids["<|translate|>"]
-        no_timestamps = ids["<|notimestamps|>"]
-        no_speech = ids["<|nospeech|>"] if "<|nospeech|>" in ids else ids["<|nocaptions|>"]
-        id_by_token = {name: token_id for name, token_id in ids.items() if token_id <= no_timestamps}
-        return SpecialTokens(
-            end_of_text=ids["<|endoftext|>"],
-            start_of_transcript=start_of_transcript,
-            translate=translate,
-            transcribe=ids["<|transcribe|>"],
-            start_of_lm=ids["<|startoflm|>"],
-            start_of_previous=ids["<|startofprev|>"],
-            no_speech=no_speech,
-            no_timestamps=no_timestamps,
-            languages={
-                name.strip("<|>"): token_id
-                for name, token_id in id_by_token.items()
-                if start_of_transcript < token_id < translate
-            },
-            id_by_token=dict(sorted(id_by_token.items(), key=lambda pair: pair[1])),
-        )
-    except KeyError as error:
-        raise CheckpointError(f"tokenizer.json has no {error.args[0]}: expected a tokenizer of Whisper") from error
+    no_speech = next((token for token in _NO_SPEECH_NAMES if token in ids), _NO_SPEECH_NAMES[0])
+    required = (*_START_TOKENS, no_speech, "<|endoftext|>", "<|notimestamps|>")
+    if missing := [token for token in required if token not in ids]:
+        raise CheckpointError(f"tokenizer.json has no {missing[0]}: expected a tokenizer of Whisper")
+    special = {token: token_id for token, token_id in ids.items() if token_id <= ids["<|notimestamps|>"]}
+    return MappingProxyType(dict(sorted(special.items(), key=lambda pair: pair[1])))
+
+
+def vocabulary_size(tokenizer_json: bytes) -> int:
+    """Tokens of a tokenizer: timestamps follow `<|notimestamps|>` and come last."""
+    return read_special_tokens(tokenizer_json)["<|notimestamps|>"] + 1 + TIMESTAMP_TOKENS
+
+
+def language_ids(special_tokens: Mapping[str, int]) -> dict[str, int]:
+    """Language code -> id; English vocabularies have them too, unused."""
+    first, stop = special_tokens["<|startoftranscript|>"] + 1, special_tokens["<|translate|>"]
+    return {token.strip("<|>"): token_id for token, token_id in special_tokens.items() if first <= token_id < stop}
 
 
 def check_vocab_size(tokenizer_json: bytes, dims: Dims, display_name: str) -> None:
     """Raises `CheckpointError` unless the tokenizer has as many tokens as the weights."""
-    size = read_special_tokens(tokenizer_json).vocab_size
+    size = vocabulary_size(tokenizer_json)
     if size != dims.vocab_size:
         raise CheckpointError(
             f"{display_name}: expected a tokenizer of {dims.vocab_size} tokens for these weights, got one of {size};"
@@ -95,7 +69,7 @@ def check_vocab_size(tokenizer_json: bytes, dims: Dims, display_name: str) -> No
 
 def default_generation_config(tokenizer_json: bytes, dims: Dims) -> GenerationConfig:
     """Tokens that openai/whisper suppresses, derived from the tokenizer, and default alignment heads."""
-    tokens, tokenizer = read_special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
+    special, tokenizer = read_special_tokens(tokenizer_json), Tokenizer.from_str(tokenizer_json.decode())
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -106,11 +80,10 @@ def default_generation_config(tokenizer_json: bytes, dims: Dims) -> GenerationCo
         if len(ids) == 1:
             suppress.add(ids[0])
     suppress |= {encode(variant)[0] for symbol in _MUSIC_SYMBOLS for variant in (symbol, " " + symbol)}
-    suppress |= {tokens.start_of_transcript, tokens.translate, tokens.transcribe}
-    suppress |= {tokens.start_of_lm, tokens.start_of_previous, tokens.no_speech}
+    suppress |= {special[token] for token in (*_START_TOKENS, *_NO_SPEECH_NAMES) if token in special}
     return GenerationConfig(
         suppress_tokens=tuple(sorted(suppress)),
-        begin_suppress_tokens=(encode(" ")[0], tokens.end_of_text),
+        begin_suppress_tokens=(encode(" ")[0], special["<|endoftext|>"]),
         alignment_heads=default_alignment_heads(dims),
     )
 
@@ -120,7 +93,7 @@ def add_timestamp_tokens(tokenizer_json: bytes) -> bytes:
     """The tokenizer with `<|0.00|>` ... `<|30.00|>` as ordinary added tokens, as openai publishes it."""
     content: dict[str, Any] = json.loads(tokenizer_json)
     known_ids = {token["id"] for token in content["added_tokens"]}
-    first_timestamp = read_special_tokens(tokenizer_json).no_timestamps + 1
+    first_timestamp = read_special_tokens(tokenizer_json)["<|notimestamps|>"] + 1
     for index in range(TIMESTAMP_TOKENS):
         if first_timestamp + index not in known_ids:
             text = f"<|{index * TIMESTAMP_STEP_SECONDS:.2f}|>"

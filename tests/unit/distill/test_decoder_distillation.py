@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from whisperstill.decode.generate.logit_filter import LogitFilter
+from whisperstill.distill.batch import TokenBatch
 from whisperstill.distill.batch_sampler import MicroBatchSpec
-from whisperstill.distill.data_loader import DataLoader, TrainBatch
+from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample
+from whisperstill.distill.decoder_distillation import DecoderDistillation
 from whisperstill.distill.encoder_distillation import EncoderDistillation
 from whisperstill.distill.encoder_states import StoredStates
-from whisperstill.distill.feature_losses import FeatureLosses
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.distill.settings import ExampleOptions, LossConfig, TargetKind
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
-from whisperstill.distill.train_step import TrainStep
 from whisperstill.distill.training_checkpoint import trainable_parameters
 from whisperstill.label.store import LabelStore
 from whisperstill.model.checkpoints import Checkpoint
@@ -35,21 +36,24 @@ class StepRunner:
         self.student.requires_grad_(False)
         self.student.decoder.requires_grad_(True)
         network = Whisper.from_state(teacher.dims, teacher.state).requires_grad_(False)
-        self.teacher = TeacherTargetSource(network.decoder.embedding.weight, network)
-        self.layers, self.depth = tuple(student.metadata["layers"]), teacher.dims.decoder_layers
+        layers = tuple(student.metadata["layers"])
+        self.teacher = TeacherTargetSource(network.decoder.embedding.weight, network, layers=layers)
+        vocabulary = Vocabulary.from_size(student.dims.vocab_size)
+        self.logit_filter = LogitFilter(vocabulary, student.generation_config, False, "cpu")
         self.loader, self.examples = loader, examples[:4]
 
-    def batches(self, *sizes: int) -> list[TrainBatch]:
+    def batches(self, *sizes: int) -> list[TokenBatch]:
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         return [
             self.loader.load(self.examples[start : start + size], 0) for start, size in zip(starts, sizes, strict=True)
         ]
 
-    def run(self, batches: Sequence[TrainBatch], config: LossConfig) -> tuple[LossSums, float, dict[str, Tensor]]:
-        losses = FeatureLosses(config, self.layers, self.depth)
-        step = TrainStep(self.student, self.teacher, config, losses, torch.float32, ProcessGroup())
+    def run(self, batches: Sequence[TokenBatch], config: LossConfig) -> tuple[LossSums, float, dict[str, Tensor]]:
+        task = DecoderDistillation(
+            self.loader, self.student, self.teacher, config, torch.float32, ProcessGroup(), self.logit_filter
+        )
         self.student.zero_grad(set_to_none=True)
-        sums, loss = step.accumulate_gradients(batches)
+        sums, loss = task.accumulate_gradients(batches)
         weights = trainable_parameters(self.student)
         return sums, loss, {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
 
