@@ -26,11 +26,12 @@ def inherit_alignment_heads() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def short_outputs() -> Iterator[None]:
-    """Windows end after `MAX_SHORT_OUTPUT` tokens.
+    """Windows end after `MAX_SHORT_OUTPUT` tokens in this process.
 
-    Random networks never predict the end of text, so that every window would take all 224 tokens.
+    Random networks never predict the end of text, so that every window would take all 224 tokens. A module that decodes
+    with real weights overrides this fixture.
     """
     full_length = DecodeRequest.max_steps
 

@@ -32,7 +32,6 @@ from whisperstill.stages import evaluate
 from whisperstill.stages.compare import CompareSettings, run as compare
 from whisperstill.stages.evaluate import EvaluateReport, EvaluateSettings
 
-pytestmark = pytest.mark.usefixtures("short_outputs")
 SUITE = """
 name = "small"
 [models]
