@@ -7,7 +7,7 @@ import pytest
 from small_models import make_corpus, make_student_of, make_teacher
 
 from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.distill import save_student
+from whisperstill.distill import curve_plot, save_student
 from whisperstill.model.dims import Dims
 
 MAX_SHORT_OUTPUT = 16
@@ -40,6 +40,14 @@ def short_outputs() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DecodeRequest, "max_steps", max_steps)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_training_plots() -> Iterator[None]:
+    """Trainings draw no training.png, which takes as long as a small training; test_readme.py looks at one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve_plot, "plot_training_curve", lambda metrics_path, image_path: None)
         yield
 
 
