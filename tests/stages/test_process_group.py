@@ -111,7 +111,7 @@ def distance(one: Path, other: Path) -> float:
     return max(float((left[name] - right[name]).abs().max()) for name in left)
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.needs("torch.distributed")
 def test_two_processes_give_the_weights_of_one(
     small_student: Path, labels: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
@@ -134,7 +134,7 @@ def test_two_processes_give_the_weights_of_one(
     assert any(name.endswith(".2-of-2.safetensors") for name in names)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.needs("POSIX", "torch.distributed")
 def test_run_with_a_killed_process_resumes(small_student: Path, labels: Path, tmp_path: Path) -> None:
     """One of two processes is killed and torchrun ends the other; a single process then finishes the run."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
