@@ -19,7 +19,7 @@ demo: $(READY)-demo
 	$(BIN)/whisperstill run recipes/demo.toml
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)-dev
 	$(BIN)/ruff check .

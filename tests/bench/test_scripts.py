@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import harness
@@ -15,13 +16,51 @@ NOT_BENCHMARKS = {"harness", "systems", "prepare_speech", "chunk_merge_errors", 
 SCRIPTS = sorted(path for path in (ROOT / "bench").glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_help(script: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "WHISPERSTILL_NO_REEXEC": "1"}
-    command = [sys.executable, str(script), "--help"]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+RUN_ALL = """
+import contextlib, io, json, runpy, sys, traceback
+results = []
+for script, *arguments in json.load(sys.stdin):
+    sys.argv, output, code = [script, *arguments], io.StringIO(), 0
+    with contextlib.redirect_stdout(output):
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        except BaseException:
+            code = traceback.format_exc()
+    results.append((code or 0, output.getvalue()))
+print(json.dumps(results))
+"""
+"""Runs scripts one after the other in one process, which imports torch once."""
+
+
+def run_scripts(commands: Sequence[Sequence[str]]) -> list[tuple[int | str, str]]:
+    """Exit status (or traceback) and output of each script with its arguments, as if started alone."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'bench'}", "COLUMNS": "120"}
+    process = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps(commands),
+        env={**environment, "WHISPERSTILL_NO_REEXEC": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
-    assert f"python bench/{script.name}" in process.stdout
+    return [(code, output) for code, output in json.loads(process.stdout)]
+
+
+def test_every_script_has_a_help_text() -> None:
+    results = run_scripts([(str(script), "--help") for script in SCRIPTS])
+    assert [(script.name, code) for script, (code, _) in zip(SCRIPTS, results, strict=True) if code] == []
+    for script, (_, output) in zip(SCRIPTS, results, strict=True):
+        assert f"python bench/{script.name}" in output
+
+
+def test_the_check_for_scripts_that_fail_can_fail(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module")
+    (tmp_path / "refuses.py").write_text("raise SystemExit(2)")
+    (broken, _), (refuses, _) = run_scripts([(str(tmp_path / "broken.py"),), (str(tmp_path / "refuses.py"),)])
+    assert "No module named 'no_such_module'" in str(broken) and refuses == 2
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -62,9 +101,11 @@ def test_committed_results_hold_commit_command_and_machine() -> None:
     assert paths and not missing
 
 
-@pytest.mark.parametrize("name", ["decode", "hallucination", "longform"])
-def test_committed_results_can_be_rendered(name: str) -> None:
-    command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--render", str(ROOT / f"bench/results/{name}.json")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "WHISPERSTILL_NO_REEXEC": "1"}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert process.stdout.count("| ---") >= 1
+def test_committed_results_can_be_rendered() -> None:
+    bench = ROOT / "bench"
+    names = ("decode", "hallucination", "longform")
+    results = run_scripts(
+        [(str(bench / f"{name}.py"), "--render", str(bench / f"results/{name}.json")) for name in names]
+    )
+    for name, (code, output) in zip(names, results, strict=True):
+        assert code == 0 and output.count("| ---") >= 1, name

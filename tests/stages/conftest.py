@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from small_models import make_corpus, make_student_of, make_teacher
 
-from whisperstill.distill import save_student
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest
+from whisperstill.distill import curve_plot, save_student
+from whisperstill.model.dims import Dims
+
+MAX_SHORT_OUTPUT = 16
+"""Tokens of a window under `short_outputs`."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,6 +23,31 @@ def inherit_alignment_heads() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(save_student, "with_alignment_heads", lambda student, *rest, **more: student)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_outputs() -> Iterator[None]:
+    """Windows end after `MAX_SHORT_OUTPUT` tokens in this process.
+
+    Random networks never predict the end of text, so that every window would take all 224 tokens. A module that decodes
+    with real weights overrides this fixture.
+    """
+    full_length = DecodeRequest.max_steps
+
+    def max_steps(request: DecodeRequest, dims: Dims) -> int:
+        return min(MAX_SHORT_OUTPUT, full_length(request, dims))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DecodeRequest, "max_steps", max_steps)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_training_plots() -> Iterator[None]:
+    """Trainings draw no training.png, which takes as long as a small training; test_readme.py looks at one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve_plot, "plot_training_curve", lambda metrics_path, image_path: None)
         yield
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from small_models import RECIPE, count_runs
 
 from whisperstill.console import NullConsole
 from whisperstill.errors import SettingsError, TrainingError
+from whisperstill.evaluate import speed
 from whisperstill.evaluate.suite.spec import name_datasets
 from whisperstill.label import shard_writer
 from whisperstill.records.eval_results import Ablation
@@ -17,6 +19,15 @@ from whisperstill.records.serialization import from_dict
 from whisperstill.stages import run as running
 from whisperstill.stages.ablate import AblateSettings, run
 from whisperstill.stages.run import RunSettings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_speed_measurements() -> Iterator[None]:
+    """Speed is measured over one token a round instead of 24, and without warm-up: it is only checked to be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "DECODE_STEPS", 1)
+        patch.setattr(speed, "WARMUP_ROUNDS", 0)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,34 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from whisperstill.cli.main import main
 from whisperstill.console import NullConsole
 from whisperstill.distill.metrics import read_metrics
 from whisperstill.stages import label
 from whisperstill.stages.label import LabelSettings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def short_outputs() -> None:
+    """Validation decodes as far as in the processes under torchrun."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads as each of two processes has: the number of threads changes rounding."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +53,7 @@ def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.Tem
 
 
 def command(student: Path, labels: Path, output: Path, epochs: int, *more: object) -> list[str]:
+    """Arguments of the command line."""
     options = {
         "--student": student,
         "--labels": labels,
@@ -52,24 +69,23 @@ def command(student: Path, labels: Path, output: Path, epochs: int, *more: objec
         "--learning-rate": 1e-2,
         "--adam-epsilon": 1e-2,  # Adam amplifies gradients that are only rounding
     }
-    return ["-m", "whisperstill", "train", *(str(part) for pair in options.items() for part in pair), *map(str, more)]
+    return ["train", *(str(part) for pair in options.items() for part in pair), *map(str, more)]
 
 
-def start(arguments: list[str], processes: int) -> subprocess.Popen[bytes]:
+def start_two_processes(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Under torchrun."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(SOURCE),
         "WHISPERSTILL_NO_REEXEC": "1",
         "OMP_NUM_THREADS": "1",
     }
-    launcher: list[str] = []
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
     return subprocess.Popen(
-        [sys.executable, *launcher, *arguments],
+        [sys.executable, *launcher, "-m", "whisperstill", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -77,8 +93,13 @@ def start(arguments: list[str], processes: int) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(arguments: list[str], processes: int) -> None:
-    process = start(arguments, processes)
+def train_alone(arguments: list[str]) -> None:
+    """In this process."""
+    assert main(arguments) == 0
+
+
+def train_in_two_processes(arguments: list[str]) -> None:
+    process = start_two_processes(arguments)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output.decode()
 
@@ -90,14 +111,14 @@ def distance(one: Path, other: Path) -> float:
     return max(float((left[name] - right[name]).abs().max()) for name in left)
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.needs("torch.distributed")
 def test_two_processes_give_the_weights_of_one(
     small_student: Path, labels: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
     outputs = [tmp_path / name for name in ("one", "two", "more")]
-    for output, processes, epochs in zip(outputs, (1, 2, 1), (2, 2, 3), strict=True):
-        validation = ("--validation", small_corpus, "--eval-steps", 2)
-        finish(command(small_student, labels, output, epochs, *validation), processes)
+    validation = ("--validation", small_corpus, "--validation-limit", 4, "--eval-steps", 2)
+    for output, run, epochs in zip(outputs, (train_alone, train_in_two_processes, train_alone), (2, 2, 3), strict=True):
+        run(command(small_student, labels, output, epochs, *validation))
     one, two, more = outputs
     assert distance(one / "last", two / "last") < 1e-5
     assert distance(one / "last", more / "last") > 1e-4  # negative control: one epoch more
@@ -113,12 +134,12 @@ def test_two_processes_give_the_weights_of_one(
     assert any(name.endswith(".2-of-2.safetensors") for name in names)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.needs("POSIX", "torch.distributed")
 def test_run_with_a_killed_process_resumes(small_student: Path, labels: Path, tmp_path: Path) -> None:
     """One of two processes is killed and torchrun ends the other; a single process then finishes the run."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    finish(command(small_student, labels, undisturbed, 30), 1)
-    process = start(command(small_student, labels, killed, 30), 2)
+    train_alone(command(small_student, labels, undisturbed, 30))
+    process = start_two_processes(command(small_student, labels, killed, 30))
     manifest = killed / "checkpoints" / "manifest.json"
     deadline = time.monotonic() + 200
     while not manifest.exists() and time.monotonic() < deadline:
@@ -129,6 +150,6 @@ def test_run_with_a_killed_process_resumes(small_student: Path, labels: Path, tm
     assert process.returncode != 0
     done = json.loads(manifest.read_text())[-1]["step"]
     assert 0 < done
-    finish(command(small_student, labels, killed, 30), 1)
+    train_alone(command(small_student, labels, killed, 30))
     assert json.loads((killed / "report.json").read_text())["resumed_from"] >= done
     assert distance(undisturbed, killed) < 1e-4

@@ -177,7 +177,7 @@ def test_standard_input_is_never_skipped(scripted: Scripted, tmp_path: Path, pip
     assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="names are bytes there")
+@pytest.mark.needs("POSIX")
 def test_undecodable_file_names_are_listed(scripted: Scripted, tmp_path: Path) -> None:
     good = write(tmp_path / "good.wav", 0.5)
     write(tmp_path / "b.wav", 0.5).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))

@@ -69,9 +69,10 @@ def band_power(sound: np.ndarray, low: float, high: float) -> float:
 
 def lag(sound: np.ndarray, later: np.ndarray, most: int = 1600) -> int:
     """Samples by which `later` is late, where the two are most alike."""
-    inner = sound[most:-most].astype(np.float64)
-    alike = [float(inner @ later[most + shift : len(later) - most + shift]) for shift in range(-most, most)]
-    return int(np.argmax(alike)) - most
+    inner, size = sound[most:-most].astype(np.float64), 2 ** len(sound).bit_length()
+    spectrum = np.fft.rfft(later, size) * np.conj(np.fft.rfft(inner, size))
+    correlation = np.fft.irfft(spectrum, size)[: 2 * most]  # without wrap-around: the shifts fit into `later`
+    return int(np.argmax(correlation)) - most
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Speculative decoding equals greedy decoding for any draft model."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -102,6 +103,17 @@ def same_tokens(results: list[DecodingResult], expected: list[DecodingResult]) -
     return [(one.tokens, one.ended) for one in results] == [(one.tokens, one.ended) for one in expected]
 
 
+@pytest.fixture(scope="module")
+def greedy_results(network: Whisper, states: Tensor) -> Callable[[tuple[int, ...], bool], list[DecodingResult]]:
+    """`greedy` for a prompt, with or without timestamps, decoded once each."""
+
+    @cache
+    def results(prompt_tokens: tuple[int, ...], timestamps: bool) -> list[DecodingResult]:
+        return greedy(network, states, torch.tensor([prompt_tokens] * BATCH), make_filter(timestamps), STEPS)
+
+    return results
+
+
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("block", [1, 3, 8])
 @pytest.mark.parametrize(("timestamps", "prompt"), [(False, ()), (True, ()), (True, (50361, 100, 101))])
@@ -110,6 +122,7 @@ def test_speculative_is_greedy(
     network: Whisper,
     student: Whisper,
     states: Tensor,
+    greedy_results: Callable[[tuple[int, ...], bool], list[DecodingResult]],
     block: int,
     timestamps: bool,
     prompt: tuple[int, ...],
@@ -119,7 +132,7 @@ def test_speculative_is_greedy(
     logit_filter = make_filter(timestamps)
     prompt_tokens = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
     start = torch.tensor([prompt_tokens] * BATCH)
-    expected = greedy(network, states, start, logit_filter, STEPS)
+    expected = greedy_results(prompt_tokens, timestamps)
     greedy_tokens = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
     shuffled = torch.Generator().manual_seed(1)
 

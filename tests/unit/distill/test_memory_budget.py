@@ -17,7 +17,7 @@ def test_micro_batch_size_is_what_fits_but_at_least_one(small_dims: Dims, monkey
     assert memory_budget.default_micro_batch_size(small_dims, "cpu") == 1
 
 
-@pytest.mark.skipif(memory_budget._glibc() is None, reason="needs glibc")
+@pytest.mark.needs("glibc")
 def test_fragmented_heap_is_trimmed() -> None:
     block_bytes, freed_blocks = 48 * 1024, 2000  # glibc does not map blocks of this size one by one
     blocks = [bytearray(block_bytes) for _ in range(2 * freed_blocks)]

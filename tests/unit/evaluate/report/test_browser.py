@@ -16,7 +16,7 @@ from whisperstill.evaluate.report import render_page
 from unit.evaluate.report import builders
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None or os.name != "posix", reason="no Chromium on the path")
+pytestmark = pytest.mark.needs("Chromium", "POSIX")
 
 SECONDS = 120
 CONSOLE_EVENTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
