@@ -38,7 +38,7 @@ def run(settings: EvaluateSettings, console: Console) -> EvaluateReport:
     listed in `problems`.
     """
     _check(settings)
-    from whisperstill.evaluate.report.write import show_results, write_report
+    from whisperstill.evaluate.report.page import show_results, write_report
     from whisperstill.evaluate.suite.run_suite import run_suite, write_hypotheses
     from whisperstill.evaluate.suite.runner import SuiteRunner
     from whisperstill.evaluate.suite.suite_file import read_suite

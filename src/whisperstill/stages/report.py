@@ -38,7 +38,7 @@ def run(settings: ReportSettings, console: Console) -> ReportReport:
     Raises `NotFoundError` or `SettingsError` for a file that is no results.json, `SettingsError` for a card of a model
     that is not in the results.
     """
-    from whisperstill.evaluate.report.write import write_report
+    from whisperstill.evaluate.report.page import write_report
 
     results = read_eval_results(settings.results)
     results_folder = settings.results if settings.results.is_dir() else settings.results.parent

@@ -47,7 +47,7 @@ def print_summary(report: RunReport, console: Console) -> None:
     states = []
     for result in report.stages:
         if result.verb == "evaluate" and not result.ran:
-            from whisperstill.evaluate.report.write import show_results
+            from whisperstill.evaluate.report.page import show_results
             from whisperstill.records.results_file import read_eval_results
 
             try:

@@ -6,171 +6,134 @@ shown in the same form.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
-from whisperstill.evaluate.report.blocks import Chart, Point, Section, Series, Table, make_columns, make_row
-from whisperstill.evaluate.report.formatting import (
-    format_count,
-    format_millions,
-    format_number,
-    format_rate,
-    format_ratio,
-    join_names,
-)
+from whisperstill.evaluate.report import formatting as fmt
+from whisperstill.evaluate.report.blocks import Chart, Columns, Point, Section, Series, Table
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import Ablation, AblationRow
 
-TOC_HEADING = "Ablations"
-
-
-@dataclass(frozen=True, slots=True)
-class _AblationInfo:
-    title: str
-    name: str
-    column_title: str
-    axis_label: str
-    log_scale: bool = False
-
-
-_ABLATION_INFO = {
-    "max_wer": _AblationInfo("WER threshold λ", "λ", "λ, WER %", "λ: largest WER of a pseudo-label that is kept, %"),
-    "subset_hours": _AblationInfo("Data size", "hours", "Hours", "hours of training data", log_scale=True),
-    "decoder_layers": _AblationInfo("Decoder layers", "layers", "Layers", "decoder layers of the student"),
-    "layers": _AblationInfo("Copied layers", "layers", "Layers", "decoder layers copied from the teacher"),
-    "objective": _AblationInfo("Objective", "objective", "Objective", "objective"),
-    "chunk_length": _AblationInfo("Chunk length", "chunk length", "Seconds", "chunk length, s"),
-    "temperature": _AblationInfo("Temperature", "T", "T", "temperature of the KL loss"),
+_TITLES = {
+    "max_wer": ("WER threshold λ", "λ, WER %", "λ: largest WER of a pseudo-label that is kept, %"),
+    "subset_hours": ("Data size", "Hours", "hours of training data"),
+    "decoder_layers": ("Decoder layers", "Layers", "decoder layers of the student"),
+    "layers": ("Copied layers", "Layers", "decoder layers copied from the teacher"),
+    "chunk_length": ("Chunk length", "Seconds", "chunk length, s"),
+    "temperature": ("Temperature", "T", "temperature of the KL loss"),
 }
+"""Ablation -> section title, column title and axis label; others have their name as title."""
+_LOG_SCALE_ABLATION = "subset_hours"
 
-_STAT_FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "percent_dropped": ("Dropped, %", format_number),
-    "hours_kept": ("Hours kept", format_number),
-    "hours": ("Hours", format_number),
-    "windows": ("Windows", format_count),
-    "steps": ("Steps", format_count),
-    "parameters": ("Parameters, M", lambda value: _format_parameters(value)),
-    "parameters_decoder": ("Decoder parameters, M", lambda value: _format_parameters(value)),
-    "relative_speed": ("Relative speed", format_ratio),
-    "relative_decoder_speed": ("Relative decoder speed", format_ratio),
-    "validation_wer": ("Validation WER %", format_number),
+
+def _format_parameters(value: float) -> str:
+    return fmt.millions(round(value)) if value >= 1e5 else fmt.number(value)
+
+
+_STATS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "percent_dropped": ("Dropped, %", fmt.number),
+    "hours_kept": ("Hours kept", fmt.number),
+    "hours": ("Hours", fmt.number),
+    "windows": ("Windows", fmt.count),
+    "steps": ("Steps", fmt.count),
+    "parameters": ("Parameters, M", _format_parameters),
+    "parameters_decoder": ("Decoder parameters, M", _format_parameters),
+    "relative_speed": ("Relative speed", fmt.ratio),
+    "relative_decoder_speed": ("Relative decoder speed", fmt.ratio),
+    "validation_wer": ("Validation WER %", fmt.number),
 }
 """Statistic -> column title and formatter; other statistics have their own name as title."""
 
 
 def build_ablation_sections(view: ResultsView) -> list[Section]:
     """One section per ablation."""
-    return [
-        _build_section(ablation, index) for index, ablation in enumerate(view.eval_results.ablations) if ablation.rows
-    ]
+    ablations = enumerate(view.eval_results.ablations)
+    return [_build_section(ablation, index) for index, ablation in ablations if ablation.rows]
 
 
 def _build_section(ablation: Ablation, index: int) -> Section:
     name, rows = ablation.name, ablation.rows
-    default_info = _AblationInfo(name.replace("_", " ").capitalize(), name, name, name)
-    info = _ABLATION_INFO.get(name, default_info)
+    title = name.replace("_", " ").capitalize()
+    title, column_title, axis_label = _TITLES.get(name, (title, title, name))
     section_id = f"ablation-{index}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
     datasets = list(dict.fromkeys(dataset for row in rows for dataset in row.wer))
-    shown_datasets = datasets if len(datasets) > 1 else []
     # 1. Statistics that are the same in all rows go to the caption, the others to columns.
     measured = {stat for row in rows for stat in row.stats} - {name}
-    stats = [*(stat for stat in _STAT_FORMATS if stat in measured), *sorted(measured - _STAT_FORMATS.keys())]
-    shared = [stat for stat in stats if len(rows) > 1 and len({_format_stat(row, stat) for row in rows}) == 1]
-    stats = [stat for stat in stats if stat not in shared]
-    shared_text = "; ".join(f"{_stat_title(stat)} {_format_stat(rows[0], stat)}" for stat in shared)
+    stats = [*(stat for stat in _STATS if stat in measured), *sorted(measured - _STATS.keys())]
+    stat_columns = [(_STATS.get(stat, (stat,))[0], partial(_stat_cell, stat)) for stat in stats]
+    shared = {title: cell(rows[0]) for title, cell in stat_columns if len(rows) > 1 == len(set(map(cell, rows)))}
+    shared_text = "; ".join(f"{stat_title} {value}" for stat_title, value in shared.items())
     # 2. Build the tables.
+    columns: Columns[AblationRow] = [
+        (column_title, lambda row: row.value),
+        ("Mean WER %", lambda row: fmt.rate(row.mean, row.low, row.high)),
+        *((dataset, partial(_mean_over_seeds, dataset)) for dataset in datasets if len(datasets) > 1),
+        *((stat_title, cell) for stat_title, cell in stat_columns if stat_title not in shared),
+        ("Seeds", lambda row: fmt.count(max(map(len, row.wer.values()), default=1))),
+    ]
     averaged = [dataset for dataset in datasets if dataset in ablation.mean_over]
-    mean_text = join_names(averaged) if 0 < len(averaged) < len(datasets) else "all datasets"
-    table = Table(
-        id=f"{section_id}-rates",
-        title="Word error rate by value, %",
-        columns=make_columns(info.column_title, "Mean WER %", *shown_datasets, *map(_stat_title, stats), "Seeds"),
-        rows=[
-            make_row(
-                row.value,
-                format_rate(row.mean, row.low, row.high),
-                *(format_number(_mean_over_seeds(row.wer.get(dataset, {}))) for dataset in shown_datasets),
-                *(_format_stat(row, stat) for stat in stats),
-                format_count(max(map(len, row.wer.values()), default=1)),
-            )
-            for row in rows
-        ],
-        caption=f"Only {ablation.setting} differs. The mean is over {mean_text}. In brackets 95 % intervals over "
-        f"seeds and utterances.{f' All rows: {shared_text}.' if shared else ''}",
+    mean_text = fmt.join(averaged) if 0 < len(averaged) < len(datasets) else "all datasets"
+    caption = (
+        f"Only {ablation.setting} differs. The mean is over {mean_text}. In brackets 95 % intervals over seeds and "
+        f"utterances.{f' All rows: {shared_text}.' if shared else ''}"
     )
-    tables = [table.drop_empty_columns()]
-    if any(len(wer_by_seed) > 1 for row in rows for wer_by_seed in row.wer.values()):
-        tables.append(_build_seed_table(ablation, f"{section_id}-seeds", info.column_title))
-    chart = _build_chart(ablation, f"{section_id}-chart", info)
-    return Section(section_id, info.title, TOC_HEADING, _lead(ablation, info.name), tables, [chart])
+    table = Table.build(f"{section_id}-rates", "Word error rate by value, %", columns, {"": rows}, caption)
+    tables = [table, _build_seed_table(ablation, f"{section_id}-seeds", column_title)]
+    charts = [_build_chart(ablation, f"{section_id}-chart", title, axis_label)]
+    return Section(section_id, title, "Ablations", _lead(ablation, column_title), tables, charts)
 
 
-def _stat_title(stat: str) -> str:
-    return _STAT_FORMATS[stat][0] if stat in _STAT_FORMATS else stat
+def _stat_cell(stat: str, row: AblationRow) -> str:
+    format_stat = _STATS[stat][1] if stat in _STATS else "{:g}".format
+    return format_stat(row.stats[stat]) if stat in row.stats else fmt.number(None)
 
 
-def _format_stat(row: AblationRow, stat: str) -> str:
-    value = row.stats.get(stat)
-    if value is None:
-        return format_number(None)
-    return _STAT_FORMATS[stat][1](value) if stat in _STAT_FORMATS else f"{value:g}"
-
-
-def _format_parameters(value: float) -> str:
-    return format_millions(round(value)) if value >= 1e5 else format_number(value)
-
-
-def _mean_over_seeds(wer_by_seed: dict[str, float]) -> float | None:
-    return sum(wer_by_seed.values()) / len(wer_by_seed) if wer_by_seed else None
+def _mean_over_seeds(dataset: str, row: AblationRow) -> str:
+    wers = row.wer.get(dataset, {}).values()
+    return fmt.number(sum(wers) / len(wers) if wers else None)
 
 
 def _build_seed_table(ablation: Ablation, table_id: str, column_title: str) -> Table:
-    wers = [(row.value, dataset, wer_by_seed) for row in ablation.rows for dataset, wer_by_seed in row.wer.items()]
-    seeds = list(dict.fromkeys(seed for _, _, wer_by_seed in wers for seed in wer_by_seed))
-    rows = [make_row(value, dataset, *(format_number(wer.get(seed)) for seed in seeds)) for value, dataset, wer in wers]
-    columns = make_columns(column_title, "Dataset", *(f"seed {seed}" for seed in seeds), text=2)
-    return Table(table_id, "WER by seed, %", columns, rows, collapsed=True)
+    """WER by seed; without rows if all values have one seed."""
+    wers = [(row.value, dataset, by_seed) for row in ablation.rows for dataset, by_seed in row.wer.items()]
+    seeds = dict.fromkeys(seed for _, _, by_seed in wers for seed in by_seed)
+
+    def seed_cell(seed: str, row: tuple[str, str, dict[str, float]]) -> str:
+        return fmt.number(row[2].get(seed))
+
+    columns: Columns[tuple[str, str, dict[str, float]]] = [
+        (column_title, lambda row: row[0]),
+        ("Dataset", lambda row: row[1]),
+        *((f"seed {seed}", partial(seed_cell, seed)) for seed in seeds),
+    ]
+    has_several = any(len(by_seed) > 1 for _, _, by_seed in wers)
+    groups = {"": wers if has_several else []}
+    return Table.build(table_id, "WER by seed, %", columns, groups, text_columns=2, collapsed=True)
 
 
-def _lead(ablation: Ablation, value_name: str) -> str:
+def _lead(ablation: Ablation, column_title: str) -> str:
     if len(ablation.rows) < 2:
         return ""
     best = min(ablation.rows, key=lambda row: row.mean)
-    overlapping = [
-        row.value for row in ablation.rows if row is not best and row.low <= best.high and best.low <= row.high
-    ]
+    others = [row for row in ablation.rows if row is not best]
+    overlapping = [row.value for row in others if row.low <= best.high and best.low <= row.high]
     overlap_text = f"Overlapping intervals: {', '.join(overlapping)}." if overlapping else "No other interval overlaps."
-    if len(overlapping) == len(ablation.rows) - 1:
+    if len(overlapping) == len(others):
         overlap_text = "All intervals overlap."
-    lowest_wer = format_rate(best.mean, best.low, best.high)
-    return f"Lowest WER: {lowest_wer} % with {value_name} = {best.value}. {overlap_text}"
+    return f"Lowest WER: {column_title.removesuffix(', WER %')} = {best.value}. {overlap_text}"
 
 
-def _parse_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _build_chart(ablation: Ablation, chart_id: str, info: _AblationInfo) -> Chart:
+def _build_chart(ablation: Ablation, chart_id: str, title: str, axis_label: str) -> Chart:
     """A curve if most values are numbers, else a row of the chart per value."""
     rows = ablation.rows
-    numbers = [_parse_number(row.value) for row in rows]
-    if len(rows) < 2 or sum(number is not None for number in numbers) <= len(rows) / 2:
-        dots = [Point(row.mean, index, row.low, row.high) for index, row in enumerate(rows)]
-        series, values = [Series("mean WER", dots, 1)], [row.value for row in rows]
-        return Chart(chart_id, info.title, "dots", "mean WER %, with 95 % intervals", "", series, values)
-    log_x = info.log_scale and all(number is not None and number > 0 for number in numbers)
-    x_values = [float(number or 0) if log_x else float(index) for index, number in enumerate(numbers)]
-    points = [Point(x, row.mean, row.low, row.high) for x, row in zip(x_values, rows, strict=True)]
-    return Chart(
-        id=chart_id,
-        title=info.title,
-        kind="lines",
-        x_label=info.axis_label,
-        y_label="mean WER %",
-        series=[Series("mean WER", sorted(points, key=lambda point: point.x), 1)],
-        ticks=[(x, row.value) for x, row in zip(x_values, rows, strict=True)],
-        log_x=log_x,
-        y_from_zero=max(row.high for row in rows) > 2 * min(row.low for row in rows),
-    )
+    numbers = [row.value for row in rows if re.fullmatch(r"-?\d*\.?\d+(e-?\d+)?", row.value)]
+    is_curve = len(rows) > 1 and len(numbers) > len(rows) / 2
+    log_x = is_curve and ablation.name == _LOG_SCALE_ABLATION and len(numbers) == len(rows)
+    x = [float(row.value) if log_x else index for index, row in enumerate(rows)]
+    points = [Point(position, row.mean, row.low, row.high) for position, row in zip(x, rows, strict=True)]
+    kind: Literal["lines", "dots"] = "lines" if is_curve else "dots"
+    series = [Series("mean WER", sorted(points, key=lambda point: point.x), 1)]
+    ticks = dict(zip(x, (row.value for row in rows), strict=True))
+    from_zero = max(row.high for row in rows) > 2 * min(row.low for row in rows)
+    labels = axis_label if is_curve else "", "mean WER %, with 95 % intervals"
+    return Chart(chart_id, title, kind, *labels, series, ticks, log_x, y_from_zero=from_zero)

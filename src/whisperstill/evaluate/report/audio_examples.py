@@ -1,4 +1,4 @@
-"""Error examples for display: embedded audio, the reference, and each model's text aligned with it word by word.
+"""Error examples for display: embedded audio, and each model's text aligned with the reference word by word.
 
 Adjacent words of one kind are joined into spans. Long runs (such as a repetition loop of two hundred words) are
 truncated, and the number of words left out is shown.
@@ -12,12 +12,10 @@ from itertools import groupby
 
 import av
 import numpy as np
-from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.errors import AudioError
-from whisperstill.evaluate.report.formatting import describe_condition, format_count, format_number, pluralize
-from whisperstill.evaluate.report.view import ResultsView
+from whisperstill.evaluate.report import formatting as fmt
 from whisperstill.records.eval_results import AlignmentOp, DraftTrace, ErrorExample
 from whisperstill.units import SAMPLE_RATE
 
@@ -42,88 +40,37 @@ class AlignmentSpan:
     """Reference word of a substitution."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLine:
-    """One model's transcript of an example."""
-
-    name: str
-    errors: str
-    spans: Sequence[AlignmentSpan]
-    text: str
+def describe_example(example: ErrorExample) -> str:
+    """Dataset, duration and audio condition of an example."""
+    facts = (example.dataset, f"{fmt.number(example.duration)} s", fmt.condition(example.condition))
+    return " · ".join(facts if example.condition else facts[:2])
 
 
-@dataclass(frozen=True, slots=True)
-class AudioExample:
-    """One utterance with its reference and the transcripts of all models."""
-
-    title: str
-    facts: str
-    reference: str
-    lines: Sequence[ModelLine]
-    language: str = ""
-    audio_uri: str = ""
-    """`data:` URI of the audio; empty without audio."""
-    note: str = ""
-    """Why audio is missing or incomplete."""
-
-
-def build_audio_examples(view: ResultsView, audio: bool) -> list[AudioExample]:
-    """All error examples; with audio, if `audio` is set and the recording can be read."""
-    languages = {dataset.name: dataset.language for dataset in view.datasets}
-    audio_examples: list[AudioExample] = []
-    for error_example in view.eval_results.error_examples:
-        bytes_left = MAX_EMBEDDED_AUDIO_BYTES - sum(len(built.audio_uri) for built in audio_examples)
-        audio_uri, note = _embed_audio(error_example, bytes_left) if audio else ("", "")
-        facts = [error_example.dataset, f"{format_number(error_example.duration)} s"]
-        if error_example.condition:
-            facts.append(describe_condition(error_example.condition))
-        lines = [
-            ModelLine(
-                view.display_name(alignment.model),
-                pluralize(alignment.errors, "error"),
-                list(group_alignment_ops(alignment.ops)),
-                alignment.text,
-            )
-            for alignment in error_example.alignments
-        ]
-        audio_examples.append(
-            AudioExample(
-                title=f"{error_example.reason[:1].upper()}{error_example.reason[1:]}: {error_example.id}",
-                facts=" · ".join(facts),
-                reference=error_example.reference,
-                lines=lines,
-                language=languages.get(error_example.dataset, ""),
-                audio_uri=audio_uri,
-                note=note,
-            )
-        )
-    return audio_examples
-
-
-def _embed_audio(error_example: ErrorExample, bytes_left: int) -> tuple[str, str]:
-    """(data URI, note) of an example."""
-    if bytes_left <= 0:
-        return "", "Audio omitted: the page would be too large."
-    try:
-        audio_uri = encode_audio_data_uri(error_example.audio, error_example.start, error_example.duration)
-    except AudioError:
-        return "", "The recording could not be read when this page was made."
-    return audio_uri, f"First {MAX_CLIP_S:g} seconds." if error_example.duration > MAX_CLIP_S else ""
+def embed_audio(examples: Iterable[ErrorExample]) -> list[tuple[ErrorExample, str, str]]:
+    """Each example with its audio as `data:` URI, and a note why the audio is missing or incomplete."""
+    embedded = []
+    bytes_left = MAX_EMBEDDED_AUDIO_BYTES
+    for example in examples:
+        audio_uri, note = "", "Audio omitted: the page would be too large."
+        if bytes_left > 0:
+            try:
+                audio_uri = encode_audio_data_uri(example.audio, example.start, example.duration)
+                note = f"First {MAX_CLIP_S:g} seconds." if example.duration > MAX_CLIP_S else ""
+            except AudioError:
+                note = "The recording could not be read when this page was made."
+        bytes_left -= len(audio_uri)
+        embedded.append((example, audio_uri, note))
+    return embedded
 
 
 def encode_audio_data_uri(path: str, start_s: float, duration_s: float) -> str:
-    """A `data:audio/mpeg;base64,…` URI of part of a recording, at most `MAX_CLIP_S` long.
+    """A `data:` URI with part of a recording as 16 kHz mono mp3, at most `MAX_CLIP_S` long.
 
     Raises `AudioError` if the file is missing or has no audio in this range.
     """
     waveform = load_audio(path, start_s, min(duration_s, MAX_CLIP_S) if duration_s > 0 else MAX_CLIP_S)
-    return "data:audio/mpeg;base64," + base64.b64encode(encode_mp3(waveform)).decode("ascii")
-
-
-def encode_mp3(waveform: Float32[np.ndarray, "samples"]) -> bytes:
-    """A 16 kHz waveform as mono mp3."""
-    buffer = io.BytesIO()
     samples = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)
+    buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
         stream = container.add_stream("mp3", rate=SAMPLE_RATE, layout="mono", bit_rate=MP3_BIT_RATE_BPS)
         for offset in range(0, len(samples), SAMPLE_RATE):
@@ -131,22 +78,20 @@ def encode_mp3(waveform: Float32[np.ndarray, "samples"]) -> bytes:
             frame.sample_rate, frame.pts = SAMPLE_RATE, offset
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return buffer.getvalue()
+    return "data:audio/mpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def group_alignment_ops(ops: Sequence[AlignmentOp]) -> Iterable[AlignmentSpan]:
     """An alignment as the spans that are displayed."""
     for kind, op_group in groupby(ops, key=lambda op: op.kind):
         op_run = list(op_group)
+        words = [op.reference if kind == "d" else op.hypothesis for op in op_run]
         if kind == "s":
             yield from (AlignmentSpan("substituted", op.hypothesis, op.reference) for op in op_run)
         elif kind == "=":
-            words = [op.hypothesis for op in op_run]
             yield from _truncate_run("equal", words, MAX_EQUAL_RUN_WORDS, tail_words=MAX_EQUAL_RUN_WORDS // 3)
-        elif kind == "d":
-            yield from _truncate_run("deleted", [op.reference for op in op_run], MAX_ERROR_RUN_WORDS)
         else:
-            yield from _truncate_run("inserted", [op.hypothesis for op in op_run], MAX_ERROR_RUN_WORDS)
+            yield from _truncate_run("deleted" if kind == "d" else "inserted", words, MAX_ERROR_RUN_WORDS)
 
 
 def _truncate_run(kind: str, words: Sequence[str], max_words: int, tail_words: int = 0) -> Iterable[AlignmentSpan]:
@@ -156,7 +101,7 @@ def _truncate_run(kind: str, words: Sequence[str], max_words: int, tail_words: i
     head_words = max_words - tail_words
     yield AlignmentSpan(kind, " ".join(words[:head_words]))
     description = "correct" if kind == "equal" else kind
-    yield AlignmentSpan("truncated", f"… {format_count(len(words) - max_words)} more words {description} …")
+    yield AlignmentSpan("truncated", f"… {fmt.count(len(words) - max_words)} more words {description} …")
     if tail_words:
         yield AlignmentSpan(kind, " ".join(words[-tail_words:]))
 
@@ -166,8 +111,8 @@ def describe_draft(draft: DraftTrace) -> str:
     kinds = [token.kind for token in draft.tokens]
     num_accepted, num_corrected = kinds.count("accepted"), kinds.count("corrected")
     num_proposed = num_accepted + num_corrected
-    share_text = f" ({format_number(100 * num_accepted / num_proposed, 0)} %)" if num_proposed else ""
-    return (
-        f"{pluralize(len(kinds), 'token')} in {pluralize(draft.teacher_passes, 'pass', 'passes')} of the teacher; "
-        f"{pluralize(num_accepted, 'proposed token')} accepted{share_text}, {format_count(num_corrected)} corrected."
-    )
+    share_text = f" ({fmt.number(100 * num_accepted / num_proposed, 0)} %)" if num_proposed else ""
+    accepted_text = f"{fmt.pluralize(num_accepted, 'proposed token')} accepted{share_text}"
+    passes_text = f"{fmt.pluralize(draft.teacher_passes, 'pass', 'passes')} of the teacher"
+    tokens_text = fmt.pluralize(len(kinds), "token")
+    return f"{tokens_text} in {passes_text}; {accepted_text}, {fmt.count(num_corrected)} corrected."

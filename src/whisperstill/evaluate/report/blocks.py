@@ -5,71 +5,84 @@ plain; each renderer escapes them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Literal
+from typing import Literal, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
-class TableCell:
+class Cell:
     """A figure, and an aside in smaller type: `8.8` and `(7.3–10.3)`."""
 
     text: str
     aside: str = ""
+    total: bool = False
+    """Begins a row of totals."""
 
     def __str__(self) -> str:
         return f"{self.text} {self.aside}" if self.aside else self.text
 
 
-NOT_MEASURED = TableCell("–")
+NOT_MEASURED = Cell("–")
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Column header."""
-
-    title: str
-    numeric: bool = True
-    """Aligned to the right; text is aligned to the left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One cell per column. A `group` row has a single cell, the heading of the rows below it."""
-
-    cells: tuple[TableCell, ...]
-    kind: Literal["", "total", "group"] = ""
+T = TypeVar("T")
+Columns = Sequence[tuple[str, Callable[[T], Cell | str]]]
+"""Column titles, and the functions that make a cell of a row's item; an empty text is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with title and caption."""
+    """A table with title and caption. A row of a single cell is the heading of the rows below it."""
 
     id: str
     title: str
-    columns: tuple[Column, ...]
-    rows: Sequence[Row]
-    caption: str = ""
-    collapsed: bool = False
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str
+    text_columns: int
+    """Columns aligned to the left, from the first; the others hold numbers and are aligned to the right."""
+    collapsed: bool
     """Hidden until the reader opens it."""
 
-    def drop_empty_columns(self) -> "Table":
-        """The table without columns that hold no figure."""
-        columns = zip(*(row.cells for row in self.rows if row.kind != "group"), strict=True)
-        filled = [not {NOT_MEASURED, TableCell("")}.issuperset(cells) for cells in columns]
-        rows = [row if row.kind == "group" else Row(tuple(compress(row.cells, filled)), row.kind) for row in self.rows]
-        return replace(self, columns=tuple(compress(self.columns, filled)), rows=rows)
+    @classmethod
+    def build(
+        cls,
+        table_id: str,
+        title: str,
+        columns: Columns[T],
+        groups: Mapping[str, Iterable[T]],
+        caption: str = "",
+        text_columns: int = 1,
+        collapsed: bool = False,
+    ) -> "Table":
+        """A table with a row per item, without columns that hold no figure.
+
+        `groups` maps headings to the items below them; an empty heading is left out.
+        """
+        rows: list[list[Cell]] = []
+        for heading, items in groups.items():
+            group = [[_as_cell(cell(item)) for _, cell in columns] for item in items]
+            rows += [[Cell(heading)], *group] if heading and group else group
+        body = [row for row in rows if len(row) > 1]
+        filled = [any(row[index] != NOT_MEASURED for row in body) for index in range(len(columns))]
+        rows = [list(compress(row, filled)) if len(row) > 1 else row for row in rows]
+        titles = [title for title, _ in compress(columns, filled)]
+        return cls(table_id, title, titles, rows, caption, sum(filled[:text_columns]), collapsed)
+
+
+def _as_cell(content: Cell | str) -> Cell:
+    return content if isinstance(content, Cell) else Cell(content) if content else NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a series; `low` and `high` are the bounds of its interval."""
+    """A point of a series; `low` and `high` are the bounds of the interval of `y`."""
 
     x: float
     y: float
-    low: float | None = None
-    high: float | None = None
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +99,8 @@ class Series:
 class Chart:
     """A chart of one or more series.
 
-    `lines` joins points and shades their intervals. `dots` has a named row per point (`y` is the row's index, `x` the
-    figure, `low` and `high` its interval along `x`). `scatter` has the interval along `y`.
+    `lines` joins points and shades their intervals, `scatter` does not join them. `dots` has `x` downward, one named
+    row per tick.
     """
 
     id: str
@@ -96,42 +109,32 @@ class Chart:
     x_label: str
     y_label: str
     series: Sequence[Series]
-    rows: Sequence[str] = ()
-    """Row names of `dots`, from the top."""
-    ticks: Sequence[tuple[float, str]] = ()
-    """Positions and labels on the x axis; empty: chosen automatically."""
+    ticks: Mapping[float, str]
+    """Label by position on the x axis; empty: chosen automatically."""
     log_x: bool = False
     log_y: bool = False
     y_from_zero: bool = True
     """`lines` only: the y axis starts at 0, unless it is logarithmic."""
     x_descending: bool = False
     reference_line: float | None = None
-    """Position of a line across the chart: an x value in `dots`, a y value otherwise."""
+    """A y value that is marked across the chart."""
     reference_label: str = ""
 
     def drop_non_finite_points(self) -> "Chart":
         """The chart without infinite or undefined points, and without series that have no other."""
-        series = [
-            replace(line, points=[point for point in line.points if math.isfinite(point.x + point.y)])
-            for line in self.series
-        ]
+        series = [replace(s, points=[p for p in s.points if math.isfinite(p.x + p.y)]) for s in self.series]
         return replace(self, series=[line for line in series if line.points])
 
     @property
     def summary(self) -> str:
-        """The chart in words, for screen readers."""
+        """The chart in words, for screen readers: all points of a dot plot, the ends of other series."""
         chart_type = {"lines": "Line chart", "dots": "Dot plot", "scatter": "Scatter plot"}[self.kind]
-        series_text = "; ".join(map(self._describe_series, self.series))
-        return f"{chart_type}: {self.y_label or 'rows'} against {self.x_label}. {series_text}."
-
-    def _describe_series(self, series: Series) -> str:
-        if self.kind == "dots":
-            values = [f"{self.rows[int(point.y)]} {point.x:.1f}" for point in series.points[:12]]
-            return f"{series.name}: " + ", ".join(values) + (", …" if len(series.points) > 12 else "")
-        ticks = dict(self.ticks)
-        ends = (series.points[0], series.points[-1])
-        first, last = (f"{point.y:.3g} at {ticks.get(point.x) or f'{point.x:g}'}" for point in ends)
-        return f"{series.name}: {first}" if len(series.points) == 1 else f"{series.name}: from {first} to {last}"
+        texts = []
+        for series in self.series:
+            points = series.points[:12] if self.kind == "dots" else [*series.points[:1], *series.points[1:][-1:]]
+            values = [f"{point.y:.3g} at {self.ticks.get(point.x, f'{point.x:g}')}" for point in points]
+            texts.append(f"{series.name}: {', '.join(values)}")
+        return f"{chart_type}: {self.y_label} against {self.x_label or 'rows'}. {'; '.join(texts)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +149,5 @@ class Section:
     """Main result of the section, in a sentence or two."""
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
-    kind: Literal["", "error_examples", "draft_traces"] = ""
+    special: Literal["", "error_examples", "draft_traces"] = ""
     """Content besides tables and charts."""
-
-
-def make_row(*cells: TableCell | str, kind: Literal["", "total", "group"] = "") -> Row:
-    """A row of cells and plain strings."""
-    return Row(tuple(TableCell(cell) if isinstance(cell, str) else cell for cell in cells), kind)
-
-
-def make_columns(*titles: str, text: int = 1) -> tuple[Column, ...]:
-    """Columns; the first `text` of them hold text, the others numbers."""
-    return tuple(Column(title, numeric=index >= text) for index, title in enumerate(titles))

@@ -4,7 +4,7 @@ The licence is written only if the caller names it: the weights derive from the 
 evaluation results do not hold.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import replace
 
 from whisperstill.errors import NotFoundError
@@ -14,12 +14,26 @@ from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.model.checkpoints.loading import SHORT_NAMES
-from whisperstill.records.eval_results import DatasetResult, EvalResults, ModelInfo
+from whisperstill.records.eval_results import EvalResults, ModelInfo
 from whisperstill.text.markdown import escape_markdown
 
 HUB_TASK = "automatic-speech-recognition"
 HUB_TAGS = (HUB_TASK, "whisper", "distil-whisper-like", "whisperstill")
 CARD_SECTIONS = ("headline", "short-form", "long-form", "hallucination", "noise", "channels", "speed", "training")
+USAGE = """With transformers:
+
+```python
+from transformers import pipeline
+
+recognizer = pipeline("automatic-speech-recognition", model="path/to/{name}")
+print(recognizer("speech.flac")["text"])
+```
+
+With whisperstill, which also writes subtitles (srt, vtt):
+
+```sh
+whisperstill transcribe speech.flac --model path/to/{name} --output_format srt
+```"""
 PAPER_LINK = "[Distil-Whisper](https://arxiv.org/abs/2311.00430) (Gandhi, von Platen, Rush; 2023)"
 
 
@@ -56,28 +70,33 @@ def _languages(view: ResultsView) -> list[str]:
 
 
 def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
+    """Metadata: short-form results, and those of the best long-form strategy, with their metrics."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    languages = _languages(view)
-    hub_results = [
-        EvalResult(
-            task_type=HUB_TASK,
-            task_name="Automatic Speech Recognition",
-            dataset_type=result.dataset,
-            dataset_name=result.dataset,
-            metric_type=metric,
-            metric_name=metric_name,
-            metric_value=round(result.wer, 2),
+    units = {dataset.name: dataset.unit for dataset in view.datasets}
+    hub_results = []
+    for result in (*view.short_form_results(model.name), *view.best_strategy(model.name)[1]):
+        metric = "cer" if units[result.dataset] == "character" else "wer"
+        form = f", long form, {result.decoding}" if result.measurement == "long_form" else ""
+        hub_results.append(
+            EvalResult(
+                task_type=HUB_TASK,
+                task_name="Automatic Speech Recognition",
+                dataset_type=result.dataset,
+                dataset_name=result.dataset,
+                metric_type=metric,
+                metric_name=f"Test {metric.upper()}{form}",
+                metric_value=round(result.wer, 2),
+            )
         )
-        for metric_name, metric, result in _metric_results(view, model)
-    ]
+    languages, teacher = _languages(view), view.teacher_of(model)
     card = ModelCardData(
         language=languages[0] if len(languages) == 1 else languages or None,
         license=license_id or None,
         library_name="transformers",
         pipeline_tag=HUB_TASK,
         tags=list(HUB_TAGS),
-        base_model=_hub_id(view.teacher) if view.teacher and view.teacher is not model else None,
+        base_model=_hub_id(teacher) if teacher else None,
         metrics=list(dict.fromkeys(result.metric_type for result in hub_results)) or None,
         model_name=_base_name(view, model),
         eval_results=hub_results or None,
@@ -85,27 +104,14 @@ def _front_matter(view: ResultsView, model: ModelInfo, license_id: str) -> str:
     return f"{card.to_yaml()}\n"
 
 
-def _metric_results(view: ResultsView, model: ModelInfo) -> Iterable[tuple[str, str, DatasetResult]]:
-    """(metric name, metric, result) of the short form, and of the best long-form strategy."""
-    units = {dataset.name: dataset.unit for dataset in view.datasets}
-    _, long_form_results = view.best_strategy(model.name) or ("", [])
-    for result in (*view.short_form_results(model.name), *long_form_results):
-        metric = "cer" if units[result.dataset] == "character" else "wer"
-        form = f", long form, {result.decoding}" if result.measurement == "long_form" else ""
-        yield f"Test {metric.upper()}{form}", metric, result
-
-
 def _hub_id(teacher: ModelInfo) -> str | None:
     """The teacher's repository on the Hub; None for a local directory."""
-    for candidate in (teacher.source, teacher.name):
-        if candidate in SHORT_NAMES:
-            return SHORT_NAMES[candidate]
-    parts = teacher.source.split("/")
-    return teacher.source if len(parts) == 2 and all(parts) and not parts[0].startswith(".") else None
+    repository = SHORT_NAMES.get(teacher.source) or SHORT_NAMES.get(teacher.name) or teacher.source
+    return repository if re.fullmatch(r"[^./][^/]*/[^/]+", repository) else None
 
 
 def _base_name(view: ResultsView, model: ModelInfo) -> str:
-    return view.display_name(model.name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or "student"
+    return view.display_name(model.name).rpartition("/")[-1] or "student"
 
 
 def _build_body(view: ResultsView, model: ModelInfo) -> list[str]:
@@ -119,29 +125,17 @@ def _build_body(view: ResultsView, model: ModelInfo) -> list[str]:
     parts = [f"# {escape_markdown(name)}", introduction, "## Summary"]
     if summary := build_summary(view):
         parts.append(render_summary(summary))
-    parts += ["## Use", _usage_text(name), *_render_tables(view), "## Limits", _describe_limits(view, teacher_name)]
-    provenance = build_provenance_section(view)
-    if view.eval_results.provenance and provenance:
-        tables = (table for table in provenance.tables if table.id != "provenance-models")
+    parts += [
+        "## Use",
+        USAGE.format(name=name),
+        *_render_tables(view),
+        "## Limits",
+        _describe_limits(view, teacher_name),
+    ]
+    if view.eval_results.provenance:
+        tables = (table for table in build_provenance_section(view).tables if table.id != "provenance-models")
         parts += ["## Evaluation setup", "\n\n".join(map(render_table, tables))]
     return parts
-
-
-def _usage_text(name: str) -> str:
-    return f"""With transformers:
-
-```python
-from transformers import pipeline
-
-recognizer = pipeline("automatic-speech-recognition", model="path/to/{name}")
-print(recognizer("speech.flac")["text"])
-```
-
-With whisperstill, which also writes subtitles (srt, vtt):
-
-```sh
-whisperstill transcribe speech.flac --model path/to/{name} --output_format srt
-```"""
 
 
 def _render_tables(view: ResultsView) -> list[str]:

@@ -3,158 +3,86 @@
 from collections.abc import Sequence
 
 from whisperstill.audio.conditions import CONDITION_KINDS
-from whisperstill.evaluate.report.blocks import NOT_MEASURED, Chart, Section, Table, make_columns, make_row
+from whisperstill.evaluate.report import formatting as fmt
+from whisperstill.evaluate.report.accuracy import WerRow, group_by, wer_columns, wer_rows
+from whisperstill.evaluate.report.blocks import Chart, Section, Table
 from whisperstill.evaluate.report.effective_robustness import TOC_HEADING
-from whisperstill.evaluate.report.formatting import (
-    CLEAN_CONDITION,
-    MINUS_SIGN,
-    describe_condition,
-    format_number,
-    format_ratio,
-    format_wer,
-    join_names,
-)
 from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import DatasetResult
 
 _NOISE_KINDS = ("white", "pink", "babble")
+_CLEAN = "clean"
+"""Condition of unmodified audio that was measured beside corrupted audio."""
 
 
-def build_noise_section(view: ResultsView) -> Section | None:
-    """Error rate by signal-to-noise ratio: a chart per noise type, a curve per model."""
-    results = [result for result in _corrupted_results(view) if parse_noise_condition(result)]
-    if not results:
-        return None
-    datasets = view.measured_datasets(results)
-    tables, charts, leads = [], [], []
-    for index, dataset in enumerate(datasets):
-        dataset_results = [result for result in results if result.dataset == dataset.name]
-        names = view.measured_models(dataset_results)
-        rows = []
-        if clean_results := _clean_results(view, dataset.name, names, dataset_results[0].utterances):
-            rows.append(make_row("none", NOT_MEASURED, *map(format_wer, clean_results)))
-        wers_by_kind: dict[str, dict[tuple[str, float], DatasetResult]] = {}
-        for result in dataset_results:
-            noise_kind, snr_db = parse_noise_condition(result) or ("", 0.0)
-            wers_by_kind.setdefault(noise_kind, {})[result.model, snr_db] = result
-        for kind_index, (noise_kind, wers) in enumerate(wers_by_kind.items()):
-            snr_levels = sorted({level for _, level in wers}, reverse=True)
-            for snr_db in snr_levels:
-                cells = (format_wer(wers.get((name, snr_db))) for name in names)
-                rows.append(make_row(noise_kind, _format_snr(snr_db), *cells))
-            positive_wers = {key: result for key, result in wers.items() if result.wer > 0}
-            charts.append(
-                Chart(
-                    id=f"noise-{index}-{kind_index}",
-                    title=f"{noise_kind}, {dataset.name}",
-                    kind="lines",
-                    x_label="signal-to-noise ratio, dB",
-                    y_label="WER %, logarithmic",
-                    series=view.build_wer_series(names, snr_levels, positive_wers),
-                    log_y=True,
-                    x_descending=True,
-                )
-            )
-            leads.append(_noise_lead(view, noise_kind, wers, snr_levels))
-        tables.append(
-            Table(
-                id=f"noise-{index}",
-                title=f"Word error rate in noise, {dataset.name}, %",
-                columns=make_columns("Noise", "SNR, dB", *map(view.display_name, names)),
-                rows=rows,
-                caption="SNR: signal-to-noise ratio; at 0 dB noise and speech have equal power.",
-                collapsed=len(rows) > 12,
-            )
-        )
-    lead = " ".join(filter(None, leads)) if len(datasets) == 1 else ""
-    return Section("noise", "Noise", TOC_HEADING, lead, tables, charts)
-
-
-def parse_noise_condition(result: DatasetResult) -> tuple[str, float] | None:
-    """(noise type, signal-to-noise ratio in dB) of a condition such as `white@10`; None for other conditions."""
+def noise_snr(result: DatasetResult) -> float | None:
+    """Signal-to-noise ratio in dB of a condition such as `white@10`; None for other conditions."""
     kind, separator, level = result.condition.rpartition("@")
     if not separator or (kind in CONDITION_KINDS and kind not in _NOISE_KINDS):
         return None
     try:
-        return kind, float(level)
+        return float(level)
     except ValueError:
         return None
 
 
-def _format_snr(snr_db: float) -> str:
-    return f"{snr_db:g}".replace("-", MINUS_SIGN)
+def _corrupted_results(view: ResultsView, noise: bool) -> list[DatasetResult]:
+    results = (result for result in view.eval_results.results if result.condition not in ("", _CLEAN))
+    return [r for r in results if r.measurement != "non_speech" and (noise_snr(r) is not None) == noise]
 
 
-def _corrupted_results(view: ResultsView) -> list[DatasetResult]:
-    return [
-        result
-        for result in view.eval_results.results
-        if result.condition not in ("", CLEAN_CONDITION) and result.measurement != "non_speech"
-    ]
+def _build_condition_table(
+    view: ResultsView, table_id: str, title: str, results: Sequence[DatasetResult], caption: str
+) -> Table:
+    """Error rates by dataset and condition, in the order of the results, and the main model's over the teacher's."""
+    groups: dict[str, list[WerRow]] = {}
+    for dataset in view.measured_datasets(results):
+        members = [result for result in results if result.dataset == dataset.name]
+        rows = group_by([*_clean_results(view, members), *members], lambda r: fmt.condition(r.condition or _CLEAN))
+        groups[view.dataset_title(dataset.name)] = wer_rows(rows)
+    columns = [*wer_columns(view, "Condition", results)]
+    if view.main_model and (teacher := view.teacher_of(view.main_model)):
+        names = (view.main_model.name, teacher.name)
+        columns.append((" / ".join(map(view.display_name, names)), lambda row: _wer_ratio(row[1], *names)))
+    return Table.build(table_id, title, columns, groups, caption, collapsed=sum(map(len, groups.values())) > 16)
 
 
-def _clean_results(
-    view: ResultsView, dataset_name: str, model_names: Sequence[str], num_utterances: int
-) -> list[DatasetResult]:
+def _wer_ratio(results: Sequence[DatasetResult], model_name: str, teacher_name: str) -> str:
+    wers = {result.model: result.wer for result in results}
+    return fmt.ratio(wers[model_name] / wers[teacher_name]) if model_name in wers and wers.get(teacher_name) else ""
+
+
+def _clean_results(view: ResultsView, corrupted: Sequence[DatasetResult]) -> list[DatasetResult]:
     """Results on the same utterances without corruption; empty if a model has none."""
+    first, names = corrupted[0], view.measured_models(corrupted)
     clean_by_model = {
         result.model: result
         for result in view.eval_results.results
-        if result.dataset == dataset_name and result.condition == CLEAN_CONDITION
+        if result.dataset == first.dataset and result.condition == _CLEAN
     }
-    results = [clean_by_model.get(name) or view.short_form.get((name, dataset_name)) for name in model_names]
-    matching_results = [result for result in results if result and result.utterances == num_utterances]
-    return matching_results if len(matching_results) == len(model_names) else []
+    results = [clean_by_model.get(name) or view.short_form.get((name, first.dataset)) for name in names]
+    matching = [result for result in results if result and result.utterances == first.utterances]
+    return matching if len(matching) == len(names) else []
 
 
-def _noise_lead(
-    view: ResultsView, noise_kind: str, results_by_snr: dict[tuple[str, float], DatasetResult], snr_levels: list[float]
-) -> str:
-    """WER of the main model over the teacher's at the highest and the lowest SNR."""
-    if view.teacher is None or view.main_model is None or len(snr_levels) < 2:
-        return ""
-    ratio_texts = []
-    for snr_db in (snr_levels[0], snr_levels[-1]):
-        result = results_by_snr.get((view.main_model.name, snr_db))
-        teacher_result = results_by_snr.get((view.teacher.name, snr_db))
-        if not result or not teacher_result or not teacher_result.wer:
-            return ""
-        ratio_texts.append(f"{format_ratio(result.wer / teacher_result.wer)} at {_format_snr(snr_db)} dB")
-    name, teacher_name = view.display_name(view.main_model.name), view.display_name(view.teacher.name)
-    return f"WER of {name} over {teacher_name} in {noise_kind} noise: {join_names(ratio_texts)}."
+def build_noise_section(view: ResultsView) -> Section:
+    """Error rate by signal-to-noise ratio: a chart per noise type, a curve per model."""
+    results = _corrupted_results(view, noise=True)
+    groups = group_by(results, lambda result: f"{result.condition.rpartition('@')[0]}, {result.dataset}")
+    charts = []
+    for index, (title, members) in enumerate(groups.items()):
+        members.sort(key=lambda result: -(noise_snr(result) or 0.0))
+        series = view.wer_series((r for r in members if r.wer > 0), lambda result: noise_snr(result) or 0.0)
+        labels = "signal-to-noise ratio, dB", "WER %, logarithmic"
+        charts.append(Chart(f"noise-{index}", title, "lines", *labels, series, {}, log_y=True, x_descending=True))
+    caption = "At a signal-to-noise ratio of 0 dB noise and speech have equal power."
+    ordered = [result for members in groups.values() for result in members]
+    table = _build_condition_table(view, "noise-rates", "Word error rate in noise, %", ordered, caption)
+    return Section("noise", "Noise", TOC_HEADING, "", [table], charts)
 
 
-def build_channels_section(view: ResultsView) -> Section | None:
+def build_channels_section(view: ResultsView) -> Section:
     """Error rates on audio that was corrupted by other means than noise."""
-    results = [result for result in _corrupted_results(view) if not parse_noise_condition(result)]
-    if not results:
-        return None
-    names, datasets = view.measured_models(results), view.measured_datasets(results)
-    rows = []
-    main_wers: list[tuple[float, str]] = []
-    for dataset in datasets:
-        wers = {(result.condition, result.model): result for result in results if result.dataset == dataset.name}
-        conditions = dict.fromkeys(condition for condition, _ in wers)
-        if len(datasets) > 1:
-            rows.append(make_row(view.dataset_display_name(dataset), kind="group"))
-        if clean_results := _clean_results(view, dataset.name, names, next(iter(wers.values())).utterances):
-            rows.append(make_row(describe_condition(CLEAN_CONDITION), *map(format_wer, clean_results)))
-        for condition in conditions:
-            cells = (format_wer(wers.get((condition, name))) for name in names)
-            rows.append(make_row(describe_condition(condition), *cells))
-            main_result = view.main_model and wers.get((condition, view.main_model.name))
-            if main_result:
-                dataset_text = f" on {dataset.name}" if len(datasets) > 1 else ""
-                main_wers.append((main_result.wer, describe_condition(condition) + dataset_text))
-    table = Table(
-        id="channel-rates",
-        title="Word error rate by condition, %",
-        columns=make_columns("Condition", *map(view.display_name, names)),
-        rows=rows,
-        caption="The same utterances after each corruption.",
-    )
-    lead = ""
-    if view.main_model and main_wers:
-        wer, description = max(main_wers, key=lambda main_wer: main_wer[0])
-        lead = f"Highest WER of {view.display_name(view.main_model.name)}: {description} ({format_number(wer)} %)."
-    return Section("channels", "Channels", TOC_HEADING, lead, [table])
+    results, caption = _corrupted_results(view, False), "The same utterances after each corruption."
+    table = _build_condition_table(view, "channel-rates", "Word error rate by condition, %", results, caption)
+    return Section("channels", "Channels", TOC_HEADING, tables=[table])

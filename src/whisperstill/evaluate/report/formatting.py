@@ -1,91 +1,80 @@
 """How the report writes figures and conditions: one decimal for a rate, intervals in brackets, `–` for not measured."""
 
 import math
+import re
+from collections.abc import Sequence
 
-from whisperstill.audio.conditions import CONDITION_KINDS, Condition
-from whisperstill.evaluate.report.blocks import NOT_MEASURED, TableCell
+from whisperstill.audio.conditions import Condition
+from whisperstill.evaluate.report.blocks import NOT_MEASURED, Cell
 from whisperstill.records.eval_results import DatasetResult, SubsetResult
 
 MINUS_SIGN, THIN_SPACE = "−", "\u202f"
 
-CLEAN_CONDITION = "clean"
-"""Condition of unmodified audio that was measured beside corrupted audio."""
 
-
-def format_number(value: float | None, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
     """A number with this many decimals and a thin space between thousands: `12 345.6`."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED.text
-    text = f"{value:,.{digits}f}".replace(",", THIN_SPACE).replace("-", MINUS_SIGN)
-    return text[1:] if text.startswith(MINUS_SIGN) and not any(digit in text for digit in "123456789") else text
+    text = f"{value:z,.{digits}f}"
+    return text.replace(",", THIN_SPACE).replace("-", MINUS_SIGN)
 
 
-def format_count(value: float) -> str:
+def count(value: float) -> str:
     """A whole number: `1 234`."""
-    return format_number(value, 0)
+    return number(value, 0)
 
 
-def format_signed(value: float, digits: int = 1) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """A signed number: `+4.5`, `−0.3`, `0.0`."""
-    text = format_number(value, digits)
-    if text.startswith((MINUS_SIGN, NOT_MEASURED.text)) or not any(digit in text for digit in "123456789"):
-        return text
-    return f"+{text}"
+    text = number(value, digits)
+    return f"+{text}" if value > 0 and any(digit in text for digit in "123456789") else text
 
 
-def format_rate(value: float, low: float, high: float) -> TableCell:
+def rate(value: float, low: float, high: float) -> Cell:
     """A rate with its interval: `8.8 (7.3–10.3)`."""
-    interval = f"({format_number(low)}–{format_number(high)})" if math.isfinite(value + low + high) else ""
-    return TableCell(format_number(value), interval)
+    interval = f"({number(low)}–{number(high)})" if math.isfinite(value + low + high) else ""
+    return Cell(number(value), interval)
 
 
-def format_wer(result: DatasetResult | SubsetResult | None) -> TableCell:
+def wer(result: DatasetResult | SubsetResult | None) -> Cell:
     """The word error rate of a result with its interval; `–` without a result."""
-    return format_rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
+    return rate(result.wer, result.wer_low, result.wer_high) if result else NOT_MEASURED
 
 
-def format_difference(value: float, low: float, high: float, digits: int = 1) -> TableCell:
-    """A difference with its interval: `+4.5 (+3.4 to +5.7)`."""
-    interval = f"({format_signed(low, digits)} to {format_signed(high, digits)})" if math.isfinite(value) else ""
-    return TableCell(format_signed(value, digits), interval)
+def difference(value: float, low: float, high: float, digits: int = 1) -> Cell:
+    """A difference with its interval, if that is finite: `+4.5 (+3.4 to +5.7)`."""
+    finite = math.isfinite(value + low + high)
+    interval = f"({signed(low, digits)} to {signed(high, digits)})" if finite else ""
+    return Cell(signed(value, digits), interval)
 
 
-def format_ratio(value: float | None) -> str:
-    """A ratio: `1.6×`; without decimals from 10 on."""
+def ratio(value: float | None, digits: int | None = None) -> str:
+    """A ratio: `1.6×`; without decimals from 10 on, unless `digits` are given."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED.text
-    return f"{format_number(value, 0 if value >= 10 else 1)}×"
+    return f"{number(value, digits or (0 if value >= 10 else 1))}×"
 
 
-def format_millions(value: int) -> str:
+def millions(value: int) -> str:
     """A parameter count in millions: `55.8`; without decimals from 1000 on."""
-    return format_number(value / 1e6, 1 if value < 999.5e6 else 0) if value else NOT_MEASURED.text
+    return number(value / 1e6, 1 if value < 999.5e6 else 0) if value else NOT_MEASURED.text
 
 
-def format_p_value(p: float) -> str:
-    """A p-value: `0.03`, `< 0.002`."""
-    return "< 0.002" if p < 0.002 else f"{p:.2g}"
-
-
-def pluralize(number: int, singular: str, plural_form: str = "") -> str:
+def pluralize(number: int, singular: str, plural: str = "") -> str:
     """A count with its noun: `1 loop`, `3 loops`."""
-    return f"{format_count(number)} {singular if number == 1 else plural_form or singular + 's'}"
+    return f"{count(number)} {singular if number == 1 else plural or singular + 's'}"
 
 
-def join_names(names: list[str]) -> str:
+def join(names: Sequence[str]) -> str:
     """An enumeration: `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def describe_condition(condition: str) -> str:
-    """An audio condition in words: `Opus at 6 kbit/s` for `opus@6`; an unknown condition unchanged."""
+def condition(condition: str) -> str:
+    """An audio condition in words: `Opus at 6 kbit/s` for `opus@6`; an invalid condition unchanged."""
     kind, separator, level = condition.rpartition("@")
-    kind = kind if separator else condition
-    if kind == CLEAN_CONDITION:
-        return "clean"
-    if kind not in CONDITION_KINDS:
-        return condition
     try:
-        return Condition(condition, kind, float(level) if separator else None).describe()
+        description = Condition(condition, kind or level, float(level) if separator else None).describe()
+        return re.sub(r"(?<= )-(?=\d)", MINUS_SIGN, description)
     except (ValueError, TypeError):
         return condition

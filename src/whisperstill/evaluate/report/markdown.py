@@ -1,6 +1,12 @@
 """The report as Markdown for GitHub: the same sections as the page, without charts and audio."""
 
-from whisperstill.evaluate.report.audio_examples import AlignmentSpan, build_audio_examples, describe_draft
+from whisperstill.evaluate.report import formatting as fmt
+from whisperstill.evaluate.report.audio_examples import (
+    AlignmentSpan,
+    describe_draft,
+    describe_example,
+    group_alignment_ops,
+)
 from whisperstill.evaluate.report.blocks import Table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import Summary, build_summary
@@ -18,9 +24,9 @@ def render_markdown(eval_results: EvalResults) -> str:
     for section in build_sections(view):
         parts += [f"## {escape_markdown(section.title)}", *([escape_markdown(section.lead)] if section.lead else [])]
         parts += [render_table(table, heading=len(section.tables) > 1) for table in section.tables]
-        if section.kind == "error_examples":
+        if section.special == "error_examples":
             parts.append(_render_error_examples(view))
-        if section.kind == "draft_traces" and eval_results.draft_traces:
+        if section.special == "draft_traces":
             parts.append(_render_drafts(eval_results))
     return "\n\n".join(parts) + "\n"
 
@@ -42,13 +48,11 @@ def render_table(table: Table, *, heading: bool = True) -> str:
     """A table with title and caption; a collapsed table becomes `<details>`."""
     rows = []
     for row in table.rows:
-        cells = [escape_markdown(str(cell)) for cell in row.cells]
-        if row.kind:
+        cells = [escape_markdown(str(cell)) for cell in row]
+        if len(row) == 1 or row[0].total:
             cells[0] = f"**{cells[0]}**"
         rows.append(cells + [""] * (len(table.columns) - len(cells)))
-    titles = [escape_markdown(column.title) for column in table.columns]
-    text_columns = [index for index, column in enumerate(table.columns) if not column.numeric]
-    body = markdown_table(titles, rows, text_columns=text_columns)
+    body = markdown_table(list(map(escape_markdown, table.columns)), rows, text_columns=range(table.text_columns))
     body += f"\n\n{escape_markdown(table.caption)}" if table.caption else ""
     title = escape_markdown(table.title)
     if table.collapsed:
@@ -58,12 +62,14 @@ def render_table(table: Table, *, heading: bool = True) -> str:
 
 def _render_error_examples(view: ResultsView) -> str:
     parts = ["~~deleted~~, **+inserted**, *substituted* (reference word)"]
-    for example in build_audio_examples(view, audio=False):
+    for example in view.eval_results.error_examples:
         lines = [f"* reference: {escape_markdown(example.reference) or 'no speech'}"]
-        for line in example.lines:
-            text = " ".join(map(_render_span, line.spans)) or "(empty)"
-            lines.append(f"* {escape_markdown(line.name)} ({line.errors}): {text}")
-        parts.append(f"**{escape_markdown(example.title)}** ({escape_markdown(example.facts)})\n\n" + "\n".join(lines))
+        for line in example.alignments:
+            name, errors = escape_markdown(view.display_name(line.model)), fmt.pluralize(line.errors, "error")
+            text = " ".join(map(_render_span, group_alignment_ops(line.ops))) or "(empty)"
+            lines.append(f"* {name} ({errors}): {text}")
+        title, facts = f"{example.reason.capitalize()}: {example.id}", describe_example(example)
+        parts.append(f"**{escape_markdown(title)}** ({escape_markdown(facts)})\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 

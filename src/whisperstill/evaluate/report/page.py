@@ -1,11 +1,20 @@
-"""The report as one self-contained HTML page: no network access, no script."""
+"""The report as one self-contained HTML page (no network access, no script), in files, and on the terminal."""
 
 import re
+from itertools import groupby
+from pathlib import Path
 
+from whisperstill.atomic_io import atomic_write
+from whisperstill.console import Console
 from whisperstill.errors import MissingExtraError
-from whisperstill.evaluate.report.audio_examples import build_audio_examples, describe_draft
-from whisperstill.evaluate.report.blocks import Section
-from whisperstill.evaluate.report.formatting import format_number, pluralize
+from whisperstill.evaluate.report import formatting as fmt
+from whisperstill.evaluate.report.audio_examples import (
+    describe_draft,
+    describe_example,
+    embed_audio,
+    group_alignment_ops,
+)
+from whisperstill.evaluate.report.markdown import render_markdown
 from whisperstill.evaluate.report.plots import render_svg
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.summary import build_summary
@@ -24,29 +33,32 @@ def render_page(eval_results: EvalResults, *, audio: bool = True) -> str:
     except ImportError as error:
         raise MissingExtraError("the report page", "report") from error
 
-    view = ResultsView(eval_results)
-    sections = build_sections(view)
-    contents: dict[str, list[Section]] = {}
-    for section in sections:
-        contents.setdefault(section.toc_heading, []).append(section)
-    jinja_environment = Environment(
+    environment = Environment(
         loader=PackageLoader("whisperstill.evaluate.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    jinja_environment.filters["keep_units_together"] = _keep_units_together
-    return jinja_environment.get_template("page.html").render(
-        name=eval_results.name or "Evaluation",
+    environment.filters |= {
+        "describe_draft": describe_draft,
+        "describe_example": describe_example,
+        "group_alignment_ops": group_alignment_ops,
+        "keep_units_together": _keep_units_together,
+        "pluralize": fmt.pluralize,
+        "svg": lambda chart: Markup(render_svg(chart)),
+    }
+    view, examples = ResultsView(eval_results), eval_results.error_examples
+    sections = build_sections(view)
+    return environment.get_template("page.html").render(
+        view=view,
+        results=eval_results,
         facts=_header_facts(view),
         summary=build_summary(view),
-        failures=pluralize(len(eval_results.failures), "measurement") if eval_results.failures else "",
         sections=sections,
-        contents=contents,
-        svg_by_chart={chart.id: Markup(render_svg(chart)) for section in sections for chart in section.charts},
-        audio_examples=build_audio_examples(view, audio),
-        draft_traces=[(draft, describe_draft(draft)) for draft in eval_results.draft_traces],
+        contents=[(heading, list(members)) for heading, members in groupby(sections, lambda s: s.toc_heading)],
+        audio_examples=embed_audio(examples) if audio else [(example, "", "") for example in examples],
+        languages={dataset.name: dataset.language for dataset in view.datasets},
     )
 
 
@@ -56,10 +68,33 @@ def _keep_units_together(text: str) -> str:
 
 
 def _header_facts(view: ResultsView) -> str:
-    hours = sum(dataset.hours for dataset in view.datasets)
-    provenance = view.eval_results.provenance
-    parts = [pluralize(len(view.models), "model"), pluralize(len(view.datasets), "dataset")]
-    parts = [part for part in (*parts, f"{format_number(hours)} hours of audio") if not part.startswith("0")]
-    parts += [str(provenance[key]) for key in ("processor", "dtype") if provenance.get(key)]
-    parts += [str(provenance["ended"])[:10]] if provenance.get("ended") else []
-    return " · ".join(parts)
+    """Size of the evaluation, machine and date; what is zero or unknown is left out."""
+    hours = fmt.number(sum(dataset.hours for dataset in view.datasets))
+    counts = (fmt.pluralize(len(view.models), "model"), fmt.pluralize(len(view.datasets), "dataset"))
+    processor, dtype, ended = (view.eval_results.provenance.get(key) for key in ("processor", "dtype", "ended"))
+    facts = (*counts, f"{hours} hours of audio", processor, dtype, str(ended or "")[:10])
+    return " · ".join(str(fact) for fact in facts if fact and not str(fact).startswith("0"))
+
+
+def write_report(results: EvalResults, folder: Path, console: Console, *, audio: bool = True) -> list[Path]:
+    """Writes report.md and, with the extra `report`, report.html; returns their paths.
+
+    `audio` embeds the audio of error examples in the page.
+    """
+    written = [folder / "report.md"]
+    atomic_write(written[0], render_markdown(results))
+    try:
+        atomic_write(folder / "report.html", render_page(results, audio=audio))
+        written.append(folder / "report.html")
+    except MissingExtraError as error:
+        console.info(str(error))
+    return written
+
+
+def show_results(results: EvalResults, console: Console) -> None:
+    """Shows size, error rates and speed of all models as tables."""
+    for section in build_sections(ResultsView(results)):
+        if section.id in ("headline", "short-form", "speed"):
+            table = section.tables[-1]
+            rows = [[*map(str, row), *[""] * (len(table.columns) - len(row))] for row in table.rows]
+            console.table(table.title, table.columns, rows)

@@ -1,31 +1,17 @@
-"""Evaluation results in display order, and means over datasets.
+"""Evaluation results in display order.
 
 The teacher comes first, then students, then other models; a model has the same position and colour in all tables and
 charts. In-distribution datasets come first.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 
-from whisperstill.evaluate.report.blocks import NOT_MEASURED, Point, Series, TableCell
-from whisperstill.evaluate.report.formatting import format_rate
+from whisperstill.evaluate.report.blocks import Cell, Columns, Point, Series, T
 from whisperstill.records.eval_results import DatasetInfo, DatasetResult, EvalResults, ModelInfo, SpeedResult
 
 STRATEGY_ORDER = ("chunked", "sequential", "vad", "silence")
 """Display order of long-form strategies."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeanEstimate:
-    """Unweighted mean over datasets with its 95 % interval. Datasets are taken as independent: the squared half-widths
-    of their intervals add."""
-
-    value: float
-    low: float
-    high: float
-    num_datasets: int
 
 
 class ResultsView:
@@ -36,10 +22,7 @@ class ResultsView:
         self.teacher = eval_results.teacher
         role_order = {"teacher": 0, "student": 1}
         models = {model.name: model for model in sorted(eval_results.models, key=lambda m: role_order.get(m.role, 2))}
-        for name in [
-            *(result.model for result in eval_results.results),
-            *(speed.model for speed in eval_results.speeds),
-        ]:
+        for name in (*(r.model for r in eval_results.results), *(s.model for s in eval_results.speeds)):
             models.setdefault(name, ModelInfo(name, name))
         self.models = list(models.values())
         self.compared_models = [model for model in self.models if model is not self.teacher]
@@ -55,70 +38,75 @@ class ResultsView:
         for result in self.eval_results.results:
             if result.dataset not in datasets_by_name:
                 datasets_by_name[result.dataset] = DatasetInfo(
-                    *(result.dataset, "", "", result.utterances, result.hours, result.words),
-                    language="",
-                    normalizer="",
-                    unit="word",
+                    *(result.dataset, "", "", result.utterances, result.hours, result.words, "", "", "word"),
                     in_distribution=False,
                     long_form=result.measurement == "long_form",
                     non_speech=result.measurement == "non_speech",
                 )
         return sorted(datasets_by_name.values(), key=lambda dataset: (not dataset.in_distribution, dataset.long_form))
 
-    def build_series(self, points_by_model: Mapping[str, Sequence[Point]]) -> list[Series]:
+    def display_name(self, model_name: str) -> str:
+        """Short name of a model."""
+        return self.display_names.get(model_name, model_name)
+
+    def dataset_title(self, dataset_name: str) -> str:
+        """Name of a dataset, with the unit of its error rate if it is not words."""
+        unit = next((dataset.unit for dataset in self.datasets if dataset.name == dataset_name), "")
+        return dataset_name if unit in ("word", "") else f"{dataset_name} ({unit}s)"
+
+    def error_units(self, dataset_names: Iterable[str]) -> str:
+        """Unit of the error rates of these datasets: `words`, `characters`, or `words and characters`."""
+        names = set(dataset_names)
+        units = {dataset.unit or "word" for dataset in self.datasets if dataset.name in names}
+        return " and ".join(f"{unit}s" for unit in sorted(units, reverse=True)) or "words"
+
+    def model_columns(self, names: Iterable[str], cell: Callable[[str, T], Cell | str]) -> Columns[T]:
+        """A column per model; `cell` maps the model's name and a row's item to the cell."""
+        return [(self.display_name(name), partial(cell, name)) for name in names]
+
+    def model_series(self, points_by_model: Mapping[str, Sequence[Point]]) -> list[Series]:
         """One series per model, in the model's style."""
-        return [
-            Series(self.display_name(name), points, self.model_indices[name])
-            for name, points in points_by_model.items()
-        ]
+        items = points_by_model.items()
+        return [Series(self.display_name(name), points, self.model_indices.get(name, 0)) for name, points in items]
 
-    def build_wer_series(
-        self, model_names: Iterable[str], x_values: Sequence[float], results: Mapping[tuple[str, float], DatasetResult]
-    ) -> list[Series]:
-        """Error rates by x value, one series per model; `results` maps (model, x value) to results."""
-        points_by_model = {
-            name: [wer_point(x, results[name, x]) for x in x_values if (name, x) in results] for name in model_names
-        }
-        return self.build_series(points_by_model)
+    def wer_series(self, results: Iterable[DatasetResult], x: Callable[[DatasetResult], float]) -> list[Series]:
+        """Error rates by x value, one series per model, in the order of the results."""
+        points_by_model: dict[str, list[Point]] = {model.name: [] for model in self.models}
+        for result in results:
+            points_by_model[result.model].append(Point(x(result), result.wer, result.wer_low, result.wer_high))
+        return self.model_series({name: points for name, points in points_by_model.items() if points})
 
-    def measured_models(self, results: Sequence[DatasetResult]) -> list[str]:
+    def measured_models(self, results: Iterable[DatasetResult]) -> list[str]:
         """Names of the models that have results, in display order."""
-        measured = {result.model for result in results}
-        return [model.name for model in self.models if model.name in measured]
+        return sorted({result.model for result in results}, key=self.model_indices.__getitem__)
 
     def measured_datasets(self, results: Iterable[DatasetResult]) -> list[DatasetInfo]:
         """Datasets that have results, in display order."""
         measured = {result.dataset for result in results}
         return [dataset for dataset in self.datasets if dataset.name in measured]
 
-    def display_name(self, model_name: str) -> str:
-        """Short name of a model."""
-        return self.display_names.get(model_name, model_name)
-
-    def dataset_display_name(self, dataset: DatasetInfo) -> str:
-        """Name of a dataset, with the unit of its error rate if it is not words."""
-        return dataset.name if dataset.unit in ("word", "") else f"{dataset.name} ({dataset.unit}s)"
-
-    def error_units(self, dataset_names: Sequence[str]) -> str:
-        """Unit of the error rates of these datasets: `words`, `characters`, or `words and characters`."""
-        units = {dataset.unit or "word" for dataset in self.datasets if dataset.name in dataset_names}
-        return " and ".join(f"{unit}s" for unit in sorted(units, reverse=True)) or "words"
-
-    def select_results(self, measurement: str, *, clean_only: bool = False) -> list[DatasetResult]:
-        """Results of a measurement, ordered by dataset and model; `clean_only` leaves out corrupted audio."""
+    def select_results(self, measurement: str) -> list[DatasetResult]:
+        """Results of a measurement, ordered by dataset and model; of speech, without corrupted audio."""
         dataset_indices = {dataset.name: index for index, dataset in enumerate(self.datasets)}
         results = [
             result
             for result in self.eval_results.results
-            if result.measurement == measurement and not (clean_only and result.condition)
+            if result.measurement == measurement and (measurement == "non_speech" or not result.condition)
         ]
         return sorted(results, key=lambda result: (dataset_indices[result.dataset], self.model_indices[result.model]))
 
     @cached_property
     def short_form(self) -> dict[tuple[str, str], DatasetResult]:
         """(model, dataset) -> short-form result."""
-        results = reversed(self.select_results("short_form", clean_only=True))
-        return {(result.model, result.dataset): result for result in results}
+        results: dict[tuple[str, str], DatasetResult] = {}
+        for result in self.select_results("short_form"):
+            results.setdefault((result.model, result.dataset), result)
+        return results
+
+    @cached_property
+    def long_form(self) -> list[DatasetResult]:
+        """Long-form results."""
+        return self.select_results("long_form")
 
     @cached_property
     def short_form_datasets(self) -> list[DatasetInfo]:
@@ -126,43 +114,28 @@ class ResultsView:
         return self.measured_datasets(self.short_form.values())
 
     @cached_property
-    def long_form(self) -> dict[tuple[str, str, str], DatasetResult]:
-        """(model, strategy, dataset) -> long-form result."""
-        results = reversed(self.select_results("long_form", clean_only=True))
-        return {(result.model, result.decoding, result.dataset): result for result in results}
-
-    @cached_property
     def long_form_datasets(self) -> list[DatasetInfo]:
         """Datasets with long-form results."""
-        return self.measured_datasets(self.long_form.values())
+        return self.measured_datasets(self.long_form)
 
-    def short_form_results(self, model_name: str, *, in_distribution: bool | None = None) -> list[DatasetResult]:
+    def short_form_results(self, model_name: str, in_distribution: bool | None = None) -> list[DatasetResult]:
         """Short-form results of a model: in distribution, out of distribution, or (None) all."""
-        return [
-            self.short_form[model_name, dataset.name]
-            for dataset in self.short_form_datasets
-            if in_distribution in (None, dataset.in_distribution) and (model_name, dataset.name) in self.short_form
-        ]
+        datasets = [d.name for d in self.short_form_datasets if in_distribution in (None, d.in_distribution)]
+        return [self.short_form[model_name, name] for name in datasets if (model_name, name) in self.short_form]
 
     def results_by_strategy(self, model_name: str) -> dict[str, list[DatasetResult]]:
         """Strategy -> long-form results of a model, in the order of datasets."""
-        measured = {strategy for name, strategy, _ in self.long_form if name == model_name}
-        return {
-            strategy: [
-                self.long_form[model_name, strategy, dataset.name]
-                for dataset in self.long_form_datasets
-                if (model_name, strategy, dataset.name) in self.long_form
-            ]
-            for strategy in (*STRATEGY_ORDER, *sorted(measured.difference(STRATEGY_ORDER)))
-            if strategy in measured
-        }
+        results = [result for result in self.long_form if result.model == model_name]
+        strategies = dict.fromkeys((*STRATEGY_ORDER, *sorted(result.decoding for result in results)))
+        by_strategy = {strategy: [r for r in results if r.decoding == strategy] for strategy in strategies}
+        return {strategy: selected for strategy, selected in by_strategy.items() if selected}
 
     def best_strategy(
         self, model_name: str, datasets: Sequence[DatasetInfo] | None = None
-    ) -> tuple[str, list[DatasetResult]] | None:
-        """The strategy with the lowest mean WER, and its results, among those measured on most of the datasets.
+    ) -> tuple[str, list[DatasetResult]]:
+        """The strategy with the lowest mean WER among those measured on most of the datasets, and its results there.
 
-        `datasets` defaults to all long-form datasets.
+        `datasets` defaults to all long-form datasets. Without results: no name, no results.
         """
         names = {dataset.name for dataset in (self.long_form_datasets if datasets is None else datasets)}
         candidates = [
@@ -170,7 +143,7 @@ class ResultsView:
             for strategy, results in self.results_by_strategy(model_name).items()
             if (selected := [result for result in results if result.dataset in names])
         ]
-        return min(candidates, key=lambda c: (-len(c[1]), sum(result.wer for result in c[1])), default=None)
+        return min(candidates, key=lambda c: (-len(c[1]), sum(result.wer for result in c[1])), default=("", []))
 
     @cached_property
     def has_distributions(self) -> bool:
@@ -187,12 +160,6 @@ class ResultsView:
         """The teacher, unless the model is the teacher."""
         return self.teacher if self.teacher is not model else None
 
-    @cached_property
-    def main_pair(self) -> tuple[ModelInfo, ModelInfo] | None:
-        """The main model and the teacher that it is compared with."""
-        teacher = self.main_model and self.teacher_of(self.main_model)
-        return (self.main_model, teacher) if self.main_model and teacher else None
-
     def speed_result(self, model_name: str, batch_size: int = 1) -> SpeedResult | None:
         """Speed of a model at a batch size."""
         matching = (s for s in self.eval_results.speeds if s.model == model_name and s.batch_size == batch_size)
@@ -203,44 +170,6 @@ class ResultsView:
         speed = self.speed_result(model_name, batch_size)
         teacher_speed = self.speed_result(self.teacher.name, batch_size) if self.teacher else None
         return teacher_speed.latency_ms / speed.latency_ms if speed and teacher_speed and speed.latency_ms else None
-
-
-def wer_point(x: float, result: DatasetResult) -> Point:
-    """The error rate of a result at an x value."""
-    return Point(x, result.wer, result.wer_low, result.wer_high)
-
-
-def mean_wer(results: Sequence[DatasetResult]) -> MeanEstimate | None:
-    """Mean error rate over results, one per dataset; None without results."""
-    return mean_with_interval((result.wer, result.wer_low, result.wer_high) for result in results)
-
-
-def mean_paired_difference(results: Sequence[DatasetResult]) -> MeanEstimate | None:
-    """Mean paired difference to the teacher over the results that have one."""
-    differences = [result.difference_to_teacher for result in results if result.difference_to_teacher is not None]
-    return mean_with_interval((difference.difference, difference.low, difference.high) for difference in differences)
-
-
-def format_mean_wer(results: Sequence[DatasetResult], num_datasets: int) -> TableCell:
-    """Mean error rate for a table, with a note if fewer than `num_datasets` datasets were measured."""
-    mean = mean_wer(results)
-    if mean is None:
-        return NOT_MEASURED
-    cell = format_rate(mean.value, mean.low, mean.high)
-    if mean.num_datasets == num_datasets:
-        return cell
-    return TableCell(cell.text, f"{cell.aside} {mean.num_datasets} of {num_datasets} datasets".strip())
-
-
-def mean_with_interval(estimates: Iterable[tuple[float, float, float]]) -> MeanEstimate | None:
-    """Mean of (value, low, high) of independent datasets; None without finite values."""
-    estimates = [estimate for estimate in estimates if all(map(math.isfinite, estimate))]
-    if not estimates:
-        return None
-    value = sum(middle for middle, _, _ in estimates) / len(estimates)
-    below = math.sqrt(sum((middle - low) ** 2 for middle, low, _ in estimates)) / len(estimates)
-    above = math.sqrt(sum((high - middle) ** 2 for middle, _, high in estimates)) / len(estimates)
-    return MeanEstimate(value, value - below, value + above, len(estimates))
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from whisperstill.evaluate.report.audio_examples import (
     encode_audio_data_uri,
     group_alignment_ops,
 )
-from whisperstill.evaluate.report.view import ResultsView
 from whisperstill.records.eval_results import AlignmentOp, DraftToken, DraftTrace, EvalResults
 
 from unit.evaluate.report import builders
@@ -75,11 +74,9 @@ def test_missing_recording_is_noted() -> None:
 def test_embedded_audio_is_limited(recording: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_examples, "MAX_EMBEDDED_AUDIO_BYTES", 5_000)
     eval_results = worst(recording)
-    examples = audio_examples.build_audio_examples(
-        ResultsView(EvalResults("some", {}, error_examples=eval_results.error_examples * 3)), audio=True
-    )
-    assert [bool(example.audio_uri) for example in examples] == [True, False, False]
-    assert "too large" in examples[1].note
+    embedded = audio_examples.embed_audio(eval_results.error_examples * 3)
+    assert [bool(audio_uri) for _, audio_uri, _ in embedded] == [True, False, False]
+    assert "too large" in embedded[1][2]
 
 
 def worst(audio: str) -> EvalResults:

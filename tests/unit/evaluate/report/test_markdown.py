@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from whisperstill.evaluate.report import render_markdown
-from whisperstill.evaluate.report.blocks import Table, make_columns, make_row
+from whisperstill.evaluate.report.blocks import Cell, Table
 from whisperstill.evaluate.report.markdown import render_table
 from whisperstill.evaluate.report.sections import build_sections
 from whisperstill.evaluate.report.view import ResultsView
@@ -79,8 +79,10 @@ def test_markdown_is_escaped(text: str, written: str) -> None:
 
 
 def test_group_rows_total_rows_and_collapsed_tables() -> None:
-    rows = (make_row("Group", kind="group"), make_row("a", "1"), make_row("all", "2", kind="total"))
-    written = render_table(Table("id", "Title", make_columns("Name", "N"), rows, "Caption.", collapsed=True))
+    columns = [("Name", lambda item: item[0]), ("N", lambda item: item[1]), ("Empty", lambda item: "")]
+    groups = {"Group": [("a", "1"), (Cell("all", total=True), "2")], "Without rows": []}
+    table = Table.build("id", "Title", columns, groups, "Caption.", collapsed=True)
+    written = render_table(table)
     assert written == (
         "<details>\n<summary>Title</summary>\n\n| Name | N |\n| --- | ---: |\n| **Group** |  |\n| a | 1 |\n"
         "| **all** | 2 |\n\nCaption.\n\n</details>"

@@ -17,7 +17,7 @@ def chart(kind: str = "lines", **changes: object) -> Chart:
         "x_label": "x <1>",
         "y_label": "y",
         "series": (Series("first", points, 0), Series("a & b", points, 9)),
-        "rows": ("top", "middle", "bottom", "last") if kind == "dots" else (),
+        "ticks": dict(enumerate(("top", "middle", "bottom", "last"))) if kind == "dots" else {},
     }
     return Chart(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -43,9 +43,9 @@ def test_charts_share_no_identifier() -> None:
 
 
 def test_summary_describes_the_data() -> None:
-    assert chart().summary == "Line chart: y against x <1>. first: from 2 at 1 to 3 at 2; a & b: from 2 at 1 to 3 at 2."
+    assert chart().summary == "Line chart: y against x <1>. first: 2 at 1, 3 at 2; a & b: 2 at 1, 3 at 2."
     assert "top" not in chart().summary
-    assert "bottom 1.0" in chart("dots").summary
+    assert "2 at middle" in chart("dots").summary
 
 
 def test_log_axis_reference_line_and_descending_axis() -> None:
