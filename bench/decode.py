@@ -70,7 +70,7 @@ def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) 
         decoder_ratio = None
         if None not in row["encoder_seconds"] and None not in baseline["encoder_seconds"]:
             decoder_ratio = round(median_ratio(_decoder_seconds(row), _decoder_seconds(baseline)), 3)
-        same = [
+        identical = [
             text.strip() == baseline_text.strip()
             for text, baseline_text in zip(row["texts"], baseline["texts"], strict=True)
         ]
@@ -83,7 +83,7 @@ def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) 
                 "times_real_time": round(audio_seconds / median(row["seconds"]), 2),
                 "decoder_to_ours": decoder_ratio,
                 "wer": round(score(references, row["texts"], Scoring("english")).wer, 2),
-                "same": round(sum(same) / len(same), 3),
+                "same": round(sum(identical) / len(identical), 3),
                 "wer_against_ours": round(score(baseline["texts"], row["texts"], Scoring("english")).wer, 2),
                 "seconds": [round(value, 3) for value in row["seconds"]],
                 "encoder_seconds": [value and round(value, 3) for value in row["encoder_seconds"]],

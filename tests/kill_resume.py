@@ -36,11 +36,11 @@ def finish(arguments: list[str], output: Path) -> float:
     """Run to the end; fail loudly. Gives the seconds from the first sign of the output."""
     process = start(arguments)
     begun(process, output)
-    at = time.monotonic()
+    started = time.monotonic()
     _, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.decode()}")
-    return time.monotonic() - at
+    return time.monotonic() - started
 
 
 def begun(process: subprocess.Popen[bytes], directory: Path) -> None:
@@ -73,8 +73,8 @@ def kill_at_random(arguments: list[str], output: Path, length: float, kills: int
 
 def content(directory: Path, patterns: tuple[str, ...]) -> dict[str, str]:
     """SHA-256 of the files that must be equal."""
-    found = [path for pattern in patterns for path in directory.glob(pattern)]
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+    paths = [path for pattern in patterns for path in directory.glob(pattern)]
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
 
 LABEL_FILES = ("*.parquet", "*.safetensors", "manifest.json", "skipped.jsonl")

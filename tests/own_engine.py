@@ -30,13 +30,13 @@ class Ours:
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
         """See `ExternalEngine`."""
-        codes = [self.description.resolve_language(one) for one in languages]
+        codes = [self.description.resolve_language(language) for language in languages]
         if long_form:
             return self._long(waveforms, codes)
-        windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
+        windows = torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waveforms]))
         states = self._recogniser.encode(windows)
         transcripts = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
-        return [one.text for one in transcripts]
+        return [transcript.text for transcript in transcripts]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
         recordings = [

@@ -38,25 +38,25 @@ def module_name(path: Path) -> str:
 
 def imported(tree: ast.AST) -> set[str]:
     """First names of what is imported anywhere below a node."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def at_import(tree: ast.Module) -> set[str]:
     """First names of what is imported when the module is (not what functions import, nor what types need)."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
-        found |= imported(node)
-    return found
+        names |= imported(node)
+    return names
 
 
 def loaded_after(code: str) -> set[str]:

@@ -38,7 +38,9 @@ def undocumented(node: ast.AST, inside: str = "") -> list[str]:
     for child in getattr(node, "body", []):
         if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
             continue
-        plain = {each.id for each in child.decorator_list if isinstance(each, ast.Name)} & SPEAKS_FOR_ITSELF
+        plain = {
+            decorator.id for decorator in child.decorator_list if isinstance(decorator, ast.Name)
+        } & SPEAKS_FOR_ITSELF
         if not ast.get_docstring(child) and child.name != "forward" and not plain:
             missing.append(f"{inside}{child.name}")
         if isinstance(child, ast.ClassDef):

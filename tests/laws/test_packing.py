@@ -123,7 +123,7 @@ def test_variants_reshuffle_the_same_audio() -> None:
         }
         for packing, seed in ((0, 0), (1, 0), (2, 0), (1, 1))
     ]
-    assert all(not (one & other) for k, one in enumerate(contents) for other in contents[:k])
+    assert all(not (content & other) for k, content in enumerate(contents) for other in contents[:k])
     assert pack(utterances, seed=1) == pack(utterances, seed=2)  # variant 0 ignores the seed
 
 

@@ -131,7 +131,7 @@ def check_tokens(pair: Pair, own: WhisperModel) -> None:
     """Every window's greedy tokens, start and end included."""
     start, end = own.vocabulary.sot_sequence("en"), own.vocabulary.end_of_text
     transcripts = own.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
-    tokens = [[*start, *one.result.tokens, *[end] * one.result.ended] for one in transcripts]
+    tokens = [[*start, *transcript.result.tokens, *[end] * transcript.result.ended] for transcript in transcripts]
     assert tokens == pair.their_tokens
 
 
@@ -168,7 +168,7 @@ def one_thread() -> Iterator[None]:
 def clips(speech: Path) -> Tensor:
     """Three clips of 15 s, padded to windows."""
     utterances = read_corpus(speech / "librispeech-mini-val" / "manifest.jsonl").utterances[:3]
-    return torch.stack([torch.from_numpy(pad_or_trim(load_utterance_waveform(one))) for one in utterances])
+    return torch.stack([torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance))) for utterance in utterances])
 
 
 @pytest.fixture(scope="module", params=[*REAL, "random"])

@@ -165,10 +165,10 @@ def test_on_policy_kl_of_the_teacher_itself_is_zero(
     training: TrainSettings, small_teacher: Path, labels: Path, tmp_path: Path
 ) -> None:
     """Negative control: another student has a KL above zero."""
-    same = tmp_path / "same"
-    init.run(init.InitSettings(teacher=str(small_teacher), output=same, decoder_layers=3), NullConsole())
+    copy = tmp_path / "same"
+    init.run(init.InitSettings(teacher=str(small_teacher), output=copy, decoder_layers=3), NullConsole())
     on_policy = replace(training, num_train_epochs=1, on_policy_fraction=1.0, ce_weight=0.0, learning_rate=1e-12)
-    train.run(replace(on_policy, student=same), NullConsole())
+    train.run(replace(on_policy, student=copy), NullConsole())
     assert all(abs(kl) < 1e-6 for kl in metric(on_policy, "kl"))
     other = replace(on_policy, output=tmp_path / "other")
     train.run(other, NullConsole())

@@ -24,10 +24,10 @@ from whisperstill.stages.train import TrainSettings
 @pytest.fixture(scope="module")
 def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("compress") / "labels"
-    asked = LabelSettings(
+    label_settings = LabelSettings(
         str(small_teacher), (str(small_corpus),), output, encoder_states="float32", max_new_tokens=8, dtype="float32"
     )
-    label.run(asked, NullConsole())
+    label.run(label_settings, NullConsole())
     return output
 
 
@@ -90,7 +90,7 @@ def test_resumed_compression_ends_with_the_same_bits(
         patch.setattr(Trainer, "run", run)
         assert not compress.run(parts, NullConsole()).finished
     assert compress.run(parts, NullConsole()).resumed_from == 2
-    weights = [file_sha256(one.output / "model.safetensors") for one in (settings, parts)]
+    weights = [file_sha256(run_settings.output / "model.safetensors") for run_settings in (settings, parts)]
     assert weights[0] == weights[1]
     compress.run(replace(settings, output=tmp_path / "seed", seed=1), NullConsole())
     assert file_sha256(tmp_path / "seed" / "model.safetensors") != weights[0]

@@ -28,9 +28,9 @@ def no_training_plots() -> None:
 def block(root: Path, heading: str, language: str = r"\w+") -> str:
     """First code block (of a language) under a heading of the README."""
     section = (root / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
-    found = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
-    assert found
-    return found[1]
+    match = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    assert match
+    return match[1]
 
 
 @pytest.fixture(scope="module")

@@ -443,11 +443,11 @@ def test_int8_weights_count_one_byte(small_teacher: Path) -> None:
     """An int8 network stores linear layers in a quarter of the bytes, the rest in full."""
     network = systems.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False).model.network
     linear = sum(module.weight.numel() for module in network.modules() if isinstance(module, torch.nn.Linear))
-    whole = weights_mib(network)
+    float_mib = weights_mib(network)
     small = weights_mib(
         systems.WhisperstillSystem("t", str(small_teacher), "", "cpu", torch.float32, False, True).model.network
     )
-    assert linear and whole - 4.2 * linear / 2**20 < small < whole - 2.5 * linear / 2**20
+    assert linear and float_mib - 4.2 * linear / 2**20 < small < float_mib - 2.5 * linear / 2**20
 
 
 @pytest.mark.parametrize("name", ["quick.toml", "paper.toml"])

@@ -114,7 +114,7 @@ def test_all_problems_with_settings_are_listed_in_one_error(tmp_path: Path) -> N
 )
 def test_output_names_are_unique(paths: list[str], names: list[str] | None) -> None:
     files = [Path(path) for path in paths]
-    found = unique_output_names(files)
-    assert len({name.casefold() for name in found.values()}) == len(files)
+    names_by_file = unique_output_names(files)
+    assert len({name.casefold() for name in names_by_file.values()}) == len(files)
     if names is not None:
-        assert [found[path] for path in files] == names
+        assert [names_by_file[path] for path in files] == names

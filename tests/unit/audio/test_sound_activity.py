@@ -21,12 +21,12 @@ def speech_like(seconds: float, pauses: list[tuple[float, float]], seed: int = 0
 
 
 def check(pieces: list[tuple[float, float]], samples: int, max_seconds: float) -> None:
-    at = 0
+    sample = 0
     for start, duration in pieces:
-        assert round(start * SAMPLE_RATE) == at
+        assert round(start * SAMPLE_RATE) == sample
         assert 0 < duration <= max_seconds
-        at += round(duration * SAMPLE_RATE)
-    assert at == samples
+        sample += round(duration * SAMPLE_RATE)
+    assert sample == samples
 
 
 def test_cuts_fall_into_the_middle_of_pauses() -> None:

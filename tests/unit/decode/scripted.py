@@ -29,8 +29,8 @@ def decoded(
     """DecodingResult of these tokens, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
-    said = torch.full((steps,), logprob)
-    observed = TokenStats(said, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), said)
+    logprobs = torch.full((steps,), logprob)
+    observed = TokenStats(logprobs, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), logprobs)
     return DecodingResult(tuple(tokens), ended, no_speech, observed)
 
 

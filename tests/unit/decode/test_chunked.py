@@ -25,11 +25,13 @@ def make_words() -> list[Word]:
     """1.5 words per second, all different, a full stop after every twelfth."""
     generator = np.random.default_rng(0)
     letters = "bdfgklmnprst"
-    names = ["".join(letters[at] + "aeiou"[at % 5] for at in generator.integers(0, 12, 4)) for _ in range(150)]
+    names = [
+        "".join(letters[letter] + "aeiou"[letter % 5] for letter in generator.integers(0, 12, 4)) for _ in range(150)
+    ]
     return [
-        Word(at / 1.5 + 0.05, at / 1.5 + 0.5, f" {name}{number}{'.' * (number % 12 == 11)}", 0.9)
-        for number, (at, name) in enumerate(zip(range(150), names, strict=True))
-        if at / 1.5 + 0.5 < SECONDS
+        Word(index / 1.5 + 0.05, index / 1.5 + 0.5, f" {name}{number}{'.' * (number % 12 == 11)}", 0.9)
+        for number, (index, name) in enumerate(zip(range(150), names, strict=True))
+        if index / 1.5 + 0.5 < SECONDS
     ]
 
 
@@ -87,16 +89,16 @@ def test_every_word_is_transcribed_once(
     assert transcript.text == text_of(WORDS)
     assert transcript.duration == SECONDS
     starts = transcribe.starts  # type: ignore[attr-defined]
-    assert sorted(starts) == [10.0 * at for at in range(10)]  # no additional windows
-    found = [word for segment in transcript.segments for word in segment.words or ()]
-    assert [word.word for word in found] == [word.word for word in WORDS]
-    assert [word.start for word in found] == pytest.approx([word.start for word in WORDS], abs=0.11)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert sorted(starts) == [10.0 * chunk for chunk in range(10)]  # no additional windows
+    words = [word for segment in transcript.segments for word in segment.words or ()]
+    assert [word.word for word in words] == [word.word for word in WORDS]
+    assert [word.start for word in words] == pytest.approx([word.start for word in WORDS], abs=0.11)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize(
-    ("chunk", "left", "more"),
+    ("chunk", "resume_s", "more"),
     [
         (30.0, 6.0, [36.0]),  # ends before the next chunk: the remainder is a chunk of its own
         (30.0, 3.0, [33.0]),  # ends before the end of the previous chunk
@@ -108,17 +110,17 @@ def test_the_remainder_of_a_chunk_is_decoded(
     transcribe: Callable[..., Transcript],
     monkeypatch: pytest.MonkeyPatch,
     chunk: float,
-    left: float,
+    resume_s: float,
     more: list[float],
     batch_size: int,
 ) -> None:
     """Every word is transcribed once, with or without a remainder."""
     monkeypatch.setattr(
-        chunked, "resume_at", lambda result, vocabulary: left if round(result.window.start, 3) == chunk else None
+        chunked, "resume_at", lambda result, vocabulary: resume_s if round(result.window.start, 3) == chunk else None
     )
     assert transcribe(inside, batch_size=batch_size).text == text_of(WORDS)
     starts = transcribe.starts  # type: ignore[attr-defined]
-    assert sorted(starts) == sorted([10.0 * at for at in range(10)] + more)
+    assert sorted(starts) == sorted([10.0 * number for number in range(10)] + more)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -187,7 +189,7 @@ def test_an_overlap_without_a_match_requests_a_centred_window(
 ) -> None:
     transcript = transcribe(wrong_near_42_s, batch_size=batch_size)
     starts = transcribe.starts  # type: ignore[attr-defined]
-    more = sorted(set(starts) - {10.0 * at for at in range(10)})
+    more = sorted(set(starts) - {10.0 * number for number in range(10)})
     assert len(starts) == 11 and more == [42.5 - LENGTH / 2]
     assert transcript.text == text_of(WORDS)
 

@@ -21,10 +21,10 @@ def slow_path(gain: Tensor) -> tuple[list[int], float]:
             value, before = max(ways, default=(0.0, (-1, -1)))
             best[i][j], came[i, j] = value + float(gain[i, j]), before
     starts = [0] * tokens
-    at = (tokens - 1, positions - 1)
-    while at != (-1, -1):
-        starts[at[0]] = at[1]
-        at = came[at]
+    cell = (tokens - 1, positions - 1)
+    while cell != (-1, -1):
+        starts[cell[0]] = cell[1]
+        cell = came[cell]
     return starts, best[-1][-1]
 
 
@@ -47,12 +47,12 @@ def test_paths_of_a_batch_are_those_of_a_double_loop(seed: int) -> None:
     gain = torch.full((5, 12, 40), 1e3)  # values outside a row must not be read
     for row, (count, width) in enumerate(zip(tokens, positions, strict=True)):
         gain[row, :count, :width] = torch.randn(count, width, generator=generator)
-    found = token_starts(gain, tokens, positions).tolist()
+    starts_by_row = token_starts(gain, tokens, positions).tolist()
     for row, (count, width) in enumerate(zip(tokens, positions, strict=True)):
         starts, value = slow_path(gain[row, :count, :width])
-        assert found[row][:count] == starts
-        assert collected(gain[row, :count, :width], found[row][:count]) == pytest.approx(value, abs=1e-4)
-        assert found[row][count:] == [width - 1] * (12 - count)
+        assert starts_by_row[row][:count] == starts
+        assert collected(gain[row, :count, :width], starts_by_row[row][:count]) == pytest.approx(value, abs=1e-4)
+        assert starts_by_row[row][count:] == [width - 1] * (12 - count)
 
 
 def test_a_diagonal_is_found_and_a_wrong_one_is_not() -> None:

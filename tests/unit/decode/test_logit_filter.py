@@ -36,9 +36,9 @@ def disallowed_reference(logits: list[float], tokens_so_far: list[int], timestam
         disallowed |= set(range(BEGIN, times[-1] if open_pair else times[-1] + 1))
     if not tokens_so_far:
         disallowed |= set(range(BEGIN)) | set(range(BEGIN + 51, size))
-    left = {token: logits[token] for token in range(size) if token not in disallowed}
-    together = [value for token, value in left.items() if token >= BEGIN]
-    text = [value for token, value in left.items() if token < BEGIN]
+    allowed = {token: logits[token] for token in range(size) if token not in disallowed}
+    together = [value for token, value in allowed.items() if token >= BEGIN]
+    text = [value for token, value in allowed.items() if token < BEGIN]
     if together:
         largest = max(together)
         mass = largest + math.log(sum(math.exp(value - largest) for value in together))
@@ -79,8 +79,8 @@ def test_logit_filter_equals_reference(
     result = logit_filter.apply(logits.clone(), history)
     for row, past in enumerate(tokens_so_far):
         disallowed = disallowed_reference(logits[row].tolist(), past, timestamps)
-        found = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())
-        assert found == disallowed
+        suppressed = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())
+        assert suppressed == disallowed
         allowed = torch.tensor([token not in disallowed for token in range(VOCABULARY.size)])
         assert torch.equal(result[row][allowed], logits[row][allowed])
 

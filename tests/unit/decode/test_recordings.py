@@ -86,10 +86,10 @@ def test_a_given_language_is_not_detected(scripted: Scripted, tmp_path: Path) ->
 
 def test_times_count_from_the_start_of_the_stretch(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 70)
-    [(_, whole)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=10.0)])
+    [(_, short)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=10.0)])
     [(_, long)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=50.0)])
-    assert isinstance(whole, Transcript) and isinstance(long, Transcript)
-    assert whole.duration == 10.0 and whole.segments[0].start == 0.1
+    assert isinstance(short, Transcript) and isinstance(long, Transcript)
+    assert short.duration == 10.0 and short.segments[0].start == 0.1
     assert long.duration == pytest.approx(50.0) and len(long.segments) == 2
 
 
@@ -169,9 +169,9 @@ def test_a_file_that_breaks_off_is_transcribed_up_to_there(
     monkeypatch.setattr(strategies, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=1, long_form=strategy)
     results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
-    broken, whole = (result for _, result in results)
-    assert isinstance(broken, Transcript) and isinstance(whole, Transcript)
-    assert broken.read_error == "it breaks off" and whole.read_error is None
+    broken, complete = (result for _, result in results)
+    assert isinstance(broken, Transcript) and isinstance(complete, Transcript)
+    assert broken.read_error == "it breaks off" and complete.read_error is None
     assert broken.duration == pytest.approx(50)
     assert strategy in ("chunked", "vad") or broken.segments[-1].end > 25
 
@@ -235,13 +235,13 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
     results = [result for _, result in transcribe_recordings(scripted, [Recording(path) for path in paths], options)]
     for result, first in zip(results, (0.25, 0.5), strict=True):
         assert isinstance(result, Transcript)
-        found = [(segment.start, segment.end, segment.text) for segment in result.segments]
-        assert found[:2] == [(0.0, 12.0, f" {first}"), (12.0, 41.0, f" {first + 0.125}")]
-        assert found[2][0] == 42.0  # the window from 12 s on was transcribed to its end
+        segments = [(segment.start, segment.end, segment.text) for segment in result.segments]
+        assert segments[:2] == [(0.0, 12.0, f" {first}"), (12.0, 41.0, f" {first + 0.125}")]
+        assert segments[2][0] == 42.0  # the window from 12 s on was transcribed to its end
     assert scripted.batches == [2, 2, 2]
     starts = [job.prompt_tokens for first, job in scripted.said if first == 0.375]
-    said = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp_token(12.0)]
-    previous = [*tokenizer.encode(" before"), *said]
+    first_tokens = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp_token(12.0)]
+    previous = [*tokenizer.encode(" before"), *first_tokens]
     assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
     first_prompt = next(job.prompt_tokens for first, job in scripted.said if first == 0.25)
     assert tokenizer.decode(first_prompt) == " before"
@@ -252,7 +252,7 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
     begin, end = vocabulary.timestamp_token(0.0), vocabulary.timestamp_token(1.0)
 
     def script(first: float, language: str) -> DecodingResult:
-        tried = sum(1 for said, _ in scripted.said if said == first)
+        tried = sum(1 for sample, _ in scripted.said if sample == first)
         if tried == 1:
             return decoded([begin, *tokenizer.encode(" again" * 40), end])  # a loop
         return decoded([begin, *tokenizer.encode(f" try {tried}"), end], logprob=-0.5 - (tried == 2))
@@ -274,7 +274,7 @@ def test_a_silent_window_needs_no_fallback(tokenizer: Tokenizer, tmp_path: Path)
     [(_, result)] = transcribe_recordings(scripted, [Recording(path)])
     assert isinstance(result, Transcript)
     assert result.text == "" and len(scripted.said) == 1
-    assert [one.reason for one in result.filtered_segments] == ["no_speech threshold"]
+    assert [segment.reason for segment in result.filtered_segments] == ["no_speech threshold"]
 
 
 def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path) -> None:

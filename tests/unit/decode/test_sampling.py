@@ -27,7 +27,7 @@ def sample(logits: Tensor, temperature: float, seed: Tensor, position: Tensor | 
 def chi_square(tokens: Tensor, probability: Tensor, ids: Tensor = IDS) -> float:
     """Chi-square statistic over the tokens with probability above 0."""
     expected = probability * len(tokens)
-    counts = torch.stack([(tokens == one).sum() for one in ids]).double()
+    counts = torch.stack([(tokens == token).sum() for token in ids]).double()
     assert counts[expected == 0].sum() == 0
     some = expected > 0
     return float(((counts[some] - expected[some]) ** 2 / expected[some]).sum())
@@ -52,7 +52,7 @@ def test_control_wrong_temperature_fails_chi_square() -> None:
 
 def test_positions_are_independent() -> None:
     two = torch.zeros(1, 2)
-    first, second = (sample(two, 1.0, seeds(DRAWS), at, torch.arange(2)).double() for at in (1, 2))
+    first, second = (sample(two, 1.0, seeds(DRAWS), position, torch.arange(2)).double() for position in (1, 2))
     assert abs(float(((first - 0.5) * (second - 0.5)).mean() * 4)) < 4 / DRAWS**0.5
 
 
@@ -77,8 +77,8 @@ def test_block_equals_single_tokens() -> None:
     positions = torch.tensor([3, 4, 5, 8, 9, 10])
     block = draw.repeat_interleave(3).sample(logits.clone(), positions, IDS)
     for row in range(6):
-        one = Sampler(draw.temperature[row // 3 : row // 3 + 1], draw.seed[row // 3 : row // 3 + 1], False)
-        assert torch.equal(one.sample(logits[row : row + 1].clone(), positions[row : row + 1], IDS)[0], block[row])
+        single = Sampler(draw.temperature[row // 3 : row // 3 + 1], draw.seed[row // 3 : row // 3 + 1], False)
+        assert torch.equal(single.sample(logits[row : row + 1].clone(), positions[row : row + 1], IDS)[0], block[row])
 
 
 def test_reduced_vocabulary_has_the_same_noise() -> None:

@@ -15,9 +15,9 @@ SPANS = [(1.0, 3.0), (4.0, 6.0)]
 
 def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None = None) -> list[tuple[float, float]]:
     words = [Word(start, end, f" {index}", 0.5) for index, (start, end) in enumerate(times)]
-    found = snap_words_to_spans(words, SPANS if spans is None else spans)
-    assert [word.word for word in found] == [word.word for word in words]
-    return [(word.start, word.end) for word in found]
+    snapped = snap_words_to_spans(words, SPANS if spans is None else spans)
+    assert [word.word for word in snapped] == [word.word for word in words]
+    return [(word.start, word.end) for word in snapped]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_pauses_are_those_of_the_waveform() -> None:
     noise = np.random.default_rng(1).normal(0, 0.2, 48_000).astype(np.float32)
     noise[16_000:32_000] *= 1e-3
     words = [Word(0.0, 1.4, " one", 1.0), Word(1.4, 2.9, " two", 1.0)]
-    one, two = snap_words_to_speech(words, noise)
-    assert (one.start, one.end) == pytest.approx((0.0, 1.0), abs=0.02)
-    assert (two.start, two.end) == pytest.approx((2.0, 3.0), abs=0.02)
+    first, second = snap_words_to_speech(words, noise)
+    assert (first.start, first.end) == pytest.approx((0.0, 1.0), abs=0.02)
+    assert (second.start, second.end) == pytest.approx((2.0, 3.0), abs=0.02)
     assert 0.1 <= MAX_WORD_EXTENSION_S

@@ -133,7 +133,7 @@ def test_speculative_is_greedy(
     prompt_tokens = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
     start = torch.tensor([prompt_tokens] * BATCH)
     expected = greedy_results(prompt_tokens, timestamps)
-    greedy_tokens = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
+    greedy_tokens = [[*result.tokens, VOCABULARY.end_of_text] for result in expected]
     shuffled = torch.Generator().manual_seed(1)
 
     def draft(size: int, capacity: int) -> DraftModel:
@@ -163,17 +163,17 @@ def test_speculative_is_greedy(
         deterministic=deterministic,
     )
     assert same_tokens(results, expected)
-    for one, other in zip(results, expected, strict=True):
-        assert one.token_stats.logprob.tolist() == pytest.approx(other.token_stats.logprob.tolist(), abs=1e-4)
-        assert one.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-6)
-        assert len(one.token_stats.top_ids) == len(one.tokens) + one.ended
-    assert stats.tokens == sum(len(one.tokens) + one.ended for one in expected)
+    for result, other in zip(results, expected, strict=True):
+        assert result.token_stats.logprob.tolist() == pytest.approx(other.token_stats.logprob.tolist(), abs=1e-4)
+        assert result.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-6)
+        assert len(result.token_stats.top_ids) == len(result.tokens) + result.ended
+    assert stats.tokens == sum(len(result.tokens) + result.ended for result in expected)
     if kind == "right" and block > 1:
         assert stats.tokens_per_verification > 1.5
     if kind in ("wrong", "null") or block == 1:
         assert stats.accepted == 0 and stats.tokens_per_verification == 1
-    assert len({len(one.tokens) for one in expected}) > 1  # rows end at different steps
-    assert any(one.ended for one in expected) and len({one.tokens for one in expected}) == BATCH
+    assert len({len(result.tokens) for result in expected}) > 1  # rows end at different steps
+    assert any(result.ended for result in expected) and len({result.tokens for result in expected}) == BATCH
 
 
 def test_prompt_of_one_token(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -201,7 +201,7 @@ def test_blocks_beyond_the_last_position(network: Whisper, student: Whisper, sta
         network, states[:2], start, logit_filter, make_draft=make_network_draft(student, logit_filter), block_sizes=(8,)
     )
     assert same_tokens(results, greedy(network, states[:2], start, logit_filter))
-    assert {len(one.tokens) for one in results} == {448 - len(prompt_tokens)}
+    assert {len(result.tokens) for result in results} == {448 - len(prompt_tokens)}
 
 
 def test_changing_block_sizes(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -261,8 +261,8 @@ def test_slots_are_refilled(network: Whisper, student: Whisper, states: Tensor, 
     )
     results = run(scheduler, [DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
     assert same_tokens(results, alone)
-    for one, other in zip(results, alone, strict=True):
-        assert one.token_stats.filtered_logprob.tolist() == pytest.approx(
+    for result, other in zip(results, alone, strict=True):
+        assert result.token_stats.filtered_logprob.tolist() == pytest.approx(
             other.token_stats.filtered_logprob.tolist(), abs=1e-4
         )
 
@@ -284,9 +284,9 @@ def test_deterministic_results_are_bitwise_equal(
 
     plain, drafted = decoded(None), decoded(make_network_draft(student, logit_filter))
     assert same_tokens(plain, drafted)
-    for one, other in zip(plain, drafted, strict=True):
-        assert torch.equal(one.token_stats.hidden, other.token_stats.hidden)
-        assert torch.equal(one.token_stats.filtered_logprob, other.token_stats.filtered_logprob)
+    for result, other in zip(plain, drafted, strict=True):
+        assert torch.equal(result.token_stats.hidden, other.token_stats.hidden)
+        assert torch.equal(result.token_stats.filtered_logprob, other.token_stats.filtered_logprob)
 
 
 def test_sampling_does_not_depend_on_draft_and_batch(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -302,7 +302,7 @@ def test_sampling_does_not_depend_on_draft_and_batch(network: Whisper, student: 
             DecodeRequest(states[row], start, temperature=0.25 * row, seed=seed + row, max_new_tokens=STEPS)
             for row in range(BATCH)
         ]
-        return [one.tokens for one in run(scheduler, requests)]
+        return [result.tokens for result in run(scheduler, requests)]
 
     alone = sampled(1, (1,), 7)
     assert sampled(1, (8,), 7) == sampled(3, (4,), 7) == sampled(5, (1,), 7) == alone

@@ -23,10 +23,10 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     detect_speech_everywhere(monkeypatch)
 
     def cuts(reader: AudioReader, length: float) -> Iterator[tuple[float, np.ndarray]]:
-        at = 0.0
-        while reader.has_audio_after(at):
-            yield at, reader.read(at, 10.0)
-            at += 10.0
+        start = 0.0
+        while reader.has_audio_after(start):
+            yield start, reader.read(start, 10.0)
+            start += 10.0
 
     monkeypatch.setattr(non_overlapping, "cut_reader", cuts)
 
@@ -101,22 +101,22 @@ def test_long_prompts_are_cut(scripted: Scripted) -> None:
     many = "word " * 300
     Transcriber(scripted).transcribe(tone(5, 0.5), hotwords=many, initial_prompt=many, prefix=many, language="en")
     start = scripted.said[0][1].prompt_tokens
-    at = start.index(scripted.vocabulary.start_of_transcript)
-    assert at == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
-    assert len(start) == at + 4 + MAX_PROMPT_TOKENS // 2
+    prompt_length = start.index(scripted.vocabulary.start_of_transcript)
+    assert prompt_length == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
+    assert len(start) == prompt_length + 4 + MAX_PROMPT_TOKENS // 2
 
 
 def test_the_language_is_detected_once_or_in_every_window(scripted: Scripted) -> None:
     wave = tone(35, 0.5)
     wave[160_000], wave[320_000], wave[480_000] = -0.5, 0.25, -0.25
-    once = Transcriber(scripted).transcribe(wave)
-    assert [segment.text for segment in once.segments] == [" en"] * 4
-    assert scripted.detected == [0.5] and (once.language, once.language_probability) == ("en", 0.75)
+    first_window = Transcriber(scripted).transcribe(wave)
+    assert [segment.text for segment in first_window.segments] == [" en"] * 4
+    assert scripted.detected == [0.5] and (first_window.language, first_window.language_probability) == ("en", 0.75)
     scripted.detected.clear()
-    each = Transcriber(scripted).transcribe(wave, multilingual=True)
-    assert [segment.text for segment in each.segments] == [" en", " de", " en", " de"]
+    every_window = Transcriber(scripted).transcribe(wave, multilingual=True)
+    assert [segment.text for segment in every_window.segments] == [" en", " de", " en", " de"]
     assert scripted.detected == [0.5, -0.5, 0.25, -0.25]
-    assert each.language == "en"  # the first window's
+    assert every_window.language == "en"  # the first window's
 
 
 def test_text_far_from_speech_is_filtered_with_its_reason(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,14 +126,14 @@ def test_text_far_from_speech_is_filtered_with_its_reason(scripted: Scripted, mo
     vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
 
     def script(first: float, language: str) -> DecodingResult:
-        times = [vocabulary.timestamp_token(at) for at in (0.0, 1.0, 3.0, 5.0)]
+        times = [vocabulary.timestamp_token(seconds) for seconds in (0.0, 1.0, 3.0, 5.0)]
         return decoded([times[0], *tokenizer.encode(" near"), times[1], times[2], *tokenizer.encode(" far"), times[3]])
 
     scripted.script = script
     transcript = Transcriber(scripted).transcribe(wave, language="en")
     assert transcript.text == "near near"
     assert [segment.id for segment in transcript.segments] == [0, 1]
-    assert [(one.start, one.end, one.text, one.reason) for one in transcript.filtered_segments] == [
+    assert [(dropped.start, dropped.end, dropped.text, dropped.reason) for dropped in transcript.filtered_segments] == [
         (3.0, 5.0, "far", "far from speech"),
         (10.0, 20.0, "", "no speech"),
         (23.0, 25.0, "far", "far from speech"),
@@ -173,7 +173,7 @@ def test_a_low_log_probability_counts_where_speech_is_sparse(
     scripted.script = lambda first, language: decoded(sentence, logprob=logprob)
     transcript = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
     assert transcript.text == ("Thank you." if believed else "")
-    assert [(one.text, one.reason) for one in transcript.filtered_segments] == [
+    assert [(segment.text, segment.reason) for segment in transcript.filtered_segments] == [
         ("Thank you.", "low log-probability")
     ] * (not believed)
     assert (

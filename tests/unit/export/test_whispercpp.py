@@ -159,7 +159,7 @@ class GreedyComparison:
         context, ids = self.model._ctx, []
         for segment in range(self.binding.whisper_full_n_segments(context)):
             count = self.binding.whisper_full_n_tokens(context, segment)
-            ids += [self.binding.whisper_full_get_token_id(context, segment, at) for at in range(count)]
+            ids += [self.binding.whisper_full_get_token_id(context, segment, position) for position in range(count)]
         return [token for token in ids if self.whisper_model.vocabulary.is_text(token)]
 
     @torch.inference_mode()
@@ -175,12 +175,12 @@ class GreedyComparison:
         assert len(own_tokens) > 5
         if own_tokens == peer_tokens:
             return 0.0
-        at = next(
-            index for index, (one, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if one != other
+        step = next(
+            index for index, (token, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if token != other
         )
-        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:at]]])
+        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:step]]])
         logits = decoder.logits(decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(states))[0, -1:])[0]
-        return float(logits[own_tokens[at]] - logits[peer_tokens[at]])
+        return float(logits[own_tokens[step]] - logits[peer_tokens[step]])
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_no_other_split_has_fewer_edits(words: list[str], references: list[list[
             return [[len(words)]]
         return [[cut, *rest] for cut in range(start, len(words) + 1) for rest in cuts(parts - 1, cut)]
 
-    best = min(cost(list(pairwise([0, *each]))) for each in cuts(len(references), 0))
+    best = min(cost(list(pairwise([0, *split]))) for split in cuts(len(references), 0))
     assert cost(split_hypothesis(words, [" ".join(r) for r in references])) == best
 
 
@@ -108,7 +108,7 @@ def windows(speech: Path) -> list[list[str]]:
     """Windows of three to four consecutive real references."""
     lines = (speech / "librispeech-mini-val" / "manifest.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    return [texts[at : at + 3 + at % 2] for at in range(0, len(texts) - 4, 4)]
+    return [texts[first : first + 3 + first % 2] for first in range(0, len(texts) - 4, 4)]
 
 
 Mishear = Callable[[random.Random, list[str]], list[str]]

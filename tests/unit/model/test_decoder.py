@@ -59,9 +59,9 @@ def test_cross_attention_scores_equal_forward_pass(network: Whisper, states: Ten
 @torch.inference_mode()
 def test_later_tokens_do_not_change_scores(network: Whisper, states: Tensor) -> None:
     """Rows of unequal length may be padded with any token."""
-    whole = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
+    full_scores = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
     assert torch.allclose(
-        network.decoder.cross_attention_scores(TOKENS[:, :3], states, PAIRS), whole[:, :, :3], atol=1e-4
+        network.decoder.cross_attention_scores(TOKENS[:, :3], states, PAIRS), full_scores[:, :, :3], atol=1e-4
     )
 
 

@@ -20,9 +20,9 @@ def test_words_are_not_broken() -> None:
     ],
 )
 def test_unspaced_languages_break_between_characters(text: str, width: int, language: str, lines: list[str]) -> None:
-    found = wrap_text(text, width, language)
-    assert found == lines
-    assert all(line[0] not in "。、？」" for line in found)
+    wrapped = wrap_text(text, width, language)
+    assert wrapped == lines
+    assert all(line[0] not in "。、？」" for line in wrapped)
 
 
 @given(st.text("ab é今。", max_size=40), st.integers(1, 12), st.sampled_from(["en", "ja"]))

@@ -159,8 +159,8 @@ def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str |
 def test_any_ids_can_be_decoded_and_grouped(base_tokenizer: Path, ids: list[int]) -> None:
     tokenizer = cached(base_tokenizer)
     words = tokenizer.split_to_word_tokens(ids, "en")
-    covered = {at for word in words for at in range(word.token_start, word.token_end)}
-    assert covered == {at for at, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
+    covered = {index for word in words for index in range(word.token_start, word.token_end)}
+    assert covered == {index for index, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
     tokenizer.decode(ids)
 
 
