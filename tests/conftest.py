@@ -35,7 +35,7 @@ SLOW_FIRST = ("stages/test_readme", "stages/test_kill", "stages/test_process_gro
 
 
 def has_speech() -> bool:
-    """Whether the folder of test speech is there."""
+    """Whether the folder of test speech exists."""
     return (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file()
 
 
@@ -57,7 +57,7 @@ REQUIREMENTS: dict[str, Callable[[], bool]] = {
     "glibc": lambda: platform.libc_ver()[0] == "glibc",
     "POSIX": lambda: os.name == "posix",
 }
-"""What some tests need -> whether it is here."""
+"""Optional requirement of tests -> whether this machine has it."""
 
 
 def pytest_report_header() -> list[str]:
@@ -101,7 +101,7 @@ def root() -> Path:
 def speech() -> Path:
     """The folder of real speech: one folder per set, each with a manifest."""
     if not has_speech():
-        pytest.skip("the folder of test speech (../shared/speech) is not here")
+        pytest.skip("the folder of test speech (../shared/speech) does not exist")
     return SPEECH
 
 

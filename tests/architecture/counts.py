@@ -2,8 +2,8 @@
 
     python tests/architecture/counts.py [ROOT]
 
-`test_counts.py` holds the project to them. Imports count wherever they stand: at the top, inside functions, under
-`TYPE_CHECKING`; a package's `__init__` that only gathers names of its own modules is no part of a cycle.
+`test_counts.py` sets their upper bounds. Imports count at the top of a module, inside functions and under
+`TYPE_CHECKING`; a package's `__init__` that only re-exports names of its modules is not part of a cycle.
 """
 
 import ast

@@ -34,7 +34,7 @@ def test_a_count_is_within_its_bound(count: str, measured: dict[str, list[str]])
 
 
 def test_the_counts_can_fail() -> None:
-    """Every count sees what it counts, in a package made for that."""
+    """Every count finds its defect in a package written for this test."""
     body = "\n".join("    x = 1" for _ in range(counts.MAX_FUNCTION_LINES + 1))
     parameters = ", ".join(f"p{number}" for number in range(counts.MAX_PARAMETERS + 1))
     sources = {

@@ -1,4 +1,4 @@
-"""What may import what: the contracts of the layers, and what must stay light."""
+"""Import contracts: layers, light packages, and optional libraries."""
 
 import ast
 import subprocess
@@ -120,7 +120,7 @@ def test_the_check_for_optional_libraries_can_fail() -> None:
 
 
 @pytest.mark.parametrize("library", ["tyro", "rich"])
-def test_only_the_command_line_knows_its_libraries(library: str) -> None:
+def test_only_the_command_line_imports_its_libraries(library: str) -> None:
     knowing = {
         path.relative_to(PACKAGE).parts[0] for path in MODULES if library in imported(ast.parse(path.read_text()))
     }

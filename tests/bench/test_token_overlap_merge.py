@@ -55,7 +55,7 @@ def test_failure_one_common_token_is_duplicated() -> None:
 
 
 def test_failure_silence_in_the_overlap_matches_elsewhere() -> None:
-    # Nothing is scored, but "the" and "of" come in both: what lies between is lost.
+    # Nothing matches in time, but "the" and "of" occur in both: the words between them are lost.
     assert merge("on the top of a hill", "in the top of a tree") != "on the top of a hillin the top of a tree"
 
 

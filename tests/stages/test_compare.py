@@ -62,7 +62,7 @@ def test_outcomes_worse_better_same(tmp_path: Path) -> None:
     report = run(CompareSettings((before, after), resamples=2000), NullConsole())
     outcomes = {change.metric: change.outcome for change in report.changes}
     assert outcomes["WER on one"] == "worse" and outcomes["WER on two"] == "better"
-    assert outcomes["WER on three"] == "same"  # one worsen error in 200 utterances
+    assert outcomes["WER on three"] == "same"  # one more error in 200 utterances
     assert (report.worse, report.better, report.exit_code) == (1, 1, 1)
     assert run(CompareSettings((before, before), resamples=500), NullConsole()).exit_code == 0
 
@@ -122,7 +122,7 @@ def test_other_utterances_are_not_compared(tmp_path: Path) -> None:
         run(CompareSettings((before, after), resamples=500), NullConsole())
 
 
-def test_speed_is_judged_with_max_slower_only(tmp_path: Path) -> None:
+def test_speed_is_compared_with_max_slower_only(tmp_path: Path) -> None:
     before = write(tmp_path / "a.json", result(ERRORS))
     after = write(tmp_path / "b.json", result(ERRORS), latency=130.0)
     assert run(CompareSettings((before, after), resamples=500), NullConsole()).exit_code == 0

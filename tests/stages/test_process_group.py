@@ -25,7 +25,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 @pytest.fixture(scope="module")
 def short_outputs() -> None:
-    """Validation decodes as far as in the processes under torchrun."""
+    """Validation decodes as many tokens as the processes under torchrun."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +53,7 @@ def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.Tem
 
 
 def command(student: Path, labels: Path, output: Path, epochs: int, *more: object) -> list[str]:
-    """Arguments of the command line."""
+    """Arguments of `whisperstill train`."""
     options = {
         "--student": student,
         "--labels": labels,
@@ -73,7 +73,7 @@ def command(student: Path, labels: Path, output: Path, epochs: int, *more: objec
 
 
 def start_two_processes(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Under torchrun."""
+    """Start the training under torchrun."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(SOURCE),
@@ -94,7 +94,7 @@ def start_two_processes(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def train_alone(arguments: list[str]) -> None:
-    """In this process."""
+    """Train in this process."""
     assert main(arguments) == 0
 
 

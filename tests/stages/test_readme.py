@@ -17,12 +17,12 @@ CLIPS = 10
 
 @pytest.fixture(scope="module")
 def short_outputs() -> None:
-    """Real weights end their transcripts themselves."""
+    """No limit: real weights predict the end of text."""
 
 
 @pytest.fixture(scope="module")
 def no_training_plots() -> None:
-    """The commands draw what they always draw."""
+    """Keep the training plots, which the README shows."""
 
 
 def block(root: Path, heading: str, language: str = r"\w+") -> str:

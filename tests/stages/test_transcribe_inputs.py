@@ -39,7 +39,7 @@ from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, to
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """Of 51865 tokens, multilingual."""
+    """A multilingual tokenizer of 51865 tokens."""
     return Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 
 
@@ -51,11 +51,11 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Model of any name; transcribes a window as its first sample."""
+    """Any model name loads a model that transcribes a window as its first sample."""
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
-        return decoded([begin, *tokenizer.encode(f" heard {first:.3f} once"), end])
+        return decoded([begin, *tokenizer.encode(f" sample {first:.3f} once"), end])
 
     recogniser = Scripted(tokenizer, script)
     monkeypatch.setattr("whisperstill.decode.transcriber.load", lambda *arguments: Transcriber(recogniser))
@@ -64,7 +64,7 @@ def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """Puts bytes on standard input."""
+    """Function that writes bytes to standard input."""
 
     def put(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -150,7 +150,7 @@ def test_raw_samples_on_standard_input(
     pipe((wave * scale).astype(dtype).tobytes())
     line = ["-", "--pcm", pcm, "--pcm-rate", "16000", "--pcm-channels", "2", "--output_dir", tmp_path]
     assert call(*line, "--output_format", "txt") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
 
 
 def test_empty_standard_input_is_a_problem(
@@ -174,7 +174,7 @@ def test_standard_input_is_never_skipped(scripted: Scripted, tmp_path: Path, pip
     (tmp_path / "stdin.txt").write_text("of another pipe")
     pipe((tone(1.0, 0.5) * 32767).astype("<i2").tobytes())
     assert call("-", "--pcm", "s16le", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
 
 
 @pytest.mark.needs("POSIX")
@@ -186,7 +186,7 @@ def test_undecodable_file_names_are_listed(scripted: Scripted, tmp_path: Path) -
     assert paths == [good]
     reasons = [problem.reason for problem in problems]
     assert len(reasons) == 2 and "too long" in reasons[0] and "UTF-8" in reasons[1]
-    assert all(problem.reason.encode() and problem.source.encode() for problem in problems)
+    assert [problem for problem in problems if not (problem.reason.encode() and problem.source.encode())] == []
     assert call(tmp_path, "--output_dir", tmp_path / "out", "--output_format", "txt") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]
 
@@ -228,6 +228,7 @@ def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path
         ({"max_words_per_line": 3}, "max_words_per_line needs word timestamps: add --word_timestamps"),
         ({"highlight_words": True, "output_format": "srt"}, "highlight_words needs word timestamps"),
     ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
 )
 def test_invalid_settings(changes: dict[str, object], message: str) -> None:
     settings = replace(TranscribeSettings(("a.wav",), "any"), **changes)  # type: ignore[arg-type]
@@ -238,21 +239,21 @@ def test_invalid_settings(changes: dict[str, object], message: str) -> None:
 def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", 0.25)
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--max-line-width", "11") == 0
-    assert "heard 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
-    assert (tmp_path / "a.txt").read_text() == "heard 0.250 once\n"
+    assert "sample 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
+    assert (tmp_path / "a.txt").read_text() == "sample 0.250 once\n"
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--output_format", "txt", "--highlight_words") == 0
 
 
 def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[DecodingOptions] = []
 
-    def noted(
-        recogniser: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
+    def record_options(
+        model: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
     ) -> object:
         received.append(options)
-        raise SettingsError("noted")
+        raise SettingsError("recorded")
 
-    monkeypatch.setattr(longform, "transcribe_recordings", noted)
+    monkeypatch.setattr(longform, "transcribe_recordings", record_options)
     write(tmp_path / "a.wav", 0.25)
     line = [tmp_path / "a.wav", "--output_dir", tmp_path]
     assert call(*line) == 2
@@ -322,6 +323,7 @@ def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
         (1.5, 0.2, (1.5,)),
         (0.5, 2.0, (0.5,)),
     ],
+    ids=str,
 )
 def test_fallback_temperatures(first: float, step: float | None, ladder: tuple[float, ...]) -> None:
     settings = DecodingSettings(temperature=first, temperature_increment_on_fallback=step)
@@ -358,12 +360,12 @@ def test_progress_adds_up_to_the_audio(scripted: Scripted, tmp_path: Path, monke
 
     class Bar(NullProgress):
         def advance(self, amount: float, **fields: str) -> None:
-            """Note it."""
+            """Record the amount."""
             shown.append(amount)
 
     class Drawn(NullConsole):
         def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Bar]:
-            """Note the total."""
+            """Record the total."""
             totals.append(total)
             return nullcontext(Bar())
 
@@ -405,7 +407,7 @@ tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 
 def script(first, language):
     time.sleep(0.02)
-    return decoded(tokenizer.encode(f" heard {first:.3f} once"))
+    return decoded(tokenizer.encode(f" sample {first:.3f} once"))
 
 transcriber.load = lambda *arguments: transcriber.Transcriber(Scripted(tokenizer, script))
 sys.exit(main(sys.argv[1:]))
@@ -413,7 +415,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start_slowly(root: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The command line in its own process, with a slow model."""
+    """Start the command line as a process, with a slow model."""
     paths = os.pathsep.join((str(root / "src"), str(root / "tests")))
     return subprocess.Popen([sys.executable, "-c", SLOWLY, *arguments], env={**os.environ, "PYTHONPATH": paths})
 
@@ -443,4 +445,4 @@ def test_a_killed_run_resumes_with_skip_existing(root: Path, tmp_path: Path) -> 
     assert len(untouched) == len(WRITERS)
     assert start_slowly(root, [*line, str(out)]).wait() == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == complete
-    assert all(path.stat().st_mtime_ns == mtime for path, mtime in untouched.items())
+    assert [(path, mtime) for path, mtime in untouched.items() if path.stat().st_mtime_ns != mtime] == []

@@ -1,4 +1,4 @@
-"""Every format made on the fly, read whole and in slices; what cannot be read says so in one line."""
+"""Every audio format, read completely and in slices; unreadable files give errors of one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_every_format_gives_the_same_sound(name: str, write: Callable[[Path], No
 
 
 @pytest.mark.parametrize(("name", "write"), FORMATS.values(), ids=FORMATS)
-def test_a_slice_is_the_stretch_of_the_whole(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_slice_equals_that_part_of_the_waveform(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / name
     write(path)
     full = load_audio(path)
@@ -103,7 +103,7 @@ def test_a_slice_is_the_stretch_of_the_whole(name: str, write: Callable[[Path], 
         piece = load_audio(path, start, duration)
         expected = full[round(start * SAMPLE_RATE) :][: round(duration * SAMPLE_RATE)]
         assert len(piece) == len(expected)
-        slack = 20 if path.suffix == ".webm" else 0  # Matroska's timestamps are whole milliseconds
+        slack = 20 if path.suffix == ".webm" else 0  # Matroska's timestamps are integer milliseconds
         assert best_correlation(piece, expected, range(-slack, slack + 1)) > 0.995, start
         assert best_correlation(piece, expected, range(slack + 8, slack + 16)) < 0.99, start
 

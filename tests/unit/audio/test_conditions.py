@@ -68,7 +68,7 @@ def band_power(sound: np.ndarray, low: float, high: float) -> float:
 
 
 def lag(sound: np.ndarray, later: np.ndarray, most: int = 1600) -> int:
-    """Samples by which `later` is late, where the two are most alike."""
+    """Delay of `later` in samples, from the maximum of the cross-correlation."""
     inner, size = sound[most:-most].astype(np.float64), 2 ** len(sound).bit_length()
     spectrum = np.fft.rfft(later, size) * np.conj(np.fft.rfft(inner, size))
     correlation = np.fft.irfft(spectrum, size)[: 2 * most]  # without wrap-around: the shifts fit into `later`
@@ -216,7 +216,7 @@ def test_loss_rate_and_burst_length(percent: int) -> None:
     received = under(f"loss@{percent}", sound)
     packets = np.pad(received, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
     lost = packets[:, 0] == 0
-    assert np.array_equal(packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape))  # whole packets
+    assert np.array_equal(packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape))  # complete packets are lost
     assert lost.mean() == pytest.approx(percent / 100, abs=0.03 if 0 < percent < 100 else 0)
     if 0 < percent < 100:
         bursts = int(lost[0]) + np.count_nonzero(np.diff(lost.astype(int)) == 1)
@@ -301,6 +301,7 @@ KNOWN = (
         ("loss@101", "loss must be 0 to 100 %, got loss@101"),
         ("clip@-1", "clip must be 0 to 100 dB, got clip@-1"),
     ],
+    ids=lambda value: value.removeprefix(KNOWN),
 )
 def test_invalid_names(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:

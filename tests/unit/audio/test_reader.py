@@ -16,7 +16,7 @@ BLOCKS = st.lists(st.integers(1, 700), max_size=6)
 
 
 def recording(lengths: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Samples that can be told apart, and the same in blocks."""
+    """Distinct samples, and the same samples in blocks."""
     samples = np.arange(1, sum(lengths) + 1, dtype=np.float32)
     return samples, np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
 

@@ -15,7 +15,7 @@ needs_silero = pytest.mark.skipif(find_spec("silero_vad") is None, reason="no si
 
 @pytest.fixture
 def audio() -> np.ndarray:
-    """Bursts of noise and tones: probabilities that move."""
+    """Bursts of noise and tones, whose speech probabilities change."""
     rng = np.random.default_rng(0)
     times = np.arange(512 * 150) / 16_000
     voiced = sum(np.sin(2 * np.pi * 120 * n * times) / n for n in range(1, 30))

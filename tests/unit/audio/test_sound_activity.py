@@ -48,7 +48,7 @@ def test_pieces_cover_everything(samples: int, max_seconds: float, seed: int) ->
     pieces = cut_at_silences([waveform], max_seconds)
     check(pieces, samples, max_seconds)
     assert cut_at_silences([waveform], max_seconds) == pieces
-    assert all(duration >= 0.0999 * max_seconds for _, duration in pieces[1:])
+    assert [duration for _, duration in pieces[1:] if not duration >= 0.0999 * max_seconds] == []
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

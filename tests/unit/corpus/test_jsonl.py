@@ -45,7 +45,9 @@ def test_only_audio_is_required(tmp_path: Path, good: dict[str, Any]) -> None:
     assert utterance.audio.duration == 2.0  # measured
 
 
-def test_a_stated_duration_is_trusted(tmp_path: Path, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stated_duration_is_not_measured(
+    tmp_path: Path, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> float:
         raise AssertionError("measured")
 

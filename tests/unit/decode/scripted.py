@@ -59,12 +59,12 @@ class ScriptedScheduler(BatchScheduler):
         return self.batch_size - len(self._requests)
 
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """See `BatchScheduler`."""
+        """Put windows into free slots."""
         assert len(requests) <= self.num_free_slots
         self._requests += requests
 
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """See `BatchScheduler`."""
+        """Finish all windows with their scripted results."""
         done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
@@ -96,7 +96,7 @@ class Scripted(WhisperModel):
         """First sample and request of every decoded window, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """See `WhisperModel`."""
+        """First sample of every window."""
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
@@ -106,7 +106,7 @@ class Scripted(WhisperModel):
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
     def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
-        """See `WhisperModel`."""
+        """A generator with scripted results."""
         return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said))
 
 

@@ -36,19 +36,19 @@ def spoken_waveform() -> np.ndarray:
 
 
 class Watched(Scripted):
-    """Its first head attends to the next token, the second to the previous one, the others anywhere."""
+    """Scripted model: the first head attends to the next token, the second to the previous one, others at random."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer, lambda first, language: decoded(tokenizer.encode(TEXT)))
         self.network.decoder = SimpleNamespace(cross_attention_scores=self.cross_attention_scores)
 
     def cross_attention_scores(self, tokens: Tensor, states: Tensor, heads: list[tuple[int, int]]) -> Tensor:
-        """As `Decoder.watch`."""
+        """Scripted scores in place of `Decoder.cross_attention_scores`."""
         generator = torch.Generator().manual_seed(1)
         scores = torch.randn(1, 4, tokens.shape[1], 1500, generator=generator)
         prompt = tokens.shape[1] - len(TEXT)
         for place in range(len(TEXT)):
-            word, inside = divmod(place, 4)  # " aa,": space, two letters, comma; the space lies in the pause before
+            word, inside = divmod(place, 4)  # " aa,": space, two letters, comma; the space is in the pause before
             begin, length = ((word * 50 - 2, 2), (word * 50, 12), (word * 50 + 12, 13), (word * 50 + 25, 23))[inside]
             for head in (0, 1):
                 row = prompt - 1 + place + head
@@ -109,7 +109,7 @@ def test_a_checkpoint_gets_heads_or_keeps_them(random_checkpoint: Checkpoint) ->
 
 
 def test_the_heads_of_tiny_en(tiny_en: Path, speech: Path) -> None:
-    """Found on six clips; two heads that follow the audio most sharply, a word late, are not among them."""
+    """Six clips give some of the published heads, without the two sharpest heads, which are a word late."""
     checkpoint = load_checkpoint(str(tiny_en))
     utterances = read_corpus(speech / "librispeech-mini-val").utterances[::16][:6]
     waves = [load_utterance_waveform(utterance) for utterance in utterances]

@@ -56,8 +56,8 @@ def decode_reference(
     return tokens_so_far, logprobs
 
 
-@pytest.mark.parametrize("timestamps", [False, True])
-@pytest.mark.parametrize("prompt", [(), (50361, 100, 101)])
+@pytest.mark.parametrize("timestamps", [False, True], ids=["text", "timestamps"])
+@pytest.mark.parametrize("prompt", [(), (50361, 100, 101)], ids=["no prompt", "prompt"])
 def test_greedy_equals_full_forward_passes(
     network: Whisper, states: Tensor, timestamps: bool, prompt: tuple[int, ...]
 ) -> None:

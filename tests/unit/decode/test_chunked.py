@@ -45,7 +45,7 @@ def inside(start: float, end: float) -> list[Word]:
 
 
 def with_bad_edges(start: float, end: float) -> list[Word]:
-    """As a model transcribes a chunk: inexact times, and wrong words at the edges."""
+    """Words of a chunk with inexact times and wrong words at the edges, as from a model."""
     words = [replace(word, start=word.start + 0.08, end=word.end + 0.1) for word in inside(start, end)]
     if words and start > 0:
         words[0] = replace(words[0], word=" ung", probability=0.3)
@@ -93,7 +93,7 @@ def test_every_word_is_transcribed_once(
     words = [word for segment in transcript.segments for word in segment.words or ()]
     assert [word.word for word in words] == [word.word for word in WORDS]
     assert [word.start for word in words] == pytest.approx([word.start for word in WORDS], abs=0.11)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
+    assert [(a, b) for a, b in itertools.pairwise(words) if not a.end <= b.start] == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -105,6 +105,7 @@ def test_every_word_is_transcribed_once(
         (30.0, 12.0, []),  # the next chunk holds the remainder
         (90.0, 4.0, [94.0]),  # the last chunk
     ],
+    ids=["chunk of its own", "ends within the previous chunk", "held by the next chunk", "last chunk"],
 )
 def test_the_remainder_of_a_chunk_is_decoded(
     transcribe: Callable[..., Transcript],
@@ -133,6 +134,7 @@ def test_the_remainder_of_a_chunk_is_decoded(
         (30.0, (41.0, 44.5), 0),  # the next chunk holds it
         (30.0, (33.0, 35.0), 0),  # an ordinary pause
     ],
+    ids=["before the next chunk", "after the previous chunk", "last chunk", "held by the next chunk", "ordinary pause"],
 )
 def test_audio_in_an_untranscribed_gap_is_decoded_again(
     transcribe: Callable[..., Transcript], chunk: float, gap: tuple[float, float], more: int, batch_size: int
@@ -142,7 +144,9 @@ def test_audio_in_an_untranscribed_gap_is_decoded_again(
         if start != chunk:
             return words
         before = [word for word in words if word.start < gap[0]]
-        before[-1] = replace(before[-1], end=(gap[0] + gap[1]) / 2)  # as models do: an end in the middle of the gap
+        before[-1] = replace(
+            before[-1], end=(gap[0] + gap[1]) / 2
+        )  # a word that ends in the middle of the gap, as models give
         return before + [word for word in words if word.start >= gap[1]]
 
     transcript = transcribe(words_of, batch_size=batch_size)
@@ -159,11 +163,11 @@ def test_audio_in_an_untranscribed_gap_is_decoded_again(
 
 def test_segments_end_at_sentence_ends(transcribe: Callable[..., Transcript]) -> None:
     transcript = transcribe(inside)
-    assert all(segment.text.endswith(".") for segment in transcript.segments[:-1])
+    assert [segment for segment in transcript.segments[:-1] if not segment.text.endswith(".")] == []
     assert [segment.id for segment in transcript.segments] == list(range(13))
-    assert all(segment.words is None for segment in transcript.segments)
+    assert [segment for segment in transcript.segments if segment.words is not None] == []
     assert transcript.segments[3].start == pytest.approx(WORDS[36].start)
-    assert all(segment.tokens for segment in transcript.segments)
+    assert [segment for segment in transcript.segments if not segment.tokens] == []
 
 
 def test_segments_without_punctuation_have_a_maximum_length(transcribe: Callable[..., Transcript]) -> None:
@@ -204,7 +208,7 @@ def test_neighbours_cover_a_chunk_without_words(transcribe: Callable[..., Transc
     transcript = transcribe(lambda start, end: [] if start == 30.0 else inside(start, end))
     assert set(transcript.text.split()) <= set(text_of(WORDS).split())
     lost = [word for word in WORDS if word.word.strip() not in transcript.text.split()]
-    assert all(34.0 <= word.start <= 41.0 for word in lost)
+    assert [word for word in lost if not 34.0 <= word.start <= 41.0] == []
 
 
 def test_chunks_without_words_give_an_empty_transcript(transcribe: Callable[..., Transcript]) -> None:

@@ -67,15 +67,17 @@ def test_a_diagonal_is_found_and_a_wrong_one_is_not() -> None:
 def test_the_selection_network_selects_the_median_of_all_inputs() -> None:
     """The 0-1 principle: what is right for zeros and ones is right for all values."""
     values = torch.tensor(list(product([0.0, 1.0], repeat=MEDIAN_FILTER_WIDTH)))
-    assert torch.equal(median_filter(values)[:, MEDIAN_FILTER_WIDTH // 2], values.median(-1).values)
+    torch.testing.assert_close(
+        median_filter(values)[:, MEDIAN_FILTER_WIDTH // 2], values.median(-1).values, rtol=0, atol=0
+    )
 
 
 def test_the_running_median_is_the_median_of_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(3, 50, generator=torch.Generator().manual_seed(1))
     mirrored = torch.nn.functional.pad(values[None], (3, 3), mode="reflect")[0]
     expected = mirrored.unfold(1, MEDIAN_FILTER_WIDTH, 1).median(-1).values
-    assert torch.equal(median_filter(values), expected)
-    assert torch.equal(median_filter(values[:, :3]), values[:, :3])
+    torch.testing.assert_close(median_filter(values), expected, rtol=0, atol=0)
+    torch.testing.assert_close(median_filter(values[:, :3]), values[:, :3], rtol=0, atol=0)
     monkeypatch.setattr(dtw, "_MEDIAN_OF_7_EXCHANGES", dtw._MEDIAN_OF_7_EXCHANGES[1:])
     assert not torch.equal(median_filter(values), expected)
 
@@ -88,4 +90,4 @@ def test_gain_is_the_standard_score_over_the_tokens() -> None:
 
 
 def test_equal_attention_of_all_tokens_has_no_gain() -> None:
-    assert torch.equal(alignment_matrix(torch.ones(2, 5, 30)), torch.zeros(5, 30))
+    torch.testing.assert_close(alignment_matrix(torch.ones(2, 5, 30)), torch.zeros(5, 30), rtol=0, atol=0)

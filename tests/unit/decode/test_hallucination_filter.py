@@ -93,7 +93,8 @@ def test_drop_tokens_drops_their_statistics_too() -> None:
     assert less.token_stats.logprob.tolist() == [0, 3, 4]  # the end token's stays
     assert len(less.token_stats.hidden) == len(less.token_stats.top_ids) == 3
     unchanged = drop_tokens(result, [])
-    assert unchanged.tokens == result.tokens and torch.equal(unchanged.token_stats.logprob, result.token_stats.logprob)
+    assert unchanged.tokens == result.tokens
+    torch.testing.assert_close(unchanged.token_stats.logprob, result.token_stats.logprob, rtol=0, atol=0)
 
 
 def test_far_from_speech_is_more_than_a_second_away() -> None:

@@ -62,10 +62,10 @@ def test_logit_filter_equals_reference(
     history = TokenHistory.empty(len(tokens_so_far), torch.device("cpu"))
     parts = []
     for row in tokens_so_far:  # rows of different lengths
-        one = TokenHistory.empty(1, torch.device("cpu"))
+        row_history = TokenHistory.empty(1, torch.device("cpu"))
         for token in row:
-            one = one.append(torch.tensor([token]), BEGIN)
-        parts.append(one)
+            row_history = row_history.append(torch.tensor([token]), BEGIN)
+        parts.append(row_history)
     history = TokenHistory(
         *(
             torch.cat([getattr(p, f) for p in parts])
@@ -75,17 +75,19 @@ def test_logit_filter_equals_reference(
     primed = TokenHistory.empty(len(tokens_so_far), torch.device("cpu"))
     for row, past in enumerate(tokens_so_far):
         primed.prime(row, past, BEGIN)
-    assert all(torch.equal(one, other) for one, other in zip(primed, history, strict=True))
+    torch.testing.assert_close(tuple(primed), tuple(history), rtol=0, atol=0)
     result = logit_filter.apply(logits.clone(), history)
     for row, past in enumerate(tokens_so_far):
         disallowed = disallowed_reference(logits[row].tolist(), past, timestamps)
         suppressed = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())
         assert suppressed == disallowed
         allowed = torch.tensor([token not in disallowed for token in range(VOCABULARY.size)])
-        assert torch.equal(result[row][allowed], logits[row][allowed])
+        torch.testing.assert_close(result[row][allowed], logits[row][allowed], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("tokens_so_far", [[BEGIN + 5], [BEGIN, 100, BEGIN + 40], []])
+@pytest.mark.parametrize(
+    "tokens_so_far", [[BEGIN + 5], [BEGIN, 100, BEGIN + 40], []], ids=["open timestamp", "closed segment", "empty"]
+)
 def test_control_history_matters(tokens_so_far: list[int]) -> None:
     """Another token in the history changes the disallowed tokens."""
     logits = [0.0] * VOCABULARY.size

@@ -25,12 +25,22 @@ def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None 
     [
         ([(0.2, 2.0), (2.0, 3.6)], [(1.0, 2.0), (2.0, 3.0)]),  # cut back to the sound
         ([(1.3, 2.0), (2.0, 2.7)], [(1.0, 2.0), (2.0, 3.0)]),  # grown to it
-        ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: it stands behind it
+        ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: moved behind it
         ([(1.0, 2.5), (2.5, 4.2)], [(1.0, 3.0), (4.0, 4.2)]),  # even with a smaller overlap
         ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),  # but not with a tiny one
         ([(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)], [(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)]),  # too far away to grow
         ([(3.2, 3.5)], [(3.2, 3.5)]),  # in silence: unchanged
         ([(3.2, 3.2), (4.1, 5.9)], [(3.2, 3.2), (4.0, 6.0)]),
+    ],
+    ids=[
+        "cut to the sound",
+        "grown to the sound",
+        "moved behind a pause",
+        "moved despite a smaller overlap",
+        "not moved for a tiny overlap",
+        "too far to grow",
+        "in silence",
+        "empty word in silence",
     ],
 )
 def test_words_respect_pauses(before: list[tuple[float, float]], after: list[tuple[float, float]]) -> None:

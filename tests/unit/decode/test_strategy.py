@@ -138,8 +138,8 @@ def test_text_far_from_speech_is_filtered_with_its_reason(scripted: Scripted, mo
         (10.0, 20.0, "", "no speech"),
         (23.0, 25.0, "far", "far from speech"),
     ]
-    believed = Transcriber(scripted).transcribe(wave, language="en", hallucination_filter=False)
-    assert believed.text == "near far near far near far" and not believed.filtered_segments
+    transcribed = Transcriber(scripted).transcribe(wave, language="en", hallucination_filter=False)
+    assert transcribed.text == "near far near far near far" and not transcribed.filtered_segments
 
 
 @pytest.mark.parametrize("long_form", ["silence", "sequential"])
@@ -150,21 +150,23 @@ def test_more_text_than_speech_is_filtered_if_no_speech_is_likely(
     vocabulary, tokenizer = scripted.vocabulary, scripted.tokenizer
     sentence = [
         vocabulary.timestamp_token(0.0),
-        *tokenizer.encode(" more than anybody says"),
+        *tokenizer.encode(" more text than is spoken"),
         vocabulary.timestamp_token(2.0),
     ]
     transcript = {}
     for silence in (0.5, 0.9):
         scripted.script = lambda first, language, silence=silence: decoded(sentence, no_speech=silence)
         transcript[silence] = Transcriber(scripted).transcribe(tone(5, 0.5), language="en", long_form=long_form)
-    assert transcript[0.5].text == "more than anybody says" and not transcript[0.5].filtered_segments
+    assert transcript[0.5].text == "more text than is spoken" and not transcript[0.5].filtered_segments
     [gone] = transcript[0.9].filtered_segments
     assert transcript[0.9].text == "" and gone.reason == "more text than speech" and gone.text == transcript[0.5].text
 
 
-@pytest.mark.parametrize(("spoken", "logprob", "believed"), [(2.0, -1.4, True), (2.0, -1.6, False), (3.0, -1.6, True)])
+@pytest.mark.parametrize(
+    ("spoken", "logprob", "transcribed"), [(2.0, -1.4, True), (2.0, -1.6, False), (3.0, -1.6, True)]
+)
 def test_a_low_log_probability_counts_where_speech_is_sparse(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, spoken: float, logprob: float, believed: bool
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, spoken: float, logprob: float, transcribed: bool
 ) -> None:
     monkeypatch.setattr(SpeechSpans, "detect", classmethod(lambda cls, wave: cls(((0.0, spoken),))))
     monkeypatch.setattr(SpeechSpans, "speech_seconds", lambda voice, *stretch: 0.0 if stretch else spoken)
@@ -172,10 +174,10 @@ def test_a_low_log_probability_counts_where_speech_is_sparse(
     sentence = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" Thank you."), vocabulary.timestamp_token(2.0)]
     scripted.script = lambda first, language: decoded(sentence, logprob=logprob)
     transcript = Transcriber(scripted).transcribe(tone(5, 0.5), language="en")
-    assert transcript.text == ("Thank you." if believed else "")
+    assert transcript.text == ("Thank you." if transcribed else "")
     assert [(segment.text, segment.reason) for segment in transcript.filtered_segments] == [
         ("Thank you.", "low log-probability")
-    ] * (not believed)
+    ] * (not transcribed)
     assert (
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", hallucination_filter=False).text == "Thank you."
     )

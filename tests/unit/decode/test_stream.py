@@ -100,7 +100,7 @@ def test_segments_wait_for_earlier_windows(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("strategy", ["silence", "chunked", "sequential"])
 def test_live_segments_have_bounded_latency(transcriber: Transcriber, strategy: str) -> None:
-    """An endless microphone: no segment comes more than 31 s after its own end."""
+    """An endless microphone: no segment comes more than 31 s after its end."""
     wave, spoken = speech(120), 0.0
 
     def microphone() -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from whisperstill.text.vocabulary import Vocabulary
         ("zh", ("昨天晚上", "我们去公园"), "昨天晚上我们去花园", [(4, 0), (4, 1)]),
         ("en", ("yesterday night", "we go out"), " Yesterday night we go in", [(2, 0), (2, 1)]),
     ],
+    ids=["characters", "words"],
 )
 def test_utterances_are_split_in_the_units_of_their_language(
     language: str, texts: tuple[str, ...], transcript: str, edits: list[tuple[int, int]]

@@ -77,7 +77,9 @@ def test_layers_above_last_requested_are_skipped(network: Whisper, states: Tenso
     assert ran == [0, 1]
 
 
-@pytest.mark.parametrize(("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")])
+@pytest.mark.parametrize(
+    ("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")], ids=["layer", "head"]
+)
 def test_unknown_layer_or_head_raises(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network.decoder.cross_attention_scores(TOKENS, states, [(0, 0), pair])

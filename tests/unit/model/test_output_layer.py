@@ -6,7 +6,7 @@ import torch
 from whisperstill.model.linear import OutputLayer
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 64, 65])
 def test_output_layer_equals_product(rows: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(rows)

@@ -54,7 +54,7 @@ def max_relative_difference(packed: dict[str, Tensor], expected: dict[str, Tenso
 def test_packed_equals_padded(
     network: Whisper, tokens: Tensor, states: Tensor, by_sequence: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not by_sequence:  # what accelerators do
+    if not by_sequence:  # the path of accelerators
         monkeypatch.setattr(attention, "packed_attention", attention._padded_attention)
     expected = padded(network, tokens, states)
     packed = network.decoder.forward_packed(tokens, LENGTHS, states)

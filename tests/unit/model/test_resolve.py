@@ -1,4 +1,4 @@
-"""From names to files: the order of places, the pins, and what is said when nothing is found."""
+"""Model names to files: order of sources, pinned hashes, and the error if no source has the model."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def test_openai_cache_is_used(tmp_path: Path) -> None:
 
 
 def hub_snapshot(root: Path, repository: str) -> Path:
-    """A repository as the hub's cache holds it."""
+    """A repository in the layout of the hub's cache."""
     folder = root / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / "abc"
     snapshot.mkdir(parents=True)

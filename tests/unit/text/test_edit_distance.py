@@ -17,6 +17,7 @@ from whisperstill.text.edit_distance import align, count_character_edits, count_
         ("", "a b", EditCounts(0, 0, 0, 2)),
         ("", "", EditCounts(0, 0, 0, 0)),
     ],
+    ids=["equal", "substitution and insertion", "deletions", "insertions", "empty"],
 )
 def test_words(reference: str, hypothesis: str, expected: EditCounts) -> None:
     assert count_edits(reference, hypothesis) == expected

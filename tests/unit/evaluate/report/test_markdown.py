@@ -39,7 +39,7 @@ def test_tables_are_well_formed(eval_results: EvalResults) -> None:
     all_tables = tables(text)
     assert len(all_tables) == sum(len(section.tables) for section in build_sections(ResultsView(eval_results)))
     for rows in all_tables:
-        assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
+        assert [cell for cell in rows[1] if not re.fullmatch(r"---:?", cell)] == []
         assert len({len(cells) for cells in rows}) == 1
         assert len(rows) > 2
     assert text.count("<details>") == text.count("</details>")
