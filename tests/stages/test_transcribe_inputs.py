@@ -195,7 +195,7 @@ def test_an_unwritable_folder_is_an_error_before_decoding(scripted: Scripted, tm
     wav = write(tmp_path / "a.wav", 0.5)
     with pytest.raises(SettingsError, match="cannot write into"):
         transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), NullConsole())
-    assert not scripted.said
+    assert not scripted.decoded_requests
 
 
 def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path: Path) -> None:

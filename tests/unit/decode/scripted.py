@@ -42,10 +42,10 @@ class ScriptedScheduler(BatchScheduler):
     """Scheduler with scripted results; every window finishes in one step."""
 
     def __init__(
-        self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
+        self, batch_size: int, script: Script, vocabulary: Vocabulary, requests: list[tuple[float, DecodeRequest]]
     ) -> None:
         self.batch_size, self.speculative_stats = batch_size, SpeculativeStats()
-        self._script, self._vocabulary, self._said = script, vocabulary, said
+        self._script, self._vocabulary, self._decoded_requests = script, vocabulary, requests
         self._requests: list[DecodeRequest] = []
 
     @property
@@ -71,7 +71,7 @@ class ScriptedScheduler(BatchScheduler):
         for job in done:
             [language] = [codes[token] for token in job.prompt_tokens if token in codes]
             first = float(job.encoder_states[0, 0])
-            self._said.append((first, job))
+            self._decoded_requests.append((first, job))
             results.append((job, self._script(first, language)))
         return results
 
@@ -92,7 +92,7 @@ class Scripted(WhisperModel):
         self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []
-        self.said: list[tuple[float, DecodeRequest]] = []
+        self.decoded_requests: list[tuple[float, DecodeRequest]] = []
         """First sample and request of every decoded window, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Scripted(WhisperModel):
 
     def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
         """A generator with scripted results."""
-        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said))
+        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.decoded_requests))
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:

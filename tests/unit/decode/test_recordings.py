@@ -239,11 +239,11 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
         assert segments[:2] == [(0.0, 12.0, f" {first}"), (12.0, 41.0, f" {first + 0.125}")]
         assert segments[2][0] == 42.0  # the window from 12 s on was transcribed to its end
     assert scripted.batches == [2, 2, 2]
-    starts = [job.prompt_tokens for first, job in scripted.said if first == 0.375]
+    starts = [job.prompt_tokens for first, job in scripted.decoded_requests if first == 0.375]
     first_tokens = [vocabulary.timestamp_token(0.0), *tokenizer.encode(" 0.25"), vocabulary.timestamp_token(12.0)]
     previous = [*tokenizer.encode(" before"), *first_tokens]
     assert list(starts[0][: len(previous) + 1]) == [vocabulary.start_of_previous, *previous]
-    first_prompt = next(job.prompt_tokens for first, job in scripted.said if first == 0.25)
+    first_prompt = next(job.prompt_tokens for first, job in scripted.decoded_requests if first == 0.25)
     assert tokenizer.decode(first_prompt) == " before"
 
 
@@ -252,7 +252,7 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
     begin, end = vocabulary.timestamp_token(0.0), vocabulary.timestamp_token(1.0)
 
     def script(first: float, language: str) -> DecodingResult:
-        tried = sum(1 for sample, _ in scripted.said if sample == first)
+        tried = sum(1 for sample, _ in scripted.decoded_requests if sample == first)
         if tried == 1:
             return decoded([begin, *tokenizer.encode(" again" * 40), end])  # a loop
         return decoded([begin, *tokenizer.encode(f" try {tried}"), end], logprob=-0.5 - (tried == 2))
@@ -263,8 +263,8 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
     [(_, result)] = transcribe_recordings(scripted, [Recording(path)], options)
     assert isinstance(result, Transcript)
     assert [(segment.text, segment.temperature) for segment in result.segments] == [(" try 3", 0.2)]
-    assert [job.temperature for _, job in scripted.said] == [0.0, 0.2, 0.2]
-    assert len({job.seed for _, job in scripted.said[1:]}) == 2
+    assert [job.temperature for _, job in scripted.decoded_requests] == [0.0, 0.2, 0.2]
+    assert len({job.seed for _, job in scripted.decoded_requests[1:]}) == 2
     assert scripted.batches == [1]  # encoded once
 
 
@@ -273,7 +273,7 @@ def test_a_silent_window_needs_no_fallback(tokenizer: Tokenizer, tmp_path: Path)
     path = write(tmp_path / "a.wav", 1, 0.25)
     [(_, result)] = transcribe_recordings(scripted, [Recording(path)])
     assert isinstance(result, Transcript)
-    assert result.text == "" and len(scripted.said) == 1
+    assert result.text == "" and len(scripted.decoded_requests) == 1
     assert [segment.reason for segment in result.filtered_segments] == ["no_speech threshold"]
 
 

@@ -44,7 +44,7 @@ def scripted(tokenizer: Tokenizer) -> Scripted:
 
 def prompts(scripted: Scripted) -> list[str]:
     """Prompt text of each window."""
-    return [scripted.tokenizer.decode(job.prompt_tokens).strip() for _, job in scripted.said]
+    return [scripted.tokenizer.decode(job.prompt_tokens).strip() for _, job in scripted.decoded_requests]
 
 
 def test_hotwords_prompt_every_window_and_the_prefix_the_first(scripted: Scripted) -> None:
@@ -52,16 +52,20 @@ def test_hotwords_prompt_every_window_and_the_prefix_the_first(scripted: Scripte
         tone(25, 0.5), language="en", hotwords="Kiel", initial_prompt="once", prefix="so it", batch_size=1
     )
     assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
-    first = scripted.said[0][1].prompt_tokens
+    first = scripted.decoded_requests[0][1].prompt_tokens
     vocabulary = scripted.vocabulary
     prefix = scripted.tokenizer.encode(" so it")
     assert first[0] == vocabulary.start_of_previous
     assert list(first[-len(prefix) :]) == prefix
     assert first[-len(prefix) - 2 : -len(prefix)] == (vocabulary.transcribe, vocabulary.timestamp_begin)
-    assert [job.forced_prefix for _, job in scripted.said] == [(vocabulary.timestamp_begin, *prefix), (), ()]
-    scripted.said.clear()
+    assert [job.forced_prefix for _, job in scripted.decoded_requests] == [
+        (vocabulary.timestamp_begin, *prefix),
+        (),
+        (),
+    ]
+    scripted.decoded_requests.clear()
     Transcriber(scripted).transcribe(tone(5, 0.5), language="en", prefix="so it", without_timestamps=True)
-    [(_, job)] = scripted.said
+    [(_, job)] = scripted.decoded_requests
     assert job.prompt_tokens[-len(prefix) - 1] == vocabulary.no_timestamps and job.forced_prefix == ()
 
 
@@ -75,7 +79,7 @@ def test_a_translation_is_in_english(scripted: Scripted) -> None:
 def test_a_prompt_in_tokens_is_the_same_as_in_text(scripted: Scripted) -> None:
     for prompt in ("once", scripted.tokenizer.encode(" once")):
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=prompt)
-    first, second = (job.prompt_tokens for _, job in scripted.said)
+    first, second = (job.prompt_tokens for _, job in scripted.decoded_requests)
     assert first == second and prompts(scripted) == ["once", "once"]
     with pytest.raises(SettingsError, match="initial_prompt must be text or ids of 0 to"):
         Transcriber(scripted).transcribe(tone(5, 0.5), language="en", initial_prompt=[scripted.dims.vocab_size])
@@ -85,14 +89,14 @@ def test_sequential_prompts_with_the_preceding_text(scripted: Scripted) -> None:
     options = {"hotwords": "Kiel", "initial_prompt": "once", "prefix": "so it", "long_form": "sequential"}
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **options)
     assert prompts(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
-    scripted.said.clear()
+    scripted.decoded_requests.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", condition_on_previous_text=False, **options)
     assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
-    scripted.said.clear()
+    scripted.decoded_requests.clear()
     reset = {**options, "temperature": 0.6, "best_of": 1}
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset)
     assert prompts(scripted) == ["Kiel once so it", "Kiel once", "Kiel once"]
-    scripted.said.clear()
+    scripted.decoded_requests.clear()
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", **reset, prompt_reset_on_temperature=0.6)
     assert prompts(scripted) == ["Kiel once so it", "Kiel once en", "Kiel once en en"]
 
@@ -100,7 +104,7 @@ def test_sequential_prompts_with_the_preceding_text(scripted: Scripted) -> None:
 def test_long_prompts_are_cut(scripted: Scripted) -> None:
     many = "word " * 300
     Transcriber(scripted).transcribe(tone(5, 0.5), hotwords=many, initial_prompt=many, prefix=many, language="en")
-    start = scripted.said[0][1].prompt_tokens
+    start = scripted.decoded_requests[0][1].prompt_tokens
     prompt_length = start.index(scripted.vocabulary.start_of_transcript)
     assert prompt_length == 1 + MAX_PROMPT_TOKENS and len(start) < 448 - 100
     assert len(start) == prompt_length + 4 + MAX_PROMPT_TOKENS // 2
@@ -185,7 +189,7 @@ def test_a_low_log_probability_counts_where_speech_is_sparse(
 
 def test_chunk_length_of_sequential_windows(scripted: Scripted) -> None:
     Transcriber(scripted).transcribe(tone(25, 0.5), language="en", long_form="sequential", chunk_length=8.0)
-    assert len(scripted.said) == 4
+    assert len(scripted.decoded_requests) == 4
 
 
 def test_an_unfinished_segment_is_not_filtered(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +208,6 @@ def test_a_student_trained_without_prompts_gets_none(scripted: Scripted) -> None
         ({}, False, "once"),
     ):
         scripted.metadata = metadata
-        scripted.said.clear()
+        scripted.decoded_requests.clear()
         Transcriber(scripted).transcribe(tone(15, 0.5), condition_on_previous_text=given, **options)
         assert prompts(scripted) == ["once", second]

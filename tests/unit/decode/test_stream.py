@@ -85,14 +85,14 @@ def test_segments_wait_for_earlier_windows(scripted: Scripted) -> None:
     script = scripted.script
 
     def again(first: float, language: str) -> DecodingResult:
-        tried = sum(sample == first for sample, _ in scripted.said)
+        tried = sum(sample == first for sample, _ in scripted.decoded_requests)
         return decoded([1], logprob=-5.0) if first == 0.5 and tried < 3 else script(first, language)
 
     scripted.script = again
     wave = speech(95)
     segments, _ = Transcriber(scripted).stream(wave, best_of=1, batch_size=8, language="en")
     streamed = list(segments)
-    order = [first for first, _ in scripted.said]
+    order = [first for first, _ in scripted.decoded_requests]
     assert order[0] == order[-1] == 0.5 and len(order) > 3  # it finished last
     assert streamed[0].temperature > 0 and streamed[0].start == 0.5
     assert streamed == sorted(streamed, key=lambda segment: segment.start)

@@ -55,8 +55,8 @@ def trying(tokenizer: Tokenizer, outcomes: dict[float, list[float]]) -> Scripted
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
     def script(first: float, language: str) -> DecodingResult:
-        temperature = scripted.said[-1][1].temperature
-        tried = sum(job.temperature == temperature for _, job in scripted.said)
+        temperature = scripted.decoded_requests[-1][1].temperature
+        tried = sum(job.temperature == temperature for _, job in scripted.decoded_requests)
         text = f" at {temperature:g} number {tried}"
         return decoded(tokenizer.encode(text), logprob=outcomes[temperature][tried - 1])
 
@@ -69,7 +69,7 @@ def test_the_most_probable_sample_is_used(tokenizer: Tokenizer) -> None:
     options = DecodingOptions(temperature=(0.0, 0.5), best_of=3, batch_size=2)
     [result] = decode(scripted, [window(0.5)], options)
     assert result.window_transcript.text == "at 0.5 number 2" and result.temperature == 0.5
-    assert len({job.seed for _, job in scripted.said}) == len(scripted.said) == 4
+    assert len({job.seed for _, job in scripted.decoded_requests}) == len(scripted.decoded_requests) == 4
 
 
 def test_fallback_ends_with_a_good_result_or_the_last_temperature(tokenizer: Tokenizer) -> None:
@@ -82,7 +82,7 @@ def test_fallback_ends_with_a_good_result_or_the_last_temperature(tokenizer: Tok
     assert last.temperature == 0.6  # the last one, although it fails
     scripted = trying(tokenizer, outcomes)
     [only] = decode(scripted, [window(0.5)], DecodingOptions(temperature=(0.0,)))
-    assert only.temperature == 0.0 and len(scripted.said) == 1
+    assert only.temperature == 0.0 and len(scripted.decoded_requests) == 1
 
 
 def test_thresholds_can_be_turned_off(tokenizer: Tokenizer) -> None:
@@ -93,17 +93,17 @@ def test_thresholds_can_be_turned_off(tokenizer: Tokenizer) -> None:
     ):
         scripted = trying(tokenizer, {0.0: [-5.0]})
         decode(scripted, [window(0.5)], options)
-        assert len(scripted.said) == 1
+        assert len(scripted.decoded_requests) == 1
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" la" * 60)))
     decode(loop, [window(0.5)], DecodingOptions(compression_ratio_threshold=None))
-    assert len(loop.said) == 1
+    assert len(loop.decoded_requests) == 1
 
 
 def test_a_loop_at_every_temperature_is_removed(tokenizer: Tokenizer) -> None:
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" so" + " la la" * 40)))
     options = DecodingOptions(temperature=(0.0, 1.0), best_of=1)
     [result] = decode(loop, [window(0.5)], options)
-    assert len(loop.said) == 2 and result.temperature == 1.0
+    assert len(loop.decoded_requests) == 2 and result.temperature == 1.0
     assert len(result.window_transcript.text) < 12 and result.window_transcript.text.startswith("so la")
     assert result.loop_text.count("la") >= 76
     assert (
@@ -123,7 +123,7 @@ def test_windows_without_speech_are_not_decoded(tokenizer: Tokenizer) -> None:
     assert (result.tokens, result.ended, result.no_speech_prob) == ((), True, 1.0)
     assert result.token_stats.hidden.shape == (1, 32) and float(result.token_stats.filtered_logprob.mean()) == 0
     assert (spoken.window_transcript.text, unknown.window_transcript.text) == ("0.5", "0.75")
-    assert [first for first, _ in scripted.said] == [0.5, 0.75]
+    assert [first for first, _ in scripted.decoded_requests] == [0.5, 0.75]
 
 
 def test_language_is_detected_once_per_recording_or_in_every_window(tokenizer: Tokenizer) -> None:
@@ -200,7 +200,7 @@ def test_more_samples_than_slots(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
     def script(first: float, language: str) -> DecodingResult:
-        warm = scripted.said[-1][1].temperature > 0
+        warm = scripted.decoded_requests[-1][1].temperature > 0
         return decoded(tokenizer.encode(f" {first:.2f}"), logprob=-0.1 if warm else -3.0)
 
     scripted.script = script
@@ -209,4 +209,4 @@ def test_more_samples_than_slots(tokenizer: Tokenizer) -> None:
         scripted, [window(first, 30.0 * index) for index, first in enumerate(firsts)], DecodingOptions(batch_size=2)
     )
     assert [result.window_transcript.text for result in results] == [f"{first:.2f}" for first in firsts]
-    assert len(scripted.said) == 17 * 6
+    assert len(scripted.decoded_requests) == 17 * 6
