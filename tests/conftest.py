@@ -29,7 +29,7 @@ OPTIONAL_MODULES = {
     **dict.fromkeys(("nbclient", "pandas", "pyroomacoustics", "pywhispercpp", "ray", "silero_vad", "sklearn"), ""),
     "transformers": "",
 }
-"""Module that some tests need -> what it holds, if the name does not tell."""
+"""Module that some tests need -> its purpose where the name is not enough."""
 SLOW_FIRST = ("stages/test_readme", "stages/test_kill", "stages/test_process_group", "stages", "wheel", "examples")
 """Files that take longest, under tests/. Workers that start with them end together."""
 

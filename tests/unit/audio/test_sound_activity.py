@@ -21,12 +21,12 @@ def speech_like(seconds: float, pauses: list[tuple[float, float]], seed: int = 0
 
 
 def check(pieces: list[tuple[float, float]], samples: int, max_seconds: float) -> None:
-    sample = 0
+    end = 0
     for start, duration in pieces:
-        assert round(start * SAMPLE_RATE) == sample
+        assert round(start * SAMPLE_RATE) == end
         assert 0 < duration <= max_seconds
-        sample += round(duration * SAMPLE_RATE)
-    assert sample == samples
+        end += round(duration * SAMPLE_RATE)
+    assert end == samples
 
 
 def test_cuts_fall_into_the_middle_of_pauses() -> None:

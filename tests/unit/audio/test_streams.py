@@ -62,7 +62,9 @@ def test_raw_samples_split_anywhere(portion: int) -> None:
     samples = concatenate_blocks(stream_file(Pipe(wave.tobytes() + b"\x01", portion), PcmFormat("s16le", 16_000, 2)))
     np.testing.assert_allclose(samples, expected, atol=1e-7)
     floats = sound(0.05)[:, 0]
-    assert np.array_equal(concatenate_blocks(stream_file(Pipe(floats.tobytes(), portion), PcmFormat("f32le"))), floats)
+    np.testing.assert_array_equal(
+        concatenate_blocks(stream_file(Pipe(floats.tobytes(), portion), PcmFormat("f32le"))), floats, strict=True
+    )
 
 
 def test_raw_samples_of_another_rate_are_resampled_as_a_file_is(tmp_path: Path) -> None:
@@ -77,8 +79,10 @@ def test_raw_samples_of_another_rate_are_resampled_as_a_file_is(tmp_path: Path) 
 def test_chunks_of_a_microphone() -> None:
     wave = sound(0.2)[:, 0]
     integers = (wave * 32767).astype(np.int16)
-    assert np.array_equal(concatenate_blocks(stream_chunks(np.array_split(wave, 9))), wave)
-    assert np.array_equal(concatenate_blocks(stream_chunks(np.array_split(wave.astype(np.float64), 9))), wave)
+    np.testing.assert_array_equal(concatenate_blocks(stream_chunks(np.array_split(wave, 9))), wave, strict=True)
+    np.testing.assert_array_equal(
+        concatenate_blocks(stream_chunks(np.array_split(wave.astype(np.float64), 9))), wave, strict=True
+    )
     for chunks in (np.array_split(integers, 9), [part.tobytes() for part in np.array_split(integers, 9)]):
         np.testing.assert_allclose(concatenate_blocks(stream_chunks(chunks)), integers / 32768, atol=1e-7)
     two = np.stack([wave, -wave], axis=1)

@@ -102,11 +102,11 @@ def test_token_stats_describe_the_distribution(network: Whisper, states: Tensor)
     start = torch.tensor([VOCABULARY.sot_sequence("en")])
     stats = greedy(network, states[:1], start, logit_filter, max_new_tokens=4, top_k=5)[0].token_stats
     logits = network.decoder.logits(stats.hidden).double()
-    assert torch.allclose(stats.lse1.double(), logits.logsumexp(-1), atol=1e-4)
-    assert torch.allclose(stats.lse2.double(), (logits / 2).logsumexp(-1), atol=1e-4)
-    assert torch.allclose(stats.top_logits, logits.topk(5).values.float(), atol=1e-4)
+    torch.testing.assert_close(stats.lse1.double(), logits.logsumexp(-1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(stats.lse2.double(), (logits / 2).logsumexp(-1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(stats.top_logits, logits.topk(5).values.float(), rtol=1e-5, atol=1e-4)
     distribution = torch.distributions.Categorical(logits=logits)
-    assert torch.allclose(stats.entropy.double(), distribution.entropy(), atol=1e-3)
+    torch.testing.assert_close(stats.entropy.double(), distribution.entropy(), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
@@ -114,9 +114,11 @@ def test_token_stats_are_exact(scale: float) -> None:
     logits = scale * torch.randn(4, 2001, generator=torch.Generator().manual_seed(1)) - 7
     lse1, lse2, entropy = token_stats(logits, torch.empty_like(logits))
     exact = logits.double()
-    assert torch.allclose(lse1.double(), exact.logsumexp(-1), atol=2e-5, rtol=1e-6)
-    assert torch.allclose(lse2.double(), (exact / 2).logsumexp(-1), atol=2e-5, rtol=1e-6)
-    assert torch.allclose(entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), atol=1e-4)
+    torch.testing.assert_close(lse1.double(), exact.logsumexp(-1), rtol=1e-6, atol=2e-5)
+    torch.testing.assert_close(lse2.double(), (exact / 2).logsumexp(-1), rtol=1e-6, atol=2e-5)
+    torch.testing.assert_close(
+        entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_no_speech_prob_at_start_of_transcript(network: Whisper, states: Tensor) -> None:

@@ -86,7 +86,7 @@ def test_gain_is_the_standard_score_over_the_tokens() -> None:
     scores = torch.randn(2, 5, 30, generator=torch.Generator().manual_seed(2))
     weights = (scores[0].softmax(-1) + scores[1].softmax(-1)) / 2
     expected = (weights - weights.mean(0)) / weights.std(0, correction=0)
-    assert torch.allclose(alignment_matrix(scores), median_filter(expected), atol=1e-4)
+    torch.testing.assert_close(alignment_matrix(scores), median_filter(expected), rtol=1e-5, atol=1e-4)
 
 
 def test_equal_attention_of_all_tokens_has_no_gain() -> None:

@@ -150,7 +150,7 @@ def test_failed_decode_leaves_no_state(
     with pytest.raises(torch.OutOfMemoryError):
         model.decode(states, languages, max_new_tokens=9)
     monkeypatch.undo()
-    transcripts, expected = (decoder.decode(states[:2], languages[:2], max_new_tokens=9) for decoder in (model, fresh))
+    transcripts, expected = (used.decode(states[:2], languages[:2], max_new_tokens=9) for used in (model, fresh))
     assert [transcript.result.tokens for transcript in transcripts] == [
         transcript.result.tokens for transcript in expected
     ]

@@ -86,7 +86,7 @@ def test_mean_attention_equals_slow_twin(teacher: Whisper) -> None:
             .mean(0)
             for row, sequence in enumerate(tokens.split(LENGTHS))
         ]
-        assert torch.allclose(layer_outputs.mean_attention[layer], torch.cat(rows), atol=1e-5)
+        torch.testing.assert_close(layer_outputs.mean_attention[layer], torch.cat(rows), rtol=1e-5, atol=1e-5)
 
 
 def test_losses_are_weighted_sums_over_tokens(teacher: Whisper) -> None:

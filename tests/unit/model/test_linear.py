@@ -21,7 +21,7 @@ def test_linear_equals_torch_for_any_number_of_rows(rows: int, dtype: torch.dtyp
     with torch.inference_mode():
         product = layer(x)
         torch.testing.assert_close(layer(x[None]), product[None], rtol=0, atol=0)
-    assert torch.allclose(product, expected, atol=1e-5)
+    torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-5)
     assert product.is_contiguous()
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)  # with gradients: the plain product
 
