@@ -79,6 +79,6 @@ def test_failure_repeated_words_are_lost() -> None:
     generator, lost = random.Random(0), 0
     for _ in range(50):
         text = [generator.choice("ab") for _ in range(20)]
-        kept, first = find_overlap([ord(letter) for letter in text[:12]], [ord(letter) for letter in text[8:]])
-        lost += text[:12][:kept] + text[8:][first:] != text
+        left_end, first = find_overlap([ord(letter) for letter in text[:12]], [ord(letter) for letter in text[8:]])
+        lost += text[:12][:left_end] + text[8:][first:] != text
     assert lost > 0

@@ -401,4 +401,5 @@ def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeyp
         max_new_tokens=STEPS,
         block_sizes=(8,),
     )
-    assert not same_tokens(results, expected)
+    with pytest.raises(AssertionError, match="row [0-9]+, token [0-9]+: "):
+        assert_tokens_equal(results, expected)
