@@ -97,7 +97,7 @@ def test_every_condition_keeps_length_and_place_and_is_finite(name: str) -> None
 @pytest.mark.parametrize("name", ALL)
 def test_the_same_key_gives_the_same_sound(name: str) -> None:
     first = under(name, SPEECH)
-    np.testing.assert_array_equal(first, under(name, SPEECH), strict=True)
+    np.testing.assert_array_equal(first, under(name, SPEECH))
     drawn = name.partition("@")[0] in ("white", "pink", "babble", "reverb", "loss")
     assert np.array_equal(first, under(name, SPEECH, seed=1)) != drawn
 
@@ -148,7 +148,7 @@ def test_babble_without_utterances() -> None:
         with pytest.raises(SettingsError, match="babble needs other utterances"):
             under("babble@0", SPEECH, others=others)
     silent = under("babble@0", SPEECH, others=[np.zeros(9, np.float32)])
-    np.testing.assert_array_equal(silent, SPEECH, strict=True)
+    np.testing.assert_array_equal(silent, SPEECH)
 
 
 def test_telephone_keeps_its_band_only() -> None:
@@ -217,7 +217,7 @@ def test_loss_rate_and_burst_length(percent: int) -> None:
     packets = np.pad(received, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
     lost = packets[:, 0] == 0
     np.testing.assert_array_equal(
-        packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape), strict=True
+        packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape)
     )  # complete packets are lost
     assert lost.mean() == pytest.approx(percent / 100, abs=0.03 if 0 < percent < 100 else 0)
     if 0 < percent < 100:
@@ -231,11 +231,9 @@ def test_gain_and_clipping() -> None:
     most = np.abs(SPEECH).max() * 10 ** (-12 / 20)
     clipped = under("clip@12", SPEECH)
     assert np.abs(clipped).max() == pytest.approx(most)
-    np.testing.assert_array_equal(
-        clipped[np.abs(SPEECH) < 0.99 * most], SPEECH[np.abs(SPEECH) < 0.99 * most], strict=True
-    )
-    np.testing.assert_array_equal(under("clip@0", SPEECH), SPEECH, strict=True)
-    np.testing.assert_array_equal(under("", SPEECH), SPEECH, strict=True)
+    np.testing.assert_array_equal(clipped[np.abs(SPEECH) < 0.99 * most], SPEECH[np.abs(SPEECH) < 0.99 * most])
+    np.testing.assert_array_equal(under("clip@0", SPEECH), SPEECH)
+    np.testing.assert_array_equal(under("", SPEECH), SPEECH)
 
 
 def decay_seconds(response: np.ndarray) -> float:
@@ -317,7 +315,7 @@ def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch
     monkeypatch.chdir(noise_file.parent)
     there = parse_condition("tap.wav@5")
     assert there == Condition("tap.wav@5", "tap.wav", 5.0)
-    np.testing.assert_array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH), strict=True)
+    np.testing.assert_array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH))
     with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
         parse_condition("tap.wav")
     (noise_file.parent / "empty").mkdir()

@@ -95,7 +95,7 @@ def test_float16_rounds_matrices_only(checkpoint: Checkpoint, tmp_path: Path) ->
 
 def test_mel_filters_and_vocabulary(checkpoint: Checkpoint, tmp_path: Path) -> None:
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin"))
-    np.testing.assert_array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy(), strict=True)
+    np.testing.assert_array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
     vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size).vocabulary
     assert len(parsed.tokens) == vocabulary.end_of_text
     assert set(parsed.tokens[:256]) == {bytes([byte]) for byte in range(256)}
