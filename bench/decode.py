@@ -8,7 +8,7 @@ C B A, ...) after a warm-up round; median over rounds of a system's time over ou
 Long: recordings from file to text, windows batched where the system supports it; all systems get our windows, except
 those with "own" in their name. Decoder time is total minus encoder time, for libraries whose encoder can be timed.
 "ours" is whisperstill, in float32 without drafts unless the name states another dtype or drafts. WER is after Whisper's
-normalizer, `same` is the share of identical texts. whisper.cpp computes with
+normalizer, `identical` is the share of identical texts. whisper.cpp computes with
 float16 weights and cache: its float32 files abort in 1.8.5.
 Limit: the encoder (87.4 GFLOP per window of whisper-base), which every system computes; the decoder column excludes it.
 
@@ -70,20 +70,20 @@ def summarise(rounds: Rounds, baseline_key: tuple[str, int], clips: list[Clip]) 
         decoder_ratio = None
         if None not in row["encoder_seconds"] and None not in baseline["encoder_seconds"]:
             decoder_ratio = round(median_ratio(_decoder_seconds(row), _decoder_seconds(baseline)), 3)
-        same = [
+        identical = [
             text.strip() == baseline_text.strip()
             for text, baseline_text in zip(row["texts"], baseline["texts"], strict=True)
         ]
         rows.append(
             {
-                "contender": name,
+                "system": name,
                 "batch_size": batch_size,
                 "time_to_ours": round(median(ratios), 3),
-                "least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
+                "min_and_max": [round(min(ratios), 3), round(max(ratios), 3)],
                 "times_real_time": round(audio_seconds / median(row["seconds"]), 2),
                 "decoder_to_ours": decoder_ratio,
                 "wer": round(score(references, row["texts"], Scoring("english")).wer, 2),
-                "same": round(sum(same) / len(same), 3),
+                "identical": round(sum(identical) / len(identical), 3),
                 "wer_against_ours": round(score(baseline["texts"], row["texts"], Scoring("english")).wer, 2),
                 "seconds": [round(value, 3) for value in row["seconds"]],
                 "encoder_seconds": [value and round(value, 3) for value in row["encoder_seconds"]],
@@ -104,13 +104,13 @@ def render(result: dict[str, Any]) -> str:
     for case in result["cases"]:
         rows = [
             [
-                row["contender"],
+                row["system"],
                 str(row["batch_size"]),
                 f"{row['time_to_ours']:.2f}",
                 f"{row['times_real_time']:.1f}",
                 "-" if row["decoder_to_ours"] is None else f"{row['decoder_to_ours']:.2f}",
                 f"{row['wer']:.1f}",
-                f"{100 * row['same']:.0f} %",
+                f"{100 * row['identical']:.0f} %",
             ]
             for row in case["rows"]
         ]

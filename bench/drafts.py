@@ -27,7 +27,7 @@ from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 
 DATASETS = ("librispeech-mini-test", "librispeech-test-other-100", "ljspeech-ood")
-FULL, REDUCED = "whole vocabulary", "short list"
+FULL, REDUCED = "full vocabulary", "reduced vocabulary"
 
 
 def draft_variants(name: str) -> dict[str, Checkpoint]:

@@ -123,8 +123,8 @@ def error_rate(transcribe: Transcribe, manifest: Path, clips: int | None) -> tup
 
 def render(result: dict[str, Any]) -> str:
     """The tables of docs/results/hallucination.md."""
-    systems = list(next(iter(result["words_an_hour"].values())))
-    words = [[kind, *(f"{row[name]:.0f}" for name in systems)] for kind, row in result["words_an_hour"].items()]
+    systems = list(next(iter(result["words_per_hour"].values())))
+    words = [[kind, *(f"{row[name]:.0f}" for name in systems)] for kind, row in result["words_per_hour"].items()]
     columns = ("filter on", "filter off")
     rates = [
         [name, *("{:.2f} ({:.2f} to {:.2f})".format(*row[column]) for column in columns)]
@@ -164,7 +164,7 @@ def main() -> None:
         systems = {"ours": filter_modes["filter on"]}
         words: dict[str, dict[str, float]] = {kind: {} for kind in files}
         if options.keep_peers:
-            words = json.loads(options.output.read_text())["words_an_hour"]
+            words = json.loads(options.output.read_text())["words_per_hour"]
         else:
             systems["the plain teacher"] = plain_teacher(options.teacher)
             systems["faster-whisper, defaults"] = faster_whisper(options.teacher, Path(folder))
@@ -182,7 +182,7 @@ def main() -> None:
         "teacher": options.teacher,
         "with_filter": with_filter,
         "without_filter": without_filter,
-        "words_an_hour": words,
+        "words_per_hour": words,
         "wer": wer,
     }
     write_result(options.output, "words on audio without speech", result)

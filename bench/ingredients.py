@@ -15,6 +15,7 @@ Augmentation needs several epochs, so its rows and the row that they change trai
 run; after an interruption the same command resumes. Only the WER of a finished run is stored.
 """
 
+import argparse
 import json
 import shutil
 import statistics
@@ -102,7 +103,8 @@ def all_changes(row: Row) -> dict[str, Any]:
     return before | row.changes
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
+    """Command line."""
     parser = argument_parser(__doc__, "ingredients.json")
     parser.add_argument("--teacher", default="base")
     parser.add_argument("--labels", type=Path, required=True, help="output of `label`")
@@ -112,9 +114,25 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the rows to run")
     parser.add_argument("--work", type=Path, default=Path("build/ingredients"))
-    options = parser.parse_args()
-    set_threads(options.threads)
+    return parser.parse_args()
 
+
+def row_settings(row: Row, plain: TrainSettings, options: argparse.Namespace) -> TrainSettings:
+    """Training of a row, without output and seed; writes its initial student and its filtered labels."""
+    student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
+    initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
+    ws.init(replace(initial, layers=row.layers), NullConsole())
+    labels = options.work / f"filtered-{row.hours or 'all'}"
+    filter_settings = FilterSettings(
+        labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours
+    )
+    ws.filter(filter_settings, NullConsole())
+    return replace(replace(plain, student=student, labels=labels), **all_changes(row))
+
+
+def main() -> None:
+    options = parse_options()
+    set_threads(options.threads)
     plain = TrainSettings(
         student=Path(),
         labels=Path(),
@@ -134,23 +152,14 @@ def main() -> None:
     for row in ROWS:
         if options.only and not any(part in row.name for part in options.only):
             continue
-        changes = all_changes(row)
-        student = options.work / ("init-" + "-".join(map(str, row.layers or ("spaced",))))
-        initial = InitSettings(teacher=options.teacher, decoder_layers=2, language="en", output=student)
-        ws.init(replace(initial, layers=row.layers), NullConsole())
-        labels = options.work / f"filtered-{row.hours or 'all'}"
-        filter_settings = FilterSettings(
-            labels=options.labels, output=labels, max_wer=options.max_wer, subset_hours=row.hours
-        )
-        ws.filter(filter_settings, NullConsole())
+        settings = row_settings(row, plain, options)
         slug = "".join(letter if letter.isalnum() else "-" for letter in row.name)
         known_rates = results.get(row.name, {}).get("validation_wer", {})
         for seed in options.seeds:
             if str(seed) in known_rates:
                 continue
             output = options.work / f"{options.steps}-{slug}-{seed}"
-            settings = replace(plain, student=student, labels=labels, output=output, seed=seed)
-            report = ws.train(replace(settings, **changes), NullConsole())
+            report = ws.train(replace(settings, output=output, seed=seed), NullConsole())
             if not report.finished or report.best_wer is None:
                 raise SystemExit("interrupted; the same command resumes")
             results[row.name] = {

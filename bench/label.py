@@ -44,7 +44,7 @@ from whisperstill.units import MAX_NEW_TOKENS, SAMPLE_RATE
 
 TOP_K = 32
 PEERS = {
-    "transformers, the same": (True, True),
+    "transformers, same statistics": (True, True),
     "transformers, tokens alone": (True, False),
     "transformers, tokens alone, batch 1": (False, False),
 }

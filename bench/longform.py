@@ -116,7 +116,7 @@ def measure(model: str, system: str, recordings: list[Clip], options: dict[str, 
             else our_transcribe(model, {**STRATEGIES[system], **options})
         )
         texts = [transcribe(recording.path) for recording in recordings]
-    row: dict[str, Any] = {"model": model, "way": system}
+    row: dict[str, Any] = {"model": model, "system": system}
     for dataset in dict.fromkeys(recording.dataset for recording in recordings):
         pairs = [
             (recording.text, text)
@@ -143,7 +143,7 @@ def render(result: dict[str, Any]) -> str:
             f"{cell['wer']:.2f} ({cell['insertions']}, {cell['deletions']}, {cell['substitutions']})" if cell else "-"
             for cell in map(row.get, datasets)
         ]
-        rows.append([Path(row["model"]).name, row["way"], *cells])
+        rows.append([Path(row["model"]).name, row["system"], *cells])
     columns = ["model", "strategy or library", *(f"{dataset}, WER %" for dataset in datasets)]
     return markdown_table(columns, rows, text_columns=(0, 1))
 
@@ -166,7 +166,7 @@ def main() -> None:
         parser.error("--speech: expected the directory of the datasets")
     set_threads(options.threads)
     known_rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    rows: dict[tuple[str, str], dict[str, Any]] = {(row["model"], row["way"]): row for row in known_rows}
+    rows: dict[tuple[str, str], dict[str, Any]] = {(row["model"], row["system"]): row for row in known_rows}
     with tempfile.TemporaryDirectory() as folder:
         recordings = read_clips(options.speech, DATASETS, options.recordings)
         if options.joined:

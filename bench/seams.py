@@ -192,14 +192,18 @@ class MergeTotals:
     """Errors of one merge over all recordings."""
 
     texts: list[str] = field(default_factory=list)
-    at_seams: MergeErrors = field(default_factory=MergeErrors)
+    at_merge_points: MergeErrors = field(default_factory=MergeErrors)
     background: MergeErrors = field(default_factory=MergeErrors)
     windows: MergeErrors = field(default_factory=MergeErrors)
 
     def row(self, references: list[str]) -> dict[str, Any]:
         """Row of the result file."""
         row: dict[str, Any] = {"wer": round(score(references, self.texts, Scoring("english")).wer, 2)}
-        for name, errors in (("at_seams", self.at_seams), ("between", self.background), ("windows", self.windows)):
+        for name, errors in (
+            ("at_merge_points", self.at_merge_points),
+            ("between", self.background),
+            ("windows", self.windows),
+        ):
             if errors.merge_points:
                 row[name] = {
                     "places": errors.merge_points,
@@ -210,7 +214,7 @@ class MergeTotals:
                     "per_100": round(errors.error_rate, 1),
                     "merge_per_100": round(errors.merge_error_rate, 1),
                 }
-        row["excess_per_100"] = round(self.at_seams.error_rate - self.background.error_rate, 1)
+        row["excess_per_100"] = round(self.at_merge_points.error_rate - self.background.error_rate, 1)
         return row
 
 
@@ -240,7 +244,7 @@ def measure(
             total = totals[method]
             total.texts.append("".join(word.word for word in words))
             errors = locate_errors_in_recording(words, recording.reference, "en")
-            total.at_seams += count_errors_near(errors, merge_points, length / 6, recognised)
+            total.at_merge_points += count_errors_near(errors, merge_points, length / 6, recognised)
             total.background += count_errors_near(errors, midpoints_between(merge_points), length / 6, recognised)
             if centres:
                 windows = [(merge_point, chunk.words) for merge_point, chunk in zip(merge_points, centres, strict=True)]
@@ -249,7 +253,7 @@ def measure(
                 display(f"{recording.name} {method}", words, errors, recognised, chunks, merge_points)
     references = [recording.text for recording in recordings]
     rows = {method: total.row(references) for method, total in totals.items()}
-    our_rate, baseline_rate = (rows[method]["at_seams"]["merge_per_100"] for method in METHODS)
+    our_rate, baseline_rate = (rows[method]["at_merge_points"]["merge_per_100"] for method in METHODS)
     return {
         "model": decoder.model,
         "chunk_s": length,
@@ -293,7 +297,7 @@ def render(result: dict[str, Any]) -> str:
     rows = []
     for row in result["rows"]:
         for method in METHODS:
-            errors, background = row[method]["at_seams"], row[method]["between"]
+            errors, background = row[method]["at_merge_points"], row[method]["between"]
             cells = [f"{row[method]['wer']:.2f}", str(errors["duplicated"]), str(errors["avoidable"])]
             cells += [f"{errors['merge_per_100']:.1f}", str(errors["deleted"]), str(background["deleted"])]
             rows.append([row["model"], f"{row['chunk_s']:g}", method, *cells])

@@ -18,6 +18,8 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,12 @@ from whisperstill.evaluate.metrics import Scoring, score
 from whisperstill.label.filter_decisions import DECISIONS_SCHEMA, write_decisions
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.label.wer_prediction import build_features, predict_wer, read_second_opinions
+from whisperstill.records.pseudo_label import LabelQuality
 
 CORRUPTED_SHARE = 0.3
 BAD_WER_PERCENT = 40.0
 CALIBRATION_SHARE = 0.2
+STATISTICS, WITH_SECOND_OPINION = "statistics", "statistics and second opinion"
 Bools = npt.NDArray[np.bool_]
 PHRASE = "thank you for watching and please subscribe to the channel"
 
@@ -120,7 +124,8 @@ def train_student(
     return round(float(report.best_wer), 2)
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
+    """Command line; `work` is the folder of the corruption seed."""
     parser = argument_parser(__doc__, "spoiled.json")
     parser.add_argument("--labels", type=Path, required=True, help="the teacher's labels of the manifest or a superset")
     parser.add_argument("--manifest", type=Path, required=True)
@@ -132,10 +137,38 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the students")
     parser.add_argument("--work", type=Path, default=Path("build/spoiled"))
     options = parser.parse_args()
-    set_threads(options.threads)
     options.work = options.work / f"seed-{options.seed}"
     options.work.mkdir(parents=True, exist_ok=True)
+    return options
 
+
+@dataclass(frozen=True)
+class CorruptedLabels:
+    """Labels of corrupted texts, with the WER of each utterance's text against its reference."""
+
+    store: LabelStore
+    wers: list[float]
+    kinds: dict[str, str]
+    """Utterance id -> kind of corruption."""
+
+    @cached_property
+    def utterances(self) -> list[LabelQuality]:
+        """Every utterance in the order of the store."""
+        return [quality for label in self.store.read_labels() for quality in label.quality]
+
+    @cached_property
+    def speakers(self) -> list[str]:
+        """Speaker of every utterance."""
+        return [quality.utterance.speaker or quality.utterance.id for quality in self.utterances]
+
+    @cached_property
+    def is_bad(self) -> list[bool]:
+        """Whether the WER of each text is above `BAD_WER_PERCENT`."""
+        return [wer > BAD_WER_PERCENT for wer in self.wers]
+
+
+def label_corrupted_texts(options: argparse.Namespace) -> CorruptedLabels:
+    """Corrupt the teacher's texts, and label the corrupted texts as references."""
     teacher_texts = {
         quality.utterance.id: quality.text
         for label in open_labels(options.labels).read_labels()
@@ -163,52 +196,60 @@ def main() -> None:
     )
     ws.label(label_settings, NullConsole())
     store = open_labels(options.work / "labels")
-    labels = list(store.read_labels())
-    names = [quality.utterance.id for label in labels for quality in label.quality]
-    truth = [score([references[name]], [texts[name]], Scoring("english")).wer for name in names]
-    bad = [wer > BAD_WER_PERCENT for wer in truth]
-    speakers = [quality.utterance.speaker or quality.utterance.id for label in labels for quality in label.quality]
-    calibrated = select_calibration(speakers, options.seed)
-    calibration_wer = [wer if is_known else None for wer, is_known in zip(truth, calibrated, strict=True)]
-    unseen = np.flatnonzero(~calibrated)
+    names = [quality.utterance.id for label in store.read_labels() for quality in label.quality]
+    wers = [score([references[name]], [texts[name]], Scoring("english")).wer for name in names]
+    return CorruptedLabels(store, wers, kinds)
+
+
+def predict_wers(
+    labels: CorruptedLabels, calibrated: Bools, second_opinion: Path, seed: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Predicted WERs from the teacher's statistics, without and with another model's transcripts."""
+    calibration_wers = [wer if is_known else None for wer, is_known in zip(labels.wers, calibrated, strict=True)]
+    second_opinions = {name: text for (_, name), text in read_second_opinions(open_labels(second_opinion)).items()}
+    utterances = [quality.utterance for quality in labels.utterances]
+    hypotheses = {(utterance.corpus, utterance.id): second_opinions[utterance.id] for utterance in utterances}
+    pseudo_labels = list(labels.store.read_labels())
+    predicted = {}
+    for features, other_texts in ((STATISTICS, None), (WITH_SECOND_OPINION, hypotheses)):
+        rows = build_features(labels.store, pseudo_labels, other_texts)
+        predicted[features] = predict_wer(rows, calibration_wers, labels.speakers, seed).wer
+    return predicted
+
+
+def main() -> None:
+    options = parse_options()
+    set_threads(options.threads)
+    labels = label_corrupted_texts(options)
+    calibrated = select_calibration(labels.speakers, options.seed)
+    predicted = predict_wers(labels, calibrated, options.second_opinion, options.seed)
+    scores = {features: wers.tolist() for features, wers in predicted.items()}
+    scores["mean log-probability alone"] = [-quality.mean_logprob for quality in labels.utterances]
+    tested = np.flatnonzero(~calibrated)
+    is_bad = [labels.is_bad[index] for index in tested]
+    kinds = sorted(labels.kinds.values())
     result: dict[str, Any] = {
-        "utterances": len(names),
-        "spoiled": {kind: sum(other == kind for other in kinds.values()) for kind in sorted(set(kinds.values()))},
-        "bad": int(sum(bad)),
+        "utterances": len(labels.utterances),
+        "corrupted": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "bad": sum(labels.is_bad),
         "calibrated_on": int(calibrated.sum()),
-        "speakers_calibrated_on": len(
-            {speaker for speaker, is_known in zip(speakers, calibrated, strict=True) if is_known}
-        ),
-        "area": {},
+        "speakers_calibrated_on": len(set(np.array(labels.speakers)[calibrated].tolist())),
+        "area": {name: roc_area([values[index] for index in tested], is_bad) for name, values in scores.items()},
         "students": {},
     }
-    predicted = {}
-    second_opinions = {
-        name: text for (_, name), text in read_second_opinions(open_labels(options.second_opinion)).items()
-    }
-    corpus = {quality.utterance.id: quality.utterance.corpus for label in labels for quality in label.quality}
-    hypotheses = {(corpus[name], name): second_opinions[name] for name in names}
-    for kind, other_texts in (("evidence", None), ("evidence and a second opinion", hypotheses)):
-        rows = build_features(store, labels, other_texts)
-        predicted[kind] = predict_wer(rows, calibration_wer, speakers, options.seed).wer
-        result["area"][kind] = roc_area(predicted[kind][unseen].tolist(), [bad[index] for index in unseen])
-    logprobs = [quality.mean_logprob for label in labels for quality in label.quality]
-    result["area"]["mean log-probability alone"] = roc_area(
-        [-logprobs[index] for index in unseen], [bad[index] for index in unseen]
-    )
     print(json.dumps(result), flush=True)
     choices = {
-        "all": [True] * len(names),
-        "predicted": (predicted["evidence and a second opinion"] <= BAD_WER_PERCENT / 2).tolist(),
-        "predicted from evidence alone": (predicted["evidence"] <= BAD_WER_PERCENT / 2).tolist(),
-        "oracle": [wer <= BAD_WER_PERCENT / 2 for wer in truth],
+        "all": [True] * len(labels.utterances),
+        "predicted": (predicted[WITH_SECOND_OPINION] <= BAD_WER_PERCENT / 2).tolist(),
+        "predicted from statistics": (predicted[STATISTICS] <= BAD_WER_PERCENT / 2).tolist(),
+        "oracle": [wer <= BAD_WER_PERCENT / 2 for wer in labels.wers],
     }
     with shared_encoder_cache():
         for name, keep_mask in choices.items():
             student: dict[str, Any] = {"kept": int(sum(keep_mask)), "wer": {}}
             result["students"][name] = student
             for seed in options.seeds:
-                student["wer"][str(seed)] = train_student(name, keep_mask, seed, store, options)
+                student["wer"][str(seed)] = train_student(name, keep_mask, seed, labels.store, options)
                 write_result(options.output, "finding bad labels without a reference", result)
 
 

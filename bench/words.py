@@ -142,7 +142,7 @@ def our_words(
 ) -> dict[str, list[TimedWords]]:
     """Words with default and selected heads, without and with snapping to pauses; one transcript for all four."""
     model = WhisperModel(checkpoint, dtype=torch.float32)
-    heads = {"settings' heads": checkpoint.generation_config, "found heads": selected.generation_config}
+    heads = {"settings' heads": checkpoint.generation_config, "selected heads": selected.generation_config}
     words: dict[str, list[TimedWords]] = {}
     for recording in recordings:
         starts = [start for start, _ in recording.windows]
@@ -268,7 +268,7 @@ def main() -> None:
             words = {"faster-whisper": faster_whisper_words(name, recordings, options.threads), **words}
         result["heads"][title] = {
             "settings": checkpoint.generation_config.alignment_heads,
-            "found": selected.generation_config.alignment_heads,
+            "selected": selected.generation_config.alignment_heads,
         }
         result["errors"][title] = summarise(recordings, words)
         write_result(options.output, "word timestamps at known utterance boundaries", result)

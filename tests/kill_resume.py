@@ -2,8 +2,8 @@
 
     python tests/kill_resume.py --kills 20
 
-Each stage is started as the command line starts it, in a process of its own. The moments are drawn over the time an
-undisturbed run takes from the first sign of its output, so that they fall on loading, computing and writing alike.
+Each stage runs as a separate process of the command line. The moments are drawn over the time that an undisturbed run
+takes after it creates its output directory, so that they hit loading, computing and writing.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """`python -m whisperstill ...` in a process of its own."""
+    """Start `python -m whisperstill ...`."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(SOURCE),
@@ -33,26 +33,26 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def finish(arguments: list[str], output: Path) -> float:
-    """Run to the end; fail loudly. Gives the seconds from the first sign of the output."""
+    """Run to the end; raise if it fails. Returns the seconds after the output directory appears."""
     process = start(arguments)
     begun(process, output)
-    at = time.monotonic()
+    started = time.monotonic()
     _, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{errors.decode()}")
-    return time.monotonic() - at
+    return time.monotonic() - started
 
 
 def begun(process: subprocess.Popen[bytes], directory: Path) -> None:
-    """Wait until the stage works on its output, or has ended."""
+    """Wait until the output directory exists or the process ends."""
     while process.poll() is None and not directory.exists():
         time.sleep(0.01)
 
 
 def kill_at_random(arguments: list[str], output: Path, length: float, kills: int, seed: int) -> int:
-    """Run with `kills` kills at random moments, then to the end. Gives how many fell on a running process.
+    """Run with `kills` kills at random moments, then to the end. Returns how many hit a running process.
 
-    `length` is that of an undisturbed run, in seconds.
+    `length` is the duration of an undisturbed run in seconds.
     """
     rng = random.Random(seed)
     hit = 0
@@ -60,7 +60,7 @@ def kill_at_random(arguments: list[str], output: Path, length: float, kills: int
         process = start(arguments)
         begun(process, output)
         try:
-            # A resumed run has less to do: draw over the whole length, begin anew when it ended by itself.
+            # A resumed run is shorter: draw over the full length, and start from scratch if it ends before the kill.
             process.wait(timeout=rng.uniform(0, length + 0.5))
             subprocess.run(["rm", "-rf", str(output)], check=True)
         except subprocess.TimeoutExpired:
@@ -73,8 +73,8 @@ def kill_at_random(arguments: list[str], output: Path, length: float, kills: int
 
 def content(directory: Path, patterns: tuple[str, ...]) -> dict[str, str]:
     """SHA-256 of the files that must be equal."""
-    found = [path for pattern in patterns for path in directory.glob(pattern)]
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
+    paths = [path for pattern in patterns for path in directory.glob(pattern)]
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
 
 LABEL_FILES = ("*.parquet", "*.safetensors", "manifest.json", "skipped.jsonl")
@@ -82,7 +82,7 @@ TRAIN_FILES = ("model.safetensors", "metrics.jsonl", "checkpoints/step-*.safeten
 
 
 def check(work: Path, teacher: Path, student: Path, manifest: Path, kills: int, seed: int) -> dict[str, int]:
-    """The whole comparison; raises `AssertionError` when anything differs."""
+    """Run the comparison; raises `AssertionError` if any file differs."""
     label = ["label", "--teacher", str(teacher), "--manifest", str(manifest), "--encoder-states", "bfloat16"]
     label += ["--batch-size", "1", "--shard-windows", "1", "--max-new-tokens", "24", "--output"]
     labels, killed = work / "labels", work / "labels-killed"

@@ -1,4 +1,4 @@
-"""Our own engine, called as others are: what other engines are held against."""
+"""whisperstill as an `ExternalEngine`: the reference for the other engines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ class Ours:
     def __init__(self, source: str | Path) -> None:
         checkpoint = load_checkpoint(source)
         self.description = ModelDescription.from_checkpoint(checkpoint)
-        self._recogniser = WhisperModel(checkpoint, device="cpu", dtype=torch.float32)
+        self._model = WhisperModel(checkpoint, device="cpu", dtype=torch.float32)
 
     def transcribe(
         self, waveforms: Sequence[Waveform], languages: Sequence[str | None], *, long_form: bool = False
     ) -> list[str]:
-        """See `ExternalEngine`."""
-        codes = [self.description.resolve_language(one) for one in languages]
+        """Texts of the waveforms."""
+        codes = [self.description.resolve_language(language) for language in languages]
         if long_form:
             return self._long(waveforms, codes)
-        windows = torch.from_numpy(np.stack([pad_or_trim(one) for one in waveforms]))
-        states = self._recogniser.encode(windows)
-        transcripts = self._recogniser.decode(states, self._recogniser.resolve_languages(states, codes))
-        return [one.text for one in transcripts]
+        windows = torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waveforms]))
+        states = self._model.encode(windows)
+        transcripts = self._model.decode(states, self._model.resolve_languages(states, codes))
+        return [transcript.text for transcript in transcripts]
 
     def _long(self, waveforms: Sequence[Waveform], codes: Sequence[str | None]) -> list[str]:
         recordings = [
@@ -44,7 +44,7 @@ class Ours:
             for waveform, code in zip(waveforms, codes, strict=True)
         ]
         texts = []
-        for _, result in transcribe_recordings(self._recogniser, recordings, DecodingOptions(temperature=(0.0,))):
+        for _, result in transcribe_recordings(self._model, recordings, DecodingOptions(temperature=(0.0,))):
             if isinstance(result, AudioError):
                 raise result
             texts.append(result.text)

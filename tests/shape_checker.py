@@ -1,6 +1,6 @@
-"""What checks the annotations of whisperstill's functions under pytest.
+"""Checker of the annotations of whisperstill's functions under pytest.
 
-beartype, told that an int may stand where a float is asked for (PEP 484's numeric tower), as mypy sees it too.
+beartype with PEP 484's numeric tower: an int is accepted as a float, as in mypy.
 """
 
 from beartype import BeartypeConf, beartype

@@ -1,4 +1,4 @@
-"""A small world: random checkpoints of a few megabytes with Whisper's vocabulary, and noise with words."""
+"""Random checkpoints of a few megabytes with Whisper's vocabulary, and a corpus of noise with transcripts."""
 
 import json
 from collections.abc import Callable
@@ -48,11 +48,11 @@ warmup_steps = 1
 [evaluate]
 manifest = ["{corpus}"]
 """
-"""Of a small world: fill in `output`, `teacher` and `corpus`."""
+"""Recipe of a small labelling; format with `output`, `teacher` and `corpus`."""
 
 
 def count_runs(monkeypatch: pytest.MonkeyPatch, runs: list[str]) -> None:
-    """From now on, every stage of a recipe that runs adds the name of its settings to `runs`."""
+    """Make every stage of a recipe append the name of its settings to `runs` when it runs."""
 
     def counted(run: Callable[[Any, Any], Any], settings: Any, console: Any) -> Any:
         runs.append(type(settings).__name__)
@@ -113,7 +113,7 @@ def make_teacher(directory: Path) -> Path:
 
 
 def make_student_of(teacher: Path, directory: Path) -> Path:
-    """Two of its decoder layers."""
+    """A student with two of the teacher's decoder layers."""
     init.run(init.InitSettings(teacher=str(teacher), output=directory), NullConsole())
     return directory
 

@@ -1,9 +1,9 @@
-"""Counts of the structure: import cycles, long and wide functions, class names used twice, untyped signatures, lines.
+"""Counts of the structure: cycles, long and wide functions, repeated classes, untyped signatures, vague names, lines.
 
     python tests/architecture/counts.py [ROOT]
 
-`test_counts.py` holds the project to them. Imports count wherever they stand: at the top, inside functions, under
-`TYPE_CHECKING`; a package's `__init__` that only gathers names of its own modules is no part of a cycle.
+`test_counts.py` sets their upper bounds. Imports count at the top of a module, inside functions and under
+`TYPE_CHECKING`; a package's `__init__` that only re-exports names of its modules is not part of a cycle.
 """
 
 import ast
@@ -15,6 +15,8 @@ from typing import TypeGuard
 
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
+VAGUE_NAMES = {"one", "found", "at", "each", "said", "asked", "told", "theirs", "heard"}
+"""Names that do not say what a value is."""
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -176,6 +178,20 @@ def names_in(annotation: ast.expr) -> Iterator[str]:
             yield from names_in(ast.parse(node.value, mode="eval").body)
 
 
+def vague_names(modules: dict[str, ast.Module]) -> list[str]:
+    """Variables, parameters and functions with a name of `VAGUE_NAMES`, once per module and line."""
+    places = set()
+    for module, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id in VAGUE_NAMES:
+                places.add((module, node.lineno, node.id))
+            elif isinstance(node, ast.arg) and node.arg in VAGUE_NAMES:
+                places.add((module, node.lineno, node.arg))
+            elif isinstance(node, FunctionNode) and node.name in VAGUE_NAMES:
+                places.add((module, node.lineno, node.name))
+    return [f"{module}:{line} {name}" for module, line, name in sorted(places)]
+
+
 def count_lines(package: Path) -> int:
     """Lines of all modules."""
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in package.rglob("*.py"))
@@ -191,6 +207,9 @@ def main(root: Path) -> None:
         f"functions of more than {MAX_PARAMETERS} parameters": [f"{name} ({n})" for name, n in wide_functions(modules)],
         "class names used twice": [f"{name}: {', '.join(names)}" for name, names in repeated_class_names(modules)],
         "Any or object in public signatures": untyped_signatures(modules),
+        "vague names in src, bench and tests": vague_names(
+            modules | read_modules(root / "bench") | read_modules(root / "tests")
+        ),
     }
     for title, lines in rows.items():
         print(f"{title}: {len(lines)}", *(f"\n    {line}" for line in lines), sep="")

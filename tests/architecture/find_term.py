@@ -38,13 +38,13 @@ def hits(term: str) -> list[tuple[str, int]]:
 def main(terms: list[str]) -> None:
     """Print the best hits of each term."""
     if terms:
-        asked = [("", term) for term in terms]
+        searches = [("", term) for term in terms]
     else:
         content = tomllib.loads((HERE / "newcomer_questions.toml").read_text(encoding="utf-8"))
-        asked = [(question["question"], question["search"]) for question in content["question"]]
-    for question, term in asked:
-        found = ", ".join(f"{name} ({count})" for name, count in hits(term)[:4])
-        print(f"{question}\n    {term!r}: {found or '-'}")
+        searches = [(question["question"], question["search"]) for question in content["question"]]
+    for question, term in searches:
+        places = ", ".join(f"{name} ({count})" for name, count in hits(term)[:4])
+        print(f"{question}\n    {term!r}: {places or '-'}")
 
 
 if __name__ == "__main__":

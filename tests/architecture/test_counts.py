@@ -12,6 +12,7 @@ BOUNDS = {
     "wide functions": 0,
     "class names used twice": 0,
     "untyped signatures": 0,
+    "vague names": 0,
 }
 
 
@@ -24,6 +25,9 @@ def measured(root: Path) -> dict[str, list[str]]:
         "wide functions": [f"{name} ({count} parameters)" for name, count in counts.wide_functions(modules)],
         "class names used twice": [f"{name}: {defining}" for name, defining in counts.repeated_class_names(modules)],
         "untyped signatures": counts.untyped_signatures(modules),
+        "vague names": counts.vague_names(
+            modules | counts.read_modules(root / "bench") | counts.read_modules(root / "tests")
+        ),
     }
 
 
@@ -34,7 +38,7 @@ def test_a_count_is_within_its_bound(count: str, measured: dict[str, list[str]])
 
 
 def test_the_counts_can_fail() -> None:
-    """Every count sees what it counts, in a package made for that."""
+    """Every count finds its defect in a package written for this test."""
     body = "\n".join("    x = 1" for _ in range(counts.MAX_FUNCTION_LINES + 1))
     parameters = ", ".join(f"p{number}" for number in range(counts.MAX_PARAMETERS + 1))
     sources = {
@@ -48,6 +52,16 @@ def test_the_counts_can_fail() -> None:
     assert [name for name, _ in counts.wide_functions(modules)] == ["p.b.wide"]
     assert [name for name, _ in counts.repeated_class_names(modules)] == ["Twin"]
     assert counts.untyped_signatures(modules) == ["p.b.loose"]
+
+
+def test_vague_names_are_counted() -> None:
+    """Variables, parameters and functions count; attributes and keywords do not."""
+    source = """
+def told(asked: int) -> int:
+    return sum(one for one in range(asked))
+reader.at = parse(found=[row.said for row in rows])
+"""
+    assert counts.vague_names({"p": counts.ast.parse(source)}) == ["p:2 asked", "p:2 told", "p:3 asked", "p:3 one"]
 
 
 def test_an_alias_does_not_hide_any() -> None:

@@ -1,4 +1,4 @@
-"""What may import what: the contracts of the layers, and what must stay light."""
+"""Import contracts: layers, light packages, and optional libraries."""
 
 import ast
 import subprocess
@@ -38,25 +38,25 @@ def module_name(path: Path) -> str:
 
 def imported(tree: ast.AST) -> set[str]:
     """First names of what is imported anywhere below a node."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def at_import(tree: ast.Module) -> set[str]:
     """First names of what is imported when the module is (not what functions import, nor what types need)."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
-        found |= imported(node)
-    return found
+        names |= imported(node)
+    return names
 
 
 def loaded_after(code: str) -> set[str]:
@@ -120,7 +120,7 @@ def test_the_check_for_optional_libraries_can_fail() -> None:
 
 
 @pytest.mark.parametrize("library", ["tyro", "rich"])
-def test_only_the_command_line_knows_its_libraries(library: str) -> None:
+def test_only_the_command_line_imports_its_libraries(library: str) -> None:
     knowing = {
         path.relative_to(PACKAGE).parts[0] for path in MODULES if library in imported(ast.parse(path.read_text()))
     }

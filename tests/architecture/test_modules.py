@@ -1,4 +1,4 @@
-"""Habits of the house that a machine can check."""
+"""Conventions of the source: module lengths and names, docstrings, no prints."""
 
 import ast
 from pathlib import Path
@@ -17,20 +17,20 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
-def test_a_module_is_short_or_says_why_not(path: Path) -> None:
+def test_a_module_is_short_or_its_docstring_gives_the_reason(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     docstring = ast.get_docstring(tree_of(path)) or ""
     assert lines <= MOST_LINES or "longer than" in docstring.lower(), f"{lines} lines, and no reason in the docstring"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
-def test_a_module_says_what_it_is_and_is_named_after_it(path: Path) -> None:
+def test_a_module_has_a_docstring_and_a_specific_name(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), "a module begins with a docstring"
     assert path.stem not in VAGUE
 
 
-SPEAKS_FOR_ITSELF = {"property", "cached_property", "overload"}
-"""Decorators of what a name and a type may say well enough."""
+NEEDS_NO_DOCSTRING = {"property", "cached_property", "overload"}
+"""Decorators of functions that may be described by their name and type."""
 
 
 def undocumented(node: ast.AST, inside: str = "") -> list[str]:
@@ -38,7 +38,9 @@ def undocumented(node: ast.AST, inside: str = "") -> list[str]:
     for child in getattr(node, "body", []):
         if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
             continue
-        plain = {each.id for each in child.decorator_list if isinstance(each, ast.Name)} & SPEAKS_FOR_ITSELF
+        plain = {
+            decorator.id for decorator in child.decorator_list if isinstance(decorator, ast.Name)
+        } & NEEDS_NO_DOCSTRING
         if not ast.get_docstring(child) and child.name != "forward" and not plain:
             missing.append(f"{inside}{child.name}")
         if isinstance(child, ast.ClassDef):
@@ -47,7 +49,7 @@ def undocumented(node: ast.AST, inside: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
-def test_what_is_public_has_a_docstring(path: Path) -> None:
+def test_public_names_have_docstrings(path: Path) -> None:
     assert undocumented(tree_of(path)) == []
 
 
@@ -73,8 +75,8 @@ def test_modules_with_shapes_keep_their_annotations(path: Path) -> None:
     [path for path in MODULES if path.parent.name in ("records", "distill", "label")],
     ids=lambda path: path.name,
 )
-def test_there_is_no_minus_hundred(path: Path) -> None:
-    """What is scored is a boolean mask; no target id has a second meaning."""
+def test_no_target_id_marks_ignored_positions(path: Path) -> None:
+    """Loss masks are boolean; no target id such as -100 marks ignored positions."""
     numbers = [
         node
         for node in ast.walk(tree_of(path))

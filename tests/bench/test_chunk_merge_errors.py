@@ -67,7 +67,7 @@ def test_duplicates_are_found_for_any_alignment(start: int, size: int) -> None:
 
 def test_error_times() -> None:
     errors = locate_errors_in_recording(timed(TEXT.replace("jumps over ", "")), reference(), "en")
-    assert all(3.4 < error.time < 4.4 for error in errors)  # between fox and the
+    assert [error for error in errors if not 3.4 < error.time < 4.4] == []  # between fox and the
     assert [error.time for error in locate_errors([("a", 0.0), ("c", 2.0)], [("a", 0.1), ("b", 1.1), ("c", 2.1)])] == [
         1.1
     ]

@@ -8,8 +8,8 @@ from token_overlap_merge import LENGTH_BONUS, find_overlap, merge_tokens
 
 
 def merge(left: str, right: str) -> str:
-    kept, first = find_overlap([ord(letter) for letter in left], [ord(letter) for letter in right])
-    return left[:kept] + right[first:]
+    left_end, first = find_overlap([ord(letter) for letter in left], [ord(letter) for letter in right])
+    return left[:left_end] + right[first:]
 
 
 def slow(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def test_failure_one_common_token_is_duplicated() -> None:
 
 
 def test_failure_silence_in_the_overlap_matches_elsewhere() -> None:
-    # Nothing is scored, but "the" and "of" come in both: what lies between is lost.
+    # Nothing matches in time, but "the" and "of" occur in both: the words between them are lost.
     assert merge("on the top of a hill", "in the top of a tree") != "on the top of a hillin the top of a tree"
 
 
@@ -70,15 +70,15 @@ def test_failure_repeated_words_are_lost() -> None:
     truth = "no no no no said he then"
     left, right = truth.split()[:4], truth.split()[2:]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(truth.split()))}
-    kept, first = find_overlap([vocabulary[word] for word in left], [vocabulary[word] for word in right])
-    assert " ".join(left[:kept] + right[first:]) == truth
+    left_end, first = find_overlap([vocabulary[word] for word in left], [vocabulary[word] for word in right])
+    assert " ".join(left[:left_end] + right[first:]) == truth
     left = truth.split()[:5]  # one more "no" at the start of the right chunk
     right = ["no", *truth.split()[2:]]
-    kept, first = find_overlap([vocabulary[word] for word in left], [vocabulary[word] for word in right])
-    assert " ".join(left[:kept] + right[first:]) == truth
+    left_end, first = find_overlap([vocabulary[word] for word in left], [vocabulary[word] for word in right])
+    assert " ".join(left[:left_end] + right[first:]) == truth
     generator, lost = random.Random(0), 0
     for _ in range(50):
         text = [generator.choice("ab") for _ in range(20)]
-        kept, first = find_overlap([ord(letter) for letter in text[:12]], [ord(letter) for letter in text[8:]])
-        lost += text[:12][:kept] + text[8:][first:] != text
+        left_end, first = find_overlap([ord(letter) for letter in text[:12]], [ord(letter) for letter in text[8:]])
+        lost += text[:12][:left_end] + text[8:][first:] != text
     assert lost > 0

@@ -12,7 +12,7 @@ PROGRAMS = ("distil_a_domain.py", "draft_model.py", "stream_microphone.py")
 
 
 def few_clips(speech: Path, folder: Path) -> Path:
-    """A manifest of four clips, linked into a folder of its own."""
+    """A manifest of four clips, linked into a new folder."""
     lines = (speech / "librispeech-mini-val" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:4]
     entries = [json.loads(line) for line in lines]
     for entry in entries:

@@ -1,15 +1,15 @@
 """Our network equals transformers' on the same weights, number for number.
 
 The oracle is `WhisperForConditionalGeneration`, loaded from the directory that `write_huggingface` wrote, so that the
-writer and the network are proven together. Both get the same log-mel features, which have tests of their own.
-Logits are compared where both are forced along the same tokens, greedy tokens where each follows its own. A check that
-cannot fail proves nothing: each is also shown a network with one wrong weight.
+writer and the network are tested together. Both get the same log-mel features, which are tested elsewhere. Logits are
+compared along the same forced tokens, greedy tokens without forcing. As a negative control every check must fail for a
+network with one wrong weight.
 
-The trap: where a network says two timestamps side by side though it was told not to, transformers' `generate` cuts
-there, hears the rest of the window once more and joins both outputs. Students do so before they are trained (that of
-base here); `force_unique_generate_call` makes it one pass per window, as whisperstill does.
+If a network emits two consecutive timestamps although they are suppressed, transformers' `generate` cuts there, decodes
+the rest of the window again and joins both outputs. Untrained students do so (that of base here);
+`force_unique_generate_call` makes it one pass per window, as in whisperstill.
 
-`bench/parity.py` asks the same of some hundred clips.
+`bench/parity.py` compares some hundred clips.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ such products in an order that depends on the processor (AVX2, AVX-512, AMX). tr
 differ by 1.3e-6 of base's largest logit; the negative controls below differ by more than 1e-3."""
 
 REAL = {"tiny.en": "tiny_en_dir", "base": "base_installed"}
-"""Model -> the fixture that says where it is, or skips."""
+"""Model -> the fixture that returns its path, or skips."""
 
 
 class Pair:
-    """One checkpoint in both implementations, float32, and the windows they hear."""
+    """One checkpoint in both implementations, in float32, and the windows that both decode."""
 
     def __init__(self, directory: Path, waveforms: Tensor, max_new_tokens: int) -> None:
         """`directory` holds what `write_huggingface` wrote; both read it."""
@@ -65,12 +65,12 @@ class Pair:
 
     @cached_property
     def states(self) -> Tensor:
-        """Our encoder's."""
+        """Encoder states of whisperstill."""
         return self.own.encode(self.waveforms)
 
     @cached_property
-    def their_tokens(self) -> list[list[int]]:
-        """Greedy, start and end tokens included; language and task are what the directory says."""
+    def peer_tokens(self) -> list[list[int]]:
+        """Greedy tokens of transformers with start and end tokens; language and task are those of the directory."""
         rows = self.peer.generate(
             self.features,
             max_new_tokens=self.max_new_tokens,
@@ -82,22 +82,22 @@ class Pair:
         return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     @cached_property
-    def their_states(self) -> Tensor:
-        """Their encoder's, of the first window."""
+    def peer_states(self) -> Tensor:
+        """Encoder states of transformers, of the first window."""
         with torch.inference_mode():
             states: Tensor = self.peer.model.encoder(self.features[:1]).last_hidden_state
         return states
 
     @cached_property
-    def their_logits(self) -> Tensor:
-        """At every token of the first window's transcript, start and end included, as they wrote it."""
+    def peer_logits(self) -> Tensor:
+        """Logits of transformers at every token of its transcript of the first window, start and end included."""
         with torch.inference_mode():
-            tokens = torch.tensor(self.their_tokens[:1])
+            tokens = torch.tensor(self.peer_tokens[:1])
             logits: Tensor = self.peer(input_features=self.features[:1], decoder_input_ids=tokens).logits[0]
         return logits
 
     def changed(self, weight: str, by: float) -> WhisperModel:
-        """Ours, but for one weight."""
+        """The whisperstill model with `by` added to one weight."""
         state = {**self.checkpoint.state, weight: self.checkpoint.state[weight] + by}
         return WhisperModel(replace(self.checkpoint, state=state), dtype=torch.float32)
 
@@ -112,27 +112,27 @@ def relative_difference(own: Tensor, peer: Tensor) -> float:
 
 @torch.inference_mode()
 def check_states(pair: Pair, own: WhisperModel) -> None:
-    """The encoder's states of the first window."""
-    assert relative_difference(own.encode(pair.waveforms[:1]), pair.their_states) <= RELATIVE_TOLERANCE
+    """Encoder states of the first window are equal."""
+    assert relative_difference(own.encode(pair.waveforms[:1]), pair.peer_states) <= RELATIVE_TOLERANCE
 
 
 @torch.inference_mode()
 def check_logits(pair: Pair, own: WhisperModel) -> None:
-    """The logits where both are forced along the first window's transcript, start and end included."""
-    tokens, decoder = torch.tensor(pair.their_tokens[:1]), own.network.decoder
+    """Logits along the forced transcript of the first window, start and end included, are equal."""
+    tokens, decoder = torch.tensor(pair.peer_tokens[:1]), own.network.decoder
     assert tokens.shape[1] > 20
     hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(pair.states[:1]))
     logits = decoder.logits(hidden[0])
-    assert logits.shape == pair.their_logits.shape
-    assert relative_difference(logits, pair.their_logits) <= RELATIVE_TOLERANCE
+    assert logits.shape == pair.peer_logits.shape
+    assert relative_difference(logits, pair.peer_logits) <= RELATIVE_TOLERANCE
 
 
 def check_tokens(pair: Pair, own: WhisperModel) -> None:
-    """Every window's greedy tokens, start and end included."""
+    """Greedy tokens of every window, start and end included, are equal."""
     start, end = own.vocabulary.sot_sequence("en"), own.vocabulary.end_of_text
     transcripts = own.decode(pair.states, ["en"] * len(pair.states), max_new_tokens=pair.max_new_tokens)
-    tokens = [[*start, *one.result.tokens, *[end] * one.result.ended] for one in transcripts]
-    assert tokens == pair.their_tokens
+    tokens = [[*start, *transcript.result.tokens, *[end] * transcript.result.ended] for transcript in transcripts]
+    assert tokens == pair.peer_tokens
 
 
 def random_checkpoint() -> Checkpoint:
@@ -168,7 +168,7 @@ def one_thread() -> Iterator[None]:
 def clips(speech: Path) -> Tensor:
     """Three clips of 15 s, padded to windows."""
     utterances = read_corpus(speech / "librispeech-mini-val" / "manifest.jsonl").utterances[:3]
-    return torch.stack([torch.from_numpy(pad_or_trim(load_utterance_waveform(one))) for one in utterances])
+    return torch.stack([torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance))) for utterance in utterances])
 
 
 @pytest.fixture(scope="module", params=[*REAL, "random"])
@@ -192,7 +192,7 @@ def in_english(checkpoint: Checkpoint) -> Checkpoint:
 
 
 @pytest.mark.parametrize("check", [check_states, check_logits, check_tokens])
-def test_ours_is_theirs(pair: Pair, check: Check) -> None:
+def test_equals_transformers(pair: Pair, check: Check) -> None:
     check(pair, pair.own)
 
 
@@ -202,10 +202,10 @@ def test_ours_is_theirs(pair: Pair, check: Check) -> None:
         (check_states, "encoder.conv1.bias", 0.1),
         (check_logits, "decoder.layers.1.cross.query.bias", 0.1),
         (check_logits, "decoder.norm.bias", 0.1),
-        (check_tokens, "decoder.layers.1.cross.query.bias", 2.0),  # after less a trained network may say the same
+        (check_tokens, "decoder.layers.1.cross.query.bias", 2.0),  # a smaller change may leave the tokens equal
     ],
 )
-def test_control_one_wrong_weight_is_noticed(pair: Pair, check: Check, weight: str, by: float) -> None:
+def test_control_one_wrong_weight_is_detected(pair: Pair, check: Check, weight: str, by: float) -> None:
     with pytest.raises(AssertionError):
         check(pair, pair.changed(weight, by))
 
@@ -214,7 +214,7 @@ def test_control_one_wrong_weight_is_noticed(pair: Pair, check: Check, weight: s
 def test_transformers_opens_a_student(
     teacher: str, request: pytest.FixtureRequest, clips: Tensor, tmp_path: Path
 ) -> None:
-    """It is told nothing but the directory. An untrained student rambles: 40 tokens are enough."""
+    """transformers gets the directory only. An untrained student seldom ends its text: 40 tokens are enough."""
     name, language = str(request.getfixturevalue(REAL[teacher])), None if teacher.endswith(".en") else "en"
     init.run(init.InitSettings(teacher=name, output=tmp_path, decoder_layers=2, language=language), NullConsole())
     student = Pair(tmp_path, clips[[1, 0]], 40)  # the longer transcript first

@@ -1,4 +1,4 @@
-"""A small world: a random teacher of full vocabulary, its student, and a corpus of noise with words."""
+"""A random teacher with the full vocabulary, its student, and a corpus of noise with transcripts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ MAX_SHORT_OUTPUT = 16
 def inherit_alignment_heads() -> Iterator[None]:
     """Students keep the teacher's alignment heads.
 
-    Determining their own decodes a dozen windows, twice, which is most of the time of a small training. It is tested in
+    Selecting new heads decodes a dozen windows twice, which is most of the time of a small training. It is tested in
     tests/unit/decode, in test_label_and_train.py, and by the tests that run the command line.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def short_outputs() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_training_plots() -> Iterator[None]:
-    """Trainings draw no training.png, which takes as long as a small training; test_readme.py looks at one."""
+    """Training writes no training.png, which takes as long as a small training; test_readme.py tests the plot."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curve_plot, "plot_training_curve", lambda metrics_path, image_path: None)
         yield
@@ -53,17 +53,17 @@ def no_training_plots() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See `small_models.make_teacher`."""
+    """Directory of a random teacher (`small_models.make_teacher`)."""
     return make_teacher(tmp_path_factory.mktemp("small-teacher"))
 
 
 @pytest.fixture(scope="session")
 def small_student(small_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See `small_models.make_student_of`."""
+    """Directory of a student of `small_teacher` (`small_models.make_student_of`)."""
     return make_student_of(small_teacher, tmp_path_factory.mktemp("students") / "student")
 
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See `small_models.make_corpus`."""
+    """Manifest of a corpus of noise (`small_models.make_corpus`)."""
     return make_corpus(tmp_path_factory.mktemp("small-corpus"))

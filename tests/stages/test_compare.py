@@ -37,7 +37,7 @@ def write(path: Path, *results: DatasetResult, latency: float = 100.0) -> Path:
 
 
 def worsen(errors: tuple[int, ...], every: int) -> tuple[int, ...]:
-    return tuple(one + (at % every == 0) for at, one in enumerate(errors))
+    return tuple(item_errors + (index % every == 0) for index, item_errors in enumerate(errors))
 
 
 def test_results_survive_json() -> None:
@@ -62,7 +62,7 @@ def test_outcomes_worse_better_same(tmp_path: Path) -> None:
     report = run(CompareSettings((before, after), resamples=2000), NullConsole())
     outcomes = {change.metric: change.outcome for change in report.changes}
     assert outcomes["WER on one"] == "worse" and outcomes["WER on two"] == "better"
-    assert outcomes["WER on three"] == "same"  # one worsen error in 200 utterances
+    assert outcomes["WER on three"] == "same"  # one more error in 200 utterances
     assert (report.worse, report.better, report.exit_code) == (1, 1, 1)
     assert run(CompareSettings((before, before), resamples=500), NullConsole()).exit_code == 0
 
@@ -82,9 +82,9 @@ def test_holm_keeps_false_alarms_rare(tmp_path: Path) -> None:
 
 def test_resamples_grow_with_the_number_of_comparisons(tmp_path: Path) -> None:
     """A clear regression is significant among a hundred unchanged results."""
-    same = [result(ERRORS, f"s{index}") for index in range(100)]
-    before = write(tmp_path / "a.json", *same, result(ERRORS, "worse"))
-    after = write(tmp_path / "b.json", *same, result(worsen(ERRORS, 2), "worse"))
+    results = [result(ERRORS, f"s{index}") for index in range(100)]
+    before = write(tmp_path / "a.json", *results, result(ERRORS, "worse"))
+    after = write(tmp_path / "b.json", *results, result(worsen(ERRORS, 2), "worse"))
     report = run(CompareSettings((before, after), resamples=100), NullConsole())
     assert [change.metric for change in report.changes if change.outcome == "worse"] == ["WER on worse"]
 
@@ -122,7 +122,7 @@ def test_other_utterances_are_not_compared(tmp_path: Path) -> None:
         run(CompareSettings((before, after), resamples=500), NullConsole())
 
 
-def test_speed_is_judged_with_max_slower_only(tmp_path: Path) -> None:
+def test_speed_is_compared_with_max_slower_only(tmp_path: Path) -> None:
     before = write(tmp_path / "a.json", result(ERRORS))
     after = write(tmp_path / "b.json", result(ERRORS), latency=130.0)
     assert run(CompareSettings((before, after), resamples=500), NullConsole()).exit_code == 0
@@ -192,8 +192,8 @@ def test_hallucinated_words_are_compared(tmp_path: Path) -> None:
     (change,) = [change for change in report.changes if "hallucinated" in change.metric]
     assert (change.before, change.after, change.outcome) == (0.0, 125.0, "worse")
     assert report.exit_code == 1
-    same = run(CompareSettings((before, before)), NullConsole())
-    assert (same.worse, same.not_comparable) == (0, 0)
+    unchanged = run(CompareSettings((before, before)), NullConsole())
+    assert (unchanged.worse, unchanged.not_comparable) == (0, 0)
     few = write(tmp_path / "c.json", non_speech_result((0, 0, 0, 1)))
     nearly = write(tmp_path / "d.json", non_speech_result((0, 0, 0, 0)))
     assert run(CompareSettings((nearly, few)), NullConsole()).exit_code == 0  # one clip is not significant

@@ -25,7 +25,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 @pytest.fixture(scope="module")
 def short_outputs() -> None:
-    """Validation decodes as far as in the processes under torchrun."""
+    """Validation decodes as many tokens as the processes under torchrun."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +53,7 @@ def labels(small_teacher: Path, small_corpus: Path, tmp_path_factory: pytest.Tem
 
 
 def command(student: Path, labels: Path, output: Path, epochs: int, *more: object) -> list[str]:
-    """Arguments of the command line."""
+    """Arguments of `whisperstill train`."""
     options = {
         "--student": student,
         "--labels": labels,
@@ -73,7 +73,7 @@ def command(student: Path, labels: Path, output: Path, epochs: int, *more: objec
 
 
 def start_two_processes(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Under torchrun."""
+    """Start the training under torchrun."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(SOURCE),
@@ -94,7 +94,7 @@ def start_two_processes(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def train_alone(arguments: list[str]) -> None:
-    """In this process."""
+    """Train in this process."""
     assert main(arguments) == 0
 
 
@@ -104,11 +104,11 @@ def train_in_two_processes(arguments: list[str]) -> None:
     assert process.returncode == 0, output.decode()
 
 
-def distance(one: Path, other: Path) -> float:
+def distance(run: Path, other: Path) -> float:
     """The largest difference of two runs' last weights."""
-    left, right = (load_file(path / "model.safetensors") for path in (one, other))
-    assert left.keys() == right.keys()
-    return max(float((left[name] - right[name]).abs().max()) for name in left)
+    weights, other_weights = (load_file(path / "model.safetensors") for path in (run, other))
+    assert weights.keys() == other_weights.keys()
+    return max(float((weights[name] - other_weights[name]).abs().max()) for name in weights)
 
 
 @pytest.mark.needs("torch.distributed")
@@ -119,18 +119,18 @@ def test_two_processes_give_the_weights_of_one(
     validation = ("--validation", small_corpus, "--validation-limit", 4, "--eval-steps", 2)
     for output, run, epochs in zip(outputs, (train_alone, train_in_two_processes, train_alone), (2, 2, 3), strict=True):
         run(command(small_student, labels, output, epochs, *validation))
-    one, two, more = outputs
-    assert distance(one / "last", two / "last") < 1e-5
-    assert distance(one / "last", more / "last") > 1e-4  # negative control: one epoch more
-    left, right = (read_metrics(path / "metrics.jsonl") for path in (one, two))
-    assert [line.keys() for line in left] == [line.keys() for line in right]
-    for line, other in zip(left, right, strict=True):
+    alone, parallel, longer = outputs
+    assert distance(alone / "last", parallel / "last") < 1e-5
+    assert distance(alone / "last", longer / "last") > 1e-4  # negative control: one epoch more
+    alone_metrics, parallel_metrics = (read_metrics(path / "metrics.jsonl") for path in (alone, parallel))
+    assert [line.keys() for line in alone_metrics] == [line.keys() for line in parallel_metrics]
+    for line, other in zip(alone_metrics, parallel_metrics, strict=True):
         # The absolute part is for the KL: near zero it is a difference of log-probabilities of magnitude 10, each of
         # which float32 rounds by up to 1e-6.
         assert other == pytest.approx(line, rel=1e-4, abs=1e-6), f"step {line['step']}"
-    report = json.loads((two / "report.json").read_text())
-    assert report["finished"] and report["steps"] == len([line for line in left if "loss" in line])
-    names = {path.name for path in (two / "checkpoints").glob("step-*")}
+    report = json.loads((parallel / "report.json").read_text())
+    assert report["finished"] and report["steps"] == len([line for line in alone_metrics if "loss" in line])
+    names = {path.name for path in (parallel / "checkpoints").glob("step-*")}
     assert any(name.endswith(".2-of-2.safetensors") for name in names)
 
 

@@ -69,8 +69,8 @@ def arguments(settings: LabelSettings, *more: str) -> list[str]:
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
     """Process ids of the Ray workers of this process."""
-    found = subprocess.run(["pgrep", "-f", "ray::ShardWriter"], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split() if os.getsid(int(line)) == os.getsid(process.pid)]
+    pgrep = subprocess.run(["pgrep", "-f", "ray::ShardWriter"], capture_output=True, text=True, check=False)
+    return [int(line) for line in pgrep.stdout.split() if os.getsid(int(line)) == os.getsid(process.pid)]
 
 
 def test_a_killed_worker_does_not_change_the_store(settings: LabelSettings, alone: str, tmp_path: Path) -> None:

@@ -17,20 +17,20 @@ CLIPS = 10
 
 @pytest.fixture(scope="module")
 def short_outputs() -> None:
-    """Real weights end their transcripts themselves."""
+    """No limit: real weights predict the end of text."""
 
 
 @pytest.fixture(scope="module")
 def no_training_plots() -> None:
-    """The commands draw what they always draw."""
+    """Keep the training plots, which the README shows."""
 
 
 def block(root: Path, heading: str, language: str = r"\w+") -> str:
     """First code block (of a language) under a heading of the README."""
     section = (root / "README.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
-    found = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
-    assert found
-    return found[1]
+    match = re.search(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    assert match
+    return match[1]
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,8 @@ def test_student_trains_on_its_own_labels(
     unlabelled.write_text("\n".join(map(json.dumps, rows)))
     again = replace(first, teacher=str(training.output), manifest=(str(unlabelled),), output=tmp_path / "own-labels")
     assert label.run(again, NullConsole()).wer is None
-    kept = filtering.run(filtering.FilterSettings(labels=again.output, output=tmp_path / "filtered"), NullConsole())
-    assert kept.utterances == 6
+    filtered = filtering.run(filtering.FilterSettings(labels=again.output, output=tmp_path / "filtered"), NullConsole())
+    assert filtered.utterances == 6
     second = replace(training, student=training.output, labels=again.output, output=tmp_path / "second")
     report = train.run(
         replace(second, augment=AugmentSettings(epochs_per_version=1), on_policy_fraction=0.5), NullConsole()

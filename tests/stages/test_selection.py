@@ -32,17 +32,17 @@ def test_layer_without_effect_is_left_out(small_teacher: Path, small_corpus: Pat
         teacher = tmp_path / f"teacher-{idle}"
         write_huggingface(replace(checkpoint, state=state), teacher)
         labels = labels_of(teacher, small_corpus, tmp_path / f"labels-{idle}")
-        asked = InitSettings(str(teacher), tmp_path / f"student-{idle}", layer_selection="importance", labels=labels)
-        assert init.run(asked, NullConsole()).layers == expected
+        settings = InitSettings(str(teacher), tmp_path / f"student-{idle}", layer_selection="importance", labels=labels)
+        assert init.run(settings, NullConsole()).layers == expected
 
 
 def test_importance_needs_labels_of_the_teacher(small_teacher: Path, small_corpus: Path, tmp_path: Path) -> None:
-    asked = InitSettings(str(small_teacher), tmp_path / "student", layer_selection="importance")
+    settings = InitSettings(str(small_teacher), tmp_path / "student", layer_selection="importance")
     with pytest.raises(SettingsError, match="needs --labels"):
-        init.run(asked, NullConsole())
+        init.run(settings, NullConsole())
     checkpoint = load_checkpoint(str(small_teacher))
     state = {name: 2 * tensor for name, tensor in checkpoint.state.items()}
     write_huggingface(replace(checkpoint, state=state), tmp_path / "other")
     labels = labels_of(tmp_path / "other", small_corpus, tmp_path / "labels")
     with pytest.raises(SettingsError, match=r"are of .*, not of"):
-        init.run(replace(asked, labels=labels), NullConsole())
+        init.run(replace(settings, labels=labels), NullConsole())

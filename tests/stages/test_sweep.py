@@ -54,7 +54,7 @@ def test_a_grid_is_trained_once(sweep: SweepSettings, tmp_path: Path, monkeypatc
     report = run(rates, NullConsole())
     assert sorted(trained) == ["FilterSettings", "InitSettings", *["TrainSettings"] * 4]
     assert sorted(row.values["train.learning_rate"] for row in report.rows) == [1e-3, 1e-2]
-    assert all(set(row.validation_wer) == {0, 1} and row.steps == 2 for row in report.rows)
+    assert [row for row in report.rows if not (set(row.validation_wer) == {0, 1} and row.steps == 2)] == []
     assert [row.mean for row in report.rows] == sorted(row.mean for row in report.rows)
     folder = tmp_path / "out" / "sweep"
     assert json.loads((folder / "sweep.json").read_text())[0]["values"] == report.rows[0].values

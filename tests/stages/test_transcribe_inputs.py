@@ -39,7 +39,7 @@ from unit.decode.scripted import Scripted, decoded, detect_speech_everywhere, to
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """Of 51865 tokens, multilingual."""
+    """A multilingual tokenizer of 51865 tokens."""
     return Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 
 
@@ -51,11 +51,11 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Model of any name; transcribes a window as its first sample."""
+    """Any model name loads a model that transcribes a window as its first sample."""
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
-        return decoded([begin, *tokenizer.encode(f" heard {first:.3f} once"), end])
+        return decoded([begin, *tokenizer.encode(f" sample {first:.3f} once"), end])
 
     recogniser = Scripted(tokenizer, script)
     monkeypatch.setattr("whisperstill.decode.transcriber.load", lambda *arguments: Transcriber(recogniser))
@@ -64,7 +64,7 @@ def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """Puts bytes on standard input."""
+    """Function that writes bytes to standard input."""
 
     def put(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -94,8 +94,8 @@ def test_five_hundred_files_in_one_call(scripted: Scripted, tmp_path: Path, monk
     assert report.files == len(report.written) == 500 and not report.problems
     assert scripted.batches == [8] * 62 + [4]  # batched across files
     assert len(looks) == 1  # the output folder is listed once
-    said = [float(Path(path).read_text().split()[1]) for path in report.written]
-    assert said == pytest.approx([0.001 * (number + 1) for number in range(500)], abs=6e-4)
+    amplitudes = [float(Path(path).read_text().split()[1]) for path in report.written]
+    assert amplitudes == pytest.approx([0.001 * (number + 1) for number in range(500)], abs=6e-4)
 
 
 def test_three_broken_files_do_not_stop_the_others(scripted: Scripted, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_raw_samples_on_standard_input(
     pipe((wave * scale).astype(dtype).tobytes())
     line = ["-", "--pcm", pcm, "--pcm-rate", "16000", "--pcm-channels", "2", "--output_dir", tmp_path]
     assert call(*line, "--output_format", "txt") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
 
 
 def test_empty_standard_input_is_a_problem(
@@ -174,7 +174,7 @@ def test_standard_input_is_never_skipped(scripted: Scripted, tmp_path: Path, pip
     (tmp_path / "stdin.txt").write_text("of another pipe")
     pipe((tone(1.0, 0.5) * 32767).astype("<i2").tobytes())
     assert call("-", "--pcm", "s16le", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "heard 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
 
 
 @pytest.mark.needs("POSIX")
@@ -182,11 +182,11 @@ def test_undecodable_file_names_are_listed(scripted: Scripted, tmp_path: Path) -
     good = write(tmp_path / "good.wav", 0.5)
     write(tmp_path / "b.wav", 0.5).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
     (tmp_path / "folder.wav").mkdir()
-    found, problems = collect_audio((str(tmp_path), "x" * 300))
-    assert found == [good]
-    reasons = [one.reason for one in problems]
+    paths, problems = collect_audio((str(tmp_path), "x" * 300))
+    assert paths == [good]
+    reasons = [problem.reason for problem in problems]
     assert len(reasons) == 2 and "too long" in reasons[0] and "UTF-8" in reasons[1]
-    assert all(one.reason.encode() and one.source.encode() for one in problems)
+    assert [problem for problem in problems if not (problem.reason.encode() and problem.source.encode())] == []
     assert call(tmp_path, "--output_dir", tmp_path / "out", "--output_format", "txt") == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]
 
@@ -195,7 +195,7 @@ def test_an_unwritable_folder_is_an_error_before_decoding(scripted: Scripted, tm
     wav = write(tmp_path / "a.wav", 0.5)
     with pytest.raises(SettingsError, match="cannot write into"):
         transcribe.run(TranscribeSettings(audio=(str(wav),), model="any", output_dir=wav / "sub"), NullConsole())
-    assert not scripted.said
+    assert not scripted.decoded_requests
 
 
 def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path
     (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
     line = [tmp_path / "a.flac", "--language", "en", "--output_dir", tmp_path, "--output_format", "json"]
     assert call(*line) == 0 and call(*line, "--strict") == 1
-    said = json.loads((tmp_path / "a.json").read_text())
-    assert said["read_error"] and said["segments"] and said["duration"] < 40
+    output = json.loads((tmp_path / "a.json").read_text())
+    assert output["read_error"] and output["segments"] and output["duration"] < 40
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,7 @@ def test_a_truncated_file_is_transcribed_and_listed(scripted: Scripted, tmp_path
         ({"max_words_per_line": 3}, "max_words_per_line needs word timestamps: add --word_timestamps"),
         ({"highlight_words": True, "output_format": "srt"}, "highlight_words needs word timestamps"),
     ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
 )
 def test_invalid_settings(changes: dict[str, object], message: str) -> None:
     settings = replace(TranscribeSettings(("a.wav",), "any"), **changes)  # type: ignore[arg-type]
@@ -238,21 +239,21 @@ def test_invalid_settings(changes: dict[str, object], message: str) -> None:
 def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", 0.25)
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--max-line-width", "11") == 0
-    assert "heard 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
-    assert (tmp_path / "a.txt").read_text() == "heard 0.250 once\n"
+    assert "sample 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
+    assert (tmp_path / "a.txt").read_text() == "sample 0.250 once\n"
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--output_format", "txt", "--highlight_words") == 0
 
 
 def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[DecodingOptions] = []
+    received: list[DecodingOptions] = []
 
-    def noted(
-        recogniser: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
+    def record_options(
+        model: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
     ) -> object:
-        asked.append(options)
-        raise SettingsError("noted")
+        received.append(options)
+        raise SettingsError("recorded")
 
-    monkeypatch.setattr(longform, "transcribe_recordings", noted)
+    monkeypatch.setattr(longform, "transcribe_recordings", record_options)
     write(tmp_path / "a.wav", 0.25)
     line = [tmp_path / "a.wav", "--output_dir", tmp_path]
     assert call(*line) == 2
@@ -287,8 +288,8 @@ def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, m
     ]
     flags += ["--condition_on_previous_text", "False", "--temperature", "0.5"]
     assert call(*line, *flags) == 2
-    assert asked[0] == DecodingOptions()
-    assert asked[1] == DecodingOptions(
+    assert received[0] == DecodingOptions()
+    assert received[1] == DecodingOptions(
         **given,  # type: ignore[arg-type]
         deterministic=True,
         word_timestamps=True,
@@ -298,7 +299,7 @@ def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, m
         condition_on_previous_text=False,
         temperature=(0.5, 0.7, 0.9),
     )
-    differ = [name for name in asdict(asked[0]) if getattr(asked[0], name) == getattr(asked[1], name)]
+    differ = [name for name in asdict(received[0]) if getattr(received[0], name) == getattr(received[1], name)]
     assert differ == []  # every option differs
 
 
@@ -322,6 +323,7 @@ def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
         (1.5, 0.2, (1.5,)),
         (0.5, 2.0, (0.5,)),
     ],
+    ids=str,
 )
 def test_fallback_temperatures(first: float, step: float | None, ladder: tuple[float, ...]) -> None:
     settings = DecodingSettings(temperature=first, temperature_increment_on_fallback=step)
@@ -337,14 +339,14 @@ def test_filtered_segments_are_counted_and_listed(
     write(tmp_path / "voice.wav", 0.25)
     write(tmp_path / "noise.wav", 0.5)
     settings = TranscribeSettings((str(tmp_path),), "any", output_dir=tmp_path / "out", verbose=True)
-    told: list[str] = []
+    messages: list[str] = []
     console = NullConsole()
-    monkeypatch.setattr(console, "info", told.append)
+    monkeypatch.setattr(console, "info", messages.append)
     report = transcribe.run(settings, console)
     assert report.filtered_by_reason == {"no speech": 1}
     assert (report.deterministic, report.long_form, report.acceptance_rate) == (False, "silence", None)
-    assert "[0.00 --> 1.00] removed by the hallucination filter (no speech)" in told
-    assert "removed by the hallucination filter: 1 no speech (--verbose lists them)" in told
+    assert "[0.00 --> 1.00] removed by the hallucination filter (no speech)" in messages
+    assert "removed by the hallucination filter: 1 no speech (--verbose lists them)" in messages
     assert json.loads((tmp_path / "out" / "noise.json").read_text())["filtered_segments"][0]["reason"] == "no speech"
     assert "filtered_segments" not in json.loads((tmp_path / "out" / "voice.json").read_text())
     assert transcribe.run(replace(settings, hallucination_filter=False), NullConsole()).filtered_by_reason == {}
@@ -358,12 +360,12 @@ def test_progress_adds_up_to_the_audio(scripted: Scripted, tmp_path: Path, monke
 
     class Bar(NullProgress):
         def advance(self, amount: float, **fields: str) -> None:
-            """Note it."""
+            """Record the amount."""
             shown.append(amount)
 
     class Drawn(NullConsole):
         def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Bar]:
-            """Note the total."""
+            """Record the total."""
             totals.append(total)
             return nullcontext(Bar())
 
@@ -374,8 +376,8 @@ def test_progress_adds_up_to_the_audio(scripted: Scripted, tmp_path: Path, monke
 
 
 def test_names_and_sources() -> None:
-    found, problems = collect_audio(("-", "-", "no such file"))
-    assert found == [STDIN_PATH] and len(problems) == 1
+    paths, problems = collect_audio(("-", "-", "no such file"))
+    assert paths == [STDIN_PATH] and len(problems) == 1
     names = unique_output_names([STDIN_PATH, Path("a/stdin.wav"), Path("b.wav")])
     assert names[Path("b.wav")] == "b" and len({name.casefold() for name in names.values()}) == 3
     assert unique_output_names([STDIN_PATH]) == {STDIN_PATH: "stdin"}
@@ -386,8 +388,8 @@ def test_only_partial_files_of_these_outputs_are_removed(tmp_path: Path) -> None
         (tmp_path / name).touch()
     remove_partial_outputs(tmp_path, {"a.b.txt", "d.txt"})
     remove_partial_outputs(tmp_path / "none", {"a.b.txt"})
-    left = {".c.txt.12.part", "a.b.txt", ".a.b.txt", "a.b.txt.12.part"}
-    assert {path.name for path in tmp_path.iterdir()} == left
+    remaining = {".c.txt.12.part", "a.b.txt", ".a.b.txt", "a.b.txt.12.part"}
+    assert {path.name for path in tmp_path.iterdir()} == remaining
 
 
 SLOWLY = """
@@ -405,7 +407,7 @@ tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 
 def script(first, language):
     time.sleep(0.02)
-    return decoded(tokenizer.encode(f" heard {first:.3f} once"))
+    return decoded(tokenizer.encode(f" sample {first:.3f} once"))
 
 transcriber.load = lambda *arguments: transcriber.Transcriber(Scripted(tokenizer, script))
 sys.exit(main(sys.argv[1:]))
@@ -413,7 +415,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start_slowly(root: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The command line in its own process, with a slow model."""
+    """Start the command line as a process, with a slow model."""
     paths = os.pathsep.join((str(root / "src"), str(root / "tests")))
     return subprocess.Popen([sys.executable, "-c", SLOWLY, *arguments], env={**os.environ, "PYTHONPATH": paths})
 
@@ -425,8 +427,8 @@ def test_a_killed_run_resumes_with_skip_existing(root: Path, tmp_path: Path) -> 
     line = ["transcribe", str(tmp_path / "in"), "--model", "any", "--language", "en", "--batch_size", "2"]
     line += ["--skip-existing", "--output_dir"]
     assert start_slowly(root, [*line, str(tmp_path / "whole")]).wait() == 0
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(whole) == 24 * len(WRITERS)
+    complete = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert len(complete) == 24 * len(WRITERS)
     out = tmp_path / "killed"
     for wanted in (3, 41):
         process = start_slowly(root, [*line, str(out)])
@@ -434,13 +436,13 @@ def test_a_killed_run_resumes_with_skip_existing(root: Path, tmp_path: Path) -> 
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        found = {path.name: path.read_bytes() for path in out.iterdir() if not path.name.endswith(".part")}
-        assert found.items() <= whole.items()  # all files are complete
-        assert len(found) < len(whole)  # and it was killed in the middle
+        finished = {path.name: path.read_bytes() for path in out.iterdir() if not path.name.endswith(".part")}
+        assert finished.items() <= complete.items()  # all files are complete
+        assert len(finished) < len(complete)  # and it was killed in the middle
     (out / f".05.srt.{process.pid}.part").write_text("1\n00:00")  # as if killed while writing
     (out / "05.srt").unlink(missing_ok=True)
     untouched = {path: path.stat().st_mtime_ns for path in out.glob("00.*")}
     assert len(untouched) == len(WRITERS)
     assert start_slowly(root, [*line, str(out)]).wait() == 0
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
-    assert all(path.stat().st_mtime_ns == at for path, at in untouched.items())
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == complete
+    assert [(path, mtime) for path, mtime in untouched.items() if path.stat().st_mtime_ns != mtime] == []

@@ -73,6 +73,7 @@ def test_bfloat16_states_are_float32_states_rounded(small_teacher: Path, small_c
 @pytest.mark.parametrize(
     ("student_language", "label_languages", "expected"),
     [("de", (), "de"), (None, ("nl",), "nl"), (None, ("nl", "de"), "")],
+    ids=["the student's", "the labels'", "several languages"],
 )
 def test_language_of_utterances_without_one(
     small_teacher: Path,

@@ -1,4 +1,4 @@
-"""The wheel works in an environment of its own, with the dependencies of this one."""
+"""The wheel works in a new environment with the dependencies of this one."""
 
 import subprocess
 import sys

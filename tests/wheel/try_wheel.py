@@ -1,10 +1,10 @@
-"""Install a wheel into an environment of its own and use it as a stranger would.
+"""Install a wheel into a new environment and run its programs as a user would.
 
     python tests/wheel/try_wheel.py dist/whisperstill-0.1.0-py3-none-any.whl [--no-dependencies]
 
-Without network, `--no-dependencies` borrows the dependencies of the running environment; the wheel's own files are used
-all the same. Checks: `--help` of the program and of a verb, a report, `py.typed` under mypy --strict, and, where the
-weights of tiny.en are installed, a transcription.
+Without network, `--no-dependencies` uses the dependencies of the running environment, but the files of the wheel.
+Checks: `--help` of the program and of a verb, a report, `py.typed` under mypy --strict, and, where the weights of
+tiny.en are installed, a transcription.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
             program = (scripts / "whisperstill", "transcribe", "silence.wav", "--model", "tiny.en")
             run(*program, "--output_format", "txt", cwd=folder)
             assert (folder / "silence.txt").exists()
-    print(f"{wheel.name}: works in an environment of its own")
+    print(f"{wheel.name}: works in a new environment")
 
 
 if __name__ == "__main__":

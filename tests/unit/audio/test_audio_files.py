@@ -1,4 +1,4 @@
-"""Every format made on the fly, read whole and in slices; what cannot be read says so in one line."""
+"""Every audio format, read completely and in slices; unreadable files give errors of one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -95,15 +95,15 @@ def test_every_format_gives_the_same_sound(name: str, write: Callable[[Path], No
 
 
 @pytest.mark.parametrize(("name", "write"), FORMATS.values(), ids=FORMATS)
-def test_a_slice_is_the_stretch_of_the_whole(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_slice_equals_that_part_of_the_waveform(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / name
     write(path)
-    whole = load_audio(path)
+    full = load_audio(path)
     for start, duration in ((0.0, 1.0), (1.23, 2.0), (4.1, 1.5)):
         piece = load_audio(path, start, duration)
-        expected = whole[round(start * SAMPLE_RATE) :][: round(duration * SAMPLE_RATE)]
+        expected = full[round(start * SAMPLE_RATE) :][: round(duration * SAMPLE_RATE)]
         assert len(piece) == len(expected)
-        slack = 20 if path.suffix == ".webm" else 0  # Matroska's timestamps are whole milliseconds
+        slack = 20 if path.suffix == ".webm" else 0  # Matroska's timestamps are integer milliseconds
         assert best_correlation(piece, expected, range(-slack, slack + 1)) > 0.995, start
         assert best_correlation(piece, expected, range(slack + 8, slack + 16)) < 0.99, start
 
@@ -112,8 +112,8 @@ def test_lossless_slices_are_equal_to_rounding(tmp_path: Path) -> None:
     write_soundfile(tmp_path / "same.wav", 16000, 1)
     write_soundfile(tmp_path / "other.wav", 44100, 1)
     for name, tolerance in (("same.wav", 0.0), ("other.wav", 2e-3)):
-        whole, piece = load_audio(tmp_path / name), load_audio(tmp_path / name, 2.0, 1.0)
-        assert np.abs(whole[32000:48000] - piece).max() <= tolerance
+        full, piece = load_audio(tmp_path / name), load_audio(tmp_path / name, 2.0, 1.0)
+        assert np.abs(full[32000:48000] - piece).max() <= tolerance
 
 
 def test_streaming_gives_the_same_samples_in_blocks(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_streaming_gives_the_same_samples_in_blocks(tmp_path: Path) -> None:
     blocks = list(stream_audio(tmp_path / "long.wav"))
     assert len(blocks) > 3
     assert max(map(len, blocks)) <= 11 * SAMPLE_RATE
-    assert np.array_equal(np.concatenate(blocks), load_audio(tmp_path / "long.wav"))
+    np.testing.assert_array_equal(np.concatenate(blocks), load_audio(tmp_path / "long.wav"))
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
@@ -141,11 +141,11 @@ def test_a_pause_in_the_timestamps_is_silence(tmp_path: Path) -> None:
             frame.sample_rate, frame.pts = 16000, begin + (48000 if begin >= 32000 else 0)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    whole = load_audio(path)
-    assert len(whole) == 64000 + 48000
-    assert level(whole[32000:80000]) == 0.0
-    assert np.array_equal(load_audio(path, 5.5, 1.0), whole[88000:104000])
-    assert np.array_equal(load_audio(path, 1.5, 1.0), whole[24000:40000])
+    waveform = load_audio(path)
+    assert len(waveform) == 64000 + 48000
+    assert level(waveform[32000:80000]) == 0.0
+    np.testing.assert_array_equal(load_audio(path, 5.5, 1.0), waveform[88000:104000])
+    np.testing.assert_array_equal(load_audio(path, 1.5, 1.0), waveform[24000:40000])
 
 
 def make_empty(path: Path) -> None:
@@ -201,8 +201,8 @@ def test_a_video_without_sound_is_an_error(tmp_path: Path) -> None:
 
 def test_a_truncated_m4a_is_an_error(tmp_path: Path) -> None:
     write_container(tmp_path / "a.m4a", "aac", 16000, 1)
-    whole = (tmp_path / "a.m4a").read_bytes()
-    (tmp_path / "cut.m4a").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "a.m4a").read_bytes()
+    (tmp_path / "cut.m4a").write_bytes(content[: len(content) // 2])
     with pytest.raises(AudioError, match="cannot decode"):
         load_audio(tmp_path / "cut.m4a")
 

@@ -36,13 +36,13 @@ ALL = [
 def speech_like(seconds: float, seed: int = 0) -> np.ndarray:
     """Voiced syllables, four a second, of a pitch that moves, with some breath: peak 0.5."""
     draw = np.random.default_rng(seed)
-    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * at + seed)) / SAMPLE_RATE
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * times + seed)) / SAMPLE_RATE
     voiced = sum(np.sin(n * phase) / n for n in range(1, 40))
-    syllables = np.clip(np.sin(2 * np.pi * 2 * at + draw.uniform(0, 6)), 0, 1) ** 2
-    sound = syllables * (voiced + 0.05 * draw.standard_normal(len(at)))
-    found: np.ndarray = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
-    return found
+    syllables = np.clip(np.sin(2 * np.pi * 2 * times + draw.uniform(0, 6)), 0, 1) ** 2
+    sound = syllables * (voiced + 0.05 * draw.standard_normal(len(times)))
+    waveform: np.ndarray = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+    return waveform
 
 
 SPEECH = speech_like(5.03)
@@ -63,12 +63,12 @@ def ratio_db(sound: np.ndarray, error: np.ndarray) -> float:
 
 def band_power(sound: np.ndarray, low: float, high: float) -> float:
     spectrum = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
-    at = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
-    return float(spectrum[(at >= low) & (at < high)].sum())
+    frequencies = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
+    return float(spectrum[(frequencies >= low) & (frequencies < high)].sum())
 
 
 def lag(sound: np.ndarray, later: np.ndarray, most: int = 1600) -> int:
-    """Samples by which `later` is late, where the two are most alike."""
+    """Delay of `later` in samples, from the maximum of the cross-correlation."""
     inner, size = sound[most:-most].astype(np.float64), 2 ** len(sound).bit_length()
     spectrum = np.fft.rfft(later, size) * np.conj(np.fft.rfft(inner, size))
     correlation = np.fft.irfft(spectrum, size)[: 2 * most]  # without wrap-around: the shifts fit into `later`
@@ -86,18 +86,18 @@ def noise_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_condition_keeps_length_and_place_and_is_finite(name: str) -> None:
-    found = under(name, SPEECH)
-    assert found.dtype == np.float32
-    assert len(found) == len(SPEECH)
-    assert np.isfinite(found).all()
-    assert found is not SPEECH
-    assert abs(lag(SPEECH, found)) <= (48 if name.startswith("reverb") else 16)
+    augmented = under(name, SPEECH)
+    assert augmented.dtype == np.float32
+    assert len(augmented) == len(SPEECH)
+    assert np.isfinite(augmented).all()
+    assert augmented is not SPEECH
+    assert abs(lag(SPEECH, augmented)) <= (48 if name.startswith("reverb") else 16)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_same_key_gives_the_same_sound(name: str) -> None:
     first = under(name, SPEECH)
-    assert np.array_equal(first, under(name, SPEECH))
+    np.testing.assert_array_equal(first, under(name, SPEECH))
     drawn = name.partition("@")[0] in ("white", "pink", "babble", "reverb", "loss")
     assert np.array_equal(first, under(name, SPEECH, seed=1)) != drawn
 
@@ -106,18 +106,18 @@ def test_the_same_key_gives_the_same_sound(name: str) -> None:
 @pytest.mark.parametrize("samples", [0, 1, 2, 333])
 def test_very_short_waveforms_and_silence(name: str, samples: int) -> None:
     for sound in (SPEECH[2000 : 2000 + samples], np.zeros(samples, np.float32)):
-        found = under(name, sound)
-        assert len(found) == samples
-        assert np.isfinite(found).all()
-        assert np.abs(found).max(initial=0.0) < (1e-3 if not sound.any() else 20)
+        augmented = under(name, sound)
+        assert len(augmented) == samples
+        assert np.isfinite(augmented).all()
+        assert np.abs(augmented).max(initial=0.0) < (1e-3 if not sound.any() else 20)
 
 
 @pytest.mark.parametrize("kind", ["white", "pink", "babble", "recorded", "folder"])
 @pytest.mark.parametrize("level", [-10.0, 0.0, 12.5, 40.0])
 def test_noise_has_the_requested_snr(kind: str, level: float, noise_file: Path) -> None:
     kind = {"recorded": str(noise_file), "folder": str(noise_file.parent)}.get(kind, kind)
-    found = under(f"{kind}@{level}", SPEECH)
-    assert ratio_db(SPEECH, found.astype(np.float64) - SPEECH) == pytest.approx(level, abs=0.1)
+    augmented = under(f"{kind}@{level}", SPEECH)
+    assert ratio_db(SPEECH, augmented.astype(np.float64) - SPEECH) == pytest.approx(level, abs=0.1)
 
 
 def test_loud_noise_is_not_clipped() -> None:
@@ -140,12 +140,15 @@ def test_babble_has_all_voices_at_equal_power() -> None:
 
 
 def test_babble_without_utterances() -> None:
-    assert [each.needs_other_utterances for each in parse_conditions(["babble@0", "white@0"])] == [True, False]
+    assert [condition.needs_other_utterances for condition in parse_conditions(["babble@0", "white@0"])] == [
+        True,
+        False,
+    ]
     for others in ([], [SPEECH[:0]]):
         with pytest.raises(SettingsError, match="babble needs other utterances"):
             under("babble@0", SPEECH, others=others)
     silent = under("babble@0", SPEECH, others=[np.zeros(9, np.float32)])
-    assert np.array_equal(silent, SPEECH)
+    np.testing.assert_array_equal(silent, SPEECH)
 
 
 def test_telephone_keeps_its_band_only() -> None:
@@ -155,8 +158,8 @@ def test_telephone_keeps_its_band_only() -> None:
                 ("telephone", "clean")]  # fmt: skip
         assert lost[0] > 20
         assert lost[1] == pytest.approx(0, abs=1e-6)
-    kept = band_power(under("telephone", sound), 400, 3300) / band_power(sound, 400, 3300)
-    assert 10 * np.log10(kept) == pytest.approx(0, abs=0.2)
+    power_ratio = band_power(under("telephone", sound), 400, 3300) / band_power(sound, 400, 3300)
+    assert 10 * np.log10(power_ratio) == pytest.approx(0, abs=0.2)
     assert band_power(under("mulaw", sound), 0, 250) / band_power(sound, 0, 250) == pytest.approx(1, abs=0.05)
 
 
@@ -168,32 +171,32 @@ def test_companding_adds_noise_in_proportion(name: str) -> None:
     spectrum[np.fft.rfftfreq(len(narrow), 1 / SAMPLE_RATE) > 3000] = 0
     sound = np.fft.irfft(spectrum)
     for rms in (0.2, 0.02):
-        each = (sound * rms / np.sqrt(power(sound))).astype(np.float32)
-        error = under(name, each)[800:-800] - each[800:-800]
-        assert ratio_db(each, error) == pytest.approx(38, abs=2)
+        scaled = (sound * rms / np.sqrt(power(sound))).astype(np.float32)
+        error = under(name, scaled)[800:-800] - scaled[800:-800]
+        assert ratio_db(scaled, error) == pytest.approx(38, abs=2)
 
 
 def test_companded_samples_are_few() -> None:
     """At the places of the samples of 8 kHz, the sound has a value of the table (up to the resampler's ripple)."""
-    at = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
-    sound = (0.9 * np.sin(2 * np.pi * 0.5 * at)).astype(np.float32)  # so slow that the table's steps stay apart
+    times = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    sound = (0.9 * np.sin(2 * np.pi * 0.5 * times)).astype(np.float32)  # so slow that the table's steps stay apart
     steps = np.abs(np.diff(under("mulaw", sound)[::2]))
     assert np.mean(steps < 1e-3) > 0.5 > np.mean(np.abs(np.diff(sound[::2])) == 0)
     assert steps.max() > 0.02  # 1024 / 32768, the table's widest step
 
 
 def test_a_sound_beyond_full_scale_is_not_clipped_by_a_codec() -> None:
-    found = under("mulaw", 4 * SPEECH)
-    assert ratio_db(4 * SPEECH, found - 4 * SPEECH) > 15
-    assert np.abs(found).max() == pytest.approx(2, rel=0.1)
+    coded = under("mulaw", 4 * SPEECH)
+    assert ratio_db(4 * SPEECH, coded - 4 * SPEECH) > 15
+    assert np.abs(coded).max() == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["opus@6", "opus@64", "mp3@8", "mp3@64"])
 def test_codecs_keep_the_place_and_the_end(name: str) -> None:
-    found = under(name, SPEECH)
-    assert abs(lag(SPEECH, found)) <= SAMPLE_RATE // 1000
+    coded = under(name, SPEECH)
+    assert abs(lag(SPEECH, coded)) <= SAMPLE_RATE // 1000
     end = slice(-SAMPLE_RATE // 2, None)
-    assert power(found[end]) == pytest.approx(power(SPEECH[end]), rel=0.4)
+    assert power(coded[end]) == pytest.approx(power(SPEECH[end]), rel=0.4)
 
 
 @pytest.mark.parametrize(("poor", "rich"), [("opus@6", "opus@64"), ("mp3@8", "mp3@64")])
@@ -210,10 +213,12 @@ def test_the_measured_lag_can_fail() -> None:
 @pytest.mark.parametrize("percent", [0, 10, 50, 100])
 def test_loss_rate_and_burst_length(percent: int) -> None:
     sound = np.ones(4000 * PACKET_SAMPLES - 7, np.float32)
-    found = under(f"loss@{percent}", sound)
-    packets = np.pad(found, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
+    received = under(f"loss@{percent}", sound)
+    packets = np.pad(received, (0, 7), mode="edge").reshape(-1, PACKET_SAMPLES)
     lost = packets[:, 0] == 0
-    assert np.array_equal(packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape))  # whole packets
+    np.testing.assert_array_equal(
+        packets, np.repeat(~lost, PACKET_SAMPLES).reshape(packets.shape)
+    )  # complete packets are lost
     assert lost.mean() == pytest.approx(percent / 100, abs=0.03 if 0 < percent < 100 else 0)
     if 0 < percent < 100:
         bursts = int(lost[0]) + np.count_nonzero(np.diff(lost.astype(int)) == 1)
@@ -226,15 +231,15 @@ def test_gain_and_clipping() -> None:
     most = np.abs(SPEECH).max() * 10 ** (-12 / 20)
     clipped = under("clip@12", SPEECH)
     assert np.abs(clipped).max() == pytest.approx(most)
-    assert np.array_equal(clipped[np.abs(SPEECH) < 0.99 * most], SPEECH[np.abs(SPEECH) < 0.99 * most])
-    assert np.array_equal(under("clip@0", SPEECH), SPEECH)
-    assert np.array_equal(under("", SPEECH), SPEECH)
+    np.testing.assert_array_equal(clipped[np.abs(SPEECH) < 0.99 * most], SPEECH[np.abs(SPEECH) < 0.99 * most])
+    np.testing.assert_array_equal(under("clip@0", SPEECH), SPEECH)
+    np.testing.assert_array_equal(under("", SPEECH), SPEECH)
 
 
 def decay_seconds(response: np.ndarray) -> float:
     """RT60 by Schroeder's backward integration, from the fall between −5 and −35 dB."""
-    left = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
-    fall = 10 * np.log10(left / left[0] + 1e-12)
+    remaining = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    fall = 10 * np.log10(remaining / remaining[0] + 1e-12)
     first, last = (int(np.argmax(fall < level)) for level in (-5, -35))
     return 60 / 30 * (last - first) / SAMPLE_RATE
 
@@ -244,11 +249,11 @@ def decay_seconds(response: np.ndarray) -> float:
 def test_rooms_have_the_requested_reverberation_time(seconds: float) -> None:
     impulse = np.zeros(2 * SAMPLE_RATE, np.float32)
     impulse[0] = 1.0
-    found = [under(f"reverb@{seconds}", impulse, seed) for seed in range(6)]
-    assert len({one.tobytes() for one in found}) > 1  # not always the same room
-    for one in found:
-        assert decay_seconds(one) == pytest.approx(seconds, rel=0.1)
-        assert power(one) == pytest.approx(power(impulse), rel=1e-3)
+    responses = [under(f"reverb@{seconds}", impulse, seed) for seed in range(6)]
+    assert len({response.tobytes() for response in responses}) > 1  # not always the same room
+    for response in responses:
+        assert decay_seconds(response) == pytest.approx(seconds, rel=0.1)
+        assert power(response) == pytest.approx(power(impulse), rel=1e-3)
 
 
 @needs_rooms
@@ -298,6 +303,7 @@ KNOWN = (
         ("loss@101", "loss must be 0 to 100 %, got loss@101"),
         ("clip@-1", "clip must be 0 to 100 dB, got clip@-1"),
     ],
+    ids=lambda value: value.removeprefix(KNOWN),
 )
 def test_invalid_names(name: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -309,7 +315,7 @@ def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch
     monkeypatch.chdir(noise_file.parent)
     there = parse_condition("tap.wav@5")
     assert there == Condition("tap.wav@5", "tap.wav", 5.0)
-    assert np.array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH))
+    np.testing.assert_array_equal(under("tap.wav@5", SPEECH), under(f"{noise_file}@5", SPEECH))
     with pytest.raises(SettingsError, match=r"tap.wav needs a level in dB such as tap.wav@10, got tap.wav"):
         parse_condition("tap.wav")
     (noise_file.parent / "empty").mkdir()
@@ -318,11 +324,14 @@ def test_noise_is_found_from_the_working_directory(noise_file: Path, monkeypatch
 
 
 def test_ranges_stand_for_their_levels() -> None:
-    names = [each.name for each in parse_conditions(["white@40:-10:-5", "", "loss@0:5:2.5", "white@10.0", "pink@-0"])]
+    names = [
+        condition.name
+        for condition in parse_conditions(["white@40:-10:-5", "", "loss@0:5:2.5", "white@10.0", "pink@-0"])
+    ]
     assert names[:11] == [f"white@{level}" for level in range(40, -11, -5)]
     assert names[11:] == ["clean", "loss@0", "loss@2.5", "loss@5", "pink@0"]
-    assert [each.level for each in parse_conditions(["gain@0.1:0.3:0.1"])] == [0.1, 0.2, 0.3]
-    assert [each.name for each in parse_conditions(["gain@3:3:1"])] == ["gain@3"]
+    assert [condition.level for condition in parse_conditions(["gain@0.1:0.3:0.1"])] == [0.1, 0.2, 0.3]
+    assert [condition.name for condition in parse_conditions(["gain@3:3:1"])] == ["gain@3"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_ratio(snr_db: float, noise_samples: int) -> None:
 
 def test_silence_has_no_ratio() -> None:
     speech = white_noise(100, np.random.default_rng(0))
-    assert np.array_equal(mix_at_snr(speech, np.zeros(10, np.float32), 0.0), speech)
+    np.testing.assert_array_equal(mix_at_snr(speech, np.zeros(10, np.float32), 0.0), speech)
     assert not mix_at_snr(np.zeros(100, np.float32), speech, 0.0).any()
     assert len(mix_at_snr(speech[:0], speech, 0.0)) == 0
     with pytest.raises(ValueError, match="no samples"):
@@ -39,5 +39,5 @@ def test_pink_falls_by_three_decibels_an_octave() -> None:
 
 def test_the_same_seed_gives_the_same_noise() -> None:
     for make in (white_noise, pink_noise):
-        assert np.array_equal(make(50, np.random.default_rng(1)), make(50, np.random.default_rng(1)))
+        np.testing.assert_array_equal(make(50, np.random.default_rng(1)), make(50, np.random.default_rng(1)))
         assert len(make(1, np.random.default_rng(1))) == 1

@@ -16,34 +16,34 @@ BLOCKS = st.lists(st.integers(1, 700), max_size=6)
 
 
 def recording(lengths: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Samples that can be told apart, and the same in blocks."""
-    whole = np.arange(1, sum(lengths) + 1, dtype=np.float32)
-    return whole, np.split(whole, np.cumsum(lengths)[:-1]) if lengths else []
+    """Distinct samples, and the same samples in blocks."""
+    samples = np.arange(1, sum(lengths) + 1, dtype=np.float32)
+    return samples, np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
 
 
 @settings(max_examples=150, deadline=None)
 @given(BLOCKS, LOOKS)
 def test_reads_equal_slices_of_an_array(lengths: list[int], looks: list[tuple[str, int, int]]) -> None:
-    whole, blocks = recording(lengths)
+    samples, blocks = recording(lengths)
     reader, forgotten = AudioReader(iter(blocks)), 0
-    for what, at, more in looks:
-        start = at / SAMPLE_RATE
+    for what, first, more in looks:
+        start = first / SAMPLE_RATE
         if what == "forget":
             reader.discard_before(start)
-            forgotten = max(forgotten, min(at, reader._buffer_start))
-            assert reader._buffer_start <= max(forgotten, at)
+            forgotten = max(forgotten, min(first, reader._buffer_start))
+            assert reader._buffer_start <= max(forgotten, first)
         elif what == "goes_beyond":
-            assert reader.has_audio_after(start) == (len(whole) > max(at, forgotten))
-        elif at < reader._buffer_start:
+            assert reader.has_audio_after(start) == (len(samples) > max(first, forgotten))
+        elif first < reader._buffer_start:
             with pytest.raises(ValueError, match="earlier audio was discarded"):
                 reader.read(start, more / SAMPLE_RATE)
         else:
-            assert np.array_equal(reader.read(start, more / SAMPLE_RATE), whole[at : at + more])
-        assert reader.duration in (None, len(whole) / SAMPLE_RATE)
+            np.testing.assert_array_equal(reader.read(start, more / SAMPLE_RATE), samples[first : first + more])
+        assert reader.duration in (None, len(samples) / SAMPLE_RATE)
     held = reader._buffer_start
     rest = list(reader.drain())
-    assert np.array_equal(np.concatenate([*rest, whole[:0]]), whole[held:])
-    assert reader.duration == len(whole) / SAMPLE_RATE
+    np.testing.assert_array_equal(np.concatenate([*rest, samples[:0]]), samples[held:])
+    assert reader.duration == len(samples) / SAMPLE_RATE
     assert list(reader.drain()) == []
 
 
@@ -83,11 +83,13 @@ def test_a_stream_is_cut_as_the_array_is(seed: int, max_seconds: float) -> None:
     wave = wave * generator.normal(0, 0.2, len(wave)).astype(np.float32)
     places = np.sort(generator.integers(0, len(wave), 9))
     reader = AudioReader(iter([block for block in np.split(wave, places) if len(block)]))
-    found = list(cut_reader(reader, max_seconds))
+    pieces = list(cut_reader(reader, max_seconds))
     expected = cut_at_silences([wave], max_seconds)
-    assert [start for start, _ in found] == pytest.approx([start for start, _ in expected], abs=1e-9)
-    assert [len(piece) / SAMPLE_RATE for _, piece in found] == pytest.approx([one for _, one in expected], abs=1e-9)
-    assert np.array_equal(np.concatenate([piece for _, piece in found]), wave)
+    assert [start for start, _ in pieces] == pytest.approx([start for start, _ in expected], abs=1e-9)
+    assert [len(piece) / SAMPLE_RATE for _, piece in pieces] == pytest.approx(
+        [duration for _, duration in expected], abs=1e-9
+    )
+    np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), wave)
 
 
 def test_a_cut_needs_lookahead() -> None:

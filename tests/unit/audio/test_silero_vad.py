@@ -15,13 +15,13 @@ needs_silero = pytest.mark.skipif(find_spec("silero_vad") is None, reason="no si
 
 @pytest.fixture
 def audio() -> np.ndarray:
-    """Bursts of noise and tones: probabilities that move."""
+    """Bursts of noise and tones, whose speech probabilities change."""
     rng = np.random.default_rng(0)
-    at = np.arange(512 * 150) / 16_000
-    voiced = sum(np.sin(2 * np.pi * 120 * n * at) / n for n in range(1, 30))
-    wave = voiced * np.clip(np.sin(2 * np.pi * 2.5 * at), 0, 1) + 0.02 * rng.normal(size=len(at))
-    found: np.ndarray = (0.2 * wave).astype(np.float32)
-    return found
+    times = np.arange(512 * 150) / 16_000
+    voiced = sum(np.sin(2 * np.pi * 120 * n * times) / n for n in range(1, 30))
+    wave = voiced * np.clip(np.sin(2 * np.pi * 2.5 * times), 0, 1) + 0.02 * rng.normal(size=len(times))
+    waveform: np.ndarray = (0.2 * wave).astype(np.float32)
+    return waveform
 
 
 @needs_silero

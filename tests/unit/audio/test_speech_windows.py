@@ -1,6 +1,5 @@
 """Windows hold all speech, fit, are cut in pauses, and do not depend on streaming."""
 
-import itertools
 import math
 
 import numpy as np
@@ -25,13 +24,13 @@ def group_into_windows(spans: Spans, max_seconds: float = 30.0, max_pause: float
 def bursts(spans: Spans, seconds: float) -> np.ndarray:
     """Sound modulated like speech in these spans, near silence elsewhere."""
     rng = np.random.default_rng(0)
-    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    level = np.full(len(at), 1e-4)
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    level = np.full(len(times), 1e-4)
     for start, duration in spans:
-        level[(at >= start) & (at < start + duration)] = 1.0
-    wave = 0.1 * level * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * at)) * rng.normal(size=len(at))
-    found: np.ndarray = wave.astype(np.float32)
-    return found
+        level[(times >= start) & (times < start + duration)] = 1.0
+    wave = 0.1 * level * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * times)) * rng.normal(size=len(times))
+    waveform: np.ndarray = wave.astype(np.float32)
+    return waveform
 
 
 def test_cuts_fall_into_the_longest_pause_of_the_second_half() -> None:
@@ -65,13 +64,14 @@ def test_a_long_span_is_cut_into_equal_parts() -> None:
 )
 @settings(deadline=None)
 def test_windows_hold_all_and_fit(parts: list[tuple[float, float]], most: float, pause: float) -> None:
-    spans, at = [], 0.0
+    spans, time = [], 0.0
     for gap, duration in parts:
-        spans.append((at + gap, duration))
-        at += gap + duration
+        spans.append((time + gap, duration))
+        time += gap + duration
     windows = group_into_windows(spans, most, pause)
-    assert all(0 < duration <= most + 1e-4 for _, duration in windows)
-    assert all(a + b <= c + 1e-4 for (a, b), (c, _) in itertools.pairwise(windows))
+    assert [duration for _, duration in windows if not 0 < duration <= most + 1e-4] == []
+    ends = [start + duration for start, duration in windows]
+    assert [end for end, (start, _) in zip(ends, windows[1:], strict=False) if not end <= start + 1e-4] == []
     for start, duration in spans:
         inside = sum(max(0.0, min(a + b, start + duration) - max(a, start)) for a, b in windows)
         assert inside == pytest.approx(duration, abs=1e-3)
@@ -84,20 +84,20 @@ def test_windows_hold_all_and_fit(parts: list[tuple[float, float]], most: float,
 @pytest.mark.parametrize("pause", [2.0, math.inf])
 def test_streamed_windows_equal_grouped_spans(portion: int, pause: float) -> None:
     rng = np.random.default_rng(3)
-    spans, at = [], 1.0
-    while at < 170:
-        spans.append((at, float(rng.uniform(0.5, 9))))
-        at += spans[-1][1] + float(rng.choice([0.5, 1.0, 2.5, 18.0], p=[0.5, 0.3, 0.15, 0.05]))
+    spans, time = [], 1.0
+    while time < 170:
+        spans.append((time, float(rng.uniform(0.5, 9))))
+        time += spans[-1][1] + float(rng.choice([0.5, 1.0, 2.5, 18.0], p=[0.5, 0.3, 0.15, 0.05]))
     audio = bursts(spans, 200.0)
     options = VadOptions(speech_pad=0.1)
     expected = group_into_windows(list(detect_speech_spans([audio], options, "energy")), 30.0, pause)
-    blocks = (audio[at : at + portion] for at in range(0, len(audio), portion))
-    found = list(stream_speech_windows(blocks, options, "energy", 30.0, pause))
+    blocks = (audio[first : first + portion] for first in range(0, len(audio), portion))
+    windows = list(stream_speech_windows(blocks, options, "energy", 30.0, pause))
     assert len(expected) >= 5
-    np.testing.assert_allclose([(start, len(wave) / SAMPLE_RATE) for start, wave in found], expected, atol=1e-6)
-    for start, wave in found:
+    np.testing.assert_allclose([(start, len(wave) / SAMPLE_RATE) for start, wave in windows], expected, atol=1e-6)
+    for start, wave in windows:
         begin = round(start * SAMPLE_RATE)
-        assert np.array_equal(wave, audio[begin : begin + len(wave)])
+        np.testing.assert_array_equal(wave, audio[begin : begin + len(wave)])
 
 
 def test_a_window_comes_before_the_stream_is_over() -> None:
@@ -106,9 +106,9 @@ def test_a_window_comes_before_the_stream_is_over() -> None:
 
     def blocks() -> object:
         nonlocal used
-        for at in range(0, len(audio), 16_000):
+        for first in range(0, len(audio), 16_000):
             used += 1
-            yield audio[at : at + 16_000]
+            yield audio[first : first + 16_000]
 
     next(stream_speech_windows(blocks(), method="energy"))  # type: ignore[arg-type]
     assert used <= 61

@@ -22,19 +22,19 @@ class Pipe(io.RawIOBase):
     """Bytes in portions of any length, not seekable."""
 
     def __init__(self, content: bytes, portion: int = 1000) -> None:
-        self.content, self.portion, self.at = content, portion, 0
+        self.content, self.portion, self.position = content, portion, 0
 
     def read(self, size: int = -1) -> bytes:
         """The next portion."""
-        found = self.content[self.at : self.at + min(self.portion, size if size > 0 else self.portion)]
-        self.at += len(found)
-        return found
+        chunk = self.content[self.position : self.position + min(self.portion, size if size > 0 else self.portion)]
+        self.position += len(chunk)
+        return chunk
 
 
-def whole(blocks: Iterator[np.ndarray]) -> np.ndarray:
-    found = list(blocks)
-    assert all(len(block) and block.dtype == np.float32 and block.ndim == 1 for block in found)
-    return np.concatenate(found)
+def concatenate_blocks(blocks: Iterator[np.ndarray]) -> np.ndarray:
+    chunks = list(blocks)
+    assert [block for block in chunks if not (len(block) and block.dtype == np.float32 and block.ndim == 1)] == []
+    return np.concatenate(chunks)
 
 
 def sound(seconds: float = 2.0, rate: int = 16_000, channels: int = 1) -> np.ndarray:
@@ -47,7 +47,7 @@ def sound(seconds: float = 2.0, rate: int = 16_000, channels: int = 1) -> np.nda
 def test_a_pipe_gives_the_audio_of_the_file(tmp_path: Path, ending: str, rate: int, channels: int) -> None:
     path = tmp_path / f"a.{ending}"
     soundfile.write(path, sound(2.0, rate, channels), rate)
-    piped = whole(stream_file(Pipe(path.read_bytes())))
+    piped = concatenate_blocks(stream_file(Pipe(path.read_bytes())))
     stored = load_audio(path)
     length = min(len(piped), len(stored))
     assert abs(len(piped) - len(stored)) <= (2500 if ending == "mp3" else 20)  # an mp3 begins with a delay
@@ -59,30 +59,32 @@ def test_a_pipe_gives_the_audio_of_the_file(tmp_path: Path, ending: str, rate: i
 def test_raw_samples_split_anywhere(portion: int) -> None:
     wave = (sound(0.05, channels=2) * 32767).astype("<i2")
     expected = (wave.astype(np.float32) / 32768).mean(axis=1)
-    found = whole(stream_file(Pipe(wave.tobytes() + b"\x01", portion), PcmFormat("s16le", 16_000, 2)))
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    samples = concatenate_blocks(stream_file(Pipe(wave.tobytes() + b"\x01", portion), PcmFormat("s16le", 16_000, 2)))
+    np.testing.assert_allclose(samples, expected, atol=1e-7)
     floats = sound(0.05)[:, 0]
-    assert np.array_equal(whole(stream_file(Pipe(floats.tobytes(), portion), PcmFormat("f32le"))), floats)
+    np.testing.assert_array_equal(
+        concatenate_blocks(stream_file(Pipe(floats.tobytes(), portion), PcmFormat("f32le"))), floats
+    )
 
 
 def test_raw_samples_of_another_rate_are_resampled_as_a_file_is(tmp_path: Path) -> None:
     wave = sound(1.5, 8000)[:, 0]
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
-    found = whole(stream_file(Pipe(wave.tobytes(), 333), PcmFormat("f32le", 8000)))
+    samples = concatenate_blocks(stream_file(Pipe(wave.tobytes(), 333), PcmFormat("f32le", 8000)))
     stored = load_audio(tmp_path / "a.wav")
-    assert len(found) == len(stored)
-    np.testing.assert_allclose(found, stored, atol=1e-5)
+    assert len(samples) == len(stored)
+    np.testing.assert_allclose(samples, stored, atol=1e-5)
 
 
 def test_chunks_of_a_microphone() -> None:
     wave = sound(0.2)[:, 0]
     integers = (wave * 32767).astype(np.int16)
-    assert np.array_equal(whole(stream_chunks(np.array_split(wave, 9))), wave)
-    assert np.array_equal(whole(stream_chunks(np.array_split(wave.astype(np.float64), 9))), wave)
+    np.testing.assert_array_equal(concatenate_blocks(stream_chunks(np.array_split(wave, 9))), wave)
+    np.testing.assert_array_equal(concatenate_blocks(stream_chunks(np.array_split(wave.astype(np.float64), 9))), wave)
     for chunks in (np.array_split(integers, 9), [part.tobytes() for part in np.array_split(integers, 9)]):
-        np.testing.assert_allclose(whole(stream_chunks(chunks)), integers / 32768, atol=1e-7)
+        np.testing.assert_allclose(concatenate_blocks(stream_chunks(chunks)), integers / 32768, atol=1e-7)
     two = np.stack([wave, -wave], axis=1)
-    assert np.abs(whole(stream_chunks([two], PcmFormat(channels=2)))).max() == 0
+    assert np.abs(concatenate_blocks(stream_chunks([two], PcmFormat(channels=2)))).max() == 0
     assert list(stream_chunks([])) == []
 
 
@@ -94,13 +96,14 @@ def test_chunks_of_a_microphone() -> None:
         (np.array([np.nan], np.float32), "times full scale"),
         (np.array([5e8], np.float32), "check the encoding"),
     ],
+    ids=["int32", "two channels", "nan", "integers as floats"],
 )
 def test_invalid_chunks(chunk: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         list(stream_chunks([chunk]))
 
 
-@pytest.mark.parametrize("pcm", [None, PcmFormat()])
+@pytest.mark.parametrize("pcm", [None, PcmFormat()], ids=["container", "raw samples"])
 def test_an_empty_pipe(pcm: PcmFormat | None) -> None:
     with pytest.raises(AudioError, match="got nothing"):
         list(stream_file(Pipe(b""), pcm))
@@ -117,7 +120,7 @@ def test_junk_and_an_empty_container(tmp_path: Path) -> None:
 def test_all_problems_with_the_format_are_listed() -> None:
     with pytest.raises(SettingsError) as caught:
         PcmFormat("u8", 10, 0)
-    assert all(name in str(caught.value) for name in ("pcm must be", "pcm_rate", "pcm_channels"))
+    assert [name for name in ("pcm must be", "pcm_rate", "pcm_channels") if name not in str(caught.value)] == []
 
 
 def test_blocks_come_while_the_pipe_is_open() -> None:
@@ -152,17 +155,17 @@ def test_a_container_comes_while_the_pipe_is_open(tmp_path: Path) -> None:
         blocks = stream_file(file)
         first = next(blocks)
         release.set()
-        assert len(first) + len(whole(blocks)) == 60 * 16_000
+        assert len(first) + len(concatenate_blocks(blocks)) == 60 * 16_000
     writer.join()
 
 
 def test_memory_does_not_grow_with_the_stream() -> None:
     class Endless(io.RawIOBase):
-        left = 40 * 60 * 32_000  # 40 minutes, 77 MB
+        remaining = 40 * 60 * 32_000  # 40 minutes, 77 MB
 
         def read(self, size: int = -1) -> bytes:
-            size = min(size, self.left)
-            self.left -= size
+            size = min(size, self.remaining)
+            self.remaining -= size
             return bytes(size)
 
     tracemalloc.start()
@@ -176,7 +179,7 @@ def test_a_stream_that_cannot_be_read_on_is_an_error() -> None:
     class Broken(Pipe):
         def read(self, size: int = -1) -> bytes:
             """Fails after some portions."""
-            if self.at > 20_000:
+            if self.position > 20_000:
                 raise IsADirectoryError("the device is gone")
             return super().read(size)
 

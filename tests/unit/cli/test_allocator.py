@@ -24,6 +24,7 @@ SOURCE = Path(__file__).resolve().parents[3] / "src"
         ({"GLIBC_TUNABLES": "glibc.malloc.check=1"}, "linux", (2, 36), False),
         ({"WHISPERSTILL_NO_REEXEC": "1"}, "linux", (2, 36), False),
     ],
+    ids=["glibc 2.36", "glibc 2.35", "switched on", "old glibc", "no glibc", "macOS", "own tunables", "switched off"],
 )
 def test_restart_only_where_it_helps(
     environment: dict[str, str], platform: str, glibc: tuple[int, int] | None, expected: bool

@@ -110,7 +110,7 @@ def test_colours_only_on_a_terminal() -> None:
 
 
 def test_numeric_cells() -> None:
-    assert all(looks_numeric(cell) for cell in ("1", "-2.5", "3 ms", "–"))
+    assert [cell for cell in ("1", "-2.5", "3 ms", "–") if not looks_numeric(cell)] == []
     assert not any(looks_numeric(cell) for cell in ("", "tiny.en", "-x"))
 
 

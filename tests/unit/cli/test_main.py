@@ -39,7 +39,7 @@ def test_help_loads_no_torch() -> None:
         check=True,
         timeout=300,
     )
-    assert all(verb in done.stdout for verb in VERBS)
+    assert [verb for verb in VERBS if verb not in done.stdout] == []
     assert "whisperstill.cli" in done.stderr
     assert "torch" not in done.stderr
 
@@ -83,6 +83,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "none.toml"], "expected a recipe or a suite, got none.toml"),
         (["label", "--teacher", "a", "--manifest", "b", "--output", "c", "--encoder-states", "float7"], "float7"),
     ],
+    ids=[
+        "no verb",
+        "unknown verb",
+        "missing option",
+        "wrong type",
+        "unknown option",
+        "missing recipe",
+        "unknown choice",
+    ],
 )
 def test_an_error_the_user_can_fix_is_one_line(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
@@ -114,6 +123,7 @@ def replace_init(monkeypatch: pytest.MonkeyPatch, outcome: object) -> None:
         (StoreError("two\nlines"), [], 2),
         (KeyboardInterrupt(), [], 130),
     ],
+    ids=["success", "strict success", "skipped file", "strict skipped file", "error", "interrupted"],
 )
 def test_exit_codes(
     outcome: object, flags: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -149,6 +159,7 @@ def test_transcribe_accepts_the_flags_of_openai_whisper() -> None:
         (["--hallucination_filter", "True", "--word_timestamps"], True, True),
         (["--no-hallucination-filter", "--word_timestamps", "--beam_size", "3"], True, False),
     ],
+    ids=lambda value: " ".join(value) or "none" if isinstance(value, list) else str(value),
 )
 def test_bool_flags_accept_a_value_as_in_openai_whisper(
     arguments: list[str], word_timestamps: bool, hallucination_filter: bool

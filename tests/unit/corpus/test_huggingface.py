@@ -85,15 +85,15 @@ def test_saved_to_disk_by_the_library(table: Any, tmp_path: Path, cache: Path) -
 
 def test_a_dataset_on_the_hub(table: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
-    asked = []
+    calls = []
 
     def load_dataset(name: str, config: str, split: str) -> Any:
-        asked.append((name, config, split))
+        calls.append((name, config, split))
         return datasets.Dataset(table).cast_column("audio", datasets.Audio())
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     corpus = read_corpus("hf:org/name/default/train[:4]")
-    assert asked == [("org/name", "default", "train[:4]")]
+    assert calls == [("org/name", "default", "train[:4]")]
     assert corpus.name == "org-name-default-train[:4]"
     assert [item.text for item in corpus.utterances] == ["one", None]
 
@@ -129,7 +129,7 @@ def test_spans_of_a_file(tmp_path: Path, table: Any, make_audio: MakeAudio, cach
     make_audio("ds/long.wav", 9.0)
     rows = {"audio": ["long.wav"] * 2, "start": [0.0, 5.0], "duration": [2.0, 2.0]}
     parquet.write_table(pa.table(rows), tmp_path / "ds/all.parquet")
-    assert [one.audio.start for one in read_corpus(tmp_path / "ds/all.parquet").utterances] == [0.0, 5.0]
+    assert [utterance.audio.start for utterance in read_corpus(tmp_path / "ds/all.parquet").utterances] == [0.0, 5.0]
     starts = pa.array([5.0] * len(table))
     parquet.write_table(table.append_column("start", starts), tmp_path / "ds/bytes.parquet")
-    assert {one.audio.start for one in read_corpus(tmp_path / "ds/bytes.parquet").utterances} == {0.0}
+    assert {utterance.audio.start for utterance in read_corpus(tmp_path / "ds/bytes.parquet").utterances} == {0.0}

@@ -45,7 +45,9 @@ def test_only_audio_is_required(tmp_path: Path, good: dict[str, Any]) -> None:
     assert utterance.audio.duration == 2.0  # measured
 
 
-def test_a_stated_duration_is_trusted(tmp_path: Path, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stated_duration_is_not_measured(
+    tmp_path: Path, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> float:
         raise AssertionError("measured")
 
@@ -166,14 +168,16 @@ def test_full_recordings_are_not_split(tmp_path: Path, good: dict[str, Any]) -> 
         {"id": "damaged", "audio": good["audio"], "segments": wrong},
     ]
     manifest = write(tmp_path / "set", *rows)
-    found = read_corpus(manifest, full_recordings=True).utterances
-    assert [(one.id, one.text) for one in found] == [
+    utterances = read_corpus(manifest, full_recordings=True).utterances
+    assert [(utterance.id, utterance.text) for utterance in utterances] == [
         ("own", "AS IT STANDS"),
         ("joined", "ONE TWO"),
         ("unknown", None),
         ("damaged", None),
     ]
-    assert {(one.audio.start, one.audio.duration) for one in found} == {(0.0, found[0].audio.duration)}
+    assert {(utterance.audio.start, utterance.audio.duration) for utterance in utterances} == {
+        (0.0, utterances[0].audio.duration)
+    }
     assert len(read_corpus(manifest).utterances) == 9  # by default one per segment
 
 
@@ -189,5 +193,5 @@ def test_spans_of_a_file_without_ids_get_different_ids(
         manifest.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
     corpus = read_corpus(manifest)
     assert not corpus.skipped
-    assert [one.id for one in corpus.utterances] == ["long", "long@2.5", "long@5"]
-    assert [one.audio.start for one in corpus.utterances] == [0.0, 2.5, 5.0]
+    assert [utterance.id for utterance in corpus.utterances] == ["long", "long@2.5", "long@5"]
+    assert [utterance.audio.start for utterance in corpus.utterances] == [0.0, 2.5, 5.0]

@@ -36,10 +36,10 @@ def test_a_window_is_its_utterances_joined(make_audio: MakeAudio) -> None:
     for member in members:
         clip = load_utterance_waveform(member)
         assert len(clip) == round(member.audio.duration * SAMPLE_RATE)
-        assert np.array_equal(waveform[offset : offset + len(clip)], clip)
+        np.testing.assert_array_equal(waveform[offset : offset + len(clip)], clip)
         offset += len(clip)
     second = waveform[SAMPLE_RATE : 3 * SAMPLE_RATE]
-    assert np.array_equal(second, load_audio(members[1].audio.path, 1.5, 2.0))
+    np.testing.assert_array_equal(second, load_audio(members[1].audio.path, 1.5, 2.0))
     assert (waveform[48000:64000] == -0.5).all()
     assert not waveform[64000:72000].any()  # padded
     assert (waveform[72000:80000] == 0.125).all()
@@ -67,7 +67,7 @@ def test_unreadable_utterances_are_skipped_with_their_error(make_audio: MakeAudi
     assert isinstance(skipped[0], Skipped)
     assert len(waveforms[0]) == SAMPLE_RATE, "as long as decoded, not as long as stated"
     window = Window("w", (good,), 0)
-    assert np.array_equal(join_waveforms(window, waveforms), load_window_waveform(window))
+    np.testing.assert_array_equal(join_waveforms(window, waveforms), load_window_waveform(window))
 
 
 def test_the_next_item_is_loaded_while_the_current_one_is_used() -> None:

@@ -25,7 +25,7 @@ def make_scheduler(
     block_sizes: tuple[int, ...] = (1,),
     deterministic: bool = False,
 ) -> BatchScheduler:
-    """A scheduler with a length controller of its own."""
+    """A scheduler with a new length controller."""
     controller = DraftLengthController(block_sizes)
     return BatchScheduler(network, logit_filter, batch_size, top_k, make_draft, controller, deterministic)
 

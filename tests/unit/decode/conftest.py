@@ -11,13 +11,13 @@ from unit.decode.scripted import DIMS
 
 @pytest.fixture(scope="session")
 def tokenizer_json() -> bytes:
-    """Of 51865 tokens, multilingual."""
+    """tokenizer.json of a multilingual tokenizer of 51865 tokens."""
     return make_tokenizer(50257, 99)
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_json: bytes) -> Tokenizer:
-    """The same, read."""
+    """The multilingual tokenizer of 51865 tokens."""
     return Tokenizer.from_bytes(tokenizer_json, 51865)
 
 

@@ -29,8 +29,8 @@ def decoded(
     """DecodingResult of these tokens, each with this log-probability."""
     steps = len(tokens) + ended
     plain, empty = torch.zeros(steps), torch.zeros(steps, 0)
-    said = torch.full((steps,), logprob)
-    observed = TokenStats(said, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), said)
+    logprobs = torch.full((steps,), logprob)
+    observed = TokenStats(logprobs, plain, plain, plain, empty.long(), empty, torch.zeros(steps, 4), logprobs)
     return DecodingResult(tuple(tokens), ended, no_speech, observed)
 
 
@@ -42,10 +42,10 @@ class ScriptedScheduler(BatchScheduler):
     """Scheduler with scripted results; every window finishes in one step."""
 
     def __init__(
-        self, batch_size: int, script: Script, vocabulary: Vocabulary, said: list[tuple[float, DecodeRequest]]
+        self, batch_size: int, script: Script, vocabulary: Vocabulary, requests: list[tuple[float, DecodeRequest]]
     ) -> None:
         self.batch_size, self.speculative_stats = batch_size, SpeculativeStats()
-        self._script, self._vocabulary, self._said = script, vocabulary, said
+        self._script, self._vocabulary, self._decoded_requests = script, vocabulary, requests
         self._requests: list[DecodeRequest] = []
 
     @property
@@ -59,19 +59,19 @@ class ScriptedScheduler(BatchScheduler):
         return self.batch_size - len(self._requests)
 
     def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """See `BatchScheduler`."""
+        """Put windows into free slots."""
         assert len(requests) <= self.num_free_slots
         self._requests += requests
 
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """See `BatchScheduler`."""
+        """Finish all windows with their scripted results."""
         done, self._requests = self._requests, []
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
         for job in done:
             [language] = [codes[token] for token in job.prompt_tokens if token in codes]
             first = float(job.encoder_states[0, 0])
-            self._said.append((first, job))
+            self._decoded_requests.append((first, job))
             results.append((job, self._script(first, language)))
         return results
 
@@ -92,11 +92,11 @@ class Scripted(WhisperModel):
         self.speculative_stats = SpeculativeStats()
         self.batches: list[int] = []
         self.detected: list[float] = []
-        self.said: list[tuple[float, DecodeRequest]] = []
+        self.decoded_requests: list[tuple[float, DecodeRequest]] = []
         """First sample and request of every decoded window, in order."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """See `WhisperModel`."""
+        """First sample of every window."""
         self.batches.append(len(waveforms))
         return waveforms[:, :1, None].clone()
 
@@ -106,8 +106,8 @@ class Scripted(WhisperModel):
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
     def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
-        """See `WhisperModel`."""
-        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.said))
+        """A generator with scripted results."""
+        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.decoded_requests))
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:

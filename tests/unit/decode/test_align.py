@@ -35,23 +35,23 @@ def states() -> Tensor:
 
 @pytest.fixture(scope="module")
 def transcripts(model: WhisperModel) -> list[WindowTranscript]:
-    said = [decoded(model.tokenizer.encode(text)) for text in TEXTS]
+    results = [decoded(model.tokenizer.encode(text)) for text in TEXTS]
     return [
-        WindowTranscript("de" if text == TEXTS[-1] else "en", text.strip(), one)
-        for text, one in zip(TEXTS, said, strict=True)
+        WindowTranscript("de" if text == TEXTS[-1] else "en", text.strip(), result)
+        for text, result in zip(TEXTS, results, strict=True)
     ]
 
 
 def test_every_window_has_its_words(model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]) -> None:
-    found = align_words(model, states, transcripts, DURATIONS)
-    assert ["".join(word.word for word in words) for words in found] == TEXTS
-    assert [word.word for word in found[3]] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
-    for words, duration in zip(found, DURATIONS, strict=True):
+    aligned = align_words(model, states, transcripts, DURATIONS)
+    assert ["".join(word.word for word in words) for words in aligned] == TEXTS
+    assert [word.word for word in aligned[3]] == [" five", " six:", " 7", " (eight)", " nine", " ten", " eleven"]
+    for words, duration in zip(aligned, DURATIONS, strict=True):
         times = [time for word in words for time in (word.start, word.end)]
         assert times == sorted(times)
-        assert all(0 <= time <= duration for time in times)
-        assert all(word.probability == pytest.approx(np.exp(-0.1), abs=1e-6) for word in words)
-    assert found[3][-1].end > found[3][0].end
+        assert [time for time in times if not 0 <= time <= duration] == []
+        assert [word for word in words if word.probability != pytest.approx(np.exp(-0.1), abs=1e-6)] == []
+    assert aligned[3][-1].end > aligned[3][0].end
 
 
 def test_words_do_not_depend_on_the_batch(
@@ -64,13 +64,13 @@ def test_words_do_not_depend_on_the_batch(
 
 
 def test_timestamps_change_no_time(model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]) -> None:
-    at = model.vocabulary.timestamp_token
+    timestamp = model.vocabulary.timestamp_token
     tokens = transcripts[3].result.tokens
     two = model.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
-    timed = decoded((at(0.0), *tokens[:two], at(4.0), at(5.0), *tokens[two:], at(29.0)))
+    timed = decoded((timestamp(0.0), *tokens[:two], timestamp(4.0), timestamp(5.0), *tokens[two:], timestamp(29.0)))
     plain = align_words(model, states[3:4], transcripts[3:4], [30.0])
-    found = align_words(model, states[3:4], [replace(transcripts[3], result=timed)], [30.0])
-    assert [(word.start, word.end, word.word) for word in found[0]] == [
+    with_timestamps = align_words(model, states[3:4], [replace(transcripts[3], result=timed)], [30.0])
+    assert [(word.start, word.end, word.word) for word in with_timestamps[0]] == [
         (word.start, word.end, word.word) for word in plain[0]
     ]
 
@@ -80,11 +80,13 @@ def test_prefix_tokens_take_time_and_yield_no_words(
 ) -> None:
     tokens = transcripts[3].result.tokens
     two = model.tokenizer.split_to_word_tokens(tokens, "en")[1].token_end  # after the second word
-    [whole] = align_words(model, states[3:4], transcripts[3:4], [30.0])
+    [all_words] = align_words(model, states[3:4], transcripts[3:4], [30.0])
     after = replace(transcripts[3], result=decoded(tokens[two:]))
-    [found] = align_words(model, states[3:4], [after], [30.0], prefixes=[tokens[:two]])
-    assert [(one.start, one.end, one.word) for one in found] == [(one.start, one.end, one.word) for one in whole[2:]]
-    assert align_words(model, states[3:4], [after], [30.0]) != [found]
+    [rest] = align_words(model, states[3:4], [after], [30.0], prefixes=[tokens[:two]])
+    assert [(word.start, word.end, word.word) for word in rest] == [
+        (word.start, word.end, word.word) for word in all_words[2:]
+    ]
+    assert align_words(model, states[3:4], [after], [30.0]) != [rest]
 
 
 def test_a_translation_has_english_words(
@@ -101,9 +103,9 @@ def test_no_word_runs_from_one_segment_into_the_next(
     model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
     """Even if the next segment begins without a space, or holds no letter."""
-    at, encode = model.vocabulary.timestamp_token, model.tokenizer.encode
+    timestamp, encode = model.vocabulary.timestamp_token, model.tokenizer.encode
     texts = [" He said", "-No.", " ...", " Yes"]
-    tokens = [token for n, text in enumerate(texts) for token in (at(n), *encode(text), at(n + 1.0))]
+    tokens = [token for n, text in enumerate(texts) for token in (timestamp(n), *encode(text), timestamp(n + 1.0))]
     [words] = align_words(model, states[:1], [WindowTranscript("en", "", decoded(tokens))], [5.0])
     assert [word.word for word in words] == [" He", " said", "-No.", " ...", " Yes"]
 
@@ -112,10 +114,10 @@ def test_a_probability_is_the_mean_of_its_tokens(
     model: WhisperModel, states: Tensor, transcripts: list[WindowTranscript]
 ) -> None:
     """Timestamps between the tokens do not shift them."""
-    at = model.vocabulary.timestamp_token
-    one = decoded((at(0.0), *model.tokenizer.encode(" ab"), *model.tokenizer.encode(" c"), at(2.0)))
-    one.token_stats.logprob.copy_(torch.tensor([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, 0.0, 0.0]))
-    ab, c = align_words(model, states[:1], [WindowTranscript("en", "ab c", one)], [3.0])[0]
+    timestamp = model.vocabulary.timestamp_token
+    result = decoded((timestamp(0.0), *model.tokenizer.encode(" ab"), *model.tokenizer.encode(" c"), timestamp(2.0)))
+    result.token_stats.logprob.copy_(torch.tensor([0.0, -1.0, -2.0, -3.0, -4.0, -5.0, 0.0, 0.0]))
+    ab, c = align_words(model, states[:1], [WindowTranscript("en", "ab c", result)], [3.0])[0]
     assert ab.probability == pytest.approx(np.exp([-1.0, -2.0, -3.0]).mean())
     assert c.probability == pytest.approx(np.exp([-4.0, -5.0]).mean())
 
@@ -126,17 +128,17 @@ def test_punctuation_takes_no_time(model: WhisperModel, states: Tensor, transcri
     start = model.vocabulary.sot_sequence("en")
     times = token_times(model.network, states[:1], [start], [text], [6.0], HEADS, 50257)[0]
     assert len(times) == len(text) + 1
-    one, two, _ = align_words(model, states[:1], transcripts[:1], [6.0])[0]
-    assert one.word == " one,"
-    assert (one.start, one.end) == (times[1], times[4])  # nor does the space before it
-    assert two.start == times[6]
+    first, second, _ = align_words(model, states[:1], transcripts[:1], [6.0])[0]
+    assert first.word == " one,"
+    assert (first.start, first.end) == (times[1], times[4])  # nor does the space before it
+    assert second.start == times[6]
 
 
 def test_more_tokens_than_the_decoder_has_positions(model: WhisperModel, states: Tensor) -> None:
-    one = decoded(model.tokenizer.encode(" abcd" * 100))
-    found = align_words(model, states[:1], [WindowTranscript("en", "abcd", one)], [20.0])[0]
-    assert len(found) == 100
-    times = [time for word in found for time in (word.start, word.end)]
+    result = decoded(model.tokenizer.encode(" abcd" * 100))
+    words = align_words(model, states[:1], [WindowTranscript("en", "abcd", result)], [20.0])[0]
+    assert len(words) == 100
+    times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times) and times[-1] <= 20
 
 
@@ -149,24 +151,30 @@ def test_words_respect_pauses_of_the_waveform(
 ) -> None:
     wave = torch.randn(1, 480_000, generator=torch.Generator().manual_seed(5)) * 0.1
     wave[:, : 10 * 16_000] *= 1e-3
-    found = align_words(model, states[3:4], transcripts[3:4], [30.0], waveforms=wave)[0]
+    snapped = align_words(model, states[3:4], transcripts[3:4], [30.0], waveforms=wave)[0]
     plain = align_words(model, states[3:4], transcripts[3:4], [30.0])[0]
-    assert [word.word for word in found] == [word.word for word in plain]
-    across = [(a, b) for a, b in zip(plain, found, strict=True) if a.start < 10.0 < a.end]
+    assert [word.word for word in snapped] == [word.word for word in plain]
+    across = [(a, b) for a, b in zip(plain, snapped, strict=True) if a.start < 10.0 < a.end]
     assert across and all(b.start == pytest.approx(10.0, abs=0.02) for _, b in across)
 
 
 def test_speech_that_begins_later_is_aligned_later(tiny_en: Path, speech: Path) -> None:
     """Real weights, real speech: two seconds of silence in front move every word by two seconds."""
     model = WhisperModel(load_checkpoint(str(tiny_en)), dtype=torch.float32)
-    utterance = next(one for one in read_corpus(speech / "librispeech-mini-val").utterances if one.audio.duration < 9)
+    utterance = next(
+        candidate
+        for candidate in read_corpus(speech / "librispeech-mini-val").utterances
+        if candidate.audio.duration < 9
+    )
     wave = load_utterance_waveform(utterance)
     waves = [wave, np.concatenate([np.zeros(32_000, np.float32), wave])]
-    batch = torch.from_numpy(np.stack([pad_or_trim(one) for one in waves]))
+    batch = torch.from_numpy(np.stack([pad_or_trim(waveform) for waveform in waves]))
     states = model.encode(batch)
     transcripts = model.decode(states, ["en", "en"])
     assert transcripts[0].text == transcripts[1].text
-    plain, late = align_words(model, states, transcripts, [len(one) / 16_000 for one in waves], waveforms=batch)
+    plain, late = align_words(
+        model, states, transcripts, [len(waveform) / 16_000 for waveform in waves], waveforms=batch
+    )
     assert len(plain) > 5
     shifts = [b.start - a.start for a, b in zip(plain, late, strict=True)]
     assert np.median(shifts) == pytest.approx(2.0, abs=0.06)

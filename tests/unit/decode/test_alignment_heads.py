@@ -36,19 +36,19 @@ def spoken_waveform() -> np.ndarray:
 
 
 class Watched(Scripted):
-    """Its first head attends to the next token, the second to the previous one, the others anywhere."""
+    """Scripted model: the first head attends to the next token, the second to the previous one, others at random."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer, lambda first, language: decoded(tokenizer.encode(TEXT)))
         self.network.decoder = SimpleNamespace(cross_attention_scores=self.cross_attention_scores)
 
     def cross_attention_scores(self, tokens: Tensor, states: Tensor, heads: list[tuple[int, int]]) -> Tensor:
-        """As `Decoder.watch`."""
+        """Scripted scores in place of `Decoder.cross_attention_scores`."""
         generator = torch.Generator().manual_seed(1)
         scores = torch.randn(1, 4, tokens.shape[1], 1500, generator=generator)
         prompt = tokens.shape[1] - len(TEXT)
         for place in range(len(TEXT)):
-            word, inside = divmod(place, 4)  # " aa,": space, two letters, comma; the space lies in the pause before
+            word, inside = divmod(place, 4)  # " aa,": space, two letters, comma; the space is in the pause before
             begin, length = ((word * 50 - 2, 2), (word * 50, 12), (word * 50 + 12, 13), (word * 50 + 25, 23))[inside]
             for head in (0, 1):
                 row = prompt - 1 + place + head
@@ -68,13 +68,13 @@ def test_a_head_that_runs_a_token_late_agrees_less(model: Watched) -> None:
     assert score[0] > 0.95
     assert score[1] < score[0] - 0.15
     assert all(score[2:] < 0.8)
-    found = best_heads(all_heads(model), totals)
-    assert (0, 0) in found and (0, 1) not in found
+    heads = best_heads(all_heads(model), totals)
+    assert (0, 0) in heads and (0, 1) not in heads
 
 
 def test_best_heads_are_few_and_close_to_the_best() -> None:
     heads = [(layer, head) for layer in range(2) for head in range(8)]
-    spoken = torch.tensor([0.5, 0.9, 0.8, 0.88, 0.5, 0.5, 0.5, 0.5, *[0.85 + 0.001 * at for at in range(8)]])
+    spoken = torch.tensor([0.5, 0.9, 0.8, 0.88, 0.5, 0.5, 0.5, 0.5, *[0.85 + 0.001 * index for index in range(8)]])
     ones = torch.ones(len(heads))
     expected = ((0, 1), (0, 3), (1, 4), (1, 5), (1, 6), (1, 7))
     assert best_heads(heads, torch.stack([spoken, ones, spoken, ones])) == expected
@@ -92,7 +92,7 @@ def test_tokens_at_every_position() -> None:
     generator = torch.Generator().manual_seed(0)
     starts = torch.randint(0, 40, (5, 9), generator=generator).sort(1).values
     starts[:, 0] = 0
-    slow = [[max(i for i in range(9) if int(row[i]) <= at) for at in range(40)] for row in starts]
+    slow = [[max(i for i in range(9) if int(row[i]) <= position) for position in range(40)] for row in starts]
     assert token_at_positions(starts, 40).tolist() == slow
 
 
@@ -100,22 +100,22 @@ def test_a_checkpoint_gets_heads_or_keeps_them(random_checkpoint: Checkpoint) ->
     loose = replace(
         random_checkpoint, generation_config=replace(random_checkpoint.generation_config, alignment_heads=((1, 1),))
     )
-    found = with_alignment_heads(loose, [spoken_waveform()] * 3, ["en"] * 3, dtype=torch.float32, batch_size=2)
-    assert found.generation_config.alignment_heads
-    assert set(found.generation_config.alignment_heads) <= {(layer, head) for layer in range(2) for head in range(2)}
-    assert found.state is loose.state
+    result = with_alignment_heads(loose, [spoken_waveform()] * 3, ["en"] * 3, dtype=torch.float32, batch_size=2)
+    assert result.generation_config.alignment_heads
+    assert set(result.generation_config.alignment_heads) <= {(layer, head) for layer in range(2) for head in range(2)}
+    assert result.state is loose.state
     silent = with_alignment_heads(loose, [np.zeros(16_000, np.float32)], ["en"], dtype=torch.float32)
     assert silent.generation_config.alignment_heads == ((1, 1),)
 
 
 def test_the_heads_of_tiny_en(tiny_en: Path, speech: Path) -> None:
-    """Found on six clips; two heads that follow the audio most sharply, a word late, are not among them."""
+    """Six clips give some of the published heads, without the two sharpest heads, which are a word late."""
     checkpoint = load_checkpoint(str(tiny_en))
     utterances = read_corpus(speech / "librispeech-mini-val").utterances[::16][:6]
-    waves = [load_utterance_waveform(one) for one in utterances]
-    found = with_alignment_heads(
+    waves = [load_utterance_waveform(utterance) for utterance in utterances]
+    heads = with_alignment_heads(
         checkpoint, waves, ["en"] * len(waves), dtype=torch.float32
     ).generation_config.alignment_heads
-    assert 1 <= len(found) <= 6
-    assert not {(2, 4), (1, 2)} & set(found)
-    assert len(set(found) & set(checkpoint.generation_config.alignment_heads)) >= 3
+    assert 1 <= len(heads) <= 6
+    assert not {(2, 4), (1, 2)} & set(heads)
+    assert len(set(heads) & set(checkpoint.generation_config.alignment_heads)) >= 3

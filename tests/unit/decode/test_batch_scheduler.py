@@ -56,19 +56,19 @@ def decode_reference(
     return tokens_so_far, logprobs
 
 
-@pytest.mark.parametrize("timestamps", [False, True])
-@pytest.mark.parametrize("prompt", [(), (50361, 100, 101)])
+@pytest.mark.parametrize("timestamps", [False, True], ids=["text", "timestamps"])
+@pytest.mark.parametrize("prompt", [(), (50361, 100, 101)], ids=["no prompt", "prompt"])
 def test_greedy_equals_full_forward_passes(
     network: Whisper, states: Tensor, timestamps: bool, prompt: tuple[int, ...]
 ) -> None:
     logit_filter = LogitFilter(VOCABULARY, GenerationConfig((1, 2), (220, 50257), ()), timestamps)
     start = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
     results = greedy(network, states, torch.tensor([start] * len(states)), logit_filter, max_new_tokens=STEPS, top_k=3)
-    for state, one in zip(states, results, strict=True):
+    for state, result in zip(states, results, strict=True):
         tokens_so_far, logprobs = decode_reference(network, state, start, logit_filter, STEPS)
-        assert list(one.tokens) == [token for token in tokens_so_far if token != VOCABULARY.end_of_text]
-        assert one.token_stats.logprob.tolist() == pytest.approx(logprobs, abs=1e-3)
-    assert len({one.tokens for one in results}) > 1  # results depend on the window
+        assert list(result.tokens) == [token for token in tokens_so_far if token != VOCABULARY.end_of_text]
+        assert result.token_stats.logprob.tolist() == pytest.approx(logprobs, abs=1e-3)
+    assert len({result.tokens for result in results}) > 1  # results depend on the window
 
 
 def test_rows_that_end_at_different_steps(network: Whisper, states: Tensor) -> None:
@@ -76,7 +76,7 @@ def test_rows_that_end_at_different_steps(network: Whisper, states: Tensor) -> N
     logit_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
     start = torch.tensor([VOCABULARY.sot_sequence("en")] * len(states))
     plain = greedy(network, states, start, logit_filter, max_new_tokens=STEPS)
-    end_triggers = {one.tokens[2 + row] for row, one in enumerate(plain[:3])}  # tokens that end a row
+    end_triggers = {result.tokens[2 + row] for row, result in enumerate(plain[:3])}  # tokens that end a row
     ending_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
     apply = ending_filter.apply
 
@@ -91,22 +91,22 @@ def test_rows_that_end_at_different_steps(network: Whisper, states: Tensor) -> N
     alone = [
         greedy(network, states[row : row + 1], start[:1], ending_filter, max_new_tokens=STEPS)[0] for row in range(5)
     ]
-    assert [one.tokens for one in together] == [one.tokens for one in alone]
-    assert sum(one.ended for one in together) >= 3
-    assert len({len(one.tokens) for one in together}) > 1
+    assert [result.tokens for result in together] == [result.tokens for result in alone]
+    assert sum(result.ended for result in together) >= 3
+    assert len({len(result.tokens) for result in together}) > 1
 
 
 @torch.inference_mode()
 def test_token_stats_describe_the_distribution(network: Whisper, states: Tensor) -> None:
     logit_filter = LogitFilter(VOCABULARY, GenerationConfig((), (), ()), False)
     start = torch.tensor([VOCABULARY.sot_sequence("en")])
-    one = greedy(network, states[:1], start, logit_filter, max_new_tokens=4, top_k=5)[0].token_stats
-    logits = network.decoder.logits(one.hidden).double()
-    assert torch.allclose(one.lse1.double(), logits.logsumexp(-1), atol=1e-4)
-    assert torch.allclose(one.lse2.double(), (logits / 2).logsumexp(-1), atol=1e-4)
-    assert torch.allclose(one.top_logits, logits.topk(5).values.float(), atol=1e-4)
+    stats = greedy(network, states[:1], start, logit_filter, max_new_tokens=4, top_k=5)[0].token_stats
+    logits = network.decoder.logits(stats.hidden).double()
+    torch.testing.assert_close(stats.lse1.double(), logits.logsumexp(-1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(stats.lse2.double(), (logits / 2).logsumexp(-1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(stats.top_logits, logits.topk(5).values.float(), rtol=1e-5, atol=1e-4)
     distribution = torch.distributions.Categorical(logits=logits)
-    assert torch.allclose(one.entropy.double(), distribution.entropy(), atol=1e-3)
+    torch.testing.assert_close(stats.entropy.double(), distribution.entropy(), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 40.0])
@@ -114,9 +114,11 @@ def test_token_stats_are_exact(scale: float) -> None:
     logits = scale * torch.randn(4, 2001, generator=torch.Generator().manual_seed(1)) - 7
     lse1, lse2, entropy = token_stats(logits, torch.empty_like(logits))
     exact = logits.double()
-    assert torch.allclose(lse1.double(), exact.logsumexp(-1), atol=2e-5, rtol=1e-6)
-    assert torch.allclose(lse2.double(), (exact / 2).logsumexp(-1), atol=2e-5, rtol=1e-6)
-    assert torch.allclose(entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), atol=1e-4)
+    torch.testing.assert_close(lse1.double(), exact.logsumexp(-1), rtol=1e-6, atol=2e-5)
+    torch.testing.assert_close(lse2.double(), (exact / 2).logsumexp(-1), rtol=1e-6, atol=2e-5)
+    torch.testing.assert_close(
+        entropy.double(), torch.distributions.Categorical(logits=exact).entropy(), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_no_speech_prob_at_start_of_transcript(network: Whisper, states: Tensor) -> None:
@@ -127,7 +129,7 @@ def test_no_speech_prob_at_start_of_transcript(network: Whisper, states: Tensor)
     )
     starts = [(*start, 100, 101, 102, 103), (VOCABULARY.start_of_previous, 200, 201, 202, *start)]
     requests = [DecodeRequest(state, tokens, max_new_tokens=2) for state, tokens in zip(states, starts, strict=False)]
-    together = [one.no_speech_prob for one in run(make_scheduler(network, logit_filter, 2), requests)]
+    together = [result.no_speech_prob for result in run(make_scheduler(network, logit_filter, 2), requests)]
     alone = [run(make_scheduler(network, logit_filter, 1), [request])[0].no_speech_prob for request in requests]
     assert together == pytest.approx(alone, rel=1e-4)
     assert together[0] != pytest.approx(together[1], rel=1e-3)

@@ -47,7 +47,7 @@ class ReferenceSearch:
 
     def score(self, tokens: tuple[int, ...]) -> float:
         """Log-probability of a sequence; minus infinity if it is not allowed."""
-        return sum(self.next(tokens[:at]).get(token, -torch.inf) for at, token in enumerate(tokens))
+        return sum(self.next(tokens[:step]).get(token, -torch.inf) for step, token in enumerate(tokens))
 
     def search(self, size: int, patience: float, alpha: float | None, limit: int) -> tuple[int, ...]:
         """Beam search as in openai/whisper."""

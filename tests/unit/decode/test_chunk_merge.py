@@ -108,9 +108,9 @@ def test_merged_words_are_those_of_the_recording(seed: int, length: float) -> No
     chance = random.Random(seed)
     truth, seconds = spoken(chance, 100.0), 100.0
     chunks = [(distort(truth, begin, end, seconds, chance), begin, end) for begin, end in chunked(seconds, length)]
-    words, found = merge(chunks)
-    assert len(found) == len(chunks) - 1
-    if all(point.matched for point in found):  # otherwise a centred chunk is requested
+    words, points = merge(chunks)
+    assert len(points) == len(chunks) - 1
+    if all(point.matched for point in points):  # otherwise a centred chunk is requested
         assert text_of(words) == text_of(truth)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times)
@@ -122,8 +122,8 @@ def test_merged_characters_are_those_of_the_recording(seed: int) -> None:
     chance = random.Random(seed)
     truth, seconds = spoken(chance, 60.0, unspaced=True), 60.0
     chunks = [(distort(truth, begin, end, seconds, chance, 0.06), begin, end) for begin, end in chunked(seconds, 30.0)]
-    words, found = merge(chunks, "zh")
-    if all(point.matched for point in found):  # two or three characters in an overlap can be too few
+    words, points = merge(chunks, "zh")
+    if all(point.matched for point in points):  # two or three characters in an overlap can be too few
         assert text_of(words) == text_of(truth)
 
 
@@ -175,12 +175,12 @@ def best_sum(credit: Sequence[Sequence[float]], i: int, j: int, adjacent: bool) 
     """The slow twin: the best of all alignments of the rest."""
     if i == len(credit) or j == len(credit[0]):
         return 0.0
-    found = max(best_sum(credit, i + 1, j, False), best_sum(credit, i, j + 1, False))
+    best = max(best_sum(credit, i + 1, j, False), best_sum(credit, i, j + 1, False))
     if credit[i][j] > 0:
-        found = max(
-            found, credit[i][j] + chunk_merge.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
+        best = max(
+            best, credit[i][j] + chunk_merge.CONSECUTIVE_PAIR_BONUS * adjacent + best_sum(credit, i + 1, j + 1, True)
         )
-    return found
+    return best
 
 
 @settings(max_examples=30, deadline=None)
@@ -262,11 +262,11 @@ def test_unmatched_words_are_kept_away_from_the_edge_of_their_chunk() -> None:
 
 def test_words_one_chunk_skipped_are_taken_from_the_other() -> None:
     text = "a bee sees the deer eat all of its green leaves today"
-    whole = timed(text, 10.1)
-    assert joined(whole, whole[:3], find_merge_point(whole, whole[:3], 10.0, 15.0, "en")) == text
-    assert joined(whole[:3], whole, find_merge_point(whole[:3], whole, 10.0, 15.0, "en")) == text
+    words = timed(text, 10.1)
+    assert joined(words, words[:3], find_merge_point(words, words[:3], 10.0, 15.0, "en")) == text
+    assert joined(words[:3], words, find_merge_point(words[:3], words, 10.0, 15.0, "en")) == text
     assert (
-        find_merge_point(whole[:3], whole[7:], 10.0, 15.0, "en") is None
+        find_merge_point(words[:3], words[7:], 10.0, 15.0, "en") is None
     )  # both skipped words: a centred chunk is needed
 
 
@@ -298,38 +298,38 @@ def test_without_a_match_a_centred_chunk_helps() -> None:
 
 def test_without_a_centred_chunk_the_merge_point_is_marked_unmatched() -> None:
     left, right = timed("a b c d e f g h i j k l m", 10.0), timed("n o p q r s t u v w x y z", 10.0)
-    words, found = merge([(left, 0.0, 15.0), (right, 10.0, 25.0)])
-    assert found == [MergePoint(6, 6, 12.5, matched=False)]
+    words, points = merge([(left, 0.0, 15.0), (right, 10.0, 25.0)])
+    assert points == [MergePoint(6, 6, 12.5, matched=False)]
     assert text_of(words) == "a b c d e f t u v w x y z"
 
 
 def test_the_merger_holds_the_last_chunk_only() -> None:
     merger = ChunkMerger("en")
-    said = 0
+    num_words = 0
     for number in range(200):
         words = timed(" ".join(f"w{number * 25 + i}" for i in range(37)), number * 10.0)
-        said += len(merger.add_chunk(words, number * 10.0, number * 10.0 + 15))
+        num_words += len(merger.add_chunk(words, number * 10.0, number * 10.0 + 15))
         assert len(merger._pending_words) <= len(words)
-    assert said + len(merger.finish()) == 199 * 25 + 37
+    assert num_words + len(merger.finish()) == 199 * 25 + 37
     assert merger.finish() == []
 
 
 def test_chunks_without_overlap_are_concatenated() -> None:
-    words, found = merge([(timed("a b", 1.0), 0.0, 15.0), (timed("b c", 15.0), 15.0, 30.0)])
+    words, points = merge([(timed("a b", 1.0), 0.0, 15.0), (timed("b c", 15.0), 15.0, 30.0)])
     assert text_of(words) == "a b b c"
-    assert found[0].matched
+    assert points[0].matched
 
 
 def test_words_before_a_merge_point_are_not_repeated() -> None:
     """A third chunk begins before the merge point of the first two; its unmatched words there are dropped."""
     words = timed("a b c d e f g h i j k l m n o p q r s t", 0.0)
-    merger, kept = ChunkMerger("en"), []
-    kept += merger.add_chunk(words[:12], 0.0, 4.8)
-    kept += merger.add_chunk(words[8:16], 3.2, 6.4)  # the merge point is near 4 s
+    merger, merged = ChunkMerger("en"), []
+    merged += merger.add_chunk(words[:12], 0.0, 4.8)
+    merged += merger.add_chunk(words[8:16], 3.2, 6.4)  # the merge point is near 4 s
     third = [replace(word, word=f" {word.word[1]}x", probability=1.0) for word in words[2:8]] + words[8:]
     assert merger.can_merge(third, 0.8)
-    kept += merger.add_chunk(third, 0.8, 8.0)
-    assert text_of([*kept, *merger.finish()]) == text_of(words)
+    merged += merger.add_chunk(third, 0.8, 8.0)
+    assert text_of([*merged, *merger.finish()]) == text_of(words)
 
 
 def test_the_required_score_depends_on_words_within_the_overlap() -> None:

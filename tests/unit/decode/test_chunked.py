@@ -25,11 +25,13 @@ def make_words() -> list[Word]:
     """1.5 words per second, all different, a full stop after every twelfth."""
     generator = np.random.default_rng(0)
     letters = "bdfgklmnprst"
-    names = ["".join(letters[at] + "aeiou"[at % 5] for at in generator.integers(0, 12, 4)) for _ in range(150)]
+    names = [
+        "".join(letters[letter] + "aeiou"[letter % 5] for letter in generator.integers(0, 12, 4)) for _ in range(150)
+    ]
     return [
-        Word(at / 1.5 + 0.05, at / 1.5 + 0.5, f" {name}{number}{'.' * (number % 12 == 11)}", 0.9)
-        for number, (at, name) in enumerate(zip(range(150), names, strict=True))
-        if at / 1.5 + 0.5 < SECONDS
+        Word(index / 1.5 + 0.05, index / 1.5 + 0.5, f" {name}{number}{'.' * (number % 12 == 11)}", 0.9)
+        for number, (index, name) in enumerate(zip(range(150), names, strict=True))
+        if index / 1.5 + 0.5 < SECONDS
     ]
 
 
@@ -43,7 +45,7 @@ def inside(start: float, end: float) -> list[Word]:
 
 
 def with_bad_edges(start: float, end: float) -> list[Word]:
-    """As a model transcribes a chunk: inexact times, and wrong words at the edges."""
+    """Words of a chunk with inexact times and wrong words at the edges, as from a model."""
     words = [replace(word, start=word.start + 0.08, end=word.end + 0.1) for word in inside(start, end)]
     if words and start > 0:
         words[0] = replace(words[0], word=" ung", probability=0.3)
@@ -87,38 +89,39 @@ def test_every_word_is_transcribed_once(
     assert transcript.text == text_of(WORDS)
     assert transcript.duration == SECONDS
     starts = transcribe.starts  # type: ignore[attr-defined]
-    assert sorted(starts) == [10.0 * at for at in range(10)]  # no additional windows
-    found = [word for segment in transcript.segments for word in segment.words or ()]
-    assert [word.word for word in found] == [word.word for word in WORDS]
-    assert [word.start for word in found] == pytest.approx([word.start for word in WORDS], abs=0.11)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert sorted(starts) == [10.0 * chunk for chunk in range(10)]  # no additional windows
+    words = [word for segment in transcript.segments for word in segment.words or ()]
+    assert [word.word for word in words] == [word.word for word in WORDS]
+    assert [word.start for word in words] == pytest.approx([word.start for word in WORDS], abs=0.11)
+    assert [(a, b) for a, b in itertools.pairwise(words) if not a.end <= b.start] == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize(
-    ("chunk", "left", "more"),
+    ("chunk", "resume_s", "more"),
     [
         (30.0, 6.0, [36.0]),  # ends before the next chunk: the remainder is a chunk of its own
         (30.0, 3.0, [33.0]),  # ends before the end of the previous chunk
         (30.0, 12.0, []),  # the next chunk holds the remainder
         (90.0, 4.0, [94.0]),  # the last chunk
     ],
+    ids=["chunk of its own", "ends within the previous chunk", "held by the next chunk", "last chunk"],
 )
 def test_the_remainder_of_a_chunk_is_decoded(
     transcribe: Callable[..., Transcript],
     monkeypatch: pytest.MonkeyPatch,
     chunk: float,
-    left: float,
+    resume_s: float,
     more: list[float],
     batch_size: int,
 ) -> None:
     """Every word is transcribed once, with or without a remainder."""
     monkeypatch.setattr(
-        chunked, "resume_at", lambda result, vocabulary: left if round(result.window.start, 3) == chunk else None
+        chunked, "resume_at", lambda result, vocabulary: resume_s if round(result.window.start, 3) == chunk else None
     )
     assert transcribe(inside, batch_size=batch_size).text == text_of(WORDS)
     starts = transcribe.starts  # type: ignore[attr-defined]
-    assert sorted(starts) == sorted([10.0 * at for at in range(10)] + more)
+    assert sorted(starts) == sorted([10.0 * number for number in range(10)] + more)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -131,6 +134,7 @@ def test_the_remainder_of_a_chunk_is_decoded(
         (30.0, (41.0, 44.5), 0),  # the next chunk holds it
         (30.0, (33.0, 35.0), 0),  # an ordinary pause
     ],
+    ids=["before the next chunk", "after the previous chunk", "last chunk", "held by the next chunk", "ordinary pause"],
 )
 def test_audio_in_an_untranscribed_gap_is_decoded_again(
     transcribe: Callable[..., Transcript], chunk: float, gap: tuple[float, float], more: int, batch_size: int
@@ -140,7 +144,9 @@ def test_audio_in_an_untranscribed_gap_is_decoded_again(
         if start != chunk:
             return words
         before = [word for word in words if word.start < gap[0]]
-        before[-1] = replace(before[-1], end=(gap[0] + gap[1]) / 2)  # as models do: an end in the middle of the gap
+        before[-1] = replace(
+            before[-1], end=(gap[0] + gap[1]) / 2
+        )  # a word that ends in the middle of the gap, as models give
         return before + [word for word in words if word.start >= gap[1]]
 
     transcript = transcribe(words_of, batch_size=batch_size)
@@ -157,11 +163,11 @@ def test_audio_in_an_untranscribed_gap_is_decoded_again(
 
 def test_segments_end_at_sentence_ends(transcribe: Callable[..., Transcript]) -> None:
     transcript = transcribe(inside)
-    assert all(segment.text.endswith(".") for segment in transcript.segments[:-1])
+    assert [segment for segment in transcript.segments[:-1] if not segment.text.endswith(".")] == []
     assert [segment.id for segment in transcript.segments] == list(range(13))
-    assert all(segment.words is None for segment in transcript.segments)
+    assert [segment for segment in transcript.segments if segment.words is not None] == []
     assert transcript.segments[3].start == pytest.approx(WORDS[36].start)
-    assert all(segment.tokens for segment in transcript.segments)
+    assert [segment for segment in transcript.segments if not segment.tokens] == []
 
 
 def test_segments_without_punctuation_have_a_maximum_length(transcribe: Callable[..., Transcript]) -> None:
@@ -187,7 +193,7 @@ def test_an_overlap_without_a_match_requests_a_centred_window(
 ) -> None:
     transcript = transcribe(wrong_near_42_s, batch_size=batch_size)
     starts = transcribe.starts  # type: ignore[attr-defined]
-    more = sorted(set(starts) - {10.0 * at for at in range(10)})
+    more = sorted(set(starts) - {10.0 * number for number in range(10)})
     assert len(starts) == 11 and more == [42.5 - LENGTH / 2]
     assert transcript.text == text_of(WORDS)
 
@@ -202,7 +208,7 @@ def test_neighbours_cover_a_chunk_without_words(transcribe: Callable[..., Transc
     transcript = transcribe(lambda start, end: [] if start == 30.0 else inside(start, end))
     assert set(transcript.text.split()) <= set(text_of(WORDS).split())
     lost = [word for word in WORDS if word.word.strip() not in transcript.text.split()]
-    assert all(34.0 <= word.start <= 41.0 for word in lost)
+    assert [word for word in lost if not 34.0 <= word.start <= 41.0] == []
 
 
 def test_chunks_without_words_give_an_empty_transcript(transcribe: Callable[..., Transcript]) -> None:

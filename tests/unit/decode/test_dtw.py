@@ -21,10 +21,10 @@ def slow_path(gain: Tensor) -> tuple[list[int], float]:
             value, before = max(ways, default=(0.0, (-1, -1)))
             best[i][j], came[i, j] = value + float(gain[i, j]), before
     starts = [0] * tokens
-    at = (tokens - 1, positions - 1)
-    while at != (-1, -1):
-        starts[at[0]] = at[1]
-        at = came[at]
+    cell = (tokens - 1, positions - 1)
+    while cell != (-1, -1):
+        starts[cell[0]] = cell[1]
+        cell = came[cell]
     return starts, best[-1][-1]
 
 
@@ -47,12 +47,12 @@ def test_paths_of_a_batch_are_those_of_a_double_loop(seed: int) -> None:
     gain = torch.full((5, 12, 40), 1e3)  # values outside a row must not be read
     for row, (count, width) in enumerate(zip(tokens, positions, strict=True)):
         gain[row, :count, :width] = torch.randn(count, width, generator=generator)
-    found = token_starts(gain, tokens, positions).tolist()
+    starts_by_row = token_starts(gain, tokens, positions).tolist()
     for row, (count, width) in enumerate(zip(tokens, positions, strict=True)):
         starts, value = slow_path(gain[row, :count, :width])
-        assert found[row][:count] == starts
-        assert collected(gain[row, :count, :width], found[row][:count]) == pytest.approx(value, abs=1e-4)
-        assert found[row][count:] == [width - 1] * (12 - count)
+        assert starts_by_row[row][:count] == starts
+        assert collected(gain[row, :count, :width], starts_by_row[row][:count]) == pytest.approx(value, abs=1e-4)
+        assert starts_by_row[row][count:] == [width - 1] * (12 - count)
 
 
 def test_a_diagonal_is_found_and_a_wrong_one_is_not() -> None:
@@ -67,15 +67,17 @@ def test_a_diagonal_is_found_and_a_wrong_one_is_not() -> None:
 def test_the_selection_network_selects_the_median_of_all_inputs() -> None:
     """The 0-1 principle: what is right for zeros and ones is right for all values."""
     values = torch.tensor(list(product([0.0, 1.0], repeat=MEDIAN_FILTER_WIDTH)))
-    assert torch.equal(median_filter(values)[:, MEDIAN_FILTER_WIDTH // 2], values.median(-1).values)
+    torch.testing.assert_close(
+        median_filter(values)[:, MEDIAN_FILTER_WIDTH // 2], values.median(-1).values, rtol=0, atol=0
+    )
 
 
 def test_the_running_median_is_the_median_of_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(3, 50, generator=torch.Generator().manual_seed(1))
     mirrored = torch.nn.functional.pad(values[None], (3, 3), mode="reflect")[0]
     expected = mirrored.unfold(1, MEDIAN_FILTER_WIDTH, 1).median(-1).values
-    assert torch.equal(median_filter(values), expected)
-    assert torch.equal(median_filter(values[:, :3]), values[:, :3])
+    torch.testing.assert_close(median_filter(values), expected, rtol=0, atol=0)
+    torch.testing.assert_close(median_filter(values[:, :3]), values[:, :3], rtol=0, atol=0)
     monkeypatch.setattr(dtw, "_MEDIAN_OF_7_EXCHANGES", dtw._MEDIAN_OF_7_EXCHANGES[1:])
     assert not torch.equal(median_filter(values), expected)
 
@@ -84,8 +86,8 @@ def test_gain_is_the_standard_score_over_the_tokens() -> None:
     scores = torch.randn(2, 5, 30, generator=torch.Generator().manual_seed(2))
     weights = (scores[0].softmax(-1) + scores[1].softmax(-1)) / 2
     expected = (weights - weights.mean(0)) / weights.std(0, correction=0)
-    assert torch.allclose(alignment_matrix(scores), median_filter(expected), atol=1e-4)
+    torch.testing.assert_close(alignment_matrix(scores), median_filter(expected), rtol=1e-5, atol=1e-4)
 
 
 def test_equal_attention_of_all_tokens_has_no_gain() -> None:
-    assert torch.equal(alignment_matrix(torch.ones(2, 5, 30)), torch.zeros(5, 30))
+    torch.testing.assert_close(alignment_matrix(torch.ones(2, 5, 30)), torch.zeros(5, 30), rtol=0, atol=0)

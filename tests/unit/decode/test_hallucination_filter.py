@@ -27,7 +27,7 @@ PHRASES = st.lists(st.integers(0, 50), min_size=1, max_size=9)
 
 def without_loops(tokens: list[int]) -> list[int]:
     gone = set(find_repetition_loops(tokens, VOCABULARY))
-    return [token for at, token in enumerate(tokens) if at not in gone]
+    return [token for index, token in enumerate(tokens) if index not in gone]
 
 
 def is_loop(tokens: list[int]) -> bool:
@@ -72,8 +72,8 @@ def test_text_without_loops_is_unchanged(tokens: list[int]) -> None:
 
 
 def test_timestamps_between_copies_are_removed_too() -> None:
-    times = [VOCABULARY.timestamp_token(at / 2) for at in range(30)]
-    segments = [token for at in range(6) for token in (times[at], 7, 8, 9, times[at + 1])]
+    times = [VOCABULARY.timestamp_token(index / 2) for index in range(30)]
+    segments = [token for index in range(6) for token in (times[index], 7, 8, 9, times[index + 1])]
     rest = without_loops(segments)
     assert [token for token in rest if token < VOCABULARY.end_of_text] == [7, 8, 9]
     assert rest[0] == times[0]
@@ -86,14 +86,15 @@ def test_three_copies_are_no_loop() -> None:
 
 
 def test_drop_tokens_drops_their_statistics_too() -> None:
-    whole = decoded([5, 6, 7, 8])
-    whole.token_stats.logprob[:] = torch.arange(5.0)
-    less = drop_tokens(whole, [1, 2])
+    result = decoded([5, 6, 7, 8])
+    result.token_stats.logprob[:] = torch.arange(5.0)
+    less = drop_tokens(result, [1, 2])
     assert less.tokens == (5, 8) and less.ended
     assert less.token_stats.logprob.tolist() == [0, 3, 4]  # the end token's stays
     assert len(less.token_stats.hidden) == len(less.token_stats.top_ids) == 3
-    same = drop_tokens(whole, [])
-    assert same.tokens == whole.tokens and torch.equal(same.token_stats.logprob, whole.token_stats.logprob)
+    unchanged = drop_tokens(result, [])
+    assert unchanged.tokens == result.tokens
+    torch.testing.assert_close(unchanged.token_stats.logprob, result.token_stats.logprob, rtol=0, atol=0)
 
 
 def test_far_from_speech_is_more_than_a_second_away() -> None:

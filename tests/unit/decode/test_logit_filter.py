@@ -36,9 +36,9 @@ def disallowed_reference(logits: list[float], tokens_so_far: list[int], timestam
         disallowed |= set(range(BEGIN, times[-1] if open_pair else times[-1] + 1))
     if not tokens_so_far:
         disallowed |= set(range(BEGIN)) | set(range(BEGIN + 51, size))
-    left = {token: logits[token] for token in range(size) if token not in disallowed}
-    together = [value for token, value in left.items() if token >= BEGIN]
-    text = [value for token, value in left.items() if token < BEGIN]
+    allowed = {token: logits[token] for token in range(size) if token not in disallowed}
+    together = [value for token, value in allowed.items() if token >= BEGIN]
+    text = [value for token, value in allowed.items() if token < BEGIN]
     if together:
         largest = max(together)
         mass = largest + math.log(sum(math.exp(value - largest) for value in together))
@@ -62,10 +62,10 @@ def test_logit_filter_equals_reference(
     history = TokenHistory.empty(len(tokens_so_far), torch.device("cpu"))
     parts = []
     for row in tokens_so_far:  # rows of different lengths
-        one = TokenHistory.empty(1, torch.device("cpu"))
+        row_history = TokenHistory.empty(1, torch.device("cpu"))
         for token in row:
-            one = one.append(torch.tensor([token]), BEGIN)
-        parts.append(one)
+            row_history = row_history.append(torch.tensor([token]), BEGIN)
+        parts.append(row_history)
     history = TokenHistory(
         *(
             torch.cat([getattr(p, f) for p in parts])
@@ -75,17 +75,19 @@ def test_logit_filter_equals_reference(
     primed = TokenHistory.empty(len(tokens_so_far), torch.device("cpu"))
     for row, past in enumerate(tokens_so_far):
         primed.prime(row, past, BEGIN)
-    assert all(torch.equal(one, other) for one, other in zip(primed, history, strict=True))
+    torch.testing.assert_close(tuple(primed), tuple(history), rtol=0, atol=0)
     result = logit_filter.apply(logits.clone(), history)
     for row, past in enumerate(tokens_so_far):
         disallowed = disallowed_reference(logits[row].tolist(), past, timestamps)
-        found = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())
-        assert found == disallowed
+        suppressed = set((result[row] == -torch.inf).nonzero()[:, 0].tolist())
+        assert suppressed == disallowed
         allowed = torch.tensor([token not in disallowed for token in range(VOCABULARY.size)])
-        assert torch.equal(result[row][allowed], logits[row][allowed])
+        torch.testing.assert_close(result[row][allowed], logits[row][allowed], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("tokens_so_far", [[BEGIN + 5], [BEGIN, 100, BEGIN + 40], []])
+@pytest.mark.parametrize(
+    "tokens_so_far", [[BEGIN + 5], [BEGIN, 100, BEGIN + 40], []], ids=["open timestamp", "closed segment", "empty"]
+)
 def test_control_history_matters(tokens_so_far: list[int]) -> None:
     """Another token in the history changes the disallowed tokens."""
     logits = [0.0] * VOCABULARY.size

@@ -42,6 +42,7 @@ def test_all_problems_in_one_error() -> None:
         {"chunk_length": math.nan},
         {"max_initial_timestamp": math.inf},
     ],
+    ids=lambda invalid: ", ".join(f"{name}={value}" for name, value in invalid.items()),
 )
 def test_invalid_numbers_raise(invalid: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=list(invalid)[-1]):

@@ -27,7 +27,7 @@ def sample(logits: Tensor, temperature: float, seed: Tensor, position: Tensor | 
 def chi_square(tokens: Tensor, probability: Tensor, ids: Tensor = IDS) -> float:
     """Chi-square statistic over the tokens with probability above 0."""
     expected = probability * len(tokens)
-    counts = torch.stack([(tokens == one).sum() for one in ids]).double()
+    counts = torch.stack([(tokens == token).sum() for token in ids]).double()
     assert counts[expected == 0].sum() == 0
     some = expected > 0
     return float(((counts[some] - expected[some]) ** 2 / expected[some]).sum())
@@ -52,7 +52,7 @@ def test_control_wrong_temperature_fails_chi_square() -> None:
 
 def test_positions_are_independent() -> None:
     two = torch.zeros(1, 2)
-    first, second = (sample(two, 1.0, seeds(DRAWS), at, torch.arange(2)).double() for at in (1, 2))
+    first, second = (sample(two, 1.0, seeds(DRAWS), position, torch.arange(2)).double() for position in (1, 2))
     assert abs(float(((first - 0.5) * (second - 0.5)).mean() * 4)) < 4 / DRAWS**0.5
 
 
@@ -67,8 +67,8 @@ def test_sample_does_not_depend_on_batch(seed: int, position: int, order: list[i
     together = Sampler(temperature, others, False).sample(logits.clone(), positions, IDS)
     some = torch.tensor(order[:count])
     alone = Sampler(temperature[some], others[some], False).sample(logits[some].clone(), positions[some], IDS)
-    assert torch.equal(together[some], alone)
-    assert torch.equal(together[[1, 4]], logits[[1, 4]].argmax(-1))  # temperature 0 is greedy
+    torch.testing.assert_close(together[some], alone, rtol=0, atol=0)
+    torch.testing.assert_close(together[[1, 4]], logits[[1, 4]].argmax(-1), rtol=0, atol=0)  # temperature 0 is greedy
 
 
 def test_block_equals_single_tokens() -> None:
@@ -77,8 +77,10 @@ def test_block_equals_single_tokens() -> None:
     positions = torch.tensor([3, 4, 5, 8, 9, 10])
     block = draw.repeat_interleave(3).sample(logits.clone(), positions, IDS)
     for row in range(6):
-        one = Sampler(draw.temperature[row // 3 : row // 3 + 1], draw.seed[row // 3 : row // 3 + 1], False)
-        assert torch.equal(one.sample(logits[row : row + 1].clone(), positions[row : row + 1], IDS)[0], block[row])
+        single = Sampler(draw.temperature[row // 3 : row // 3 + 1], draw.seed[row // 3 : row // 3 + 1], False)
+        torch.testing.assert_close(
+            single.sample(logits[row : row + 1].clone(), positions[row : row + 1], IDS)[0], block[row], rtol=0, atol=0
+        )
 
 
 def test_reduced_vocabulary_has_the_same_noise() -> None:
@@ -88,7 +90,7 @@ def test_reduced_vocabulary_has_the_same_noise() -> None:
     among_listed = sample(LOGITS[:, listed], 1.0, seeds(500), ids=listed)
     held = torch.isin(among_all, listed)
     assert 100 < int(held.sum()) < 500
-    assert torch.equal(among_all[held], among_listed[held])
+    torch.testing.assert_close(among_all[held], among_listed[held], rtol=0, atol=0)
     assert torch.isin(among_listed, listed).all()
     renumbered = sample(LOGITS[:, listed], 1.0, seeds(500), ids=torch.arange(4))
     assert not torch.equal(listed[renumbered], among_listed)
@@ -99,5 +101,6 @@ def test_noise_is_a_function_of_seed_position_token() -> None:
     assert sampling_seed(1, 23) != sampling_seed(12, 3)
     known = gumbel_noise(torch.tensor([sampling_seed(0)]), torch.tensor([7]), torch.tensor([11, 12]))
     again = gumbel_noise(torch.tensor([sampling_seed(0)] * 2), torch.tensor([7, 8]), torch.tensor([12]))
-    assert torch.equal(known[0, 1], again[0, 0]) and not torch.equal(again[0, 0], again[1, 0])
+    torch.testing.assert_close(known[0, 1], again[0, 0], rtol=0, atol=0)
+    assert not torch.equal(again[0, 0], again[1, 0])
     assert torch.isfinite(gumbel_noise(seeds(2000), torch.arange(2000), torch.arange(50))).all()

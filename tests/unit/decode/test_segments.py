@@ -15,8 +15,8 @@ def window(tokenizer: Tokenizer, *parts: float | str, ended: bool = True, **figu
     tokens: list[int] = []
     for part in parts:
         tokens += tokenizer.encode(part) if isinstance(part, str) else [tokenizer.vocabulary.timestamp_token(part)]
-    one = decoded(tokens, ended=ended, **figures)
-    return WindowTranscript("en", tokenizer.decode(tokens).strip(), one)
+    result = decoded(tokens, ended=ended, **figures)
+    return WindowTranscript("en", tokenizer.decode(tokens).strip(), result)
 
 
 def cut(

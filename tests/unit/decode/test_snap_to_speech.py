@@ -15,9 +15,9 @@ SPANS = [(1.0, 3.0), (4.0, 6.0)]
 
 def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None = None) -> list[tuple[float, float]]:
     words = [Word(start, end, f" {index}", 0.5) for index, (start, end) in enumerate(times)]
-    found = snap_words_to_spans(words, SPANS if spans is None else spans)
-    assert [word.word for word in found] == [word.word for word in words]
-    return [(word.start, word.end) for word in found]
+    snapped = snap_words_to_spans(words, SPANS if spans is None else spans)
+    assert [word.word for word in snapped] == [word.word for word in words]
+    return [(word.start, word.end) for word in snapped]
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,22 @@ def fitted(*times: tuple[float, float], spans: list[tuple[float, float]] | None 
     [
         ([(0.2, 2.0), (2.0, 3.6)], [(1.0, 2.0), (2.0, 3.0)]),  # cut back to the sound
         ([(1.3, 2.0), (2.0, 2.7)], [(1.0, 2.0), (2.0, 3.0)]),  # grown to it
-        ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: it stands behind it
+        ([(1.0, 2.8), (2.8, 4.9)], [(1.0, 3.0), (4.0, 4.9)]),  # through a pause: moved behind it
         ([(1.0, 2.5), (2.5, 4.2)], [(1.0, 3.0), (4.0, 4.2)]),  # even with a smaller overlap
         ([(2.0, 4.2), (4.2, 6.0)], [(2.0, 3.0), (4.0, 6.0)]),  # but not with a tiny one
         ([(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)], [(1.0, 1.2), (1.2, 2.0), (4.9, 5.0)]),  # too far away to grow
         ([(3.2, 3.5)], [(3.2, 3.5)]),  # in silence: unchanged
         ([(3.2, 3.2), (4.1, 5.9)], [(3.2, 3.2), (4.0, 6.0)]),
+    ],
+    ids=[
+        "cut to the sound",
+        "grown to the sound",
+        "moved behind a pause",
+        "moved despite a smaller overlap",
+        "not moved for a tiny overlap",
+        "too far to grow",
+        "in silence",
+        "empty word in silence",
     ],
 )
 def test_words_respect_pauses(before: list[tuple[float, float]], after: list[tuple[float, float]]) -> None:
@@ -58,7 +68,7 @@ def test_pauses_are_those_of_the_waveform() -> None:
     noise = np.random.default_rng(1).normal(0, 0.2, 48_000).astype(np.float32)
     noise[16_000:32_000] *= 1e-3
     words = [Word(0.0, 1.4, " one", 1.0), Word(1.4, 2.9, " two", 1.0)]
-    one, two = snap_words_to_speech(words, noise)
-    assert (one.start, one.end) == pytest.approx((0.0, 1.0), abs=0.02)
-    assert (two.start, two.end) == pytest.approx((2.0, 3.0), abs=0.02)
+    first, second = snap_words_to_speech(words, noise)
+    assert (first.start, first.end) == pytest.approx((0.0, 1.0), abs=0.02)
+    assert (second.start, second.end) == pytest.approx((2.0, 3.0), abs=0.02)
     assert 0.1 <= MAX_WORD_EXTENSION_S

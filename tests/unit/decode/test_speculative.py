@@ -1,5 +1,6 @@
 """Speculative decoding equals greedy decoding for any draft model."""
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 
@@ -99,8 +100,16 @@ def make_network_draft(
     return lambda size, capacity: DraftModel(student.decoder, size, 1500, capacity, logit_filter, draft_token_ids)
 
 
-def same_tokens(results: list[DecodingResult], expected: list[DecodingResult]) -> bool:
-    return [(one.tokens, one.ended) for one in results] == [(one.tokens, one.ended) for one in expected]
+def assert_tokens_equal(results: list[DecodingResult], expected: list[DecodingResult]) -> None:
+    """Results have the same tokens and ends in every row; the message names each row and position that differs."""
+    assert len(results) == len(expected)
+    differences = []
+    for row, (result, other) in enumerate(zip(results, expected, strict=True)):
+        pairs = enumerate(itertools.zip_longest(result.tokens, other.tokens))
+        differences += [f"row {row}, token {index}: {a}, expected {b}" for index, (a, b) in pairs if a != b]
+        if result.ended != other.ended:
+            differences.append(f"row {row}: ended {result.ended}, expected {other.ended}")
+    assert not differences, "\n".join(differences)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +123,13 @@ def greedy_results(network: Whisper, states: Tensor) -> Callable[[tuple[int, ...
     return results
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True], ids=["fast", "deterministic"])
 @pytest.mark.parametrize("block", [1, 3, 8])
-@pytest.mark.parametrize(("timestamps", "prompt"), [(False, ()), (True, ()), (True, (50361, 100, 101))])
+@pytest.mark.parametrize(
+    ("timestamps", "prompt"),
+    [(False, ()), (True, ()), (True, (50361, 100, 101))],
+    ids=["text", "timestamps", "prompt and timestamps"],
+)
 @pytest.mark.parametrize("kind", ["network", "right", "wrong", "half", "ends", "null"])
 def test_speculative_is_greedy(
     network: Whisper,
@@ -133,7 +146,7 @@ def test_speculative_is_greedy(
     prompt_tokens = (*prompt, *VOCABULARY.sot_sequence("en", "transcribe", timestamps))
     start = torch.tensor([prompt_tokens] * BATCH)
     expected = greedy_results(prompt_tokens, timestamps)
-    greedy_tokens = [[*one.tokens, VOCABULARY.end_of_text] for one in expected]
+    greedy_tokens = [[*result.tokens, VOCABULARY.end_of_text] for result in expected]
     shuffled = torch.Generator().manual_seed(1)
 
     def draft(size: int, capacity: int) -> DraftModel:
@@ -162,18 +175,18 @@ def test_speculative_is_greedy(
         block_sizes=(block,),
         deterministic=deterministic,
     )
-    assert same_tokens(results, expected)
-    for one, other in zip(results, expected, strict=True):
-        assert one.token_stats.logprob.tolist() == pytest.approx(other.token_stats.logprob.tolist(), abs=1e-4)
-        assert one.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-6)
-        assert len(one.token_stats.top_ids) == len(one.tokens) + one.ended
-    assert stats.tokens == sum(len(one.tokens) + one.ended for one in expected)
+    assert_tokens_equal(results, expected)
+    for result, other in zip(results, expected, strict=True):
+        assert result.token_stats.logprob.tolist() == pytest.approx(other.token_stats.logprob.tolist(), abs=1e-4)
+        assert result.no_speech_prob == pytest.approx(other.no_speech_prob, abs=1e-6)
+        assert len(result.token_stats.top_ids) == len(result.tokens) + result.ended
+    assert stats.tokens == sum(len(result.tokens) + result.ended for result in expected)
     if kind == "right" and block > 1:
         assert stats.tokens_per_verification > 1.5
     if kind in ("wrong", "null") or block == 1:
         assert stats.accepted == 0 and stats.tokens_per_verification == 1
-    assert len({len(one.tokens) for one in expected}) > 1  # rows end at different steps
-    assert any(one.ended for one in expected) and len({one.tokens for one in expected}) == BATCH
+    assert len({len(result.tokens) for result in expected}) > 1  # rows end at different steps
+    assert any(result.ended for result in expected) and len({result.tokens for result in expected}) == BATCH
 
 
 def test_prompt_of_one_token(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -188,7 +201,7 @@ def test_prompt_of_one_token(network: Whisper, student: Whisper, states: Tensor)
         block_sizes=(4,),
         max_new_tokens=STEPS,
     )
-    assert same_tokens(results, greedy(network, states, start, logit_filter, STEPS))
+    assert_tokens_equal(results, greedy(network, states, start, logit_filter, STEPS))
 
 
 def test_blocks_beyond_the_last_position(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -200,8 +213,8 @@ def test_blocks_beyond_the_last_position(network: Whisper, student: Whisper, sta
     results, _ = decode_batch(
         network, states[:2], start, logit_filter, make_draft=make_network_draft(student, logit_filter), block_sizes=(8,)
     )
-    assert same_tokens(results, greedy(network, states[:2], start, logit_filter))
-    assert {len(one.tokens) for one in results} == {448 - len(prompt_tokens)}
+    assert_tokens_equal(results, greedy(network, states[:2], start, logit_filter))
+    assert {len(result.tokens) for result in results} == {448 - len(prompt_tokens)}
 
 
 def test_changing_block_sizes(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -214,7 +227,7 @@ def test_changing_block_sizes(network: Whisper, student: Whisper, states: Tensor
     chosen = iter([1, 1, 4, 1, 8, 16, 1, 1, 1, 4] * 100)
     scheduler.length_controller.choose_block_size = lambda rows: next(chosen)  # type: ignore[method-assign]
     requests = [DecodeRequest(state, VOCABULARY.sot_sequence("en"), max_new_tokens=40) for state in states]
-    assert same_tokens(run(scheduler, requests), expected)
+    assert_tokens_equal(run(scheduler, requests), expected)
 
 
 def test_draft_with_reduced_vocabulary(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -233,7 +246,7 @@ def test_draft_with_reduced_vocabulary(network: Whisper, student: Whisper, state
         block_sizes=(4,),
         max_new_tokens=STEPS,
     )
-    assert same_tokens(results, expected)
+    assert_tokens_equal(results, expected)
     with pytest.raises(ValueError, match="end of text"):
         logit_filter.restrict_to(torch.arange(10))
 
@@ -260,14 +273,14 @@ def test_slots_are_refilled(network: Whisper, student: Whisper, states: Tensor, 
         deterministic=deterministic,
     )
     results = run(scheduler, [DecodeRequest(states[row], starts[row], max_new_tokens=STEPS) for row in range(BATCH)])
-    assert same_tokens(results, alone)
-    for one, other in zip(results, alone, strict=True):
-        assert one.token_stats.filtered_logprob.tolist() == pytest.approx(
+    assert_tokens_equal(results, alone)
+    for result, other in zip(results, alone, strict=True):
+        assert result.token_stats.filtered_logprob.tolist() == pytest.approx(
             other.token_stats.filtered_logprob.tolist(), abs=1e-4
         )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_deterministic_results_are_bitwise_equal(
     random_checkpoint: Checkpoint, student: Whisper, states: Tensor, dtype: torch.dtype
 ) -> None:
@@ -283,10 +296,12 @@ def test_deterministic_results_are_bitwise_equal(
         return run(scheduler, [DecodeRequest(window_states[row], start) for row in range(BATCH)])
 
     plain, drafted = decoded(None), decoded(make_network_draft(student, logit_filter))
-    assert same_tokens(plain, drafted)
-    for one, other in zip(plain, drafted, strict=True):
-        assert torch.equal(one.token_stats.hidden, other.token_stats.hidden)
-        assert torch.equal(one.token_stats.filtered_logprob, other.token_stats.filtered_logprob)
+    assert_tokens_equal(plain, drafted)
+    for result, other in zip(plain, drafted, strict=True):
+        torch.testing.assert_close(result.token_stats.hidden, other.token_stats.hidden, rtol=0, atol=0)
+        torch.testing.assert_close(
+            result.token_stats.filtered_logprob, other.token_stats.filtered_logprob, rtol=0, atol=0
+        )
 
 
 def test_sampling_does_not_depend_on_draft_and_batch(network: Whisper, student: Whisper, states: Tensor) -> None:
@@ -302,18 +317,18 @@ def test_sampling_does_not_depend_on_draft_and_batch(network: Whisper, student: 
             DecodeRequest(states[row], start, temperature=0.25 * row, seed=seed + row, max_new_tokens=STEPS)
             for row in range(BATCH)
         ]
-        return [one.tokens for one in run(scheduler, requests)]
+        return [result.tokens for result in run(scheduler, requests)]
 
     alone = sampled(1, (1,), 7)
     assert sampled(1, (8,), 7) == sampled(3, (4,), 7) == sampled(5, (1,), 7) == alone
     other = sampled(5, (1,), 1007)
     assert other[0] == alone[0]  # temperature 0
-    assert all(one != another for one, another in zip(other[1:], alone[1:], strict=True))
+    assert [row for row in range(1, BATCH) if other[row] == alone[row]] == []
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
-@pytest.mark.parametrize("blocks", [(4,), (1, 4, 8, 16)])
-@pytest.mark.parametrize("prompts", [(0, 3, 6, 9, 12), (60, 0, 3, 0, 0)])
+@pytest.mark.parametrize("blocks", [(4,), (1, 4, 8, 16)], ids=str)
+@pytest.mark.parametrize("prompts", [(0, 3, 6, 9, 12), (60, 0, 3, 0, 0)], ids=["rising prompt lengths", "two prompts"])
 def test_network_as_its_own_draft_is_always_accepted(
     network: Whisper, states: Tensor, prompts: tuple[int, ...], blocks: tuple[int, ...], temperature: float
 ) -> None:
@@ -386,4 +401,5 @@ def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeyp
         max_new_tokens=STEPS,
         block_sizes=(8,),
     )
-    assert not same_tokens(results, expected)
+    with pytest.raises(AssertionError, match="row [0-9]+, token [0-9]+: "):
+        assert_tokens_equal(results, expected)

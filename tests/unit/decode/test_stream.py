@@ -29,7 +29,10 @@ def speech_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def words(strategy: LongFormStrategy, result: WindowResult, until: float | None = None) -> list[Word]:
         first = -(-result.window.start // 1)
         seconds = np.arange(first, result.window.start + result.window.duration - 0.9)
-        return [Word(at + 0.2, at + 0.6, f" w{round(at)}{'.' * (at % 10 == 9)}", 0.9) for at in seconds.tolist()]
+        return [
+            Word(second + 0.2, second + 0.6, f" w{round(second)}{'.' * (second % 10 == 9)}", 0.9)
+            for second in seconds.tolist()
+        ]
 
     monkeypatch.setattr(LongFormStrategy, "words_from", words)
 
@@ -39,7 +42,7 @@ def scripted(tokenizer: Tokenizer) -> Scripted:
     """Transcribes every window as two segments."""
 
     def script(first: float, language: str) -> DecodingResult:
-        times = [tokenizer.vocabulary.timestamp_token(at) for at in (0.5, 2.0, 2.0, 3.0)]
+        times = [tokenizer.vocabulary.timestamp_token(seconds) for seconds in (0.5, 2.0, 2.0, 3.0)]
         word = tokenizer.encode(f" {first:.2f}")
         return decoded([times[0], *word, times[1], times[2], *word, times[3]])
 
@@ -63,18 +66,18 @@ def speech(seconds: float) -> np.ndarray:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_streamed_segments_are_those_of_the_transcript(transcriber: Transcriber, tmp_path: Path, strategy: str) -> None:
     soundfile.write(tmp_path / "a.wav", speech(130), 16_000, subtype="FLOAT")
-    whole = transcriber.transcribe(tmp_path / "a.wav", long_form=strategy, language="de")
+    transcript = transcriber.transcribe(tmp_path / "a.wav", long_form=strategy, language="de")
     for batch_size in (1, 3, 8):
         segments, info = transcriber.stream(
             tmp_path / "a.wav", long_form=strategy, language="de", batch_size=batch_size
         )
         assert info.duration is None and info.language == "de" and info.language_probability == 1.0
-        found = list(segments)
-        assert found == list(whole.segments)
-        assert [one.id for one in found] == list(range(len(found)))
-        assert info.duration == whole.duration == 130.0
+        streamed = list(segments)
+        assert streamed == list(transcript.segments)
+        assert [segment.id for segment in streamed] == list(range(len(streamed)))
+        assert info.duration == transcript.duration == 130.0
         assert info.options.batch_size == batch_size
-    assert found or strategy == "vad"  # the detector may find no speech in noise
+    assert streamed or strategy == "vad"  # the detector may find no speech in noise
 
 
 def test_segments_wait_for_earlier_windows(scripted: Scripted) -> None:
@@ -82,22 +85,22 @@ def test_segments_wait_for_earlier_windows(scripted: Scripted) -> None:
     script = scripted.script
 
     def again(first: float, language: str) -> DecodingResult:
-        tried = sum(said == first for said, _ in scripted.said)
+        tried = sum(sample == first for sample, _ in scripted.decoded_requests)
         return decoded([1], logprob=-5.0) if first == 0.5 and tried < 3 else script(first, language)
 
     scripted.script = again
     wave = speech(95)
     segments, _ = Transcriber(scripted).stream(wave, best_of=1, batch_size=8, language="en")
-    found = list(segments)
-    order = [first for first, _ in scripted.said]
+    streamed = list(segments)
+    order = [first for first, _ in scripted.decoded_requests]
     assert order[0] == order[-1] == 0.5 and len(order) > 3  # it finished last
-    assert found[0].temperature > 0 and found[0].start == 0.5
-    assert found == sorted(found, key=lambda one: one.start)
+    assert streamed[0].temperature > 0 and streamed[0].start == 0.5
+    assert streamed == sorted(streamed, key=lambda segment: segment.start)
 
 
 @pytest.mark.parametrize("strategy", ["silence", "chunked", "sequential"])
 def test_live_segments_have_bounded_latency(transcriber: Transcriber, strategy: str) -> None:
-    """An endless microphone: no segment comes more than 31 s after its own end."""
+    """An endless microphone: no segment comes more than 31 s after its end."""
     wave, spoken = speech(120), 0.0
 
     def microphone() -> Iterator[bytes]:
@@ -120,7 +123,7 @@ def test_a_stream_is_transcribed_as_a_file(transcriber: Transcriber, tmp_path: P
     wave = (speech(70) * 32767).astype("<i2")
     soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="PCM_16")
     expected = transcriber.transcribe(tmp_path / "a.wav")
-    as_blocks = [wave[at : at + 5000] for at in range(0, len(wave), 5000)]
+    as_blocks = [wave[start : start + 5000] for start in range(0, len(wave), 5000)]
     for source in (wave, wave.tobytes(), as_blocks, [block.tobytes() for block in as_blocks]):
         assert transcriber.transcribe(source) == expected
         assert tuple(transcriber.stream(source)[0]) == expected.segments
@@ -143,13 +146,13 @@ def test_a_stream_that_breaks_off_yields_the_segments_before(transcriber: Transc
         yield speech(70)
         raise AudioError("the cable")
 
-    whole = transcriber.transcribe(speech(70))
+    transcript = transcriber.transcribe(speech(70))
     segments, _ = transcriber.stream(breaks(), batch_size=8)
-    found = []
+    streamed = []
     with pytest.raises(AudioError, match="the cable"):
         for segment in segments:
-            found.append(segment)
-    assert found == list(whole.segments)
+            streamed.append(segment)
+    assert streamed == list(transcript.segments)
 
 
 def test_errors_are_raised_at_once(transcriber: Transcriber, tmp_path: Path) -> None:

@@ -44,19 +44,23 @@ def states(model: WhisperModel) -> Tensor:
 def test_encoder_states_do_not_depend_on_batch(model: WhisperModel, states: Tensor) -> None:
     noise = torch.randn(3, WINDOW_SAMPLES, generator=torch.Generator().manual_seed(1)) * 0.1
     assert states.shape == (3, 1500, 32)
-    assert torch.equal(model.encode(noise[1:2])[0], states[1])
+    torch.testing.assert_close(model.encode(noise[1:2])[0], states[1], rtol=0, atol=0)
 
 
 def test_batch_of_several_languages(model: WhisperModel, states: Tensor) -> None:
     together = model.decode(states, ["de", "en", "de"], max_new_tokens=5)
-    assert [one.language for one in together] == ["de", "en", "de"]
+    assert [transcript.language for transcript in together] == ["de", "en", "de"]
     alone = [model.decode(states[i : i + 1], [code], max_new_tokens=5)[0] for i, code in enumerate(("de", "en", "de"))]
-    assert [one.result.tokens for one in together] == [one.result.tokens for one in alone]
+    assert [transcript.result.tokens for transcript in together] == [transcript.result.tokens for transcript in alone]
 
 
 def test_unknown_languages_are_detected(model: WhisperModel, states: Tensor) -> None:
     detected = [code for code, _ in model.detect_language(states)]
-    assert all(code in model.vocabulary.languages and 0 < p <= 1 for code, p in model.detect_language(states))
+    assert [
+        (code, p)
+        for code, p in model.detect_language(states)
+        if not (code in model.vocabulary.languages and 0 < p <= 1)
+    ] == []
     assert model.resolve_languages(states, [None, "German", None]) == [detected[0], "de", detected[2]]
 
 
@@ -94,7 +98,7 @@ def test_full_prompt_changes_the_result(model: WhisperModel, states: Tensor) -> 
     with_prompt, plain = (
         generator.generate([DecodeRequest(state, (*before, *start)) for state in states]) for before in (prompt, ())
     )
-    assert [one.tokens for one in with_prompt] != [one.tokens for one in plain]
+    assert [result.tokens for result in with_prompt] != [result.tokens for result in plain]
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
@@ -120,11 +124,11 @@ def test_assistant_does_not_change_transcripts(
             max_new_tokens=12,
             draft_encoder_states=assisted.encode_for_draft(noise),
         )
-        assert [(one.language, one.result.tokens) for one in transcripts] == [
-            (one.language, one.result.tokens) for one in expected
+        assert [(transcript.language, transcript.result.tokens) for transcript in transcripts] == [
+            (transcript.language, transcript.result.tokens) for transcript in expected
         ]
         assert assisted.speculative_stats.tokens == sum(
-            len(one.result.tokens) + one.result.ended for one in transcripts
+            len(transcript.result.tokens) + transcript.result.ended for transcript in transcripts
         )
         assert assisted.speculative_stats.verifications > 0
     assert model.encode_for_draft(noise) is None
@@ -146,8 +150,10 @@ def test_failed_decode_leaves_no_state(
     with pytest.raises(torch.OutOfMemoryError):
         model.decode(states, languages, max_new_tokens=9)
     monkeypatch.undo()
-    transcripts, expected = (one.decode(states[:2], languages[:2], max_new_tokens=9) for one in (model, fresh))
-    assert [one.result.tokens for one in transcripts] == [one.result.tokens for one in expected]
+    transcripts, expected = (used.decode(states[:2], languages[:2], max_new_tokens=9) for used in (model, fresh))
+    assert [transcript.result.tokens for transcript in transcripts] == [
+        transcript.result.tokens for transcript in expected
+    ]
 
 
 @pytest.mark.parametrize("name", ["network", "generation_config"])
@@ -173,9 +179,9 @@ def test_int8_does_not_depend_on_batch(random_checkpoint: Checkpoint, states: Te
     scaled_states = torch.cat((states, 20 * states[:1]))  # one has larger values
     together = model.decode(scaled_states, ["en"] * 4, max_new_tokens=12)
     alone = [model.decode(state[None], ["en"], max_new_tokens=12)[0] for state in scaled_states]
-    assert [one.result.tokens for one in together] == [one.result.tokens for one in alone]
-    for one, other in zip(together, alone, strict=True):
-        assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
+    assert [transcript.result.tokens for transcript in together] == [transcript.result.tokens for transcript in alone]
+    for transcript, other in zip(together, alone, strict=True):
+        assert transcript.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
 
 
 def test_assistant_with_other_vocabulary_raises(random_checkpoint: Checkpoint) -> None:

@@ -42,7 +42,7 @@ def decode(model: WhisperModel, windows: Sequence[AudioWindow], options: Decodin
         while waiting and engine.num_windows_wanted:
             engine.submit(waiting.pop(0))
         done += engine.step()
-    return [next(one for one in done if one.window is each) for each in windows]
+    return [next(result for result in done if result.window is wanted) for wanted in windows]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def trying(tokenizer: Tokenizer, outcomes: dict[float, list[float]]) -> Scripted
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
     def script(first: float, language: str) -> DecodingResult:
-        temperature = scripted.said[-1][1].temperature
-        tried = sum(job.temperature == temperature for _, job in scripted.said)
+        temperature = scripted.decoded_requests[-1][1].temperature
+        tried = sum(job.temperature == temperature for _, job in scripted.decoded_requests)
         text = f" at {temperature:g} number {tried}"
         return decoded(tokenizer.encode(text), logprob=outcomes[temperature][tried - 1])
 
@@ -69,7 +69,7 @@ def test_the_most_probable_sample_is_used(tokenizer: Tokenizer) -> None:
     options = DecodingOptions(temperature=(0.0, 0.5), best_of=3, batch_size=2)
     [result] = decode(scripted, [window(0.5)], options)
     assert result.window_transcript.text == "at 0.5 number 2" and result.temperature == 0.5
-    assert len({job.seed for _, job in scripted.said}) == len(scripted.said) == 4
+    assert len({job.seed for _, job in scripted.decoded_requests}) == len(scripted.decoded_requests) == 4
 
 
 def test_fallback_ends_with_a_good_result_or_the_last_temperature(tokenizer: Tokenizer) -> None:
@@ -81,8 +81,8 @@ def test_fallback_ends_with_a_good_result_or_the_last_temperature(tokenizer: Tok
     [last] = decode(trying(tokenizer, outcomes), [window(0.5)], options)
     assert last.temperature == 0.6  # the last one, although it fails
     scripted = trying(tokenizer, outcomes)
-    [kept] = decode(scripted, [window(0.5)], DecodingOptions(temperature=(0.0,)))
-    assert kept.temperature == 0.0 and len(scripted.said) == 1
+    [only] = decode(scripted, [window(0.5)], DecodingOptions(temperature=(0.0,)))
+    assert only.temperature == 0.0 and len(scripted.decoded_requests) == 1
 
 
 def test_thresholds_can_be_turned_off(tokenizer: Tokenizer) -> None:
@@ -93,17 +93,17 @@ def test_thresholds_can_be_turned_off(tokenizer: Tokenizer) -> None:
     ):
         scripted = trying(tokenizer, {0.0: [-5.0]})
         decode(scripted, [window(0.5)], options)
-        assert len(scripted.said) == 1
+        assert len(scripted.decoded_requests) == 1
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" la" * 60)))
     decode(loop, [window(0.5)], DecodingOptions(compression_ratio_threshold=None))
-    assert len(loop.said) == 1
+    assert len(loop.decoded_requests) == 1
 
 
 def test_a_loop_at_every_temperature_is_removed(tokenizer: Tokenizer) -> None:
     loop = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" so" + " la la" * 40)))
     options = DecodingOptions(temperature=(0.0, 1.0), best_of=1)
     [result] = decode(loop, [window(0.5)], options)
-    assert len(loop.said) == 2 and result.temperature == 1.0
+    assert len(loop.decoded_requests) == 2 and result.temperature == 1.0
     assert len(result.window_transcript.text) < 12 and result.window_transcript.text.startswith("so la")
     assert result.loop_text.count("la") >= 76
     assert (
@@ -123,7 +123,7 @@ def test_windows_without_speech_are_not_decoded(tokenizer: Tokenizer) -> None:
     assert (result.tokens, result.ended, result.no_speech_prob) == ((), True, 1.0)
     assert result.token_stats.hidden.shape == (1, 32) and float(result.token_stats.filtered_logprob.mean()) == 0
     assert (spoken.window_transcript.text, unknown.window_transcript.text) == ("0.5", "0.75")
-    assert [first for first, _ in scripted.said] == [0.5, 0.75]
+    assert [first for first, _ in scripted.decoded_requests] == [0.5, 0.75]
 
 
 def test_language_is_detected_once_per_recording_or_in_every_window(tokenizer: Tokenizer) -> None:
@@ -149,7 +149,7 @@ def test_language_is_detected_once_per_recording_or_in_every_window(tokenizer: T
 
 def test_samples_depend_on_seed_and_position_and_not_on_the_batch(model: WhisperModel) -> None:
     def drawn(batch_size: int, seed: int = 0, order: Sequence[int] = (0, 1, 2)) -> list[tuple[int, ...]]:
-        windows = [window(0.1, 7.5 * at, prompt=FULL) for at in order]  # the same audio at different positions
+        windows = [window(0.1, 7.5 * index, prompt=FULL) for index in order]  # the same audio at different positions
         options = DecodingOptions(
             temperature=(1.0,),
             best_of=2,
@@ -158,9 +158,10 @@ def test_samples_depend_on_seed_and_position_and_not_on_the_batch(model: Whisper
             logprob_threshold=None,
             hallucination_filter=False,
         )
-        result = decode(model, windows, options)
+        results = decode(model, windows, options)
         return [
-            tokens for _, tokens in sorted((one.window.start, one.window_transcript.result.tokens) for one in result)
+            tokens
+            for _, tokens in sorted((result.window.start, result.window_transcript.result.tokens) for result in results)
         ]
 
     alone = drawn(1)
@@ -174,24 +175,24 @@ def test_beam_search_is_used_at_temperature_zero(model: WhisperModel) -> None:
         beam_size=3, patience=2.0, temperature=(0.0,), logprob_threshold=None, hallucination_filter=False
     )
     windows = [window(0.1, prompt=FULL), window(0.9, prompt=FULL)]
-    result = decode(model, windows, options)
+    results = decode(model, windows, options)
     start = (*FULL, *model.vocabulary.sot_sequence("en"))
     rules = model.make_logit_filter(False)
-    for one in result:
-        expected = BeamSearch(model.network, rules, 3, 2.0).decode(DecodeRequest(one.states, start))
-        assert one.window_transcript.result.tokens == expected.tokens
+    for result in results:
+        expected = BeamSearch(model.network, rules, 3, 2.0).decode(DecodeRequest(result.states, start))
+        assert result.window_transcript.result.tokens == expected.tokens
         total, count = float(expected.token_stats.filtered_logprob.sum()), len(expected.tokens) + 1
-        assert one.window_transcript.avg_logprob == pytest.approx(total / count)
+        assert result.window_transcript.avg_logprob == pytest.approx(total / count)
 
 
 def test_suppressed_tokens_are_never_emitted(model: WhisperModel) -> None:
     plain = DecodingOptions(temperature=(0.0,), hallucination_filter=False)
     [first] = decode(model, [window(0.1, prompt=FULL)], plain)
-    said = set(first.window_transcript.result.tokens)
-    assert said
-    barred = DecodingOptions(temperature=(0.0,), hallucination_filter=False, suppress_tokens=(-1, *sorted(said)))
+    emitted = set(first.window_transcript.result.tokens)
+    assert emitted
+    barred = DecodingOptions(temperature=(0.0,), hallucination_filter=False, suppress_tokens=(-1, *sorted(emitted)))
     [second] = decode(model, [window(0.1, prompt=FULL)], barred)
-    assert not said & set(second.window_transcript.result.tokens)
+    assert not emitted & set(second.window_transcript.result.tokens)
 
 
 def test_more_samples_than_slots(tokenizer: Tokenizer) -> None:
@@ -199,13 +200,13 @@ def test_more_samples_than_slots(tokenizer: Tokenizer) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded([]))
 
     def script(first: float, language: str) -> DecodingResult:
-        warm = scripted.said[-1][1].temperature > 0
+        warm = scripted.decoded_requests[-1][1].temperature > 0
         return decoded(tokenizer.encode(f" {first:.2f}"), logprob=-0.1 if warm else -3.0)
 
     scripted.script = script
     firsts = np.linspace(0.1, 0.9, 17)
-    result = decode(
-        scripted, [window(first, 30.0 * at) for at, first in enumerate(firsts)], DecodingOptions(batch_size=2)
+    results = decode(
+        scripted, [window(first, 30.0 * index) for index, first in enumerate(firsts)], DecodingOptions(batch_size=2)
     )
-    assert [one.window_transcript.text for one in result] == [f"{first:.2f}" for first in firsts]
-    assert len(scripted.said) == 17 * 6
+    assert [result.window_transcript.text for result in results] == [f"{first:.2f}" for first in firsts]
+    assert len(scripted.decoded_requests) == 17 * 6

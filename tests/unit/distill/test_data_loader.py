@@ -52,9 +52,9 @@ def test_batch_packs_sequences_and_masks_start_tokens(
     ):
         start = vocabulary.sot_sequence(example.label.language)
         assert tuple(ids[: len(start)].tolist()) == start
-        assert torch.equal(ids[1:], targets[:-1])
+        torch.testing.assert_close(ids[1:], targets[:-1], rtol=0, atol=0)
         assert mask.tolist() == [False] * (len(start) - 1) + [True] * (len(ids) - len(start) + 1)
-    assert torch.equal(batch.kl_mask, batch.loss_mask)
+    torch.testing.assert_close(batch.kl_mask, batch.loss_mask, rtol=0, atol=0)
 
 
 def test_stored_targets_are_one_row_per_token_in_the_kl_loss(
@@ -78,7 +78,8 @@ def test_prompted_windows_have_online_targets_only(
     stored = make_loader(store, vocabulary, "topk", options).load(prompted, 0)
     assert stored.stored is not None and stored.stored.topk is None and not stored.kl_mask.any()
     online = make_loader(store, vocabulary, "online", options).load(prompted, 0)
-    assert torch.equal(online.kl_mask, online.loss_mask) and online.loss_mask.any()
+    torch.testing.assert_close(online.kl_mask, online.loss_mask, rtol=0, atol=0)
+    assert online.loss_mask.any()
 
 
 def test_online_states_equal_stored_states_and_are_counted(
@@ -113,7 +114,7 @@ def test_on_policy_batch_holds_start_tokens_until_the_student_transcribes(
     network = Whisper.from_state(student.dims, student.state).train()
     generated = generate_on_policy(network, batch, LogitFilter(vocabulary, student.generation_config, False, "cpu"))
     assert isinstance(generated, TokenBatch) and generated.stored is None and network.training
-    assert torch.equal(generated.kl_mask, generated.loss_mask)
+    torch.testing.assert_close(generated.kl_mask, generated.loss_mask, rtol=0, atol=0)
     for length, label_length, mask in zip(
         generated.lengths,
         (len(example.label.tokens) for example in batch.examples),

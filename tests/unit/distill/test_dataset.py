@@ -47,18 +47,18 @@ def make_label(name: str, tokens: tuple[int, ...], cuts: tuple[int, ...], **chan
     )
 
 
-def decisions(label: PseudoLabel, *kept: bool) -> dict[tuple[str, str, str], FilterDecision]:
+def decisions(label: PseudoLabel, *keeps: bool) -> dict[tuple[str, str, str], FilterDecision]:
     return {
         (label.window.id, quality.utterance.corpus, quality.utterance.id): FilterDecision(
             keep, "" if keep else "wer", 0.0
         )
-        for quality, keep in zip(label.quality, kept, strict=True)
+        for quality, keep in zip(label.quality, keeps, strict=True)
     }
 
 
 def test_dropped_utterance_is_masked_and_its_neighbours_are_not() -> None:
-    one = make_label("w", (11, 12, 13, 14, 15), (2, 3))
-    (example,) = build_examples([one], decisions(one, True, False, True), EOT)
+    label = make_label("w", (11, 12, 13, 14, 15), (2, 3))
+    (example,) = build_examples([label], decisions(label, True, False, True), EOT)
     view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
     assert view.decoder_ids == (*VOCABULARY.sot_sequence("en"), 11, 12, 13, 14, 15)
     assert view.target_ids[-6:] == (11, 12, 13, 14, 15, EOT)
@@ -68,40 +68,40 @@ def test_dropped_utterance_is_masked_and_its_neighbours_are_not() -> None:
 
 
 def test_tokens_have_the_weight_of_their_utterance() -> None:
-    one = make_label("w", (11, 12, 13, 14, 15), (2, 3))
+    label = make_label("w", (11, 12, 13, 14, 15), (2, 3))
     weighted = {
         key: replace(decision, weight=weight)
-        for (key, decision), weight in zip(decisions(one, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
+        for (key, decision), weight in zip(decisions(label, True, True, True).items(), (0.5, 1.0, 0.25), strict=True)
     }
-    (example,) = build_examples([one], weighted, EOT)
+    (example,) = build_examples([label], weighted, EOT)
     view = tokenize_example(example, VOCABULARY, ExampleOptions(), 0)
     assert view.weights == (1.0,) * 3 + (0.5, 0.5, 1.0, 0.25, 0.25, 0.25)  # the end token belongs to the last utterance
 
 
 def test_end_token_is_masked_with_the_last_utterance() -> None:
-    one = make_label("w", (11, 12), (1,))
-    (example,) = build_examples([one], decisions(one, True, False), EOT)
+    label = make_label("w", (11, 12), (1,))
+    (example,) = build_examples([label], decisions(label, True, False), EOT)
     assert tokenize_example(example, VOCABULARY, ExampleOptions(), 0).loss_mask[-2:] == (False, False)
 
 
 def test_no_end_token_if_the_teacher_generated_none() -> None:
-    one = make_label("w", (11, 12), (), ended=False)
-    (example,) = build_examples([one], None, EOT)
+    label = make_label("w", (11, 12), (), ended=False)
+    (example,) = build_examples([label], None, EOT)
     assert EOT not in tokenize_example(example, VOCABULARY, ExampleOptions(), 0).target_ids
 
 
 def test_window_without_kept_utterance_is_left_out() -> None:
-    one = make_label("w", (11, 12), (1,))
-    assert build_examples([one], decisions(one, False, False), EOT) == []
+    label = make_label("w", (11, 12), (1,))
+    assert build_examples([label], decisions(label, False, False), EOT) == []
 
 
 def test_prompt_is_the_previous_window_of_the_session() -> None:
     first = make_label("a", (TIME, 1, 2, TIME + 9), (), session="x", timestamps=True)
     second = make_label("b", (3, 4), (), session="x")
     third = make_label("c", (5, 6), (), session="y")
-    found = build_examples([first, second, third], None, EOT)
-    assert [example.previous_tokens for example in found] == [(), (1, 2), ()]
-    view = tokenize_example(found[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0)
+    examples = build_examples([first, second, third], None, EOT)
+    assert [example.previous_tokens for example in examples] == [(), (1, 2), ()]
+    view = tokenize_example(examples[1], VOCABULARY, ExampleOptions(condition_on_prev_probability=1.0), 0)
     assert view.decoder_ids[:3] == (VOCABULARY.start_of_previous, 1, 2)
     assert view.decoder_ids.count(VOCABULARY.start_of_previous) == 1
     assert view.loss_mask == (False,) * 6 + (True, True, True)
@@ -124,8 +124,8 @@ def test_long_prompt_is_cut_to_fit() -> None:
 
 
 def test_timestamps_are_drawn_per_epoch() -> None:
-    one = make_label("w", (TIME, 11, TIME + 50), (), timestamps=True)
-    (example,) = build_examples([one], None, EOT)
+    label = make_label("w", (TIME, 11, TIME + 50), (), timestamps=True)
+    (example,) = build_examples([label], None, EOT)
     drawing = ExampleOptions(timestamp_probability=0.5)
     views = [tokenize_example(example, VOCABULARY, drawing, epoch) for epoch in range(40)]
     with_times = [view for view in views if TIME in view.decoder_ids]
@@ -144,13 +144,13 @@ def test_timestamps_need_labels_with_timestamps() -> None:
 
 
 def test_epoch_has_every_example_once_in_its_own_order() -> None:
-    found = build_examples([make_label(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
-    first, second = (epoch_batches(found, 4, 0, epoch) for epoch in (0, 1))
+    examples = build_examples([make_label(f"w{i}", tuple(range(1, 2 + i % 7)), ()) for i in range(45)], None, EOT)
+    first, second = (epoch_batches(examples, 4, 0, epoch) for epoch in (0, 1))
     for epoch in (first, second):
-        assert sorted(e.label.window.id for b in epoch for e in b) == sorted(e.label.window.id for e in found)
+        assert sorted(e.label.window.id for b in epoch for e in b) == sorted(e.label.window.id for e in examples)
         assert max(map(len, epoch)) == 4
     assert first != second
-    assert first == epoch_batches(found, 4, 0, 0)
+    assert first == epoch_batches(examples, 4, 0, 0)
 
 
 def test_noise_changes_inputs_and_not_targets() -> None:
@@ -163,10 +163,14 @@ def test_noise_changes_inputs_and_not_targets() -> None:
         clean.loss_mask,
         clean.teacher_steps,
     )
-    wrong = [at for at, (a, b) in enumerate(zip(noisy.decoder_ids, clean.decoder_ids, strict=True)) if a != b]
+    wrong = [
+        position for position, (a, b) in enumerate(zip(noisy.decoder_ids, clean.decoder_ids, strict=True)) if a != b
+    ]
     assert 20 <= len(wrong) <= 60
-    assert all(1000 <= clean.decoder_ids[at] < 1200 for at in wrong)  # neither start tokens nor timestamps
-    assert all(noisy.decoder_ids[at] < EOT for at in wrong)
+    assert [
+        position for position in wrong if not 1000 <= clean.decoder_ids[position] < 1200
+    ] == []  # neither start tokens nor timestamps
+    assert [position for position in wrong if not noisy.decoder_ids[position] < EOT] == []
     loud = tokenize_example(
         example, VOCABULARY, ExampleOptions(timestamp_probability=1.0, decoder_input_noise=0.95), 0
     ).decoder_ids
@@ -180,9 +184,10 @@ def test_masks_are_spans_within_the_audio() -> None:
     (example,) = build_examples([make_label("w", (1, 2), ())], None, EOT)  # 2 s
     drawing = ExampleOptions(encoder_mask_prob=0.4)
     hidden = [masked_positions(example, drawing, epoch) for epoch in range(50)]
-    assert all(0 <= at < 100 for one in hidden for at in one)
-    assert all(MASK_SPAN_POSITIONS <= len(one) <= 4 * MASK_SPAN_POSITIONS for one in hidden if one[-1] < 99)
-    assert len({tuple(one) for one in hidden}) == 50
+    assert [position for positions in hidden for position in positions if not 0 <= position < 100] == []
+    lengths = [len(positions) for positions in hidden if positions[-1] < 99]
+    assert MASK_SPAN_POSITIONS <= min(lengths) and max(lengths) <= 4 * MASK_SPAN_POSITIONS
+    assert len({tuple(positions) for positions in hidden}) == 50
     assert hidden[3] == masked_positions(example, drawing, 3)
     assert masked_positions(example, ExampleOptions(), 0) == []
 
@@ -190,8 +195,8 @@ def test_masks_are_spans_within_the_audio() -> None:
 def test_dropped_utterances_are_no_prompt() -> None:
     first, second = make_label("a", (11, 12, 13, 14), (1, 3)), make_label("b", (21,), ())
 
-    def previous(*kept: bool) -> tuple[int, ...]:
-        return build_examples([first, second], decisions(first, *kept) | decisions(second, True), EOT)[
+    def previous(*keeps: bool) -> tuple[int, ...]:
+        return build_examples([first, second], decisions(first, *keeps) | decisions(second, True), EOT)[
             -1
         ].previous_tokens
 
@@ -206,8 +211,9 @@ def test_speaker_without_session_gives_no_prompt() -> None:
     assert build_examples(windows, None, EOT)[1].previous_tokens == (11,)
     alone = [
         replace(
-            one, window=replace(one.window, utterances=tuple(replace(u, session=None) for u in one.window.utterances))
+            label,
+            window=replace(label.window, utterances=tuple(replace(u, session=None) for u in label.window.utterances)),
         )
-        for one in windows
+        for label in windows
     ]
     assert build_examples(alone, None, EOT)[1].previous_tokens == ()

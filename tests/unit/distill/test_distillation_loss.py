@@ -86,6 +86,7 @@ def slow_loss(problem: Problem, hidden: Tensor, embedding: Tensor, config: LossC
 @pytest.mark.parametrize(
     "config",
     [LossConfig(), LossConfig(1.0, 0.0, 1.0), LossConfig(0.0, 1.0), LossConfig(0.3, 0.2), *OTHER_DIVERGENCES],
+    ids=lambda config: f"{config.divergence} kl {config.kl_weight} ce {config.ce_weight} T {config.temperature}",
 )
 @pytest.mark.parametrize("chunk_tokens", [1, 16, 1000])
 def test_chunked_loss_and_gradients_equal_slow_twin(problem, config, topk, chunk_tokens, monkeypatch) -> None:

@@ -52,8 +52,8 @@ def compute_losses(layers: tuple[int, ...], student: Whisper, teacher: Whisper) 
 
 
 def test_losses_of_the_teacher_itself_are_zero(teacher: Whisper) -> None:
-    same = make_student_network(teacher, (0, 1, 2, 3))
-    of_layers, of_attention = compute_losses((0, 1, 2, 3), same, teacher)
+    copy = make_student_network(teacher, (0, 1, 2, 3))
+    of_layers, of_attention = compute_losses((0, 1, 2, 3), copy, teacher)
     assert of_layers == pytest.approx(0, abs=1e-6) and of_attention == pytest.approx(0, abs=1e-5)
     smaller = make_student_network(teacher, (0, 3))
     of_layers, of_attention = compute_losses((0, 3), smaller, teacher)
@@ -86,7 +86,7 @@ def test_mean_attention_equals_slow_twin(teacher: Whisper) -> None:
             .mean(0)
             for row, sequence in enumerate(tokens.split(LENGTHS))
         ]
-        assert torch.allclose(layer_outputs.mean_attention[layer], torch.cat(rows), atol=1e-5)
+        torch.testing.assert_close(layer_outputs.mean_attention[layer], torch.cat(rows), rtol=1e-5, atol=1e-5)
 
 
 def test_losses_are_weighted_sums_over_tokens(teacher: Whisper) -> None:

@@ -39,6 +39,7 @@ def test_all_problems_are_in_one_error() -> None:
         ({"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
         ({"augment": AugmentSettings(min_snr_db=40.0)}, "must be at most max_snr_db"),
     ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
 )
 def test_settings_that_exclude_each_other_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):

@@ -26,7 +26,7 @@ def test_a_truncated_recording_is_skipped(tmp_path: Path, monkeypatch: pytest.Mo
         Utterance(name, "set", AudioSpan(str(tmp_path / f"{name}.flac"), 0.0, 60.0), "so", "en", None, None)
         for name in ("whole", "broken")
     ]
-    found = decode_utterances(
+    result = decode_utterances(
         scripted,
         utterances,
         DecodeMode(batch_size=2),
@@ -34,5 +34,5 @@ def test_a_truncated_recording_is_skipped(tmp_path: Path, monkeypatch: pytest.Mo
         None,
         print,
     )
-    assert set(found.texts) == {"whole"}
-    assert [problem.source for problem in found.skipped] == ["set/broken"]
+    assert set(result.texts) == {"whole"}
+    assert [problem.source for problem in result.skipped] == ["set/broken"]

@@ -34,9 +34,9 @@ def test_equals_the_slow_twin() -> None:
 
 def test_memory_limit_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     items = sample(np.random.default_rng(1), 40, 0.2)
-    whole = bootstrap(items, resamples=100)
+    unlimited = bootstrap(items, resamples=100)
     monkeypatch.setattr(intervals, "_MAX_RESAMPLED_INDICES", 120)
-    assert bootstrap(items, resamples=100) == whole
+    assert bootstrap(items, resamples=100) == unlimited
 
 
 def test_one_utterance_has_no_width() -> None:
@@ -84,9 +84,9 @@ def test_the_mean_of_one_dataset_and_seed_is_its_rate() -> None:
 
 def test_different_seeds_widen_the_interval_of_a_mean() -> None:
     random = np.random.default_rng(2)
-    one, worse = sample(random, 80, 0.1), sample(random, 80, 0.3)
-    _, (alike_low, alike_high) = mean_over_datasets([[one, one]])
-    mean, (low, high) = mean_over_datasets([[one, worse]])
+    first, worse = sample(random, 80, 0.1), sample(random, 80, 0.3)
+    _, (alike_low, alike_high) = mean_over_datasets([[first, first]])
+    mean, (low, high) = mean_over_datasets([[first, worse]])
     assert high - low > 2 * (alike_high - alike_low)
     assert low < mean < high
 

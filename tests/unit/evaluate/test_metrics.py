@@ -73,11 +73,11 @@ def test_difference_and_agreement_with_the_teacher() -> None:
     assert result.difference_to_teacher is not None
     assert result.difference_to_teacher.difference == pytest.approx(result.wer)
     assert result.agreement_with_teacher == 50.0  # two of four texts are the same after normalisation
-    same = metrics(REFERENCES, teacher)
+    of_itself = metrics(REFERENCES, teacher)
     assert (
-        same.agreement_with_teacher == 100.0
-        and same.difference_to_teacher is not None
-        and same.difference_to_teacher.p_value == 1
+        of_itself.agreement_with_teacher == 100.0
+        and of_itself.difference_to_teacher is not None
+        and of_itself.difference_to_teacher.p_value == 1
     )
 
 
@@ -118,8 +118,8 @@ def test_non_speech_audio_has_no_error_rate() -> None:
 def test_an_output_without_texts_is_an_error() -> None:
     with pytest.raises(CorpusError, match="none of 4"):
         in_corpus_order(make_output(REFERENCES).utterances, {}, 0.0, SCORING)
-    kept = in_corpus_order(make_output(REFERENCES).utterances, {"u2": "two", "u0": "none"}, 0.0, SCORING)
-    assert kept.texts == ("none", "two")
+    ordered = in_corpus_order(make_output(REFERENCES).utterances, {"u2": "two", "u0": "none"}, 0.0, SCORING)
+    assert ordered.texts == ("none", "two")
 
 
 def test_error_examples_take_turns_by_reason() -> None:

@@ -1,4 +1,4 @@
-"""CTranslate2 directories: byte for byte those of its own converter, and read by faster-whisper."""
+"""CTranslate2 directories: byte for byte those of CTranslate2's converter, and read by faster-whisper."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def converted(checkpoint: Checkpoint, directory: Path, dtype: str) -> Path:
 def test_the_checkpoint_is_not_modified(multilingual: Checkpoint, tmp_path: Path, dtype: str) -> None:
     before = {name: tensor.clone() for name, tensor in multilingual.state.items()}
     write_ctranslate2(multilingual, tmp_path, dtype)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in multilingual.state.items())
+    torch.testing.assert_close(multilingual.state, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -60,7 +60,7 @@ def test_control_another_weight_gives_another_file(multilingual: Checkpoint, tmp
     assert original.read_bytes() != changed.read_bytes()
 
 
-def test_old_weights_never_lie_beside_new_settings(
+def test_old_weights_are_never_stored_with_new_settings(
     multilingual: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_ctranslate2(multilingual, tmp_path)

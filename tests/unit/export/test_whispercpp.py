@@ -1,4 +1,4 @@
-"""whisper.cpp's model file: read by a parser of its own, by our reader of openai/whisper names, and by whisper.cpp."""
+"""whisper.cpp's model file: read by the parser below, by our reader of openai/whisper names, and by whisper.cpp."""
 
 import struct
 from dataclasses import replace
@@ -64,7 +64,7 @@ def as_openai(parsed: Parsed, tokenizer_json: bytes, directory: Path) -> Checkpo
     """The tensors read by our reader of openai/whisper files, which checks every name and shape."""
     columns = {name: t for name, t in parsed.tensors.items() if ".conv" in name and name.endswith(".bias")}
     assert len(columns) == 2
-    assert all(tensor.shape[1] == 1 for tensor in columns.values())
+    assert [tensor for tensor in columns.values() if tensor.shape[1] != 1] == []
     state = {name: tensor[:, 0] if name in columns else tensor for name, tensor in parsed.tensors.items()}
     directory.mkdir()
     (directory / "tokenizer.json").write_bytes(tokenizer_json)
@@ -86,16 +86,16 @@ def test_float16_rounds_matrices_only(checkpoint: Checkpoint, tmp_path: Path) ->
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "f16.bin"))
     assert parsed.sizes == exact.sizes | {"ftype": 1}
     assert parsed.tensors.keys() == exact.tensors.keys()
-    for name, tensor in exact.tensors.items():
-        is_matrix = tensor.ndim > 1 and name.endswith(".weight")
-        assert parsed.kinds[name] == is_matrix, name
-        assert torch.equal(parsed.tensors[name], tensor.half().float() if is_matrix else tensor), name
+    is_matrix = {name: tensor.ndim > 1 and name.endswith(".weight") for name, tensor in exact.tensors.items()}
+    assert {name: bool(parsed.kinds[name]) for name in is_matrix} == is_matrix
+    rounded = {name: tensor.half().float() if is_matrix[name] else tensor for name, tensor in exact.tensors.items()}
+    torch.testing.assert_close(parsed.tensors, rounded, rtol=0, atol=0)
     assert sum(parsed.kinds.values()) == 2 * 6 + 3 * 10 + 3  # matrices of a layer, two convolutions, the embedding
 
 
 def test_mel_filters_and_vocabulary(checkpoint: Checkpoint, tmp_path: Path) -> None:
     parsed = Parsed(write_whispercpp(checkpoint, tmp_path / "ggml.bin"))
-    assert np.array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
+    np.testing.assert_array_equal(parsed.bands, mel_filters(checkpoint.dims.mels).numpy())
     vocabulary = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size).vocabulary
     assert len(parsed.tokens) == vocabulary.end_of_text
     assert set(parsed.tokens[:256]) == {bytes([byte]) for byte in range(256)}
@@ -145,7 +145,7 @@ TIE = 0.25
 
 
 class GreedyComparison:
-    """Greedy tokens of whisper.cpp and own_tokens, without timestamps."""
+    """Greedy tokens of whisper.cpp and of whisperstill, without timestamps."""
 
     def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
         library = pytest.importorskip("pywhispercpp.model")
@@ -159,7 +159,7 @@ class GreedyComparison:
         context, ids = self.model._ctx, []
         for segment in range(self.binding.whisper_full_n_segments(context)):
             count = self.binding.whisper_full_n_tokens(context, segment)
-            ids += [self.binding.whisper_full_get_token_id(context, segment, at) for at in range(count)]
+            ids += [self.binding.whisper_full_get_token_id(context, segment, position) for position in range(count)]
         return [token for token in ids if self.whisper_model.vocabulary.is_text(token)]
 
     @torch.inference_mode()
@@ -175,12 +175,12 @@ class GreedyComparison:
         assert len(own_tokens) > 5
         if own_tokens == peer_tokens:
             return 0.0
-        at = next(
-            index for index, (one, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if one != other
+        step = next(
+            index for index, (token, other) in enumerate(zip(own_tokens, peer_tokens, strict=False)) if token != other
         )
-        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:at]]])
+        tokens = torch.tensor([[*whisper_model.vocabulary.sot_sequence("en"), *own_tokens[:step]]])
         logits = decoder.logits(decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(states))[0, -1:])[0]
-        return float(logits[own_tokens[at]] - logits[peer_tokens[at]])
+        return float(logits[own_tokens[step]] - logits[peer_tokens[step]])
 
 
 @pytest.mark.slow

@@ -28,10 +28,10 @@ def make_quality(name: str = "u", duration: float = 3.0, **changes: Any) -> Labe
 def make_label(window: str, *quality: LabelQuality) -> PseudoLabel:
     """A pseudo-label of a window with these utterances."""
     return PseudoLabel(
-        window=Window(window, tuple(each.utterance for each in quality), 0),
+        window=Window(window, tuple(entry.utterance for entry in quality), 0),
         language="en",
         tokens=(1, 2, 3, 4),
-        text=" ".join(each.text for each in quality),
+        text=" ".join(entry.text for entry in quality),
         ended=True,
         timestamps=False,
         quality=quality,

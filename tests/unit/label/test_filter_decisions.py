@@ -39,7 +39,9 @@ def test_round_trip(folders: tuple[Path, Path]) -> None:
     labels_path, decisions = read_decisions(output)
     assert labels_path.resolve() == labels.resolve()
     names = ["good", "bad", "loud", "free"]
-    assert decisions == {("w1", "corpus", name): one for name, one in zip(names, FILTERED.decisions, strict=True)}
+    assert decisions == {
+        ("w1", "corpus", name): decision for name, decision in zip(names, FILTERED.decisions, strict=True)
+    }
     table = pq.read_table(output / "filter_decisions.parquet").to_pylist()
     assert [row["wer"] for row in table] == [0.0, 0.0, float("inf"), None]
     assert [row["words"] for row in table] == [100, 100, 0, 3]

@@ -51,8 +51,8 @@ GOOD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize(("rule", "changes", "value"), BAD, ids=[name for name, _, _ in BAD])
 def test_each_rule_drops(rule: str, changes: dict[str, Any], value: float) -> None:
-    found = decide(make_quality(**changes), DEFAULT)
-    assert (found.keep, found.rule, found.value) == (False, rule, value)
+    decision = decide(make_quality(**changes), DEFAULT)
+    assert (decision.keep, decision.rule, decision.value) == (False, rule, value)
     assert decide(make_quality(**changes), OFF) == KEEP  # negative control: no other rule drops it
 
 
@@ -67,20 +67,20 @@ def test_every_rule_is_tested() -> None:
 
 @pytest.mark.parametrize("percent", range(1, 101))
 def test_wer_at_the_limit_is_kept_despite_rounding(percent: int) -> None:
-    seen = make_quality(edits=EditCounts(100 - percent, percent, 0, 0))
-    assert decide(seen, RuleSettings(max_wer=float(percent))).keep
-    assert not decide(seen, RuleSettings(max_wer=percent - 0.5)).keep
+    quality = make_quality(edits=EditCounts(100 - percent, percent, 0, 0))
+    assert decide(quality, RuleSettings(max_wer=float(percent))).keep
+    assert not decide(quality, RuleSettings(max_wer=percent - 0.5)).keep
 
 
 def test_words_against_an_empty_reference_have_infinite_wer() -> None:
-    found = decide(make_quality(edits=EditCounts(0, 0, 0, 2)), DEFAULT)
-    assert (found.rule, found.value) == ("wer", math.inf)
+    decision = decide(make_quality(edits=EditCounts(0, 0, 0, 2)), DEFAULT)
+    assert (decision.rule, decision.value) == ("wer", math.inf)
 
 
 def test_utterances_without_reference_pass_unless_required() -> None:
-    seen = make_quality(edits=None)
-    assert decide(seen, RuleSettings(max_wer=0)).keep
-    assert decide(seen, RuleSettings(require_reference=True)).rule == "no_reference"
+    quality = make_quality(edits=None)
+    assert decide(quality, RuleSettings(max_wer=0)).keep
+    assert decide(quality, RuleSettings(require_reference=True)).rule == "no_reference"
     assert decide(make_quality(), RuleSettings(require_reference=True)).keep
 
 
@@ -96,7 +96,7 @@ def test_a_window_keeps_its_good_utterances() -> None:
     window = make_label("w", make_quality("good"), make_quality("bad", text=""), make_quality("fine"))
     judged = apply_filter(window, DEFAULT)
     assert judged.label is window
-    assert [each.keep for each in judged.decisions] == [True, False, True]
+    assert [decision.keep for decision in judged.decisions] == [True, False, True]
 
 
 def test_invalid_settings_are_listed() -> None:
@@ -106,4 +106,4 @@ def test_invalid_settings_are_listed() -> None:
         assert name in str(caught.value)
     assert "\n" not in str(caught.value)
     assert RuleSettings(max_wer=math.inf).max_wer == math.inf
-    assert all(field.default is not None for field in fields(RuleSettings))
+    assert [field for field in fields(RuleSettings) if field.default is None] == []

@@ -13,8 +13,8 @@ RULES = RuleSettings()
 
 
 def windows(count: int) -> list[FilteredLabel]:
-    both = [(make_quality(f"a{at}"), make_quality(f"b{at}", ngram_repeats=9)) for at in range(count)]
-    return [apply_filter(make_label(f"w{at}", *pair), RULES) for at, pair in enumerate(both)]
+    both = [(make_quality(f"a{index}"), make_quality(f"b{index}", ngram_repeats=9)) for index in range(count)]
+    return [apply_filter(make_label(f"w{index}", *pair), RULES) for index, pair in enumerate(both)]
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one() -> None:
@@ -29,11 +29,11 @@ def test_a_smaller_subset_is_part_of_a_larger_one() -> None:
 def test_utterances_outside_the_subset_are_dropped_and_others_keep_their_rule() -> None:
     judged = windows(1)[0]
     verdicts = restrict_to_subset(judged, set()).decisions
-    assert [one.rule for one in verdicts] == [NOT_IN_SUBSET, "repetition"]
-    kept = restrict_to_subset(
-        judged, {(one.utterance.corpus, one.utterance.id) for one in judged.label.quality}
+    assert [decision.rule for decision in verdicts] == [NOT_IN_SUBSET, "repetition"]
+    restricted = restrict_to_subset(
+        judged, {(quality.utterance.corpus, quality.utterance.id) for quality in judged.label.quality}
     ).decisions
-    assert kept == judged.decisions
+    assert restricted == judged.decisions
 
 
 def test_zero_hours_are_an_error() -> None:

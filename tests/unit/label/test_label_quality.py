@@ -18,6 +18,7 @@ from whisperstill.text.vocabulary import Vocabulary
         ("zh", ("昨天晚上", "我们去公园"), "昨天晚上我们去花园", [(4, 0), (4, 1)]),
         ("en", ("yesterday night", "we go out"), " Yesterday night we go in", [(2, 0), (2, 1)]),
     ],
+    ids=["characters", "words"],
 )
 def test_utterances_are_split_in_the_units_of_their_language(
     language: str, texts: tuple[str, ...], transcript: str, edits: list[tuple[int, int]]
@@ -27,15 +28,15 @@ def test_utterances_are_split_in_the_units_of_their_language(
     tokens = tuple(tokenizer.encode(transcript))
     ones, empty = torch.zeros(len(tokens)), torch.zeros(len(tokens), 0)
     observed = TokenStats(ones, ones, ones, ones, empty.long(), empty, torch.zeros(len(tokens), 1), ones)
-    spans = [AudioSpan("a.wav", 3.0 * at, 3.0) for at in range(2)]
+    spans = [AudioSpan("a.wav", 3.0 * index, 3.0) for index in range(2)]
     utterances = [
-        Utterance(str(at), "c", span, text, language, None, None)
-        for at, (span, text) in enumerate(zip(spans, texts, strict=True))
+        Utterance(str(index), "c", span, text, language, None, None)
+        for index, (span, text) in enumerate(zip(spans, texts, strict=True))
     ]
     visit = TeacherOutput(language, DecodingResult(tokens, True, 0.0, observed), torch.zeros(1, 1))
-    found = build_pseudo_label(
+    label = build_pseudo_label(
         Window("w", tuple(utterances), 0), visit, tokenizer, Vocabulary.from_size(51865), timestamps=False, shard="0"
     )
-    counted = [one.edits for one in found.quality if one.edits is not None]
-    assert [(one.hits, one.errors) for one in counted] == edits
-    assert "".join(one.text for one in found.quality).replace(" ", "") == transcript.replace(" ", "")
+    counted = [quality.edits for quality in label.quality if quality.edits is not None]
+    assert [(counts.hits, counts.errors) for counts in counted] == edits
+    assert "".join(quality.text for quality in label.quality).replace(" ", "") == transcript.replace(" ", "")

@@ -28,24 +28,24 @@ def test_a_packed_batch_equals_single_windows(
     teacher: WhisperModel, states: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(teacher_module, "LOGITS_CHUNK_TOKENS", 5)
-    found = teacher_force(teacher, states, ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
+    results = teacher_force(teacher, states, ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
     decoder, start = teacher.network.decoder, teacher.vocabulary.sot_sequence("en")
-    assert [one.ended for one in found] == [True, True, True, False]
-    for one, text, state in zip(found, TEXTS, states, strict=True):
+    assert [result.ended for result in results] == [True, True, True, False]
+    for result, text, state in zip(results, TEXTS, states, strict=True):
         assert (
-            teacher.tokenizer.decode(one.tokens).strip()
-            == text.strip()[: len(teacher.tokenizer.decode(one.tokens)) - 1]
+            teacher.tokenizer.decode(result.tokens).strip()
+            == text.strip()[: len(teacher.tokenizer.decode(result.tokens)) - 1]
         )
-        tokens = torch.tensor([[*start, *one.tokens]])
+        tokens = torch.tensor([[*start, *result.tokens]])
         hidden = decoder(tokens, torch.zeros(1, dtype=torch.long), decoder.prefill(state[None]))[0, len(start) - 1 :]
-        targets = torch.tensor([*one.tokens, *([teacher.vocabulary.end_of_text] if one.ended else [])])
+        targets = torch.tensor([*result.tokens, *([teacher.vocabulary.end_of_text] if result.ended else [])])
         logits = decoder.logits(hidden)[: len(targets)]
-        seen = one.token_stats
+        stats = result.token_stats
         log = logits.log_softmax(-1)
-        assert torch.allclose(seen.logprob, log.gather(1, targets[:, None])[:, 0], atol=1e-4)
-        assert torch.allclose(seen.entropy, -(log.exp() * log).sum(-1), atol=1e-3)
-        assert torch.allclose(seen.lse2, (logits / 2).logsumexp(-1), atol=1e-4)
-        assert torch.equal(seen.top_ids, logits.topk(4).indices)
-        assert torch.allclose(seen.hidden, hidden[: len(targets)], atol=1e-4)
+        torch.testing.assert_close(stats.logprob, log.gather(1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(stats.entropy, -(log.exp() * log).sum(-1), rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(stats.lse2, (logits / 2).logsumexp(-1), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(stats.top_ids, logits.topk(4).indices, rtol=0, atol=0)
+        torch.testing.assert_close(stats.hidden, hidden[: len(targets)], rtol=1e-5, atol=1e-4)
     wrong = teacher_force(teacher, states.flip(0), ["en"] * len(TEXTS), TEXTS, top_k=4, max_new_tokens=60)
-    assert not torch.allclose(wrong[1].token_stats.logprob, found[1].token_stats.logprob, atol=1e-3)
+    assert not torch.allclose(wrong[1].token_stats.logprob, results[1].token_stats.logprob, atol=1e-3)

@@ -16,11 +16,11 @@ K = 3
 
 def table(shard: str, windows: int) -> pa.Table:
     rows = []
-    for at in range(windows):
-        steps = at % 5 + 1
-        row = {"window": f"{shard}-{at}", "k": K, "tokens": [at] * steps, "top_ids": [*range(steps * K)]}
-        row |= {"top_logits": [at + step / 8 for step in range(steps * K)]}
-        row |= {name: [at / 4.0] * steps for name in ("lse1", "lse2", "tail1", "tail2")}
+    for index in range(windows):
+        steps = index % 5 + 1
+        row = {"window": f"{shard}-{index}", "k": K, "tokens": [index] * steps, "top_ids": [*range(steps * K)]}
+        row |= {"top_logits": [index + step / 8 for step in range(steps * K)]}
+        row |= {name: [index / 4.0] * steps for name in ("lse1", "lse2", "tail1", "tail2")}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=TOPK_SCHEMA)
 
@@ -29,16 +29,16 @@ def table(shard: str, windows: int) -> pa.Table:
 def test_any_order_gives_the_same_rows(tmp_path: Path, budget: int) -> None:
     for shard, windows in (("00000", 11), ("00001", 4)):
         write_shard_files(tmp_path, shard, {"topk": table(shard, windows)}, {})
-    asked = [("00000", at) for at in range(11)] + [("00001", at) for at in range(4)]
-    random.Random(0).shuffle(asked)
+    requests = [("00000", index) for index in range(11)] + [("00001", index) for index in range(4)]
+    random.Random(0).shuffle(requests)
     reader = TopKReader(tmp_path, budget)
-    for shard, at in asked * 2:
-        top = reader.read(shard, f"{shard}-{at}")
-        steps = at % 5 + 1
-        assert top.tokens.tolist() == [at] * steps
+    for shard, index in requests * 2:
+        top = reader.read(shard, f"{shard}-{index}")
+        steps = index % 5 + 1
+        assert top.tokens.tolist() == [index] * steps
         assert top.ids.tolist() == [[*range(step * K, step * K + K)] for step in range(steps)]
-        assert top.logits.flatten().tolist() == [at + step / 8 for step in range(steps * K)]
-        assert top.lse1.tolist() == top.lse2.tolist() == [at / 4.0] * steps
+        assert top.logits.flatten().tolist() == [index + step / 8 for step in range(steps * K)]
+        assert top.lse1.tolist() == top.lse2.tolist() == [index / 4.0] * steps
         held = [group.nbytes for group in reader._row_groups.values()]
         assert sum(held) == reader._cached_bytes
         assert len(held) == 1 or sum(held) <= budget

@@ -17,10 +17,12 @@ WORD = st.sampled_from(["a", "b", "cat", "the", "Dog", "don't", "21"])
 UTTERANCES = st.lists(st.lists(WORD, max_size=6), min_size=1, max_size=5)
 
 
-def tiles(ranges: list[tuple[int, int]], words: int) -> bool:
-    """Whether ranges are contiguous and cover all words."""
+def assert_covered(ranges: list[tuple[int, int]], words: int) -> None:
+    """Ranges are contiguous and cover all words."""
     edges = [0, *(last for _, last in ranges)]
-    return ranges == list(pairwise(edges)) and edges[-1] == words and edges == sorted(edges)
+    assert ranges == list(pairwise(edges))
+    assert edges == sorted(edges)
+    assert edges[-1] == words
 
 
 def exact(utterances: list[list[str]]) -> list[tuple[int, int]]:
@@ -36,8 +38,8 @@ def test_a_perfect_hypothesis_is_split_exactly(utterances: list[list[str]]) -> N
 @settings(max_examples=200)
 @given(st.lists(st.text(max_size=6), max_size=20), st.lists(st.text(max_size=15), min_size=1, max_size=4))
 def test_all_words_are_covered(words: list[str], references: list[str]) -> None:
-    assert tiles(split_hypothesis(words, references), len(words))
-    assert tiles(split_hypothesis(words, references, by_character=True), len(words))
+    assert_covered(split_hypothesis(words, references), len(words))
+    assert_covered(split_hypothesis(words, references, by_character=True), len(words))
 
 
 @settings(max_examples=200, deadline=None)
@@ -56,7 +58,7 @@ def test_no_other_split_has_fewer_edits(words: list[str], references: list[list[
             return [[len(words)]]
         return [[cut, *rest] for cut in range(start, len(words) + 1) for rest in cuts(parts - 1, cut)]
 
-    best = min(cost(list(pairwise([0, *each]))) for each in cuts(len(references), 0))
+    best = min(cost(list(pairwise([0, *split]))) for split in cuts(len(references), 0))
     assert cost(split_hypothesis(words, [" ".join(r) for r in references])) == best
 
 
@@ -79,11 +81,14 @@ def test_no_other_split_has_fewer_edits(words: list[str], references: list[list[
         ("so so so so so", ["other words", "here"], None),
         ("a b", ["", "a b", ""], ["", "a b", ""]),
     ],
+    ids=lambda value: " | ".join(value) if isinstance(value, list) else value,
 )
-def test_cases(hypothesis: str, references: list[str], expected: list[str] | None) -> None:
+def test_a_hypothesis_is_split_as_the_references_are(
+    hypothesis: str, references: list[str], expected: list[str] | None
+) -> None:
     words = hypothesis.split()
     ranges = split_hypothesis(words, references)
-    assert tiles(ranges, len(words))
+    assert_covered(ranges, len(words))
     if expected is not None:
         assert [" ".join(words[first:last]) for first, last in ranges] == expected
 
@@ -108,10 +113,7 @@ def windows(speech: Path) -> list[list[str]]:
     """Windows of three to four consecutive real references."""
     lines = (speech / "librispeech-mini-val" / "manifest.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    return [texts[at : at + 3 + at % 2] for at in range(0, len(texts) - 4, 4)]
-
-
-Mishear = Callable[[random.Random, list[str]], list[str]]
+    return [texts[first : first + 3 + first % 2] for first in range(0, len(texts) - 4, 4)]
 
 
 def corrupt(random_: random.Random, words: list[str]) -> list[str]:
@@ -174,14 +176,14 @@ def test_a_loop_at_the_end_belongs_to_the_last_utterance(windows: list[list[str]
 
 @given(st.integers(0, 40), st.lists(st.floats(0.1, 10), min_size=1, max_size=6))
 def test_a_split_by_duration_covers_all_words(words: int, durations: list[float]) -> None:
-    assert tiles(split_without_reference(words, durations), words)
+    assert_covered(split_without_reference(words, durations), words)
     times = [i * sum(durations) / max(1, words) for i in range(words)]
     ranges = split_without_reference(words, durations, times)
-    assert tiles(ranges, words)
+    assert_covered(ranges, words)
     ends = list(accumulate(durations))
     for (first, last), start, end in zip(ranges, [0.0, *ends], ends, strict=False):
-        assert all(start <= times[i] for i in range(first, last))
-        assert all(times[i] < end or end == ends[-1] for i in range(first, last))
+        assert [i for i in range(first, last) if not start <= times[i]] == []
+        assert [i for i in range(first, last) if not (times[i] < end or end == ends[-1])] == []
 
 
 def test_splits_without_reference() -> None:

@@ -40,20 +40,20 @@ def roc_auc(scores: Sequence[float], bad: Sequence[bool]) -> float:
 def test_wer_of_utterances_without_reference_is_predicted() -> None:
     rows, wer = synthetic(400)
     known = [value if index < 200 else None for index, value in enumerate(wer)]
-    found = predict_wer(rows, known, [str(index // 4) for index in range(400)])
-    assert found.num_training_utterances == 200 and found.correlation > 0.8
-    assert roc_auc(found.wer[200:].tolist(), [value > 40 for value in wer[200:]]) > 0.95
-    assert found.wer.min() >= 0 and found.wer.max() <= 100
+    predicted = predict_wer(rows, known, [str(index // 4) for index in range(400)])
+    assert predicted.num_training_utterances == 200 and predicted.correlation > 0.8
+    assert roc_auc(predicted.wer[200:].tolist(), [value > 40 for value in wer[200:]]) > 0.95
+    assert predicted.wer.min() >= 0 and predicted.wer.max() <= 100
     again = predict_wer(rows, known, [str(index // 4) for index in range(400)])
-    assert np.array_equal(found.wer, again.wer)
+    np.testing.assert_array_equal(predicted.wer, again.wer)
 
 
 def test_cross_fitting_does_not_leak() -> None:
     """Features are noise: only trees fitted to the tested utterances would correlate with their WER."""
     rows, wer = synthetic(200)
     noise = np.random.default_rng(1).normal(size=rows.shape)
-    found = predict_wer(noise, wer, [str(index) for index in range(200)])
-    assert abs(found.correlation) < 0.3
+    predicted = predict_wer(noise, wer, [str(index) for index in range(200)])
+    assert abs(predicted.correlation) < 0.3
 
 
 def test_a_speaker_is_in_one_fold() -> None:
@@ -78,25 +78,25 @@ def test_too_few_references_are_an_error() -> None:
 def test_features_reflect_errors() -> None:
     def features_of(text: str, second_opinion: str | None) -> dict[str, float]:
         utterance = Utterance("u", "c", AudioSpan("x.wav", 0.0, 2.0), None, "en", None, None)
-        seen = LabelQuality(utterance, 0, 3, text, -0.1, -0.3, 0.2, 0.0, 1.0, 1, 2.0, None)
+        quality = LabelQuality(utterance, 0, 3, text, -0.1, -0.3, 0.2, 0.0, 1.0, 1, 2.0, None)
         logprobs = np.array([-0.1, -3.0, -0.2, -4.0])
-        return prediction._utterance_features(seen, "en", logprobs, second_opinion)
+        return prediction._utterance_features(quality, "en", logprobs, second_opinion)
 
-    same, other = features_of("One two three.", "one two three"), features_of("ONE one one", "four five six seven")
-    assert same["second_opinion_wer"] == 0 and other["second_opinion_wer"] == 100
-    assert same["unique_word_ratio"] == 1 and other["unique_word_ratio"] == pytest.approx(1 / 3)
-    assert same["low_logprob_token_ratio"] == pytest.approx(1 / 3) and same["next_token_logprob"] == -4.0
-    assert other["uppercase_ratio"] > same["uppercase_ratio"]
+    equal, other = features_of("One two three.", "one two three"), features_of("ONE one one", "four five six seven")
+    assert equal["second_opinion_wer"] == 0 and other["second_opinion_wer"] == 100
+    assert equal["unique_word_ratio"] == 1 and other["unique_word_ratio"] == pytest.approx(1 / 3)
+    assert equal["low_logprob_token_ratio"] == pytest.approx(1 / 3) and equal["next_token_logprob"] == -4.0
+    assert other["uppercase_ratio"] > equal["uppercase_ratio"]
     assert np.isnan(features_of("", None)["unique_word_ratio"])
 
 
 def test_groups_are_speakers_or_else_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
     """With few speakers, folds keep the packing variants of an utterance together; with many, the speaker."""
-    asked: list[list[str]] = []
+    groups_by_call: list[list[str]] = []
     monkeypatch.setattr(prediction, "build_features", lambda store, labels, others: np.zeros((0, NUM_FEATURES)))
 
     def predicted(rows: FeatureMatrix, wer: object, groups: Sequence[str], seed: int) -> prediction.WerPrediction:
-        asked.append(list(groups))
+        groups_by_call.append(list(groups))
         return prediction.WerPrediction(np.zeros(0), 0, 0.0)
 
     monkeypatch.setattr(prediction, "predict_wer", predicted)
@@ -106,14 +106,16 @@ def test_groups_are_speakers_or_else_utterances(monkeypatch: pytest.MonkeyPatch)
             self.speakers = speakers
 
         def read_labels(self) -> Iterator[PseudoLabel]:
-            found = []
-            for at in range(12):
-                seen = make_quality(f"u{at % 6}")
-                speaker = str(at % 6 % self.speakers)
-                found.append(make_label(f"w{at}", replace(seen, utterance=replace(seen.utterance, speaker=speaker))))
-            return iter(found)
+            pseudo_labels = []
+            for index in range(12):
+                quality = make_quality(f"u{index % 6}")
+                speaker = str(index % 6 % self.speakers)
+                pseudo_labels.append(
+                    make_label(f"w{index}", replace(quality, utterance=replace(quality.utterance, speaker=speaker)))
+                )
+            return iter(pseudo_labels)
 
     for speakers in (1, 6):
         prediction.predict_store_wer(Store(speakers), None)
-    assert asked[0] == [f"corpus/u{at % 6}" for at in range(12)]
-    assert asked[1] == [str(at % 6) for at in range(12)]
+    assert groups_by_call[0] == [f"corpus/u{index % 6}" for index in range(12)]
+    assert groups_by_call[1] == [str(index % 6) for index in range(12)]

@@ -9,13 +9,13 @@ from whisperstill.model.dims import Dims
 
 @pytest.fixture(scope="session")
 def tokenizer_json() -> bytes:
-    """Of 51865 tokens, multilingual."""
+    """tokenizer.json of a multilingual tokenizer of 51865 tokens."""
     return make_tokenizer(50257, 99)
 
 
 @pytest.fixture(scope="session")
 def v3_tokenizer_json() -> bytes:
-    """Of 51866 tokens, as from large-v3 on."""
+    """tokenizer.json of a multilingual tokenizer of 51866 tokens (large-v3)."""
     return make_tokenizer(50257, 100)
 
 

@@ -19,8 +19,8 @@ def make_qkv(queries: int, keys: int = 1500) -> tuple[Tensor, Tensor, Tensor]:
     return (2 * query).bfloat16(), key.bfloat16(), value.bfloat16()
 
 
-def relative_error(one: Tensor, two: Tensor) -> float:
-    return float((one.float() - two.float()).square().mean().sqrt() / two.float().square().mean().sqrt())
+def relative_error(output: Tensor, exact: Tensor) -> float:
+    return float((output.float() - exact.float()).square().mean().sqrt() / exact.float().square().mean().sqrt())
 
 
 @pytest.mark.parametrize("queries", [1, 5, MAX_QUERIES_PER_TILE, MAX_QUERIES_PER_TILE + 1, 1500])

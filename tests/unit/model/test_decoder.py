@@ -52,16 +52,19 @@ def test_cross_attention_scores_equal_forward_pass(network: Whisper, states: Ten
     scores = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
     assert scores.shape == (2, 3, 5, 60)
     for index, pair in enumerate(PAIRS):
-        assert torch.allclose(scores[:, index], expected[pair], atol=1e-4)
+        torch.testing.assert_close(scores[:, index], expected[pair], rtol=1e-5, atol=1e-4)
     assert not torch.allclose(scores[:, 0], expected[2, 0], atol=1e-2)  # control: another head has other scores
 
 
 @torch.inference_mode()
 def test_later_tokens_do_not_change_scores(network: Whisper, states: Tensor) -> None:
     """Rows of unequal length may be padded with any token."""
-    whole = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
-    assert torch.allclose(
-        network.decoder.cross_attention_scores(TOKENS[:, :3], states, PAIRS), whole[:, :, :3], atol=1e-4
+    full_scores = network.decoder.cross_attention_scores(TOKENS, states, PAIRS)
+    torch.testing.assert_close(
+        network.decoder.cross_attention_scores(TOKENS[:, :3], states, PAIRS),
+        full_scores[:, :, :3],
+        rtol=1e-5,
+        atol=1e-4,
     )
 
 
@@ -77,7 +80,9 @@ def test_layers_above_last_requested_are_skipped(network: Whisper, states: Tenso
     assert ran == [0, 1]
 
 
-@pytest.mark.parametrize(("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")])
+@pytest.mark.parametrize(
+    ("pair", "message"), [((3, 0), "layers 0 to 2, got 3"), ((1, 2), "heads 0 to 1, got 2")], ids=["layer", "head"]
+)
 def test_unknown_layer_or_head_raises(network: Whisper, states: Tensor, pair: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network.decoder.cross_attention_scores(TOKENS, states, [(0, 0), pair])

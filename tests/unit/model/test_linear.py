@@ -13,17 +13,17 @@ DIMS = Dims(mels=80, vocab_size=51865, width=32, encoder_heads=2, encoder_layers
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5, 16, MAX_TRANSPOSED_ROWS, MAX_TRANSPOSED_ROWS + 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_linear_equals_torch_for_any_number_of_rows(rows: int, dtype: torch.dtype) -> None:
     layer = Linear(24, 40).to(dtype)
     x = torch.randn(rows, 24, generator=torch.Generator().manual_seed(rows)).to(dtype)
     expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
     with torch.inference_mode():
         product = layer(x)
-        assert torch.equal(layer(x[None]), product[None])
-    assert torch.allclose(product, expected, atol=1e-5)
+        torch.testing.assert_close(layer(x[None]), product[None], rtol=0, atol=0)
+    torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-5)
     assert product.is_contiguous()
-    assert torch.equal(layer(x), expected)  # with gradients: the plain product
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)  # with gradients: the plain product
 
 
 def test_int8_linear_is_close_to_float32() -> None:

@@ -6,7 +6,7 @@ import torch
 from whisperstill.model.linear import OutputLayer
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 64, 65])
 def test_output_layer_equals_product(rows: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(rows)
@@ -17,7 +17,7 @@ def test_output_layer_equals_product(rows: int, dtype: torch.dtype) -> None:
         logits = output(hidden)
         exact = (hidden.double() @ weight.double().t()).float()
         assert logits.shape == exact.shape and logits.dtype == torch.float32
-        assert torch.allclose(logits, exact, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
+        torch.testing.assert_close(logits, exact, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
 
 
 def test_next_call_overwrites_logits() -> None:

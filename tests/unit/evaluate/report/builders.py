@@ -195,8 +195,14 @@ def _steps(reference: str, hypothesis: str) -> tuple[AlignmentOp, ...]:
     """An alignment as text: `a|b` substituted, `a|` deleted, `|b` inserted."""
     steps = []
     for word in f"{reference} {hypothesis}".split():
-        said, bar, got = word.partition("|")
-        steps.append(AlignmentOp("=" if not bar else "d" if not got else "i" if not said else "s", said, got or said))
+        expected, bar, recognized = word.partition("|")
+        steps.append(
+            AlignmentOp(
+                "=" if not bar else "d" if not recognized else "i" if not expected else "s",
+                expected,
+                recognized or expected,
+            )
+        )
     return tuple(replace(step, hypothesis="") if step.kind == "d" else step for step in steps)
 
 
@@ -248,9 +254,9 @@ def _drafts() -> tuple[DraftTrace, ...]:
         "+ The|+ lob|+ster|. has|+ been|! well/ all|. bred|+ from|+ the|+ beginning|.,|+ and|! knows/ know|+ it|.."
     )
     tokens = []
-    for one in written.split("|"):
-        text, _, proposed = one[1:].partition("/")
-        tokens.append(DraftToken(text, kinds[one[0]], proposed))
+    for item in written.split("|"):
+        text, _, proposed = item[1:].partition("/")
+        tokens.append(DraftToken(text, kinds[item[0]], proposed))
     return (DraftTrace("test-other", "367-130732-0012", 5, tuple(tokens)),)
 
 

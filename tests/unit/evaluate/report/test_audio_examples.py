@@ -28,8 +28,8 @@ DATA_URI_PREFIX = "data:audio/mpeg;base64,"
 @pytest.fixture
 def recording(tmp_path: Path) -> str:
     """Three seconds of a tone: 300 Hz in the first second, then 600 Hz."""
-    at = np.arange(3 * 44_100) / 44_100
-    tone = 0.3 * np.sin(2 * np.pi * np.where(at < 1, 300, 600) * at)
+    times = np.arange(3 * 44_100) / 44_100
+    tone = 0.3 * np.sin(2 * np.pi * np.where(times < 1, 300, 600) * times)
     soundfile.write(tmp_path / "tone.flac", tone, 44_100)
     return str(tmp_path / "tone.flac")
 

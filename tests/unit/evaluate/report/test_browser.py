@@ -92,19 +92,19 @@ class Browser:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One browser for all tests."""
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
+    chromium = Browser(tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages on disk."""
     folder = tmp_path_factory.mktemp("pages")
-    found = {"full": builders.full(), "many": builders.many(), "alone": builders.alone()}
-    for name, eval_results in found.items():
+    results_by_name = {"full": builders.full(), "many": builders.many(), "alone": builders.alone()}
+    for name, eval_results in results_by_name.items():
         (folder / f"{name}.html").write_text(render_page(eval_results, audio=False), encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in found}
+    return {name: folder / f"{name}.html" for name in results_by_name}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -122,16 +122,16 @@ def test_page_opens_without_messages_or_requests_and_fits(
             one => one.closest("svg") ? 12 * one.closest("svg").getBoundingClientRect().width / 460
                                       : parseFloat(getComputedStyle(one).fontSize))),
         back: getComputedStyle(document.body).backgroundColor})"""
-    seen = json.loads(browser.call("Runtime.evaluate", expression=script)["result"]["value"])
+    page_state = json.loads(browser.call("Runtime.evaluate", expression=script)["result"]["value"])
     assert [event for event in browser.events if event["method"] in CONSOLE_EVENTS] == []
     requested = [
         event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"
     ]
     assert requested[0] == pages[name].as_uri()
     assert [url for url in requested[1:] if not url.startswith("data:")] == []
-    assert seen["over"] <= 0
-    assert seen["smallest"] >= 9
-    assert (seen["back"] == "rgb(253, 253, 251)") == (scheme == "light")
+    assert page_state["over"] <= 0
+    assert page_state["smallest"] >= 9
+    assert (page_state["back"] == "rgb(253, 253, 251)") == (scheme == "light")
 
 
 def test_console_check_can_fail(browser: Browser, tmp_path: Path) -> None:

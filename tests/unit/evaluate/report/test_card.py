@@ -20,13 +20,13 @@ def front_matter(card: str) -> dict[str, object]:
 
 
 def test_metadata_has_the_fields_of_the_hub() -> None:
-    found = front_matter(render_card(builders.full(), "student", license_id="mit"))
-    assert found["language"] == "en"
-    assert found["license"] == "mit"
-    assert found["pipeline_tag"] == "automatic-speech-recognition"
-    assert found["base_model"] == "openai/whisper-base"
-    assert found["metrics"] == ["wer"]
-    assert {"automatic-speech-recognition", "whisper", "distil-whisper-like"} <= set(found["tags"])
+    metadata = front_matter(render_card(builders.full(), "student", license_id="mit"))
+    assert metadata["language"] == "en"
+    assert metadata["license"] == "mit"
+    assert metadata["pipeline_tag"] == "automatic-speech-recognition"
+    assert metadata["base_model"] == "openai/whisper-base"
+    assert metadata["metrics"] == ["wer"]
+    assert {"automatic-speech-recognition", "whisper", "distil-whisper-like"} <= set(metadata["tags"])
     assert "license" not in front_matter(render_card(builders.full(), "student"))
 
 
@@ -36,16 +36,18 @@ def test_hub_reads_the_results() -> None:
     name, results = model_index_to_eval_results(front_matter(text)["model-index"])
     assert name == "student"
     own = (
-        one for one in eval_results.results if one.model == "student" and one.measurement in ("short_form", "long_form")
+        result
+        for result in eval_results.results
+        if result.model == "student" and result.measurement in ("short_form", "long_form")
     )
-    cells = {(one.dataset, one.decoding): one.wer for one in own}
-    read = {one.dataset_name: one.metric_value for one in results}
+    cells = {(result.dataset, result.decoding): result.wer for result in own}
+    read = {result.dataset_name: result.metric_value for result in results}
     for where in builders.SHORT:
         assert read[where] == round(cells[where, "short"], 2)
     for where in builders.LONG:
         assert read[where] == round(cells[where, "chunked"], 2)
-    assert {one.metric_type for one in results} == {"wer"}
-    assert {one.task_type for one in results} == {"automatic-speech-recognition"}
+    assert {result.metric_type for result in results} == {"wer"}
+    assert {result.task_type for result in results} == {"automatic-speech-recognition"}
 
 
 def test_huggingface_hub_loads_the_card() -> None:
@@ -64,19 +66,19 @@ def test_card_shows_only_the_model_and_its_teacher() -> None:
 
 def test_character_error_rate_for_character_units() -> None:
     eval_results = builders.alone()
-    sets = tuple(replace(one, unit="character", language="ja") for one in eval_results.datasets)
-    found = front_matter(render_card(replace(eval_results, datasets=sets), "student"))
-    assert found["metrics"] == ["cer"]
-    assert found["language"] == "ja"
-    assert "base_model" not in found
+    sets = tuple(replace(dataset, unit="character", language="ja") for dataset in eval_results.datasets)
+    metadata = front_matter(render_card(replace(eval_results, datasets=sets), "student"))
+    assert metadata["metrics"] == ["cer"]
+    assert metadata["language"] == "ja"
+    assert "base_model" not in metadata
 
 
 def test_local_teacher_is_no_base_model() -> None:
     eval_results = builders.full(models=("base", "student"))
     models = (replace(eval_results.models[0], name="t", source="/data/teacher"), *eval_results.models[1:])
-    cells = tuple(one for one in eval_results.results if one.model == "student")
-    found = front_matter(render_card(replace(eval_results, models=models, results=cells, speculative=()), "student"))
-    assert "base_model" not in found
+    cells = tuple(result for result in eval_results.results if result.model == "student")
+    metadata = front_matter(render_card(replace(eval_results, models=models, results=cells, speculative=()), "student"))
+    assert "base_model" not in metadata
 
 
 def test_unmeasured_model_is_refused() -> None:

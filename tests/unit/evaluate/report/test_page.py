@@ -54,19 +54,19 @@ def test_page_loads_nothing(page: Node) -> None:
         if name in node.attributes
     ]
     assert len(addresses) > 30
-    assert not [one for one in addresses if not one.startswith(("#", "data:"))]
+    assert not [address for address in addresses if not address.startswith(("#", "data:"))]
     assert not list(page.all("script"))
     styles = "".join(node.text for node in page.all("style"))
     assert "url(" not in styles and "@import" not in styles
 
 
 def test_identifiers_are_unique_and_references_resolve(page: Node) -> None:
-    found = [node.attributes["id"] for node in page.all("*") if "id" in node.attributes]
-    assert len(found) == len(set(found))
+    ids = [node.attributes["id"] for node in page.all("*") if "id" in node.attributes]
+    assert len(ids) == len(set(ids))
     wanted = [node.attributes["href"][1:] for node in page.all("*") if node.attributes.get("href", "").startswith("#")]
     wanted += [name for node in page.all("*") for name in node.attributes.get("aria-labelledby", "").split()]
     wanted += [name for node in page.all("*") for name in re.findall(r"url\(#([^)]+)\)", str(node.attributes))]
-    assert set(wanted) <= set(found)
+    assert set(wanted) <= set(ids)
 
 
 def test_charts_have_text_alternatives(page: Node) -> None:
@@ -96,17 +96,17 @@ def test_tables_are_rectangular_and_labelled(page: Node) -> None:
 
 
 def test_page_shows_the_figures_of_the_results() -> None:
-    found = read(render_page(builders.alone(), audio=False))
-    (table,) = (node for node in found.all("div") if node.attributes.get("id") == "short-form-datasets")
+    rendered = read(render_page(builders.alone(), audio=False))
+    (table,) = (node for node in rendered.all("div") if node.attributes.get("id") == "short-form-datasets")
     assert "8.8 (7.3–10.3)" in table.text
     assert "3\u202f453" in table.text or "3 453" in table.text
 
 
 def test_sections_without_data_are_left_out() -> None:
-    found = read(render_page(builders.alone(), audio=False))
-    assert sections(found) == ["summary", "headline", "short-form", "hallucination", "provenance"]
-    assert "No teacher was measured" in found.text
-    assert "Relative speed" not in found.text
+    rendered = read(render_page(builders.alone(), audio=False))
+    assert sections(rendered) == ["summary", "headline", "short-form", "hallucination", "provenance"]
+    assert "No teacher was measured" in rendered.text
+    assert "Relative speed" not in rendered.text
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_sections_without_data_are_left_out() -> None:
         builders.full(models=("base",)),
         replace(PAIR, models=()),
         replace(PAIR, datasets=()),
-        replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)),
+        replace(PAIR, models=tuple(replace(model, role="") for model in PAIR.models)),
         builders.many(),
         replace(builders.alone(), results=(replace(builders.cell(), wer=float("inf"), wer_high=float("inf")),)),
     ],
     ids=["nothing", "ablations", "teacher", "no models", "no datasets", "no roles", "many", "infinite"],
 )
 def test_partial_results_make_a_well_formed_page(eval_results: EvalResults) -> None:
-    found = read(render_page(eval_results, audio=False))
-    identifiers = [node.attributes["id"] for node in found.all("*") if "id" in node.attributes]
+    rendered = read(render_page(eval_results, audio=False))
+    identifiers = [node.attributes["id"] for node in rendered.all("*") if "id" in node.attributes]
     assert len(identifiers) == len(set(identifiers))
-    assert not re.search(r"\b(nan|inf|None)\b", found.text.replace("λ = none", ""))
+    assert not re.search(r"\b(nan|inf|None)\b", rendered.text.replace("λ = none", ""))
 
 
 def test_texts_are_escaped() -> None:
@@ -143,14 +143,18 @@ def test_texts_are_escaped() -> None:
         error_examples=(evil,),
         failures=(Failure(EVIL, EVIL),),
     )
-    models = tuple(replace(one, name=EVIL) if one.name == "student" else one for one in eval_results.models)
-    cells = tuple(replace(one, model=EVIL) if one.model == "student" else one for one in eval_results.results)
+    models = tuple(replace(model, name=EVIL) if model.name == "student" else model for model in eval_results.models)
+    cells = tuple(
+        replace(result, model=EVIL) if result.model == "student" else result for result in eval_results.results
+    )
     text = render_page(replace(eval_results, models=models, results=cells), audio=False)
     assert "<script" not in text
-    found = read(text)
-    assert next(found.all("h1")).text == EVIL
-    assert EVIL in next(found.all("dl")).text
-    assert any(EVIL in one.text for svg in found.all("svg") for one in svg.all("text")), "no mathematics in charts"
+    rendered = read(text)
+    assert next(rendered.all("h1")).text == EVIL
+    assert EVIL in next(rendered.all("dl")).text
+    assert any(EVIL in label.text for svg in rendered.all("svg") for label in svg.all("text")), (
+        "no mathematics in charts"
+    )
 
 
 def test_same_results_give_the_same_page() -> None:
@@ -169,8 +173,10 @@ def test_worse_student_is_called_worse(page: Node) -> None:
 
 def test_unclear_difference_is_called_unclear() -> None:
     cells = tuple(
-        replace(one, difference_to_teacher=PairedDifference(0.1, -0.8, 1.1, 0.8)) if one.difference_to_teacher else one
-        for one in PAIR.results
+        replace(result, difference_to_teacher=PairedDifference(0.1, -0.8, 1.1, 0.8))
+        if result.difference_to_teacher
+        else result
+        for result in PAIR.results
     )
     text = read(render_page(replace(PAIR, results=cells), audio=False)).text
     assert "shows no clear difference in accuracy" in text
@@ -178,7 +184,7 @@ def test_unclear_difference_is_called_unclear() -> None:
 
 
 def test_inexact_speculative_decoding_is_reported() -> None:
-    other = tuple(replace(one, identical=one.utterances - 1) for one in PAIR.speculative)
+    other = tuple(replace(result, identical=result.utterances - 1) for result in PAIR.speculative)
     assert "Not exact: 3 of 291" in read(render_page(replace(PAIR, speculative=other), audio=False)).text
 
 

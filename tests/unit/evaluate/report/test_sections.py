@@ -73,7 +73,7 @@ def test_relative_error_rates() -> None:
     assert "loses no more on new data than in distribution: RER +10 % out of distribution, +100 % in" in section.lead
     (chart,) = section.charts
     assert (chart.reference_line, chart.ticks) == (100.0, {0: "mini-test", 1: "ljspeech"})
-    assert [(one.y, one.low, one.high) for one in chart.series[0].points] == [(100, 75, 125), (10, -5, 25)]
+    assert [(point.y, point.low, point.high) for point in chart.series[0].points] == [(100, 75, 125), (10, -5, 25)]
 
 
 def test_overlapping_intervals_are_no_robustness_difference() -> None:
@@ -95,7 +95,7 @@ def test_overlapping_intervals_are_no_robustness_difference() -> None:
 
 
 def test_no_relative_figures_without_a_teacher() -> None:
-    view = ResultsView(replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)))
+    view = ResultsView(replace(PAIR, models=tuple(replace(model, role="") for model in PAIR.models)))
     assert build_effective_robustness_section(view).tables == ()
     assert "Relative speed" not in build_speed_section(view).tables[0].columns
 
@@ -104,9 +104,9 @@ def test_noise_has_a_chart_per_type_and_a_curve_per_model() -> None:
     section = build_noise_section(VIEW)
     assert [chart.title for chart in section.charts] == ["white, mini-test", "babble, mini-test"]
     chart = section.charts[0]
-    assert [one.name for one in chart.series] == ["base", "student"]
+    assert [line.name for line in chart.series] == ["base", "student"]
     assert [point.x for point in chart.series[0].points] == list(range(40, -15, -5))
-    assert all(point.low < point.y < point.high for point in chart.series[1].points)
+    assert [point for point in chart.series[1].points if not point.low < point.y < point.high] == []
     table = rows(section.tables[0])
     assert [row[0] for row in table[:4]] == ["mini-test", "clean", "white noise at 40 dB", "white noise at 35 dB"]
     assert "babble of other speakers at −10 dB" in [row[0] for row in table]
@@ -116,12 +116,14 @@ def test_condition_table_has_the_error_rate_over_the_teachers() -> None:
     table = build_channels_section(VIEW).tables[0]
     assert table.columns == ["Condition", "base", "student", "student / base"]
     assert rows(table)[2] == ["telephone band, mu-law", "6.9 (5.7–8.1)", "15.8 (13.1–18.7)", "2.3×"]
-    view = ResultsView(replace(PAIR, models=tuple(replace(one, role="") for one in PAIR.models)))
+    view = ResultsView(replace(PAIR, models=tuple(replace(model, role="") for model in PAIR.models)))
     assert build_channels_section(view).tables[0].columns == ["Condition", "base", "student"]
 
 
 def test_clean_results_are_of_the_same_utterances() -> None:
-    fewer = tuple(replace(one, utterances=20) if one.measurement == "noise" else one for one in PAIR.results)
+    fewer = tuple(
+        replace(result, utterances=20) if result.measurement == "noise" else result for result in PAIR.results
+    )
     assert (
         rows(build_channels_section(ResultsView(replace(PAIR, results=fewer))).tables[0])[1][0]
         == "telephone band, mu-law"
@@ -130,9 +132,9 @@ def test_clean_results_are_of_the_same_utterances() -> None:
         builders.cell(3.0, measurement="noise", model=name, condition="clean", utterances=20)
         for name in ("base", "student")
     )
-    found = rows(build_channels_section(ResultsView(replace(PAIR, results=(*fewer, *clean)))).tables[0])
-    assert found[1] == ["clean", "3.0 (2.5–3.5)", "3.0 (2.5–3.5)", "1.0×"]
-    assert found[3][0] == "MP3 at 16 kbit/s"
+    table_rows = rows(build_channels_section(ResultsView(replace(PAIR, results=(*fewer, *clean)))).tables[0])
+    assert table_rows[1] == ["clean", "3.0 (2.5–3.5)", "3.0 (2.5–3.5)", "1.0×"]
+    assert table_rows[3][0] == "MP3 at 16 kbit/s"
 
 
 def test_long_form_strategies_and_their_speed() -> None:
@@ -178,13 +180,13 @@ def test_ablation_chart_fits_its_values(number: int, log: bool, kind: str) -> No
 
 
 def test_ablation_statistics_that_differ_are_columns() -> None:
-    found = build_ablation_sections(VIEW)
-    assert found[0].tables[0].columns == [
+    sections = build_ablation_sections(VIEW)
+    assert sections[0].tables[0].columns == [
         *("λ, WER %", "Mean WER %", "test-other", "ljspeech", "Dropped, %", "Hours", "Seeds")
     ]
-    assert "Lowest WER: λ = 15." in found[0].lead
-    assert "No other interval overlaps." in found[1].lead
-    assert rows(found[2].tables[0])[3][-3:-1] == ["60.0", "1.6×"]
+    assert "Lowest WER: λ = 15." in sections[0].lead
+    assert "No other interval overlaps." in sections[1].lead
+    assert rows(sections[2].tables[0])[3][-3:-1] == ["60.0", "1.6×"]
     alone = Ablation("odd/name <x>", "x", (AblationRow("1", {"s": {"0": 3.0}}, 3.0, 2.0, 4.0, {"best": 1.5}),))
     (section,) = build_ablation_sections(ResultsView(EvalResults("one", {}, ablations=(alone,))))
     assert section.id == "ablation-0-odd-name-x-"
@@ -196,8 +198,8 @@ def test_ablation_statistics_that_differ_are_columns() -> None:
 
 
 def test_identifiers_are_unique() -> None:
-    found = build_sections(ResultsView(builders.full()))
-    ids = [part.id for section in found for part in (section, *section.tables, *section.charts)]
+    sections = build_sections(ResultsView(builders.full()))
+    ids = [part.id for section in sections for part in (section, *section.tables, *section.charts)]
     assert len(ids) == len(set(ids))
 
 
@@ -212,19 +214,21 @@ def test_ablation_names_the_datasets_of_its_mean() -> None:
 
 def test_differences_between_engines_are_noted() -> None:
     assert "whisperstill decodes" not in build_long_form_section(VIEW).tables[0].caption
-    other = tuple(replace(one, engine="faster-whisper") if one.name == "base" else one for one in PAIR.models)
+    other = tuple(replace(model, engine="faster-whisper") if model.name == "base" else model for model in PAIR.models)
     assert "whisperstill decodes" in build_long_form_section(ResultsView(replace(PAIR, models=other))).tables[0].caption
 
 
 def test_character_units_are_named() -> None:
     assert VIEW.error_units(["mini-test"]) == "words"
-    units = tuple(replace(one, unit="character") if one.name == "ljspeech" else one for one in PAIR.datasets)
+    units = tuple(
+        replace(dataset, unit="character") if dataset.name == "ljspeech" else dataset for dataset in PAIR.datasets
+    )
     view = ResultsView(replace(PAIR, datasets=units))
     assert (view.error_units(["ljspeech"]), view.error_units(["ljspeech", "mini-test"])) == (
         "characters",
         "words and characters",
     )
-    only = replace(PAIR, datasets=tuple(replace(one, unit="character") for one in PAIR.datasets))
+    only = replace(PAIR, datasets=tuple(replace(dataset, unit="character") for dataset in PAIR.datasets))
     summary = build_summary(ResultsView(only))
     assert summary is not None and "errors per 100 characters" in summary.sentence and "words" not in summary.sentence
 
@@ -252,8 +256,8 @@ def test_datasets_that_differ_are_named_beside_an_equal_mean() -> None:
     assert summary is not None
     assert "shows no clear difference on average, but is worse on 2 and better on 1 of 3 datasets" in summary.sentence
     nowhere = tuple(
-        replace(one, difference_to_teacher=one.difference_to_teacher and PairedDifference(0.5, -9.0, 9.0, 0.8))
-        for one in cells
+        replace(result, difference_to_teacher=result.difference_to_teacher and PairedDifference(0.5, -9.0, 9.0, 0.8))
+        for result in cells
     )
     summary = build_summary(ResultsView(replace(PAIR, results=nowhere, speeds=(), datasets=())))
     assert summary is not None and "shows no clear difference in accuracy" in summary.sentence

@@ -17,27 +17,27 @@ from unit.evaluate.report import builders
 def test_teacher_is_first_and_a_student_is_the_main_model() -> None:
     eval_results = builders.full()
     view = ResultsView(replace(eval_results, models=eval_results.models[::-1]))
-    assert [one.name for one in view.models][:3] == ["base", "student-4-layers", "student"]
+    assert [model.name for model in view.models][:3] == ["base", "student-4-layers", "student"]
     assert view.main_model is not None and view.main_model.name == "student-4-layers"
-    assert [one.name for one in view.short_form_datasets] == ["mini-test", "test-other", "ljspeech", "prompts"]
+    assert [dataset.name for dataset in view.short_form_datasets] == ["mini-test", "test-other", "ljspeech", "prompts"]
 
 
 def test_mean_over_datasets_is_unweighted() -> None:
     cells = [builders.cell(4.0, wer_low=3.0, wer_high=6.0), builders.cell(8.0, wer_low=7.0, wer_high=10.0, words=90)]
-    found = mean_wer(cells)
-    assert found is not None
-    assert (found.value, found.num_datasets) == (6.0, 2)
-    assert math.isclose(found.low, 6.0 - math.sqrt(2) / 2)
-    assert math.isclose(found.high, 6.0 + math.sqrt(8) / 2)
+    mean = mean_wer(cells)
+    assert mean is not None
+    assert (mean.value, mean.num_datasets) == (6.0, 2)
+    assert math.isclose(mean.low, 6.0 - math.sqrt(2) / 2)
+    assert math.isclose(mean.high, 6.0 + math.sqrt(8) / 2)
     assert mean_wer([]) is None
     assert str(format_mean_wer(cells, 3)) == "6.0 (5.3–7.4) 2 of 3 datasets"
 
 
 def test_mean_difference_is_over_paired_results() -> None:
     cells = [builders.cell(difference_to_teacher=PairedDifference(1.0, 0.0, 2.0, 0.1)), builders.cell()]
-    found = mean_paired_difference(cells)
-    assert found is not None
-    assert (found.value, found.low, found.high) == (1.0, 0.0, 2.0)
+    difference = mean_paired_difference(cells)
+    assert difference is not None
+    assert (difference.value, difference.low, difference.high) == (1.0, 0.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_conditions_are_parsed_and_described(condition: str, snr: float | None, 
 def test_best_strategy_has_the_most_datasets() -> None:
     eval_results = builders.full(models=("base", "student"))
     lucky = replace(eval_results.results[0], measurement="long_form", decoding="vad", dataset="long-ljspeech", wer=0.1)
-    kept = tuple(one for one in eval_results.results if one.decoding != "vad")
-    view = ResultsView(replace(eval_results, results=(*kept, replace(lucky, model="student"))))
+    without_vad = tuple(result for result in eval_results.results if result.decoding != "vad")
+    view = ResultsView(replace(eval_results, results=(*without_vad, replace(lucky, model="student"))))
     best = view.best_strategy("student")
     assert best[0] == "chunked"
     assert [cell.dataset for cell in best[1]] == ["long-librispeech", "long-ljspeech"]
