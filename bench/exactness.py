@@ -25,7 +25,6 @@ from torch import Tensor
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import DETERMINISTIC_BLOCK_SIZE, WhisperModel
@@ -111,7 +110,7 @@ def decode(
             DecodeRequest(states[row].to(model.network.dtype), start, temperature=temperature, seed=row)
             for row in chosen
         ]
-        results |= dict(zip(chosen, Generator(scheduler).generate(jobs), strict=True))
+        results |= dict(zip(chosen, scheduler.generate(jobs), strict=True))
         counts += scheduler.speculative_stats
     return [results[row] for row in range(len(states))], counts
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.corpus.loading import AudioTransform, Waveform, load_waveforms, read_ahead
-from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
-from whisperstill.decode.options import DecodingOptions
+from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
+from whisperstill.decode.options import DecodingOptions, LongForm
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.evaluate.engines import load_engine
@@ -41,7 +41,7 @@ MAX_CACHE_BYTES = 4 * 2**30
 class DecodeMode:
     """How a dataset is decoded."""
 
-    decoding: str = "short"
+    decoding: Literal["short"] | LongForm = "short"
     """`short`: one window per utterance up to 30 s; else a long-form strategy."""
     chunk_length: float = 0.0
     """Chunk length, seconds; 0: the strategy's default."""
@@ -291,7 +291,8 @@ def decode_utterances(
     # 3. Transcribe the others as recordings.
     options = options or DecodingOptions(without_timestamps=True, batch_size=batch_size)
     recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in long)
-    for utterance, (_, result) in zip(long, transcribe_recordings(model, recordings, options, advance), strict=True):
+    results = TranscriptionSession(model, options).transcribe(recordings, advance)
+    for utterance, (_, result) in zip(long, results, strict=True):
         if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
             error = result if isinstance(result, AudioError) else result.read_error
             skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))
