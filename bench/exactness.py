@@ -14,7 +14,8 @@ Limit: no differing token.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def decode(
             for row in chosen
         ]
         results |= dict(zip(chosen, scheduler.generate(jobs), strict=True))
-        counts += scheduler.speculative_stats
+        counts = SpeculativeStats(*map(add, astuple(counts), astuple(scheduler.speculative_stats)))
     return [results[row] for row in range(len(states))], counts
 
 

@@ -26,7 +26,7 @@ from whisperstill.console import NullConsole, NullProgress
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import recordings as longform
 from whisperstill.decode.longform.window import SpeechSpans
-from whisperstill.decode.options import DecodingOptions, DecodingSettings
+from whisperstill.decode.options import LONG_FORM_STRATEGIES, DecodingOptions, DecodingSettings
 from whisperstill.decode.output.writers import WRITERS, remove_partial_outputs, unique_output_names
 from whisperstill.decode.transcriber import DTYPES, Transcriber
 from whisperstill.errors import SettingsError
@@ -303,6 +303,8 @@ def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, m
 def test_every_option_of_the_decoder_is_a_flag_with_its_default() -> None:
     names = {field.name for field in fields(DecodingOptions)}
     assert names | {"temperature_increment_on_fallback"} == {field.name for field in fields(DecodingSettings)}
+    hints = get_type_hints(DecodingSettings)
+    assert get_args(hints["long_form"]) == LONG_FORM_STRATEGIES
     assert get_args(get_type_hints(TranscribeSettings)["dtype"]) == DTYPES
     assert DecodingSettings().options() == DecodingOptions()
 

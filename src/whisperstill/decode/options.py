@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from whisperstill.errors import SettingsError
 from whisperstill.units import WINDOW_SECONDS
@@ -12,8 +12,7 @@ from whisperstill.units import WINDOW_SECONDS
 DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_FALLBACK_TEMPERATURE = DEFAULT_TEMPERATURES[-1]
 MIN_TEMPERATURE_STEP = 0.01
-LongForm = Literal["auto", "chunked", "sequential", "vad", "silence"]
-Task = Literal["transcribe", "translate"]
+LONG_FORM_STRATEGIES = ("auto", "chunked", "sequential", "vad", "silence")
 NULLABLE_OPTIONS = frozenset(
     {"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold", "length_penalty"}
 )
@@ -26,12 +25,10 @@ NONE_EQUIVALENTS = {"suppress_tokens": (), "best_of": 1, "max_initial_timestamp"
 class _SharedOptions:
     """Options with the same form in `DecodingOptions` and `DecodingSettings`; the docstrings are the `--help` texts."""
 
-    task: Task = "transcribe"
-    """Task: transcribe in the spoken language, or translate to English (multilingual models)."""
-    long_form: LongForm = "auto"
-    """Strategy for recordings over 30 s. `silence` (used by `auto`): cut at the quietest places; `vad`: cut in pauses,
-    and leave out audio without speech; `chunked`: overlapping chunks, merged by their words; `sequential`:
-    openai/whisper's algorithm, each window begins where the previous one ended and is prompted with its text."""
+    task: str = "transcribe"
+    """`transcribe`, or `translate` to English."""
+    long_form: str = "auto"
+    """Long-form strategy, see `decode.longform.recordings`."""
     chunk_length: float | None = None
     """Length of a window, 5 to 30 s. Default: 30; for `chunked` with a student 15."""
     without_timestamps: bool | None = None
@@ -103,11 +100,11 @@ class DecodingOptions(_SharedOptions):
             problems.append(f"length_penalty must be 0 to 1, or None, got {self.length_penalty:g}")
         if not 0 <= self.max_initial_timestamp <= WINDOW_SECONDS:
             problems.append(f"max_initial_timestamp must be 0 to 30 s, got {self.max_initial_timestamp:g}")
-        if self.long_form not in get_args(LongForm):
-            problems.append(f"long_form must be {', '.join(get_args(LongForm))}, got {self.long_form!r}")
+        if self.long_form not in LONG_FORM_STRATEGIES:
+            problems.append(f"long_form must be {', '.join(LONG_FORM_STRATEGIES)}, got {self.long_form!r}")
         if self.chunk_length is not None and not 5 <= self.chunk_length <= WINDOW_SECONDS:
             problems.append(f"chunk_length must be 5 to 30 s, got {self.chunk_length:g}")
-        if self.task not in get_args(Task):
+        if self.task not in ("transcribe", "translate"):
             problems.append(f"task must be transcribe or translate, got {self.task!r}")
         if problems:
             raise SettingsError("; ".join(problems))
@@ -126,6 +123,12 @@ class DecodingOptions(_SharedOptions):
 class DecodingSettings(_SharedOptions):
     """Decoding options as the command line and recipes write them."""
 
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """Task: transcribe in the spoken language, or translate to English (multilingual models)."""
+    long_form: Literal["auto", "chunked", "sequential", "vad", "silence"] = "auto"
+    """Strategy for recordings over 30 s. `silence` (used by `auto`): cut at the quietest places; `vad`: cut in pauses,
+    and leave out audio without speech; `chunked`: overlapping chunks, merged by their words; `sequential`:
+    openai/whisper's algorithm, each window begins where the previous one ended and is prompted with its text."""
     initial_prompt: str | None = None
     """Prompt text, such as names, spelling or style, before the first window, and before every window that is not
     prompted with the preceding text."""

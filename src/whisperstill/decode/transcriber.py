@@ -53,7 +53,7 @@ class TranscriptionInfo:
 
     @property
     def options(self) -> DecodingOptions:
-        return self._strategy.context.options
+        return self._strategy.options
 
     @property
     def filtered_segments(self) -> tuple[FilteredSegment, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.corpus.loading import AudioTransform, Waveform, load_waveforms, read_ahead
 from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
-from whisperstill.decode.options import DecodingOptions, LongForm
+from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError, SettingsError
 from whisperstill.evaluate.engines import load_engine
@@ -41,7 +41,7 @@ MAX_CACHE_BYTES = 4 * 2**30
 class DecodeMode:
     """How a dataset is decoded."""
 
-    decoding: Literal["short"] | LongForm = "short"
+    decoding: str = "short"
     """`short`: one window per utterance up to 30 s; else a long-form strategy."""
     chunk_length: float = 0.0
     """Chunk length, seconds; 0: the strategy's default."""

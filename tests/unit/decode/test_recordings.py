@@ -298,7 +298,7 @@ def test_timestamps_are_decoded_unless_the_student_was_trained_without(scripted:
     """With `chunked` too: without timestamps openai's checkpoints leave out most of a chunk."""
 
     def timestamps(**options: object) -> bool:
-        return strategies.LongFormContext(scripted, DecodingOptions(**options)).timestamps  # type: ignore[arg-type]
+        return strategies.decodes_timestamps(scripted, DecodingOptions(**options))  # type: ignore[arg-type]
 
     for long_form in ("silence", "chunked"):
         assert timestamps(long_form=long_form) and not timestamps(long_form=long_form, without_timestamps=True)

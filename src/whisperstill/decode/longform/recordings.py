@@ -26,7 +26,7 @@ from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.longform.chunked import Chunked
 from whisperstill.decode.longform.non_overlapping import NonOverlapping
 from whisperstill.decode.longform.sequential import Sequential
-from whisperstill.decode.longform.strategy import LongFormContext, LongFormStrategy
+from whisperstill.decode.longform.strategy import LongFormStrategy, decodes_timestamps
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage
 from whisperstill.decode.longform.window_decoder import WindowDecoder
 from whisperstill.decode.options import DecodingOptions
@@ -72,11 +72,11 @@ class TranscriptionSession:
 
     def __init__(self, model: WhisperModel, options: DecodingOptions | None = None) -> None:
         """Raises `SettingsError` for a token that the model does not have."""
-        self._context = LongFormContext(model, options or DecodingOptions())
+        self._model, self._options = model, options or DecodingOptions()
         self._active: dict[int, _ActiveRecording] = {}
         """By id, in order of start."""
         self._ids = count()
-        self._window_decoder = WindowDecoder(model, self._context.options, self._context.timestamps)
+        self._window_decoder = WindowDecoder(model, self._options, decodes_timestamps(model, self._options))
 
     @property
     def speculative_stats(self) -> SpeculativeStats:
@@ -128,7 +128,7 @@ class TranscriptionSession:
 
     def _start(self, recording: Recording) -> LongFormStrategy:
         """Begin a recording. Raises `AudioError` if it cannot be read, `SettingsError` for its language."""
-        recording_id, language = next(self._ids), self._context.model.resolve_language(recording.language)
+        recording_id, language = next(self._ids), self._model.resolve_language(recording.language)
         blocks = recording.blocks
         reader = AudioReader(
             stream_audio(recording.path, recording.start, recording.duration) if blocks is None else blocks
@@ -136,8 +136,8 @@ class TranscriptionSession:
         if not reader.has_audio_after(0.0):
             raise AudioError(f"expected audio in {'the stream' if blocks else recording.path}, got none")
         detected_language = None if language is None else DetectedLanguage(language)
-        strategy_class = STRATEGIES.get(self._context.options.long_form, NonOverlapping)
-        strategy = strategy_class(self._context, recording_id, reader, detected_language)
+        strategy_class = STRATEGIES.get(self._options.long_form, NonOverlapping)
+        strategy = strategy_class(self._model, self._options, recording_id, reader, detected_language)
         self._active[recording_id] = _ActiveRecording(recording, strategy)
         return strategy
 
