@@ -54,6 +54,9 @@ def main() -> None:
         for name in options.drafts
         for vocabulary, draft in draft_variants(name).items()
     }
+    schedulers = {
+        model: model.make_scheduler(1, model.make_logit_filter(timestamps=False)) for model in drafted.values()
+    }
     rows: list[dict[str, Any]] = []
     for dataset in DATASETS:
         utterances = read_corpus(options.speech / dataset / "manifest.jsonl").utterances
@@ -62,20 +65,21 @@ def main() -> None:
         for turn, utterance in enumerate(utterances):
             states = alone.encode(torch.from_numpy(pad_or_trim(load_utterance_waveform(utterance)))[None])
             if not turn:  # warm-up
-                for model in (alone, *drafted.values()):
-                    model.decode(states, ["en"])
-                    model.speculative_stats = SpeculativeStats()
+                alone.decode(states, ["en"])
+                for model, scheduler in schedulers.items():
+                    scheduler.generate(model.make_requests(states, ["en"]))
+                    scheduler.speculative_stats = SpeculativeStats()
             start_time = time.perf_counter()
             [expected] = alone.decode(states, ["en"])
             alone_seconds += time.perf_counter() - start_time
             for key, model in drafted.items():
                 start_time = time.perf_counter()
-                [transcript] = model.decode(states, ["en"])
+                [result] = schedulers[model].generate(model.make_requests(states, ["en"]))
                 seconds[key] += time.perf_counter() - start_time
-                if transcript.result.tokens != expected.result.tokens:
+                if result.tokens != expected.result.tokens:
                     raise SystemExit(f"{utterance.id}: {key} changed the text")
         for (name, vocabulary), model in drafted.items():
-            stats = model.speculative_stats
+            stats = schedulers[model].speculative_stats
             row = {
                 "dataset": dataset,
                 "draft": name,

@@ -14,7 +14,8 @@ Limit: no differing token.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from torch import Tensor
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
 from whisperstill.decode.generate.draft_model import DecodeState, DraftModel
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.whisper_model import DETERMINISTIC_BLOCK_SIZE, WhisperModel
@@ -111,8 +111,8 @@ def decode(
             DecodeRequest(states[row].to(model.network.dtype), start, temperature=temperature, seed=row)
             for row in chosen
         ]
-        results |= dict(zip(chosen, Generator(scheduler).generate(jobs), strict=True))
-        counts += scheduler.speculative_stats
+        results |= dict(zip(chosen, scheduler.generate(jobs), strict=True))
+        counts = SpeculativeStats(*map(add, astuple(counts), astuple(scheduler.speculative_stats)))
     return [results[row] for row in range(len(states))], counts
 
 

@@ -8,7 +8,7 @@ import torch
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.corpus.loading import Waveform
-from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError
@@ -44,7 +44,8 @@ class Ours:
             for waveform, code in zip(waveforms, codes, strict=True)
         ]
         texts = []
-        for _, result in transcribe_recordings(self._model, recordings, DecodingOptions(temperature=(0.0,))):
+        session = TranscriptionSession(self._model, DecodingOptions(temperature=(0.0,)))
+        for _, result in session.transcribe(recordings):
             if isinstance(result, AudioError):
                 raise result
             texts.append(result.text)

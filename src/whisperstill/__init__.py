@@ -13,27 +13,28 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from whisperstill import api
 from whisperstill._version import __version__ as __version__
-from whisperstill.api import (
-    ablate as ablate,
-    compare as compare,
-    compress as compress,
-    doctor as doctor,
-    evaluate as evaluate,
-    export as export,
-    filter as filter,
-    init as init,
-    label as label,
-    plan as plan,
-    report as report,
-    run as run,
-    sweep as sweep,
-    train as train,
-    transcribe as transcribe,
-)
-from whisperstill.console import Console as Console, NullConsole as NullConsole
+from whisperstill.console import NULL_CONSOLE, Console as Console, NullConsole as NullConsole
 
 if TYPE_CHECKING:
+    from whisperstill.api import (
+        ablate as ablate,
+        compare as compare,
+        compress as compress,
+        doctor as doctor,
+        evaluate as evaluate,
+        export as export,
+        filter as filter,
+        init as init,
+        label as label,
+        plan as plan,
+        report as report,
+        run as run,
+        sweep as sweep,
+        train as train,
+        transcribe as transcribe,
+    )
     from whisperstill.decode.options import DecodingOptions as DecodingOptions
     from whisperstill.decode.output.transcript import Segment as Segment, Transcript as Transcript, Word as Word
     from whisperstill.decode.transcriber import (
@@ -71,10 +72,8 @@ if TYPE_CHECKING:
         TranscribeSettings as TranscribeSettings,
     )
 
-_VERBS = (
-    "ablate compare compress doctor evaluate export filter init label plan report run sweep train transcribe".split()
-)
 _LAZY_MODULES = {
+    "api": api.__all__,
     "decode.options": ["DecodingOptions"],
     "decode.output.transcript": ["Segment", "Transcript", "Word"],
     "decode.transcriber": ["Transcriber", "TranscriptionInfo", "load"],
@@ -82,21 +81,19 @@ _LAZY_MODULES = {
         *("AudioError", "CheckpointError", "CorpusError", "MissingExtraError", "NotFoundError", "SettingsError"),
         *("StoreError", "TrainingError", "WhisperstillError"),
     ],
-    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in _VERBS},
+    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in api.__all__},
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _LAZY_MODULES.items() for name in names}
 """Public name -> its module."""
 
-__all__ = sorted([*_MODULE_OF, *_VERBS, "Console", "NullConsole", "__version__"])
+__all__ = sorted([*_MODULE_OF, "Console", "NullConsole", "__version__"])
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first used (PEP 562)."""
+    """Imports the module of a public name (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'whisperstill' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -106,18 +103,18 @@ def __dir__() -> list[str]:
 class _CallablePackage(ModuleType):
     """A subpackage with the name of a verb: `whisperstill.label.store` is a module, `whisperstill.label(...)` the verb.
 
-    The trap: importing a subpackage sets it as attribute of its parent, which would hide the function of that name.
+    The trap: importing a subpackage sets it as attribute of its parent, which hides the function of that name.
     """
 
-    def __call__(self, settings: object, console: Console | None = None) -> object:
-        return getattr(import_module("whisperstill.api"), self.__name__.rpartition(".")[2])(settings, console)
+    def __call__(self, settings: object, console: Console = NULL_CONSOLE) -> object:
+        return getattr(api, self.__name__.rpartition(".")[2])(settings, console)
 
 
 class _Package(ModuleType):
     """This package; see `_CallablePackage`."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and callable(self.__dict__.get(name)):
+        if isinstance(value, ModuleType) and name in api.__all__:
             value.__class__ = _CallablePackage
         super().__setattr__(name, value)
 

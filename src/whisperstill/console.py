@@ -66,3 +66,7 @@ class NullConsole:
     def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
         """Returns a progress bar that shows nothing."""
         return nullcontext(NullProgress())
+
+
+NULL_CONSOLE = NullConsole()
+"""Console of stages that are called from Python without one."""

@@ -33,11 +33,8 @@ def use_log_scale(axes: "Axes", axis_name: str) -> None:
     """Make the `x` or `y` axis logarithmic, with plain numbers (0.5, 1, 2, 5, 10)."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-    if axis_name == "x":
-        axes.set_xscale("log")
-    else:
-        axes.set_yscale("log")
     axis = axes.xaxis if axis_name == "x" else axes.yaxis
+    getattr(axes, f"set_{axis_name}scale")("log")
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FormatStrFormatter("%g"))
     axis.set_minor_formatter(NullFormatter())

@@ -10,7 +10,7 @@ import pytest
 import whisperstill
 from whisperstill import api
 from whisperstill.cli.verbs import VERBS
-from whisperstill.console import NullConsole
+from whisperstill.console import NULL_CONSOLE, NullConsole
 from whisperstill.stages import load_verb
 
 USER_CODE = """
@@ -67,10 +67,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_a_function_with_public_settings_and_report(verb: str) -> None:
-    function = getattr(api, verb)
-    names = {function.__annotations__["settings"], *function.__annotations__["return"].split(" | ")}
-    assert load_verb(verb).settings_type.__name__ in names
-    assert names <= set(whisperstill.__all__)
+    annotations = getattr(api, verb).__annotations__
+    assert (
+        annotations["settings"]
+        is load_verb(verb).settings_type
+        is getattr(whisperstill, f"{verb.capitalize()}Settings")
+    )
+    assert annotations["return"] is getattr(whisperstill, f"{verb.capitalize()}Report")
+    assert set(api.__all__) == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", ["label", "evaluate", "export", "init"])
@@ -85,7 +89,7 @@ def test_a_verb_can_be_called_after_its_namesake_package_was_imported(
     assert label_store.__name__ == "whisperstill.label.store"
     calls = []
 
-    def run(settings: object, console: object) -> str:
+    def run(settings: object, console: object = NULL_CONSOLE) -> str:
         calls.append((settings, type(console)))
         return "report"
 

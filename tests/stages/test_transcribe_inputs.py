@@ -247,13 +247,11 @@ def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
 def test_every_setting_reaches_the_decoder(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[DecodingOptions] = []
 
-    def record_options(
-        model: Scripted, recordings: object, options: DecodingOptions, advance: object, in_order: bool
-    ) -> object:
+    def record_options(model: Scripted, options: DecodingOptions) -> object:
         received.append(options)
         raise SettingsError("recorded")
 
-    monkeypatch.setattr(longform, "transcribe_recordings", record_options)
+    monkeypatch.setattr(longform, "TranscriptionSession", record_options)
     write(tmp_path / "a.wav", 0.25)
     line = [tmp_path / "a.wav", "--output_dir", tmp_path]
     assert call(*line) == 2

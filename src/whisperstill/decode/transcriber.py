@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from whisperstill.audio.streams import stream_chunks
-from whisperstill.decode.longform.recordings import Recording, stream_recording, transcribe_recordings
+from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
 from whisperstill.decode.longform.strategy import LongFormStrategy
 from whisperstill.decode.options import NONE_EQUIVALENTS, NULLABLE_OPTIONS, DecodingOptions, parse_token_ids
 from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript
@@ -53,7 +53,7 @@ class TranscriptionInfo:
 
     @property
     def options(self) -> DecodingOptions:
-        return self._strategy.context.options
+        return self._strategy.options
 
     @property
     def filtered_segments(self) -> tuple[FilteredSegment, ...]:
@@ -76,7 +76,7 @@ class Transcriber:
         can be read, and `SettingsError` for an unknown language, task or option.
         """
         recording = make_recording(source, language)
-        [(_, result)] = transcribe_recordings(self.model, [recording], build_options(options))
+        [(_, result)] = TranscriptionSession(self.model, build_options(options)).transcribe([recording])
         if isinstance(result, AudioError):
             raise result
         return result
@@ -90,7 +90,7 @@ class Transcriber:
         source that is not a file is `-`.
         """
         recordings = (make_recording(source, language) for source in sources)
-        for recording, result in transcribe_recordings(self.model, recordings, build_options(options)):
+        for recording, result in TranscriptionSession(self.model, build_options(options)).transcribe(recordings):
             yield Path(recording.path), result
 
     def stream(
@@ -106,7 +106,7 @@ class Transcriber:
         recording = make_recording(source, language)
         if recording.blocks is not None and not isinstance(source, np.ndarray | bytes):
             options = {"batch_size": 1, **options}
-        segments, strategy = stream_recording(self.model, recording, build_options(options))
+        segments, strategy = TranscriptionSession(self.model, build_options(options)).stream(recording)
         return segments, TranscriptionInfo(strategy)
 
 

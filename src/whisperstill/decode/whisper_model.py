@@ -1,7 +1,7 @@
 """A Whisper checkpoint loaded on a device: network, tokenizer and vocabulary, with an optional assistant.
 
 `encode` windows, `detect_language` where it is unknown, `decode` to text: labelling and evaluation use these three
-steps. Transcription makes a `Generator` of its own and decodes windows as they come (`longform.window_decoder`).
+steps. Transcription makes a `BatchScheduler` of its own and decodes windows as they come (`longform.window_decoder`).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,13 @@ from torch import Tensor
 
 from whisperstill.audio.mel import log_mel
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
-from whisperstill.decode.generate.beam_search import BeamSearch
 from whisperstill.decode.generate.draft_length import BLOCK_SIZES, DraftLengthController
 from whisperstill.decode.generate.draft_model import DraftModel, select_draft_vocabulary
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.logit_filter import MAX_INITIAL_TIMESTAMP_S, LogitFilter
-from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.errors import SettingsError
 from whisperstill.model.checkpoints import Checkpoint
+from whisperstill.model.generation_config import GenerationConfig
 from whisperstill.model.int8 import is_int8_supported, to_int8
 from whisperstill.model.trimmed_encoder import TrimmedEncoder
 from whisperstill.model.whisper import Whisper, best_dtype
@@ -85,14 +83,11 @@ class WhisperModel:
         """Used in place of the encoder; None without `trim_padding`."""
         self.vocabulary = Vocabulary.from_size(checkpoint.dims.vocab_size)
         self.tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer_json, checkpoint.dims.vocab_size)
-        self.speculative_stats = SpeculativeStats()
-        """Statistics of everything decoded so far."""
         self.assistant = None if assistant is None else self._load_assistant(assistant, checkpoint, device)
-        # All generators share the measured draft lengths.
+        # All schedulers share the measured draft lengths.
         self._length_controller = DraftLengthController((1,) if assistant is None else BLOCK_SIZES)
-        self._generator: Generator | None = None
-        self._generator_key = (False, 0), self.network, self.generation_config
-        """What `_generator` was made for: timestamps and top_k, network, generation config."""
+        self._schedulers: dict[tuple[bool, int, Whisper, GenerationConfig], BatchScheduler] = {}
+        """The scheduler of the last `decode`, by timestamps, top_k, network and generation config."""
 
     def _load_assistant(self, assistant: Checkpoint, checkpoint: Checkpoint, device: str) -> "WhisperModel":
         if assistant.dims.vocab_size != self.dims.vocab_size:
@@ -202,28 +197,43 @@ class WhisperModel:
             draft_token_ids = torch.tensor(draft_vocabulary, device=self.network.device)
         return lambda size, capacity: DraftModel(decoder, size, positions, capacity, logit_filter, draft_token_ids)
 
-    def make_generator(
-        self,
-        batch_size: int,
-        *,
-        logit_filter: LogitFilter,
-        top_k: int = 0,
-        deterministic: bool = False,
-        beam_search: BeamSearch | None = None,
-    ) -> Generator:
-        """Generator with `batch_size` slots and the assistant, if any, as draft model. See `BatchScheduler`."""
+    def make_scheduler(
+        self, batch_size: int, logit_filter: LogitFilter, *, top_k: int = 0, deterministic: bool = False
+    ) -> BatchScheduler:
+        """Scheduler with `batch_size` slots and the assistant, if any, as draft model."""
         make_draft, controller = self.make_draft_factory(logit_filter), self._length_controller
         if deterministic:
             controller = DraftLengthController((DETERMINISTIC_BLOCK_SIZE,))
-        scheduler = BatchScheduler(self.network, logit_filter, batch_size, top_k, make_draft, controller, deterministic)
-        return Generator(scheduler, beam_search)
+        return BatchScheduler(self.network, logit_filter, batch_size, top_k, make_draft, controller, deterministic)
+
+    def make_requests(
+        self,
+        encoder_states: Float[Tensor, "batch positions width"],
+        languages: Sequence[str],
+        *,
+        timestamps: bool = False,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        draft_encoder_states: Float[Tensor, "batch positions draft_width"] | None = None,
+    ) -> list[DecodeRequest]:
+        """Requests for greedy transcripts of encoded windows.
+
+        Raises `SettingsError` for a language that the model does not support, and `ValueError` if the assistant has its
+        own encoder and `draft_encoder_states` (from `encode_for_draft`) are missing.
+        """
+        if languages and draft_encoder_states is None and self._assistant_has_own_encoder:
+            raise ValueError("expected draft_encoder_states for an assistant with its own encoder, got None")
+        draft_states = [None] * len(encoder_states) if draft_encoder_states is None else draft_encoder_states
+        prompts = [self.vocabulary.sot_sequence(language, timestamps=timestamps) for language in languages]
+        return [
+            DecodeRequest(states, prompt_tokens, own_states, max_new_tokens=max_new_tokens)
+            for states, prompt_tokens, own_states in zip(encoder_states, prompts, draft_states, strict=True)
+        ]
 
     def decode(
         self,
         encoder_states: Float[Tensor, "batch positions width"],
         languages: Sequence[str],
         *,
-        task: str = "transcribe",
         timestamps: bool = False,
         max_new_tokens: int = MAX_NEW_TOKENS,
         top_k: int = 0,
@@ -231,37 +241,30 @@ class WhisperModel:
     ) -> list[WindowTranscript]:
         """Greedy transcripts of encoded windows, in order.
 
-        `top_k` is that of `TokenStatsBuffer`. Raises `SettingsError` for a language or task that the model does not
-        support, and `ValueError` if the assistant has its own encoder and `draft_encoder_states` (from
-        `encode_for_draft`) are missing.
+        `top_k` is that of `TokenStatsBuffer`. Raises as `make_requests`.
         """
-        draft_states = [None] * len(encoder_states) if draft_encoder_states is None else draft_encoder_states
-        requests = []
-        for states, language, own_states in zip(encoder_states, languages, draft_states, strict=True):
-            prompt_tokens = self.vocabulary.sot_sequence(language, task, timestamps)
-            requests.append(DecodeRequest(states, prompt_tokens, own_states, max_new_tokens=max_new_tokens))
+        requests = self.make_requests(
+            encoder_states,
+            languages,
+            timestamps=timestamps,
+            max_new_tokens=max_new_tokens,
+            draft_encoder_states=draft_encoder_states,
+        )
         if not requests:
             return []
-        if draft_encoder_states is None and self._assistant_has_own_encoder:
-            raise ValueError("expected draft_encoder_states for an assistant with its own encoder, got None")
-        generator, self._generator = self._get_generator(len(requests), timestamps, top_k), None
-        generator.scheduler.speculative_stats = SpeculativeStats()
-        results = generator.generate(requests)
-        self.speculative_stats += generator.scheduler.speculative_stats
-        self._generator = generator  # not kept if decoding failed
-        self._generator_key = (timestamps, top_k), self.network, self.generation_config
+        # 1. Use the scheduler of the last call again if it fits, because its memory is already allocated.
+        key = timestamps, top_k, self.network, self.generation_config
+        scheduler = self._schedulers.pop(key, None)
+        if scheduler is None or scheduler.batch_size < len(requests):
+            scheduler = self.make_scheduler(len(requests), self.make_logit_filter(timestamps), top_k=top_k)
+        # 2. Keep it for the next call, unless decoding fails.
+        self._schedulers.clear()
+        results = scheduler.generate(requests)
+        self._schedulers[key] = scheduler
         return [
             WindowTranscript(language, self.tokenizer.decode(result.tokens).strip(), result)
             for language, result in zip(languages, results, strict=True)
         ]
-
-    def _get_generator(self, batch_size: int, timestamps: bool, top_k: int) -> Generator:
-        """The generator of the last call if it fits, because its memory is already allocated; otherwise a new one."""
-        generator, (options, network, config) = self._generator, self._generator_key
-        same_model = network is self.network and config is self.generation_config
-        if generator and same_model and options == (timestamps, top_k) and generator.scheduler.batch_size >= batch_size:
-            return generator
-        return self.make_generator(batch_size, logit_filter=self.make_logit_filter(timestamps), top_k=top_k)
 
 
 def _num_positions(waveform: Float[Tensor, "samples"]) -> int:

@@ -8,8 +8,7 @@ sequences, so they have no cross-entropy.
 
 import torch
 
-from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.decode.generate.generator import generate
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest, generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.batch import OnPolicyBatch, TokenBatch
 from whisperstill.model.whisper import Whisper

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from whisperstill.audio.audio_files import load_audio
 from whisperstill.audio.mel import log_mel, pad_or_trim
-from whisperstill.decode.generate.batch_scheduler import DecodeRequest
-from whisperstill.decode.generate.generator import generate
+from whisperstill.decode.generate.batch_scheduler import DecodeRequest, generate
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.distill.process_group import ProcessGroup
 from whisperstill.errors import AudioError, CorpusError

@@ -50,12 +50,15 @@ def compare_speculative(
         (readable[start : start + batch_size], waveforms[start : start + batch_size])
         for start in range(0, len(readable), batch_size)
     ]
-    device = baseline_model.network.device
+    device, models = baseline_model.network.device, (baseline_model, assisted_model)
+    schedulers = {
+        model: model.make_scheduler(batch_size, model.make_logit_filter(timestamps=False)) for model in models
+    }
     encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
     for round_index, (batch, batch_waveforms) in enumerate([*batches[:1], *batches]):
         if round_index == 1:  # warm-up done: start counting
             encoder_seconds, decode_seconds, identical = 0.0, {baseline_model: 0.0, assisted_model: 0.0}, 0
-            assisted_model.speculative_stats = SpeculativeStats()
+            schedulers[assisted_model].speculative_stats = SpeculativeStats()
         # 1. Encode once for both.
         windows = stack_windows(batch_waveforms)
         start_time = synchronized_time(device)
@@ -68,17 +71,16 @@ def compare_speculative(
         decode_seconds[assisted_model] += synchronized_time(device) - start_time
         # 3. Decode with both models, in alternating order.
         tokens_by_model = {}
-        for model in (baseline_model, assisted_model) if round_index % 2 else (assisted_model, baseline_model):
+        requests = assisted_model.make_requests(encoder_states, languages, draft_encoder_states=draft_states)
+        for model in models if round_index % 2 else models[::-1]:
             start_time = synchronized_time(device)
-            transcripts = model.decode(
-                encoder_states, languages, draft_encoder_states=draft_states if model is assisted_model else None
-            )
+            results = schedulers[model].generate(requests)
             decode_seconds[model] += synchronized_time(device) - start_time
-            tokens_by_model[model] = [transcript.result.tokens for transcript in transcripts]
+            tokens_by_model[model] = [result.tokens for result in results]
         identical += sum(map(tuple.__eq__, tokens_by_model[baseline_model], tokens_by_model[assisted_model]))
         if round_index:
             advance(sum(utterance.audio.duration for utterance in batch))
-    stats = assisted_model.speculative_stats
+    stats = schedulers[assisted_model].speculative_stats
     result = SpeculativeResult(
         model=baseline_model.source,
         draft=assisted_model.assistant.source if assisted_model.assistant else "",

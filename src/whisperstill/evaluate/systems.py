@@ -20,7 +20,7 @@ from torch import Tensor
 
 from whisperstill.audio.mel import pad_or_trim
 from whisperstill.corpus.loading import AudioTransform, Waveform, load_waveforms, read_ahead
-from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.whisper_model import WhisperModel
 from whisperstill.errors import AudioError, SettingsError
@@ -291,7 +291,8 @@ def decode_utterances(
     # 3. Transcribe the others as recordings.
     options = options or DecodingOptions(without_timestamps=True, batch_size=batch_size)
     recordings = (Recording(u.audio.path, u.audio.start, u.audio.duration, u.language) for u in long)
-    for utterance, (_, result) in zip(long, transcribe_recordings(model, recordings, options, advance), strict=True):
+    results = TranscriptionSession(model, options).transcribe(recordings, advance)
+    for utterance, (_, result) in zip(long, results, strict=True):
         if isinstance(result, AudioError) or result.read_error:  # half a recording would count as deleted words
             error = result if isinstance(result, AudioError) else result.read_error
             skipped.append(Skipped(f"{utterance.corpus}/{utterance.id}", str(error)))

@@ -12,7 +12,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from whisperstill._version import __version__
-from whisperstill.console import Console, format_duration
+from whisperstill.console import NULL_CONSOLE, Console, format_duration
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.errors import WhisperstillError
 from whisperstill.evaluate.suite.spec import EvaluateSettings
@@ -68,7 +68,7 @@ class DoctorReport:
     """None without a recipe."""
 
 
-def run(settings: DoctorSettings, console: Console) -> DoctorReport:
+def run(settings: DoctorSettings, console: Console = NULL_CONSOLE) -> DoctorReport:
     """Prints facts about this machine. With a recipe, measures its speed for a second and estimates every stage.
 
     Raises `SettingsError` or `NotFoundError` for an invalid recipe.

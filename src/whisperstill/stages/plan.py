@@ -8,7 +8,7 @@ data); for fewer hours it is an extrapolation.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from whisperstill.console import Console, format_duration
+from whisperstill.console import NULL_CONSOLE, Console, format_duration
 from whisperstill.errors import SettingsError
 from whisperstill.pipeline.cost_estimate import (
     MEAN_PACKED_SECONDS,
@@ -71,7 +71,7 @@ class PlanReport:
     """Percentage points of WER above the paper's best student, by the fitted curve."""
 
 
-def run(settings: PlanSettings, console: Console) -> PlanReport:
+def run(settings: PlanSettings, console: Console = NULL_CONSOLE) -> PlanReport:
     """Prints the estimate.
 
     Raises `SettingsError` for a teacher of unknown size and for values out of range.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from whisperstill.audio.input_files import STDIN_PATH, collect_audio, read_durations
 from whisperstill.audio.streams import PcmFormat, stream_stdin
-from whisperstill.console import Console, Progress
+from whisperstill.console import NULL_CONSOLE, Console, Progress
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.options import DecodingOptions, DecodingSettings, collect_error
 from whisperstill.decode.output.transcript import Transcript
@@ -101,7 +101,7 @@ class TranscribeReport:
     problems: tuple[Skipped, ...]
 
 
-def run(settings: TranscribeSettings, console: Console) -> TranscribeReport:
+def run(settings: TranscribeSettings, console: Console = NULL_CONSOLE) -> TranscribeReport:
     """Transcribe; a file that cannot be read is listed in `problems`, and the others go on.
 
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`; `AudioError` if no file could be read.
@@ -151,7 +151,7 @@ class _TranscriptionJob:
         """Transcribe these files, given with their seconds; returns what could not be read or written."""
         import torch
 
-        from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+        from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
         from whisperstill.decode.transcriber import load
 
         settings, problems = self._settings, list[Skipped]()
@@ -165,8 +165,8 @@ class _TranscriptionJob:
         start_time = time.monotonic()
         with self._console.progress("transcribing", sum(durations.values()) / 3600, "h") as bar:
             hours_bar = _HoursBar(bar)
-            results = transcribe_recordings(model, recordings, self._options, hours_bar.on_decoded, in_order=False)
-            for recording, result in results:
+            session = TranscriptionSession(model, self._options)
+            for recording, result in session.transcribe(recordings, hours_bar.on_decoded, in_order=False):
                 path = Path(recording.path)
                 hours_bar.on_finished(path, durations[path])
                 if isinstance(result, AudioError):
@@ -176,7 +176,7 @@ class _TranscriptionJob:
                     reason = f"transcribed only up to {result.duration:.1f} s: {result.read_error}"
                     problems.append(Skipped(str(path), reason))
                 problems += self._save(path, result)
-        self._elapsed_seconds, self._stats = time.monotonic() - start_time, model.speculative_stats
+        self._elapsed_seconds, self._stats = time.monotonic() - start_time, session.speculative_stats
         return problems
 
     def _save(self, path: Path, transcript: Transcript) -> list[Skipped]:

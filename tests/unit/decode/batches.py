@@ -7,7 +7,6 @@ from torch import Tensor
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
 from whisperstill.decode.generate.draft_length import DraftLengthController
 from whisperstill.decode.generate.draft_model import DraftModel
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.logit_filter import LogitFilter
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult
@@ -32,7 +31,7 @@ def make_scheduler(
 
 def run(scheduler: BatchScheduler, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
     """Results of these requests, in order."""
-    return Generator(scheduler).generate(requests)
+    return scheduler.generate(requests)
 
 
 def decode_batch(

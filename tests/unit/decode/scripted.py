@@ -1,8 +1,8 @@
 """A WhisperModel with scripted results, and waveforms identified by their first sample."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.generate.token_stats import DecodingResult, TokenStats
 from whisperstill.decode.longform.window import SpeechSpans
@@ -46,26 +45,12 @@ class ScriptedScheduler(BatchScheduler):
     ) -> None:
         self.batch_size, self.speculative_stats = batch_size, SpeculativeStats()
         self._script, self._vocabulary, self._decoded_requests = script, vocabulary, requests
-        self._requests: list[DecodeRequest] = []
-
-    @property
-    def num_busy_slots(self) -> int:
-        """Windows in slots."""
-        return len(self._requests)
-
-    @property
-    def num_free_slots(self) -> int:
-        """Slots without a window."""
-        return self.batch_size - len(self._requests)
-
-    def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """Put windows into free slots."""
-        assert len(requests) <= self.num_free_slots
-        self._requests += requests
+        self._queue: deque[DecodeRequest] = deque()
+        self._slots = []
 
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
         """Finish all windows with their scripted results."""
-        done, self._requests = self._requests, []
+        done = [self._queue.popleft() for _ in range(min(self.batch_size, len(self._queue)))]
         codes = {token: code for code, token in self._vocabulary.languages.items()}
         results = []
         for job in done:
@@ -74,6 +59,12 @@ class ScriptedScheduler(BatchScheduler):
             self._decoded_requests.append((first, job))
             results.append((job, self._script(first, language)))
         return results
+
+
+class FakeNetwork:
+    """Stands for a network on the CPU."""
+
+    device = torch.device("cpu")
 
 
 class Scripted(WhisperModel):
@@ -85,11 +76,10 @@ class Scripted(WhisperModel):
         self.metadata: dict[str, object] = {}
         self.vocabulary: Vocabulary = tokenizer.vocabulary
         self.tokenizer = tokenizer
-        self.network = SimpleNamespace(device=torch.device("cpu"))  # type: ignore[assignment]
+        self.network = FakeNetwork()  # type: ignore[assignment]
         self.script = script
-        self.assistant = self._generator = None
-        self._generator_key = (False, 0), self.network, self.generation_config
-        self.speculative_stats = SpeculativeStats()
+        self.assistant = None
+        self._schedulers = {}
         self.batches: list[int] = []
         self.detected: list[float] = []
         self.decoded_requests: list[tuple[float, DecodeRequest]] = []
@@ -105,9 +95,9 @@ class Scripted(WhisperModel):
         self.detected += encoder_states[:, 0, 0].tolist()
         return [("de" if state[0, 0] < 0 else "en", 0.75) for state in encoder_states]
 
-    def make_generator(self, batch_size: int, **options: object) -> Generator:  # type: ignore[override]
-        """A generator with scripted results."""
-        return Generator(ScriptedScheduler(batch_size, self.script, self.vocabulary, self.decoded_requests))
+    def make_scheduler(self, batch_size: int, *rules: object, **options: object) -> BatchScheduler:  # type: ignore[override]
+        """A scheduler with scripted results."""
+        return ScriptedScheduler(batch_size, self.script, self.vocabulary, self.decoded_requests)
 
 
 def tone(seconds: float, first: float, generator: np.random.Generator | None = None) -> np.ndarray:

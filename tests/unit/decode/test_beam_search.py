@@ -135,7 +135,7 @@ def test_forced_prefix_counts_as_decoded(random_checkpoint: Checkpoint) -> None:
             DecodeRequest(state, start, forced_prefix=tokens, max_new_tokens=3),
             DecodeRequest(state, start, max_new_tokens=3),
         ]
-        continued, fresh = model.make_generator(2, logit_filter=logit_filter).generate(requests)
+        continued, fresh = model.make_scheduler(2, logit_filter).generate(requests)
         beam = BeamSearch(model.network, logit_filter, 1).decode(requests[0])
         with torch.inference_mode():
             memory = model.network.decoder.prefill(state[None])

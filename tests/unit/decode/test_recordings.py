@@ -12,7 +12,7 @@ from whisperstill.audio.sound_activity import cut_file
 from whisperstill.audio.speech_windows import stream_speech_windows
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.longform import non_overlapping, recordings as longform, strategy as strategies
-from whisperstill.decode.longform.recordings import Recording, transcribe_recordings
+from whisperstill.decode.longform.recordings import Recording, TranscriptionSession
 from whisperstill.decode.longform.window import SpeechSpans
 from whisperstill.decode.options import DecodingOptions
 from whisperstill.decode.output.transcript import Transcript
@@ -50,7 +50,9 @@ def test_results_are_in_order_and_unreadable_files_do_not_stop_the_others(script
     sources += [write(tmp_path / "b.wav", 2, -0.25), write(tmp_path / "c.wav", 3, 0.75)]
     progress: list[float] = []
     recordings = [Recording(source) for source in sources]
-    results = list(transcribe_recordings(scripted, recordings, DecodingOptions(batch_size=2), progress.append))
+    results = list(
+        TranscriptionSession(scripted, DecodingOptions(batch_size=2)).transcribe(recordings, progress.append)
+    )
     assert [recording.path for recording, _ in results] == sources
     texts = [result.text if isinstance(result, Transcript) else None for _, result in results]
     assert texts == ["0.25 en", None, None, "-0.25 de", "0.75 en"]
@@ -66,7 +68,7 @@ def test_results_are_in_order_and_unreadable_files_do_not_stop_the_others(script
 def test_segments_of_a_long_file_are_in_seconds_of_the_file(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "long.wav", 95, -0.5)
     pieces = cut_file(path, 30)
-    [(_, result)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(batch_size=3))
+    [(_, result)] = TranscriptionSession(scripted, DecodingOptions(batch_size=3)).transcribe([Recording(path)])
     assert isinstance(result, Transcript)
     assert [s.start for s in result.segments] == pytest.approx([start + 0.1 for start, _ in pieces], abs=2e-3)
     assert [s.id for s in result.segments] == list(range(len(pieces)))
@@ -78,7 +80,7 @@ def test_segments_of_a_long_file_are_in_seconds_of_the_file(scripted: Scripted, 
 
 def test_a_given_language_is_not_detected(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 1, -0.5)
-    [(_, result)] = transcribe_recordings(scripted, [Recording(path, language="German")])
+    [(_, result)] = TranscriptionSession(scripted).transcribe([Recording(path, language="German")])
     assert isinstance(result, Transcript)
     assert (result.language, result.language_probability) == ("de", 1.0)
     assert scripted.detected == []
@@ -86,8 +88,8 @@ def test_a_given_language_is_not_detected(scripted: Scripted, tmp_path: Path) ->
 
 def test_times_count_from_the_start_of_the_stretch(scripted: Scripted, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 70)
-    [(_, short)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=10.0)])
-    [(_, long)] = transcribe_recordings(scripted, [Recording(path, start=5.0, duration=50.0)])
+    [(_, short)] = TranscriptionSession(scripted).transcribe([Recording(path, start=5.0, duration=10.0)])
+    [(_, long)] = TranscriptionSession(scripted).transcribe([Recording(path, start=5.0, duration=50.0)])
     assert isinstance(short, Transcript) and isinstance(long, Transcript)
     assert short.duration == 10.0 and short.segments[0].start == 0.1
     assert long.duration == pytest.approx(50.0) and len(long.segments) == 2
@@ -96,9 +98,11 @@ def test_times_count_from_the_start_of_the_stretch(scripted: Scripted, tmp_path:
 def test_without_timestamps_a_window_is_a_segment(tokenizer: Tokenizer, tmp_path: Path) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded(tokenizer.encode(" word")))
     path = write(tmp_path / "long.wav", 70)
-    [(_, given)] = transcribe_recordings(scripted, [Recording(path)], DecodingOptions(without_timestamps=True))
+    [(_, given)] = TranscriptionSession(scripted, DecodingOptions(without_timestamps=True)).transcribe(
+        [Recording(path)]
+    )
     scripted.metadata = {"trained_with_timestamps": False}
-    [(_, by_training)] = transcribe_recordings(scripted, [Recording(path)])
+    [(_, by_training)] = TranscriptionSession(scripted).transcribe([Recording(path)])
     assert isinstance(given, Transcript) and isinstance(by_training, Transcript)
     assert given.segments == by_training.segments
     pieces = cut_file(path, 30)
@@ -122,7 +126,7 @@ def test_the_remainder_of_a_window_is_decoded(tokenizer: Tokenizer, tmp_path: Pa
         assert first == 0.25
         return decoded([vocabulary.timestamp_token(0.0), *tokenizer.encode(" two"), vocabulary.timestamp_token(6.0)])
 
-    [(_, result)] = transcribe_recordings(Scripted(tokenizer, script), [Recording(str(tmp_path / "a.wav"))])
+    [(_, result)] = TranscriptionSession(Scripted(tokenizer, script)).transcribe([Recording(str(tmp_path / "a.wav"))])
     assert isinstance(result, Transcript)
     assert [(s.start, s.end, s.text) for s in result.segments] == [(0.0, 3.5, " one"), (4.0, 10.0, " two")]
     assert result.duration == 10.0
@@ -147,7 +151,7 @@ def test_a_transcript_that_ends_before_the_speech_is_continued(
             [vocabulary.timestamp_token(0.0), *tokenizer.encode(f" {first}"), vocabulary.timestamp_token(end)]
         )
 
-    [(_, result)] = transcribe_recordings(Scripted(tokenizer, script), [Recording(str(tmp_path / "a.wav"))])
+    [(_, result)] = TranscriptionSession(Scripted(tokenizer, script)).transcribe([Recording(str(tmp_path / "a.wav"))])
     assert isinstance(result, Transcript)
     assert result.text == ("0.5 0.25" if speech_goes_on else "0.5")
 
@@ -168,7 +172,7 @@ def test_a_file_that_breaks_off_is_transcribed_up_to_there(
     monkeypatch.setattr(longform, "stream_audio", breaks)
     monkeypatch.setattr(strategies, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=1, long_form=strategy)
-    results = list(transcribe_recordings(scripted, [Recording(long), Recording(short)], options))
+    results = list(TranscriptionSession(scripted, options).transcribe([Recording(long), Recording(short)]))
     broken, complete = (result for _, result in results)
     assert isinstance(broken, Transcript) and isinstance(complete, Transcript)
     assert broken.read_error == "it breaks off" and complete.read_error is None
@@ -185,7 +189,7 @@ def test_without_order_finished_recordings_do_not_wait(tokenizer: Tokenizer, tmp
     options = DecodingOptions(batch_size=2, long_form="sequential")
     recordings = [Recording(path) for path in (long, *short)]
     for in_order, expected in ((True, [long, *short]), (False, [*short, long])):
-        results = transcribe_recordings(scripted, recordings, options, in_order=in_order)
+        results = TranscriptionSession(scripted, options).transcribe(recordings, in_order=in_order)
         assert [recording.path for recording, _ in results] == expected
 
 
@@ -209,7 +213,7 @@ def test_memory_holds_a_few_windows_however_long_the_file(
     monkeypatch.setattr(non_overlapping, "stream_speech_windows", partial(stream_speech_windows, method="energy"))
     monkeypatch.setattr(strategies, "align_words", lambda *given, **more: [()])
     options = DecodingOptions(batch_size=4, long_form=strategy)
-    [(_, result)] = transcribe_recordings(scripted, [Recording("endless.wav")], options)
+    [(_, result)] = TranscriptionSession(scripted, options).transcribe([Recording("endless.wav")])
     assert isinstance(result, Transcript) and read == 120
     assert len(result.segments) >= 40 or strategy in ("chunked", "vad")
     assert result.duration == pytest.approx(1200, abs=2)
@@ -232,7 +236,9 @@ def test_sequential_windows_begin_where_the_last_segment_ended(tokenizer: Tokeni
 
     scripted = Scripted(tokenizer, script)
     options = DecodingOptions(long_form="sequential", batch_size=2, initial_prompt="before")
-    results = [result for _, result in transcribe_recordings(scripted, [Recording(path) for path in paths], options)]
+    results = [
+        result for _, result in TranscriptionSession(scripted, options).transcribe([Recording(path) for path in paths])
+    ]
     for result, first in zip(results, (0.25, 0.5), strict=True):
         assert isinstance(result, Transcript)
         segments = [(segment.start, segment.end, segment.text) for segment in result.segments]
@@ -260,7 +266,7 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
     scripted = Scripted(tokenizer, script)
     path = write(tmp_path / "a.wav", 1, 0.25)
     options = DecodingOptions(best_of=2, batch_size=2)
-    [(_, result)] = transcribe_recordings(scripted, [Recording(path)], options)
+    [(_, result)] = TranscriptionSession(scripted, options).transcribe([Recording(path)])
     assert isinstance(result, Transcript)
     assert [(segment.text, segment.temperature) for segment in result.segments] == [(" try 3", 0.2)]
     assert [job.temperature for _, job in scripted.decoded_requests] == [0.0, 0.2, 0.2]
@@ -271,7 +277,7 @@ def test_a_result_that_fails_is_decoded_again_at_the_next_temperature(tokenizer:
 def test_a_silent_window_needs_no_fallback(tokenizer: Tokenizer, tmp_path: Path) -> None:
     scripted = Scripted(tokenizer, lambda first, language: decoded([1], logprob=-2.0, no_speech=0.9))
     path = write(tmp_path / "a.wav", 1, 0.25)
-    [(_, result)] = transcribe_recordings(scripted, [Recording(path)])
+    [(_, result)] = TranscriptionSession(scripted).transcribe([Recording(path)])
     assert isinstance(result, Transcript)
     assert result.text == "" and len(scripted.decoded_requests) == 1
     assert [segment.reason for segment in result.filtered_segments] == ["no_speech threshold"]
@@ -284,7 +290,7 @@ def test_recordings_may_come_from_a_generator(scripted: Scripted, tmp_path: Path
         while True:
             yield Recording(path)
 
-    results = transcribe_recordings(scripted, endless(), DecodingOptions(batch_size=1))
+    results = TranscriptionSession(scripted, DecodingOptions(batch_size=1)).transcribe(endless())
     assert isinstance(next(results)[1], Transcript)
 
 
@@ -292,7 +298,7 @@ def test_timestamps_are_decoded_unless_the_student_was_trained_without(scripted:
     """With `chunked` too: without timestamps openai's checkpoints leave out most of a chunk."""
 
     def timestamps(**options: object) -> bool:
-        return strategies.LongFormContext(scripted, DecodingOptions(**options)).timestamps  # type: ignore[arg-type]
+        return strategies.decodes_timestamps(scripted, DecodingOptions(**options))  # type: ignore[arg-type]
 
     for long_form in ("silence", "chunked"):
         assert timestamps(long_form=long_form) and not timestamps(long_form=long_form, without_timestamps=True)
@@ -301,4 +307,4 @@ def test_timestamps_are_decoded_unless_the_student_was_trained_without(scripted:
 
 
 def test_no_recordings_give_no_results(scripted: Scripted) -> None:
-    assert list(transcribe_recordings(scripted, [])) == []
+    assert list(TranscriptionSession(scripted).transcribe([])) == []

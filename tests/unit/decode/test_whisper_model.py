@@ -1,6 +1,7 @@
 """WhisperModel and prompts."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,6 @@ from small_models import make_checkpoint, make_tokenizer
 from torch import Tensor
 
 from whisperstill.decode.generate.batch_scheduler import BatchScheduler, DecodeRequest
-from whisperstill.decode.generate.generator import Generator
 from whisperstill.decode.generate.token_stats import DecodingResult
 from whisperstill.decode.prompts import build_prompt
 from whisperstill.decode.whisper_model import WhisperModel
@@ -94,9 +94,9 @@ def test_prompt_keeps_the_last_tokens(model: WhisperModel) -> None:
 def test_full_prompt_changes_the_result(model: WhisperModel, states: Tensor) -> None:
     prompt = build_prompt(model.tokenizer, "word " * 300)
     start = model.vocabulary.sot_sequence("en")
-    generator = model.make_generator(3, logit_filter=model.make_logit_filter(timestamps=False))
+    scheduler = model.make_scheduler(3, model.make_logit_filter(timestamps=False))
     with_prompt, plain = (
-        generator.generate([DecodeRequest(state, (*before, *start)) for state in states]) for before in (prompt, ())
+        scheduler.generate([DecodeRequest(state, (*before, *start)) for state in states]) for before in (prompt, ())
     )
     assert [result.tokens for result in with_prompt] != [result.tokens for result in plain]
 
@@ -127,10 +127,11 @@ def test_assistant_does_not_change_transcripts(
         assert [(transcript.language, transcript.result.tokens) for transcript in transcripts] == [
             (transcript.language, transcript.result.tokens) for transcript in expected
         ]
-        assert assisted.speculative_stats.tokens == sum(
+        [scheduler] = assisted._schedulers.values()
+        assert scheduler.speculative_stats.tokens == sum(
             len(transcript.result.tokens) + transcript.result.ended for transcript in transcripts
         )
-        assert assisted.speculative_stats.verifications > 0
+        assert scheduler.speculative_stats.verifications > 0
     assert model.encode_for_draft(noise) is None
 
 
@@ -156,20 +157,23 @@ def test_failed_decode_leaves_no_state(
     ]
 
 
-@pytest.mark.parametrize("name", ["network", "generation_config"])
-def test_another_network_or_generation_config_gets_another_generator(
-    random_checkpoint: Checkpoint, states: Tensor, name: str
+def test_another_network_or_generation_config_gets_another_scheduler(
+    random_checkpoint: Checkpoint, states: Tensor
 ) -> None:
     model = WhisperModel(random_checkpoint, dtype=torch.float32)
 
-    def generator() -> Generator | None:
+    def scheduler() -> BatchScheduler:
         model.decode(states, ["en"] * 3, max_new_tokens=2)
-        return model._generator
+        [scheduler] = model._schedulers.values()
+        return scheduler
 
-    first = generator()
-    assert first is not None and generator() is first
-    setattr(model, name, copy.deepcopy(getattr(model, name)))
-    assert generator() is not first
+    first = scheduler()
+    assert scheduler() is first
+    model.network = copy.deepcopy(model.network)
+    second = scheduler()
+    assert second is not first
+    model.generation_config = replace(model.generation_config, begin_suppress_tokens=(5,))
+    assert scheduler() is not second
 
 
 @pytest.mark.parametrize("assisted", [False, True])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from whisperstill.decode.output.transcript import FilteredSegment, Segment, Transcript, Word
-from whisperstill.decode.output.writers import WRITERS, format_timestamp, resolve_formats, to_json, write_transcript
+from whisperstill.decode.output.writers import WRITERS, TranscriptFiles, format_timestamp, to_json
 from whisperstill.errors import SettingsError
 from whisperstill.text.line_wrapping import LineOptions
 
@@ -23,6 +23,14 @@ TRANSCRIPT = Transcript(
     1.0,
     3700.0,
 )
+
+
+def write_transcript(
+    transcript: Transcript, directory: Path, output_format: str = "all", lines: LineOptions | None = None
+) -> list[Path]:
+    """Transcript files of `talk.wav`."""
+    audio = Path("talk.wav")
+    return TranscriptFiles(directory, output_format, lines or LineOptions(), [audio]).write(audio, transcript)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +92,14 @@ def test_json_has_words_and_filtered_segments_only_if_there_are_any() -> None:
 
 def test_no_format_is_written_if_one_fails(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--word_timestamps"):
-        write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "all", LineOptions(highlight_words=True))
+        write_transcript(TRANSCRIPT, tmp_path / "new", "all", LineOptions(highlight_words=True))
     assert not (tmp_path / "new").exists()
-    write_transcript(TRANSCRIPT, tmp_path / "new", "talk", "srt", LineOptions(max_line_width=5))
+    write_transcript(TRANSCRIPT, tmp_path / "new", "srt", LineOptions(max_line_width=5))
     assert "Good\nday." in (tmp_path / "new" / "talk.srt").read_text()
 
 
 def test_all_formats_are_written(tmp_path: Path) -> None:
-    paths = write_transcript(TRANSCRIPT, tmp_path / "new", "talk")
+    paths = write_transcript(TRANSCRIPT, tmp_path / "new")
     assert {path.name for path in paths} == {f"talk.{name}" for name in WRITERS}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
     for path in paths:
@@ -100,13 +108,13 @@ def test_all_formats_are_written(tmp_path: Path) -> None:
 
 def test_an_empty_transcript_gives_readable_files(tmp_path: Path) -> None:
     nothing = Transcript("", (), "en", 1.0, 3.0)
-    texts = {path.suffix[1:]: path.read_text() for path in write_transcript(nothing, tmp_path, "quiet")}
+    texts = {path.suffix[1:]: path.read_text() for path in write_transcript(nothing, tmp_path)}
     assert texts["txt"] == texts["srt"] == ""
     assert texts["vtt"] == "WEBVTT\n\n"
 
 
-def test_formats_are_resolved_by_name() -> None:
-    assert resolve_formats("srt") == ("srt",)
-    assert resolve_formats("all") == ("txt", "vtt", "srt", "tsv", "json")
+def test_formats_are_resolved_by_name(tmp_path: Path) -> None:
+    assert [path.suffix for path in write_transcript(TRANSCRIPT, tmp_path, "srt")] == [".srt"]
+    assert [path.suffix for path in write_transcript(TRANSCRIPT, tmp_path)] == [".txt", ".vtt", ".srt", ".tsv", ".json"]
     with pytest.raises(SettingsError, match="expected an output format"):
-        resolve_formats("docx")
+        write_transcript(TRANSCRIPT, tmp_path, "docx")

@@ -13,6 +13,7 @@ tokens, keys) never change, so outputs with any draft model are equal to the las
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,21 +62,13 @@ class DecodeRequest:
 
 
 @dataclass
-class _SlotState:
-    """The request that occupies a slot."""
-
-    request: DecodeRequest
-    buffer_row: int
-    no_speech_prob: float
-
-
-@dataclass
 class BatchScheduler:
     """Decodes up to `batch_size` windows at once, each in a slot (a row of the KV cache), under one logit filter.
 
-    `add_requests` fills free slots, `step` decodes one block in every slot. `top_k` is that of `TokenStatsBuffer`.
-    `make_draft(batch_size, max_tokens)` creates the draft model; without one a block is one token. If
-    `deterministic`, blocks have the same length without a draft model; token 0 is then proposed in its place.
+    `generate` decodes a list of windows. Where windows arrive one by one, `submit` queues them and `step` decodes one
+    block of every window in a slot. `top_k` is that of `TokenStatsBuffer`. `make_draft(batch_size, max_tokens)` creates
+    the draft model; without one a block is one token. If `deterministic`, blocks have the same length without a draft
+    model; token 0 is then proposed in its place.
     """
 
     network: Whisper
@@ -96,35 +89,53 @@ class BatchScheduler:
         self._capacity = capacity = dims.max_target_positions + max(block_sizes)
         self._kv_cache: StaticKVCache | None = None  # allocated with the first window, whose length decides its size
         self._draft = self.make_draft(batch_size, capacity) if self.make_draft else None
-        # Empty rows write their token statistics to the buffer's last row, which is never read.
-        self._stats_buffer = TokenStatsBuffer(batch_size + 1, capacity, max_block_tokens, self.top_k, self.network)
+        self._stats_buffer = TokenStatsBuffer(batch_size, capacity, max_block_tokens, self.top_k, self.network)
         self._output_layer = self.network.decoder.output_layer(max_block_tokens)
-        self._slot_states: list[_SlotState | None] = [None] * batch_size if self.deterministic else []
-        self._free_buffer_rows = list(reversed(range(batch_size)))
+        self._queue: deque[DecodeRequest] = deque()
+        self._slots: list[DecodeRequest | None] = [None] * batch_size if self.deterministic else []
         zeros = torch.zeros(batch_size, dtype=torch.long, device=device)
         self._sequence = torch.zeros(batch_size, capacity, dtype=torch.long, device=device)
         self._length, self._prompt_length, self._max_new_tokens = zeros + 1, zeros.clone(), zeros.clone()
-        self._buffer_row, self._seed = zeros + batch_size, zeros.clone()
-        self._temperature, self._running = zeros.float(), zeros.bool()
-        self._history = TokenHistory.empty(len(self._slot_states), device)
+        self._seed, self._temperature, self._no_speech_prob = zeros.clone(), zeros.float(), zeros.float()
+        self._running = zeros.bool()
+        self._history = TokenHistory.empty(len(self._slots), device)
         self._greedy = True  # whether all temperatures are 0
 
     @property
     def num_free_slots(self) -> int:
-        return self.batch_size - self.num_busy_slots
+        """Slots that are neither busy nor reserved for a queued request."""
+        return max(0, self.batch_size - self._num_busy_slots - len(self._queue))
 
     @property
-    def num_busy_slots(self) -> int:
-        return sum(slot is not None for slot in self._slot_states)
+    def idle(self) -> bool:
+        return not (self._queue or self._num_busy_slots)
 
-    @torch.inference_mode()
-    def add_requests(self, requests: Sequence[DecodeRequest]) -> None:
-        """Put windows into free slots. Raises `ValueError` for too many, and if a prompt fills all positions."""
-        if len(requests) > self.num_free_slots:
-            raise ValueError(f"expected at most {self.num_free_slots} windows (free slots), got {len(requests)}")
+    @property
+    def _num_busy_slots(self) -> int:
+        return sum(slot is not None for slot in self._slots)
+
+    def submit(self, request: DecodeRequest) -> None:
+        """Queue a request."""
+        self._queue.append(request)
+
+    def generate(self, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
+        """Results of these requests, in order; there may be more requests than slots. The scheduler must be idle.
+
+        Raises `ValueError` if a prompt fills all positions.
+        """
+        for request in requests:
+            self.submit(request)
+        results: dict[DecodeRequest, DecodingResult] = {}
+        while not self.idle:
+            results |= dict(self.step())
+        return [results[request] for request in requests]
+
+    def _fill_slots(self) -> None:
+        """Put queued requests into free slots."""
         start_time, draft_seconds_before = time.perf_counter(), self.speculative_stats.draft_seconds
         groups: dict[int, list[DecodeRequest]] = {}
-        for request in requests:
+        for _ in range(min(self.batch_size - self._num_busy_slots, len(self._queue))):
+            request = self._queue.popleft()
             groups.setdefault(len(request.prompt_tokens), []).append(request)
         for group in groups.values():
             # With fixed shapes, one at a time: a result must not depend on how many windows arrive together.
@@ -135,12 +146,16 @@ class BatchScheduler:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[DecodeRequest, DecodingResult]]:
-        """Draft and verify one block in every slot; returns the requests that finished, whose slots are free again."""
+        """Fill free slots, then draft and verify one block in every slot; returns the requests that finished."""
+        if self._queue:
+            self._fill_slots()
+        if not self._num_busy_slots:
+            return []
         # 1. Drop idle rows, unless shapes are fixed.
         if not self.deterministic:
             self._compact()
-        num_rows = len(self._slot_states)
-        assert self._kv_cache is not None and num_rows
+        num_rows = len(self._slots)
+        assert self._kv_cache is not None
         self._kv_cache.num_rows = num_rows
         # 2. Draft: propose `block_size - 1` tokens per row.
         start_time = time.perf_counter()
@@ -185,16 +200,16 @@ class BatchScheduler:
         hidden = self.network.decoder(torch.cat((last_token, proposed), 1), position, self._kv_cache).flatten(0, 1)
         logits = self._output_layer(hidden)
         # 2. Record the unfiltered distribution at each step of the transcript.
-        buffer_rows = self._buffer_row[:num_rows].repeat_interleave(block_size)
+        rows = torch.arange(num_rows, device=position.device).repeat_interleave(block_size)
         next_position = (position[:, None] + 1 + torch.arange(block_size, device=position.device)).flatten()
         step = next_position - self._prompt_length[:num_rows].repeat_interleave(block_size)
         step = step.clamp(0, self._stats_buffer.tokens.shape[1] - 1)
-        self._stats_buffer.record_distribution(buffer_rows, step, logits, hidden)
+        self._stats_buffer.record_distribution(rows, step, logits, hidden)
         # 3. Choose under the filter. Token i assumes the proposals before it; if one is rejected, i does not count.
         histories = state.history.after_each(proposed, timestamp_begin)
         logits = self.logit_filter.apply(logits, TokenHistory.flatten(histories))
         tokens = state.sampler.repeat_interleave(block_size).sample(logits, next_position, self.logit_filter.token_ids)
-        self._stats_buffer.record_choice(buffer_rows, step, logits, tokens)
+        self._stats_buffer.record_choice(rows, step, logits, tokens)
         choice = tokens.view(num_rows, block_size)
         after_choice = [history.append(choice[:, i], timestamp_begin) for i, history in enumerate(histories)]
         return choice, [state.history, *after_choice]
@@ -214,7 +229,7 @@ class BatchScheduler:
         prefill_cache = network.decoder.prefill(encoder_states)
         hidden = network.decoder(prompt_tokens, prompt_tokens.new_zeros(len(requests)), prefill_cache)
         self._kv_cache.insert_rows(rows, prefill_cache)
-        no_speech_probs = compute_no_speech_probs(network, hidden, prompt_tokens, vocabulary).tolist()
+        self._no_speech_prob[rows] = compute_no_speech_probs(network, hidden, prompt_tokens, vocabulary)
         # 2. The same for the draft model.
         if self._draft is not None:
             start_time = time.perf_counter()
@@ -226,50 +241,45 @@ class BatchScheduler:
         self._sequence[rows, :prompt_length] = prompt_tokens
         self._length[rows] = self._prompt_length[rows] = prompt_length
         self._running[rows] = True
-        self._history = self._history.reset_rows(rows, len(self._slot_states))
-        for row, request, max_new_tokens, no_speech in zip(rows, requests, max_steps, no_speech_probs, strict=True):
-            buffer_row = self._free_buffer_rows.pop()
-            self._slot_states[row] = _SlotState(request, buffer_row, no_speech)
-            self._buffer_row[row], self._max_new_tokens[row] = buffer_row, max_new_tokens
+        self._history = self._history.reset_rows(rows, len(self._slots))
+        for row, request, max_new_tokens in zip(rows, requests, max_steps, strict=True):
+            self._slots[row], self._max_new_tokens[row] = request, max_new_tokens
             self._seed[row], self._temperature[row] = request.seed, request.temperature
             self._history.prime(row, request.forced_prefix, vocabulary.timestamp_begin)
-        self._greedy = all(slot is None or slot.request.temperature == 0 for slot in self._slot_states)
+        self._greedy = all(request is None or request.temperature == 0 for request in self._slots)
 
     def _allocate_rows(self, count: int) -> list[int]:
         """Indices of `count` free rows in ascending order; rows are added if too few are free."""
-        free_rows = [row for row, slot in enumerate(self._slot_states) if slot is None][:count]
-        new_rows = range(len(self._slot_states), len(self._slot_states) + count - len(free_rows))
-        self._slot_states += [None] * len(new_rows)
+        free_rows = [row for row, slot in enumerate(self._slots) if slot is None][:count]
+        new_rows = range(len(self._slots), len(self._slots) + count - len(free_rows))
+        self._slots += [None] * len(new_rows)
         return [*free_rows, *new_rows]
 
     def _finish(self, row: int, ended: bool) -> tuple[DecodeRequest, DecodingResult]:
-        slot = self._slot_states[row]
-        assert slot is not None
+        request = self._slots[row]
+        assert request is not None
         num_steps = int(self._length[row] - self._prompt_length[row])
-        result = self._stats_buffer.build_result(slot.buffer_row, num_steps, ended, slot.no_speech_prob)
-        self._free_buffer_rows.append(slot.buffer_row)
-        self._slot_states[row] = None
-        self._running[row] = False
+        result = self._stats_buffer.build_result(row, num_steps, ended, float(self._no_speech_prob[row]))
         # Until it is refilled or dropped, the row processes its first token again at every step.
-        self._length[row], self._buffer_row[row] = 1, self.batch_size
-        return slot.request, result
+        self._slots[row], self._running[row], self._length[row] = None, False, 1
+        return request, result
 
     def _compact(self) -> None:
         """Drop empty rows if too few rows are busy."""
-        if self.num_busy_slots > COMPACT_BELOW_BUSY_FRACTION * len(self._slot_states):
+        if self._num_busy_slots > COMPACT_BELOW_BUSY_FRACTION * len(self._slots):
             return
         assert self._kv_cache is not None
-        busy_rows = [row for row, slot in enumerate(self._slot_states) if slot is not None]
+        busy_rows = [row for row, slot in enumerate(self._slots) if slot is not None]
         order = self._kv_cache.keep_rows(torch.tensor(busy_rows, device=self._length.device))
         if self._draft is not None:
             self._draft.select_rows(order)
         self._history = self._history.select_rows(order)
+        self._stats_buffer.select_rows(order)
         lengths = (self._length, self._prompt_length, self._max_new_tokens)
-        sampling = (self._seed, self._temperature)
-        for tensor in (self._sequence, *lengths, *sampling, self._buffer_row, self._running):
+        for tensor in (self._sequence, *lengths, self._seed, self._temperature, self._no_speech_prob, self._running):
             tensor[: len(order)] = tensor[order]
         self._running[len(order) :] = False
-        self._slot_states = [self._slot_states[row] for row in order.tolist()]
+        self._slots = [self._slots[row] for row in order.tolist()]
 
     def _update_stats(
         self,
@@ -291,3 +301,8 @@ class BatchScheduler:
         stats.tokens += int(num_taken.sum())
         stats.draft_seconds += drafted_time - start_time
         stats.verify_seconds += now - drafted_time
+
+
+def generate(network: Whisper, logit_filter: LogitFilter, requests: Sequence[DecodeRequest]) -> list[DecodingResult]:
+    """Results of these requests decoded in one batch by a bare network, without a draft model."""
+    return BatchScheduler(network, logit_filter, len(requests)).generate(requests)

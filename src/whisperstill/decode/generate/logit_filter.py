@@ -5,9 +5,9 @@ pairs (a segment's end, the next one's start) and do not decrease; the first one
 forced if all timestamps together are more probable than any text token.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,7 @@ MAX_INITIAL_TIMESTAMP_S = 1.0
 """Upper bound of the first timestamp (openai/whisper's default)."""
 
 
-@dataclass(frozen=True)
-class TokenHistory:
+class TokenHistory(NamedTuple):
     """What the timestamp rules depend on: the number of decoded tokens of each row, and its last ones."""
 
     num_tokens: Int[Tensor, "rows"]
@@ -31,9 +30,6 @@ class TokenHistory:
     penultimate_token: Int[Tensor, "rows"]
     last_timestamp: Int[Tensor, "rows"]
     """Last timestamp token of the row; 0 if there is none."""
-
-    def __iter__(self) -> Iterator[Int[Tensor, "rows"]]:
-        return iter((self.num_tokens, self.last_token, self.penultimate_token, self.last_timestamp))
 
     @classmethod
     def empty(cls, rows: int, device: torch.device) -> "TokenHistory":

@@ -1,6 +1,6 @@
 """Counts and times of speculative decoding."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -19,9 +19,6 @@ class SpeculativeStats:
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
     """All other time of decoding, most of it in the network's decoder."""
-
-    def __add__(self, other: "SpeculativeStats") -> "SpeculativeStats":
-        return SpeculativeStats(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def acceptance_rate(self) -> float:

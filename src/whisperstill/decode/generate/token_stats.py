@@ -88,7 +88,7 @@ def compute_no_speech_probs(
 
 
 class TokenStatsBuffer:
-    """Statistics being recorded: one row per window, one column per step of its transcript."""
+    """Statistics being recorded: one row per slot of the batch, one column per step of its transcript."""
 
     def __init__(self, num_rows: int, max_steps: int, max_tokens_per_update: int, top_k: int, network: Whisper) -> None:
         """Buffer for `max_steps` tokens per row and `max_tokens_per_update` tokens per call of `record_distribution`.
@@ -106,27 +106,33 @@ class TokenStatsBuffer:
         self.top_k = top_k
         self._scratch = torch.empty(max_tokens_per_update, network.dims.vocab_size, device=network.device)
 
-    def record_distribution(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
+    def record_distribution(self, rows: Tensor, step: Tensor, logits: Tensor, hidden: Tensor) -> None:
         """Record statistics of unfiltered logits. A step that is recorded again replaces the earlier one."""
         if self.top_k:
-            stats = token_stats(logits, self._scratch[: len(buffer_rows)])
-            self.lse1[buffer_rows, step], self.lse2[buffer_rows, step], self.entropy[buffer_rows, step] = stats
-            self.top_logits[buffer_rows, step], self.top_ids[buffer_rows, step] = logits.topk(self.top_k, dim=-1)
-            self.hidden[buffer_rows, step] = hidden.float()
+            stats = token_stats(logits, self._scratch[: len(rows)])
+            self.lse1[rows, step], self.lse2[rows, step], self.entropy[rows, step] = stats
+            self.top_logits[rows, step], self.top_ids[rows, step] = logits.topk(self.top_k, dim=-1)
+            self.hidden[rows, step] = hidden.float()
         else:
-            self.lse1[buffer_rows, step] = self._logsumexp(logits)
+            self.lse1[rows, step] = self._logsumexp(logits)
 
-    def record_choice(self, buffer_rows: Tensor, step: Tensor, logits: Tensor, tokens: Tensor) -> None:
+    def record_choice(self, rows: Tensor, step: Tensor, logits: Tensor, tokens: Tensor) -> None:
         """Record the chosen tokens with their filtered logits; those of allowed tokens are unchanged by the filter."""
         chosen_logit = logits.gather(1, tokens[:, None])[:, 0]
-        self.tokens[buffer_rows, step] = tokens
-        self.logprob[buffer_rows, step] = chosen_logit - self.lse1[buffer_rows, step]
-        self.filtered_logprob[buffer_rows, step] = chosen_logit - self._logsumexp(logits)
+        self.tokens[rows, step] = tokens
+        self.logprob[rows, step] = chosen_logit - self.lse1[rows, step]
+        self.filtered_logprob[rows, step] = chosen_logit - self._logsumexp(logits)
 
-    def build_result(self, buffer_row: int, num_steps: int, ended: bool, no_speech_prob: float) -> DecodingResult:
+    def select_rows(self, order: Int[Tensor, "selected"]) -> None:
+        """Move row `order[i]` to row i, and drop all other rows."""
+        moved_rows = (order != torch.arange(len(order), device=order.device)).nonzero()[:, 0]
+        for values in (self.tokens, *(getattr(self, field.name) for field in fields(TokenStats))):
+            values[moved_rows] = values[order[moved_rows]]
+
+    def build_result(self, row: int, num_steps: int, ended: bool, no_speech_prob: float) -> DecodingResult:
         """Result of the first `num_steps` steps of a row. The end token has statistics, but is not among the tokens."""
-        tokens = tuple(self.tokens[buffer_row, : num_steps - ended].tolist())
-        stats = (getattr(self, field.name)[buffer_row, :num_steps].cpu().clone() for field in fields(TokenStats))
+        tokens = tuple(self.tokens[row, : num_steps - ended].tolist())
+        stats = (getattr(self, field.name)[row, :num_steps].cpu().clone() for field in fields(TokenStats))
         return DecodingResult(tokens, ended, no_speech_prob, TokenStats(*stats))
 
     def _logsumexp(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:

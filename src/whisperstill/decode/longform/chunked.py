@@ -43,7 +43,7 @@ class Chunked(LongFormStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._chunk_seconds = self.context.window_seconds
+        self._chunk_seconds = self.window_seconds
         self._step_seconds = self._chunk_seconds * 2 / 3
         self._num_cut = 0
         """Regular chunks requested so far."""
@@ -55,7 +55,7 @@ class Chunked(LongFormStrategy):
         self._centered_window: AudioWindow | None = None
         """The chunk centred on an overlap without a match that is being decoded."""
         self._merger = ChunkMerger("en")
-        self._segmenter = WordSegmenter(self.context.model.tokenizer, self.context.options.word_timestamps)
+        self._segmenter = WordSegmenter(self.model.tokenizer, self.options.word_timestamps)
 
     @property
     def finished(self) -> bool:
@@ -77,7 +77,7 @@ class Chunked(LongFormStrategy):
     def on_result(self, result: WindowResult) -> None:
         """See `LongFormStrategy`."""
         self.update_language(result)
-        self._merger.language = self.context.options.output_language(self.language_code)
+        self._merger.language = self.options.output_language(self.language_code)
         if result.window is self._centered_window:
             self._on_centered_result(result)
         else:
@@ -91,8 +91,8 @@ class Chunked(LongFormStrategy):
         pending = self._pending_chunks[position]
         # 1. Words up to where the transcript breaks off, if it does.
         resume_seconds = None
-        if accepted and self.context.timestamps:
-            resume_seconds = resume_at(result, self.context.model.vocabulary)
+        if accepted and self.timestamps:
+            resume_seconds = resume_at(result, self.model.vocabulary)
         words = self._words_near_speech(result, resume_seconds) if accepted else []
         # 2. Drop the words after a gap, and the one before it, whose end time is unreliable.
         if (gap_index := _find_untranscribed_gap(window, words)) is not None:

@@ -19,10 +19,10 @@ class NonOverlapping(LongFormStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        max_seconds = self.context.window_seconds
+        max_seconds = self.window_seconds
         self._timed_waveforms = (
             stream_speech_windows(self.reader.drain(), max_seconds=max_seconds)
-            if self.context.options.long_form == "vad"
+            if self.options.long_form == "vad"
             else cut_reader(self.reader, max_seconds)
         )
         self._remainders: deque[AudioWindow] = deque()
@@ -45,17 +45,17 @@ class NonOverlapping(LongFormStrategy):
 
     def on_result(self, result: WindowResult) -> None:
         """See `LongFormStrategy`."""
-        window, context = result.window, self.context
+        window = result.window
         self.update_language(result)
         # 1. Hold the window's segments.
         self._pending_starts.remove(window.start)
         self._held_segments += self.segments_from(result)
         # 2. Queue the rest of a window whose transcript ends early.
-        if context.timestamps and not is_silent(result.window_transcript, context.options):
-            resume_seconds = resume_at(result, context.model.vocabulary)
+        if self.timestamps and not is_silent(result.window_transcript, self.options):
+            resume_seconds = resume_at(result, self.model.vocabulary)
             if resume_seconds is not None:
                 start, remainder = window.start + resume_seconds, window.waveform[round(resume_seconds * SAMPLE_RATE) :]
-                self._remainders.append(self.make_window(start, remainder, window.prompt))
+                self._remainders.append(self.make_window(start, remainder))
                 self._pending_starts.append(start)
         # 3. Release the segments before the first window without a result.
         self._held_segments.sort(key=lambda segment: (segment.start, segment.end))

@@ -9,8 +9,7 @@ far, however long the recordings are. The strategies:
     chunked     overlapping chunks, merged by their words (`chunked`)
     sequential  openai/whisper's algorithm: each window begins where the previous one ended (`sequential`)
 
-A language that is not given is detected in the first window with speech, as in openai/whisper. `stream_recording`
-yields the segments of one recording as they become final.
+A language that is not given is detected in the first window with speech, as in openai/whisper.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +22,11 @@ from jaxtyping import Float32
 
 from whisperstill.audio.audio_files import stream_audio
 from whisperstill.audio.reader import AudioReader
+from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.longform.chunked import Chunked
 from whisperstill.decode.longform.non_overlapping import NonOverlapping
 from whisperstill.decode.longform.sequential import Sequential
-from whisperstill.decode.longform.strategy import LongFormContext, LongFormStrategy
+from whisperstill.decode.longform.strategy import LongFormStrategy, decodes_timestamps
 from whisperstill.decode.longform.window import AudioWindow, DetectedLanguage
 from whisperstill.decode.longform.window_decoder import WindowDecoder
 from whisperstill.decode.options import DecodingOptions
@@ -55,54 +55,6 @@ class Recording:
     """16 kHz mono audio of a stream (see `audio.streams`); None for a file."""
 
 
-def transcribe_recordings(
-    model: WhisperModel,
-    recordings: Iterable[Recording],
-    options: DecodingOptions | None = None,
-    on_progress: Callable[[float], None] | None = None,
-    in_order: bool = True,
-) -> Iterator[tuple[Recording, TranscriptOrError]]:
-    """Transcripts in the order of the recordings, or with `in_order` False each as soon as it is finished.
-
-    A recording that cannot be read yields its `AudioError`; the others go on. One that breaks off yields the transcript
-    of the audio before that (`Transcript.read_error`). `on_progress` is called with the seconds of audio of every
-    decoded window. Times count from the recording's `start`. Token counts and times are added to
-    `model.speculative_stats`. Raises `SettingsError` for a language or task the model does not support.
-    """
-    session = _TranscriptionSession(model, options or DecodingOptions())
-    try:
-        yield from session.results(iter(recordings), on_progress, in_order)
-    finally:
-        model.speculative_stats += session.window_decoder.speculative_stats
-
-
-def stream_recording(
-    model: WhisperModel, recording: Recording, options: DecodingOptions | None = None
-) -> tuple[Iterator[Segment], LongFormStrategy]:
-    """Segments of one recording, each as soon as it is final, and the strategy with language, duration and so on.
-
-    Ids ascend; the segments are those of the transcript. Up to `batch_size` windows are read before the first is
-    decoded. Raises `AudioError` if nothing can be read, `SettingsError` as `transcribe_recordings`; if the recording
-    breaks off, an `AudioError` is raised after the segments.
-    """
-    session = _TranscriptionSession(model, options or DecodingOptions())
-    strategy = session.start(recording)
-
-    def segments() -> Iterator[Segment]:
-        num_yielded = 0
-        try:
-            while not strategy.finished:
-                session.step(iter(()))
-                yield from strategy.segments[num_yielded:]
-                num_yielded = len(strategy.segments)
-        finally:
-            model.speculative_stats += session.window_decoder.speculative_stats
-        if strategy.reader.read_error:
-            raise strategy.reader.read_error
-
-    return segments(), strategy
-
-
 @dataclass(slots=True)
 class _ActiveRecording:
     """A recording between its start and the yield of its result."""
@@ -115,19 +67,68 @@ class _ActiveRecording:
     """End of the latest window decoded."""
 
 
-class _TranscriptionSession:
-    """Recordings being transcribed with one window decoder."""
+class TranscriptionSession:
+    """Transcribes recordings with one model and the same options; the windows of all share the batch."""
 
-    def __init__(self, model: WhisperModel, options: DecodingOptions) -> None:
-        self._context = LongFormContext(model, options)
+    def __init__(self, model: WhisperModel, options: DecodingOptions | None = None) -> None:
+        """Raises `SettingsError` for a token that the model does not have."""
+        self._model, self._options = model, options or DecodingOptions()
         self._active: dict[int, _ActiveRecording] = {}
         """By id, in order of start."""
         self._ids = count()
-        self.window_decoder = WindowDecoder(model, options, self._context.timestamps)
+        self._window_decoder = WindowDecoder(model, self._options, decodes_timestamps(model, self._options))
 
-    def start(self, recording: Recording) -> LongFormStrategy:
+    @property
+    def speculative_stats(self) -> SpeculativeStats:
+        """Token counts and times of everything decoded so far."""
+        return self._window_decoder.speculative_stats
+
+    def transcribe(
+        self,
+        recordings: Iterable[Recording],
+        on_progress: Callable[[float], None] | None = None,
+        in_order: bool = True,
+    ) -> Iterator[tuple[Recording, TranscriptOrError]]:
+        """Transcripts in the order of the recordings, or with `in_order` False each as soon as it is finished.
+
+        A recording that cannot be read yields its `AudioError`; the others go on. One that breaks off yields the
+        transcript of the audio before that (`Transcript.read_error`). `on_progress` is called with the seconds of audio
+        of every decoded window. Times count from the recording's `start`. Raises `SettingsError` for a language or task
+        the model does not support.
+        """
+        remaining = iter(recordings)
+        while True:
+            self._step(remaining, on_progress)
+            yield from self._pop_results(in_order)
+            if self._window_decoder.idle and not self._active:
+                recording = next(remaining, None)
+                if recording is None:
+                    return
+                self._start_or_record_error(recording)
+
+    def stream(self, recording: Recording) -> tuple[Iterator[Segment], LongFormStrategy]:
+        """Segments of one recording, each as soon as it is final, and the strategy with language, duration and so on.
+
+        Ids ascend; the segments are those of the transcript. Up to `batch_size` windows are read before the first is
+        decoded. Raises `AudioError` if nothing can be read, `SettingsError` as `transcribe`; if the recording breaks
+        off, an `AudioError` is raised after the segments.
+        """
+        strategy = self._start(recording)
+
+        def segments() -> Iterator[Segment]:
+            num_yielded = 0
+            while not strategy.finished:
+                self._step(iter(()))
+                yield from strategy.segments[num_yielded:]
+                num_yielded = len(strategy.segments)
+            if strategy.reader.read_error:
+                raise strategy.reader.read_error
+
+        return segments(), strategy
+
+    def _start(self, recording: Recording) -> LongFormStrategy:
         """Begin a recording. Raises `AudioError` if it cannot be read, `SettingsError` for its language."""
-        recording_id, language = next(self._ids), self._context.model.resolve_language(recording.language)
+        recording_id, language = next(self._ids), self._model.resolve_language(recording.language)
         blocks = recording.blocks
         reader = AudioReader(
             stream_audio(recording.path, recording.start, recording.duration) if blocks is None else blocks
@@ -135,29 +136,16 @@ class _TranscriptionSession:
         if not reader.has_audio_after(0.0):
             raise AudioError(f"expected audio in {'the stream' if blocks else recording.path}, got none")
         detected_language = None if language is None else DetectedLanguage(language)
-        strategy_class = STRATEGIES.get(self._context.options.long_form, NonOverlapping)
-        strategy = strategy_class(self._context, recording_id, reader, detected_language)
+        strategy_class = STRATEGIES.get(self._options.long_form, NonOverlapping)
+        strategy = strategy_class(self._model, self._options, recording_id, reader, detected_language)
         self._active[recording_id] = _ActiveRecording(recording, strategy)
         return strategy
 
-    def results(
-        self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None, in_order: bool
-    ) -> Iterator[tuple[Recording, TranscriptOrError]]:
-        """See `transcribe_recordings`."""
-        while True:
-            self.step(recordings, on_progress)
-            yield from self._pop_results(in_order)
-            if self.window_decoder.idle and not self._active:
-                recording = next(recordings, None)
-                if recording is None:
-                    return
-                self._start_or_record_error(recording)
-
-    def step(self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None = None) -> None:
+    def _step(self, recordings: Iterator[Recording], on_progress: Callable[[float], None] | None = None) -> None:
         """Fill the batch with windows, decode one block, and hand the results to their strategies."""
-        while self.window_decoder.num_windows_wanted and (window := self._next_window(recordings)) is not None:
-            self.window_decoder.submit(window)
-        for result in [] if self.window_decoder.idle else self.window_decoder.step():
+        while self._window_decoder.num_windows_wanted and (window := self._next_window(recordings)) is not None:
+            self._window_decoder.submit(window)
+        for result in [] if self._window_decoder.idle else self._window_decoder.step():
             active, end = self._active[result.window.recording_id], result.window.start + result.window.duration
             assert active.strategy is not None
             active.strategy.on_result(result)
@@ -187,7 +175,7 @@ class _TranscriptionSession:
 
     def _start_or_record_error(self, recording: Recording) -> LongFormStrategy | None:
         try:
-            return self.start(recording)
+            return self._start(recording)
         except AudioError as error:
             self._active[next(self._ids)] = _ActiveRecording(recording, None, error)
             return None

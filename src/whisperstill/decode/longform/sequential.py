@@ -31,32 +31,34 @@ class Sequential(LongFormStrategy):
         if self._awaiting_result or self._at_end:
             return None
         self.reader.discard_before(self._seek)
-        waveform = self.reader.read(self._seek, self.context.window_seconds)
+        waveform = self.reader.read(self._seek, self.window_seconds)
         if len(waveform) <= MIN_WINDOW_S * SAMPLE_RATE and self._seek:
             self._at_end = True
             return None
         self._awaiting_result = True
-        prompt = self.context.prompt(self._previous_tokens) if self._previous_tokens else None
-        return self.make_window(self._seek, waveform, prompt)
+        return self.make_window(self._seek, waveform, self._previous_tokens)
 
     def on_result(self, result: WindowResult) -> None:
         """See `LongFormStrategy`."""
-        context, options, window = self.context, self.context.options, result.window
+        model, options, window = self.model, self.options, result.window
         self._awaiting_result = False
         self.update_language(result)
         # 1. Advance to the end of the last complete segment.
         seek_advance = window.duration
         if not is_silent(result.window_transcript, options):
             tokens = result.window_transcript.result.tokens
-            seek_advance = next_seek(tokens, window.duration, context.model.vocabulary)
+            seek_advance = next_seek(tokens, window.duration, model.vocabulary)
         self._seek = round(window.start + seek_advance, 3)  # rounded as segment times are
         segments = self.segments_from(result, self._seek)
         self.add_segments(segments)
         # 2. Extend the prompt, or reset it after a high temperature.
-        if not context.condition_on_previous_text or result.temperature > options.prompt_reset_on_temperature:
+        condition = options.condition_on_previous_text
+        if condition is None:
+            condition = not model.trained_without_prompts
+        if not condition or result.temperature > options.prompt_reset_on_temperature:
             self._previous_tokens = []
         else:
-            previous_tokens = self._previous_tokens or tokenize_text(context.model.tokenizer, options.initial_prompt)
+            previous_tokens = self._previous_tokens or tokenize_text(model.tokenizer, options.initial_prompt)
             new_tokens = [token for segment in segments for token in segment.tokens]
             self._previous_tokens = [*previous_tokens, *new_tokens][-MAX_PROMPT_TOKENS:]
         self._at_end = not self.reader.has_audio_after(self._seek)

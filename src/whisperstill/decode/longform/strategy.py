@@ -24,51 +24,28 @@ STUDENT_CHUNK_S = 15.0
 """Best chunk length for a student trained on short audio (paper, table 17)."""
 
 
-@dataclass(frozen=True)
-class LongFormContext:
-    """Model and options shared by all recordings of a run."""
+def decodes_timestamps(model: WhisperModel, options: DecodingOptions) -> bool:
+    """Whether timestamps are decoded; by default unless the student was trained without.
 
-    model: WhisperModel
-    options: DecodingOptions
-
-    @property
-    def timestamps(self) -> bool:
-        """Whether timestamps are decoded; by default unless the student was trained without.
-
-        Without timestamps openai's checkpoints may end after a sentence or two, and the rest of the window is lost.
-        """
-        if self.options.without_timestamps is None:
-            return not self.model.trained_without_timestamps
-        return not self.options.without_timestamps
-
-    @property
-    def condition_on_previous_text(self) -> bool:
-        """Whether `sequential` prompts each window with the preceding text."""
-        requested = self.options.condition_on_previous_text
-        return not self.model.trained_without_prompts if requested is None else requested
-
-    @property
-    def window_seconds(self) -> float:
-        is_student_chunk = self.options.long_form == "chunked" and "teacher" in self.model.metadata
-        return self.options.chunk_length or (STUDENT_CHUNK_S if is_student_chunk else WINDOW_SECONDS)
-
-    def prompt(self, previous_text: str | Sequence[int] | None) -> tuple[int, ...]:
-        """Prompt of hotwords and previous text (or its tokens)."""
-        return build_prompt(self.model.tokenizer, previous_text, self.options.hotwords)
+    Without timestamps openai's checkpoints may end after a sentence or two, and the rest of the window is lost.
+    """
+    return not (model.trained_without_timestamps if options.without_timestamps is None else options.without_timestamps)
 
 
 @dataclass(eq=False)
 class LongFormStrategy(ABC):
     """One recording being transcribed: yields windows, receives their results in any order."""
 
-    context: LongFormContext
+    model: WhisperModel
+    options: DecodingOptions
     recording_id: int
     reader: AudioReader
     language: DetectedLanguage | None
     """None: detected in the first window with speech."""
 
     def __post_init__(self) -> None:
-        self.filter = HallucinationFilter(self.context.options)
+        self.filter = HallucinationFilter(self.options)
+        self.timestamps = decodes_timestamps(self.model, self.options)
         self.segments: list[Segment] = []
         """Final segments: no later result comes before them."""
         self._language_window_start = math.inf
@@ -89,18 +66,23 @@ class LongFormStrategy(ABC):
         """Whether all windows were yielded and their results received."""
 
     @property
+    def window_seconds(self) -> float:
+        is_student_chunk = self.options.long_form == "chunked" and "teacher" in self.model.metadata
+        return self.options.chunk_length or (STUDENT_CHUNK_S if is_student_chunk else WINDOW_SECONDS)
+
+    @property
     def language_code(self) -> str:
         """ISO 639-1; English until the language is known."""
         return self.language.code if self.language else "en"
 
     def make_window(
-        self, start: float, waveform: Float32[np.ndarray, "samples"], prompt: tuple[int, ...] | None = None
+        self, start: float, waveform: Float32[np.ndarray, "samples"], previous_tokens: Sequence[int] = ()
     ) -> AudioWindow:
-        """The window of this waveform; `prompt` None: the initial prompt and hotwords.
+        """The window of this waveform, prompted with hotwords and the previous tokens, else the initial prompt.
 
         The first window has the forced prefix: at most 111 tokens, to leave room for others.
         """
-        context, options, duration = self.context, self.context.options, len(waveform) / SAMPLE_RATE
+        options, tokenizer, duration = self.options, self.model.tokenizer, len(waveform) / SAMPLE_RATE
         prefix = None if self._windows_end else options.prefix
         self._windows_end = max(self._windows_end, start + duration)
         return AudioWindow(
@@ -108,8 +90,8 @@ class LongFormStrategy(ABC):
             waveform,
             duration,
             language=None if options.multilingual else self.language,
-            prompt=context.prompt(options.initial_prompt) if prompt is None else prompt,
-            prefix=tuple(tokenize_text(context.model.tokenizer, prefix)[: MAX_PROMPT_TOKENS // 2]),
+            prompt=build_prompt(tokenizer, previous_tokens or options.initial_prompt, options.hotwords),
+            prefix=tuple(tokenize_text(tokenizer, prefix)[: MAX_PROMPT_TOKENS // 2]),
             recording_id=self.recording_id,
             speech=SpeechSpans.detect(waveform) if options.hallucination_filter else None,
         )
@@ -128,14 +110,14 @@ class LongFormStrategy(ABC):
 
         A segment that begins at `until` (seconds of the recording) or later is left out: it is decoded again.
         """
-        context, window = self.context, result.window
+        window = result.window
         if not self.filter.accept_window(result):
             return []
         segments = split_into_segments(
-            result.window_transcript, window.start, window.duration, context.model.tokenizer, context.timestamps
+            result.window_transcript, window.start, window.duration, self.model.tokenizer, self.timestamps
         )
         segments = [replace(segment, temperature=result.temperature) for segment in segments if segment.start < until]
-        if context.options.word_timestamps and segments:
+        if self.options.word_timestamps and segments:
             segments = attach_words(segments, self.words_from(result))
         return self.filter.drop_far_segments(window, segments)
 
@@ -143,19 +125,19 @@ class LongFormStrategy(ABC):
         """Words of a window, in seconds of the recording, aligned within its first `until` seconds."""
         window, offset = result.window, result.window.start
         [words] = align_words(
-            self.context.model,
+            self.model,
             result.states[None],
             [result.window_transcript],
             [min(window.duration, until or window.duration)],
             waveforms=torch.from_numpy(window.waveform)[None],
-            options=self.context.options,
+            options=self.options,
             prefixes=[window.prefix],
         )
         return [replace(word, start=round(offset + word.start, 3), end=round(offset + word.end, 3)) for word in words]
 
     def transcript(self) -> Transcript:
         """The transcript of all final segments."""
-        options, read_error = self.context.options, self.reader.read_error
+        options, read_error = self.options, self.reader.read_error
         return Transcript(
             text=join_segments(self.segments, options.output_language(self.language_code)),
             segments=tuple(self.segments),

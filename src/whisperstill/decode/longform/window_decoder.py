@@ -46,12 +46,11 @@ class WindowDecoder:
     def __init__(self, model: WhisperModel, options: DecodingOptions, timestamps: bool) -> None:
         self._model, self._options, self._timestamps = model, options, timestamps
         logit_filter = model.make_logit_filter(timestamps, options.suppress_tokens, options.max_initial_timestamp)
-        beam_search, beam_size = None, options.beam_size
-        if beam_size > 1:
-            beam_search = BeamSearch(model.network, logit_filter, beam_size, options.patience, options.length_penalty)
-        self._generator = model.make_generator(
-            options.batch_size, logit_filter=logit_filter, deterministic=options.deterministic, beam_search=beam_search
-        )
+        beam_options = options.beam_size, options.patience, options.length_penalty
+        self._beam_search = BeamSearch(model.network, logit_filter, *beam_options) if options.beam_size > 1 else None
+        self._beam_requests: list[DecodeRequest] = []
+        """Requests for beam search, which needs no slot."""
+        self._scheduler = model.make_scheduler(options.batch_size, logit_filter, deterministic=options.deterministic)
         self._queued_windows: deque[AudioWindow] = deque()
         self._attempts: dict[DecodeRequest, _FallbackAttempt] = {}
         self._languages: dict[int, DetectedLanguage] = {}
@@ -60,31 +59,36 @@ class WindowDecoder:
     @property
     def num_windows_wanted(self) -> int:
         """Windows that could start now."""
-        return max(0, self._generator.num_free_slots - len(self._queued_windows))
+        return max(0, self._scheduler.num_free_slots - len(self._queued_windows))
 
     @property
     def idle(self) -> bool:
-        return not self._queued_windows and self._generator.idle
+        return not (self._queued_windows or self._beam_requests) and self._scheduler.idle
 
     @property
     def speculative_stats(self) -> SpeculativeStats:
-        return self._generator.scheduler.speculative_stats
+        """Statistics of everything decoded so far."""
+        return self._scheduler.speculative_stats
 
     def submit(self, window: AudioWindow) -> None:
         """Queue a window."""
         self._queued_windows.append(window)
 
     def step(self) -> list[WindowResult]:
-        """Decode one block of tokens of every slot; returns the windows that finished."""
+        """Decode one block of every slot, and beam searches to their end; returns the windows that finished."""
         results: list[WindowResult] = []
         # 1. Encode queued windows. On a GPU wait for a quarter of the batch: encoding interrupts all other windows.
-        free_slots, batch_size = self._generator.num_free_slots, self._options.batch_size
+        free_slots, batch_size = self._scheduler.num_free_slots, self._options.batch_size
         min_encode_batch = 1 if self._model.network.device.type == "cpu" else max(1, batch_size // 4)
         if self._queued_windows and free_slots >= min(min_encode_batch, len(self._queued_windows), batch_size):
             count = min(free_slots, len(self._queued_windows))
             results += self._start_windows([self._queued_windows.popleft() for _ in range(count)])
-        # 2. Decode one block.
-        for request, decoded in self._generator.step():
+        # 2. Decode with beam search, and one block of the others.
+        finished = []
+        if self._beam_search is not None:
+            finished = [(request, self._beam_search.decode(request)) for request in self._beam_requests]
+            self._beam_requests.clear()
+        for request, decoded in [*finished, *self._scheduler.step()]:
             results += self._finish_sample(self._attempts.pop(request), decoded)
         return results
 
@@ -139,7 +143,10 @@ class WindowDecoder:
                 attempt.states, prompt_tokens, attempt.draft_states, temperature, sample_seed, forced_prefix
             )
             self._attempts[request] = attempt
-            self._generator.submit(request)
+            if self._beam_search is not None and temperature == 0:
+                self._beam_requests.append(request)
+            else:
+                self._scheduler.submit(request)
 
     def _finish_sample(self, attempt: _FallbackAttempt, decoded: DecodingResult) -> list[WindowResult]:
         """Collect a sample; after the last one of an attempt, finish the window or try the next temperature."""

@@ -94,40 +94,20 @@ WRITERS: dict[OutputFormat, Callable[[Transcript, LineOptions | None], str]] = {
 }
 
 
-def resolve_formats(name: str) -> tuple[OutputFormat, ...]:
-    """The formats of a name; `all` is all of them. Raises `SettingsError` for an unknown name."""
-    formats = tuple(format_ for format_ in WRITERS if name in (format_, "all"))
-    if not formats:
-        raise SettingsError(f"expected an output format of {', '.join(WRITERS)} or all, got {name!r}")
-    return formats
-
-
-def write_transcript(
-    transcript: Transcript, directory: Path, stem: str, output_format: str = "all", options: LineOptions | None = None
-) -> list[Path]:
-    """Write `directory/stem.<format>`, each atomically, and none if one cannot be formatted. Returns the paths.
-
-    Line options apply to srt and vtt. Raises `SettingsError` for an unknown format and as `make_cues`.
-    """
-    formats = resolve_formats(output_format)
-    contents = {directory / f"{stem}.{name}": WRITERS[name](transcript, options) for name in formats}
-    directory.mkdir(parents=True, exist_ok=True)
-    for path, content in contents.items():
-        atomic_write(path, content)
-    return list(contents)
-
-
 class TranscriptFiles:
     """Transcript files of a list of audio files."""
 
     def __init__(self, directory: Path, output_format: str, lines: LineOptions, audio_paths: list[Path]) -> None:
-        self._directory, self._output_format, self._lines = directory, output_format, lines
-        self._names = unique_output_names(audio_paths)
+        """`output_format` may be `all`; `lines` are for srt and vtt. Raises `SettingsError` for an unknown format."""
+        self._directory, self._lines, self._names = directory, lines, unique_output_names(audio_paths)
+        self._formats = [name for name in WRITERS if output_format in (name, "all")]
+        if not self._formats:
+            raise SettingsError(f"expected an output format of {', '.join(WRITERS)} or all, got {output_format!r}")
 
     def exist(self, audio_path: Path) -> bool:
         """Whether all transcripts of a file exist and are no older than it; never for standard input."""
         modified = audio_path.stat().st_mtime if audio_path.is_file() else 0.0
-        outputs = [self._directory / name for name in self._file_names(audio_path)]
+        outputs = self._outputs(audio_path).values()
         return audio_path != STDIN_PATH and all(path.is_file() and path.stat().st_mtime >= modified for path in outputs)
 
     def prepare(self, audio_paths: Iterable[Path]) -> None:
@@ -141,15 +121,23 @@ class TranscriptFiles:
                 pass
         except OSError as error:
             raise SettingsError(f"output_dir: cannot write into {self._directory}: {error.strerror}") from error
-        remove_partial_outputs(self._directory, {name for path in audio_paths for name in self._file_names(path)})
+        outputs = {output.name for path in audio_paths for output in self._outputs(path).values()}
+        remove_partial_outputs(self._directory, outputs)
 
     def write(self, audio_path: Path, transcript: Transcript) -> list[Path]:
-        """Write the transcripts of a file. Raises `OSError`."""
-        name = self._names[audio_path]
-        return write_transcript(transcript, self._directory, name, self._output_format, self._lines)
+        """Write the transcripts of a file, each atomically, and none if one cannot be formatted. Returns the paths.
 
-    def _file_names(self, audio_path: Path) -> list[str]:
-        return [f"{self._names[audio_path]}.{extension}" for extension in resolve_formats(self._output_format)]
+        Raises `OSError`, and `SettingsError` as `make_cues`.
+        """
+        outputs = self._outputs(audio_path)
+        contents = {path: WRITERS[name](transcript, self._lines) for name, path in outputs.items()}
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for path, content in contents.items():
+            atomic_write(path, content)
+        return list(contents)
+
+    def _outputs(self, audio_path: Path) -> dict[OutputFormat, Path]:
+        return {name: self._directory / f"{self._names[audio_path]}.{name}" for name in self._formats}
 
 
 def unique_output_names(paths: list[Path]) -> dict[Path, str]:
