@@ -82,11 +82,12 @@ class Recipe:
     name: str
     output: Path
     """Root of all outputs."""
-    folder: Path
-    """Folder of the recipe file."""
+    path: Path
+    """The recipe file; paths in it are relative to its folder."""
     tables: Mapping[str, TomlTable]
     """Tables of the stages as they are written, by verb."""
     stages: tuple[RecipeStage, ...]
+    load_verb: VerbLoader
 
     def find_settings(self, verb: str, settings_type: type[SettingsT]) -> SettingsT | None:
         """A stage's settings, or a record of some of their fields; None if the recipe has no such stage."""
@@ -134,7 +135,7 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
             problems.append(f"[{verb}] output: {mismatch}")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    return Recipe(name, output, path.parent, tables, tuple(stages))
+    return Recipe(name, output, path, tables, tuple(stages), load_verb)
 
 
 def _build_stage(

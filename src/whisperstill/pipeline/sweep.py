@@ -9,7 +9,7 @@ import json
 import re
 import statistics
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,23 +71,34 @@ class SweepReport:
 
 
 def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) -> SweepReport:
-    """Trains every combination; writes `sweep.json` and `sweep.md`.
+    """Trains every combination of the grid; see `sweep_recipe`."""
+    recipe, grid = read_recipe(settings.recipe, load_verb), dict(map(_parse_grid_entry, settings.grid))
+    output = settings.output or recipe.output / "sweep"
+    return sweep_recipe(recipe, grid, settings.seeds, settings.max_steps, output, console)
+
+
+def sweep_recipe(
+    recipe: Recipe,
+    grid: Mapping[str, Sequence[JsonValue]],
+    seeds: tuple[int, ...],
+    max_steps: int | None,
+    output: Path,
+    console: Console,
+) -> SweepReport:
+    """Trains every combination of `grid` (setting -> values) with every seed; writes `sweep.json` and `sweep.md`.
 
     Raises `SettingsError` for settings that cannot vary and for missing labels, and what a stage raises.
     """
-    recipe = read_recipe(settings.recipe, load_verb)
-    grid = dict(_parse_grid_entry(entry) for entry in settings.grid)
-    output = settings.output or recipe.output / "sweep"
-    _check(recipe, grid, settings)
+    _check(recipe, grid, seeds)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
+    console.info(f"{len(combinations)} combinations, {len(seeds)} seeds each")
     rows: list[SweepRow] = []
-    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
-    trainings = len(combinations) * len(settings.seeds)
+    trainer = VariantTrainer(recipe, max_steps, output, console)
+    trainings = len(combinations) * len(seeds)
     with console.progress("sweep", trainings, "trainings") as bar:
         for values in combinations:
             reports: dict[int, VariantReport] = {}
-            for seed in settings.seeds:
+            for seed in seeds:
                 name = f"{_slug(values)}-seed-{seed}"
                 if student := trainer.train(values, seed, name, _format_values(values)):
                     reports[seed] = trainer.reports[student]
@@ -135,7 +146,7 @@ def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:
     return name.strip(), parsed
 
 
-def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepSettings) -> None:
+def _check(recipe: Recipe, grid: Collection[str], seeds: tuple[int, ...]) -> None:
     stages, problems = recipe.tables, []
     for name in grid:
         verb, _, key = name.partition(".")
@@ -156,7 +167,7 @@ def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepS
         and "init.layers" not in grid
     ):
         problems.append("init.decoder_layers has no effect beside the recipe's init.layers: vary init.layers")
-    if problems := problems + find_problems(recipe, settings.seeds):
+    if problems := problems + find_problems(recipe, seeds):
         raise SettingsError("; ".join(problems))
 
 

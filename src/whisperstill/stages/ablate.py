@@ -115,7 +115,7 @@ def run(settings: AblateSettings, console: Console) -> AblateReport:
     evaluator = _open_evaluator(recipe, settings, output, console)
     experiments = _build_experiments(recipe.tables, settings)
     tables: dict[str, Ablation] = {}
-    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
+    trainer = VariantTrainer(recipe, settings.max_steps, output, console)
 
     def save(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
         tables[name] = Ablation(name, setting, tuple(rows), tuple(evaluator.datasets_in_mean(list(rows[0].wer))))

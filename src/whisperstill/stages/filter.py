@@ -204,10 +204,11 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         return {}
     from whisperstill.distill.validation import shared_encoder_cache
     from whisperstill.pipeline.recipe import read_recipe
-    from whisperstill.pipeline.sweep import SweepSettings, run_sweep
+    from whisperstill.pipeline.sweep import sweep_recipe
     from whisperstill.stages import load_verb
 
-    stages = {stage.verb: stage for stage in read_recipe(settings.tune, load_verb).stages}
+    recipe = read_recipe(settings.tune, load_verb)
+    stages = {stage.verb: stage for stage in recipe.stages}
     if missing := {"label", "filter", "init", "train"} - stages.keys():
         raise SettingsError(
             f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: `tune` needs it"
@@ -216,12 +217,11 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         raise SettingsError(
             f"{settings.tune} uses the labels in {stages['label'].output}, expected those in {settings.labels}"
         )
-    grid = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_rule_overrides(settings, stages["filter"]))
+    grid = {"filter.max_wer": settings.tune_wer, **_rule_overrides(settings, stages["filter"])}
     output = settings.output.with_name(f"{settings.output.name}-pilots")
-    sweep_settings = SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output)
     with shared_encoder_cache():
-        sweep_report = run_sweep(sweep_settings, load_verb, console)
-    pilots = {float(str(row.values["filter.max_wer"])): round(row.mean, 2) for row in sweep_report.rows}
+        report = sweep_recipe(recipe, grid, settings.tune_seeds, settings.tune_steps, output, console)
+    pilots = {float(str(row.values["filter.max_wer"])): round(row.mean, 2) for row in report.rows}
     best = _best_limit(pilots)
     console.info(f"max_wer {best:g} has the lowest validation error ({pilots[best]:.2f} %)")
     return pilots
@@ -232,24 +232,21 @@ def _best_limit(pilots: dict[float, float]) -> float:
     return min(pilots, key=lambda limit: (pilots[limit], -limit))
 
 
-def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> list[str]:
-    """Sweep overrides for every setting but `max_wer` that differs from the recipe: pilots use these rules."""
-    overrides, problems = [], []
-    for name in (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS):
-        value = getattr(settings, name)
-        if name == "max_wer" or value == getattr(filter_stage.settings, name):
-            continue
-        if value is None:
-            problems.append(name)
-        else:
-            overrides.append(
-                f"filter.{name}=[{json.dumps(str(value.resolve()) if isinstance(value, Path) else value)}]"
-            )
+def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> dict[str, list[JsonValue]]:
+    """Every setting but `max_wer` that differs from the recipe, as a sweep of one value: pilots use these rules."""
+    names = (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS)
+    changed = [
+        name for name in names if name != "max_wer" and getattr(settings, name) != getattr(filter_stage.settings, name)
+    ]
+    problems = [name for name in changed if getattr(settings, name) is None]
     if problems:
         raise SettingsError(
             f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
         )
-    return overrides
+    values = {name: getattr(settings, name) for name in changed}
+    return {
+        f"filter.{name}": [str(value.resolve()) if isinstance(value, Path) else value] for name, value in values.items()
+    }
 
 
 def _check(settings: FilterSettings) -> None:
