@@ -13,27 +13,28 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from whisperstill import api as _api
 from whisperstill._version import __version__ as __version__
-from whisperstill.api import (
-    ablate as ablate,
-    compare as compare,
-    compress as compress,
-    doctor as doctor,
-    evaluate as evaluate,
-    export as export,
-    filter as filter,
-    init as init,
-    label as label,
-    plan as plan,
-    report as report,
-    run as run,
-    sweep as sweep,
-    train as train,
-    transcribe as transcribe,
-)
-from whisperstill.console import Console as Console, NullConsole as NullConsole
+from whisperstill.console import SILENT as _SILENT, Console as Console, NullConsole as NullConsole
 
 if TYPE_CHECKING:
+    from whisperstill.api import (
+        ablate as ablate,
+        compare as compare,
+        compress as compress,
+        doctor as doctor,
+        evaluate as evaluate,
+        export as export,
+        filter as filter,
+        init as init,
+        label as label,
+        plan as plan,
+        report as report,
+        run as run,
+        sweep as sweep,
+        train as train,
+        transcribe as transcribe,
+    )
     from whisperstill.decode.options import DecodingOptions as DecodingOptions
     from whisperstill.decode.output.transcript import Segment as Segment, Transcript as Transcript, Word as Word
     from whisperstill.decode.transcriber import (
@@ -71,10 +72,8 @@ if TYPE_CHECKING:
         TranscribeSettings as TranscribeSettings,
     )
 
-_VERBS = (
-    "ablate compare compress doctor evaluate export filter init label plan report run sweep train transcribe".split()
-)
 _LAZY_MODULES = {
+    "api": _api.__all__,
     "decode.options": ["DecodingOptions"],
     "decode.output.transcript": ["Segment", "Transcript", "Word"],
     "decode.transcriber": ["Transcriber", "TranscriptionInfo", "load"],
@@ -82,12 +81,12 @@ _LAZY_MODULES = {
         *("AudioError", "CheckpointError", "CorpusError", "MissingExtraError", "NotFoundError", "SettingsError"),
         *("StoreError", "TrainingError", "WhisperstillError"),
     ],
-    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in _VERBS},
+    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in _api.__all__},
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _LAZY_MODULES.items() for name in names}
 """Public name -> its module."""
 
-__all__ = sorted([*_MODULE_OF, *_VERBS, "Console", "NullConsole", "__version__"])
+__all__ = sorted([*_MODULE_OF, "Console", "NullConsole", "__version__"])
 
 
 def __getattr__(name: str) -> object:
@@ -109,15 +108,15 @@ class _CallablePackage(ModuleType):
     The trap: importing a subpackage sets it as attribute of its parent, which would hide the function of that name.
     """
 
-    def __call__(self, settings: object, console: Console | None = None) -> object:
-        return getattr(import_module("whisperstill.api"), self.__name__.rpartition(".")[2])(settings, console)
+    def __call__(self, settings: object, console: Console = _SILENT) -> object:
+        return getattr(_api, self.__name__.rpartition(".")[2])(settings, console)
 
 
 class _Package(ModuleType):
     """This package; see `_CallablePackage`."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and callable(self.__dict__.get(name)):
+        if isinstance(value, ModuleType) and name in _api.__all__:
             value.__class__ = _CallablePackage
         super().__setattr__(name, value)
 

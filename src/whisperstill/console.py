@@ -66,3 +66,7 @@ class NullConsole:
     def progress(self, label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
         """Returns a progress bar that shows nothing."""
         return nullcontext(NullProgress())
+
+
+SILENT = NullConsole()
+"""Console of a verb that is called without one."""

@@ -94,12 +94,7 @@ def run_recipe(recipe: Recipe, only: tuple[str, ...], force: tuple[str, ...], co
         # 3. Run it: from scratch if it is stale or forced, else resuming.
         console.info(f"{title} -> {stage.output}")
         stale = record is not None and record.key != key
-        if (
-            stale
-            and record is not None
-            and stage.verb not in force
-            and _only_added_corpora(stage, record, recipe, output_keys)
-        ):
+        if stale and stage.verb not in force and _only_added_corpora(stage, record, recipe, output_keys):
             console.info("more to label: the existing labels are kept")
             stale = False
         interrupted = record if record is not None and record.state == "started" and not stale else None
@@ -132,10 +127,10 @@ class _Corpora:
 
 
 def _only_added_corpora(
-    stage: RecipeStage, record: StageRecord, recipe: Recipe, output_keys: Mapping[Path, str]
+    stage: RecipeStage, record: StageRecord | None, recipe: Recipe, output_keys: Mapping[Path, str]
 ) -> bool:
     """Whether the labels differ from the recipe only in missing corpora, or missing packing variants of one corpus."""
-    if stage.verb != "label":
+    if stage.verb != "label" or record is None:
         return False
     wanted, labelled = (from_dict(_Corpora, json) for json in (to_jsonable(stage.settings), record.settings))
     num_labelled, variants = len(labelled.manifest), labelled.packing_variants

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer, find_problems
@@ -99,7 +99,7 @@ class Experiment:
     """Each value, and the recipe settings that give it; none for the recipe's own value."""
 
 
-def run(settings: AblateSettings, console: Console) -> AblateReport:
+def run(settings: AblateSettings, console: Console = SILENT) -> AblateReport:
     """Trains and evaluates what is missing; writes ablations.json after every row, ablations.md at the end.
 
     Raises `SettingsError` for settings that cannot be varied or missing labels, `TrainingError` if no training

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperstill.console import Console, NullConsole
+from whisperstill.console import SILENT, Console, NullConsole
 from whisperstill.distill.settings import LoopSettings
 from whisperstill.distill.training_run import TrainingReport, build_report, run_training, write_report
 from whisperstill.errors import SettingsError, StoreError
@@ -47,7 +47,7 @@ class CompressReport(TrainingReport):
     """Parameters of the smaller encoder."""
 
 
-def run(settings: CompressSettings, console: Console) -> CompressReport:
+def run(settings: CompressSettings, console: Console = SILENT) -> CompressReport:
     """Train, or resume training. All processes started by `torchrun` train one encoder; the first one writes.
 
     Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`, `TrainingError`, `AudioError`.

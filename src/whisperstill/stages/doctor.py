@@ -12,23 +12,13 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from whisperstill._version import __version__
-from whisperstill.console import Console, format_duration
+from whisperstill.console import SILENT, Console, format_duration
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.errors import WhisperstillError
 from whisperstill.evaluate.suite.spec import EvaluateSettings
 from whisperstill.label.settings import LabelSettings
-from whisperstill.pipeline.cost_estimate import (
-    MEAN_PACKED_SECONDS,
-    TOKENS_PER_SECOND,
-    TOKENS_PER_WINDOW,
-    MachineSpeed,
-    ModelSize,
-    augmentation_seconds,
-    decode_seconds,
-    measure_machine,
-    model_size,
-    train_seconds,
-)
+from whisperstill.pipeline import cost_estimate
+from whisperstill.pipeline.cost_estimate import MachineSpeed, ModelSize
 from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.stages import load_verb
 from whisperstill.units import WINDOW_SECONDS
@@ -68,7 +58,7 @@ class DoctorReport:
     """None without a recipe."""
 
 
-def run(settings: DoctorSettings, console: Console) -> DoctorReport:
+def run(settings: DoctorSettings, console: Console = SILENT) -> DoctorReport:
     """Prints facts about this machine. With a recipe, measures its speed for a second and estimates every stage.
 
     Raises `SettingsError` or `NotFoundError` for an invalid recipe.
@@ -78,7 +68,7 @@ def run(settings: DoctorSettings, console: Console) -> DoctorReport:
     console.table("this machine", ["what", "value"], facts)
     if recipe is None:
         return DoctorReport(tuple(facts), (), None)
-    speed = measure_machine()
+    speed = cost_estimate.measure_machine()
     facts.append(("speed", str(speed)))
     estimates = estimate_recipe(recipe, speed)
     total = sum(estimate.seconds or 0.0 for estimate in estimates)
@@ -188,10 +178,10 @@ def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
     """Estimated seconds of every stage."""
     label, init = recipe.find_settings("label", LabelSettings), recipe.find_settings("init", _StudentSize)
     pilots, train = recipe.find_settings("filter", _Pilots), recipe.find_settings("train", DistillationSettings)
-    teacher = model_size(label.teacher if label else init.teacher if init else "")
+    teacher = cost_estimate.model_size(label.teacher if label else init.teacher if init else "")
     student = replace(teacher, decoder_layers=init.decoder_layers) if teacher and init else teacher
     hours, _ = count_hours(label.manifest if label else ())
-    windows = hours * 3600 / MEAN_PACKED_SECONDS * label.packing_variants if hours is not None and label else None
+    windows = cost_estimate.packed_windows(hours, label.packing_variants) if hours is not None and label else None
     estimates = []
     for verb, own in ((stage.verb, stage.settings) for stage in recipe.stages):
         if verb in SECONDS_WITHOUT_NETWORK:
@@ -204,8 +194,10 @@ def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
         elif label and teacher and student and windows is not None:
             online_encoder = label.encoder_states == "none"
             if verb == "label":
-                seconds = decode_seconds(teacher, windows, TOKENS_PER_WINDOW, speed)
-                estimate = StageEstimate(verb, seconds, f"{windows:.0f} windows of {MEAN_PACKED_SECONDS:.0f} s")
+                seconds = cost_estimate.decode_seconds(teacher, windows, speed)
+                estimate = StageEstimate(
+                    verb, seconds, f"{windows:.0f} windows of {cost_estimate.MEAN_PACKED_SECONDS:.0f} s"
+                )
             elif isinstance(own, DistillationSettings):
                 estimate = estimate_training(own, online_encoder, teacher, student, windows, speed)
             elif verb == "filter" and pilots and pilots.tune and train:
@@ -233,12 +225,12 @@ def estimate_training(
     if train.max_steps:
         epochs = min(epochs, train.max_steps * train.batch_size / windows)
     online_encoder = online_encoder or train.encoder_states == "online"
-    seconds = train_seconds(student, windows, TOKENS_PER_WINDOW, epochs, speed, online_encoder)
+    seconds = cost_estimate.train_seconds(student, windows, epochs, speed, online_encoder)
     reason = f"{epochs:.1f} epochs of {windows:.0f} windows"
     augment = train.augment
     if augment.epochs_per_version and epochs > augment.epochs_per_version:
         augmented = augment.prob * windows * (math.ceil(epochs / augment.epochs_per_version) - 1)
-        seconds += augmentation_seconds(teacher, augmented, TOKENS_PER_WINDOW, speed)
+        seconds += cost_estimate.augmentation_seconds(teacher, augmented, speed)
         reason += f", {augmented:.0f} augmented"
     return StageEstimate("train", seconds, reason)
 
@@ -249,8 +241,8 @@ def estimate_evaluation(manifests: Sequence[str], models: Sequence[ModelSize], s
     if hours is None:
         return StageEstimate("evaluate", None, "hours of audio unknown")
     windows = max(float(utterances), hours * 3600 / WINDOW_SECONDS)
-    tokens = TOKENS_PER_SECOND * hours * 3600 / max(windows, 1.0)
-    seconds = sum(decode_seconds(model, windows, tokens, speed) for model in models)
+    tokens = cost_estimate.TOKENS_PER_SECOND * hours * 3600 / max(windows, 1.0)
+    seconds = sum(cost_estimate.decode_seconds(model, windows, speed, tokens) for model in models)
     return StageEstimate("evaluate", seconds, f"{utterances} utterances, {hours:.2f} h, {len(models)} model(s)")
 
 

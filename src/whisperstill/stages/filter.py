@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label import threshold_sweep
 from whisperstill.label.filter_rules import RuleSettings
@@ -92,7 +92,7 @@ class FilterReport:
     """Mean validation error of the pilots, per cent, by WER threshold."""
 
 
-def run(settings: FilterSettings, console: Console) -> FilterReport:
+def run(settings: FilterSettings, console: Console = SILENT) -> FilterReport:
     """Write `filter_decisions.parquet` and `filter.json`; with `sweep` also `sweep.{json,md,png}`.
 
     Raises `NotFoundError` or `StoreError` when the labels cannot be read, `SettingsError` for invalid settings.

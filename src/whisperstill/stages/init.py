@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from whisperstill.console import Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class InitReport:
         return self.student_encoder + self.student_decoder + self.embedding
 
 
-def run(settings: InitSettings, console: Console) -> InitReport:
+def run(settings: InitSettings, console: Console = SILENT) -> InitReport:
     """Writes the student, unless `output` already holds it. The student depends on settings and teacher only.
 
     Raises `SettingsError` for layers the teacher does not have and if `output` holds something else, `NotFoundError`

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 
-from whisperstill.console import Console, NullConsole
+from whisperstill.console import SILENT, Console, NullConsole
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.distill.training_run import TrainingReport, build_report, run_training, write_report
 from whisperstill.errors import MissingExtraError
@@ -25,7 +25,7 @@ class TrainReport(TrainingReport):
     parameters_trained: int
 
 
-def run(settings: TrainSettings, console: Console) -> TrainReport:
+def run(settings: TrainSettings, console: Console = SILENT) -> TrainReport:
     """Train, or resume training. All processes started by `torchrun` train one student; the first one writes.
 
     Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`, `TrainingError`.
