@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import statistics
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +15,13 @@ from pathlib import Path
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, TrainingError
-from whisperstill.pipeline.recipe import Recipe, VerbLoader, read_recipe
+from whisperstill.pipeline.recipe import Recipe
 from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, VariantReport, VariantTrainer, find_problems
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
 from whisperstill.text.markdown import markdown_table
 
 COLUMNS = ("mean", "min", "max", "windows", "steps")
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """Train a recipe in many variants and compare them by validation WER."""
-
-    recipe: Path
-    """Recipe, a TOML file; its `[train]` must name a validation set."""
-    grid: tuple[str, ...] = ()
-    """Settings and their values, as TOML: `train.learning_rate=[1e-4, 5e-4]`, `init.layers=[[0, 5], [0, 3]]`. Every
-    combination is trained."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds that every combination is trained with."""
-    max_steps: int | None = None
-    """Optimizer steps of every training; the recipe's by default."""
-    output: Path | None = None
-    """Folder of the results; `sweep` under the recipe's output by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +50,6 @@ class SweepReport:
     rows: tuple[SweepRow, ...] = ()
     failed: tuple[str, ...] = ()
     """Trainings that failed, and why: the loss diverged, or the filter kept nothing."""
-
-
-def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) -> SweepReport:
-    """Trains every combination of the grid; see `sweep_recipe`."""
-    recipe, grid = read_recipe(settings.recipe, load_verb), dict(map(_parse_grid_entry, settings.grid))
-    output = settings.output or recipe.output / "sweep"
-    return sweep_recipe(recipe, grid, settings.seeds, settings.max_steps, output, console)
 
 
 def sweep_recipe(
@@ -133,17 +108,6 @@ def _write_results(output: Path, rows: list[SweepRow]) -> None:
     ranked = sorted(rows, key=lambda row: row.mean)
     atomic_write(output / "sweep.json", json.dumps([to_jsonable(row) for row in ranked], indent=1) + "\n")
     atomic_write(output / "sweep.md", markdown_table(["variation", *COLUMNS], _table_rows(ranked)) + "\n")
-
-
-def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:
-    name, equals, values = text.partition("=")
-    try:
-        parsed = tomllib.loads(f"values = {values}")["values"] if equals else None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"grid: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
-    if not isinstance(parsed, list) or not parsed:
-        raise SettingsError(f"grid: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
-    return name.strip(), parsed
 
 
 def _check(recipe: Recipe, grid: Collection[str], seeds: tuple[int, ...]) -> None:

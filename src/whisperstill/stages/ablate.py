@@ -20,18 +20,20 @@ from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer
 from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
-from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import read_record
 from whisperstill.stages import load_verb
 
 if TYPE_CHECKING:
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
 
-OBJECTIVE_WEIGHTS = {
+OBJECTIVE_WEIGHTS: dict[str, JsonObject] = {
     "ce": {"train.kl_weight": 0.0, "train.ce_weight": 1.0},
     "kl": {"train.kl_weight": 0.8, "train.ce_weight": 0.0},
     "ce+kl": {"train.kl_weight": 0.8, "train.ce_weight": 1.0},
 }
+DEFAULTS: JsonObject = {"filter.max_wer": 10.0, "train.temperature": 2.0, **OBJECTIVE_WEIGHTS["ce+kl"]}
+"""Values of varied settings that a recipe leaves out."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class Experiment:
     name: str
     setting: str
     """Key in the recipe: `filter.max_wer`."""
-    variants: list[tuple[str, JsonObject]]
-    """Each value, and the recipe settings that give it; none for the recipe's own value."""
+    variants: dict[str, JsonObject]
+    """Value -> the recipe settings that give it; none for the recipe's own value."""
 
 
 def run(settings: AblateSettings, console: Console = SILENT) -> AblateReport:
@@ -127,7 +129,7 @@ def run(settings: AblateSettings, console: Console = SILENT) -> AblateReport:
     with console.progress("ablations", total, "students") as bar, shared_encoder_cache():
         for experiment in experiments:
             rows, first_students = list[AblationRow](), list[Path]()
-            for value, overrides in experiment.variants:
+            for value, overrides in experiment.variants.items():
                 description = f"{experiment.name} {value}"
                 students = {}
                 for seed in settings.seeds:
@@ -209,31 +211,25 @@ def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, Variant
 
 def _build_experiments(tables: Mapping[str, TomlTable], settings: AblateSettings) -> list[Experiment]:
     """Experiments that have values; the recipe's own value overrides nothing, so that its student is shared."""
-
-    def vary(setting: str, values: Sequence[JsonValue], default: JsonValue = None) -> Experiment:
-        verb, _, key = setting.partition(".")
-        recipe_value = tables.get(verb, {}).get(key, default)
-        overrides: list[JsonObject] = [{} if value == recipe_value else {setting: value} for value in values]
-        names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        return Experiment(key, setting, list(zip(names, overrides, strict=True)))
-
-    train = tables.get("train", {})
-    weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
-    objectives: list[tuple[str, JsonObject]] = [
-        (name, {} if OBJECTIVE_WEIGHTS[name] == weights else {**OBJECTIVE_WEIGHTS[name]})
-        for name in dict.fromkeys(settings.objective)
-    ]
     layer_lists = [list(map(int, layer_list.split(","))) for layer_list in settings.layers]
-    layers: list[tuple[str, JsonObject]] = [(",".join(map(str, ids)), {"init.layers": ids}) for ids in layer_lists]
-    experiments = [
-        vary("filter.max_wer", settings.max_wer, 10.0),
-        vary("filter.subset_hours", settings.subset_hours),
-        vary("init.decoder_layers", settings.decoder_layers),
-        Experiment("layers", "init.layers", layers),
-        Experiment("objective", "train.kl_weight, train.ce_weight", objectives),
-        vary("train.temperature", settings.temperature, 2.0),
+    overrides_by_value: dict[str, dict[str, JsonObject]] = {
+        "max_wer": {f"{value:g}": {"filter.max_wer": value} for value in settings.max_wer},
+        "subset_hours": {f"{value:g}": {"filter.subset_hours": value} for value in settings.subset_hours},
+        "decoder_layers": {str(value): {"init.decoder_layers": value} for value in settings.decoder_layers},
+        "layers": {",".join(map(str, indices)): {"init.layers": indices} for indices in layer_lists},
+        "objective": {name: OBJECTIVE_WEIGHTS[name] for name in settings.objective},
+        "temperature": {f"{value:g}": {"train.temperature": value} for value in settings.temperature},
+    }
+    own = DEFAULTS | {f"{verb}.{key}": value for verb, table in tables.items() for key, value in table.items()}
+    return [
+        Experiment(
+            name,
+            ", ".join(next(iter(variants.values()))),
+            {value: {} if overrides.items() <= own.items() else overrides for value, overrides in variants.items()},
+        )
+        for name, variants in overrides_by_value.items()
+        if variants
     ]
-    return [experiment for experiment in experiments if experiment.variants]
 
 
 def _check(recipe: Recipe, settings: AblateSettings) -> None:

@@ -124,25 +124,18 @@ def describe_accelerators() -> list[tuple[str, str]]:
 
 
 def describe_libraries() -> list[tuple[str, str]]:
-    """Versions of required and optional libraries."""
-    extras = declared_libraries()
-    required = [f"{name} {installed_version(name) or 'MISSING'}" for name, extra in extras.items() if not extra]
-    optional = [
-        f"{name} {installed_version(name) or f'- (pip install whisperstill[{extra}])'}"
-        for name, extra in extras.items()
-        if extra
-    ]
-    return [("libraries", ", ".join(required)), ("optional", ", ".join(optional))]
-
-
-def declared_libraries() -> dict[str, str]:
-    """Library -> the first extra that installs it, empty for a required one; from the package's metadata."""
-    extras: dict[str, str] = {}
+    """Versions of required and optional libraries, as the package's metadata declares them."""
+    required, optional = dict[str, str](), dict[str, str]()
     for requirement in requires("whisperstill") or ():
         match = re.match(r"([\w.-]+)[^;]*(?:; extra == .([\w-]+))?", requirement)
-        if match and match[2] not in EXTRAS_NOT_LISTED:
-            extras.setdefault(match[1], match[2] or "")
-    return extras
+        if match is None or match[2] in EXTRAS_NOT_LISTED:
+            continue
+        name, extra = match.groups()
+        if not extra:
+            required[name] = f"{name} {installed_version(name) or 'MISSING'}"
+        elif name not in required:
+            optional.setdefault(name, f"{name} {installed_version(name) or f'- (pip install whisperstill[{extra}])'}")
+    return [("libraries", ", ".join(required.values())), ("optional", ", ".join(optional.values()))]
 
 
 def list_available_models() -> tuple[str, str]:
