@@ -23,6 +23,29 @@ RANGES: dict[str, Callable[[float], bool]] = {
 
 
 @dataclass(frozen=True)
+class InitSettings:
+    """Make a student: the teacher's encoder and some of its decoder layers."""
+
+    teacher: str
+    """Teacher: name (`tiny.en`, `large-v3`, `owner/name`) or directory."""
+    output: Path
+    """Directory of the student, in Hugging Face format."""
+    decoder_layers: int = 2
+    """Decoder layers of the student; 2 is the paper's choice."""
+    layer_selection: Literal["spaced", "importance"] = "spaced"
+    """Choice of layers: maximally spaced (the paper), or by how much each layer changes its input, measured on
+    `labels`."""
+    labels: Path | None = None
+    """Label store of the teacher, for `layer_selection importance`."""
+    layers: tuple[int, ...] | None = None
+    """Decoder layers copied from the teacher, counted from 0; overrides `decoder_layers`."""
+    language: str | None = None
+    """Default language of a multilingual student (`de`); by default it is detected."""
+    overwrite: bool = False
+    """Replace another student in `output`."""
+
+
+@dataclass(frozen=True)
 class LoopSettings:
     """Settings of the training loop: data, optimizer, validation, checkpoints."""
 

@@ -36,7 +36,7 @@ from whisperstill.pipeline.toml_settings import (
     read_toml,
     resolve_path,
 )
-from whisperstill.records.serialization import DataclassInstance, ValueMismatch, from_dict, to_jsonable
+from whisperstill.records.serialization import DataclassInstance, ValueMismatch
 
 STAGE_FOLDERS = {
     "label": "labels",
@@ -89,12 +89,9 @@ class Recipe:
     stages: tuple[RecipeStage, ...]
     load_verb: VerbLoader
 
-    def find_settings(self, verb: str, settings_type: type[SettingsT]) -> SettingsT | None:
-        """A stage's settings, or a record of some of their fields; None if the recipe has no such stage."""
-        settings = next((stage.settings for stage in self.stages if stage.verb == verb), None)
-        if settings is None or isinstance(settings, settings_type):
-            return settings
-        return from_dict(settings_type, to_jsonable(settings))
+    def find_settings(self, settings_type: type[SettingsT]) -> SettingsT | None:
+        """The settings of this type; None if the recipe has no such stage."""
+        return next((stage.settings for stage in self.stages if isinstance(stage.settings, settings_type)), None)
 
 
 def read_recipe(path: Path, load_verb: VerbLoader) -> Recipe:

