@@ -118,6 +118,24 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
+class CompressSettings(LoopSettings):
+    """Train a shallower encoder to reproduce the teacher's encoder states."""
+
+    student: Path
+    """Student (or teacher) whose encoder is to shrink; its decoder is unchanged."""
+    labels: Path
+    """Label store with the states of the encoder of `student` (`label --encoder-states bfloat16`)."""
+    encoder_layers: int = 4
+    """Encoder layers to keep, maximally spaced."""
+    layers: tuple[int, ...] | None = None
+    """Encoder layers to keep, numbered from 0; overrides `encoder_layers`."""
+    packing_variants: int | None = 1
+    """Number of packing variants of the labels to train on; None: all."""
+    num_train_epochs: int = 4
+    """Passes over all windows."""
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """Weights of the losses."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.console import Console, NullConsole
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, parse_recipe
 from whisperstill.pipeline.runner import run_recipe
@@ -50,7 +50,7 @@ class VariantTrainer:
         """
         variant = parse_recipe(self._override(overrides, seed, name), self._recipe.path, self._recipe.load_verb)
         try:
-            training = run_recipe(variant, VARIABLE_STAGES, (), NullConsole()).stages[-1]
+            training = run_recipe(variant, VARIABLE_STAGES, (), SILENT).stages[-1]
         except (StoreError, TrainingError) as error:
             self.failed.append(f"{description}, seed {seed}: {error}")
             self._console.warn(self.failed[-1])
