@@ -13,9 +13,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from whisperstill import api
+from whisperstill import api as _api
 from whisperstill._version import __version__ as __version__
-from whisperstill.console import NULL_CONSOLE, Console as Console, NullConsole as NullConsole
+from whisperstill.console import SILENT as _SILENT, Console as Console, NullConsole as NullConsole
 
 if TYPE_CHECKING:
     from whisperstill.api import (
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     )
 
 _LAZY_MODULES = {
-    "api": api.__all__,
+    "api": _api.__all__,
     "decode.options": ["DecodingOptions"],
     "decode.output.transcript": ["Segment", "Transcript", "Word"],
     "decode.transcriber": ["Transcriber", "TranscriptionInfo", "load"],
@@ -81,7 +81,7 @@ _LAZY_MODULES = {
         *("AudioError", "CheckpointError", "CorpusError", "MissingExtraError", "NotFoundError", "SettingsError"),
         *("StoreError", "TrainingError", "WhisperstillError"),
     ],
-    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in api.__all__},
+    **{f"stages.{verb}": [f"{verb.capitalize()}Report", f"{verb.capitalize()}Settings"] for verb in _api.__all__},
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _LAZY_MODULES.items() for name in names}
 """Public name -> its module."""
@@ -90,10 +90,12 @@ __all__ = sorted([*_MODULE_OF, "Console", "NullConsole", "__version__"])
 
 
 def __getattr__(name: str) -> object:
-    """Imports the module of a public name (PEP 562)."""
+    """Imports a public name when it is first used (PEP 562)."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'whisperstill' has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
@@ -103,18 +105,18 @@ def __dir__() -> list[str]:
 class _CallablePackage(ModuleType):
     """A subpackage with the name of a verb: `whisperstill.label.store` is a module, `whisperstill.label(...)` the verb.
 
-    The trap: importing a subpackage sets it as attribute of its parent, which hides the function of that name.
+    The trap: importing a subpackage sets it as attribute of its parent, which would hide the function of that name.
     """
 
-    def __call__(self, settings: object, console: Console = NULL_CONSOLE) -> object:
-        return getattr(api, self.__name__.rpartition(".")[2])(settings, console)
+    def __call__(self, settings: object, console: Console = _SILENT) -> object:
+        return getattr(_api, self.__name__.rpartition(".")[2])(settings, console)
 
 
 class _Package(ModuleType):
     """This package; see `_CallablePackage`."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and name in api.__all__:
+        if isinstance(value, ModuleType) and name in _api.__all__:
             value.__class__ = _CallablePackage
         super().__setattr__(name, value)
 

@@ -2,8 +2,8 @@
 
     report = whisperstill.label(LabelSettings(teacher="base", manifest=("speech/",), output=Path("labels")))
 
-Every function is `run` of the stage of its name: it shows progress on `console` (nothing by default) and raises a
-`WhisperstillError` for what the caller can fix. A stage is imported when its verb is first used.
+Every function is the `run` of its stage, shows progress on `console` (nothing by default) and raises a
+`WhisperstillError` for what the caller can fix. Stages are imported when a function is first used.
 """
 
 from importlib import import_module
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from whisperstill.stages.train import run as train
     from whisperstill.stages.transcribe import run as transcribe
 
-__all__ = ["ablate", "compare", "compress", "doctor", "evaluate", "export", "filter", "init"]
-__all__ += ["label", "plan", "report", "run", "sweep", "train", "transcribe"]
+__all__ = ["ablate", "compare", "compress", "doctor", "evaluate", "export", "filter", "init", "label", "plan"]
+__all__ += ["report", "run", "sweep", "train", "transcribe"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports the stage of a verb (PEP 562)."""
+    """Imports a verb when it is first used (PEP 562)."""
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module 'whisperstill.api' has no attribute {name!r}")
     return import_module(f"whisperstill.stages.{name}").run

@@ -68,5 +68,5 @@ class NullConsole:
         return nullcontext(NullProgress())
 
 
-NULL_CONSOLE = NullConsole()
-"""Console of stages that are called from Python without one."""
+SILENT = NullConsole()
+"""Console of a verb that is called without one."""

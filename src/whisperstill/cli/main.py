@@ -74,6 +74,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         raise SettingsError(f"expected one of {', '.join(VERBS)}, got {received}; see whisperstill --help")
     from whisperstill.cli.options import parse_arguments
     from whisperstill.pipeline.runner import list_skipped
+    from whisperstill.records.serialization import to_jsonable
     from whisperstill.stages import load_verb
 
     settings, strict = parse_arguments(VERBS[verb_name], arguments[1:])
@@ -82,4 +83,4 @@ def dispatch(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     report = load_verb(verb_name).run(settings, TerminalConsole())
     exit_code: int = getattr(report, "exit_code", 0)
-    return EXIT_INCOMPLETE if strict and list_skipped(report) else exit_code
+    return EXIT_INCOMPLETE if strict and list_skipped(to_jsonable(report)) else exit_code

@@ -67,19 +67,16 @@ def strip_bool_values(settings_class: type, arguments: Sequence[str]) -> list[st
     bool_defaults = {
         field.name: field.default for field in dataclasses.fields(settings_class) if hints[field.name] is bool
     }
-    remaining, result = iter(arguments), list[str]()
-    for argument in remaining:
-        name = argument.removeprefix("--").replace("-", "_")
-        result.append(argument)
-        if not argument.startswith("--") or name not in bool_defaults:
-            continue
-        value = next(remaining, None)
-        if value not in ("True", "False"):
-            result += [] if value is None else strip_bool_values(settings_class, [value, *remaining])
-        elif (value == "True") == bool_defaults[name]:
+    result: list[str] = []
+    for argument in arguments:
+        flag = result[-1] if result else ""
+        default = bool_defaults.get(flag.removeprefix("--").replace("-", "_")) if flag.startswith("--") else None
+        if argument not in ("True", "False") or default is None:
+            result.append(argument)
+        elif (argument == "True") == default:
             result.pop()
-        elif value == "False":
-            result[-1] = f"--no-{argument.removeprefix('--')}"
+        elif argument == "False":
+            result[-1] = f"--no-{flag.removeprefix('--')}"
     return result
 
 

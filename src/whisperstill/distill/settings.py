@@ -23,6 +23,29 @@ RANGES: dict[str, Callable[[float], bool]] = {
 
 
 @dataclass(frozen=True)
+class InitSettings:
+    """Make a student: the teacher's encoder and some of its decoder layers."""
+
+    teacher: str
+    """Teacher: name (`tiny.en`, `large-v3`, `owner/name`) or directory."""
+    output: Path
+    """Directory of the student, in Hugging Face format."""
+    decoder_layers: int = 2
+    """Decoder layers of the student; 2 is the paper's choice."""
+    layer_selection: Literal["spaced", "importance"] = "spaced"
+    """Choice of layers: maximally spaced (the paper), or by how much each layer changes its input, measured on
+    `labels`."""
+    labels: Path | None = None
+    """Label store of the teacher, for `layer_selection importance`."""
+    layers: tuple[int, ...] | None = None
+    """Decoder layers copied from the teacher, counted from 0; overrides `decoder_layers`."""
+    language: str | None = None
+    """Default language of a multilingual student (`de`); by default it is detected."""
+    overwrite: bool = False
+    """Replace another student in `output`."""
+
+
+@dataclass(frozen=True)
 class LoopSettings:
     """Settings of the training loop: data, optimizer, validation, checkpoints."""
 
@@ -92,6 +115,24 @@ class LoopSettings:
             *_out_of_range(self, "above 0", ("learning_rate", "max_grad_norm")),
             *_out_of_range(self, "0 to below 1", ("ema_decay",)),
         ]
+
+
+@dataclass(frozen=True)
+class CompressSettings(LoopSettings):
+    """Train a shallower encoder to reproduce the teacher's encoder states."""
+
+    student: Path
+    """Student (or teacher) whose encoder is to shrink; its decoder is unchanged."""
+    labels: Path
+    """Label store with the states of the encoder of `student` (`label --encoder-states bfloat16`)."""
+    encoder_layers: int = 4
+    """Encoder layers to keep, maximally spaced."""
+    layers: tuple[int, ...] | None = None
+    """Encoder layers to keep, numbered from 0; overrides `encoder_layers`."""
+    packing_variants: int | None = 1
+    """Number of packing variants of the labels to train on; None: all."""
+    num_train_epochs: int = 4
+    """Passes over all windows."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from whisperstill.distill.batch_sampler import BatchSampler
 from whisperstill.distill.data_loader import DataLoader
 from whisperstill.distill.dataset import TrainingExample, build_examples
 from whisperstill.distill.decoder_distillation import DecoderDistillation
+from whisperstill.distill.encoder_distillation import EncoderBatch, EncoderDistillation
 from whisperstill.distill.encoder_states import EncoderStateSource, OnlineStates, StoredStates
 from whisperstill.distill.memory_budget import default_micro_batch_size
 from whisperstill.distill.process_group import ProcessGroup
-from whisperstill.distill.settings import DistillationSettings, LoopSettings
+from whisperstill.distill.settings import CompressSettings, DistillationSettings, LoopSettings
 from whisperstill.distill.teacher_targets import StoredTargetReader, TeacherTargetSource
 from whisperstill.distill.trainer import Trainer
 from whisperstill.distill.validation import FrozenEncoder, Validation
@@ -28,6 +29,7 @@ from whisperstill.label.filter_decisions import DecisionKey, decisions_sha256, r
 from whisperstill.label.store import LabelStore, open_labels
 from whisperstill.model.checkpoints import Checkpoint, load_checkpoint
 from whisperstill.model.device import choose_dtype
+from whisperstill.model.student_init import select_spaced_layers, with_encoder_layers
 from whisperstill.model.whisper import Whisper
 from whisperstill.records import FilterDecision
 from whisperstill.records.json_value import JsonValue
@@ -79,6 +81,43 @@ def build_distillation(
     logit_filter = LogitFilter(vocabulary, checkpoint.generation_config, False, device)
     task = DecoderDistillation(loader, student, teacher, settings, dtype, process_group, logit_filter)
     return Trainer(student, task, sampler, settings, identity, validation, process_group), checkpoint, examples
+
+
+def build_encoder_distillation(
+    settings: CompressSettings, process_group: ProcessGroup
+) -> tuple[Trainer[EncoderBatch], Checkpoint, list[TrainingExample], tuple[int, ...]]:
+    """Trainer, initial student, examples, encoder layers kept. Raises what `build_distillation` raises."""
+    # 1. Labels, layers and the initial student.
+    store, _ = open_training_labels(settings.labels)
+    checkpoint = load_checkpoint(str(settings.student))
+    check_encoder_labels(settings, checkpoint, store)
+    depth = checkpoint.dims.encoder_layers
+    if settings.layers is None and not 1 <= settings.encoder_layers <= depth:
+        raise SettingsError(f"encoder_layers must be 1 to {depth}, got {settings.encoder_layers}")
+    layers = select_spaced_layers(depth, settings.encoder_layers) if settings.layers is None else settings.layers
+    initial = with_encoder_layers(checkpoint, layers)
+    student = Whisper.from_state(initial.dims, initial.state, torch.float32, process_group.device)
+    student.requires_grad_(False)
+    student.encoder.layers.requires_grad_(True)
+    student.encoder.norm.requires_grad_(True)
+    # 2. Trainer. The decisions of the filter do not matter: an encoder learns from all audio.
+    end_of_text = Vocabulary.from_size(initial.dims.vocab_size).end_of_text
+    examples = select_examples(store, None, end_of_text, settings.packing_variants)
+    validation = build_validation(settings, student, initial, examples, process_group, None)
+    task = EncoderDistillation(student, store, choose_dtype(settings.dtype, process_group.device), process_group)
+    sampler = BatchSampler(examples, settings, settings.batch_size, process_group)
+    identity = run_identity(settings, checkpoint, store, validation)
+    return Trainer(student, task, sampler, settings, identity, validation, process_group), initial, examples, layers
+
+
+def check_encoder_labels(settings: CompressSettings, checkpoint: Checkpoint, store: LabelStore) -> None:
+    """Raise `SettingsError` if another encoder made the labels, `StoreError` if they hold no encoder states."""
+    if store.teacher["encoder_sha256"] != checkpoint.encoder_sha256:
+        raise SettingsError(
+            f"{settings.student} has another encoder than {store.teacher['source']}, which made the labels"
+        )
+    if not store.has_encoder_states:
+        raise StoreError(f"{store.directory} holds no encoder states: label with --encoder-states bfloat16")
 
 
 def open_training_labels(labels: Path) -> tuple[LabelStore, Mapping[DecisionKey, FilterDecision] | None]:

@@ -1,11 +1,13 @@
-"""Settings of `whisperstill label`, without torch."""
+"""Settings of `whisperstill label` and `filter`, without torch."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from whisperstill.errors import SettingsError
+from whisperstill.label.filter_rules import RuleSettings
+from whisperstill.label.threshold_sweep import WER_LIMITS_PERCENT
 from whisperstill.remote_files import is_remote
 
 
@@ -58,6 +60,46 @@ class LabelSettings:
     """Address of the Ray cluster: `local` starts one on this machine, `auto` joins the cluster of this machine."""
     strict: bool = False
     """Exit with status 1 if an utterance was skipped; by default it is listed, and the status is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSettings(RuleSettings):
+    """Filter pseudo-labels by utterance; a bad utterance does not drop the good ones of its window."""
+
+    labels: Path
+    """Label store to filter."""
+    output: Path
+    """Folder for the filter decisions."""
+    max_predicted_wer: float | None = None
+    """Maximum predicted word error rate, per cent, of utterances without a reference (extra `prediction`). The
+    predictor is trained on the utterances of the store that have one."""
+    weight_by_predicted_wer: bool = False
+    """Weight the loss of utterances without a reference by 1 - predicted WER. Those above `max_predicted_wer` are
+    still dropped."""
+    subset_hours: float | None = None
+    """Maximum hours to keep, to compare students of more and less data. Windows are selected by a hash of their ids,
+    so a smaller subset is part of every larger one."""
+    second_opinion: Path | None = None
+    """Label store of the same audio by another model (tiny.en, the student): features for the WER prediction."""
+    tune: Path | None = None
+    """Recipe (TOML file of stages, as for `run`) that chooses `max_wer`: for each value of `tune_wer` a pilot student
+    is trained with its `[init]` and `[train]` on the labels kept, and the value with the lowest validation error is
+    used (as in the paper)."""
+    tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
+    """Values of `max_wer` to try, per cent."""
+    tune_steps: int = 150
+    """Training steps per pilot."""
+    tune_seeds: tuple[int, ...] = (0,)
+    """Seeds per pilot; the mean error counts."""
+    sweep: bool = False
+    """Table and plot of what would remain for a range of WER thresholds."""
+    sweep_wer: tuple[float, ...] = WER_LIMITS_PERCENT
+    """WER thresholds of `sweep`, per cent (the paper's)."""
+
+    @property
+    def rules(self) -> RuleSettings:
+        """The rules alone."""
+        return RuleSettings(**{field.name: getattr(self, field.name) for field in fields(RuleSettings)})
 
 
 def check_label_settings(settings: LabelSettings) -> None:

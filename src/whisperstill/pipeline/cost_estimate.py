@@ -79,7 +79,12 @@ def parameter_counts(size: ModelSize) -> tuple[float, float, float]:
     return encoder, 16.0 * size.decoder_layers * width**2, float(size.vocab_size * width)
 
 
-def decode_seconds(size: ModelSize, windows: float, tokens: float, speed: MachineSpeed) -> float:
+def packed_windows(hours: float, packing_variants: int) -> float:
+    """Windows that hours of speech are packed into."""
+    return hours * 3600 / MEAN_PACKED_SECONDS * packing_variants
+
+
+def decode_seconds(size: ModelSize, windows: float, speed: MachineSpeed, tokens: float = TOKENS_PER_WINDOW) -> float:
     """Seconds to decode `windows` windows of `tokens` tokens each, in batches."""
     encode_seconds = windows * (encoder_flops(size) + cross_attention_flops(size)) / speed.flops_per_second
     # A decoding step reads the weights once, and the cross-attention keys and values of every window.
@@ -92,17 +97,17 @@ def decode_seconds(size: ModelSize, windows: float, tokens: float, speed: Machin
 
 
 def train_seconds(
-    student: ModelSize, windows: float, tokens: float, epochs: float, speed: MachineSpeed, online_encoder: bool
+    student: ModelSize, windows: float, epochs: float, speed: MachineSpeed, online_encoder: bool
 ) -> float:
     """Seconds to train on `windows` windows for `epochs` epochs; `online_encoder`: encoder states are not stored."""
-    forward = cross_attention_flops(student) + tokens * decoder_token_flops(student)
+    forward = cross_attention_flops(student) + TOKENS_PER_WINDOW * decoder_token_flops(student)
     flops = TRAIN_TO_FORWARD_FLOPS * forward + (encoder_flops(student) if online_encoder else 0.0)
     return OVERHEAD_FACTOR * epochs * windows * flops / speed.flops_per_second
 
 
-def augmentation_seconds(teacher: ModelSize, windows: float, tokens: float, speed: MachineSpeed) -> float:
-    """Seconds of the teacher's teacher-forced pass over `windows` augmented windows of `tokens` tokens."""
-    forward = encoder_flops(teacher) + cross_attention_flops(teacher) + tokens * decoder_token_flops(teacher)
+def augmentation_seconds(teacher: ModelSize, windows: float, speed: MachineSpeed) -> float:
+    """Seconds of the teacher's teacher-forced pass over `windows` augmented windows."""
+    forward = encoder_flops(teacher) + cross_attention_flops(teacher) + TOKENS_PER_WINDOW * decoder_token_flops(teacher)
     return OVERHEAD_FACTOR * windows * forward / speed.flops_per_second
 
 

@@ -36,7 +36,7 @@ from whisperstill.pipeline.toml_settings import (
     read_toml,
     resolve_path,
 )
-from whisperstill.records.serialization import DataclassInstance, ValueMismatch, from_dict, to_jsonable
+from whisperstill.records.serialization import DataclassInstance, ValueMismatch
 
 STAGE_FOLDERS = {
     "label": "labels",
@@ -82,18 +82,16 @@ class Recipe:
     name: str
     output: Path
     """Root of all outputs."""
-    folder: Path
-    """Folder of the recipe file."""
+    path: Path
+    """The recipe file; paths in it are relative to its folder."""
     tables: Mapping[str, TomlTable]
     """Tables of the stages as they are written, by verb."""
     stages: tuple[RecipeStage, ...]
+    load_verb: VerbLoader
 
-    def find_settings(self, verb: str, settings_type: type[SettingsT]) -> SettingsT | None:
-        """A stage's settings, or a record of some of their fields; None if the recipe has no such stage."""
-        settings = next((stage.settings for stage in self.stages if stage.verb == verb), None)
-        if settings is None or isinstance(settings, settings_type):
-            return settings
-        return from_dict(settings_type, to_jsonable(settings))
+    def find_settings(self, settings_type: type[SettingsT]) -> SettingsT | None:
+        """The settings of this type; None if the recipe has no such stage."""
+        return next((stage.settings for stage in self.stages if isinstance(stage.settings, settings_type)), None)
 
 
 def read_recipe(path: Path, load_verb: VerbLoader) -> Recipe:
@@ -134,7 +132,7 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
             problems.append(f"[{verb}] output: {mismatch}")
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
-    return Recipe(name, output, path.parent, tables, tuple(stages))
+    return Recipe(name, output, path, tables, tuple(stages), load_verb)
 
 
 def _build_stage(

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.console import Console, NullConsole
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError, StoreError, TrainingError
-from whisperstill.pipeline.cache_key import compute_cache_key
-from whisperstill.pipeline.recipe import Recipe, VerbLoader, parse_recipe
-from whisperstill.pipeline.runner import is_finished, read_stage_record, run_stage
+from whisperstill.pipeline.recipe import Recipe, parse_recipe
+from whisperstill.pipeline.runner import run_recipe
 from whisperstill.pipeline.toml_settings import TomlTable, TomlValue
-from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import from_dict
 
 VARIABLE_STAGES = ("filter", "init", "train")
@@ -36,12 +34,9 @@ class VariantReport:
 class VariantTrainer:
     """Trains variants of a recipe. A training that fails is listed, and the others go on."""
 
-    def __init__(
-        self, recipe: Recipe, path: Path, max_steps: int | None, output: Path, load_verb: VerbLoader, console: Console
-    ) -> None:
-        """`path` is the recipe's file; outputs go to folders under `output`."""
-        self._recipe, self._path, self._max_steps, self._output = recipe, path, max_steps, output
-        self._load_verb, self._console = load_verb, console
+    def __init__(self, recipe: Recipe, max_steps: int | None, output: Path, console: Console) -> None:
+        """Outputs go to folders under `output`."""
+        self._recipe, self._max_steps, self._output, self._console = recipe, max_steps, output, console
         self.reports: dict[Path, VariantReport] = {}
         """Reports by the student's folder."""
         self.failed: list[str] = []
@@ -53,14 +48,17 @@ class VariantTrainer:
         Returns the student's folder, which begins with `name`; None if the loss diverged or the filter kept nothing.
         Raises `SettingsError` if the training was stopped early, and what a stage raises.
         """
-        variant = parse_recipe(self._override(overrides, seed, name), self._path, self._load_verb)
+        variant = parse_recipe(self._override(overrides, seed, name), self._recipe.path, self._recipe.load_verb)
         try:
-            self.reports[variant.stages[-1].output] = _run_missing_stages(variant)
+            training = run_recipe(variant, VARIABLE_STAGES, (), SILENT).stages[-1]
         except (StoreError, TrainingError) as error:
             self.failed.append(f"{description}, seed {seed}: {error}")
             self._console.warn(self.failed[-1])
             return None
-        return variant.stages[-1].output
+        if not training.finished:
+            raise SettingsError("stopped before the end; run the same command again to resume")
+        self.reports[training.output] = from_dict(VariantReport, training.report)
+        return training.output
 
     def _override(self, overrides: Mapping[str, TomlValue], seed: int, name: str) -> TomlTable:
         """The recipe's content up to `[train]`, with `overrides`."""
@@ -92,26 +90,6 @@ def _with_value(table: TomlTable, keys: Sequence[str], value: TomlValue) -> dict
     key, *rest = keys
     nested = table.get(key)
     return {**table, key: _with_value(nested if isinstance(nested, Mapping) else {}, rest, value) if rest else value}
-
-
-def _run_missing_stages(recipe: Recipe) -> VariantReport:
-    """Runs the missing stages but `[label]`, up to `[train]`; returns the report of the training."""
-    output_keys: dict[Path, str] = {}
-    report: JsonObject = {}
-    for stage in recipe.stages:
-        key = compute_cache_key(stage, recipe.folder, output_keys)
-        output_keys[stage.output] = key
-        record = read_stage_record(stage.output)
-        if stage.verb == "label":
-            output_keys[stage.output] = record.key if record is not None else key
-        elif record is not None and is_finished(stage, record, key):
-            report = record.report or {}
-        else:
-            result, _ = run_stage(stage, key, record is not None and record.key != key, NullConsole())
-            report = result.report or {}
-            if not result.finished:
-                raise SettingsError("stopped before the end; run the same command again to resume")
-    return from_dict(VariantReport, report)
 
 
 def find_problems(recipe: Recipe, seeds: tuple[int, ...]) -> list[str]:

@@ -15,7 +15,7 @@ from whisperstill.console import Console
 from whisperstill.pipeline.cache_key import compute_cache_key
 from whisperstill.pipeline.recipe import Recipe, RecipeStage
 from whisperstill.records.json_value import JsonObject, JsonValue
-from whisperstill.records.serialization import DataclassInstance, from_dict, read_record, to_jsonable, write_json
+from whisperstill.records.serialization import from_dict, read_record, to_jsonable, write_json
 from whisperstill.versions import package_versions
 
 INCREMENTAL_STAGES = ("evaluate",)
@@ -77,10 +77,10 @@ def run_recipe(recipe: Recipe, only: tuple[str, ...], force: tuple[str, ...], co
     problems: list[JsonValue] = []
     for number, stage in enumerate(recipe.stages, 1):
         # 1. Compare the key of the existing output with the key it would get now.
-        key = compute_cache_key(stage, recipe.folder, output_keys)
+        key = compute_cache_key(stage, recipe.path.parent, output_keys)
         output_keys[stage.output] = key
         record = read_stage_record(stage.output)
-        done = is_finished(stage, record, key)
+        done = _is_finished(stage, record, key)
         is_excluded = bool(only) and stage.verb not in only
         if is_excluded and not done and record is not None:
             output_keys[stage.output] = record.key  # later stages read the output that exists
@@ -94,14 +94,18 @@ def run_recipe(recipe: Recipe, only: tuple[str, ...], force: tuple[str, ...], co
         # 3. Run it: from scratch if it is stale or forced, else resuming.
         console.info(f"{title} -> {stage.output}")
         stale = record is not None and record.key != key
-        resumes_forced = record is not None and not stale and record.state == "started" and record.force
-        forced = stage.verb in force or resumes_forced
-        if stale and not forced and record is not None and _only_added_corpora(stage, record, recipe, output_keys):
+        if stale and stage.verb not in force and _only_added_corpora(stage, record, recipe, output_keys):
             console.info("more to label: the existing labels are kept")
             stale = False
-        result, skipped = run_stage(stage, key, stale, console, forced)
+        interrupted = record if record is not None and record.state == "started" and not stale else None
+        forced = stage.verb in force or (interrupted is not None and interrupted.force)
+        resumes = interrupted is not None and interrupted.force == forced
+        if (stale or (forced and not resumes)) and stage.output.exists() and stage.verb not in INCREMENTAL_STAGES:
+            reason = "forced" if forced else "settings or inputs changed"
+            console.info(f"{reason}: the earlier output is now {_move_aside(stage.output)}")
+        result = _run_stage(stage, key, resumes, forced, console)
         results.append(result)
-        problems += skipped
+        problems += list_skipped(result.report or {})
         if not result.finished:
             console.warn(f"{stage.verb} stopped before its end; run the same command again to resume it")
             break
@@ -109,7 +113,7 @@ def run_recipe(recipe: Recipe, only: tuple[str, ...], force: tuple[str, ...], co
     return RunReport(recipe.name, recipe.output, tuple(results), finished, tuple(problems))
 
 
-def is_finished(stage: RecipeStage, record: StageRecord | None, key: str) -> bool:
+def _is_finished(stage: RecipeStage, record: StageRecord | None, key: str) -> bool:
     """Whether the output exists and was finished with this key."""
     return record is not None and record.key == key and record.state == "finished" and stage.output.exists()
 
@@ -123,10 +127,10 @@ class _Corpora:
 
 
 def _only_added_corpora(
-    stage: RecipeStage, record: StageRecord, recipe: Recipe, output_keys: Mapping[Path, str]
+    stage: RecipeStage, record: StageRecord | None, recipe: Recipe, output_keys: Mapping[Path, str]
 ) -> bool:
     """Whether the labels differ from the recipe only in missing corpora, or missing packing variants of one corpus."""
-    if stage.verb != "label":
+    if stage.verb != "label" or record is None:
         return False
     wanted, labelled = (from_dict(_Corpora, json) for json in (to_jsonable(stage.settings), record.settings))
     num_labelled, variants = len(labelled.manifest), labelled.packing_variants
@@ -135,7 +139,7 @@ def _only_added_corpora(
     if variants != wanted.packing_variants and len(wanted.manifest) > 1:
         return False
     settings = replace(stage.settings, manifest=wanted.manifest[:num_labelled], packing_variants=variants)
-    return compute_cache_key(replace(stage, settings=settings), recipe.folder, output_keys) == record.key
+    return compute_cache_key(replace(stage, settings=settings), recipe.path.parent, output_keys) == record.key
 
 
 def _record_path(output: Path) -> Path:
@@ -147,33 +151,21 @@ def read_stage_record(output: Path) -> StageRecord | None:
     return read_record(_record_path(output), StageRecord)
 
 
-def run_stage(
-    stage: RecipeStage, key: str, stale: bool, console: Console, force: bool = False
-) -> tuple[StageResult, list[JsonValue]]:
-    """Runs one stage and returns its result and the inputs it skipped.
-
-    Starts from scratch if the output is `stale`, or with `force` unless a forced run was interrupted; else it resumes.
-    """
-    record = read_stage_record(stage.output)
-    resumes = not stale and record is not None and record.state == "started" and record.force == force
-    starts_afresh = stale or (force and not resumes)
-    if starts_afresh and stage.output.exists() and stage.verb not in INCREMENTAL_STAGES:
-        reason = "forced" if force else "settings or inputs changed"
-        console.info(f"{reason}: the earlier output is now {_move_aside(stage.output)}")
-    started = StageRecord(key, stage.verb, "started", to_jsonable(stage.settings), force)
+def _run_stage(stage: RecipeStage, key: str, resumes: bool, forced: bool, console: Console) -> StageResult:
+    """Runs one stage, and writes its record before and after."""
+    settings = stage.settings
+    started = StageRecord(key, stage.verb, "started", to_jsonable(settings), forced)
     write_json(_record_path(stage.output), asdict(started))
     start_time = time.monotonic()
-    settings = stage.settings
     if resumes and hasattr(settings, "skip_existing"):
         settings = replace(settings, skip_existing=True)
-    report = stage.run(settings, console)
+    report = to_jsonable(stage.run(settings, console))
     seconds = round(time.monotonic() - start_time, 2)
-    report_json = to_jsonable(report)
-    finished = bool(report_json.get("finished", True))
+    finished = bool(report.get("finished", True))
     state = "finished" if finished else "started"
-    ended = StageRecord(key, stage.verb, state, started.settings, False, seconds, report_json, package_versions())
+    ended = StageRecord(key, stage.verb, state, started.settings, False, seconds, report, package_versions())
     write_json(_record_path(stage.output), asdict(ended))
-    return StageResult(stage.verb, stage.output, True, seconds, report_json, finished), list_skipped(report)
+    return StageResult(stage.verb, stage.output, True, seconds, report, finished)
 
 
 def _move_aside(output: Path) -> Path:
@@ -185,11 +177,7 @@ def _move_aside(output: Path) -> Path:
     return target
 
 
-def list_skipped(report: DataclassInstance) -> list[JsonValue]:
-    """What a stage left out, as JSON: its report's `problems`, `skipped` or `failed`."""
-    skipped: list[JsonValue] = []
-    for name in ("problems", "skipped", "failed"):
-        value = getattr(report, name, None)
-        items = value if isinstance(value, list | tuple) else [value] if value else []
-        skipped += [to_jsonable(item) if isinstance(item, DataclassInstance) else item for item in items]
-    return skipped
+def list_skipped(report: JsonObject) -> list[JsonValue]:
+    """What a stage left out: its report's `problems`, `skipped` or `failed`."""
+    values = [report.get(name) for name in ("problems", "skipped", "failed")]
+    return [item for value in values if value for item in (value if isinstance(value, list) else [value])]

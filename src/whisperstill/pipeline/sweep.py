@@ -8,38 +8,20 @@ import itertools
 import json
 import re
 import statistics
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.atomic_io import atomic_write
 from whisperstill.console import Console
 from whisperstill.errors import SettingsError, TrainingError
-from whisperstill.pipeline.recipe import Recipe, VerbLoader, read_recipe
+from whisperstill.pipeline.recipe import Recipe
 from whisperstill.pipeline.recipe_overrides import VARIABLE_STAGES, VariantReport, VariantTrainer, find_problems
 from whisperstill.records.json_value import JsonObject, JsonValue
 from whisperstill.records.serialization import to_jsonable
 from whisperstill.text.markdown import markdown_table
 
 COLUMNS = ("mean", "min", "max", "windows", "steps")
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """Train a recipe in many variants and compare them by validation WER."""
-
-    recipe: Path
-    """Recipe, a TOML file; its `[train]` must name a validation set."""
-    grid: tuple[str, ...] = ()
-    """Settings and their values, as TOML: `train.learning_rate=[1e-4, 5e-4]`, `init.layers=[[0, 5], [0, 3]]`. Every
-    combination is trained."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds that every combination is trained with."""
-    max_steps: int | None = None
-    """Optimizer steps of every training; the recipe's by default."""
-    output: Path | None = None
-    """Folder of the results; `sweep` under the recipe's output by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +52,28 @@ class SweepReport:
     """Trainings that failed, and why: the loss diverged, or the filter kept nothing."""
 
 
-def run_sweep(settings: SweepSettings, load_verb: VerbLoader, console: Console) -> SweepReport:
-    """Trains every combination; writes `sweep.json` and `sweep.md`.
+def sweep_recipe(
+    recipe: Recipe,
+    grid: Mapping[str, Sequence[JsonValue]],
+    seeds: tuple[int, ...],
+    max_steps: int | None,
+    output: Path,
+    console: Console,
+) -> SweepReport:
+    """Trains every combination of `grid` (setting -> values) with every seed; writes `sweep.json` and `sweep.md`.
 
     Raises `SettingsError` for settings that cannot vary and for missing labels, and what a stage raises.
     """
-    recipe = read_recipe(settings.recipe, load_verb)
-    grid = dict(_parse_grid_entry(entry) for entry in settings.grid)
-    output = settings.output or recipe.output / "sweep"
-    _check(recipe, grid, settings)
+    _check(recipe, grid, seeds)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    console.info(f"{len(combinations)} combinations, {len(settings.seeds)} seeds each")
+    console.info(f"{len(combinations)} combinations, {len(seeds)} seeds each")
     rows: list[SweepRow] = []
-    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
-    trainings = len(combinations) * len(settings.seeds)
+    trainer = VariantTrainer(recipe, max_steps, output, console)
+    trainings = len(combinations) * len(seeds)
     with console.progress("sweep", trainings, "trainings") as bar:
         for values in combinations:
             reports: dict[int, VariantReport] = {}
-            for seed in settings.seeds:
+            for seed in seeds:
                 name = f"{_slug(values)}-seed-{seed}"
                 if student := trainer.train(values, seed, name, _format_values(values)):
                     reports[seed] = trainer.reports[student]
@@ -124,18 +110,7 @@ def _write_results(output: Path, rows: list[SweepRow]) -> None:
     atomic_write(output / "sweep.md", markdown_table(["variation", *COLUMNS], _table_rows(ranked)) + "\n")
 
 
-def _parse_grid_entry(text: str) -> tuple[str, list[JsonValue]]:
-    name, equals, values = text.partition("=")
-    try:
-        parsed = tomllib.loads(f"values = {values}")["values"] if equals else None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"grid: expected TOML values such as train.seed=[1, 2], got {text!r} ({error})") from error
-    if not isinstance(parsed, list) or not parsed:
-        raise SettingsError(f"grid: expected a name and a list, such as train.learning_rate=[1e-4, 5e-4], got {text!r}")
-    return name.strip(), parsed
-
-
-def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepSettings) -> None:
+def _check(recipe: Recipe, grid: Collection[str], seeds: tuple[int, ...]) -> None:
     stages, problems = recipe.tables, []
     for name in grid:
         verb, _, key = name.partition(".")
@@ -156,7 +131,7 @@ def _check(recipe: Recipe, grid: Mapping[str, list[JsonValue]], settings: SweepS
         and "init.layers" not in grid
     ):
         problems.append("init.decoder_layers has no effect beside the recipe's init.layers: vary init.layers")
-    if problems := problems + find_problems(recipe, settings.seeds):
+    if problems := problems + find_problems(recipe, seeds):
         raise SettingsError("; ".join(problems))
 
 

@@ -13,25 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
+from whisperstill.distill.settings import InitSettings
 from whisperstill.errors import SettingsError, TrainingError
 from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.pipeline.recipe_overrides import VariantReport, VariantTrainer, find_problems
 from whisperstill.pipeline.runner import read_stage_record
 from whisperstill.pipeline.toml_settings import TomlTable
 from whisperstill.records.eval_results import Ablation, AblationRow, EvalResults
-from whisperstill.records.json_value import JsonObject, JsonValue
+from whisperstill.records.json_value import JsonObject
 from whisperstill.records.serialization import read_record
 from whisperstill.stages import load_verb
 
 if TYPE_CHECKING:
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
 
-OBJECTIVE_WEIGHTS = {
+OBJECTIVE_WEIGHTS: dict[str, JsonObject] = {
     "ce": {"train.kl_weight": 0.0, "train.ce_weight": 1.0},
     "kl": {"train.kl_weight": 0.8, "train.ce_weight": 0.0},
     "ce+kl": {"train.kl_weight": 0.8, "train.ce_weight": 1.0},
 }
+DEFAULTS: JsonObject = {"filter.max_wer": 10.0, "train.temperature": 2.0, **OBJECTIVE_WEIGHTS["ce+kl"]}
+"""Values of varied settings that a recipe leaves out."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,11 @@ class Experiment:
     name: str
     setting: str
     """Key in the recipe: `filter.max_wer`."""
-    variants: list[tuple[str, JsonObject]]
-    """Each value, and the recipe settings that give it; none for the recipe's own value."""
+    variants: dict[str, JsonObject]
+    """Value -> the recipe settings that give it; none for the recipe's own value."""
 
 
-def run(settings: AblateSettings, console: Console = NULL_CONSOLE) -> AblateReport:
+def run(settings: AblateSettings, console: Console = SILENT) -> AblateReport:
     """Trains and evaluates what is missing; writes ablations.json after every row, ablations.md at the end.
 
     Raises `SettingsError` for settings that cannot be varied or missing labels, `TrainingError` if no training
@@ -115,7 +118,7 @@ def run(settings: AblateSettings, console: Console = NULL_CONSOLE) -> AblateRepo
     evaluator = _open_evaluator(recipe, settings, output, console)
     experiments = _build_experiments(recipe.tables, settings)
     tables: dict[str, Ablation] = {}
-    trainer = VariantTrainer(recipe, settings.recipe, settings.max_steps, output, load_verb, console)
+    trainer = VariantTrainer(recipe, settings.max_steps, output, console)
 
     def save(name: str, setting: str, rows: Sequence[AblationRow]) -> None:
         tables[name] = Ablation(name, setting, tuple(rows), tuple(evaluator.datasets_in_mean(list(rows[0].wer))))
@@ -127,7 +130,7 @@ def run(settings: AblateSettings, console: Console = NULL_CONSOLE) -> AblateRepo
     with console.progress("ablations", total, "students") as bar, shared_encoder_cache():
         for experiment in experiments:
             rows, first_students = list[AblationRow](), list[Path]()
-            for value, overrides in experiment.variants:
+            for value, overrides in experiment.variants.items():
                 description = f"{experiment.name} {value}"
                 students = {}
                 for seed in settings.seeds:
@@ -154,18 +157,13 @@ def run(settings: AblateSettings, console: Console = NULL_CONSOLE) -> AblateRepo
     return AblateReport(str(output), ablations, len(trainer.reports), tuple(trainer.failed))
 
 
-@dataclass(frozen=True)
-class _Teacher:
-    teacher: str
-
-
 def _open_evaluator(recipe: Recipe, settings: AblateSettings, output: Path, console: Console) -> "AblationEvaluator":
     """Evaluator on the recipe's test sets, with the recipe's teacher."""
     from whisperstill.evaluate.suite.ablation import AblationEvaluator
     from whisperstill.evaluate.suite.runner import SuiteRunner
     from whisperstill.evaluate.suite.spec import DatasetSpec, EvaluateSettings, ModelSpec, Suite, name_datasets
 
-    evaluate, init = recipe.find_settings("evaluate", EvaluateSettings), recipe.find_settings("init", _Teacher)
+    evaluate, init = recipe.find_settings(EvaluateSettings), recipe.find_settings(InitSettings)
     assert evaluate is not None and init is not None
     long_form, language = settings.long_form_manifest, evaluate.language
     manifests = name_datasets([*evaluate.manifest, *long_form])
@@ -209,31 +207,25 @@ def _training_stats(students: Mapping[int, Path], reports: Mapping[Path, Variant
 
 def _build_experiments(tables: Mapping[str, TomlTable], settings: AblateSettings) -> list[Experiment]:
     """Experiments that have values; the recipe's own value overrides nothing, so that its student is shared."""
-
-    def vary(setting: str, values: Sequence[JsonValue], default: JsonValue = None) -> Experiment:
-        verb, _, key = setting.partition(".")
-        recipe_value = tables.get(verb, {}).get(key, default)
-        overrides: list[JsonObject] = [{} if value == recipe_value else {setting: value} for value in values]
-        names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        return Experiment(key, setting, list(zip(names, overrides, strict=True)))
-
-    train = tables.get("train", {})
-    weights = {"train.kl_weight": train.get("kl_weight", 0.8), "train.ce_weight": train.get("ce_weight", 1.0)}
-    objectives: list[tuple[str, JsonObject]] = [
-        (name, {} if OBJECTIVE_WEIGHTS[name] == weights else {**OBJECTIVE_WEIGHTS[name]})
-        for name in dict.fromkeys(settings.objective)
-    ]
     layer_lists = [list(map(int, layer_list.split(","))) for layer_list in settings.layers]
-    layers: list[tuple[str, JsonObject]] = [(",".join(map(str, ids)), {"init.layers": ids}) for ids in layer_lists]
-    experiments = [
-        vary("filter.max_wer", settings.max_wer, 10.0),
-        vary("filter.subset_hours", settings.subset_hours),
-        vary("init.decoder_layers", settings.decoder_layers),
-        Experiment("layers", "init.layers", layers),
-        Experiment("objective", "train.kl_weight, train.ce_weight", objectives),
-        vary("train.temperature", settings.temperature, 2.0),
+    overrides_by_value: dict[str, dict[str, JsonObject]] = {
+        "max_wer": {f"{value:g}": {"filter.max_wer": value} for value in settings.max_wer},
+        "subset_hours": {f"{value:g}": {"filter.subset_hours": value} for value in settings.subset_hours},
+        "decoder_layers": {str(value): {"init.decoder_layers": value} for value in settings.decoder_layers},
+        "layers": {",".join(map(str, indices)): {"init.layers": indices} for indices in layer_lists},
+        "objective": {name: OBJECTIVE_WEIGHTS[name] for name in settings.objective},
+        "temperature": {f"{value:g}": {"train.temperature": value} for value in settings.temperature},
+    }
+    own = DEFAULTS | {f"{verb}.{key}": value for verb, table in tables.items() for key, value in table.items()}
+    return [
+        Experiment(
+            name,
+            ", ".join(next(iter(variants.values()))),
+            {value: {} if overrides.items() <= own.items() else overrides for value, overrides in variants.items()},
+        )
+        for name, variants in overrides_by_value.items()
+        if variants
     ]
-    return [experiment for experiment in experiments if experiment.variants]
 
 
 def _check(recipe: Recipe, settings: AblateSettings) -> None:

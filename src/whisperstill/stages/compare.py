@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import TypeAlias
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError
 from whisperstill.records.edit_counts import EditCounts
 from whisperstill.records.eval_results import DatasetResult, EvalResults
@@ -72,7 +72,7 @@ class CompareReport:
         return int(self.worse > 0 or self.failed > 0)
 
 
-def run(settings: CompareSettings, console: Console = NULL_CONSOLE) -> CompareReport:
+def run(settings: CompareSettings, console: Console = SILENT) -> CompareReport:
     """Pairs the results of both evaluations by model, dataset and condition, and tests each difference.
 
     Raises `NotFoundError` or `SettingsError` for a file that is no results.json, `SettingsError` if the evaluations

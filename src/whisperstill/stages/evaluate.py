@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError
 from whisperstill.evaluate.suite.spec import EvaluateSettings as EvaluateSettings, suite_of_manifests
 from whisperstill.records import Skipped
@@ -31,7 +31,7 @@ class EvaluateReport:
     """Failures and skipped utterances."""
 
 
-def run(settings: EvaluateSettings, console: Console = NULL_CONSOLE) -> EvaluateReport:
+def run(settings: EvaluateSettings, console: Console = SILENT) -> EvaluateReport:
     """Evaluates, or finishes an evaluation; writes results.json, hypotheses and the report.
 
     Raises `SettingsError` for invalid settings or suites, and if nothing could be measured. What fails in part is

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError
 
 DEFAULT_DTYPES = {"huggingface": "float32", "delta": "float32", "ctranslate2": "float32", "whisper.cpp": "float16"}
@@ -40,7 +40,7 @@ class ExportReport:
     """Size of the weights file."""
 
 
-def run(settings: ExportSettings, console: Console = NULL_CONSOLE) -> ExportReport:
+def run(settings: ExportSettings, console: Console = SILENT) -> ExportReport:
     """Writes a model in another format.
 
     Raises `SettingsError`, `NotFoundError`, `CheckpointError`, and `MissingExtraError` without CTranslate2.

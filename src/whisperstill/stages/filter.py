@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from whisperstill._version import __version__
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import MissingExtraError, SettingsError
 from whisperstill.label import threshold_sweep
 from whisperstill.label.filter_rules import RuleSettings
 from whisperstill.label.filtering import DecisionCounts, filter_labels, restrict_to_subset, select_subset
+from whisperstill.label.settings import FilterSettings
 from whisperstill.records.json_value import JsonValue
 from whisperstill.records.pseudo_label import FilteredLabel
 from whisperstill.records.serialization import to_jsonable
@@ -26,44 +27,7 @@ SELECTION_SETTINGS = ("max_predicted_wer", "weight_by_predicted_wer", "subset_ho
 """Settings besides the rules that decide which labels are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FilterSettings(RuleSettings):
-    """Filter pseudo-labels by utterance; a bad utterance does not drop the good ones of its window."""
-
-    labels: Path
-    """Label store to filter."""
-    output: Path
-    """Folder for the filter decisions."""
-    max_predicted_wer: float | None = None
-    """Maximum predicted word error rate, per cent, of utterances without a reference (extra `prediction`). The
-    predictor is trained on the utterances of the store that have one."""
-    weight_by_predicted_wer: bool = False
-    """Weight the loss of utterances without a reference by 1 - predicted WER. Those above `max_predicted_wer` are
-    still dropped."""
-    subset_hours: float | None = None
-    """Maximum hours to keep, to compare students of more and less data. Windows are selected by a hash of their ids,
-    so a smaller subset is part of every larger one."""
-    second_opinion: Path | None = None
-    """Label store of the same audio by another model (tiny.en, the student): features for the WER prediction."""
-    tune: Path | None = None
-    """Recipe (TOML file of stages, as for `run`) that chooses `max_wer`: for each value of `tune_wer` a pilot student
-    is trained with its `[init]` and `[train]` on the labels kept, and the value with the lowest validation error is
-    used (as in the paper)."""
-    tune_wer: tuple[float, ...] = (100.0, 40.0, 20.0, 10.0, 5.0)
-    """Values of `max_wer` to try, per cent."""
-    tune_steps: int = 150
-    """Training steps per pilot."""
-    tune_seeds: tuple[int, ...] = (0,)
-    """Seeds per pilot; the mean error counts."""
-    sweep: bool = False
-    """Table and plot of what would remain for a range of WER thresholds."""
-    sweep_wer: tuple[float, ...] = threshold_sweep.WER_LIMITS_PERCENT
-    """WER thresholds of `sweep`, per cent (the paper's)."""
-
-    @property
-    def rules(self) -> RuleSettings:
-        """The rules alone."""
-        return RuleSettings(**{field.name: getattr(self, field.name) for field in fields(RuleSettings)})
+__all__ = ["FilterReport", "FilterSettings", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +56,7 @@ class FilterReport:
     """Mean validation error of the pilots, per cent, by WER threshold."""
 
 
-def run(settings: FilterSettings, console: Console = NULL_CONSOLE) -> FilterReport:
+def run(settings: FilterSettings, console: Console = SILENT) -> FilterReport:
     """Write `filter_decisions.parquet` and `filter.json`; with `sweep` also `sweep.{json,md,png}`.
 
     Raises `NotFoundError` or `StoreError` when the labels cannot be read, `SettingsError` for invalid settings.
@@ -204,10 +168,11 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         return {}
     from whisperstill.distill.validation import shared_encoder_cache
     from whisperstill.pipeline.recipe import read_recipe
-    from whisperstill.pipeline.sweep import SweepSettings, run_sweep
+    from whisperstill.pipeline.sweep import sweep_recipe
     from whisperstill.stages import load_verb
 
-    stages = {stage.verb: stage for stage in read_recipe(settings.tune, load_verb).stages}
+    recipe = read_recipe(settings.tune, load_verb)
+    stages = {stage.verb: stage for stage in recipe.stages}
     if missing := {"label", "filter", "init", "train"} - stages.keys():
         raise SettingsError(
             f"{settings.tune} has no {', '.join(f'[{verb}]' for verb in sorted(missing))}: `tune` needs it"
@@ -216,12 +181,11 @@ def _pilots(settings: FilterSettings, console: Console) -> dict[float, float]:
         raise SettingsError(
             f"{settings.tune} uses the labels in {stages['label'].output}, expected those in {settings.labels}"
         )
-    grid = (f"filter.max_wer=[{', '.join(map(str, settings.tune_wer))}]", *_rule_overrides(settings, stages["filter"]))
+    grid = {"filter.max_wer": settings.tune_wer, **_rule_overrides(settings, stages["filter"])}
     output = settings.output.with_name(f"{settings.output.name}-pilots")
-    sweep_settings = SweepSettings(settings.tune, grid, settings.tune_seeds, settings.tune_steps, output)
     with shared_encoder_cache():
-        sweep_report = run_sweep(sweep_settings, load_verb, console)
-    pilots = {float(str(row.values["filter.max_wer"])): round(row.mean, 2) for row in sweep_report.rows}
+        report = sweep_recipe(recipe, grid, settings.tune_seeds, settings.tune_steps, output, console)
+    pilots = {float(str(row.values["filter.max_wer"])): round(row.mean, 2) for row in report.rows}
     best = _best_limit(pilots)
     console.info(f"max_wer {best:g} has the lowest validation error ({pilots[best]:.2f} %)")
     return pilots
@@ -232,24 +196,21 @@ def _best_limit(pilots: dict[float, float]) -> float:
     return min(pilots, key=lambda limit: (pilots[limit], -limit))
 
 
-def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> list[str]:
-    """Sweep overrides for every setting but `max_wer` that differs from the recipe: pilots use these rules."""
-    overrides, problems = [], []
-    for name in (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS):
-        value = getattr(settings, name)
-        if name == "max_wer" or value == getattr(filter_stage.settings, name):
-            continue
-        if value is None:
-            problems.append(name)
-        else:
-            overrides.append(
-                f"filter.{name}=[{json.dumps(str(value.resolve()) if isinstance(value, Path) else value)}]"
-            )
+def _rule_overrides(settings: FilterSettings, filter_stage: "RecipeStage") -> dict[str, list[JsonValue]]:
+    """Every setting but `max_wer` that differs from the recipe, as a sweep of one value: pilots use these rules."""
+    names = (*(field.name for field in fields(RuleSettings)), *SELECTION_SETTINGS)
+    changed = [
+        name for name in names if name != "max_wer" and getattr(settings, name) != getattr(filter_stage.settings, name)
+    ]
+    problems = [name for name in changed if getattr(settings, name) is None]
     if problems:
         raise SettingsError(
             f"{settings.tune} sets {', '.join(problems)}: pilots need the same rules; set them here, too"
         )
-    return overrides
+    values = {name: getattr(settings, name) for name in changed}
+    return {
+        f"filter.{name}": [str(value.resolve()) if isinstance(value, Path) else value] for name, value in values.items()
+    }
 
 
 def _check(settings: FilterSettings) -> None:

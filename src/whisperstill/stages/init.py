@@ -1,37 +1,17 @@
 """`init`: make an untrained student from layers of the teacher."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
+from whisperstill.distill.settings import InitSettings
 from whisperstill.errors import SettingsError
 
 if TYPE_CHECKING:
     from whisperstill.model.checkpoints import Checkpoint
 
 
-@dataclass(frozen=True)
-class InitSettings:
-    """Make a student: the teacher's encoder and some of its decoder layers."""
-
-    teacher: str
-    """Teacher: name (`tiny.en`, `large-v3`, `owner/name`) or directory."""
-    output: Path
-    """Directory of the student, in Hugging Face format."""
-    decoder_layers: int = 2
-    """Decoder layers of the student; 2 is the paper's choice."""
-    layer_selection: Literal["spaced", "importance"] = "spaced"
-    """Choice of layers: maximally spaced (the paper), or by how much each layer changes its input, measured on
-    `labels`."""
-    labels: Path | None = None
-    """Label store of the teacher, for `layer_selection importance`."""
-    layers: tuple[int, ...] | None = None
-    """Decoder layers copied from the teacher, counted from 0; overrides `decoder_layers`."""
-    language: str | None = None
-    """Default language of a multilingual student (`de`); by default it is detected."""
-    overwrite: bool = False
-    """Replace another student in `output`."""
+__all__ = ["InitReport", "InitSettings", "run"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +46,7 @@ class InitReport:
         return self.student_encoder + self.student_decoder + self.embedding
 
 
-def run(settings: InitSettings, console: Console = NULL_CONSOLE) -> InitReport:
+def run(settings: InitSettings, console: Console = SILENT) -> InitReport:
     """Writes the student, unless `output` already holds it. The student depends on settings and teacher only.
 
     Raises `SettingsError` for layers the teacher does not have and if `output` holds something else, `NotFoundError`

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.label.settings import LabelSettings, check_label_settings
 from whisperstill.records import Skipped
 
@@ -41,7 +41,7 @@ class LabelReport:
     problems: tuple[Skipped, ...]
 
 
-def run(settings: LabelSettings, console: Console = NULL_CONSOLE) -> LabelReport:
+def run(settings: LabelSettings, console: Console = SILENT) -> LabelReport:
     """Label a corpus, or resume an interrupted run.
 
     Raises `SettingsError`, `CorpusError`, `CheckpointError`, `NotFoundError`, `StoreError`.

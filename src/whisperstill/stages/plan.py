@@ -8,19 +8,10 @@ data); for fewer hours it is an extrapolation.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from whisperstill.console import NULL_CONSOLE, Console, format_duration
+from whisperstill.console import SILENT, Console, format_duration
 from whisperstill.errors import SettingsError
-from whisperstill.pipeline.cost_estimate import (
-    MEAN_PACKED_SECONDS,
-    TOKENS_PER_WINDOW,
-    MachineSpeed,
-    ModelSize,
-    decode_seconds,
-    measure_machine,
-    model_size,
-    parameter_counts,
-    train_seconds,
-)
+from whisperstill.pipeline import cost_estimate
+from whisperstill.pipeline.cost_estimate import MachineSpeed, ModelSize
 from whisperstill.units import WINDOW_POSITIONS
 
 PAPER_HOURS_AND_WER = ((435, 16.4), (871, 14.0), (1742, 12.9), (3483, 12.0), (6966, 11.8), (13933, 11.6), (21770, 11.4))
@@ -71,12 +62,12 @@ class PlanReport:
     """Percentage points of WER above the paper's best student, by the fitted curve."""
 
 
-def run(settings: PlanSettings, console: Console = NULL_CONSOLE) -> PlanReport:
+def run(settings: PlanSettings, console: Console = SILENT) -> PlanReport:
     """Prints the estimate.
 
     Raises `SettingsError` for a teacher of unknown size and for values out of range.
     """
-    teacher = model_size(settings.teacher)
+    teacher = cost_estimate.model_size(settings.teacher)
     problems = []
     if teacher is None:
         problems.append(f"the size of {settings.teacher} is unknown: name a Whisper model or a directory")
@@ -89,7 +80,9 @@ def run(settings: PlanSettings, console: Console = NULL_CONSOLE) -> PlanReport:
         raise SettingsError("; ".join(problems))
     speed = _machine_speed(settings)
     report = estimate_cost(teacher, settings, speed)
-    windows_basis = f"{MEAN_PACKED_SECONDS:.0f} s on average, {settings.packing_variants} packing variant(s)"
+    windows_basis = (
+        f"{cost_estimate.MEAN_PACKED_SECONDS:.0f} s on average, {settings.packing_variants} packing variant(s)"
+    )
     train_basis = f"{settings.num_train_epochs:g} epochs, {settings.decoder_layers} decoder layers"
     rows = [
         ["windows", f"{report.windows:,.0f}", windows_basis],
@@ -110,18 +103,18 @@ def run(settings: PlanSettings, console: Console = NULL_CONSOLE) -> PlanReport:
 def estimate_cost(teacher: ModelSize, settings: PlanSettings, speed: MachineSpeed) -> PlanReport:
     """The estimate for a machine of this speed."""
     student = replace(teacher, decoder_layers=settings.decoder_layers)
-    windows = settings.hours * 3600 / MEAN_PACKED_SECONDS * settings.packing_variants
-    tokens = TOKENS_PER_WINDOW
+    windows = cost_estimate.packed_windows(settings.hours, settings.packing_variants)
+    tokens = cost_estimate.TOKENS_PER_WINDOW
     state_bytes = BYTES_PER_STATE_VALUE[settings.encoder_states] * teacher.width * WINDOW_POSITIONS
     hidden_value_bytes = 4.0 if settings.encoder_states == "float32" else 2.0
     hidden_bytes = hidden_value_bytes * teacher.width * tokens if state_bytes else 0.0
-    encoder, decoder, embedding = parameter_counts(teacher)
-    _, student_decoder, _ = parameter_counts(student)
+    encoder, decoder, embedding = cost_estimate.parameter_counts(teacher)
+    _, student_decoder, _ = cost_estimate.parameter_counts(student)
     return PlanReport(
         windows=windows,
-        label_seconds=decode_seconds(teacher, windows, tokens, speed),
-        train_seconds=train_seconds(
-            student, windows, tokens, settings.num_train_epochs, speed, settings.encoder_states == "none"
+        label_seconds=cost_estimate.decode_seconds(teacher, windows, speed),
+        train_seconds=cost_estimate.train_seconds(
+            student, windows, settings.num_train_epochs, speed, settings.encoder_states == "none"
         ),
         disk_bytes=windows * (state_bytes + hidden_bytes + BYTES_PER_TOPK_ENTRY * settings.top_k * tokens),
         teacher_parameters=encoder + decoder + embedding,
@@ -153,7 +146,7 @@ def fit_paper_curve() -> tuple[float, float, float]:
 
 def _machine_speed(settings: PlanSettings) -> MachineSpeed:
     gflops, gigabytes = settings.gflops, settings.gigabytes_per_second
-    measured = measure_machine() if gflops is None or gigabytes is None else MachineSpeed(0.0, 0.0, 2)
+    measured = cost_estimate.measure_machine() if gflops is None or gigabytes is None else MachineSpeed(0.0, 0.0, 2)
     return MachineSpeed(
         measured.flops_per_second if gflops is None else gflops * 1e9,
         measured.bytes_per_second if gigabytes is None else gigabytes * 1e9,

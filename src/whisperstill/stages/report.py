@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whisperstill.atomic_io import atomic_write
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import SettingsError
 from whisperstill.records.eval_results import EvalResults
 from whisperstill.records.results_file import read_eval_results
@@ -32,7 +32,7 @@ class ReportReport:
     files: tuple[str, ...]
 
 
-def run(settings: ReportSettings, console: Console = NULL_CONSOLE) -> ReportReport:
+def run(settings: ReportSettings, console: Console = SILENT) -> ReportReport:
     """Writes report.md, report.html (extra `report`), and a model card.
 
     Raises `NotFoundError` or `SettingsError` for a file that is no results.json, `SettingsError` for a card of a model

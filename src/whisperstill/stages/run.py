@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.errors import NotFoundError, SettingsError
 from whisperstill.pipeline.recipe import read_recipe
 from whisperstill.pipeline.runner import RunReport, run_recipe
@@ -26,7 +26,7 @@ class RunSettings:
     """Stages to run again even if they are finished; their old output is moved aside."""
 
 
-def run(settings: RunSettings, console: Console = NULL_CONSOLE) -> RunReport:
+def run(settings: RunSettings, console: Console = SILENT) -> RunReport:
     """Runs the missing stages and prints a summary; writes `report.json` under the recipe's output.
 
     Raises `SettingsError` for an invalid recipe, and whatever a stage raises; finished stages stay finished.

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 
-from whisperstill.console import NULL_CONSOLE, Console
+from whisperstill.console import SILENT, Console
 from whisperstill.distill.settings import DistillationSettings
 from whisperstill.distill.training_run import TrainingReport, build_report, run_training, write_report
 from whisperstill.errors import MissingExtraError
@@ -25,7 +25,7 @@ class TrainReport(TrainingReport):
     parameters_trained: int
 
 
-def run(settings: TrainSettings, console: Console = NULL_CONSOLE) -> TrainReport:
+def run(settings: TrainSettings, console: Console = SILENT) -> TrainReport:
     """Train, or resume training. All processes started by `torchrun` train one student; the first one writes.
 
     Raises `SettingsError`, `StoreError`, `NotFoundError`, `CheckpointError`, `TrainingError`.
@@ -40,7 +40,7 @@ def run(settings: TrainSettings, console: Console = NULL_CONSOLE) -> TrainReport
     settings.check()
     process_group = ProcessGroup.from_environment(choose_device(settings.device))
     if not process_group.is_main:
-        console = NULL_CONSOLE
+        console = SILENT
     trainer, checkpoint, examples = build_distillation(settings, process_group, console.warn)
     hours = sum(example.label.window.duration for example in examples) / 3600
     num_trained = sum(weight.numel() for weight in trainable_parameters(trainer.student).values())

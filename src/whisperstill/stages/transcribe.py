@@ -8,7 +8,7 @@ from typing import Literal
 
 from whisperstill.audio.input_files import STDIN_PATH, collect_audio, read_durations
 from whisperstill.audio.streams import PcmFormat, stream_stdin
-from whisperstill.console import NULL_CONSOLE, Console, Progress
+from whisperstill.console import SILENT, Console, Progress
 from whisperstill.decode.generate.speculative_stats import SpeculativeStats
 from whisperstill.decode.options import DecodingOptions, DecodingSettings, collect_error
 from whisperstill.decode.output.transcript import Transcript
@@ -101,7 +101,7 @@ class TranscribeReport:
     problems: tuple[Skipped, ...]
 
 
-def run(settings: TranscribeSettings, console: Console = NULL_CONSOLE) -> TranscribeReport:
+def run(settings: TranscribeSettings, console: Console = SILENT) -> TranscribeReport:
     """Transcribe; a file that cannot be read is listed in `problems`, and the others go on.
 
     Raises `SettingsError`, `CheckpointError`, `NotFoundError`; `AudioError` if no file could be read.

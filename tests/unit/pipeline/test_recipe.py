@@ -35,7 +35,7 @@ def parse(tmp_path: Path, text: str) -> Recipe:
 def test_stages_are_chained(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
     recipe = parse(tmp_path, FULL_RECIPE)
-    assert (recipe.name, recipe.output, recipe.folder) == ("trial", Path("runs/trial"), tmp_path)
+    assert (recipe.name, recipe.output, recipe.path.parent) == ("trial", Path("runs/trial"), tmp_path)
     assert tuple(stage.verb for stage in recipe.stages) == STAGE_ORDER
     label, filter_, init, train, evaluate, transcribe = (stage.settings for stage in recipe.stages)
     root = Path("runs/trial")

@@ -29,7 +29,7 @@ audio = ["one.wav"]
 def trainer(tmp_path: Path) -> VariantTrainer:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE, encoding="utf-8")
-    return VariantTrainer(read_recipe(path, load_verb), path, 7, tmp_path / "sweep", load_verb, NullConsole())
+    return VariantTrainer(read_recipe(path, load_verb), 7, tmp_path / "sweep", NullConsole())
 
 
 def test_an_override_changes_one_setting_and_keeps_its_siblings(trainer: VariantTrainer) -> None:

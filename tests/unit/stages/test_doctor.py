@@ -9,7 +9,6 @@ from whisperstill import TrainSettings
 from whisperstill.console import NullConsole
 from whisperstill.pipeline.cost_estimate import (
     KNOWN_SIZES,
-    TOKENS_PER_WINDOW,
     MachineSpeed,
     augmentation_seconds,
     cross_attention_flops,
@@ -48,11 +47,11 @@ def test_flops_of_published_models(
 
 def test_estimates_grow_with_the_work() -> None:
     base, tiny = KNOWN_SIZES["base"], KNOWN_SIZES["tiny"]
-    assert decode_seconds(base, 100, 100, SPEEDS) > decode_seconds(tiny, 100, 100, SPEEDS)
-    assert decode_seconds(base, 200, 100, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, 100, SPEEDS))
+    assert decode_seconds(base, 100, SPEEDS) > decode_seconds(tiny, 100, SPEEDS)
+    assert decode_seconds(base, 200, SPEEDS) == pytest.approx(2 * decode_seconds(base, 100, SPEEDS))
     student = replace(base, decoder_layers=2)
-    stored = train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=False)
-    assert train_seconds(student, 600, 100, 12, SPEEDS, online_encoder=True) > 2 * stored
+    stored = train_seconds(student, 600, 12, SPEEDS, online_encoder=False)
+    assert train_seconds(student, 600, 12, SPEEDS, online_encoder=True) > 2 * stored
 
 
 def test_model_size_from_name_or_config(tmp_path: Path) -> None:
@@ -100,6 +99,6 @@ def test_augmented_windows_cost_a_pass_of_the_teacher() -> None:
 
     none = seconds(AugmentSettings())
     augmented = seconds(AugmentSettings(epochs_per_version=3)) - none  # epochs 4 to 6 use augmented windows
-    assert augmented == pytest.approx(augmentation_seconds(base, 600, TOKENS_PER_WINDOW, SPEEDS))
+    assert augmented == pytest.approx(augmentation_seconds(base, 600, SPEEDS))
     assert seconds(AugmentSettings(epochs_per_version=2, prob=0.5)) - none == pytest.approx(augmented)
     assert seconds(AugmentSettings(epochs_per_version=6)) == none  # the run ends before the first augmented epoch
