@@ -401,5 +401,5 @@ def test_control_corrupted_cache_fails(network: Whisper, states: Tensor, monkeyp
         max_new_tokens=STEPS,
         block_sizes=(8,),
     )
-    with pytest.raises(AssertionError, match="row [0-9]+, token [0-9]+: "):
+    with pytest.raises(AssertionError, match=r"row [0-9]+, token [0-9]+: "):
         assert_tokens_equal(results, expected)
