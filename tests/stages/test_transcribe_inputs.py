@@ -55,7 +55,7 @@ def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def script(first: float, language: str) -> DecodingResult:
         begin, end = tokenizer.vocabulary.timestamp_token(0.1), tokenizer.vocabulary.timestamp_token(0.9)
-        return decoded([begin, *tokenizer.encode(f" sample {first:.3f} once"), end])
+        return decoded([begin, *tokenizer.encode(f" first {first:.3f} once"), end])
 
     recogniser = Scripted(tokenizer, script)
     monkeypatch.setattr("whisperstill.decode.transcriber.load", lambda *arguments: Transcriber(recogniser))
@@ -150,7 +150,7 @@ def test_raw_samples_on_standard_input(
     pipe((wave * scale).astype(dtype).tobytes())
     line = ["-", "--pcm", pcm, "--pcm-rate", "16000", "--pcm-channels", "2", "--output_dir", tmp_path]
     assert call(*line, "--output_format", "txt") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "first 0.500 once\n"
 
 
 def test_empty_standard_input_is_a_problem(
@@ -174,7 +174,7 @@ def test_standard_input_is_never_skipped(scripted: Scripted, tmp_path: Path, pip
     (tmp_path / "stdin.txt").write_text("of another pipe")
     pipe((tone(1.0, 0.5) * 32767).astype("<i2").tobytes())
     assert call("-", "--pcm", "s16le", "--output_dir", tmp_path, "--output_format", "txt", "--skip-existing") == 0
-    assert (tmp_path / "stdin.txt").read_text() == "sample 0.500 once\n"
+    assert (tmp_path / "stdin.txt").read_text() == "first 0.500 once\n"
 
 
 @pytest.mark.needs("POSIX")
@@ -239,8 +239,8 @@ def test_invalid_settings(changes: dict[str, object], message: str) -> None:
 def test_width_wraps_without_words(scripted: Scripted, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", 0.25)
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--max-line-width", "11") == 0
-    assert "sample 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
-    assert (tmp_path / "a.txt").read_text() == "sample 0.250 once\n"
+    assert "first 0.250\nonce\n" in (tmp_path / "a.srt").read_text()
+    assert (tmp_path / "a.txt").read_text() == "first 0.250 once\n"
     assert call(tmp_path / "a.wav", "--output_dir", tmp_path, "--output_format", "txt", "--highlight_words") == 0
 
 
@@ -405,7 +405,7 @@ tokenizer = Tokenizer.from_bytes(make_tokenizer(50257, 99), 51865)
 
 def script(first, language):
     time.sleep(0.02)
-    return decoded(tokenizer.encode(f" sample {first:.3f} once"))
+    return decoded(tokenizer.encode(f" first {first:.3f} once"))
 
 transcriber.load = lambda *arguments: transcriber.Transcriber(Scripted(tokenizer, script))
 sys.exit(main(sys.argv[1:]))
