@@ -205,7 +205,7 @@ class VadStream:
                 self._split_at_quietest(self.speech_start)
         # 4. The pending span is final once the next one is too far away to limit its padding.
         if self.pending_span and self._next_begin - self.pending_span[2] >= 2 * self.pad_samples:
-            self._emit(self.pending_span[0], self.pending_span[2] + self.pad_samples)
+            self._emit(self.pending_span[0], min(self.num_samples, self.pending_span[2] + self.pad_samples))
 
     def _split_at_quietest(self, begin: int) -> None:
         low = (begin + int(self.max_speech_samples) // 2) // HOP_SAMPLES - self.first_frame

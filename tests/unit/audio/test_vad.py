@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from whisperstill.audio import vad as voice
 from whisperstill.audio.audio_files import load_audio, stream_audio
@@ -232,6 +232,7 @@ def test_long_speech_is_cut_where_it_is_quietest_before_it_is_over(monkeypatch: 
     silence=st.sampled_from([0.0, 0.05, 0.3, 2.0]),
     portion=st.sampled_from([0, 700, 16_000]),
 )
+@example(frames=[0.0] * 5 + [1.0] + [0.0] * 3, stretch=2, pad=0.1, silence=0.0, portion=0)
 @settings(max_examples=60, deadline=None)
 def test_spans_hold_all_speech_frames(
     frames: list[float], stretch: int, pad: float, silence: float, portion: int
