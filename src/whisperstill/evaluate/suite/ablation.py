@@ -49,7 +49,7 @@ class AblationEvaluator:
         return self._build_row(value, outputs, {**stats, **sizes})
 
     def chunk_length_row(self, chunk_length: float, student_path: Path, seed: int) -> AblationRow:
-        """Row of a student on the datasets of full recordings, with one chunk length."""
+        """Error rates of a student, trained with `seed`, on full recordings in chunks of `chunk_length` seconds."""
         mode = DecodeMode("chunked", chunk_length, self._runner.settings.batch_size)
         student = self._load(student_path)
         datasets = [dataset for dataset in self._runner.datasets.values() if dataset.spec.full_recordings]
