@@ -14,7 +14,7 @@ class SettingsError(WhisperstillError):
 
 
 class NotFoundError(WhisperstillError):
-    """A name, file or folder that does not exist; the message says where it was searched."""
+    """A name, file or folder that does not exist; the message lists the places searched."""
 
 
 class CheckpointError(WhisperstillError):

@@ -1,4 +1,4 @@
-"""Counts of the structure: cycles, long and wide functions, repeated classes, untyped signatures, vague names, lines.
+"""Counts of the structure: cycles, long and wide functions, repeated classes, untyped signatures, placeholders, lines.
 
     python tests/architecture/counts.py [ROOT]
 
@@ -15,8 +15,8 @@ from typing import TypeGuard
 
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
-VAGUE_NAMES = {"one", "found", "at", "each", "said", "asked", "told", "theirs", "heard"}
-"""Names that do not say what a value is."""
+PLACEHOLDER_NAMES = {"one", "found", "at", "each"}
+"""Names of variables that fit any value, and so describe none."""
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -178,16 +178,16 @@ def names_in(annotation: ast.expr) -> Iterator[str]:
             yield from names_in(ast.parse(node.value, mode="eval").body)
 
 
-def vague_names(modules: dict[str, ast.Module]) -> list[str]:
-    """Variables, parameters and functions with a name of `VAGUE_NAMES`, once per module and line."""
+def placeholder_names(modules: dict[str, ast.Module]) -> list[str]:
+    """Variables, parameters and functions with a name of `PLACEHOLDER_NAMES`, once per module and line."""
     places = set()
     for module, tree in modules.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id in VAGUE_NAMES:
+            if isinstance(node, ast.Name) and node.id in PLACEHOLDER_NAMES:
                 places.add((module, node.lineno, node.id))
-            elif isinstance(node, ast.arg) and node.arg in VAGUE_NAMES:
+            elif isinstance(node, ast.arg) and node.arg in PLACEHOLDER_NAMES:
                 places.add((module, node.lineno, node.arg))
-            elif isinstance(node, FunctionNode) and node.name in VAGUE_NAMES:
+            elif isinstance(node, FunctionNode) and node.name in PLACEHOLDER_NAMES:
                 places.add((module, node.lineno, node.name))
     return [f"{module}:{line} {name}" for module, line, name in sorted(places)]
 
@@ -207,7 +207,7 @@ def main(root: Path) -> None:
         f"functions of more than {MAX_PARAMETERS} parameters": [f"{name} ({n})" for name, n in wide_functions(modules)],
         "class names used twice": [f"{name}: {', '.join(names)}" for name, names in repeated_class_names(modules)],
         "Any or object in public signatures": untyped_signatures(modules),
-        "vague names in src, bench and tests": vague_names(
+        "placeholder names in src, bench and tests": placeholder_names(
             modules | read_modules(root / "bench") | read_modules(root / "tests")
         ),
     }

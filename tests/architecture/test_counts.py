@@ -12,7 +12,7 @@ BOUNDS = {
     "wide functions": 0,
     "class names used twice": 0,
     "untyped signatures": 0,
-    "vague names": 0,
+    "placeholder names": 0,
 }
 
 
@@ -25,7 +25,7 @@ def measured(root: Path) -> dict[str, list[str]]:
         "wide functions": [f"{name} ({count} parameters)" for name, count in counts.wide_functions(modules)],
         "class names used twice": [f"{name}: {defining}" for name, defining in counts.repeated_class_names(modules)],
         "untyped signatures": counts.untyped_signatures(modules),
-        "vague names": counts.vague_names(
+        "placeholder names": counts.placeholder_names(
             modules | counts.read_modules(root / "bench") | counts.read_modules(root / "tests")
         ),
     }
@@ -54,14 +54,19 @@ def test_the_counts_can_fail() -> None:
     assert counts.untyped_signatures(modules) == ["p.b.loose"]
 
 
-def test_vague_names_are_counted() -> None:
+def test_placeholder_names_are_counted() -> None:
     """Variables, parameters and functions count; attributes and keywords do not."""
     source = """
-def told(asked: int) -> int:
-    return sum(one for one in range(asked))
-reader.at = parse(found=[row.said for row in rows])
+def each(found: int) -> int:
+    return sum(one for one in range(found))
+reader.at = parse(found=[row.at for row in rows])
 """
-    assert counts.vague_names({"p": counts.ast.parse(source)}) == ["p:2 asked", "p:2 told", "p:3 asked", "p:3 one"]
+    assert counts.placeholder_names({"p": counts.ast.parse(source)}) == [
+        "p:2 each",
+        "p:2 found",
+        "p:3 found",
+        "p:3 one",
+    ]
 
 
 def test_an_alias_does_not_hide_any() -> None:

@@ -12,7 +12,7 @@ the rest of the window again and joins both outputs. Untrained students do so (t
 `bench/parity.py` compares some hundred clips.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,8 @@ differ by 1.3e-6 of base's largest logit; the negative controls below differ by 
 
 REAL = {"tiny.en": "tiny_en_dir", "base": "base_installed"}
 """Model -> the fixture that returns its path, or skips."""
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # two threads wait for each other at every small product
 
 
 class Pair:
@@ -153,15 +155,6 @@ def random_checkpoint() -> Checkpoint:
         elif "layers" in name:
             tensor *= 6 if ".cross." in name else 8
     return checkpoint
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a busy machine of two cores wait for each other at every small product: minutes, not seconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from whisperstill.cli.main import main
@@ -22,19 +20,12 @@ from whisperstill.stages.label import LabelSettings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as each of two processes: the number of threads changes rounding
+
 
 @pytest.fixture(scope="module")
 def short_outputs() -> None:
     """Validation decodes as many tokens as the processes under torchrun."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As many threads as each of two processes has: the number of threads changes rounding."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

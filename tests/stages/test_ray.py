@@ -5,12 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from whisperstill.console import NullConsole
 from whisperstill.errors import StoreError
@@ -23,14 +21,7 @@ from whisperstill.stages.label import LabelSettings
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As many threads as a worker has: the number of threads changes rounding."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as a worker: the number of threads changes rounding
 
 
 @pytest.fixture(scope="module")

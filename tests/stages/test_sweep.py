@@ -117,7 +117,7 @@ def test_settings_that_cannot_vary(sweep: SweepSettings, tmp_path: Path) -> None
         ("train.dropout", "expected a name and a list"),
         ("train.dropout=0.1", "expected a name and a list"),
         ("train.dropout=[0.1", "expected TOML values"),
-        ("train.speed=[1]", "knows no key 'speed'"),
+        ("train.speed=[1]", "has an unknown key 'speed'"),
     ):
         with pytest.raises(SettingsError, match=problem):
             run(replace(sweep, grid=(entry,)), NullConsole())

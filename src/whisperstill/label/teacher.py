@@ -37,7 +37,7 @@ def label_batch(
     languages: Sequence[str | None],
     references: Sequence[str] = (),
 ) -> list[TeacherOutput]:
-    """Label 30-second windows, by greedy decoding or by teacher forcing along `references`, as `label_source` says.
+    """Label 30-second windows, by greedy decoding or by teacher forcing along `references`, as set by `label_source`.
 
     The encoder runs once per window. The language of a window is detected where it is None. Raises `SettingsError` for
     a language the teacher does not have.

@@ -105,7 +105,9 @@ def parse_recipe(content: TomlTable, path: Path, load_verb: VerbLoader) -> Recip
     Raises `SettingsError` that lists every unknown key, missing key and value of another type.
     """
     known_keys = ("name", "output", *STAGE_ORDER)
-    problems = [f"knows no key {key!r} (it knows {', '.join(known_keys)})" for key in content if key not in known_keys]
+    problems = [
+        f"has an unknown key {key!r} (its keys: {', '.join(known_keys)})" for key in content if key not in known_keys
+    ]
     for key in ("name", "output"):
         if not isinstance(content.get(key, ""), str):
             problems.append(f"{key}: expected a string, got {content[key]!r}")

@@ -162,7 +162,7 @@ def list_problems(error: Exception, table: str) -> Iterator[str]:
         if isinstance(class_error, ForbiddenExtraKeysError):
             known = ", ".join(sorted(field.name for field in dataclasses.fields(error.cl)))
             for key in sorted(class_error.extra_fields):
-                yield f"[{table}] knows no key {key!r} (it knows {known})"
+                yield f"[{table}] has an unknown key {key!r} (its keys: {known})"
         else:
             yield f"[{table}] {class_error}"
     for field_error, note in field_errors:

@@ -6,7 +6,7 @@ engines that compute in float32 agree. whisper.cpp rounds to float16 and is comp
 
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from own_engine import Ours
 from small_models import make_checkpoint, make_tokenizer
 
@@ -43,6 +42,8 @@ NUM_TEXT_TOKENS, END_LOGIT_OFFSET = 24, 10.0
 MAX_WER_BETWEEN_ENGINES = 0.1
 
 Make = Callable[..., ExternalEngine]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_checkpoint(vocab: int, texts: int) -> Checkpoint:
@@ -93,14 +94,6 @@ def assert_engines_agree(texts: dict[str, str]) -> None:
     """The texts of every two engines differ in a few words at most."""
     rates = {(a, b): wer_between(texts[a], texts[b]) for a, b in combinations(texts, 2)}
     assert {pair: rate for pair, rate in rates.items() if not rate <= MAX_WER_BETWEEN_ENGINES} == {}, texts
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

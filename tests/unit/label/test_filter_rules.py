@@ -94,9 +94,9 @@ def test_the_first_matching_rule_is_reported() -> None:
 
 def test_a_window_keeps_its_good_utterances() -> None:
     window = make_label("w", make_quality("good"), make_quality("bad", text=""), make_quality("fine"))
-    judged = apply_filter(window, DEFAULT)
-    assert judged.label is window
-    assert [decision.keep for decision in judged.decisions] == [True, False, True]
+    filtered = apply_filter(window, DEFAULT)
+    assert filtered.label is window
+    assert [decision.keep for decision in filtered.decisions] == [True, False, True]
 
 
 def test_invalid_settings_are_listed() -> None:

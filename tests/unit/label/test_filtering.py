@@ -27,13 +27,13 @@ def test_a_smaller_subset_is_part_of_a_larger_one() -> None:
 
 
 def test_utterances_outside_the_subset_are_dropped_and_others_keep_their_rule() -> None:
-    judged = windows(1)[0]
-    verdicts = restrict_to_subset(judged, set()).decisions
-    assert [decision.rule for decision in verdicts] == [NOT_IN_SUBSET, "repetition"]
+    filtered = windows(1)[0]
+    decisions = restrict_to_subset(filtered, set()).decisions
+    assert [decision.rule for decision in decisions] == [NOT_IN_SUBSET, "repetition"]
     restricted = restrict_to_subset(
-        judged, {(quality.utterance.corpus, quality.utterance.id) for quality in judged.label.quality}
+        filtered, {(quality.utterance.corpus, quality.utterance.id) for quality in filtered.label.quality}
     ).decisions
-    assert restricted == judged.decisions
+    assert restricted == filtered.decisions
 
 
 def test_zero_hours_are_an_error() -> None:

@@ -88,12 +88,12 @@ def test_relative_output_is_relative_to_the_recipe_in_every_stage(tmp_path: Path
     [
         ("", "has no stage"),
         ("name = 3\n[init]\n", "name: expected a string, got 3"),
-        ("[lable]\n", "knows no key 'lable' (it knows name, output, label, filter"),
+        ("[lable]\n", "has an unknown key 'lable' (its keys: name, output, label, filter"),
         ("label = 3\n", "expected a table [label], got 3"),
         ("[init]\n", "[init] needs teacher (a string)"),
         (
             '[init]\nteacher = "tiny"\ndecoder_layer = 2\n',
-            "[init] knows no key 'decoder_layer' (it knows decoder_layers,",
+            "[init] has an unknown key 'decoder_layer' (its keys: decoder_layers,",
         ),
         ("[init\n", "is no TOML file"),
     ],

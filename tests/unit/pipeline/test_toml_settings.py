@@ -84,9 +84,9 @@ def test_values_have_the_types_of_their_fields() -> None:
         ({"files": [1]}, "files: expected a path in quotes, got 1"),
         ({"pair": [1]}, "pair: expected a list"),
         ({"maybe": "x"}, "maybe: expected a list, each a whole number, got 'x'"),
-        ({"cuont": 1}, "[sample] knows no key 'cuont' (it knows count, files, folder"),
+        ({"cuont": 1}, "[sample] has an unknown key 'cuont' (its keys: count, files, folder"),
         ({"inner": 3}, "inner: expected a table, got 3"),
-        ({"inner": {"wieght": 1}}, "[sample.inner] knows no key 'wieght' (it knows weight)"),
+        ({"inner": {"wieght": 1}}, "[sample.inner] has an unknown key 'wieght' (its keys: weight)"),
     ],
     ids=str,
 )

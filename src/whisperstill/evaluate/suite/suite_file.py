@@ -61,7 +61,9 @@ def read_suite(path: Path, models: tuple[str, ...] = ()) -> Suite:
     """
     content = read_toml(path)
     known_keys = ("name", "output", "models", "datasets", *MEASUREMENT_TABLES)
-    problems = [f"knows no key {key!r} (it knows {', '.join(known_keys)})" for key in content if key not in known_keys]
+    problems = [
+        f"has an unknown key {key!r} (its keys: {', '.join(known_keys)})" for key in content if key not in known_keys
+    ]
     for key, value in content.items():
         if key in ("name", "output") and not isinstance(value, str):
             problems.append(f"{key}: expected a string")
